@@ -1,0 +1,255 @@
+"""Recipes: what to do to a photograph, written in one line, drawn into a plan, recorded in a pair.
+
+    recipe      = alternative { "," alternative }      the variants of an image take the alternatives in turn
+    alternative = term { "+" term }                    applied left to right
+    term        = name [ ":" levels ]
+    levels      = number { "/" number }                variants take them in turn
+                | number "-" number                    drawn uniformly between the two
+
+Names: `noise:SIGMA`, `poisson:C`, `camera:STRENGTH`, `jpeg:QUALITY`, `blur:SIGMA`, `kernel:K`, `lowres:FACTOR`,
+`lowlight:STOPS`, `colour:AMOUNT`, `clean`, and three that compose the others: `combined` (one to three, random order),
+`selective` (two; the prompt names one, the target keeps the other) and `unneeded` (one; the prompt names another,
+nothing is to be done). A recipe may also be one of `PRESETS`.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sanarestore.degradations.operations import (
+    Blur,
+    CameraNoise,
+    ColourShift,
+    GaussianNoise,
+    Jpeg,
+    LowLight,
+    LowResolution,
+    Operation,
+    Pixels,
+    PoissonNoise,
+)
+from sanarestore.degradations.wordings import word
+from sanarestore.errors import UsageError
+
+Draw = Callable[[float, np.random.Generator], Operation]
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**62))
+
+
+def _camera(strength: float, rng: np.random.Generator) -> CameraNoise:
+    """Strength 1 is a good sensor at base ISO, 100 a small one in the dark; read noise varies around its usual share."""
+    gain = 1e-4 * strength
+    return CameraNoise(gain=gain, read=float(rng.uniform(0.2, 0.8)) * gain**0.5 * 0.1, seed=_seed(rng))
+
+
+def _low_light(stops: float, rng: np.random.Generator) -> LowLight:
+    gain = float(10 ** rng.uniform(-3.7, -2.5))
+    return LowLight(stops=stops, gain=gain, read=float(rng.uniform(0.2, 0.8)) * gain**0.5 * 0.1, seed=_seed(rng))
+
+
+def _colour(amount: float, rng: np.random.Generator) -> ColourShift:
+    brightness, contrast, *gains = (float(value) for value in rng.uniform(-amount, amount, 5))
+    return ColourShift(brightness=brightness, contrast=contrast, gains=(1 + gains[0], 1 + gains[1], 1 + gains[2]))
+
+
+DRAWS: dict[str, Draw] = {
+    "noise": lambda sigma, rng: GaussianNoise(sigma=sigma, seed=_seed(rng)),
+    "poisson": lambda scale, rng: PoissonNoise(scale=scale, seed=_seed(rng)),
+    "camera": _camera,
+    "jpeg": lambda quality, rng: Jpeg(quality=round(quality)),
+    "blur": lambda sigma, rng: Blur(sigma=sigma),
+    "kernel": lambda size, rng: Blur.of_kernel(round(size)),
+    "lowres": lambda factor, rng: LowResolution(factor=factor),
+    "lowlight": _low_light,
+    "colour": _colour,
+}
+"""How each name becomes an operation, given its level."""
+
+BOUNDS = {
+    "noise": (0, 255), "poisson": (0.01, 255), "camera": (0, 1000), "jpeg": (1, 95), "blur": (0.05, 50),
+    "kernel": (3, 99), "lowres": (1, 16), "lowlight": (0, 10), "colour": (0, 1),
+}  # fmt: skip
+"""Levels that make sense."""
+
+POOL = (
+    "noise:5-50", "poisson:0.5-8", "camera:5-100", "jpeg:10-60", "blur:0.6-2.5", "lowres:2-4", "lowlight:1-3",
+    "colour:0.2",
+)  # fmt: skip
+"""What `combined`, `selective` and `unneeded` choose from."""
+
+CONFUSABLE = ({"blur", "lowres"}, {"noise", "lowlight"}, {"lowlight", "colour"})
+"""Kinds that no prompt could tell apart in one image; `selective` never pairs them."""
+
+PRESETS = {
+    "noise": "noise:10/15/25/35/50",
+    "jpeg": "jpeg:15/25/40",
+    "blur": "kernel:3/5/7/9",
+    "lowres": "lowres:2/3/4",
+    "poisson": "poisson:1/2/4/8",
+    "camera": "camera:10/30/100",
+    "lowlight": "lowlight:1/2/3",
+    "colour": "colour:0.2",
+    "everything": "noise:10/15/25/35/50,jpeg:15/25/40,kernel:3/5/7/9,lowres:2/3/4,combined,camera:10-100,"
+    "lowlight:1-3,selective",
+}
+"""Recipes with a name; `everything` is meant for 5 to 8 variants an image."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """One pair, all drawn: what is applied, what of it the restoration shall undo, and how that is said."""
+
+    operations: tuple[Operation, ...]
+    removed: tuple[bool, ...]
+    """For each operation, whether the prompt asks to undo it; the target carries the others."""
+    prompt: str
+    label: str
+    """The recipe of just this pair, as in `noise:25+jpeg:20`."""
+
+    def degraded(self, clean_HWC: Pixels) -> Pixels:
+        """The input of the pair."""
+        return _apply(self.operations, clean_HWC)
+
+    def target(self, clean_HWC: Pixels) -> Pixels:
+        """The output wanted: only what the prompt does not name, with identical draws."""
+        stays = zip(self.operations, self.removed, strict=True)
+        return _apply(tuple(operation for operation, removed in stays if not removed), clean_HWC)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Term:
+    """A name and its levels."""
+
+    name: str
+    levels: tuple[float, ...] = ()
+    """In turn; empty for names without a level."""
+    spans: bool = False
+    """Whether the two levels are the ends of a range."""
+
+    def level(self, rng: np.random.Generator, turn: int) -> float:
+        """The level for this turn."""
+        if self.spans:
+            return float(rng.uniform(*self.levels))
+        return self.levels[turn % len(self.levels)]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A parsed recipe; `draw` makes it a plan."""
+
+    alternatives: tuple[tuple[Term, ...], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "Recipe":
+        """Read a preset's name or a recipe line; UsageError says which word is wrong and what is known."""
+        line = PRESETS.get(text.strip(), text)
+        return cls(tuple(tuple(_term(word) for word in part.split("+")) for part in line.split(",")))
+
+    def draw(self, rng: np.random.Generator, turn: int) -> Plan:
+        """The plan of variant number `turn`: alternatives in turn, and within each its levels in turn."""
+        count = len(self.alternatives)
+        terms, inner = self.alternatives[turn % count], turn // count
+        if len(terms) == 1 and terms[0].name in COMPOSED:
+            return COMPOSED[terms[0].name](rng)
+        return _plain([(term.name, term.level(rng, inner)) for term in terms if term.name != "clean"], rng)
+
+
+def stream(*keys: str | int) -> np.random.Generator:
+    """A random stream named by its keys: the same keys give the same draws, in any order and process."""
+    digest = hashlib.sha256("\0".join(str(key) for key in keys).encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
+
+
+def _apply(operations: tuple[Operation, ...], image_HWC: Pixels) -> Pixels:
+    for operation in operations:
+        image_HWC = operation(image_HWC)
+    return image_HWC
+
+
+def _plain(drawn: list[tuple[str, float]], rng: np.random.Generator, general: float = 0.5) -> Plan:
+    """All of it is to be undone; half of the prompts name it, half are general."""
+    operations = tuple(DRAWS[name](level, rng) for name, level in drawn)
+    named = tuple(dict.fromkeys(operation.kind for operation in operations))
+    return Plan(
+        operations=operations,
+        removed=(True,) * len(operations),
+        prompt=word(rng, () if rng.random() < general else named),
+        label="+".join(_label(name, level) for name, level in drawn) or "clean",
+    )
+
+
+def _combined(rng: np.random.Generator) -> Plan:
+    names = rng.permutation(len(POOL))[: int(rng.integers(1, 4))]
+    return _plain([_from_pool(rng, int(index)) for index in names], rng, general=0.7)
+
+
+def _selective(rng: np.random.Generator) -> Plan:
+    """Two applied, one named; the noise that stays is the same noise in input and target."""
+    while True:
+        drawn = [_from_pool(rng, int(index)) for index in rng.permutation(len(POOL))[:2]]
+        operations = tuple(DRAWS[name](level, rng) for name, level in drawn)
+        kinds = {operation.kind for operation in operations}
+        if len(kinds) == 2 and kinds not in CONFUSABLE:
+            break
+    named = int(rng.integers(2))
+    return Plan(
+        operations=operations,
+        removed=(named == 0, named == 1),
+        prompt=word(rng, (operations[named].kind,), kept=operations[1 - named].kind),
+        label="+".join(_label(name, level) + ("" if i == named else "!") for i, (name, level) in enumerate(drawn)),
+    )
+
+
+def _unneeded(rng: np.random.Generator) -> Plan:
+    """One applied, another named: the right answer is the input."""
+    while True:
+        (name, level), (other, other_level) = (_from_pool(rng, int(i)) for i in rng.permutation(len(POOL))[:2])
+        applied, absent = DRAWS[name](level, rng), DRAWS[other](other_level, rng)
+        if applied.kind != absent.kind and {applied.kind, absent.kind} not in CONFUSABLE:
+            break
+    return Plan(
+        operations=(applied,), removed=(False,), prompt=word(rng, (absent.kind,)), label=_label(name, level) + "!"
+    )
+
+
+COMPOSED: dict[str, Callable[[np.random.Generator], Plan]] = {
+    "combined": _combined,
+    "selective": _selective,
+    "unneeded": _unneeded,
+}
+
+
+def _from_pool(rng: np.random.Generator, index: int) -> tuple[str, float]:
+    term = _term(POOL[index])
+    return term.name, term.level(rng, 0)
+
+
+def _label(name: str, level: float) -> str:
+    return f"{name}:{level:.4g}"
+
+
+def _term(text: str) -> Term:
+    match = re.fullmatch(r"([a-z]+)(?::([\d.]+(?:/[\d.]+)*|[\d.]+-[\d.]+))?", text.strip().lower())
+    name, levels = match.groups() if match else (text.strip(), None)
+    if match and name in ("clean", *COMPOSED) and levels is None:
+        return Term(name=name)
+    if not match or name not in DRAWS or levels is None:
+        raise UsageError(
+            f"'{text.strip()}' is no step of a recipe",
+            where="--recipe",
+            next_step=f"Steps are NAME:LEVEL with {', '.join(DRAWS)}, or clean, {', '.join(COMPOSED)}; "
+            f"recipes with a name are {', '.join(PRESETS)}.",
+        )
+    try:
+        numbers = tuple(float(number) for number in re.split("[/-]", levels))
+    except ValueError:
+        numbers = ()
+    low, high = BOUNDS[name]
+    if not numbers or not all(low <= number <= high for number in numbers):
+        raise UsageError(f"'{text.strip()}' needs levels from {low} to {high}", where="--recipe")
+    return Term(name=name, levels=numbers, spans="-" in levels)

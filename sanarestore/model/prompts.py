@@ -1,0 +1,129 @@
+"""Prompts to embeddings: a table of known ones first, the text encoder only on a miss.
+
+Shape suffixes: B batch, L tokens, D features.
+
+The same classes serve the embedded encoder and the published one: a Gemma-2 decoder's last hidden state, padded on
+the right. No instruction prefix is put before the prompt: that asks for invention, which a restoration must not do.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+MAX_TOKENS = 300
+"""What SANA reads of a prompt; longer prompts are cut."""
+
+
+def pool(token_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+    """Mean over the tokens that are there, [B,L,D] and [B,L] -> [B,D]."""
+    weight_BL1 = mask_BL[..., None].to(token_BLD.dtype)
+    return (token_BLD * weight_BL1).sum(dim=1) / weight_BL1.sum(dim=1).clamp(min=1)
+
+
+class PromptEncoder(nn.Module):
+    """A tokenizer and a transformers text model, kept together."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerFast", model: nn.Module) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.model = model
+
+    @property
+    def width(self) -> int:
+        """Features per token."""
+        return int(self.model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+    def forward(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token embeddings [B,L,D] and the mask [B,L] of those that are there."""
+        tokens = self.tokenizer(
+            [prompt.strip() for prompt in prompts],
+            padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt",
+        )  # fmt: skip
+        device = next(self.model.parameters()).device
+        mask_BL = tokens["attention_mask"].to(device)
+        hidden = self.model(input_ids=tokens["input_ids"].to(device), attention_mask=mask_BL, use_cache=False)
+        return hidden.last_hidden_state, mask_BL
+
+    def pooled(self, prompts: Sequence[str]) -> Tensor:
+        """One vector a prompt, [B,D]."""
+        return pool(*self(prompts))
+
+    @torch.inference_mode()
+    def table(self, prompts: Iterable[str]) -> dict[str, Tensor]:
+        """Token embeddings [L,D] of each prompt, on the CPU in float32, as `Prompts` keeps them."""
+        return {prompt: self([prompt])[0][0].float().cpu() for prompt in dict.fromkeys(prompts)}
+
+
+class Prompts:
+    """Embeddings by prompt. The encoder is loaded when a prompt is not in the table, and let go again after."""
+
+    def __init__(self, table: dict[str, Tensor], load_encoder: Callable[[], PromptEncoder]) -> None:
+        self.known = dict(table)
+        self._load_encoder = load_encoder
+
+    def tokens(self, prompt: str) -> Tensor:
+        """Token embeddings of a prompt, [L,D], float32 on the CPU."""
+        prompt = prompt.strip()
+        if prompt not in self.known:
+            self.known |= self._load_encoder().table([prompt])
+        return self.known[prompt]
+
+    def pooled(self, prompt: str) -> Tensor:
+        """Mean of the token embeddings, [D], float32 on the CPU."""
+        return self.tokens(prompt).mean(dim=0)
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> "PreTrainedTokenizerFast":
+    """Byte-level BPE trained on these texts: any prompt in any script has tokens, none is unknown."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocabulary_size,
+            special_tokens=["<pad>", "<bos>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    # A first token that is always there lets the empty prompt have an embedding.
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", tokenizer.token_to_id("<bos>"))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", padding_side="right"
+    )
+
+
+def new_encoder(tokenizer: "PreTrainedTokenizerFast", *, width: int, layers: int, heads: int) -> PromptEncoder:
+    """A small Gemma-2 with fresh weights, for training from scratch."""
+    from transformers import Gemma2Config, Gemma2Model
+
+    config = Gemma2Config(
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
+        num_attention_heads=heads, num_key_value_heads=heads, head_dim=width // heads,
+        query_pre_attn_scalar=width // heads, max_position_embeddings=512, attn_implementation="eager",
+        pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=None,
+    )  # fmt: skip
+    return PromptEncoder(tokenizer, Gemma2Model(config))
+
+
+def load_encoder(folder: Path) -> PromptEncoder:
+    """Read `text_encoder/` and `tokenizer/` of a model folder in the diffusers layout; float32, CPU, ready to use."""
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    model = AutoModel.from_pretrained(
+        folder / "text_encoder", local_files_only=True, dtype=torch.float32, attn_implementation="eager"
+    )
+    return PromptEncoder(tokenizer, model.eval())

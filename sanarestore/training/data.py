@@ -1,0 +1,234 @@
+"""Training samples: clean photographs cropped and degraded on the fly, or pairs read from a list.
+
+Sample i is a pure function of (recipe, photos, i): any number of worker processes, and a run that was interrupted and
+resumed, see the same samples in the same order.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sanarestore import images
+from sanarestore.degradations.operations import Pixels, resize
+from sanarestore.degradations.recipes import Recipe as Degradation
+from sanarestore.degradations.recipes import stream
+from sanarestore.degradations.wordings import DEFAULT_PROMPT
+from sanarestore.training.pairs import Pair
+from sanarestore.training.recipe import Recipe
+
+MARGIN = 16
+"""Pixels around a crop that are degraded with it, so that no blur or grid starts at its border."""
+
+CACHE_BYTES = 700 * 2**20
+"""Decoded photos that each worker keeps; the rest are read again."""
+
+
+VALIDATED = ("noise:25", "jpeg:20", "blur:1.6", "lowres:2")
+"""What validation degrades the photos kept back with."""
+
+
+class Sample(TypedDict):
+    """One training pair."""
+
+    degraded: Tensor
+    """[3, P, P] float32."""
+    target: Tensor
+    """[3, P, P] float32."""
+    prompt: str
+
+
+class PhotoCache:
+    """The photos last used, decoded, as 8- or 16-bit or float codes, within `CACHE_BYTES`."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Path, npt.NDArray[np.generic]] = OrderedDict()
+        self._bytes = 0
+
+    def read(self, path: Path) -> npt.NDArray[np.generic]:
+        """Codes [H, W, C] as the file stores them."""
+        if path in self._kept:
+            self._kept.move_to_end(path)
+            return self._kept[path]
+        image = images.read(path)
+        codes = images.from_float(image.pixels_HWC, image.depth)
+        self._kept[path] = codes
+        self._bytes += codes.nbytes
+        while self._bytes > CACHE_BYTES and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return codes
+
+    def crop(self, path: Path, top: int, left: int, height: int, width: int) -> Pixels:
+        """A window [height, width, 3] in float, mirrored where it leaves the photo; gray is repeated."""
+        codes = self.read(path)
+        rows = mirror(np.arange(top, top + height), codes.shape[0])
+        columns = mirror(np.arange(left, left + width), codes.shape[1])
+        window = codes[np.ix_(rows, columns)]
+        depth: images.Depth = window.dtype.name  # type: ignore[assignment]
+        pixels = images.to_float(window, depth)
+        return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+
+
+def mirror(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+    """Indices beyond [0, size) reflected back, repeatedly, without repeating the border."""
+    period = max(2 * size - 2, 1)
+    folded = np.abs(index) % period
+    return np.minimum(folded, period - folded) if size > 1 else np.zeros_like(index)
+
+
+class PhotoSamples(Dataset[Sample]):
+    """Clean photographs, cropped, turned, degraded and worded by the recipe."""
+
+    def __init__(self, photos: Sequence[Path], recipe: Recipe) -> None:
+        self.photos = tuple(photos)
+        self.recipe = recipe
+        self._cache = PhotoCache()
+        self._degradations = [Degradation.parse(line) for line in recipe.degradations]
+        weights = np.array(list(recipe.degradations.values()))
+        self._edges = np.cumsum(weights / weights.sum())
+
+    def __len__(self) -> int:
+        return self.recipe.steps * self.recipe.batch
+
+    def __getitem__(self, index: int) -> Sample:
+        recipe = self.recipe
+        rng = stream(recipe.seed, "sample", index)
+        epoch, place = divmod(index, len(self.photos))
+        order = stream(recipe.seed, "epoch", epoch).permutation(len(self.photos))
+        clean = self._clean(self.photos[order[place]], rng)
+        choice = int(np.searchsorted(self._edges, rng.random(), side="right"))
+        plan = self._degradations[min(choice, len(self._degradations) - 1)].draw(rng, int(rng.integers(2**31)))
+        degraded, target = plan.degraded(clean), plan.target(clean)
+        if rng.random() < recipe.stored:
+            degraded, target = _store(degraded), _store(target)
+        shift = rng.integers(0, 8, 2) if rng.random() < recipe.shifted else np.zeros(2, dtype=np.int64)
+        return Sample(
+            degraded=self._cut(degraded, shift), target=self._cut(target, shift), prompt=plan.prompt
+        )
+
+    def _clean(self, photo: Path, rng: np.random.Generator) -> Pixels:
+        """A crop with its margin [S, S, C], at random place, scale and turn."""
+        side = self.recipe.patch + 2 * MARGIN
+        scale = float(rng.uniform(1, 2)) if rng.random() < self.recipe.shrink else 1.0
+        span = round(side * scale)
+        height, width = self._cache.read(photo).shape[:2]
+        top = int(rng.integers(0, max(height - span, 0) + 1))
+        left = int(rng.integers(0, max(width - span, 0) + 1))
+        clean = self._cache.crop(photo, top, left, span, span)
+        if span != side:
+            clean = np.clip(resize(clean, side, side), 0, 1)
+        clean = np.rot90(clean, int(rng.integers(4)))
+        clean = clean[:, ::-1] if rng.random() < 0.5 else clean
+        if rng.random() < self.recipe.gray:
+            clean = clean @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)
+        return np.ascontiguousarray(clean)
+
+    def _cut(self, image_HWC: Pixels, shift: npt.NDArray[np.int64]) -> Tensor:
+        top, left = (MARGIN + int(offset) for offset in shift)
+        cut = image_HWC[top : top + self.recipe.patch, left : left + self.recipe.patch]
+        return to_tensor(cut)
+
+
+class PairSamples(Dataset[Sample]):
+    """Pairs already on disk: the same crop of both, turned alike."""
+
+    def __init__(self, pairs: Sequence[Pair], recipe: Recipe) -> None:
+        self.pairs = tuple(pairs)
+        self.recipe = recipe
+        self._cache = PhotoCache()
+
+    def __len__(self) -> int:
+        return self.recipe.steps * self.recipe.batch
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = stream(self.recipe.seed, "sample", index)
+        epoch, place = divmod(index, len(self.pairs))
+        pair = self.pairs[stream(self.recipe.seed, "epoch", epoch).permutation(len(self.pairs))[place]]
+        patch = self.recipe.patch
+        height, width = self._cache.read(pair.target).shape[:2]
+        # On the JPEG grid, as a whole photo would be.
+        top = int(rng.integers(0, max(height - patch, 0) // 8 + 1)) * 8
+        left = int(rng.integers(0, max(width - patch, 0) // 8 + 1)) * 8
+        flip = rng.random() < 0.5
+        both = (self._cache.crop(path, top, left, patch, patch) for path in (pair.degraded, pair.target))
+        degraded, target = (to_tensor(image[:, ::-1] if flip else image) for image in both)
+        return Sample(degraded=degraded, target=target, prompt=pair.prompt)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """A step's samples."""
+
+    degraded_BCHW: Tensor
+    target_BCHW: Tensor
+    prompts: list[str]
+
+
+def batches(samples: Dataset[Sample], recipe: Recipe, first_step: int) -> Iterator[Batch]:
+    """The batches of steps `first_step`, `first_step + 1`, ... to the end of the recipe."""
+    loader = DataLoader(
+        samples,
+        batch_size=recipe.batch,
+        sampler=range(first_step * recipe.batch, recipe.steps * recipe.batch),  # type: ignore[arg-type]
+        num_workers=recipe.workers,
+        collate_fn=_collate,
+        worker_init_fn=_one_thread,
+        prefetch_factor=4 if recipe.workers else None,
+        multiprocessing_context="spawn" if recipe.workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return iter(loader)
+
+
+def hold_back(photos: Sequence[Path], count: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Photos to train on and `count` to validate on, spread evenly over the list."""
+    count = min(count, len(photos) // 2)
+    kept = {(2 * index + 1) * len(photos) // (2 * count) for index in range(count)}
+    train = tuple(photo for index, photo in enumerate(photos) if index not in kept)
+    return train, tuple(photos[index] for index in sorted(kept))
+
+
+def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
+    """One batch per degradation of `VALIDATED`: the middle of every photo, with the default prompt."""
+    cache = PhotoCache()
+    found = []
+    for line in VALIDATED:
+        samples = []
+        for index, photo in enumerate(photos):
+            height, width = cache.read(photo).shape[:2]
+            clean = cache.crop(photo, (height - side) // 2, (width - side) // 2, side, side)
+            plan = Degradation.parse(line).draw(stream("validation", line, index), 0)
+            samples.append(
+                Sample(degraded=to_tensor(plan.degraded(clean)), target=to_tensor(clean), prompt=DEFAULT_PROMPT)
+            )
+        found.append(_collate(samples))
+    return found if photos else []
+
+
+def to_tensor(image_HWC: Pixels) -> Tensor:
+    """[H, W, 1 or 3] -> [3, H, W]."""
+    colour = np.repeat(image_HWC, 3, axis=2) if image_HWC.shape[2] == 1 else image_HWC
+    return torch.from_numpy(np.ascontiguousarray(colour.transpose(2, 0, 1)))
+
+
+def _store(image_HWC: Pixels) -> Pixels:
+    return np.rint(np.clip(image_HWC, 0, 1) * 255).astype(np.float32) / np.float32(255)
+
+
+def _collate(samples: list[Sample]) -> Batch:
+    return Batch(
+        degraded_BCHW=torch.stack([sample["degraded"] for sample in samples]),
+        target_BCHW=torch.stack([sample["target"] for sample in samples]),
+        prompts=[sample["prompt"] for sample in samples],
+    )
+
+
+def _one_thread(_worker: int) -> None:
+    torch.set_num_threads(1)

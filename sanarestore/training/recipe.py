@@ -1,0 +1,130 @@
+"""A training recipe: everything that decides what a run learns, read from TOML, each field checked and documented."""
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from sanarestore.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelShape:
+    """The network to train from scratch; ignored when a base is given."""
+
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    """Refiner channels per level (see RefinerConfig)."""
+    encoder_blocks: tuple[int, ...] = (2, 2, 1)
+    decoder_blocks: tuple[int, ...] = (2, 1, 1)
+    prompt_width: int = 128
+    """Features of the text encoder."""
+    prompt_layers: int = 2
+    prompt_heads: int = 4
+    vocabulary: int = 1536
+    """Tokens of the byte-level BPE tokenizer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """What a run learns, and how."""
+
+    name: str = "model"
+    """What the trained model calls itself."""
+    seed: int = 0
+    """Names the stream of every crop, degradation and prompt."""
+    steps: int = 10_000
+    """Optimizer steps of the whole run."""
+    batch: int = 16
+    """Crops per step."""
+    patch: int = 96
+    """Side of a crop in pixels, a multiple of the refiner's stride."""
+    learning_rate: float = 1e-3
+    """Peak, after the warm-up."""
+    final_rate: float = 0.01
+    """Share of the peak that the cosine ends at."""
+    warmup: int = 200
+    """Steps from zero to the peak."""
+    weight_decay: float = 1e-4
+    """AdamW's, on matrices and kernels only."""
+    clip: float = 1.0
+    """Largest norm of the gradient; 0 leaves it alone."""
+    ema: float = 0.999
+    """Decay per step of the averaged weights, which are the ones kept."""
+    charbonnier: float = 1e-3
+    """Epsilon of the loss sqrt(error^2 + eps^2)."""
+    gray: float = 0.08
+    """Share of crops turned gray."""
+    stored: float = 0.5
+    """Share of pairs clipped and rounded to 8 bits, as files are; the rest stay in float."""
+    shifted: float = 0.2
+    """Share of crops whose JPEG grid does not start at the corner."""
+    shrink: float = 0.35
+    """Share of crops taken from a photo made up to two times smaller, which is sharper."""
+    validation_photos: int = 4
+    """Photos kept back, spread evenly over the sorted list."""
+    validate_every: int = 500
+    checkpoint_every: int = 500
+    workers: int = 1
+    """Processes that make crops; the crops are the same for any number."""
+    model: ModelShape = field(default_factory=ModelShape)
+    degradations: dict[str, float] = field(default_factory=lambda: {"noise:0-55": 1.0})
+    """Recipe line -> weight (see degradations.recipes)."""
+
+    @classmethod
+    def load(cls, path: Path) -> "Recipe":
+        """Read a TOML file; UsageError names the file and the field."""
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"cannot be read ({error.strerror})", where=path) from error
+        except ValueError as error:
+            raise UsageError(f"not valid TOML ({error})", where=path) from error
+        return cls.from_dict(table, path)
+
+    @classmethod
+    def from_dict(cls, table: dict[str, Any], where: Path | str = "recipe") -> "Recipe":
+        """Build from plain values; unknown names and wrong kinds are refused."""
+        table = dict(table)
+        shape = _build(ModelShape, table.pop("model", {}), where)
+        degradations = {str(line): float(weight) for line, weight in table.pop("degradations", {}).items()}
+        recipe = replace(_build(cls, table, where), model=shape)
+        recipe = replace(recipe, degradations=degradations) if degradations else recipe
+        recipe.check(where)
+        return recipe
+
+    def check(self, where: Path | str = "recipe") -> None:
+        """UsageError if a value makes no sense."""
+        stride = 2 ** len(self.model.widths)
+        problems = {
+            f"patch must be a positive multiple of {stride}": self.patch < stride or self.patch % stride,
+            "steps, batch and workers must be positive": min(self.steps, self.batch) < 1 or self.workers < 0,
+            "shares must be between 0 and 1": not all(
+                0 <= share <= 1 for share in (self.gray, self.stored, self.shifted, self.shrink, self.ema)
+            ),
+            "weights of degradations must be positive": min(self.degradations.values()) <= 0,
+        }
+        for problem, found in problems.items():
+            if found:
+                raise UsageError(problem, where=where)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as TOML and JSON hold them."""
+        return asdict(self)
+
+
+def _build(kind: Any, table: dict[str, Any], where: Path | str) -> Any:
+    known = {entry.name: entry for entry in fields(kind)}
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        if name not in known:
+            raise UsageError(f"'{name}' is not a field of a recipe", where=where, next_step=f"Known: {', '.join(known)}.")
+        default = known[name].default
+        wanted: type = type(default)
+        if wanted is float and isinstance(value, int):
+            value = float(value)
+        if wanted is tuple and isinstance(value, list):
+            value = tuple(value)
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise UsageError(f"'{name}' must be {wanted.__name__}, not {value!r}", where=where)
+        values[name] = value
+    return kind(**values)
