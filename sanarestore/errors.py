@@ -65,11 +65,11 @@ class ImageError(SanarestoreError):
     """Something is wrong with one image; the others go on."""
 
 
-class UnreadableImage(ImageError):
+class UnreadableImage(ImageError):  # noqa: N818 - reads as what it is
     """The file is missing, damaged, or holds no image that we read."""
 
 
-class UnwritableImage(ImageError):
+class UnwritableImage(ImageError):  # noqa: N818 - reads as what it is
     """The format cannot hold this image, or the disk refused it."""
 
 
@@ -85,5 +85,5 @@ class WeightsError(SanarestoreError):
     exit_code = ExitCode.WEIGHTS
 
 
-class OutOfMemory(SanarestoreError):
+class OutOfMemory(SanarestoreError):  # noqa: N818 - reads as what it is
     """It does not fit, however small the tile."""

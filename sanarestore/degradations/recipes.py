@@ -42,7 +42,7 @@ def _seed(rng: np.random.Generator) -> int:
 
 
 def _camera(strength: float, rng: np.random.Generator) -> CameraNoise:
-    """Strength 1 is a good sensor at base ISO, 100 a small one in the dark; read noise varies around its usual share."""
+    """Strength 1 is a good sensor at base ISO, 100 a small one in the dark; read noise varies about its usual share."""
     gain = 1e-4 * strength
     return CameraNoise(gain=gain, read=float(rng.uniform(0.2, 0.8)) * gain**0.5 * 0.1, seed=_seed(rng))
 
@@ -75,6 +75,9 @@ BOUNDS = {
     "kernel": (3, 99), "lowres": (1, 16), "lowlight": (0, 10), "colour": (0, 1),
 }  # fmt: skip
 """Levels that make sense."""
+
+WHOLE = ("jpeg", "kernel")
+"""Names whose level is rounded to an integer."""
 
 POOL = (
     "noise:5-50", "poisson:0.5-8", "camera:5-100", "jpeg:10-60", "blur:0.6-2.5", "lowres:2-4", "lowlight:1-3",
@@ -134,7 +137,8 @@ class Term:
     def level(self, rng: np.random.Generator, turn: int) -> float:
         """The level for this turn."""
         if self.spans:
-            return float(rng.uniform(*self.levels))
+            low, high = self.levels
+            return float(rng.uniform(low, high))
         return self.levels[turn % len(self.levels)]
 
 
@@ -147,8 +151,8 @@ class Recipe:
     @classmethod
     def parse(cls, text: str) -> "Recipe":
         """Read a preset's name or a recipe line; UsageError says which word is wrong and what is known."""
-        line = PRESETS.get(text.strip(), text)
-        return cls(tuple(tuple(_term(word) for word in part.split("+")) for part in line.split(",")))
+        line = PRESETS.get(text.strip().lower(), text)
+        return cls(tuple(_alternative(part) for part in line.split(",")))
 
     def draw(self, rng: np.random.Generator, turn: int) -> Plan:
         """The plan of variant number `turn`: alternatives in turn, and within each its levels in turn."""
@@ -230,7 +234,20 @@ def _from_pool(rng: np.random.Generator, index: int) -> tuple[str, float]:
 
 
 def _label(name: str, level: float) -> str:
-    return f"{name}:{level:.4g}"
+    """The level that was really used, to four digits."""
+    return f"{name}:{round(level) if name in WHOLE else level:.4g}"
+
+
+def _alternative(text: str) -> tuple[Term, ...]:
+    terms = tuple(_term(part) for part in text.split("+"))
+    composed = [term.name for term in terms if term.name in COMPOSED]
+    if composed and len(terms) > 1:
+        raise UsageError(
+            f"'{text.strip()}' adds to '{composed[0]}', which is a whole recipe",
+            where="--recipe",
+            next_step=f"Let {composed[0]} stand alone between commas.",
+        )
+    return terms
 
 
 def _term(text: str) -> Term:
@@ -252,4 +269,7 @@ def _term(text: str) -> Term:
     low, high = BOUNDS[name]
     if not numbers or not all(low <= number <= high for number in numbers):
         raise UsageError(f"'{text.strip()}' needs levels from {low} to {high}", where="--recipe")
-    return Term(name=name, levels=numbers, spans="-" in levels)
+    spans = "-" in levels
+    if spans and numbers[0] > numbers[1]:
+        raise UsageError(f"'{text.strip()}' is a range that ends before it begins", where="--recipe")
+    return Term(name=name, levels=numbers, spans=spans)

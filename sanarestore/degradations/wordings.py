@@ -79,8 +79,9 @@ PHRASES = {
     ),
     "colour": (
         "fix the colours", "fix the colors", "correct the colours", "correct the colors", "colour correction",
-        "color correction", "fix the white balance", "correct the white balance", "neutral colours", "restore the colours",
-        "restore the colors", "fix the contrast", "fix brightness and contrast", "adjust the colours", "true colors",
+        "color correction", "fix the white balance", "correct the white balance", "neutral colours",
+        "restore the colours", "restore the colors", "fix the contrast", "fix brightness and contrast",
+        "adjust the colours", "true colors",
     ),
 }  # fmt: skip
 

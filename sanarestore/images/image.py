@@ -1,16 +1,26 @@
 """What an image is, once read: encoded values in float, and everything that must come back out unchanged."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from sanarestore.errors import UnreadableImage
+
 Depth = Literal["uint8", "uint16", "float32"]
 Format = Literal["tiff", "png", "jpeg", "webp"]
+AlphaKind = Literal["unassociated", "associated", "unspecified"]
+Stored = npt.NDArray[Any]
+"""Codes as a file holds them: uint8, uint16 or float32."""
 
 MAXIMUM: dict[Depth, float] = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 """The stored value that means 1.0."""
+
+MAXIMUM_PIXELS = 2**30
+"""Larger images are refused before anything is allocated: no camera makes them, and damaged headers do."""
+
+_ROWS = 256  # rows converted at a time, so that temporaries stay small beside the image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +37,8 @@ class Metadata:
     """IPTC-IIM records, verbatim."""
     dpi: tuple[float, float] | None = None
     """Pixels per inch, horizontal and vertical."""
+    png_colour: bytes | None = None
+    """PNG's cICP, sRGB, gAMA and cHRM chunks, verbatim and complete; no other format has a place for them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +55,10 @@ class Image:
     format: Format
     alpha_HW: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32] | None = None
     """The alpha channel as stored, never touched."""
+    alpha_kind: AlphaKind = "unassociated"
+    """Whether the colours were multiplied by alpha (associated), or the extra channel's meaning is not said."""
+    lossless: bool = False
+    """For WebP: stored without loss, and will be again."""
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
     """What reading had to change, in words for the user ("palette converted to RGB")."""
@@ -63,22 +79,72 @@ class Image:
         return self.height * self.width / 1e6
 
 
+def check_size(height: int, width: int) -> None:
+    """UnreadableImage if an image of this size cannot be real."""
+    if height < 1 or width < 1:
+        raise UnreadableImage(f"its header says {width} x {height} pixels", next_step="Restore the file from a backup.")
+    if height * width > MAXIMUM_PIXELS:
+        raise UnreadableImage(
+            f"{width} x {height} pixels are more than the {MAXIMUM_PIXELS / 1e6:.0f} megapixels that are read",
+            next_step="Cut it into parts, or check that its header is not damaged.",
+        )
+
+
+def from_stored(
+    stored: Stored,
+    *,
+    format: Format,  # noqa: A002 - the field's name
+    metadata: Metadata,
+    alpha_kind: AlphaKind = "unassociated",
+    lossless: bool = False,
+    notes: tuple[str, ...] = (),
+) -> Image:
+    """An Image of codes [H, W] or [H, W, S], S = gray, gray + alpha, RGB, RGB + alpha; their dtype is the depth."""
+    stored_HWS = stored[..., None] if stored.ndim == 2 else stored
+    channels = 3 if stored_HWS.shape[2] >= 3 else 1
+    depth: Depth = stored.dtype.name  # type: ignore[assignment]
+    alpha = np.ascontiguousarray(stored_HWS[..., channels]) if stored_HWS.shape[2] > channels else None
+    return Image(
+        pixels_HWC=to_float(np.ascontiguousarray(stored_HWS[..., :channels]), depth),
+        depth=depth,
+        format=format,
+        alpha_HW=alpha,
+        alpha_kind=alpha_kind,
+        lossless=lossless,
+        metadata=metadata,
+        notes=notes,
+    )
+
+
+def to_stored(image: Image) -> Stored:
+    """Codes [H, W, S] in the image's depth, alpha last; an alpha of another depth is scaled to it."""
+    stored_HWC = from_float(image.pixels_HWC, image.depth)
+    if image.alpha_HW is None:
+        return stored_HWC
+    alpha = image.alpha_HW
+    if alpha.dtype.name != image.depth:
+        alpha = from_float(to_float(alpha, alpha.dtype.name), image.depth)  # type: ignore[arg-type]
+    return np.concatenate([stored_HWC, alpha[..., None]], axis=2)
+
+
 def to_float(stored: npt.NDArray[np.generic], depth: Depth) -> npt.NDArray[np.float32]:
     """Stored codes to float32 with 1.0 for the largest code; exact inverse of `from_float` for every code."""
     if depth == "float32":
         return stored.astype(np.float32)
-    return np.divide(stored, np.float32(MAXIMUM[depth]), dtype=np.float32)
+    values: npt.NDArray[np.float32] = np.divide(stored, np.float32(MAXIMUM[depth]), dtype=np.float32)
+    return values
 
 
-def from_float(values: npt.NDArray[np.float32], depth: Depth) -> npt.NDArray[np.generic]:
+def from_float(values: npt.NDArray[np.float32], depth: Depth) -> npt.NDArray[Any]:
     """Float values to stored codes: scaled, rounded to nearest, clipped to the codes there are (NaN becomes 0).
 
-    float32 passes through unclipped. Works row block by row block, so that the temporary is small beside the image.
+    float32 passes through unclipped, without a copy.
     """
     if depth == "float32":
         return values
     stored = np.empty(values.shape, dtype=depth)
-    for top in range(0, len(values), 256):
-        block = np.nan_to_num(values[top : top + 256] * np.float32(MAXIMUM[depth]), nan=0.0)
-        stored[top : top + 256] = np.clip(np.rint(block), 0, MAXIMUM[depth])
+    for top in range(0, len(values), _ROWS):
+        rows = slice(top, top + _ROWS)
+        unit = np.clip(np.nan_to_num(values[rows], nan=0.0), 0, 1)
+        stored[rows] = np.rint(unit * np.float32(MAXIMUM[depth]))
     return stored

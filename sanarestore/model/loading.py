@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from sanarestore import weights
@@ -82,11 +82,11 @@ def save_model(
     restoration = folder / "restoration"
     restoration.mkdir(parents=True, exist_ok=True)
     encoder.tokenizer.save_pretrained(folder / "tokenizer")
-    half = {key: tensor.half().contiguous() for key, tensor in encoder.model.state_dict().items()}
-    encoder.model.save_pretrained(folder / "text_encoder", state_dict=half)  # type: ignore[operator]
-    save_file({key: t.half().contiguous() for key, t in refiner.state_dict().items()}, folder / REFINER)
+    encoder.model.config.save_pretrained(folder / "text_encoder")  # type: ignore[union-attr, operator]
+    _write_tensors(folder / "text_encoder/model.safetensors", _half(encoder.model))
+    _write_tensors(folder / REFINER, _half(refiner))
     # From the encoder as it was just stored, so that the table and the encoder agree.
-    save_file(load_encoder(folder).table(usual_prompts), folder / PROMPTS)
+    _write_tensors(folder / PROMPTS, load_encoder(folder).table(usual_prompts))
     index = {
         "_class_name": "SanaRestore",
         "text_encoder": ["transformers", type(encoder.model).__name__],
@@ -127,6 +127,15 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], where: Path) -> N
             f"the tensors do not fit the configuration ({told})", where=where, next_step="Fetch the model again."
         )
     module.load_state_dict(state, strict=True, assign=True)
+
+
+def _half(module: nn.Module) -> dict[str, Tensor]:
+    return {key: tensor.half().contiguous() for key, tensor in module.state_dict().items()}
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """By way of bytes: safetensors' own file is readable by its owner only, and models are shared."""
+    path.write_bytes(save(tensors, metadata={"format": "pt"}))
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -121,7 +121,9 @@ def new_encoder(tokenizer: "PreTrainedTokenizerFast", *, width: int, layers: int
 def load_encoder(folder: Path) -> PromptEncoder:
     """Read `text_encoder/` and `tokenizer/` of a model folder in the diffusers layout; float32, CPU, ready to use."""
     from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # stderr is the console's
     tokenizer: Any = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     model = AutoModel.from_pretrained(
         folder / "text_encoder", local_files_only=True, dtype=torch.float32, attn_implementation="eager"

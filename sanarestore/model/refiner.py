@@ -149,6 +149,17 @@ class Refiner(nn.Module):
         """Sizes and tile origins must be multiples of this, in pixels."""
         return self.config.stride
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Arithmetic between the ends."""
+        return self.middle.conv_in.weight.dtype
+
+    def with_dtype(self, dtype: torch.dtype) -> "Refiner":
+        """Cast all but the stem and the head, which stay float32; in place, returns itself."""
+        for part in (self.encoder, self.down, self.middle, self.up, self.decoder):
+            part.to(dtype)
+        return self
+
     def forward(self, degraded_BCHW: Tensor, generated_BCHW: Tensor, prompt_BD: Tensor) -> Tensor:
         """Two images [B,3,H,W] in [0,1], H and W multiples of `stride`, and the pooled prompt [B,D] -> [B,3,H,W].
 
@@ -156,7 +167,8 @@ class Refiner(nn.Module):
         """
         # Centred on zero: convolutions pad with zeros, and mid-gray is the least surprising border.
         inputs = torch.cat([degraded_BCHW, generated_BCHW], dim=1) - 0.5
-        hidden = self.stem(F.pixel_unshuffle(inputs, 2))
+        hidden = self.stem(F.pixel_unshuffle(inputs, 2)).to(self.dtype)
+        prompt_BD = prompt_BD.to(self.dtype)
         skips = []
         for level, down in zip(self.encoder, self.down, strict=True):
             hidden = level(hidden, prompt_BD)
@@ -165,4 +177,4 @@ class Refiner(nn.Module):
         hidden = self.middle(hidden, prompt_BD)
         for level, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips), strict=True):  # type: ignore[call-overload]
             hidden = level(F.pixel_shuffle(up(hidden), 2) + skip, prompt_BD)
-        return generated_BCHW.float() + F.pixel_shuffle(self.head(hidden), 2).float()
+        return generated_BCHW.float() + F.pixel_shuffle(self.head(hidden.float()), 2).float()

@@ -21,6 +21,7 @@ from sanarestore.degradations.operations import Pixels, resize
 from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.degradations.recipes import stream
 from sanarestore.degradations.wordings import DEFAULT_PROMPT
+from sanarestore.tiling import mirror
 from sanarestore.training.pairs import Pair
 from sanarestore.training.recipe import Recipe
 
@@ -74,13 +75,6 @@ class PhotoCache:
         depth: images.Depth = window.dtype.name  # type: ignore[assignment]
         pixels = images.to_float(window, depth)
         return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
-
-
-def mirror(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
-    """Indices beyond [0, size) reflected back, repeatedly, without repeating the border."""
-    period = max(2 * size - 2, 1)
-    folded = np.abs(index) % period
-    return np.minimum(folded, period - folded) if size > 1 else np.zeros_like(index)
 
 
 class PhotoSamples(Dataset[Sample]):

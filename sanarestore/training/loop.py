@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ class Progress:
     """How much of the run is done, by steps or by minutes, in [0, 1]."""
     validation: float | None = None
     """PSNR gain in dB of the averaged weights on the photos kept back, mean over degradations; None between."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,11 +126,12 @@ class Trainer:
                 self.step += 1
                 recent = [*recent[-100:], time.monotonic()]
                 speed = self.recipe.batch * (len(recent) - 1) / (recent[-1] - recent[0])
-                yield self._report(loss, rate, speed)
+                progress = self._report(loss, rate, speed)
+                yield progress
+                if progress.share >= 1:
+                    break
                 if self.step % self.recipe.checkpoint_every == 0:
                     self.save_checkpoint()
-                if self.share >= 1:
-                    break
         finally:
             self.save_checkpoint()
 
@@ -209,7 +214,8 @@ class Trainer:
                 where=self.folder,
                 next_step="Lower learning_rate, or set clip, and start again.",
             )
-        due = self.validation and (self.step % self.recipe.validate_every == 0 or self.share >= 1)
+        share = self.share
+        due = self.validation and (self.step % self.recipe.validate_every == 0 or share >= 1)
         progress = Progress(
             step=self.step,
             steps=self.recipe.steps,
@@ -217,13 +223,12 @@ class Trainer:
             learning_rate=rate,
             images_per_second=speed,
             minutes=self.minutes,
-            share=self.share,
+            share=share,
             validation=self.validate() if due else None,
         )
         if due or self.step % 50 == 0:
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                fields = {name: getattr(progress, name) for name in Progress.__slots__}  # type: ignore[attr-defined]
-                file.write(json.dumps(fields) + "\n")
+                file.write(json.dumps(progress.to_dict()) + "\n")
         return progress
 
     def _optimizer_state(self) -> dict[str, Tensor]:

@@ -34,10 +34,11 @@ class Objective(Protocol):
 class RefinerObjective:
     """The pixel refiner and its prompt encoder, with the latent path off: `generated` is the degraded image."""
 
-    def __init__(self, refiner: Refiner, encoder: PromptEncoder, charbonnier: float) -> None:
+    def __init__(self, refiner: Refiner, encoder: PromptEncoder, recipe: Recipe) -> None:
         self.refiner, self.encoder = refiner, encoder
         self.modules: nn.Module = nn.ModuleDict({"refiner": refiner, "text_encoder": encoder})
-        self._epsilon = charbonnier
+        self._loss = {"psnr": psnr_loss, "charbonnier": charbonnier}[recipe.loss]
+        self._floor = recipe.loss_floor
 
     @classmethod
     def from_scratch(cls, recipe: Recipe) -> "RefinerObjective":
@@ -52,16 +53,16 @@ class RefinerObjective:
             decoder_blocks=shape.decoder_blocks,
             prompt_width=shape.prompt_width,
         )
-        return cls(Refiner(config), encoder, recipe.charbonnier)
+        return cls(Refiner(config), encoder, recipe)
 
     @classmethod
     def from_base(cls, name: str, recipe: Recipe) -> "RefinerObjective":
         """The weights of a restoration model, to go on from."""
         model = load_model(name)
-        return cls(model.refiner.requires_grad_(True), load_encoder(model.folder), recipe.charbonnier)
+        return cls(model.refiner.requires_grad_(True), load_encoder(model.folder), recipe)
 
     def loss(self, batch: Batch) -> Tensor:
-        return charbonnier(self.restore(batch), batch.target_BCHW, self._epsilon)
+        return self._loss(self.restore(batch).float(), batch.target_BCHW, self._floor)
 
     def restore(self, batch: Batch) -> Tensor:
         prompt_BD = self.encoder.pooled(batch.prompts)
@@ -80,9 +81,15 @@ class RefinerObjective:
         )
 
 
-def charbonnier(restored: Tensor, target: Tensor, epsilon: float) -> Tensor:
-    """mean sqrt(error^2 + eps^2): L1 that is smooth at zero (Charbonnier et al. 1994)."""
-    return (restored.float() - target).square().add(epsilon**2).sqrt().mean()
+def psnr_loss(restored_BCHW: Tensor, target_BCHW: Tensor, floor: float) -> Tensor:
+    """Minus the mean PSNR in dB of the samples (Chen et al. 2022), with `floor` added to each squared error."""
+    error_B = (restored_BCHW - target_BCHW).square().mean(dim=(1, 2, 3))
+    return 10 * torch.log10(error_B + floor).mean()
+
+
+def charbonnier(restored_BCHW: Tensor, target_BCHW: Tensor, floor: float) -> Tensor:
+    """Mean of sqrt(error^2 + floor): L1 that is smooth at zero (Charbonnier et al. 1994)."""
+    return (restored_BCHW - target_BCHW).square().add(floor).sqrt().mean()
 
 
 def usual_prompts() -> Iterable[str]:

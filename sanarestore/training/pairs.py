@@ -1,6 +1,11 @@
-"""pairs.csv: which degraded file belongs to which clean one, and what is to be asked."""
+"""pairs.csv: which degraded file belongs to which clean one, and what is to be asked.
+
+`making` makes such pairs from clean photographs; a list made by anyone else is read just as well.
+"""
 
 import csv
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +13,9 @@ from sanarestore.errors import NoImagesError, UsageError
 
 COLUMNS = ("image_path", "condition_image_path", "caption")
 """Clean target, degraded input, prompt."""
+
+ORIGINS = ("label", "variant", "sha256")
+"""Columns that `write_pairs` adds: the recipe of just this pair, its number, and the hash of the clean file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,6 +25,18 @@ class Pair:
     target: Path
     degraded: Path
     prompt: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """A pair and where it comes from, as `write_pairs` records it."""
+
+    pair: Pair
+    label: str
+    """What was done, as in `noise:25+jpeg:20`; an operation with `!` stays in the target."""
+    variant: int
+    sha256: str
+    """Hash of the clean photograph's file."""
 
 
 def read_pairs(path: Path) -> tuple[Pair, ...]:
@@ -36,8 +56,39 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
     pairs = []
     for line, row in enumerate(rows, start=2):
         target, degraded = folder / row["image_path"], folder / row["condition_image_path"]
-        for file in (target, degraded):
-            if not file.is_file():
-                raise UsageError(f"line {line} names a file that is not there: {file}", where=path)
+        for named in (target, degraded):
+            if not named.is_file():
+                raise UsageError(f"line {line} names a file that is not there: {named}", where=path)
         pairs.append(Pair(target=target, degraded=degraded, prompt=row["caption"]))
     return tuple(pairs)
+
+
+def write_pairs(path: Path, rows: Iterable[Row]) -> None:
+    """Write pairs.csv at once or not at all, rows as given; paths relative to its folder where there is such a path.
+
+    OSError if the disk refuses.
+    """
+    # Dots in a path are resolved after its links are: a folder reached through a link has another parent.
+    folder = path.parent.resolve()
+    temporary = folder / f".{path.name}.{os.getpid()}.part"
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS + ORIGINS)
+            for row in rows:
+                places = (_place(row.pair.target, folder), _place(row.pair.degraded, folder))
+                writer.writerow((*places, row.pair.prompt, row.label, row.variant, row.sha256))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _place(file: Path, folder: Path) -> str:
+    """The file from the folder, with forward slashes; absolute where there is no relative path (another drive)."""
+    whole = file.parent.resolve() / file.name
+    try:
+        return Path(os.path.relpath(whole, folder)).as_posix()
+    except ValueError:
+        return whole.as_posix()

@@ -7,6 +7,8 @@ from typing import Any
 
 from sanarestore.errors import UsageError
 
+LOSSES = ("psnr", "charbonnier")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelShape:
@@ -50,8 +52,11 @@ class Recipe:
     """Largest norm of the gradient; 0 leaves it alone."""
     ema: float = 0.999
     """Decay per step of the averaged weights, which are the ones kept."""
-    charbonnier: float = 1e-3
-    """Epsilon of the loss sqrt(error^2 + eps^2)."""
+    loss: str = "psnr"
+    """psnr: mean over samples of 10 log10(squared error), which weighs every kind of degradation alike;
+    charbonnier: mean over pixels of sqrt(error^2 + eps^2), under which shifted colours drown fine detail."""
+    loss_floor: float = 1e-4
+    """Under psnr, squared error added so that nearly perfect samples do not rule; under charbonnier, eps squared."""
     gray: float = 0.08
     """Share of crops turned gray."""
     stored: float = 0.5
@@ -101,6 +106,7 @@ class Recipe:
             "shares must be between 0 and 1": not all(
                 0 <= share <= 1 for share in (self.gray, self.stored, self.shifted, self.shrink, self.ema)
             ),
+            f"loss must be one of {', '.join(LOSSES)}": self.loss not in LOSSES,
             "weights of degradations must be positive": min(self.degradations.values()) <= 0,
         }
         for problem, found in problems.items():

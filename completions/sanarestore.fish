@@ -1,0 +1,1 @@
+complete --command sanarestore --no-files --arguments "(env _SANARESTORE_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) sanarestore)" --condition "env _SANARESTORE_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) sanarestore"

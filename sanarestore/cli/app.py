@@ -1,0 +1,70 @@
+"""The program: its commands, and how errors become messages and exit codes."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from sanarestore import __version__
+from sanarestore.cli.degrade import degrade
+from sanarestore.cli.restore import restore
+from sanarestore.cli.train import train
+from sanarestore.errors import ExitCode, SanarestoreError
+
+app = typer.Typer(
+    name="sanarestore",
+    help="Restore photographs in batches: noise, JPEG artefacts, blur, low resolution, low light, said in a prompt.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(restore)
+app.command()(degrade)
+app.command()(train)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sanarestore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; nothing but `-v` shows a traceback."""
+    try:
+        app(args=list(arguments), prog_name="sanarestore")
+    except SystemExit as end:
+        # Typer makes a SystemExit of Ctrl-C, and 1 of a reader of our output that has had enough.
+        if end.code == ExitCode.INTERRUPTED:
+            _say("interrupted; what was finished is kept, start again to go on")
+        return end.code if isinstance(end.code, int) else ExitCode.USAGE if end.code else ExitCode.DONE
+    except SanarestoreError as problem:
+        _say(problem, trace=_is_verbose(arguments))
+        return problem.exit_code
+    except Exception as problem:  # a mistake of ours, or a full disk where nobody looked for one
+        if _is_verbose(arguments):
+            raise
+        _say(f"unexpected {type(problem).__name__}: {problem}. Run it again with -v and report what it shows.")
+        return ExitCode.SOME_FAILED
+    return ExitCode.DONE
+
+
+def _say(problem: Exception | str, *, trace: bool = False) -> None:
+    from sanarestore.cli import console
+
+    console.error(problem, trace=trace)
+
+
+def _is_verbose(arguments: Sequence[str]) -> bool:
+    """Told from the words, because a command line that cannot be parsed wants its errors explained too."""
+    return any(word == "--verbose" or re.fullmatch(r"-[a-z]*v[a-z]*", word) for word in arguments)

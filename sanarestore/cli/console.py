@@ -1,0 +1,240 @@
+"""All that is shown: progress and summaries on stderr, data on stdout. The one module that knows Rich.
+
+Nothing moves when stderr is no terminal, under --quiet, --json or TERM=dumb; NO_COLOR is honoured by Rich itself.
+Errors are always said; notes and the summary unless --quiet or --json.
+"""
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from sanarestore.errors import ExitCode
+
+# No emoji: a file may be called :cat:.jpg.
+_stderr = Console(stderr=True, highlight=False, emoji=False)
+
+_NAME_WIDTH = 28
+"""Characters of a file's name that fit beside its bar on 80 columns."""
+
+
+class Outcome(Protocol):
+    """What a report needs to know of one file."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def megapixels(self) -> float: ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+    def to_json(self) -> dict[str, Any]: ...
+
+
+class Report:
+    """Owns the counts, the progress bars and the exit code of a command over many files."""
+
+    def __init__(self, verb: str, total: int, *, quiet: bool = False, as_json: bool = False) -> None:
+        """`verb` in the past tense: "restored"; `total` files are expected."""
+        self._verb, self._total = verb, total
+        self._quiet, self._json = quiet, as_json
+        self._counts = {"done": 0, "skipped": 0, "failed": 0}
+        self._unreadable = 0
+        self._megapixels = 0.0
+        self._begun = time.perf_counter()
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=None), _Count(), _Speed(),
+            TimeRemainingColumn(compact=True), console=_stderr, transient=True, expand=True,
+            disable=not is_live(quiet=quiet or as_json),
+        )  # fmt: skip
+        self._all = self._progress.add_task(verb, total=total)
+        self._files: dict[Path, TaskID] = {}
+        self._parts: dict[Path, float] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        if sum(self._counts.values()) and not self._quiet and not self._json:
+            self._say(self.summary())
+
+    def part(self, path: Path, done: int, total: int) -> None:
+        """Show how far one file is; `total` may change on the way."""
+        self._parts[path] = done / total
+        if path not in self._files and total > 1:  # one part: done as soon as begun
+            self._files[path] = self._progress.add_task(f"  {escape(_shortened(path.name))}", total=total)
+        if path in self._files:
+            self._progress.update(self._files[path], completed=done, total=total)
+        self._advance()
+
+    def add(self, outcome: Outcome, *, readable: bool = True) -> None:
+        """Count one file's outcome, show what needs showing, and print its JSON line if asked."""
+        self._counts[outcome.status] += 1
+        self._unreadable += not readable
+        if outcome.status == "done":
+            self._megapixels += outcome.megapixels
+        self._parts.pop(outcome.path, None)
+        if outcome.path in self._files:
+            self._progress.remove_task(self._files.pop(outcome.path))
+        self._advance()
+        if outcome.error:
+            self._say(f"[red]failed[/] {escape(outcome.error)}")
+        elif outcome.notes and not self._quiet and not self._json:
+            self._say(f"[yellow]note[/] {escape(str(outcome.path))}: {escape('; '.join(outcome.notes))}")
+        if self._json:
+            print_json(outcome.to_json())
+
+    def summary(self) -> str:
+        """One line: how many, how much, how fast."""
+        seconds = max(time.perf_counter() - self._begun, 1e-9)
+        parts = [f"{self._counts['done']} {self._verb}"]
+        if self._counts["skipped"]:
+            parts.append(f"{self._counts['skipped']} finished before")
+        if self._counts["failed"]:
+            parts.append(f"[red]{self._counts['failed']} failed[/]")
+        if self._megapixels:
+            rate = f"{self._megapixels / seconds:.2f} MP/s"
+            parts.append(f"{self._megapixels:.1f} MP in {seconds:.1f} s ({rate})")
+        return ", ".join(parts)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """DONE unless a file failed; NO_IMAGES if none of the files could be read."""
+        if self._counts["failed"] and self._unreadable == self._total:
+            return ExitCode.NO_IMAGES
+        return ExitCode.SOME_FAILED if self._counts["failed"] else ExitCode.DONE
+
+    def _advance(self) -> None:
+        completed = sum(self._counts.values()) + sum(self._parts.values())
+        speed = self._megapixels / max(time.perf_counter() - self._begun, 1e-9)
+        self._progress.update(self._all, completed=completed, speed=speed)
+
+    def _say(self, markup: str) -> None:
+        self._progress.console.print(markup, soft_wrap=True)
+
+
+class TrainingReport:
+    """Progress of a training run: loss, speed, time left, validation."""
+
+    def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
+        self._json = as_json
+        self._quiet = quiet
+        self._validation = float("nan")
+        self._said = 0.0
+        live = is_live(quiet=quiet or as_json)
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>5.1f}%"),
+            TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=_stderr, disable=not live,
+        )  # fmt: skip
+        self._live = live
+        self._task = self._progress.add_task("starting", total=1.0, left="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def step(self, fields: Mapping[str, Any]) -> None:
+        """Show one step, given `training.loop.Progress` as a mapping; JSON lines only at validations."""
+        fresh = fields["validation"] is not None
+        self._validation = fields["validation"] if fresh else self._validation
+        gain = "" if self._validation != self._validation else f"  validation {self._validation:+.2f} dB"
+        speed = f"{fields['images_per_second']:.0f} images/s"
+        line = f"step {fields['step']}/{fields['steps']}  loss {fields['loss']:.4f}  {speed}"
+        share = max(fields["share"], 1e-9)
+        left = f"{fields['minutes'] * (1 - share) / share:.0f} min left"
+        self._progress.update(self._task, completed=share, description=line + gain, left=left)
+        if self._json and fresh:
+            print_json({"schema_version": 1, **fields})
+        # Without a terminal, a line a minute, so that a log says where the run is.
+        if not self._live and not self._quiet and not self._json and (fresh or fields["minutes"] - self._said >= 1):
+            self._said = fields["minutes"]
+            _stderr.print(f"{line}{gain}  {left}", soft_wrap=True)
+
+
+class _Count(ProgressColumn):
+    """Whole parts done, of all."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{int(task.completed)}/{int(task.total or 0)}", style="progress.download", justify="right")
+
+
+class _Speed(ProgressColumn):
+    """Megapixels a second, on the overall bar."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.fields.get("speed")
+        return Text(f"{speed:.2f} MP/s" if speed else "")
+
+
+def is_live(*, quiet: bool) -> bool:
+    """Whether moving progress is wanted and possible; FORCE_COLOR makes no terminal of a log."""
+    return not quiet and sys.stderr.isatty() and _stderr.is_terminal and not _stderr.is_dumb_terminal
+
+
+def say(message: str, *, quiet: bool = False) -> None:
+    """A sentence for the user, on stderr."""
+    if not quiet:
+        _stderr.print(escape(message), soft_wrap=True)
+
+
+def error(problem: Exception | str, *, trace: bool = False) -> None:
+    """Say what went wrong, on stderr; with the traceback if asked."""
+    if trace and isinstance(problem, Exception):
+        traceback.print_exception(problem)
+    _stderr.print(f"[bold red]error[/] {escape(str(problem))}", soft_wrap=True)
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A table on stderr; the first column is text, the others are figures."""
+    drawn = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        drawn.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        drawn.add_row(*row)
+    _stderr.print(drawn)
+
+
+def print_json(line: Mapping[str, Any]) -> None:
+    """One line of NDJSON on stdout, at once; ASCII, because names need not be text in the terminal's encoding."""
+    sys.stdout.write(json.dumps(line, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def _shortened(name: str) -> str:
+    """Both ends of a long name: folders of photos differ in the last digits."""
+    if len(name) <= _NAME_WIDTH:
+        return name
+    half = (_NAME_WIDTH - 1) // 2
+    return f"{name[:half]}…{name[-half:]}"

@@ -1,0 +1,52 @@
+"""`sanarestore degrade`: clean photographs in, pairs of degraded and wanted ones out, and a list to train from."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sanarestore.cli.flags import Json, Quiet, Seed, Verbose
+
+
+def degrade(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...", help="Clean photos: files, folders, globs or @list.txt.", show_default=False
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT", help="The folder to make the pairs in.", show_default=False)
+    ],
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe", metavar="LINE", help="What to do, as in noise:15/25,blur:1-2+jpeg:30, or a recipe's name."
+        ),
+    ] = "everything",
+    variants: Annotated[int, typer.Option("--variants", min=1, help="Pairs made of each photo.")] = 8,
+    pairs: Annotated[
+        Path | None, typer.Option("--pairs", metavar="CSV", help="The list of pairs; else OUT/pairs.csv.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes; each holds one photo at a time.")] = 1,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make training pairs: degraded photos, prompts, and pairs.csv for `train`. Run again, it makes what is missing."""
+    from sanarestore import images
+    from sanarestore.cli import console
+    from sanarestore.training.making import make_pairs, originals
+
+    found = images.find(inputs)
+    photos = originals(found.images, output)
+    outcomes = make_pairs(photos, output, recipe=recipe, variants=variants, seed=seed, pairs=pairs, workers=workers)
+    total = len(photos) * variants
+    with closing(outcomes), console.Report("degraded", total, quiet=quiet, as_json=as_json) as report:
+        for outcome in outcomes:
+            report.add(outcome)
+    if found.skipped:
+        console.say(f"{found.skipped} other files are no images that we read", quiet=quiet or as_json)
+    raise typer.Exit(report.exit_code)

@@ -1,0 +1,221 @@
+"""`sanarestore restore`: files and folders in, restored files out."""
+
+import sys
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sanarestore.cli.flags import MACHINE, Devices, Json, Quiet, Seed, Verbose
+from sanarestore.errors import ExitCode, ImageError, OutOfMemory, UnreadableImage, UnwritableImage, UsageError
+from sanarestore.options import RestoreOptions
+
+if TYPE_CHECKING:
+    from sanarestore.cli.console import Report
+    from sanarestore.engine.jobs import Job, Outcome
+    from sanarestore.engine.journal import Journal
+    from sanarestore.images import Image
+
+RUN = "The batch"
+
+
+def restore(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT", help="Files, folders, globs, @list.txt, or - (stdin).", show_default=False),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="OUT", help="A folder, a file, or -; else beside the input."),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", help="What to remove; else whatever is wrong.")
+    ] = None,
+    model: Annotated[str, typer.Option("--model", help="A model's name, folder or hub id.")] = "sanarestore-mini",
+    fidelity: Annotated[
+        float, typer.Option("--fidelity", metavar="0..1", help="0 leaves it as it is, 1 restores in full.")
+    ] = 1.0,
+    scale: Annotated[int, typer.Option("--scale", metavar="1|2|4", help="Enlarge so much per side first.")] = 1,
+    seed: Seed = 0,
+    tile: Annotated[
+        int | None,
+        typer.Option("--tile", help="Largest tile in pixels; less memory, same result.", rich_help_panel=MACHINE),
+    ] = None,
+    devices: Devices = "auto",
+    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.", rich_help_panel=MACHINE)] = "auto",
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="CPU threads per worker.", rich_help_panel=MACHINE)
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace outputs that are already there.", rich_help_panel=RUN)
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first file that fails.", rich_help_panel=RUN)
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be written, and leave.", rich_help_panel=RUN)
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Restore photographs: the tree below a folder is mirrored, finished files are skipped, inputs never change."""
+    options = RestoreOptions(
+        prompt=prompt, model=model, fidelity=fidelity, scale=scale, tile=tile, dtype=dtype, seed=seed, threads=threads  # type: ignore[arg-type]
+    )  # fmt: skip
+    if output == "-" or "-" in inputs:
+        _refuse_what_no_pipe_can(inputs, output, devices, as_json=as_json)
+        raise typer.Exit(_through_pipe(inputs[0], output, options, devices, overwrite, as_json=as_json, quiet=quiet))
+    from sanarestore import images
+    from sanarestore.cli import console
+    from sanarestore.engine.jobs import plan
+
+    found = images.find(inputs)
+    jobs = plan(found.images, inputs, output)
+    if dry_run:
+        _show_plan(jobs, as_json=as_json)
+        return
+    journals = _journals(jobs, options)
+    with (
+        console.Report("restored", len(jobs), quiet=quiet, as_json=as_json) as report,
+        closing(_outcomes(jobs, journals, options, devices, report, overwrite=overwrite)) as outcomes,
+    ):
+        for outcome in outcomes:
+            report.add(outcome, readable=outcome.readable)
+            console.say(outcome.trace, quiet=not (verbose and outcome.trace))
+            if fail_fast and outcome.status == "failed":
+                break
+    files = "1 other file is" if found.skipped == 1 else f"{found.skipped} other files are"
+    console.say(f"{files} no image that we read", quiet=quiet or as_json or not found.skipped)
+    raise typer.Exit(report.exit_code)
+
+
+def _journals(jobs: Sequence["Job"], options: RestoreOptions) -> dict[Path | None, "Journal"]:
+    """The journal of every output folder; WeightsError before anything else if there is no such model."""
+    from sanarestore import weights
+    from sanarestore.engine.journal import Journal
+
+    folder = weights.resolve(options.model)
+    weights.read_manifest(folder)
+    settings = f"{options.fingerprint()}:{weights.hash_file(folder / weights.MANIFEST)}"
+    return {folder: Journal(folder, settings=settings) for folder in {job.folder for job in jobs}}
+
+
+def _outcomes(
+    jobs: Sequence["Job"], journals: dict[Path | None, "Journal"], options: RestoreOptions, devices: str,
+    report: "Report", *, overwrite: bool,
+) -> Generator["Outcome", None, None]:  # fmt: skip
+    """An outcome for every job; parts of files go to the report, finished files to their journal."""
+    from sanarestore.engine import workers
+    from sanarestore.engine.jobs import TileDone
+
+    waiting = []
+    for job in jobs:
+        settled = _settle(job, journals[job.folder], overwrite)
+        if settled is None:
+            waiting.append(job)
+        else:
+            yield settled
+    if not waiting:
+        return
+    for folder, journal in journals.items():
+        journal.begin(job for job in waiting if job.folder == folder)
+    folders = {job.source: job.folder for job in waiting}
+    with closing(workers.restore(waiting, options, workers.parse_devices(devices))) as events:
+        for event in events:
+            if isinstance(event, TileDone):
+                report.part(event.path, event.done, event.total)
+            else:
+                journals[folders[event.path]].add(event)
+                yield event
+
+
+def _settle(job: "Job", journal: "Journal", overwrite: bool) -> "Outcome | None":
+    """An outcome for jobs that need no work, or must not be done; None for the others."""
+    from sanarestore.engine.jobs import Outcome
+
+    if not job.target.exists():
+        return None
+    if journal.is_finished(job):
+        return Outcome(path=job.source, output=job.target, status="skipped")
+    if overwrite or journal.wrote(job):
+        return None
+    return Outcome(path=job.source, status="failed", error=str(_is_there_already(job.target)))
+
+
+def _is_there_already(target: Path) -> UnwritableImage:
+    return UnwritableImage(
+        "is already there, and not as an earlier run left it",
+        where=target,
+        next_step="Use --overwrite, or another output.",
+    )
+
+
+def _show_plan(jobs: Sequence["Job"], *, as_json: bool) -> None:
+    from sanarestore.cli import console
+
+    for job in jobs:
+        if as_json:
+            paths = {"input": str(job.source), "output": str(job.target)}
+            console.print_json({"schema_version": 1, **paths, "status": "planned"})
+        else:
+            typer.echo(f"{job.source} -> {job.target}")
+
+
+def _refuse_what_no_pipe_can(inputs: list[str], output: str | None, devices: str, *, as_json: bool) -> None:
+    if as_json and output in ("-", None):
+        raise UsageError("stdout cannot carry both an image and JSON", where="--json")
+    if len(inputs) != 1 or "," in devices:
+        raise UsageError("exactly one image goes through a pipe, on one device", where="-")
+    if output in ("-", None) and sys.stdout.isatty():
+        raise UsageError("an image is nothing for a terminal", where="-", next_step="Redirect stdout, or name a file.")
+    if output not in ("-", None) and Path(str(output)).is_dir():
+        raise UsageError("is a folder, and what comes from stdin has no name", where=output, next_step="Name a file.")
+
+
+def _through_pipe(
+    source: str, output: str | None, options: RestoreOptions, devices: str, overwrite: bool,
+    *, as_json: bool, quiet: bool,
+) -> ExitCode:  # fmt: skip
+    """One image from stdin or a file, to stdout or a file."""
+    from sanarestore.cli import console
+    from sanarestore.engine.jobs import Outcome
+    from sanarestore.engine.restorer import Restorer
+
+    target = None if output in ("-", None) else Path(str(output))
+    begun = time.perf_counter()
+    with console.Report("restored", 1, quiet=quiet, as_json=as_json) as report:
+        try:
+            if target is not None and target.exists() and not overwrite:
+                raise _is_there_already(target)
+            restored = Restorer(options, device=devices)(_take(source))
+            _give(restored, target)
+            outcome = Outcome(
+                path=Path(source), output=target, status="done", seconds=time.perf_counter() - begun,
+                megapixels=restored.megapixels, notes=restored.notes,
+            )  # fmt: skip
+        except (ImageError, OutOfMemory) as error:
+            readable = not isinstance(error, UnreadableImage)
+            outcome = Outcome(path=Path(source), status="failed", error=str(error), readable=readable)
+        report.add(outcome, readable=outcome.readable)
+    return report.exit_code
+
+
+def _take(source: str) -> "Image":
+    from sanarestore import images
+
+    return images.decode(sys.stdin.buffer.read(), "stdin") if source == "-" else images.read(source)
+
+
+def _give(restored: "Image", target: Path | None) -> None:
+    from sanarestore import images
+    from sanarestore.engine.jobs import SUFFIXES
+
+    if target is not None:
+        images.write(restored, target, format=SUFFIXES.get(target.suffix.lower()))
+        return
+    sys.stdout.buffer.write(images.encode(restored))
+    sys.stdout.buffer.flush()

@@ -1,0 +1,135 @@
+"""`sanarestore train`: a folder of clean photographs, or pairs.csv, to a model folder."""
+
+import json
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sanarestore.cli.flags import MACHINE, Json, Quiet, Verbose
+from sanarestore.errors import NoImagesError, UsageError
+
+if TYPE_CHECKING:
+    from sanarestore.training.loop import Trainer
+    from sanarestore.training.recipe import Recipe
+
+
+def train(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="A folder of clean photos, or pairs.csv.", show_default=False)
+    ],
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--recipe", metavar="TOML", help="What to learn; else as the embedded model."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="RUN", help="The run's folder; else a dated one in runs/."),
+    ] = None,
+    base: Annotated[str, typer.Option("--base", help="Model to go on from, or 'scratch'.")] = "sanarestore-mini",
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, metavar="N", help="Steps in all, instead of the recipe's.")
+    ] = None,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option("--max-minutes", min=0.01, metavar="MIN", help="End the schedule and the run by then."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in RUN.")] = False,
+    device: Annotated[
+        str, typer.Option("--device", help="cpu, cuda, cuda:1, mps or auto.", rich_help_panel=MACHINE)
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads.", rich_help_panel=MACHINE)
+    ] = None,
+    compile_model: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the model (CUDA).", rich_help_panel=MACHINE)
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a restoration model; Ctrl-C saves a checkpoint, --resume goes on from it."""
+    folder = _folder(output, resume=resume)
+    import torch
+
+    from sanarestore.cli import console
+    from sanarestore.engine.restorer import pick_device
+    from sanarestore.training.loop import Schedule, Trainer
+    from sanarestore.training.objectives import RefinerObjective
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen = _recipe(recipe, folder, resume=resume)
+    chosen = replace(chosen, steps=steps) if steps else chosen
+    samples, validation, count = _data(data, chosen)
+    objective = RefinerObjective.from_scratch(chosen) if base == "scratch" else RefinerObjective.from_base(base, chosen)
+    schedule = Schedule(device=str(pick_device(device)), max_minutes=max_minutes, compile=compile_model)
+    trainer = Trainer(folder, objective, chosen, schedule, validation)
+    if resume:
+        trainer.resume()
+    with console.TrainingReport(quiet=quiet, as_json=as_json) as report:
+        _run(trainer, samples, report)
+    model = trainer.finish(
+        {"base": base, "samples": count, "steps": trainer.step, "minutes": round(trainer.minutes, 1)}
+    )
+    console.say(f"the model is in {model}: use it with --model {model}", quiet=quiet or as_json)
+
+
+def _run(trainer: "Trainer", samples: Any, report: Any) -> None:
+    """All steps; an interrupted run says how to go on."""
+    from sanarestore.cli import console
+
+    try:
+        with closing(trainer.run(samples)) as steps:
+            for progress in steps:
+                report.step(progress.to_dict())
+    except KeyboardInterrupt:
+        console.say(f"step {trainer.step} is saved: the same command with --resume -o {trainer.folder} goes on from it")
+        raise
+
+
+def _folder(output: Path | None, *, resume: bool) -> Path:
+    """The run's folder; UsageError if there is none to resume, or another run is there already."""
+    from datetime import datetime
+
+    if output is None:
+        if resume:
+            raise UsageError("needs the run's folder", where="--resume", next_step="Name it with -o.")
+        return Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    taken = [name for name in ("checkpoint", "model") if (output / name).exists()]
+    if taken and not resume:
+        raise UsageError(
+            f"there is a {taken[0]} of an earlier run",
+            where=output,
+            next_step="Go on with --resume, or name another folder.",
+        )
+    return output
+
+
+def _recipe(path: Path | None, folder: Path, *, resume: bool) -> "Recipe":
+    """The one named; else, of a run to resume, its own; else the embedded model's."""
+    from sanarestore import weights
+    from sanarestore.training.recipe import Recipe
+
+    own = folder / "recipe.json"
+    if path is None and resume and own.is_file():
+        return Recipe.from_dict(json.loads(own.read_text(encoding="utf-8")), own)
+    return Recipe.load(path or weights.resolve(weights.EMBEDDED) / "recipe.toml")
+
+
+def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], int]:
+    """Samples to learn from, batches to validate on, and the number of photos or pairs."""
+    from sanarestore import images
+    from sanarestore.training.data import PairSamples, PhotoSamples, hold_back, validation_batches
+    from sanarestore.training.pairs import read_pairs
+
+    if data.suffix.lower() == ".csv":
+        pairs = read_pairs(data)
+        return PairSamples(pairs, recipe), [], len(pairs)
+    found = images.find([str(data)])
+    if not found.images:
+        raise NoImagesError("holds no image that we read", where=data)
+    photos, kept = hold_back([each.path for each in found.images], recipe.validation_photos)
+    return PhotoSamples(photos, recipe), validation_batches(kept), len(photos)

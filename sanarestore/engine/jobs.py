@@ -1,0 +1,168 @@
+"""What is to be restored and where to, and what became of it. Imports no torch: planning must answer at once."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sanarestore.errors import NoImagesError, UsageError
+from sanarestore.images import Format, Found
+
+SUFFIXES: dict[str, Format] = {
+    ".tif": "tiff", ".tiff": "tiff", ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp",
+}  # fmt: skip
+"""Names of outputs that say that one file is meant, and of which format."""
+
+Status = Literal["done", "skipped", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One file in, one file out."""
+
+    source: Path
+    target: Path
+    format: Format | None = None
+    """What to write; None keeps the input's."""
+    folder: Path | None = None
+    """The output folder whose journal remembers it; None for a file that was named by itself."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TileDone:
+    """A part of a file is done."""
+
+    path: Path
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What became of one job."""
+
+    path: Path
+    """The input."""
+    output: Path | None = None
+    status: Status
+    seconds: float = 0.0
+    """Reading, restoring and writing."""
+    megapixels: float = 0.0
+    """Of the result."""
+    error: str | None = None
+    readable: bool = True
+    """False if it failed because the input holds no image that we read."""
+    notes: tuple[str, ...] = ()
+    """What had to be changed or left out, in words."""
+    device: str = ""
+    tile: int | None = None
+    """The tile that was used, after any halving for want of memory."""
+    threads: int | None = None
+    """CPU threads of the worker: another number may round differently."""
+    sha256: str = ""
+    """Hash of the input, taken before it was read."""
+    trace: str = ""
+    """The traceback of an error that nobody foresaw."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A line of NDJSON."""
+        return {
+            "schema_version": 1,
+            "input": str(self.path),
+            "output": None if self.output is None else str(self.output),
+            "status": self.status,
+            "seconds": round(self.seconds, 4),
+            "megapixels": round(self.megapixels, 6),
+            "error": self.error,
+            "notes": list(self.notes),
+            "device": self.device,
+            "tile": self.tile,
+            "threads": self.threads,
+            "sha256": self.sha256,
+        }
+
+
+def plan(found: Sequence[Found], inputs: Sequence[str], output: str | None) -> list[Job]:
+    """Pair every input with its output.
+
+    Without `output`, a folder `shoot` goes to `shoot-restored` beside it and a file `a.jpg` to `a-restored.jpg`. An
+    output is one file if one file is named as input and the output's suffix is an image's, which then decides the
+    format; otherwise it is a folder, and what an earlier call wrote there is no input.
+    NoImagesError if nothing is left; UsageError if two inputs would write one file, or one would be replaced.
+    """
+    if output is not None:
+        found = [each for each in found if not _was_made_there(each, Path(output).resolve())]
+    if not found:
+        raise NoImagesError(
+            "no readable image was found",
+            where=", ".join(inputs),
+            next_step="TIFF, PNG, JPEG and WebP are read, told by their content.",
+        )
+    jobs = _without_output(found, inputs) if output is None else _with_output(found, inputs, Path(output))
+    _refuse_collisions(jobs)
+    return jobs
+
+
+def _was_made_there(each: Found, output: Path) -> bool:
+    """Whether it lies in the output folder, and that inside the folder that was searched."""
+    root = each.root.resolve()
+    return output != root and output.is_relative_to(root) and output in each.path.resolve().parents
+
+
+def _with_output(found: Sequence[Found], inputs: Sequence[str], output: Path) -> list[Job]:
+    format = SUFFIXES.get(output.suffix.lower())  # noqa: A001 - the word users say
+    single = len(found) == 1 and len(inputs) == 1 and Path(inputs[0]).is_file()
+    if single and format and not output.is_dir():
+        source = found[0].path
+        # a.jpg to b.jpg stays what it is, even where the suffix lies; a.jpg to b.png asks for another format.
+        same = format == SUFFIXES.get(source.suffix.lower())
+        return [Job(source=source, target=output, format=None if same else format)]
+    if output.is_file():
+        raise UsageError("is a file, and a folder is needed here", where=output)
+    return [Job(source=each.path, target=output / each.relative, folder=output) for each in found]
+
+
+def _without_output(found: Sequence[Found], inputs: Sequence[str]) -> list[Job]:
+    named = {Path(each) for each in inputs if Path(each).is_dir()}
+    jobs = []
+    for each in found:
+        if each.root in named:
+            folder = _beside(each.root)
+            jobs.append(Job(source=each.path, target=folder / each.relative, folder=folder))
+        else:
+            jobs.append(Job(source=each.path, target=each.path.with_stem(f"{each.path.stem}-restored")))
+    return jobs
+
+
+def _beside(folder: Path) -> Path:
+    whole = folder.resolve()
+    if not whole.name:
+        raise UsageError("nothing can be beside this folder", where=whole, next_step="Choose an output with -o.")
+    return whole.with_name(f"{whole.name}-restored")
+
+
+def _refuse_collisions(jobs: Iterable[Job]) -> None:
+    # Folded, because two names that differ in case only are one file on macOS and Windows.
+    sources = {_folded(job.source) for job in jobs}
+    taken: dict[str, Job] = {}
+    for job in jobs:
+        target = _folded(job.target)
+        if job.folder and not job.target.resolve().is_relative_to(job.folder.resolve()):
+            raise UsageError(
+                "it would be written outside of the output", where=job.source, next_step="Name its folder instead."
+            )
+        if target in taken:
+            raise UsageError(
+                f"{taken[target].source} and {job.source} would both be written there",
+                where=job.target,
+                next_step="Restore them into different folders.",
+            )
+        if target in sources:
+            raise UsageError(
+                "the output would replace an input", where=job.target, next_step="Choose another output with -o."
+            )
+        taken[target] = job
+
+
+def _folded(path: Path) -> str:
+    return str(path.resolve()).casefold()

@@ -1,0 +1,245 @@
+"""Images in, restored images out: the pipeline stage by stage, each over the whole host array in tiles.
+
+Shape suffixes: C channels, H W pixels of the image, h w pixels of a window, D prompt features.
+"""
+
+import copy
+import time
+import traceback
+from collections.abc import Generator, Iterable
+from contextlib import closing, suppress
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sanarestore import images, weights
+from sanarestore.degradations.operations import resize
+from sanarestore.engine.jobs import Job, Outcome, TileDone
+from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
+from sanarestore.model.loading import RestorationModel, load_model
+from sanarestore.options import SMALLEST_TILE, RestoreOptions
+from sanarestore.tiling import map_with_halo
+
+DEFAULT_TILE = {"cpu": 1024, "cuda": 4096}
+"""Where memory and the cost of the halo balance; 1024 for other devices."""
+
+Steps = Generator[tuple[int, int], None, None]
+"""(tiles done, tiles in all), as they are done."""
+
+
+class Restorer:
+    """A model on a device, ready for any number of images.
+
+    >>> restorer = Restorer(RestoreOptions(prompt="remove noise"))          # doctest: +SKIP
+    >>> images.write(restorer(images.read("photo.jpg")), "restored.jpg")    # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        options: RestoreOptions = RestoreOptions(),  # noqa: B008 - frozen
+        *,
+        device: str = "auto",
+        model: RestorationModel | None = None,
+    ) -> None:
+        """Load the model of `options` (or take the one given) onto a device: cpu, cuda, cuda:1, mps, or auto."""
+        self.options = options
+        self.device = pick_device(device)
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        self.model = model or load_model(options.model)
+        self._tile = options.tile or DEFAULT_TILE.get(self.device.type, 1024)
+        # A copy, because casting is in place and the model may serve others, at another precision.
+        refiner = copy.deepcopy(self.model.refiner).with_dtype(self._dtype())
+        self._refiner = refiner.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
+        self._prompt_BD = self.model.prompts.pooled(prompt)[None].to(self.device)
+
+    @property
+    def tile(self) -> int:
+        """The tile in use; smaller than asked for once memory ran out."""
+        return self._tile
+
+    def __call__(self, image: images.Image) -> images.Image:
+        """Restore one image: same size (times scale), depth, format, alpha and metadata; input unchanged."""
+        with closing(self.stages(image)) as steps:
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as done:
+                    restored: images.Image = done.value
+                    return restored
+
+    def restore(self, jobs: Iterable[Job]) -> Generator[TileDone | Outcome, None, None]:
+        """Restore files one after another; a file that fails is an outcome, not the end."""
+        for job in jobs:
+            begun = time.perf_counter()
+            try:
+                outcome = yield from self._file(job)
+            except (UsageError, WeightsError):
+                raise  # not of this file alone
+            except Exception as error:  # whatever a codec or a driver raises, the other files go on
+                outcome = _failed(job, error)
+            seconds = time.perf_counter() - begun
+            yield replace(outcome, seconds=seconds, device=str(self.device), threads=torch.get_num_threads())
+
+    def stages(self, image: images.Image) -> Generator[tuple[int, int], None, images.Image]:
+        """Restore one image, yielding (tiles done, tiles in all) on the way; the image is the generator's value.
+
+        The count begins anew when memory runs out and smaller tiles are tried. ImageError if pixels are no numbers.
+        """
+        if not _is_finite(image.pixels_HWC):
+            raise UnreadableImage(
+                "it holds values that are no finite numbers", next_step="Replace them by numbers first."
+            )
+        image = enlarge(image, self.options.scale)
+        degraded_CHW = host_tensor(image)
+        # The latent path (encode, flow, decode) joins here; without it nothing is generated but what is given.
+        generated_CHW = degraded_CHW
+        restored_HWC = np.empty((image.height, image.width, 3), dtype=np.float32)
+        yield from self._refine(degraded_CHW, generated_CHW, torch.from_numpy(restored_HWC).permute(2, 0, 1))
+        if not _is_finite(restored_HWC):
+            raise ImageError("the model's result is no finite number everywhere", next_step="Try --dtype float32.")
+        if image.pixels_HWC.shape[2] == 3:
+            return replace(image, pixels_HWC=restored_HWC)
+        # The mean of the changes, not of the channels: a third of three equal floats is not always one of them.
+        restored_HWC -= image.pixels_HWC
+        return replace(image, pixels_HWC=image.pixels_HWC + restored_HWC.mean(axis=2, keepdims=True))
+
+    def _file(self, job: Job) -> Generator[TileDone, None, Outcome]:
+        sha256 = ""
+        with suppress(OSError):  # reading it will say what is wrong
+            # Before reading: should it change in between, the next run finds another hash and restores it again.
+            sha256 = weights.hash_file(job.source)
+        steps = self.stages(images.read(job.source))
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as finished:
+                restored: images.Image = finished.value
+                break
+            yield TileDone(path=job.source, done=done, total=total)
+        images.write(restored, job.target, format=job.format)
+        return Outcome(
+            path=job.source, output=job.target, status="done", megapixels=restored.megapixels, notes=restored.notes,
+            tile=self._tile, sha256=sha256,
+        )  # fmt: skip
+
+    def _refine(self, degraded_CHW: Tensor, generated_CHW: Tensor, restored_CHW: Tensor) -> Steps:
+        """The refiner over tiles, mixed by fidelity; smaller tiles when memory runs out."""
+        while True:
+            steps = map_with_halo(
+                self._refine_window,
+                (degraded_CHW,) if generated_CHW is degraded_CHW else (degraded_CHW, generated_CHW),
+                restored_CHW,
+                tile=self._tile,
+                halo=self.model.refiner.halo,
+                stride=self.model.refiner.stride,
+            )
+            try:
+                yield from steps
+                return
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+            # Out here the error is gone, and with it the tensors that its traceback held.
+            self._halve_tile(max(restored_CHW.shape[1:]))
+
+    @torch.inference_mode()
+    def _refine_window(self, degraded_Chw: Tensor, generated_Chw: Tensor | None = None) -> Tensor:
+        degraded = self._to_device(degraded_Chw)
+        generated = degraded if generated_Chw is None else self._to_device(generated_Chw)
+        if self.options.fidelity == 0:
+            return generated[0]
+        refined: Tensor = self._refiner(degraded, generated, self._prompt_BD)
+        if self.options.fidelity == 1:
+            return refined[0]
+        return torch.lerp(generated, refined, self.options.fidelity)[0]
+
+    def _to_device(self, window_Chw: Tensor) -> Tensor:
+        return window_Chw[None].to(self.device, memory_format=torch.channels_last)
+
+    def _dtype(self) -> torch.dtype:
+        if self.options.dtype == "auto":
+            return torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        return torch.bfloat16 if self.options.dtype == "bfloat16" else torch.float32
+
+    def _halve_tile(self, longest: int) -> None:
+        # A tile larger than the image is the image: halving it would change nothing.
+        half = min(self._tile, longest) // 2
+        if half < SMALLEST_TILE:
+            raise OutOfMemory(
+                f"out of memory on {self.device} even with tiles of {self._tile} px",
+                next_step="Free memory there, or use --devices cpu.",
+            )
+        self._tile = half
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def pick_device(name: str) -> torch.device:
+    """auto is CUDA, then Apple's GPU, then the CPU; UsageError for a device that is not here."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(
+            f"'{name}' is no device", where="--devices", next_step="Use cpu, cuda, cuda:1, mps, or all."
+        ) from error
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(device.type, False):
+        raise UsageError(f"'{name}' is not on this machine", where="--devices", next_step="Use --devices cpu.")
+    return device
+
+
+def enlarge(image: images.Image, scale: int) -> images.Image:
+    """Bicubic enlargement of pixels and alpha by a whole factor; the image itself at 1."""
+    if scale == 1:
+        return image
+    width, height = image.width * scale, image.height * scale
+    alpha = image.alpha_HW
+    if alpha is not None:
+        larger = resize(images.to_float(alpha, image.depth)[..., None], width, height)[..., 0]
+        alpha = images.from_float(np.clip(larger, 0, 1), image.depth)
+    return replace(image, pixels_HWC=resize(image.pixels_HWC, width, height), alpha_HW=alpha)
+
+
+def host_tensor(image: images.Image) -> Tensor:
+    """The pixels as a [3,H,W] view, no copy; gray is shown three times."""
+    pixels_CHW = torch.from_numpy(image.pixels_HWC).permute(2, 0, 1)
+    return pixels_CHW.expand(3, -1, -1)
+
+
+def _failed(job: Job, error: Exception) -> Outcome:
+    """The outcome of a file whose restoration raised `error`; its sentence names the file."""
+    if isinstance(error, MemoryError):
+        error = OutOfMemory("the image does not fit into memory", next_step="Close other programs.")
+    foreseen = isinstance(error, SanarestoreError)
+    sentence = str(error) if foreseen else f"unexpected {type(error).__name__}: {error}. Please report it, with -v."
+    named = isinstance(error, SanarestoreError) and error.where
+    return Outcome(
+        path=job.source,
+        status="failed",
+        error=sentence if named else f"{job.source}: {sentence}",
+        readable=not isinstance(error, UnreadableImage),
+        trace="" if foreseen else "".join(traceback.format_exception(error)),
+    )
+
+
+def _is_finite(pixels_HWC: npt.NDArray[np.float32]) -> bool:
+    """Neither NaN nor infinite anywhere; the extremes carry both, so that no map of the image's size is needed."""
+    return bool(np.isfinite(pixels_HWC.min()) and np.isfinite(pixels_HWC.max()))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Some allocators have a class for it; the others raise a RuntimeError that says so."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory"))

@@ -1,0 +1,66 @@
+"""PSNR and SSIM, as the restoration literature computes them.
+
+Images are arrays [H, W, C], float in [0, 1]; nothing is clipped or rounded here. Papers compare 8-bit files: pass both
+images through `to_8bit` first for figures beside theirs.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+WINDOW = 11
+"""Side of SSIM's window in pixels."""
+
+
+def psnr(image_HWC: Array, reference_HWC: Array) -> float:
+    """Peak signal-to-noise ratio in dB over all values, peak 1; infinite for equal images."""
+    _check(image_HWC, reference_HWC)
+    error = np.mean(np.square(image_HWC.astype(np.float64) - reference_HWC.astype(np.float64)))
+    return math.inf if error == 0 else float(-10 * np.log10(error))
+
+
+def ssim(image_HWC: Array, reference_HWC: Array) -> float:
+    """Mean structural similarity: 11x11 Gaussian window of sigma 1.5, valid region, mean over channels.
+
+    Wang et al. 2004, eq. 13, with K1 = 0.01, K2 = 0.03 and population (not sample) covariances. ValueError below 11 px.
+    """
+    _check(image_HWC, reference_HWC)
+    if min(image_HWC.shape[:2]) < WINDOW:
+        raise ValueError(f"SSIM needs at least {WINDOW} pixels a side, not {image_HWC.shape[:2]}")
+    channels = zip(np.moveaxis(image_HWC, 2, 0), np.moveaxis(reference_HWC, 2, 0), strict=True)
+    return float(np.mean([_ssim_plane(image.astype(np.float64), reference.astype(np.float64)) for image, reference in channels]))
+
+
+def to_8bit(image_HWC: Array) -> npt.NDArray[np.float64]:
+    """Clamp to [0, 1] and round to 8-bit codes, returned as float in [0, 1]."""
+    return np.rint(np.clip(image_HWC, 0, 1).astype(np.float64) * 255) / 255
+
+
+def _ssim_plane(image: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> float:
+    mean_i, mean_r = _window_mean(image), _window_mean(reference)
+    variance_i = _window_mean(image * image) - mean_i**2
+    variance_r = _window_mean(reference * reference) - mean_r**2
+    covariance = _window_mean(image * reference) - mean_i * mean_r
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = ((2 * mean_i * mean_r + c1) * (2 * covariance + c2)) / (
+        (mean_i**2 + mean_r**2 + c1) * (variance_i + variance_r + c2)
+    )
+    return float(similarity.mean())
+
+
+def _window_mean(plane: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    offsets = np.arange(WINDOW) - WINDOW // 2
+    weights = np.exp(-(offsets**2) / (2 * 1.5**2))
+    weights /= weights.sum()
+    half = WINDOW // 2
+    mean = ndimage.correlate1d(ndimage.correlate1d(plane, weights, axis=0), weights, axis=1)
+    return mean[half:-half, half:-half]  # type: ignore[no-any-return]
+
+
+def _check(image_HWC: Array, reference_HWC: Array) -> None:
+    if image_HWC.shape != reference_HWC.shape or image_HWC.ndim != 3:
+        raise ValueError(f"images of one shape [H, W, C] are compared, not {image_HWC.shape} and {reference_HWC.shape}")

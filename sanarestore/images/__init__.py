@@ -1,0 +1,22 @@
+"""Images in and out of files: found, read and written without losing depth, colour meaning or metadata."""
+
+from sanarestore.images.find import Findings, Found, find
+from sanarestore.images.image import Depth, Format, Image, Metadata, from_float, to_float
+from sanarestore.images.read import decode, read
+from sanarestore.images.write import encode, write
+
+__all__ = [
+    "Depth",
+    "Findings",
+    "Format",
+    "Found",
+    "Image",
+    "Metadata",
+    "decode",
+    "encode",
+    "find",
+    "from_float",
+    "read",
+    "to_float",
+    "write",
+]

@@ -1,0 +1,87 @@
+"""EXIF blocks: a TIFF structure that any format can carry, taken out of TIFF files and put back into them."""
+
+import struct
+
+from sanarestore.images import ifd
+from sanarestore.images.ifd import Directory, Entry, Layout
+
+DESCRIPTIVE = frozenset(
+    (269, 270, 271, 272, 274, 285, 305, 306, 315, 316, 18246, 18249, 33432, 40091, 40092, 40093, 40094, 40095, 50341)
+)
+"""Tags of a TIFF's first directory that describe the photograph and not how its pixels are stored."""
+
+X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
+_RESOLUTION = (X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT)
+_MAKER_NOTE = 37500
+
+
+def parse(block: bytes) -> tuple[Layout, Directory]:
+    """The byte order and first directory of a block; an empty one if the block is damaged."""
+    header = ifd.read_header(block)
+    if header is None:
+        return Layout("<"), {}
+    layout, offset = header
+    return layout, ifd.read(block, offset, layout)
+
+
+def is_block(block: bytes) -> bool:
+    """Whether this begins like a TIFF structure, as every EXIF block must."""
+    return ifd.read_header(block) is not None
+
+
+def build(directory: Directory, layout: Layout) -> bytes:
+    """A block of its own with this directory in it, its values being in the byte order of `layout`."""
+    plain = Layout(layout.order)
+    start = len(plain.header) + plain.offset.size
+    return plain.header + plain.offset.pack(start) + ifd.pack(directory, start, plain)
+
+
+def from_tiff(directory: Directory, layout: Layout) -> bytes | None:
+    """The block that holds what a TIFF's first directory says about the photograph; None if it says nothing."""
+    told = {tag: entry for tag, entry in directory.items() if tag in DESCRIPTIVE or tag in (ifd.EXIF, ifd.GPS)}
+    if not told:
+        return None
+    return build(told | {tag: directory[tag] for tag in _RESOLUTION if tag in directory}, layout)
+
+
+def for_tiff(block: bytes) -> tuple[Layout, Directory]:
+    """The byte order that a TIFF must have to take this block's entries unchanged, and those entries."""
+    layout, directory = parse(block)
+    kept = {tag: entry for tag, entry in directory.items() if tag in DESCRIPTIVE or tag in (ifd.EXIF, ifd.GPS)}
+    return Layout(layout.order), kept
+
+
+def has_maker_note(directory: Directory) -> bool:
+    """Whether there is a maker's private block, whose inner offsets nobody but the maker understands."""
+    inner = directory[ifd.EXIF].directory if ifd.EXIF in directory else None
+    return bool(inner) and _MAKER_NOTE in (inner or {})
+
+
+def dpi_of(directory: Directory, layout: Layout) -> tuple[float, float] | None:
+    """Pixels per inch as the resolution tags tell them; None where they tell none."""
+    if X_RESOLUTION not in directory or Y_RESOLUTION not in directory:
+        return None
+    x, y = (_number(directory[tag], layout) for tag in (X_RESOLUTION, Y_RESOLUTION))
+    unit = _number(directory[RESOLUTION_UNIT], layout) if RESOLUTION_UNIT in directory else 2
+    scale = {2: 1.0, 3: 2.54}.get(int(unit))
+    if scale is None or x <= 0 or y <= 0:
+        return None
+    return round(x * scale, 2), round(y * scale, 2)
+
+
+def dpi_of_block(block: bytes | None) -> tuple[float, float] | None:
+    """`dpi_of` the block's first directory."""
+    if block is None:
+        return None
+    layout, directory = parse(block)
+    return dpi_of(directory, layout)
+
+
+def resolution_entries(dpi: tuple[float, float], layout: Layout) -> Directory:
+    """The three tags that tell a resolution in pixels per inch."""
+    x, y = (Entry(ifd.RATIONAL, struct.pack(layout.order + "LL", round(value * 100), 100)) for value in dpi)
+    return {X_RESOLUTION: x, Y_RESOLUTION: y, RESOLUTION_UNIT: Entry(ifd.SHORT, struct.pack(layout.order + "H", 2))}
+
+
+def _number(entry: Entry, layout: Layout) -> float:
+    return ifd.value_of(entry.kind, entry.data, layout)[0]

@@ -1,0 +1,139 @@
+"""TIFF directories, entry by entry and byte by byte: what EXIF is made of, inside TIFF files and outside them.
+
+Values are never interpreted on their way through, so that types, text encodings and maker notes come out as they went
+in. That is why a directory is written in the byte order it was read in: nothing has to be swapped.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965
+POINTERS = (EXIF, GPS, INTEROPERABILITY)
+"""Tags whose value is the place of another directory."""
+
+SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 3, 4, 5, 7, 16
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_FORMATS = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 11: "f", 12: "d", 13: "L", 16: "Q", 17: "q", 18: "Q"}
+_DEEPEST = 3  # IFD0, Exif, Interoperability: deeper means a loop
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a TIFF structure stores numbers."""
+
+    order: str
+    """``<`` or ``>``, as in struct."""
+    big: bool = False
+    """BigTIFF: eight-byte offsets."""
+
+    @property
+    def offset(self) -> struct.Struct:
+        """An offset or a value field."""
+        return struct.Struct(self.order + ("Q" if self.big else "L"))
+
+    @property
+    def count(self) -> struct.Struct:
+        """The number of entries that a directory begins with."""
+        return struct.Struct(self.order + ("Q" if self.big else "H"))
+
+    @property
+    def entry(self) -> struct.Struct:
+        """Tag, type, number of values, value field."""
+        return struct.Struct(self.order + ("HHQ8s" if self.big else "HHL4s"))
+
+    @property
+    def header(self) -> bytes:
+        """All that precedes the offset of the first directory."""
+        mark = b"II" if self.order == "<" else b"MM"
+        return mark + (struct.pack(self.order + "HHH", 43, 8, 0) if self.big else struct.pack(self.order + "H", 42))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tag's value: its TIFF type and its bytes in the byte order of its structure, or a directory."""
+
+    kind: int
+    data: bytes
+    directory: "Directory | None" = None
+
+
+Directory: TypeAlias = Mapping[int, Entry]
+
+
+class EndsEarlyError(Exception):
+    """A directory refers to bytes behind the end of the data."""
+
+
+def read_header(data: bytes) -> tuple[Layout, int] | None:
+    """The layout, and where the first directory is; None if this is no TIFF structure."""
+    for layout in (Layout("<"), Layout(">"), Layout("<", big=True), Layout(">", big=True)):
+        header = layout.header
+        if data.startswith(header) and len(data) >= len(header) + layout.offset.size:
+            return layout, layout.offset.unpack_from(data, len(header))[0]
+    return None
+
+
+def read(data: bytes, offset: int, layout: Layout, *, strict: bool = False, depth: int = 1) -> dict[int, Entry]:
+    """The directory at `offset`, with those it points to.
+
+    What leads out of `data` is left out, or raises EndsEarlyError if `strict`.
+    """
+    directory: dict[int, Entry] = {}
+    for tag, kind, value in _entries(data, offset, layout, strict):
+        if tag not in POINTERS:
+            directory.setdefault(tag, Entry(kind, value))
+        elif depth < _DEEPEST:
+            place = int(value_of(kind, value, layout)[0])
+            if inner := read(data, place, layout, strict=strict, depth=depth + 1):
+                directory[tag] = Entry(LONG, b"", inner)
+    return directory
+
+
+def _entries(data: bytes, offset: int, layout: Layout, strict: bool) -> Iterator[tuple[int, int, bytes]]:
+    start = offset + layout.count.size
+    number = layout.count.unpack_from(data, offset)[0] if start <= len(data) else 0
+    end = start + number * layout.entry.size
+    if strict and end + layout.offset.size > len(data):
+        raise EndsEarlyError
+    for at in range(start, min(end, len(data) - layout.entry.size + 1), layout.entry.size):
+        tag, kind, count, field = layout.entry.unpack_from(data, at)
+        size = count * _SIZES.get(kind, 0)
+        place = layout.offset.unpack(field)[0] if size > len(field) else None
+        value = bytes(field[:size] if place is None else data[place : place + size])
+        if value and len(value) == size:
+            yield tag, kind, value
+        elif strict and size:
+            raise EndsEarlyError
+
+
+def value_of(kind: int, data: bytes, layout: Layout) -> tuple[float, ...]:
+    """Numbers of an entry: rationals divided (0 where the denominator is 0), text and undefined bytes as bytes."""
+    if kind in (RATIONAL, 10):
+        parts = struct.unpack(f"{layout.order}{len(data) // 4}{'L' if kind == RATIONAL else 'l'}", data)
+        return tuple(top / bottom if bottom else 0.0 for top, bottom in zip(parts[::2], parts[1::2], strict=True))
+    letter = _FORMATS.get(kind, "B")
+    return struct.unpack(f"{layout.order}{len(data) // struct.calcsize('=' + letter)}{letter}", data)
+
+
+def pack(directory: Directory, offset: int, layout: Layout) -> bytes:
+    """The bytes of a directory that will stand at `offset` (even), its values and inner directories after it."""
+    table, values = bytearray(layout.count.pack(len(directory))), bytearray()
+    behind = offset + layout.count.size + len(directory) * layout.entry.size + layout.offset.size
+    for tag, entry in sorted(directory.items()):
+        kind, data = entry.kind, entry.data
+        count = 1 if entry.directory is not None else len(data) // _SIZES[kind]
+        room = layout.offset.size
+        if entry.directory is not None:
+            kind = LONG8 if layout.big else LONG
+            field = layout.offset.pack(behind + len(values))
+            values += pack(entry.directory, behind + len(values), layout)
+        elif len(data) <= room:
+            field = data.ljust(room, b"\0")
+        else:
+            field = layout.offset.pack(behind + len(values))
+            values += data
+        values += b"\0" * (len(values) % 2)
+        table += layout.entry.pack(tag, kind, count, field)
+    return bytes(table) + layout.offset.pack(0) + bytes(values)

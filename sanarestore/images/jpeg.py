@@ -1,0 +1,168 @@
+"""JPEG: pixels by Pillow, metadata by segments of our own."""
+
+import io
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+
+from sanarestore.errors import UnreadableImage, UnwritableImage
+from sanarestore.images import exif, resources
+from sanarestore.images.image import Image, Metadata, check_size, from_stored, to_stored
+
+QUALITY = 95
+"""With chroma at full resolution: what is lost is below what restoring gains."""
+
+_EXIF, _XMP, _EXTENDED = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
+_ICC, _PHOTOSHOP, _JFIF, _PICTURES = b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"JFIF\0", b"MPF\0"
+_APP0, _APP1, _APP2, _APP13, _ADOBE, _SCAN = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xDA
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_ROOM = 65533
+"""Bytes that one segment holds."""
+_LARGEST = 65500
+_BACKUP = "Restore the file from a backup or copy it again."
+
+Segment = tuple[int, bytes]
+"""A marker, and what stands behind its length."""
+
+
+def decode(data: bytes) -> Image:
+    """The image of a JPEG file; UnreadableImage if it is truncated or not 8-bit gray or RGB."""
+    from PIL import JpegImagePlugin
+
+    segments = list(_segments(data))
+    _check(segments)
+    # Not Image.open: it warns at 89 megapixels and refuses at twice that; `check_size` is our guard.
+    with JpegImagePlugin.JpegImageFile(io.BytesIO(_picture(data))) as file:
+        file.load()
+        stored = np.asarray(file if file.mode in ("L", "RGB") else file.convert("RGB"))
+    notes = []
+    if any(body.startswith(_EXTENDED) for _, body in segments):
+        notes.append("the extended part of the XMP packet is left out")
+    if any(marker == _APP2 and body.startswith(_PICTURES) for marker, body in segments):
+        notes.append("only the main picture is used; gain map or preview pictures are left out")
+    return from_stored(stored, format="jpeg", metadata=_metadata(segments), notes=tuple(notes))
+
+
+def _segments(data: bytes) -> Iterator[Segment]:
+    """Markers and contents up to the first scan."""
+    for marker, start, end in _spans(data):
+        yield marker, data[start + 4 : end]
+
+
+def _spans(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Markers with the bounds of their segments, up to the first scan, whose end is the end of the file."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if marker == _SCAN:
+            yield marker, at, len(data)
+            return
+        end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
+        yield marker, at, end
+        at = end
+
+
+def _picture(data: bytes) -> bytes:
+    """The file without its metadata, which Pillow would interpret and warn about; what tells the colours stays."""
+    kept = [data[start:end] for marker, start, end in _spans(data) if not _APP1 <= marker <= 0xEF or marker == _ADOBE]
+    return b"\xff\xd8" + b"".join(kept)
+
+
+def _check(segments: list[Segment]) -> None:
+    frame = next((body for marker, body in segments if marker in _FRAMES), b"")
+    if len(frame) < 6:
+        raise UnreadableImage("it is truncated: the JPEG frame header is missing", next_step=_BACKUP)
+    bits, height, width, channels = struct.unpack(">BHHB", frame[:6])
+    check_size(height, width)
+    if bits != 8:
+        raise UnreadableImage(f"it is a {bits}-bit JPEG", next_step="Convert it to 16-bit TIFF or PNG first.")
+    if channels == 4:
+        raise UnreadableImage(
+            "its colours are CMYK", next_step="Convert it to RGB first; sanarestore does not convert it yet."
+        )
+    if channels not in (1, 3):
+        raise UnreadableImage(f"it has {channels} channels", next_step="Export it as RGB or gray.")
+
+
+def _metadata(segments: list[Segment]) -> Metadata:
+    def bodies(marker: int, mark: bytes) -> list[bytes]:
+        return [body[len(mark) :] for number, body in segments if number == marker and body.startswith(mark)]
+
+    block = next((body for body in bodies(_APP1, _EXIF) if exif.is_block(body)), None)
+    profile = b"".join(part[2:] for part in sorted(bodies(_APP2, _ICC)))
+    density = next((_density(body) for body in bodies(_APP0, _JFIF)), None)
+    return Metadata(
+        icc=profile or None,
+        exif=block,
+        xmp=next(iter(bodies(_APP1, _XMP)), None),
+        iptc=resources.iptc_of(b"".join(bodies(_APP13, _PHOTOSHOP))),
+        dpi=density or exif.dpi_of_block(block),
+    )
+
+
+def _density(jfif: bytes) -> tuple[float, float] | None:
+    """Pixels per inch from the body of a JFIF segment, behind its mark; None if it tells only an aspect ratio."""
+    if len(jfif) < 7:
+        return None
+    unit, x, y = struct.unpack(">BHH", jfif[2:7])
+    if unit not in (1, 2) or not x or not y:
+        return None
+    scale = 2.54 if unit == 2 else 1.0
+    return round(x * scale, 2), round(y * scale, 2)
+
+
+def encode(image: Image) -> bytes:
+    """A JPEG file of quality 95 without chroma subsampling; UnwritableImage if it cannot hold the image as it is."""
+    from PIL import Image as PillowImage
+
+    _check_writable(image)
+    stored_HWS = to_stored(image)
+    buffer = io.BytesIO()
+    picture = PillowImage.fromarray(stored_HWS if stored_HWS.shape[2] == 3 else stored_HWS[..., 0])
+    dpi = tuple(min(65535, max(1, round(value))) for value in image.metadata.dpi) if image.metadata.dpi else (0, 0)
+    picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0, dpi=dpi)
+    plain = buffer.getvalue()
+    first = 4 + struct.unpack_from(">H", plain, 4)[0]  # behind SOI and JFIF
+    return plain[:first] + _metadata_segments(image.metadata) + plain[first:]
+
+
+def _check_writable(image: Image) -> None:
+    if image.depth != "uint8":
+        raise UnwritableImage(
+            f"JPEG holds 8 bits, and this image has {image.depth} values", next_step="Write TIFF, or choose 8 bit."
+        )
+    if image.alpha_HW is not None:
+        raise UnwritableImage("JPEG cannot hold an alpha channel", next_step="Write PNG, TIFF or WebP.")
+    if max(image.height, image.width) > _LARGEST:
+        raise UnwritableImage(f"JPEG ends at {_LARGEST} pixels a side", next_step="Write TIFF or PNG.")
+
+
+def _metadata_segments(metadata: Metadata) -> bytes:
+    segments = b""
+    if metadata.exif:
+        segments += _segment(_APP1, _EXIF + metadata.exif, "EXIF block")
+    if metadata.xmp:
+        segments += _segment(_APP1, _XMP + metadata.xmp, "XMP packet")
+    if metadata.icc:
+        size = _ROOM - len(_ICC) - 2
+        parts = [metadata.icc[start : start + size] for start in range(0, len(metadata.icc), size)]
+        if len(parts) > 255:
+            raise UnwritableImage("the ICC profile is too large for JPEG", next_step="Write TIFF or PNG.")
+        for number, part in enumerate(parts, start=1):
+            segments += _segment(_APP2, _ICC + bytes((number, len(parts))) + part, "ICC profile")
+    if metadata.iptc:
+        segments += _segment(_APP13, _PHOTOSHOP + resources.with_iptc(metadata.iptc), "IPTC block")
+    return segments
+
+
+def _segment(marker: int, body: bytes, what: str) -> bytes:
+    if len(body) > _ROOM:
+        raise UnwritableImage(
+            f"the {what} of {len(body)} bytes is larger than the {_ROOM} that JPEG holds",
+            next_step="Write TIFF or PNG.",
+        )
+    return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body

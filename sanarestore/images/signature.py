@@ -1,0 +1,42 @@
+"""Which format a file is in, told by its first bytes and never by its suffix."""
+
+from sanarestore.images.image import Format
+
+HEAD = 64
+"""How many bytes `sniff` wants to see."""
+
+_FOREIGN: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"GIF8", "GIF"),
+    (0, b"BM", "BMP"),
+    (0, b"8BPS", "Photoshop (PSD)"),
+    (0, b"%PDF", "PDF"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
+    (0, b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (0, b"\x76\x2f\x31\x01", "OpenEXR"),
+    (0, b"FUJIFILMCCD-RAW", "camera raw (RAF)"),
+    (0, b"IIU\x00", "camera raw (RW2)"),
+    (0, b"IIRO", "camera raw (ORF)"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypcrx", "camera raw (CR3)"),
+    (4, b"ftyp", "HEIF"),
+)
+
+
+def sniff(head: bytes) -> Format | None:
+    """The format of a file that begins with `head`; None if it is none that we read."""
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "tiff"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    return None
+
+
+def name_foreign(head: bytes) -> str | None:
+    """The name of an image format that we know of but do not read; None for anything else."""
+    return next((name for start, magic, name in _FOREIGN if head[start:].startswith(magic)), None)

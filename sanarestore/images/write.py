@@ -1,0 +1,79 @@
+"""Writing: an Image to bytes or to a file, all of it or nothing."""
+
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+
+from sanarestore.errors import UnwritableImage
+from sanarestore.images import jpeg, png, tiff, webp
+from sanarestore.images.image import Format, Image
+
+_ENCODERS: dict[Format, Callable[[Image], bytes]] = {
+    "tiff": tiff.encode,
+    "png": png.encode,
+    "jpeg": jpeg.encode,
+    "webp": webp.encode,
+}
+
+
+def encode(image: Image, format: Format | None = None) -> bytes:  # noqa: A002 - the word users say
+    """The bytes of a file in `format`, the image's own if None; UnwritableImage if that cannot hold the image."""
+    return _ENCODERS[format or image.format](image)
+
+
+def write(
+    image: Image,
+    path: str | PathLike[str],
+    *,
+    format: Format | None = None,  # noqa: A002 - the word users say
+    overwrite: bool = True,
+) -> None:
+    """Write a file whole or not at all, making the folders above it; UnwritableImage if that cannot be done.
+
+    The format is never told by the suffix. Nothing is left behind when anything fails, and an older file stays.
+    """
+    target = Path(path)
+    if not overwrite and target.exists():
+        raise UnwritableImage("it exists already", where=target, next_step="Choose another name, or allow overwriting.")
+    try:
+        data = encode(image, format)
+        _replace(target, data)
+    except UnwritableImage as error:
+        raise UnwritableImage(error.fact, where=target, next_step=error.next_step) from error
+    except OSError as error:
+        raise UnwritableImage(
+            f"it cannot be written ({error.strerror or error})",
+            where=target,
+            next_step="Check the free space, the name and the permissions of its folder.",
+        ) from error
+
+
+def _replace(target: Path, data: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Opened with "x" and not by tempfile, whose files nobody else may read: the user's umask decides.
+    temporary = target.with_name(f".sanarestore-{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself survive a power cut, where the system can (Windows opens no folders)."""
+    if os.name != "posix":
+        return
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

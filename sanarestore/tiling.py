@@ -1,0 +1,104 @@
+"""Geometry of tiles, and the map over them that equals the map over the whole.
+
+Shape suffixes: C channels, H W pixels of the image, h w pixels of a window. All coordinates are pixels.
+
+A tile owns its core and looks at a window: the core and a halo around it. For a function whose output pixel depends on
+input pixels at most `halo` away, and whose strides divide the window's origin, cropping the core out of the window's
+output gives exactly what the whole image would have given there.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tile:
+    """One tile: ends are exclusive, (top, bottom, left, right) in image pixels."""
+
+    core: tuple[int, int, int, int]
+    """What this tile owns; cores cover the image once."""
+    window: tuple[int, int, int, int]
+    """What it looks at; it may reach past the image's bottom and right, up to a multiple of the stride."""
+
+
+def balanced_cuts(size: int, largest: int, stride: int) -> list[int]:
+    """Cut [0, size) into the fewest spans of at most `largest`, nearly equal, cut at multiples of `stride`.
+
+    Returns the borders, 0 and `size` included. An even grid leaves no sliver at the end to be paid for with a whole
+    halo. `largest` is rounded down to the stride, but never below it.
+    """
+    units = -(-size // stride)
+    count = -(-units // max(largest // stride, 1))
+    return [index * units // count * stride for index in range(count)] + [size]
+
+
+def grid(height: int, width: int, *, tile: int, halo: int, stride: int) -> list[Tile]:
+    """All tiles of an image in raster order; `halo` must be a multiple of `stride`."""
+    if halo % stride:
+        raise ValueError(f"a halo of {halo} is no multiple of the stride {stride}")
+    rows = list(_spans(height, tile, halo, stride))
+    columns = list(_spans(width, tile, halo, stride))
+    return [
+        Tile(core=(*row[:2], *column[:2]), window=(*row[2:], *column[2:])) for row in rows for column in columns
+    ]
+
+
+def mirror(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+    """Indices beyond [0, size) reflected back, as often as it takes, without repeating the border.
+
+    At size 1 that is replication. (torch's own reflection refuses padding wider than the image.)
+    """
+    if size == 1:
+        return np.zeros_like(index)
+    folded = np.abs(index) % (2 * size - 2)
+    return np.minimum(folded, 2 * size - 2 - folded)
+
+
+def cut(image_CHW: Tensor, window: tuple[int, int, int, int]) -> Tensor:
+    """The window of an image, [C,h,w], mirrored where it leaves it; a view where it does not."""
+    top, bottom, left, right = window
+    _, height, width = image_CHW.shape
+    if top >= 0 and left >= 0 and bottom <= height and right <= width:
+        return image_CHW[:, top:bottom, left:right]
+    rows = torch.from_numpy(mirror(np.arange(top, bottom), height))
+    columns = torch.from_numpy(mirror(np.arange(left, right), width))
+    return image_CHW.index_select(1, rows).index_select(2, columns)
+
+
+def map_with_halo(
+    function: Callable[..., Tensor],
+    inputs: Sequence[Tensor],
+    output_CHW: Tensor,
+    *,
+    tile: int,
+    halo: int,
+    stride: int,
+) -> Iterator[tuple[int, int]]:
+    """Fill `output_CHW` with `function` of the inputs, tile by tile; yields (tiles done, tiles in all) after each.
+
+    `inputs` are host images [C,H,W] of one size; `function` takes their windows [C,h,w] (h and w multiples of `stride`)
+    and returns [C',h,w] on any device. Only one window is ever handed out, so its memory does not grow with the image.
+    """
+    _, height, width = output_CHW.shape
+    tiles = grid(height, width, tile=tile, halo=halo, stride=stride)
+    for done, part in enumerate(tiles, start=1):
+        top, bottom, left, right = part.core
+        above, _, before, _ = part.window
+        result = function(*(cut(image, part.window) for image in inputs))
+        core = result[:, top - above : bottom - above, left - before : right - before]
+        output_CHW[:, top:bottom, left:right].copy_(core)
+        yield done, len(tiles)
+
+
+def _spans(size: int, tile: int, halo: int, stride: int) -> Iterator[tuple[int, int, int, int]]:
+    """(core start, core end, window start, window end) along one side."""
+    whole = -(-size // stride) * stride
+    cuts = balanced_cuts(size, tile, stride)
+    for start, end in zip(cuts, cuts[1:], strict=False):
+        reach = -(-end // stride) * stride + halo
+        yield start, end, max(start - halo, 0), min(reach, whole)

@@ -1,0 +1,83 @@
+"""Small images and small models that tests make for themselves: no downloads, no files of others."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from sanarestore import images
+from sanarestore.model.loading import RestorationModel, save_model
+from sanarestore.model.prompts import PromptEncoder, Prompts, new_encoder, train_tokenizer
+from sanarestore.model.refiner import Refiner, RefinerConfig
+
+# Two threads make small tests slower, not faster, and one thread makes their arithmetic repeatable.
+torch.set_num_threads(1)
+
+
+def photo(height: int, width: int, seed: int = 0) -> npt.NDArray[np.float32]:
+    """A smooth scene with edges and texture, [H, W, 3] in [0, 1], exactly on 8-bit codes."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width] / 64
+    phases = rng.uniform(0, 6, (3, 3))
+    waves = [0.5 + 0.2 * np.sin(2 * x + a) + 0.15 * np.cos(3 * y + b) for a, b, _ in phases]
+    scene = np.stack(waves, axis=2) + 0.12 * (np.sin(5 * (x + y) + phases[0, 2]) > 0.3)[..., None]
+    scene += 0.04 * np.sin(20 * x * y)[..., None]
+    return (np.rint(np.clip(scene, 0, 1) * 255) / 255).astype(np.float32)
+
+
+def random_refiner(prompt_width: int = 8, seed: int = 0) -> Refiner:
+    """A narrow refiner of the real topology whose every layer does something."""
+    torch.manual_seed(seed)
+    refiner = Refiner(RefinerConfig(widths=(8, 8, 16, 16), prompt_width=prompt_width))
+    with torch.no_grad():
+        for parameter in refiner.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return refiner.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def encoder() -> PromptEncoder:
+    """A tiny Gemma-2 with a tiny tokenizer."""
+    tokenizer = train_tokenizer(["remove noise", "restore this image", "deblur the photo"], 300)
+    torch.manual_seed(0)
+    return new_encoder(tokenizer, width=8, layers=1, heads=2).eval()
+
+
+@pytest.fixture
+def tiny_model(encoder: PromptEncoder) -> RestorationModel:
+    """A whole restoration model in memory, random."""
+    table = encoder.table(["Restore this image", "remove noise"])
+    return RestorationModel(
+        name="tiny", folder=Path("tiny"), refiner=random_refiner(), prompts=Prompts(table, lambda: encoder),
+        defaults={"prompt": "Restore this image", "fidelity": 1.0}, fingerprint="0" * 64,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def tiny_folder(tmp_path: Path, encoder: PromptEncoder) -> Path:
+    """The same model saved as a folder."""
+    folder = tmp_path / "tiny-model"
+    save_model(
+        folder, name="tiny", refiner=random_refiner(), encoder=encoder, training={},
+        usual_prompts=["Restore this image", "remove noise"],
+        defaults={"prompt": "Restore this image", "fidelity": 1.0},
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The published test sets; tests that need them skip where they are not."""
+    folder = os.environ.get("SANARESTORE_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("SANARESTORE_DATA names no folder of test sets")
+    return Path(folder)
+
+
+def save_photo(path: Path, height: int = 40, width: int = 56, seed: int = 0) -> Path:
+    """An 8-bit PNG file of a `photo`."""
+    images.write(images.Image(pixels_HWC=photo(height, width, seed), depth="uint8", format="png"), path)
+    return path

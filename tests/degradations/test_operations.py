@@ -1,0 +1,313 @@
+"""The definitions, measured: each operation is held to the formula that its docstring names."""
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+from scipy import stats
+
+from sanarestore.degradations.operations import (
+    Blur,
+    CameraNoise,
+    ColourShift,
+    GaussianNoise,
+    Jpeg,
+    LowLight,
+    LowResolution,
+    Operation,
+    Pixels,
+    PoissonNoise,
+    decode_srgb,
+    encode_srgb,
+    poisson_quantile,
+    resize,
+)
+
+OPERATIONS = (
+    GaussianNoise(sigma=25, seed=1),
+    PoissonNoise(scale=4, seed=1),
+    CameraNoise(gain=1e-3, read=1e-3, seed=1),
+    LowLight(stops=2, gain=1e-3, read=1e-3, seed=1),
+    Jpeg(quality=30),
+    Blur(sigma=1.3),
+    LowResolution(factor=3),
+    ColourShift(brightness=0.1, contrast=-0.1, gains=(1.1, 0.9, 1.0)),
+)
+SIZES = ((1, 1), (1, 7), (7, 1), (2, 2), (33, 65))
+
+
+def flat(value: float, height: int = 256, width: int = 256, channels: int = 3) -> Pixels:
+    return np.full((height, width, channels), value, np.float32)
+
+
+def textured(height: int = 48, width: int = 56, channels: int = 3) -> Pixels:
+    """Gradients with a ripple on them, in [0.1, 0.9]."""
+    y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(channels), indexing="ij")
+    smooth = 0.5 + 0.25 * np.sin(x / 9 + c) * np.cos(y / 7) + 0.15 * np.sin(x * 1.7 + y * 0.9 + c)
+    return smooth.astype(np.float32)
+
+
+def named(operation: Operation) -> str:
+    return type(operation).__name__
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("operation", OPERATIONS, ids=named)
+def test_operations_keep_size_and_type_and_input(operation: Operation, channels: int) -> None:
+    for height, width in SIZES:
+        clean = textured(height, width, channels)
+        before = clean.copy()
+        degraded = operation(clean)
+        assert degraded.shape == clean.shape
+        assert degraded.dtype == np.float32
+        assert np.isfinite(degraded).all()
+        assert np.array_equal(clean, before)
+        assert not np.shares_memory(degraded, clean)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=named)
+def test_operations_are_pure(operation: Operation) -> None:
+    clean = textured()
+    first = operation(clean)
+    GaussianNoise(sigma=3, seed=99)(clean)
+    assert np.array_equal(first, operation(clean))
+    assert not np.array_equal(first, clean)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda seed: GaussianNoise(sigma=9, seed=seed),
+        lambda seed: PoissonNoise(scale=4, seed=seed),
+        lambda seed: CameraNoise(gain=1e-3, read=1e-3, seed=seed),
+        lambda seed: LowLight(stops=1, gain=1e-3, read=1e-3, seed=seed),
+    ],
+)
+def test_equal_fields_give_equal_noise_and_other_seeds_another(make: Callable[[int], Operation]) -> None:
+    clean = textured()
+    assert np.array_equal(make(5)(clean), make(5)(clean))
+    assert np.mean(make(5)(clean) != make(6)(clean)) > 0.5
+
+
+@pytest.mark.parametrize("sigma", [5, 25, 50])
+def test_gaussian_noise_has_its_standard_deviation_and_is_white(sigma: float) -> None:
+    noise = (GaussianNoise(sigma=sigma, seed=3)(flat(0.5)) - 0.5) * 255
+    assert noise.std() == pytest.approx(sigma, rel=0.01)
+    assert abs(noise.mean()) < sigma * 0.01
+    assert stats.kurtosis(noise.ravel()) == pytest.approx(0, abs=0.05)
+    for left, right in ((noise[1:], noise[:-1]), (noise[:, 1:], noise[:, :-1]), (noise[..., 0], noise[..., 1])):
+        assert abs(np.corrcoef(left.ravel(), right.ravel())[0, 1]) < 0.02
+
+
+def test_gaussian_noise_does_not_depend_on_the_image_and_is_not_clipped() -> None:
+    operation = GaussianNoise(sigma=25, seed=8)
+    dark, bright = operation(flat(0)), operation(flat(1))
+    assert np.allclose(bright - 1, dark, atol=1e-6)
+    assert dark.min() < 0
+    assert bright.max() > 1
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0, 8.0, 100.0])
+@pytest.mark.parametrize("value", [0.1, 0.5, 0.9])
+def test_poisson_noise_has_the_mean_and_variance_of_its_law(scale: float, value: float) -> None:
+    codes = PoissonNoise(scale=scale, seed=4)(flat(value)).astype(np.float64) * 255
+    assert codes.mean() == pytest.approx(value * 255, rel=0.01)
+    assert codes.var() == pytest.approx(value * 255 * scale, rel=0.03)
+    assert np.allclose(codes / scale, np.rint(codes / scale), atol=1e-3), "whole photons"
+
+
+def test_poisson_noise_of_a_pixel_does_not_depend_on_other_pixels() -> None:
+    clean, other = textured(200, 40), textured(200, 40)
+    other[3, 5] = 0.99
+    operation = PoissonNoise(scale=4, seed=4)
+    changed = (operation(clean) != operation(other)).any(axis=2)
+    assert changed[3, 5]
+    assert changed.sum() == 1
+
+
+def test_poisson_noise_draws_one_field_whatever_the_blocks_of_rows() -> None:
+    clean = textured(150, 20)
+    uniform = np.random.default_rng(4).random(clean.shape)
+    photons = poisson_quantile(uniform, clean.astype(np.float64) * (255 / 4))
+    assert np.array_equal(PoissonNoise(scale=4, seed=4)(clean), (photons * (4 / 255)).astype(np.float32))
+
+
+@pytest.mark.parametrize("mean", [1e-6, 0.3, 1, 5.5, 11.999])
+def test_poisson_quantile_is_exact_for_few_photons(mean: float) -> None:
+    uniform = np.random.default_rng(2).random(20_000)
+    assert np.array_equal(poisson_quantile(uniform, np.full(20_000, mean)), stats.poisson.ppf(uniform, mean))
+
+
+@pytest.mark.parametrize(("mean", "equal"), [(12, 0.98), (40, 0.985), (300, 0.99), (5000, 0.995)])
+def test_poisson_quantile_is_within_one_photon_for_many(mean: float, equal: float) -> None:
+    uniform = np.random.default_rng(2).random(20_000)
+    error = poisson_quantile(uniform, np.full(20_000, float(mean))) - stats.poisson.ppf(uniform, mean)
+    assert np.abs(error).max() <= 1
+    assert np.mean(error == 0) > equal
+
+
+def test_poisson_quantile_at_the_ends_of_the_unit_interval() -> None:
+    uniform = np.array([0.0, 2.0**-53, 1 - 2.0**-53])
+    for mean in (0.0, 3.0, 11.0, 12.0, 300.0):
+        photons = poisson_quantile(uniform, np.full(3, mean))
+        assert np.isfinite(photons).all()
+        assert (np.diff(photons) >= 0).all()
+        assert (photons <= mean + 12 * np.sqrt(mean) + 20).all()
+    assert not poisson_quantile(uniform, np.zeros(3)).any()
+
+
+def test_poisson_quantile_grows_with_the_mean() -> None:
+    mean = np.linspace(0, 40, 4001)
+    for uniform in (0.01, 0.5, 0.99):
+        assert (np.diff(poisson_quantile(np.full(4001, uniform), mean)) >= 0).all()
+
+
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:2:2", "4:4:4"])
+@pytest.mark.parametrize("quality", [10, 40, 95])
+def test_jpeg_is_pillows_with_that_quality_and_subsampling(quality: int, subsampling: str) -> None:
+    clean = textured(33, 65)
+    codes = np.rint(clean * 255).astype(np.uint8)
+    file = io.BytesIO()
+    PillowImage.fromarray(codes).save(file, "JPEG", quality=quality, subsampling=subsampling)
+    stored = np.asarray(PillowImage.open(file))
+    degraded = Jpeg(quality=quality, subsampling=subsampling)(clean)
+    assert np.array_equal(degraded, stored.astype(np.float32) / np.float32(255))
+
+
+def test_jpeg_of_gray_is_a_gray_jpeg() -> None:
+    clean = textured(33, 65, channels=1)
+    file = io.BytesIO()
+    PillowImage.fromarray(np.rint(clean[..., 0] * 255).astype(np.uint8)).save(file, "JPEG", quality=20)
+    assert np.array_equal(Jpeg(quality=20)(clean)[..., 0] * 255, np.asarray(PillowImage.open(file)).astype(np.float32))
+
+
+def test_jpeg_is_420_unless_said_and_worse_at_lower_quality() -> None:
+    clean = textured()
+    assert np.array_equal(Jpeg(quality=50)(clean), Jpeg(quality=50, subsampling="4:2:0")(clean))
+    errors = [np.square(Jpeg(quality=quality)(clean) - clean).mean() for quality in (10, 30, 60, 90)]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_jpeg_reads_its_own_large_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PillowImage, "MAX_IMAGE_PIXELS", 100)
+    assert Jpeg(quality=50)(textured()).shape == textured().shape
+
+
+@pytest.mark.parametrize("sigma", [0.6, 1.3, 2.5])
+def test_blur_spreads_a_point_to_a_gaussian_of_that_width(sigma: float) -> None:
+    point = flat(0, 41, 41, 1)
+    point[20, 20] = 1
+    response = Blur(sigma=sigma)(point)[..., 0].astype(np.float64)
+    y, x = np.mgrid[-20:21, -20:21]
+    assert response.sum() == pytest.approx(1, abs=1e-5)
+    # Cutting at four sigmas, rounded to whole pixels, narrows it a little: by 2.4% at the smallest.
+    for square in (x * x, y * y):
+        assert (response * square).sum() == pytest.approx(sigma**2, rel=0.03 if sigma < 1 else 0.005)
+    assert (response * x * y).sum() == pytest.approx(0, abs=1e-6)
+    assert response[20, 21] / response[20, 20] == pytest.approx(np.exp(-0.5 / sigma**2), rel=1e-3)
+
+
+def test_blur_leaves_channels_apart_and_flat_fields_flat() -> None:
+    red = flat(0, 21, 21)
+    red[10, 10, 0] = 1
+    blurred = Blur(sigma=2)(red)
+    assert blurred[..., 1:].max() == 0
+    assert np.allclose(Blur(sigma=2)(flat(0.3, 9, 5)), 0.3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "sigma"), [(3, 0.8), (5, 1.1), (7, 1.4), (9, 1.7), (21, 3.5)])
+def test_blur_of_a_kernel_size_follows_the_formula(size: int, sigma: float) -> None:
+    assert Blur.of_kernel(size).sigma == pytest.approx(sigma)
+
+
+def test_low_resolution_is_antialiased_bicubic_down_and_bicubic_up() -> None:
+    clean = textured(48, 60)
+    down = resize(clean, 20, 16)
+    assert np.array_equal(LowResolution(factor=3)(clean), resize(down, 60, 48))
+    checkers = np.indices((48, 60)).sum(axis=0)[..., None].astype(np.float32) % 2
+    assert np.abs(LowResolution(factor=4)(checkers)[8:-8, 8:-8] - 0.5).max() < 0.05, "no aliasing"
+
+
+def test_low_resolution_keeps_smooth_parts_and_flat_fields() -> None:
+    assert np.allclose(LowResolution(factor=3)(flat(0.7, 32, 47)), 0.7, atol=1e-5)
+    ramp = np.broadcast_to(np.linspace(0, 1, 64, dtype=np.float32)[None, :, None], (64, 64, 3))
+    assert np.abs(LowResolution(factor=2)(ramp) - ramp)[:, 8:-8].max() < 1e-3, "no shift"
+
+
+def test_resize_is_the_exact_bicubic_of_minus_a_half() -> None:
+    line = np.random.default_rng(0).random((1, 32, 1), dtype=np.float32)
+
+    def weight(x: float) -> float:
+        x = abs(x)
+        return 1.5 * x**3 - 2.5 * x**2 + 1 if x < 1 else -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0
+
+    doubled = resize(line, 64, 1)[0, :, 0]
+    for place in (20, 31, 40):
+        centre = (place + 0.5) / 2 - 0.5
+        taps = range(int(centre) - 3, int(centre) + 5)
+        assert doubled[place] == pytest.approx(sum(weight(centre - tap) * line[0, tap, 0] for tap in taps), abs=1e-5)
+
+
+def test_colour_shift_is_the_named_formula_and_stays_in_bounds() -> None:
+    clean = textured()
+    shift = ColourShift(brightness=0.05, contrast=0.2, gains=(1.2, 1.0, 0.8))
+    wanted = ((clean * np.array([1.2, 1.0, 0.8]) - 0.5) * 1.2 + 0.55).clip(0, 1)
+    assert np.allclose(shift(clean), wanted, atol=1e-6)
+    strong = ColourShift(brightness=0.2, contrast=0.2, gains=(1.2, 1.2, 1.2))(clean)
+    assert strong.min() >= 0
+    assert strong.max() == 1
+    assert np.allclose(ColourShift(brightness=0, contrast=0, gains=(1, 1, 1))(clean), clean, atol=1e-6)
+
+
+def test_srgb_curve_round_trip_and_known_values() -> None:
+    codes = np.linspace(0, 1, 65536, dtype=np.float32)
+    assert np.abs(encode_srgb(decode_srgb(codes)) - codes).max() < 1e-5
+    assert decode_srgb(np.float32([0.5]))[0] == pytest.approx(0.21404, abs=1e-5)
+    assert encode_srgb(np.float32([0.18]))[0] == pytest.approx(0.46136, abs=1e-5)
+    assert (np.diff(decode_srgb(codes)) > 0).all()
+
+
+@pytest.mark.parametrize("linear", [0.05, 0.2, 0.6])
+def test_camera_noise_has_its_variance_at_the_sites_that_were_measured(linear: float) -> None:
+    """Variance gain * x + read^2 in linear light, at the mosaic's own red, green and blue sites."""
+    gain, read = 4e-4, 6e-3
+    clean = encode_srgb(flat(linear))
+    noise = decode_srgb(CameraNoise(gain=gain, read=read, seed=6)(clean)).astype(np.float64) - linear
+    sites = {"red": noise[0::2, 0::2, 0], "green": noise[0::2, 1::2, 1], "green below": noise[1::2, 0::2, 1],
+             "blue": noise[1::2, 1::2, 2]}  # fmt: skip
+    for site, values in sites.items():
+        assert values.var() == pytest.approx(gain * linear + read**2, rel=0.05), site
+        assert values.mean() == pytest.approx(0, abs=4e-4), site
+
+
+def test_camera_noise_is_correlated_by_demosaicing_and_gray_is_not() -> None:
+    noise = decode_srgb(CameraNoise(gain=1e-3, read=0, seed=6)(encode_srgb(flat(0.3)))) - 0.3
+    red = noise[..., 0]
+    assert np.corrcoef(red[:, 1:].ravel(), red[:, :-1].ravel())[0, 1] > 0.3
+    between = red[0::2, 1:-1:2]
+    assert np.allclose(between, (red[0::2, 0:-2:2] + red[0::2, 2::2]) / 2, atol=1e-5), "bilinear"
+    gray = decode_srgb(CameraNoise(gain=1e-3, read=0, seed=6)(encode_srgb(flat(0.3, channels=1)))) - 0.3
+    assert gray.var() == pytest.approx(3e-4, rel=0.05)
+    assert abs(np.corrcoef(gray[:, 1:].ravel(), gray[:, :-1].ravel())[0, 1]) < 0.02
+
+
+@pytest.mark.parametrize("size", [*SIZES, (3, 2)])
+def test_camera_without_noise_keeps_flat_colours_at_any_size(size: tuple[int, int]) -> None:
+    clean = flat(0.5, *size) * np.float32([0.4, 1.0, 1.6])
+    assert np.allclose(CameraNoise(gain=0, read=0, seed=1)(clean), clean, atol=1e-4)
+
+
+def test_low_light_takes_stops_of_linear_light() -> None:
+    clean = textured()
+    dark = LowLight(stops=2, gain=0, read=0, seed=1)(np.repeat(clean[..., :1], 3, axis=2))[..., 0]
+    sites = dark[0::2, 0::2]
+    assert np.allclose(decode_srgb(sites), decode_srgb(clean[0::2, 0::2, 0]) / 4, atol=1e-5)
+
+
+def test_low_light_has_the_noise_of_the_light_that_is_left() -> None:
+    noisy = LowLight(stops=3, gain=1e-3, read=1e-3, seed=2)(encode_srgb(flat(0.8)))
+    sites = decode_srgb(noisy)[0::2, 0::2, 0].astype(np.float64)
+    assert sites.mean() == pytest.approx(0.1, rel=0.01)
+    assert sites.var() == pytest.approx(1e-3 * 0.1 + 1e-6, rel=0.06)

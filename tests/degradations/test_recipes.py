@@ -1,0 +1,236 @@
+"""Recipes: the grammar, the turns of variants, and what a selective pair's target holds."""
+
+import numpy as np
+import pytest
+
+from sanarestore.degradations.operations import (
+    Blur,
+    ColourShift,
+    GaussianNoise,
+    Jpeg,
+    LowLight,
+    Pixels,
+)
+from sanarestore.degradations.recipes import (
+    BOUNDS,
+    CONFUSABLE,
+    DRAWS,
+    POOL,
+    PRESETS,
+    Plan,
+    Recipe,
+    stream,
+)
+from sanarestore.degradations.wordings import KINDS
+from sanarestore.errors import UsageError
+
+
+def gradient(height: int = 24, width: int = 30) -> Pixels:
+    y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
+    return (0.5 + 0.3 * np.sin(x / 6 + c) * np.cos(y / 5)).astype(np.float32)
+
+
+def draw(line: str, turn: int = 0, *keys: str | int) -> Plan:
+    return Recipe.parse(line).draw(stream("test", *keys, turn), turn)
+
+
+def plans(line: str, count: int) -> list[Plan]:
+    recipe = Recipe.parse(line)
+    return [recipe.draw(stream("test", turn), turn) for turn in range(count)]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_parse_and_draw(name: str) -> None:
+    assert Recipe.parse(name) == Recipe.parse(PRESETS[name])
+    for plan in plans(name, 12):
+        assert plan.degraded(gradient()).shape == (24, 30, 3)
+        assert plan.prompt
+        assert plan.label
+
+
+@pytest.mark.parametrize(
+    ("line", "label"),
+    [
+        ("noise:25", "noise:25"),
+        (" Noise:25 ", "noise:25"),
+        ("noise:25 + jpeg:20", "noise:25+jpeg:20"),
+        ("poisson:0.5", "poisson:0.5"),
+        ("blur:1.25+noise:5+jpeg:40", "blur:1.25+noise:5+jpeg:40"),
+        ("clean", "clean"),
+        ("clean+noise:5", "noise:5"),
+        ("EVERYTHING", "noise:10"),
+        ("noise", "noise:10"),
+    ],
+)
+def test_lines_mean_what_they_say(line: str, label: str) -> None:
+    assert draw(line).label == label
+
+
+@pytest.mark.parametrize(
+    ("line", "fact"),
+    [
+        ("", "no step"),
+        ("noise:25,", "no step"),
+        ("noise:25+", "no step"),
+        ("fog:3", "'fog:3' is no step"),
+        ("noise:", "no step"),
+        ("noise,jpeg:20", "'noise' is no step"),
+        ("noise:10-20-30", "no step"),
+        ("noise:10/20-30", "no step"),
+        ("noise:-5", "no step"),
+        ("combined:3", "no step"),
+        ("noise:1..2", "needs levels from 0 to 255"),
+        ("noise:256", "needs levels from 0 to 255"),
+        ("jpeg:10/96", "needs levels from 1 to 95"),
+        ("kernel:1", "needs levels from 3 to 99"),
+        ("noise:50-5", "ends before it begins"),
+        ("noise:5+combined", "'combined', which is a whole recipe"),
+        ("selective+unneeded", "stand alone"),
+    ],
+)
+def test_bad_lines_are_refused_with_the_word_that_is_wrong(line: str, fact: str) -> None:
+    with pytest.raises(UsageError, match="--recipe") as refusal:
+        Recipe.parse(line)
+    assert fact in str(refusal.value)
+
+
+def test_alternatives_are_taken_in_turn_and_their_levels_within() -> None:
+    labels = [plan.label for plan in plans("noise:10/20/30,jpeg:15/25,clean", 9)]
+    assert labels == [
+        "noise:10", "jpeg:15", "clean", "noise:20", "jpeg:25", "clean", "noise:30", "jpeg:15", "clean",
+    ]  # fmt: skip
+
+
+def test_ranges_are_drawn_uniformly() -> None:
+    recipe = Recipe.parse("noise:10-30")
+    operations = [recipe.draw(stream("range", index), index).operations[0] for index in range(600)]
+    sigmas = [operation.sigma for operation in operations if isinstance(operation, GaussianNoise)]
+    assert len(sigmas) == 600
+    assert 10 <= min(sigmas) < 10.5
+    assert 29.5 < max(sigmas) <= 30
+    assert np.mean(sigmas) == pytest.approx(20, abs=0.8)
+
+
+def test_labels_name_the_levels_that_were_used() -> None:
+    for plan in plans("jpeg:10-60", 30):
+        (operation,) = plan.operations
+        assert isinstance(operation, Jpeg)
+        assert plan.label == f"jpeg:{operation.quality}"
+    for plan in plans("kernel:3-21", 10):
+        (operation,) = plan.operations
+        size = int(plan.label.removeprefix("kernel:"))
+        assert isinstance(operation, Blur)
+        assert operation == Blur.of_kernel(size)
+    labels = [part.rstrip("!") for plan in plans("combined,selective,unneeded", 90) for part in plan.label.split("+")]
+    assert all(float(label.split(":")[1]).is_integer() for label in labels if label.startswith("jpeg"))
+
+
+@pytest.mark.parametrize("line", ["everything", "combined", "selective", "unneeded", "camera:5-100", "lowlight:1-3"])
+def test_draws_are_a_function_of_the_stream(line: str) -> None:
+    forwards = [draw(line, turn) for turn in range(16)]
+    backwards = [draw(line, turn) for turn in reversed(range(16))]
+    assert forwards == backwards[::-1]
+    assert draw(line, 0, "a") != draw(line, 0, "b") or line == "everything"
+
+
+def test_streams_are_named_by_all_their_keys() -> None:
+    firsts = {keys: stream(*keys).random() for keys in [(0,), (1,), (0, 0), ("ab", 1), ("a", "b1"), (0, "sha", 3)]}
+    assert len(set(firsts.values())) == len(firsts)
+    assert stream(0, "sha", 3).random() == firsts[0, "sha", 3]
+
+
+def test_operations_are_applied_from_left_to_right() -> None:
+    plan = draw("blur:2+noise:25+jpeg:20")
+    blur, noise, jpeg = plan.operations
+    assert [operation.kind for operation in plan.operations] == ["blur", "noise", "jpeg"]
+    assert np.array_equal(plan.degraded(gradient()), jpeg(noise(blur(gradient()))))
+    assert np.array_equal(plan.target(gradient()), gradient())
+
+
+def test_clean_changes_nothing() -> None:
+    plan = draw("clean")
+    assert plan.operations == ()
+    assert np.array_equal(plan.degraded(gradient()), gradient())
+
+
+def test_each_operation_has_its_own_noise() -> None:
+    first, second = draw("noise:20+noise:20").operations
+    assert first != second
+    assert not np.array_equal(first(gradient()), second(gradient()))
+
+
+def test_what_stays_in_a_selective_target_is_the_very_same_noise() -> None:
+    noise, jpeg = GaussianNoise(sigma=25, seed=77), Jpeg(quality=20)
+    plan = Plan(operations=(noise, jpeg), removed=(False, True), prompt="remove JPEG artefacts", label="x")
+    clean = gradient()
+    assert np.array_equal(plan.target(clean), noise(clean))
+    assert np.array_equal(plan.degraded(clean), jpeg(plan.target(clean)))
+    last = Plan(operations=(jpeg, noise), removed=(True, False), prompt="remove JPEG artefacts", label="x")
+    # The noise stays, so the difference holds none of it: it is what JPEG alone did.
+    difference = last.degraded(clean) - last.target(clean)
+    assert np.allclose(difference, jpeg(clean) - clean, atol=1e-6)
+
+
+def test_selective_pairs_name_one_of_two_that_prompts_can_tell_apart() -> None:
+    for plan in plans("selective", 300):
+        kinds = {operation.kind for operation in plan.operations}
+        assert len(plan.operations) == len(kinds) == 2
+        assert kinds not in CONFUSABLE
+        assert sorted(plan.removed) == [False, True]
+        kept = [part.endswith("!") for part in plan.label.split("+")]
+        assert kept == [not removed for removed in plan.removed]
+
+
+def test_selective_targets_hold_the_same_draws_for_all_kinds() -> None:
+    seen = set()
+    for plan in plans("selective", 60):
+        stays = next(operation for operation, removed in zip(plan.operations, plan.removed, strict=True) if not removed)
+        assert np.array_equal(plan.target(gradient()), stays(gradient()))
+        assert not np.array_equal(plan.target(gradient()), plan.degraded(gradient()))
+        seen.add(stays.kind)
+    assert seen == set(KINDS)
+
+
+def test_unneeded_pairs_ask_for_nothing_that_is_there() -> None:
+    for plan in plans("unneeded", 100):
+        assert plan.removed == (False,)
+        assert np.array_equal(plan.target(gradient()), plan.degraded(gradient()))
+
+
+def test_combined_takes_one_to_three_of_the_pool_in_any_order() -> None:
+    drawn = plans("combined", 400)
+    counts = np.bincount([len(plan.operations) for plan in drawn], minlength=4)
+    assert counts[0] == 0
+    assert (counts[1:] > 90).all()
+    pairs = {tuple(part.split(":")[0] for part in plan.label.split("+")) for plan in drawn}
+    assert ("noise", "jpeg") in pairs
+    assert ("jpeg", "noise") in pairs
+
+
+def test_levels_of_the_pool_lie_within_the_bounds() -> None:
+    for text in POOL:
+        for term in Recipe.parse(text).alternatives[0]:
+            low, high = BOUNDS[term.name]
+            assert all(low <= level <= high for level in term.levels)
+    assert BOUNDS.keys() == DRAWS.keys()
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_every_name_draws_an_operation_of_a_known_kind_at_both_bounds(name: str) -> None:
+    for level in BOUNDS[name]:
+        operation = DRAWS[name](level, stream("bounds", name))
+        assert operation.kind in KINDS
+        assert np.isfinite(operation(gradient(9, 11))).all()
+
+
+def test_colour_and_light_are_drawn_within_what_was_asked() -> None:
+    for plan in plans("colour:0.2", 200):
+        (shift,) = plan.operations
+        assert isinstance(shift, ColourShift)
+        amounts = np.abs([shift.brightness, shift.contrast, *(gain - 1 for gain in shift.gains)])
+        assert amounts.max() <= 0.2 + 1e-12
+    for plan in plans("lowlight:1-3", 50):
+        (dark,) = plan.operations
+        assert isinstance(dark, LowLight)
+        assert 1 <= dark.stops <= 3
+        assert 10**-3.7 <= dark.gain <= 10**-2.5

@@ -1,0 +1,366 @@
+"""The engine: tiles change nothing, nothing of the image is lost, and one bad file is one outcome."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sanarestore import images, options
+from sanarestore.engine.jobs import Job, Outcome, TileDone
+from sanarestore.engine.restorer import Restorer, enlarge, pick_device
+from sanarestore.errors import ImageError, OutOfMemory, UnreadableImage, UsageError
+from sanarestore.images.image import to_stored
+from sanarestore.model.loading import RestorationModel
+from sanarestore.model.refiner import Refiner, RefinerConfig
+from sanarestore.options import RestoreOptions
+from tests.conftest import photo, save_photo
+
+METADATA = images.Metadata(icc=None, xmp=b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>", dpi=(300.0, 300.0))
+
+
+@pytest.fixture
+def small_model(tiny_model: RestorationModel) -> RestorationModel:
+    """Of so small a halo that small images have many windows, and none sees the whole."""
+    torch.manual_seed(1)
+    refiner = Refiner(RefinerConfig(widths=(8, 8), encoder_blocks=(1,), decoder_blocks=(1,), prompt_width=8))
+    with torch.no_grad():
+        for parameter in refiner.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    assert (refiner.halo, refiner.stride) == (16, 4)
+    return replace(tiny_model, refiner=refiner.eval().requires_grad_(False))
+
+
+@pytest.fixture
+def identity_model(tiny_model: RestorationModel) -> RestorationModel:
+    """A refiner as it begins: busy inside, a head of zeros."""
+    refiner = Refiner(RefinerConfig(widths=(8, 8, 16), encoder_blocks=(1, 1), decoder_blocks=(1, 1), prompt_width=8))
+    return replace(tiny_model, refiner=refiner.eval().requires_grad_(False))
+
+
+@pytest.fixture
+def tiny_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Allow tiles that nobody would want."""
+    monkeypatch.setattr(options, "SMALLEST_TILE", 8)
+
+
+def image_of(pixels_HWC: npt.NDArray[np.float32], depth: images.Depth = "float32", **fields: Any) -> images.Image:
+    return images.Image(pixels_HWC=pixels_HWC, depth=depth, format="tiff", **fields)
+
+
+def ran(model: RestorationModel, image: images.Image, **chosen: Any) -> images.Image:
+    return Restorer(RestoreOptions(**chosen), device="cpu", model=model)(image)
+
+
+def difference(one: images.Image, other: images.Image) -> float:
+    return float(np.abs(one.pixels_HWC - other.pixels_HWC).max())
+
+
+@pytest.mark.usefixtures("tiny_tiles")
+@pytest.mark.parametrize("height", [1, 2, 31, 32, 33, 70, 130])
+def test_tiles_change_nothing(height: int, small_model: RestorationModel) -> None:
+    """Found on CPUs: often bit for bit, else within rounding, as convolutions sum in another order for other widths."""
+    for width in (1, 2, 31, 32, 33, 70, 130):
+        image = image_of(photo(height, width))
+        whole = ran(small_model, image)
+        assert whole.pixels_HWC.shape == (height, width, 3)
+        assert difference(whole, image) > 0.01
+        for tile in (8, 32):
+            assert difference(ran(small_model, image, tile=tile), whole) < 1e-6
+
+
+def test_tiles_change_nothing_with_a_deep_refiner(tiny_model: RestorationModel) -> None:
+    image = image_of(photo(150, 410))
+    whole = ran(tiny_model, image, tile=1024)
+    assert difference(ran(tiny_model, image, tile=64), whole) < 1e-6
+    assert difference(whole, image) > 0.01
+
+
+def windows_seen(restorer: Restorer) -> list[tuple[int, ...]]:
+    """Shapes that the network will have been given."""
+    seen: list[tuple[int, ...]] = []
+
+    def look(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        seen.append(tuple(arguments[0].shape))
+
+    restorer._refiner.register_forward_pre_hook(look)
+    return seen
+
+
+def test_no_window_grows_with_the_image(small_model: RestorationModel) -> None:
+    for height, width in ((64, 500), (700, 900)):
+        restorer = Restorer(RestoreOptions(tile=64), device="cpu", model=small_model)
+        seen = windows_seen(restorer)
+        steps = list(restorer.stages(image_of(photo(height, width))))
+        assert len(seen) == len(steps) == -(-height // 64) * -(-width // 64)
+        assert max(max(shape[2:]) for shape in seen) <= 64 + 2 * 16
+        assert {shape[:2] for shape in seen} == {(1, 3)}
+        assert steps == [(done, len(steps)) for done in range(1, len(steps) + 1)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_ramp_of_all_codes_survives_exactly(dtype: str, channels: int, identity_model: RestorationModel) -> None:
+    codes = np.arange(65536, dtype=np.uint16).reshape(128, 512, 1)
+    codes = np.concatenate([codes, codes[::-1], codes[:, ::-1]], axis=2)[..., :channels]
+    image = image_of(images.to_float(codes, "uint16"), "uint16")
+    restored = ran(identity_model, image, dtype=dtype, tile=64)
+    assert np.array_equal(to_stored(restored), codes)
+    assert np.array_equal(restored.pixels_HWC, image.pixels_HWC)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_fidelity_mixes(channels: int, tiny_model: RestorationModel) -> None:
+    image = image_of(photo(40, 50)[..., :channels])
+    full = ran(tiny_model, image)
+    assert np.array_equal(ran(tiny_model, image, fidelity=0).pixels_HWC, image.pixels_HWC)
+    half = ran(tiny_model, image, fidelity=0.5)
+    assert np.allclose(half.pixels_HWC, (full.pixels_HWC + image.pixels_HWC) / 2, atol=1e-6, rtol=0)
+    assert half.pixels_HWC.shape == image.pixels_HWC.shape
+
+
+def test_fidelity_zero_asks_the_network_nothing(tiny_model: RestorationModel) -> None:
+    restorer = Restorer(RestoreOptions(fidelity=0), device="cpu", model=tiny_model)
+    seen = windows_seen(restorer)
+    restorer(image_of(photo(40, 50)))
+    assert seen == []
+
+
+def test_bfloat16_is_near_float32_and_leaves_the_model_alone(tiny_model: RestorationModel) -> None:
+    image = image_of(photo(64, 64))
+    before = {name: tensor.clone() for name, tensor in tiny_model.refiner.state_dict().items()}
+    near = ran(tiny_model, image, dtype="bfloat16")
+    exact = ran(tiny_model, image, dtype="float32")
+    assert 0 < difference(near, exact) < 0.02
+    for name, tensor in tiny_model.refiner.state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, before[name])
+
+
+def test_the_prompt_matters(tiny_model: RestorationModel) -> None:
+    image = image_of(photo(40, 50))
+    default = ran(tiny_model, image)
+    assert difference(ran(tiny_model, image, prompt="Restore this image"), default) == 0
+    assert difference(ran(tiny_model, image, prompt="remove noise"), default) > 0
+    assert difference(ran(tiny_model, image, prompt="nobody has asked this before"), default) > 0
+
+
+def test_everything_else_passes_through(tiny_model: RestorationModel) -> None:
+    alpha = (photo(40, 50, seed=2)[..., 0] * 65535).astype(np.uint16)
+    image = image_of(photo(40, 50), "uint16", alpha_HW=alpha, alpha_kind="associated", metadata=METADATA, notes=("n",))
+    before = image.pixels_HWC.copy()
+    restored = ran(tiny_model, image)
+    assert replace(restored, pixels_HWC=image.pixels_HWC) == image  # the same objects in all fields but one
+    assert np.array_equal(image.pixels_HWC, before)
+    assert restored.alpha_HW is not None
+    assert np.array_equal(restored.alpha_HW, alpha)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_enlarging_comes_first(scale: int, tiny_model: RestorationModel) -> None:
+    alpha = np.full((20, 30), 200, dtype=np.uint8)
+    image = image_of(photo(20, 30), "uint8", alpha_HW=alpha)
+    restored = ran(tiny_model, image, scale=scale)
+    larger = enlarge(image, scale)
+    assert (restored.height, restored.width) == (larger.height, larger.width) == (20 * scale, 30 * scale)
+    assert np.array_equal(restored.pixels_HWC, ran(tiny_model, larger).pixels_HWC)
+    assert larger.alpha_HW is not None
+    assert larger.alpha_HW.dtype == np.uint8
+    assert (larger.alpha_HW == 200).all()
+    assert np.abs(larger.pixels_HWC[scale // 2 :: scale, scale // 2 :: scale] - image.pixels_HWC).mean() < 0.02
+
+
+def short_of_memory(restorer: Restorer, largest: int, error: Callable[[], Exception]) -> list[int]:
+    """Make the network fail above a window's side; returns the sides that it was asked for."""
+    asked: list[int] = []
+
+    def refuse(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        asked.append(max(arguments[0].shape[2:]))
+        if asked[-1] > largest:
+            raise error()
+
+    restorer._refiner.register_forward_pre_hook(refuse)
+    return asked
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda: torch.OutOfMemoryError("CUDA out of memory."),
+        lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."),
+        MemoryError,
+    ],
+)  # fmt: skip
+def test_want_of_memory_halves_the_tile(error: Callable[[], Exception], small_model: RestorationModel) -> None:
+    image = image_of(photo(300, 200))
+    whole = ran(small_model, image)
+    restorer = Restorer(RestoreOptions(), device="cpu", model=small_model)
+    asked = short_of_memory(restorer, 110, error)
+    steps = list(restorer.stages(image))
+    # 1024 is more than the image: the first half is half of the image, not 512.
+    assert restorer.tile == 75
+    assert asked[:2] == [300, 116]
+    assert max(asked[2:]) <= 75 + 2 * 16
+    assert steps == [(done, len(steps)) for done in range(1, len(steps) + 1)]
+    assert difference(restorer(image), whole) < 1e-6
+
+
+def test_memory_that_ends_in_the_middle(small_model: RestorationModel) -> None:
+    """The count begins anew; what was done with larger tiles is done again."""
+    restorer = Restorer(RestoreOptions(tile=128), device="cpu", model=small_model)
+    left = iter([False, False, True])
+
+    def refuse(_module: nn.Module, _arguments: tuple[Tensor, ...]) -> None:
+        if next(left, False):
+            raise torch.OutOfMemoryError
+
+    restorer._refiner.register_forward_pre_hook(refuse)
+    image = image_of(photo(200, 200))
+    assert [total for _, total in restorer.stages(image)] == [4] * 2 + [16] * 16
+    assert difference(restorer(image), ran(small_model, image)) < 1e-6
+
+
+def test_no_memory_at_all_fails_the_image(small_model: RestorationModel) -> None:
+    restorer = Restorer(RestoreOptions(), device="cpu", model=small_model)
+    short_of_memory(restorer, 10, torch.OutOfMemoryError)
+    with pytest.raises(OutOfMemory, match=r"tiles of \d+ px.*--devices cpu"):
+        restorer(image_of(photo(300, 200)))
+    assert restorer.tile >= options.SMALLEST_TILE
+
+
+def test_other_errors_are_not_taken_for_want_of_memory(small_model: RestorationModel) -> None:
+    restorer = Restorer(RestoreOptions(), device="cpu", model=small_model)
+    short_of_memory(restorer, 10, lambda: RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        restorer(image_of(photo(300, 200)))
+    assert restorer.tile == 1024
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_pixels_that_are_no_numbers_are_refused(bad: float, tiny_model: RestorationModel) -> None:
+    pixels = photo(20, 20)
+    pixels[3, 4, 1] = bad
+    with pytest.raises(UnreadableImage, match="no finite numbers"):
+        ran(tiny_model, image_of(pixels))
+
+
+def test_a_result_that_is_no_number_is_no_result(tiny_model: RestorationModel) -> None:
+    tiny_model.refiner.head.bias.fill_(float("nan"))
+    with pytest.raises(ImageError, match="finite"):
+        ran(tiny_model, image_of(photo(20, 20)))
+
+
+def test_values_beyond_white_are_kept(identity_model: RestorationModel) -> None:
+    image = image_of(photo(20, 20) * 8 - 2)
+    assert np.array_equal(ran(identity_model, image).pixels_HWC, image.pixels_HWC)
+
+
+# Files.
+
+
+def restored(model: RestorationModel, *jobs: Job, **chosen: Any) -> tuple[list[Outcome], list[TileDone]]:
+    events = list(Restorer(RestoreOptions(**chosen), device="cpu", model=model).restore(jobs))
+    outcomes = [event for event in events if isinstance(event, Outcome)]
+    return outcomes, [event for event in events if isinstance(event, TileDone)]
+
+
+def test_a_16_bit_tiff_keeps_all_it_has(tmp_path: Path, tiny_model: RestorationModel) -> None:
+    alpha = (photo(40, 50, seed=2)[..., 0] * 65535).astype(np.uint16)
+    image = image_of(photo(40, 50), "uint16", alpha_HW=alpha, metadata=METADATA)
+    images.write(image, tmp_path / "a.tif")
+    outcomes, _ = restored(tiny_model, Job(source=tmp_path / "a.tif", target=tmp_path / "out/a.tif"))
+    assert outcomes[0].status == "done"
+    again = images.read(tmp_path / "out/a.tif")
+    assert (again.depth, again.format) == ("uint16", "tiff")
+    assert (again.metadata.xmp, again.metadata.dpi) == (METADATA.xmp, METADATA.dpi)
+    assert again.alpha_HW is not None
+    assert np.array_equal(again.alpha_HW, alpha)
+    expected = ran(tiny_model, images.read(tmp_path / "a.tif"))
+    assert np.array_equal(to_stored(again), to_stored(expected))
+    assert not np.array_equal(to_stored(again), to_stored(image))
+
+
+def test_gray_stays_gray(tmp_path: Path, tiny_model: RestorationModel) -> None:
+    images.write(image_of(photo(40, 50)[..., :1], "uint8"), tmp_path / "a.tif")
+    restored(tiny_model, Job(source=tmp_path / "a.tif", target=tmp_path / "b.tif"))
+    assert images.read(tmp_path / "b.tif").pixels_HWC.shape == (40, 50, 1)
+
+
+def test_another_format_may_be_asked_for(tmp_path: Path, tiny_model: RestorationModel) -> None:
+    job = Job(source=save_photo(tmp_path / "a.png"), target=tmp_path / "a.tif", format="tiff")
+    assert restored(tiny_model, job)[0][0].status == "done"
+    assert images.read(tmp_path / "a.tif").format == "tiff"
+
+
+def test_one_bad_file_never_stops_the_others(tmp_path: Path, tiny_model: RestorationModel) -> None:
+    good = save_photo(tmp_path / "good.png")
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(good.read_bytes()[:200])
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "wall").write_text("a file where a folder is needed")
+    sources = [cut, tmp_path / "text.png", tmp_path / "missing.png", good]
+    jobs = [Job(source=source, target=tmp_path / "out" / source.name) for source in sources]
+    jobs.insert(3, Job(source=good, target=tmp_path / "wall" / "good.png"))
+    outcomes, _ = restored(tiny_model, *jobs)
+    assert [outcome.status for outcome in outcomes] == ["failed"] * 4 + ["done"]
+    assert [outcome.readable for outcome in outcomes] == [False] * 3 + [True] * 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        assert outcome.path == job.source
+        assert outcome.output == (job.target if outcome.status == "done" else None)
+        assert outcome.error is None or str(job.source) in outcome.error or str(job.target) in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KeyError("surprise"), "unexpected KeyError: 'surprise'"),
+        (MemoryError(), "does not fit into memory"),
+        (OutOfMemory("out of memory on cpu"), "out of memory on cpu"),
+    ],
+)
+def test_whatever_a_file_raises_the_next_is_done(
+    error: Exception, told: str, tmp_path: Path, tiny_model: RestorationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (save_photo(tmp_path / name) for name in ("first.png", "second.png"))
+    write = images.write
+
+    def failing(image: images.Image, path: Path, **chosen: Any) -> None:
+        if path.stem == "first":
+            raise error
+        write(image, path, **chosen)
+
+    monkeypatch.setattr(images, "write", failing)
+    jobs = [Job(source=source, target=tmp_path / "out" / source.name) for source in (first, second)]
+    outcomes, _ = restored(tiny_model, *jobs)
+    assert [outcome.status for outcome in outcomes] == ["failed", "done"]
+    assert outcomes[0].error is not None
+    assert outcomes[0].error.startswith(f"{first}: ")
+    assert told in outcomes[0].error
+    assert outcomes[0].readable
+    assert ("Traceback" in outcomes[0].trace) == isinstance(error, KeyError)
+
+
+def test_an_outcome_says_how(tmp_path: Path, tiny_model: RestorationModel) -> None:
+    source = save_photo(tmp_path / "a.png", 130, 70)
+    outcomes, parts = restored(tiny_model, Job(source=source, target=tmp_path / "b.png"), tile=64)
+    outcome = outcomes[0]
+    assert (outcome.device, outcome.tile, outcome.threads) == ("cpu", 64, torch.get_num_threads())
+    assert outcome.megapixels == pytest.approx(0.0091)
+    assert outcome.seconds > 0
+    assert len(outcome.sha256) == 64
+    assert [(part.path, part.done, part.total) for part in parts] == [(source, done, 6) for done in range(1, 7)]
+
+
+def test_devices_that_are_not_here_are_refused() -> None:
+    assert pick_device("cpu").type == "cpu"
+    assert pick_device("cpu:1").type == "cpu"
+    assert pick_device("auto").type in {"cpu", "cuda", "mps"}
+    for name in ("gpu", "", "meta", "cuda:99", "xpu"):
+        with pytest.raises(UsageError, match="--devices"):
+            pick_device(name)

@@ -1,0 +1,47 @@
+"""PSNR and SSIM against their definitions and an independent implementation."""
+
+import math
+
+import numpy as np
+import pytest
+from skimage.metrics import structural_similarity
+
+from sanarestore.evaluation.metrics import psnr, ssim, to_8bit
+from tests.conftest import photo
+
+
+def test_psnr_of_a_known_error() -> None:
+    image = photo(20, 30)
+    assert psnr(image + np.float32(0.1), image) == pytest.approx(20, abs=1e-4)
+    assert psnr(image, image) == math.inf
+
+
+def test_psnr_averages_over_channels_not_their_decibels() -> None:
+    reference = np.zeros((4, 4, 3), np.float32)
+    image = reference.copy()
+    image[..., 0] = 0.3
+    assert psnr(image, reference) == pytest.approx(-10 * math.log10(0.09 / 3), abs=1e-6)
+
+
+def test_ssim_agrees_with_scikit_image() -> None:
+    rng = np.random.default_rng(0)
+    reference = photo(70, 91)
+    image = to_8bit(reference + rng.normal(0, 0.1, reference.shape))
+    theirs = structural_similarity(
+        image, reference.astype(np.float64), channel_axis=2, data_range=1.0, gaussian_weights=True, sigma=1.5,
+        use_sample_covariance=False, truncate=3.5,
+    )  # fmt: skip
+    assert ssim(image, reference) == pytest.approx(theirs, abs=1e-9)
+    assert ssim(reference, reference) == pytest.approx(1)
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    with pytest.raises(ValueError, match="one shape"):
+        psnr(photo(4, 4), photo(4, 5))
+    with pytest.raises(ValueError, match="11 pixels"):
+        ssim(photo(10, 40), photo(10, 40))
+
+
+def test_8_bit_codes_are_rounded_and_clamped() -> None:
+    values = np.array([[[-0.2, 0.5 / 255 - 1e-4, 0.5 / 255 + 1e-4, 1.3]]])
+    assert (to_8bit(values) * 255).tolist() == [[[0, 0, 1, 255]]]

@@ -1,0 +1,52 @@
+"""EXIF blocks, byte for byte."""
+
+import struct
+
+from PIL import Image as PillowImage
+
+from sanarestore.images import exif, ifd
+from sanarestore.images.ifd import Entry, Layout
+from tests.images.conftest import MAKER_NOTE, exif_values
+
+
+def test_a_block_taken_apart_and_built_again_says_the_same():
+    for order in "<>":
+        block = PillowImage.Exif()
+        block.endian = order
+        block[270], block[274] = "text", 8
+        block[34665] = {33434: 0.004, 37500: MAKER_NOTE, 40965: {1: "R98"}}
+        block[34853] = {2: (1.0, 2.0, 3.5)}
+        data = block.tobytes()[6:]
+        layout, directory = exif.parse(data)
+        assert layout.order == order
+        again = exif.build(directory, layout)
+        assert exif_values(again) == exif_values(data)
+        assert directory[ifd.EXIF].directory[37500].data == MAKER_NOTE
+
+
+def test_types_and_odd_text_survive():
+    """Types that a rewriting library would change: UTF-8 text, a rational without a denominator, a byte for a short."""
+    layout = Layout("<")
+    directory = {
+        315: Entry(2, "Zoë 日本\0".encode()),
+        18246: Entry(1, b"\5"),
+        34665: Entry(4, b"", {33434: Entry(5, struct.pack("<LL", 0, 0))}),
+    }
+    assert exif.parse(exif.build(directory, layout)) == (layout, directory)
+
+
+def test_damaged_blocks_give_what_is_left():
+    assert exif.parse(b"")[1] == {}
+    assert exif.parse(b"II*\0\xff\xff\0\0")[1] == {}
+    loop = b"II*\0\x08\0\0\0" + struct.pack("<HHHLL", 1, 34665, 4, 1, 8) + bytes(4)
+    assert exif.parse(loop)[1].keys() <= {34665}
+
+
+def test_resolution_in_centimetres_is_told_in_inches():
+    layout = Layout(">")
+    tags = dict(exif.resolution_entries((100.0, 50.0), layout))
+    assert exif.dpi_of(tags, layout) == (100.0, 50.0)
+    tags[296] = Entry(3, struct.pack(">H", 3))
+    assert exif.dpi_of(tags, layout) == (254.0, 127.0)
+    tags[296] = Entry(3, struct.pack(">H", 1))
+    assert exif.dpi_of(tags, layout) is None

@@ -1,0 +1,57 @@
+"""Codes to floats and back."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sanarestore.errors import UnreadableImage
+from sanarestore.images import from_float, to_float
+from sanarestore.images.image import MAXIMUM_PIXELS, check_size, from_stored, to_stored
+from tests.images.conftest import photograph
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+def test_every_code_comes_back(depth):
+    every = np.arange(np.iinfo(depth).max + 1, dtype=depth).reshape(-1, 16, 1)
+    values = to_float(every, depth)
+    assert values.dtype == np.float32
+    assert values.max() == 1.0
+    assert np.array_equal(from_float(values, depth), every)
+
+
+def test_values_outside_are_clipped_to_codes():
+    values = np.array([[-1.0, 0.5, 2.0, np.nan, np.inf, -np.inf]], np.float32)
+    assert from_float(values, "uint8").tolist() == [[0, 128, 255, 0, 255, 0]]
+
+
+@given(st.floats(width=32))
+def test_float_passes_through(value):
+    values = np.full((1, 1, 1), value, np.float32)
+    assert from_float(values, "float32").tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_stored_channels_come_back(channels):
+    image = photograph("uint16", channels, "tiff")
+    again = from_stored(to_stored(image), format="tiff", metadata=image.metadata)
+    assert np.array_equal(again.pixels_HWC, image.pixels_HWC)
+    assert (again.alpha_HW is None) == (channels in (1, 3))
+    if image.alpha_HW is not None:
+        assert np.array_equal(again.alpha_HW, image.alpha_HW)
+
+
+def test_alpha_follows_a_chosen_depth():
+    image = photograph("uint8", 4, "png")
+    stored = to_stored(replace(image, depth="uint16"))
+    assert stored.dtype == np.uint16
+    assert np.array_equal(stored[..., 3], image.alpha_HW.astype(np.uint16) * 257)
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 5), (5, 0), (2**15 + 1, MAXIMUM_PIXELS // 2**15)])
+def test_impossible_sizes_are_refused(height, width):
+    with pytest.raises(UnreadableImage):
+        check_size(height, width)
+    check_size(20_000, 25_000)

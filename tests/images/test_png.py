@@ -1,0 +1,159 @@
+"""PNG of 8 and 16 bits; its chunks read by hand."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from sanarestore.errors import UnreadableImage, UnwritableImage
+from sanarestore.images import Metadata, decode, encode, from_float
+from sanarestore.images.image import to_stored
+from tests.images.conftest import IPTC, XMP, codes, exif_values, photograph, png_chunk, saved
+
+
+def chunks_of(data):
+    at, chunks = 8, []
+    while at < len(data):
+        (length,) = struct.unpack_from(">L", data, at)
+        name, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        assert data[at + 8 + length : at + 12 + length] == struct.pack(">L", zlib.crc32(name + body))
+        chunks.append((name, body))
+        at += 12 + length
+    return chunks
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_codes_come_back(depth, channels):
+    data = encode(photograph(depth, channels, "png"))
+    assert struct.unpack_from(">BB", data, 24) == (
+        {"uint8": 8, "uint16": 16}[depth],
+        {1: 0, 2: 4, 3: 2, 4: 6}[channels],
+    )
+    image = decode(data)
+    assert image.depth == depth
+    assert np.array_equal(to_stored(image), codes(depth, channels))
+    if depth == "uint8":
+        seen = np.asarray(PillowImage.open(io.BytesIO(data))).reshape(image.height, image.width, channels)
+        assert np.array_equal(seen, codes(depth, channels))
+
+
+def test_all_16_bit_codes_come_back():
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    image = decode(encode(photograph("uint16", 1, "png")))
+    image = type(image)(
+        pixels_HWC=(every / np.float32(65535)).astype(np.float32)[..., None], depth="uint16", format="png"
+    )
+    assert np.array_equal(to_stored(decode(encode(image)))[..., 0], every)
+
+
+def test_16_bits_as_another_program_writes_them():
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    assert np.array_equal(to_stored(decode(saved(PillowImage.fromarray(every), "PNG")))[..., 0], every)
+
+
+def test_metadata_comes_back(metadata, exif):
+    data = encode(photograph("uint16", 4, "png", metadata=metadata))
+    names = [name for name, _ in chunks_of(data)]
+    assert names[0] == b"IHDR"
+    assert names[-1] == b"IEND"
+    assert max(map(names.index, (b"iCCP", b"pHYs", b"eXIf", b"iTXt", b"zTXt"))) < names.index(b"IDAT")
+    with PillowImage.open(io.BytesIO(data)) as file:
+        file.load()
+        assert file.info["icc_profile"] == metadata.icc
+        assert exif_values(file.info["exif"].removeprefix(b"Exif\0\0")) == exif_values(exif)
+        assert file.info["XML:com.adobe.xmp"].encode() == XMP
+        assert file.info["dpi"] == pytest.approx((300, 240), abs=0.02)
+    assert decode(data).metadata == metadata
+
+
+def test_colour_chunks_are_kept():
+    plain = encode(photograph("uint8", 3, "png"))
+    colour = png_chunk(b"sRGB", b"\0") + png_chunk(b"gAMA", struct.pack(">L", 45455))
+    data = plain[:33] + colour + plain[33:]
+    image = decode(data)
+    assert np.array_equal(to_stored(image), codes("uint8", 3))
+    assert image.metadata.png_colour == colour
+    assert encode(image) == data
+
+
+def test_palettes_become_rgb_and_their_transparency_alpha():
+    picture = PillowImage.fromarray(codes("uint8", 3)).quantize(16)
+    image = decode(saved(picture, "PNG"))
+    assert np.array_equal(from_float(image.pixels_HWC, "uint8"), np.asarray(picture.convert("RGB")))
+    assert image.notes == ("the palette is converted to RGB",)
+    clear = decode(saved(picture, "PNG", transparency=3))
+    assert np.array_equal(clear.alpha_HW == 0, np.asarray(picture) == 3)
+    assert len(clear.notes) == 2
+
+
+def test_bits_become_gray():
+    picture = PillowImage.fromarray(codes("uint8", 1)[..., 0] > 99)
+    image = decode(saved(picture, "PNG"))
+    assert np.array_equal(from_float(image.pixels_HWC, "uint8")[..., 0], np.asarray(picture.convert("L")))
+    assert image.notes == ("1-bit gray is converted to 8 bit",)
+
+
+def test_the_still_of_an_animation_is_used():
+    first, second = (PillowImage.fromarray(codes("uint8", 3)[::step].copy()) for step in (1, -1))
+    image = decode(saved(first, "PNG", save_all=True, append_images=[second]))
+    assert np.array_equal(to_stored(image), codes("uint8", 3))
+    assert image.notes == ("the still image of an animation is used",)
+
+
+def test_iptc_as_others_write_it():
+    resources = b"8BIM\x04\x04\0\0" + struct.pack(">L", len(IPTC)) + IPTC
+    text = f"\niptc\n{len(resources):8d}\n{resources.hex()}\n".encode()
+    plain = encode(photograph("uint8", 1, "png"))
+    data = plain[:33] + png_chunk(b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text)) + plain[33:]
+    assert decode(data).metadata.iptc == IPTC
+
+
+def test_damaged_metadata_does_not_cost_the_picture():
+    plain = encode(photograph("uint8", 3, "png"))
+    broken = (
+        png_chunk(b"iCCP", b"x\0\0not deflate") + png_chunk(b"eXIf", b"??") + png_chunk(b"iTXt", b"XML:com.adobe.xmp\0")
+    )
+    image = decode(plain[:33] + broken + plain[33:])
+    assert np.array_equal(to_stored(image), codes("uint8", 3))
+    assert image.metadata == Metadata()
+
+
+@pytest.mark.parametrize("kept", [0.05, 0.4, 0.9, 0.995])
+def test_truncated_files_are_refused(kept):
+    data = encode(photograph("uint16", 3, "png"))
+    with pytest.raises(UnreadableImage):
+        decode(data[: int(len(data) * kept)])
+
+
+def test_a_missing_end_is_noticed():
+    with pytest.raises(UnreadableImage, match="truncated"):
+        decode(encode(photograph("uint8", 3, "png"))[:-12])
+
+
+def test_odd_metadata_is_no_reason_to_warn(caplog):
+    """libpng has opinions of profiles, which would reach the user's terminal through the log."""
+    decode(encode(photograph("uint8", 3, "png", metadata=Metadata(icc=bytes(range(256))))))
+    assert caplog.messages == []
+
+
+def test_a_changed_byte_is_noticed():
+    data = bytearray(encode(photograph("uint16", 3, "png")))
+    data[len(data) // 2] ^= 0x10
+    with pytest.raises(UnreadableImage):
+        decode(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("fields", "fact"),
+    [
+        ({"depth": "float32", "channels": 3}, "float"),
+        ({"depth": "uint8", "channels": 4, "alpha_kind": "associated"}, "associated"),
+    ],
+)
+def test_what_png_cannot_hold_is_refused(fields, fact):
+    with pytest.raises(UnwritableImage, match=fact):
+        encode(photograph(format="png", **fields))

@@ -1,0 +1,102 @@
+"""What reading says of files that are not what they seem."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sanarestore.errors import OutOfMemory, UnreadableImage
+from sanarestore.images import decode, encode, read
+from sanarestore.images.image import to_stored
+from tests.images.conftest import codes, photograph
+
+FORMATS = ["tiff", "png", "jpeg", "webp"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_suffix_does_not_matter(tmp_path, format):  # noqa: A002
+    path = tmp_path / "é 日本 📷.gif"
+    path.write_bytes(encode(photograph("uint8", 3, format)))
+    assert read(path).format == format
+    assert read(str(path)).format == format
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_one_pixel_is_an_image(format):  # noqa: A002
+    image = photograph("uint8", 3, format)
+    one = type(image)(pixels_HWC=image.pixels_HWC[:1, :1], depth="uint8", format=format)
+    assert decode(encode(one)).pixels_HWC.shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "fact"),
+    [
+        (b"", "empty"),
+        (b"Dear diary", "not an image"),
+        (b"GIF89a", "GIF"),
+        (b"\0\0\0\x1cftypavif", "AVIF"),
+        (b"\0\0\0\x1cftypheic", "HEIF"),
+        (b"\xff\xd8\xff", "truncated"),
+        (b"II*\0\x08\0\0\0", "truncated"),
+        (b"RIFF\x08\0\0\0WEBP", "truncated|damaged"),
+        (b"\x89PNG\r\n\x1a\n", "damaged"),
+    ],
+)
+def test_what_is_no_image_is_named(tmp_path, content, fact):
+    path = tmp_path / "diary.jpg"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableImage, match=fact) as caught:
+        read(path)
+    assert caught.value.where == str(path)
+    assert caught.value.next_step
+
+
+def test_missing_files_and_folders_are_said_to_be(tmp_path):
+    with pytest.raises(UnreadableImage, match="no such file"):
+        read(tmp_path / "none.jpg")
+    with pytest.raises(UnreadableImage):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_damage_anywhere_raises_nothing_else(format):  # noqa: A002
+    """Bytes changed anywhere give an image or UnreadableImage, never a library's own exception."""
+    data, generator = encode(photograph("uint8", 3, format)), np.random.default_rng(0)
+    refused = 0
+    for position in generator.integers(0, len(data), 60):
+        broken = bytearray(data)
+        broken[position] ^= 0xFF
+        try:
+            decode(bytes(broken))
+        except UnreadableImage:
+            refused += 1
+    assert refused > 0
+
+
+def test_too_little_memory_is_said_to_be(monkeypatch):
+    def decode_png(_: bytes) -> None:
+        raise MemoryError
+
+    data = encode(photograph("uint8", 3, "png"))
+    monkeypatch.setattr("imagecodecs.png_decode", decode_png)
+    with pytest.raises(OutOfMemory) as caught:
+        decode(data, "a.png")
+    assert caught.value.where == "a.png"
+
+
+def test_metadata_travels_between_formats(metadata):
+    """TIFF to PNG to JPEG: what was in the first is in the last."""
+    first = photograph("uint8", 3, "tiff", metadata=metadata)
+    last = decode(encode(decode(encode(decode(encode(first)), "png")), "jpeg"))
+    assert (last.metadata.icc, last.metadata.xmp, last.metadata.iptc) == (metadata.icc, metadata.xmp, metadata.iptc)
+    assert last.metadata.dpi == (300.0, 240.0)
+    assert last.format == "jpeg"
+    assert np.array_equal(to_stored(decode(encode(first, "png"))), codes("uint8", 3))
+
+
+def test_importing_is_light():
+    """Neither torch nor the codecs are loaded before there is something to read."""
+    heavy = "{'torch', 'tifffile', 'imagecodecs', 'PIL'}"
+    command = f"import sys, sanarestore.images; assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", command], check=True)

@@ -1,0 +1,203 @@
+"""TIFF in all its kinds, the metadata reread by Pillow and tifffile."""
+
+import io
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image as PillowImage
+
+from sanarestore.errors import UnreadableImage
+from sanarestore.images import Metadata, decode, encode, from_float
+from sanarestore.images.image import to_stored
+from tests.images.conftest import IPTC, MAKER_NOTE, XMP, codes, exif_values, photograph, saved
+
+
+def tiff(stored, **options):
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, stored, **{"metadata": None, **options})
+    return buffer.getvalue()
+
+
+def tags_of(data):
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        return {tag.code: tag.value for tag in file.pages[0].tags}
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_written_codes_are_what_others_read(depth, channels):
+    image = photograph(depth, channels, "tiff")
+    data = encode(image)
+    reread = tifffile.imread(io.BytesIO(data)).reshape(image.height, image.width, channels)
+    assert reread.dtype == depth
+    assert np.array_equal(reread, codes(depth, channels))
+    assert (tags_of(data)[259], tags_of(data)[317]) == (8, 3 if depth == "float32" else 2)
+    again = decode(data)
+    assert again.depth == depth
+    assert again.notes == ()
+    assert np.array_equal(to_stored(again), codes(depth, channels))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"byteorder": ">"},
+        {"bigtiff": True},
+        {"bigtiff": True, "byteorder": ">"},
+        {"tile": (16, 16)},
+        {"compression": "lzw", "predictor": True},
+        {"compression": "zlib", "predictor": True, "byteorder": ">"},
+        {"compression": "zstd", "tile": (16, 32)},
+        {"compression": "packbits", "rowsperstrip": 5},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
+def test_kinds_of_tiff_are_read_exactly(options, depth):
+    stored = codes(depth, 3)
+    image = decode(tiff(stored, photometric="rgb", **options))
+    assert np.array_equal(from_float(image.pixels_HWC, image.depth), stored)
+
+
+@pytest.mark.parametrize("compression", [None, "lzw"])
+def test_separate_planes_are_read(compression):
+    stored = codes("uint16", 4)
+    data = tiff(
+        np.moveaxis(stored, 2, 0),
+        photometric="rgb",
+        planarconfig="separate",
+        extrasamples=["unassalpha"],
+        compression=compression,
+    )
+    assert np.array_equal(to_stored(decode(data)), stored)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_other_floats_become_float32_with_a_note(dtype):
+    stored = codes("float32", 1)[..., 0].astype(dtype)
+    image = decode(tiff(stored, photometric="minisblack"))
+    assert np.array_equal(image.pixels_HWC[..., 0], stored.astype(np.float32))
+    assert image.notes == (f"{dtype} is converted to float32",)
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
+def test_white_is_zero_is_turned_over(depth):
+    stored = codes(depth, 1)[..., 0]
+    image = decode(tiff(stored, photometric="miniswhite"))
+    expected = 1 - stored if depth == "float32" else np.iinfo(depth).max - stored
+    assert np.array_equal(from_float(image.pixels_HWC, image.depth)[..., 0], expected)
+    assert image.notes == ("white-is-zero is converted to black-is-zero",)
+
+
+def test_palettes_become_rgb():
+    picture = PillowImage.fromarray(codes("uint8", 3)).quantize(16)
+    image = decode(saved(picture, "TIFF"))
+    assert np.array_equal(from_float(image.pixels_HWC, "uint8"), np.asarray(picture.convert("RGB")))
+    assert image.notes == ("the palette is converted to RGB",)
+
+
+def test_bits_become_gray():
+    picture = PillowImage.fromarray(codes("uint8", 1)[..., 0] > 99)
+    image = decode(saved(picture, "TIFF"))
+    assert np.array_equal(from_float(image.pixels_HWC, "uint8")[..., 0], np.asarray(picture.convert("L")))
+    assert image.notes == ("1-bit gray is converted to 8 bit",)
+
+
+def test_the_first_page_is_used():
+    pages = np.stack([codes("uint8", 3), codes("uint8", 3)[::-1]])
+    image = decode(tiff(pages, photometric="rgb"))
+    assert np.array_equal(from_float(image.pixels_HWC, "uint8"), pages[0])
+    assert image.notes == ("the first of 2 pages is used",)
+
+
+@pytest.mark.parametrize(
+    ("data", "fact"),
+    [
+        (lambda: saved(PillowImage.new("CMYK", (9, 9)), "TIFF"), "CMYK"),
+        (lambda: saved(PillowImage.new("LAB", (9, 9)), "TIFF"), "Lab"),
+        (lambda: tiff(np.zeros((9, 9), np.uint32), photometric="minisblack"), "32-bit integer"),
+        (lambda: tiff(np.zeros((9, 9), np.int16), photometric="minisblack"), "16-bit signed"),
+        (lambda: tiff(np.zeros((9, 9), np.uint16), photometric="minisblack", bitspersample=12), "12 bits"),
+        (lambda: tiff(np.zeros((9, 9, 6), np.uint8), photometric="rgb", planarconfig="contig"), "6 channels"),
+        (lambda: tiff(np.zeros((9, 9), np.uint8), photometric="minisblack", subfiletype=1), "camera raw"),
+    ],
+    ids=["cmyk", "lab", "uint32", "int16", "12 bit", "channels", "raw"],
+)
+def test_what_is_not_read_is_named(data, fact):
+    with pytest.raises(UnreadableImage, match=fact) as caught:
+        decode(data(), "x.tif")
+    assert caught.value.next_step
+    assert caught.value.where == "x.tif"
+
+
+@pytest.mark.parametrize("kind", ["associated", "unassociated", "unspecified"])
+def test_the_kind_of_alpha_stays(kind):
+    data = encode(photograph("uint16", 4, "tiff", alpha_kind=kind))
+    assert tags_of(data)[338] == ({"associated": 1, "unassociated": 2, "unspecified": 0}[kind],)
+    assert decode(data).alpha_kind == kind
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_everything_at_once(metadata, exif, monkeypatch, big):
+    """16 bit, alpha and every block of metadata, seen by tifffile and (unless BigTIFF) by Pillow."""
+    if big:
+        monkeypatch.setattr("sanarestore.images.tiff._CLASSIC_LIMIT", 0)
+    image = photograph("uint16", 4, "tiff", metadata=metadata)
+    data = encode(image)
+    assert data[2:4] in ((b"+\0", b"\0+") if big else (b"*\0", b"\0*"))
+    tags = tags_of(data)
+    assert list(tags) == sorted(tags)
+    assert (tags[34675], tags[700], tags[33723]) == (metadata.icc, XMP, IPTC)
+    assert (tags[271], tags[274], tags[296]) == ("ACME", 6, 2)
+    assert (tags[282], tags[283]) == ((30000, 100), (24000, 100))
+    assert tags[34665]["MakerNote"] == MAKER_NOTE
+    assert tags[34665]["ExposureTime"] == (1, 250)
+    assert tags[34665]["ExposureBiasValue"] == (-1, 3)
+    assert tags[34853]["GPSLatitude"] == (48, 1, 51, 1, 2951, 100)
+    again = decode(data)
+    assert exif_values(again.metadata.exif) == exif_values(exif)
+    assert (again.metadata.icc, again.metadata.xmp, again.metadata.iptc) == (metadata.icc, XMP, IPTC)
+    assert again.metadata.dpi == (300.0, 240.0)
+    assert np.array_equal(to_stored(again), codes("uint16", 4))
+    # A second trip changes nothing more: not a byte.
+    assert encode(again) == data
+
+
+def test_pillow_sees_the_exif_too(metadata, exif):
+    with PillowImage.open(io.BytesIO(encode(photograph("uint8", 3, "tiff", metadata=metadata)))) as file:
+        seen = file.getexif()
+        assert seen[272] == "One"
+        assert seen.get_ifd(34665)[37500] == MAKER_NOTE
+        assert file.info["icc_profile"] == metadata.icc
+
+
+def test_the_byte_order_follows_the_exif_block():
+    big_endian = PillowImage.Exif()
+    big_endian.endian = ">"
+    big_endian[271] = "ACME"
+    big_endian[34665] = {33434: 0.5, 37500: b"MM" + MAKER_NOTE}
+    block = big_endian.tobytes()[6:]
+    assert block[:2] == b"MM"
+    data = encode(photograph("uint16", 3, "tiff", metadata=Metadata(exif=block)))
+    assert data[:2] == b"MM"
+    assert np.array_equal(tifffile.imread(io.BytesIO(data)), codes("uint16", 3))
+    assert tags_of(data)[34665]["MakerNote"] == b"MM" + MAKER_NOTE
+
+
+def test_nothing_is_invented():
+    """No resolution, software or date in the file that the image did not have; a resolution of 1 is what TIFF needs."""
+    tags = tags_of(encode(photograph("uint8", 3, "tiff")))
+    assert not {305, 306, 270, 34665, 34675, 700} & tags.keys()
+    assert decode(encode(photograph("uint8", 3, "tiff"))).metadata == Metadata()
+
+
+@pytest.mark.parametrize("kept", [0.02, 0.3, 0.7, 0.95, 0.999])
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+def test_truncated_files_are_refused(kept, compression, metadata):
+    for data in (
+        tiff(codes("uint8", 3), photometric="rgb", compression=compression, rowsperstrip=4),
+        encode(photograph("uint16", 4, "tiff", metadata=metadata)),
+    ):
+        with pytest.raises(UnreadableImage):
+            decode(data[: int(len(data) * kept)])

@@ -1,0 +1,75 @@
+"""WebP, lossy and lossless; its metadata reread by Pillow."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from sanarestore.errors import UnreadableImage, UnwritableImage
+from sanarestore.images import Image, Metadata, decode, encode, from_float, to_float
+from sanarestore.images.image import to_stored
+from tests.images.conftest import IPTC, XMP, codes, photograph, saved, smooth
+
+
+def test_lossy_stays_close_and_lossy():
+    data = encode(Image(pixels_HWC=to_float(smooth(), "uint8"), depth="uint8", format="webp"))
+    image = decode(data)
+    assert not image.lossless
+    assert np.abs(from_float(image.pixels_HWC, "uint8").astype(int) - smooth()).max() <= 12
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_lossless_is_exact_even_where_it_is_transparent(channels):
+    image = decode(encode(photograph("uint8", channels, "webp", lossless=True)))
+    assert image.lossless
+    assert np.array_equal(to_stored(image), codes("uint8", channels))
+
+
+def test_gray_becomes_three_equal_channels():
+    image = decode(encode(photograph("uint8", 1, "webp", lossless=True)))
+    assert np.array_equal(to_stored(image), np.repeat(codes("uint8", 1), 3, axis=2))
+
+
+def test_metadata_comes_back_verbatim(icc, exif):
+    data = encode(photograph("uint8", 4, "webp", metadata=Metadata(icc=icc, exif=exif, xmp=XMP)))
+    with PillowImage.open(io.BytesIO(data)) as file:
+        assert file.info["icc_profile"] == icc
+        assert file.info["exif"].removeprefix(b"Exif\0\0") == exif
+        assert file.info["xmp"] == XMP
+    again = decode(data).metadata
+    assert (again.icc, again.exif, again.xmp) == (icc, exif, XMP)
+
+
+def test_resolution_has_a_place():
+    image = photograph("uint8", 3, "webp", metadata=Metadata(dpi=(300.0, 240.0)))
+    assert decode(encode(image)).metadata.dpi == (300.0, 240.0)
+
+
+def test_the_first_frame_of_an_animation_is_used():
+    first, second = (PillowImage.fromarray(codes("uint8", 3)[::step].copy()) for step in (1, -1))
+    image = decode(saved(first, "WEBP", save_all=True, append_images=[second], lossless=True))
+    assert np.array_equal(from_float(image.pixels_HWC, "uint8"), codes("uint8", 3))
+    assert image.notes == ("the first of 2 frames is used",)
+
+
+@pytest.mark.parametrize(
+    ("image", "fact"),
+    [
+        (lambda: photograph("uint16", 3, "webp"), "8 bits"),
+        (lambda: photograph("uint8", 4, "webp", alpha_kind="associated"), "associated"),
+        (lambda: photograph("uint8", 3, "webp", metadata=Metadata(iptc=IPTC)), "IPTC"),
+        (lambda: photograph("uint8", 1, "webp", metadata=Metadata(icc=bytes(16) + b"GRAY" + bytes(108))), "gray"),
+        (lambda: Image(pixels_HWC=np.zeros((1, 16384, 3), np.float32), depth="uint8", format="webp"), "16383"),
+    ],
+)
+def test_what_webp_cannot_hold_is_refused(image, fact):
+    with pytest.raises(UnwritableImage, match=fact):
+        encode(image())
+
+
+@pytest.mark.parametrize("kept", [0.2, 0.6, 0.95])
+def test_truncated_files_are_refused(kept):
+    data = encode(photograph("uint8", 3, "webp"))
+    with pytest.raises(UnreadableImage):
+        decode(data[: int(len(data) * kept)])

@@ -1,0 +1,106 @@
+"""A model folder comes back as it was saved, or is refused with the reason."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sanarestore import weights
+from sanarestore.errors import WeightsError
+from sanarestore.model.loading import PROMPTS, REFINER, load_model
+from tests.conftest import random_refiner
+
+
+def rehash(folder: Path) -> None:
+    """Make the manifest agree with the files, as if it had been made so."""
+    path = folder / weights.MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest["sha256"] = {name: weights.hash_file(folder / name) for name in manifest["sha256"]}
+    path.write_text(json.dumps(manifest))
+
+
+def test_what_was_saved_comes_back(tiny_folder: Path) -> None:
+    model = load_model(str(tiny_folder))
+    expected = {name: tensor.half().float() for name, tensor in random_refiner().state_dict().items()}
+    loaded = model.refiner.state_dict()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], expected[name]) for name in expected)
+    assert {tensor.dtype for tensor in loaded.values()} == {torch.float32}
+    assert model.name == "tiny"
+    assert model.defaults["prompt"] == "Restore this image"
+    assert not any(parameter.requires_grad for parameter in model.refiner.parameters())
+
+
+def test_the_table_agrees_with_the_encoder(tiny_folder: Path) -> None:
+    model = load_model(str(tiny_folder))
+    tabled = model.prompts.pooled("remove noise")
+    model.prompts.known.clear()
+    assert torch.allclose(model.prompts.pooled("remove noise"), tabled, atol=1e-6)
+
+
+def test_the_fingerprint_follows_the_weights(tiny_folder: Path) -> None:
+    before = load_model(str(tiny_folder)).fingerprint
+    state = load_file(tiny_folder / REFINER)
+    state["head.bias"] += 1
+    save_file(state, tiny_folder / REFINER)
+    rehash(tiny_folder)
+    assert load_model(str(tiny_folder)).fingerprint != before
+
+
+@pytest.mark.parametrize("name", [REFINER, PROMPTS, "text_encoder/model.safetensors", "tokenizer/tokenizer.json"])
+def test_a_missing_file_is_named(tiny_folder: Path, name: str) -> None:
+    (tiny_folder / name).unlink()
+    with pytest.raises(WeightsError, match=f"{Path(name).name}: the file is missing"):
+        load_model(str(tiny_folder))
+
+
+@pytest.mark.parametrize("name", [REFINER, "text_encoder/model.safetensors", "tokenizer/tokenizer.json"])
+def test_one_changed_byte_is_noticed(tiny_folder: Path, name: str) -> None:
+    path = tiny_folder / name
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(WeightsError, match=r"sha256.*Fetch the model again"):
+        load_model(str(tiny_folder))
+
+
+def test_a_truncated_file_is_refused_even_if_its_hash_is_right(tiny_folder: Path) -> None:
+    path = tiny_folder / REFINER
+    path.write_bytes(path.read_bytes()[:-100])
+    rehash(tiny_folder)
+    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+        load_model(str(tiny_folder))
+
+
+@pytest.mark.parametrize("change", ["missing", "surplus", "shape"])
+def test_tensors_must_fit_the_configuration(tiny_folder: Path, change: str) -> None:
+    state = load_file(tiny_folder / REFINER)
+    if change == "missing":
+        del state["head.bias"]
+    elif change == "surplus":
+        state["extra"] = torch.zeros(1)
+    else:
+        state["head.bias"] = torch.zeros(5)
+    save_file(state, tiny_folder / REFINER)
+    rehash(tiny_folder)
+    told = {"missing": "missing: head.bias", "surplus": "not expected: extra", "shape": "another shape: head.bias"}
+    with pytest.raises(WeightsError, match=told[change]):
+        load_model(str(tiny_folder))
+
+
+def test_an_unknown_field_of_the_configuration_is_refused(tiny_folder: Path) -> None:
+    path = tiny_folder / weights.MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest["refiner"]["attention"] = True
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(WeightsError, match="attention"):
+        load_model(str(tiny_folder))
+
+
+def test_a_base_without_restoration_is_refused_with_what_to_do(tiny_folder: Path) -> None:
+    shutil.rmtree(tiny_folder / "restoration")
+    with pytest.raises(WeightsError, match="ignore the photograph.*sanarestore train"):
+        load_model(str(tiny_folder))

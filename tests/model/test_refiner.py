@@ -1,0 +1,107 @@
+"""The refiner: the identity before training, local, and float32 at its ends."""
+
+import numpy as np
+import pytest
+import torch
+
+from sanarestore.model.refiner import Refiner, RefinerConfig
+from tests.conftest import random_refiner
+
+
+def inputs(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    degraded, generated = torch.rand(2, 2, 3, height, width, generator=generator)
+    return degraded, generated, torch.randn(2, 8, generator=generator)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_untrained_it_returns_generated_bit_for_bit(dtype: torch.dtype) -> None:
+    refiner = Refiner(RefinerConfig(widths=(8, 8, 16, 16), prompt_width=8)).with_dtype(dtype)
+    degraded, generated, prompt = inputs(32, 48)
+    assert torch.equal(refiner(degraded, generated, prompt), generated)
+
+
+def test_a_16_bit_ramp_is_code_exact_at_bfloat16() -> None:
+    refiner = Refiner(RefinerConfig(widths=(8, 8, 16, 16), prompt_width=8)).with_dtype(torch.bfloat16)
+    codes = np.arange(65536, dtype=np.uint16).reshape(1, 1, 256, 256).repeat(3, axis=1)
+    ramp = torch.from_numpy(codes.astype(np.float32) / np.float32(65535))
+    out = refiner(ramp, ramp, torch.zeros(1, 8)).detach().numpy()
+    assert np.array_equal(np.rint(out * 65535).astype(np.uint16), codes)
+
+
+def test_only_the_middle_takes_another_dtype() -> None:
+    refiner = random_refiner().with_dtype(torch.bfloat16)
+    assert refiner.stem.weight.dtype == refiner.head.weight.dtype == torch.float32
+    assert {parameter.dtype for parameter in refiner.encoder.parameters()} == {torch.bfloat16}
+    assert refiner(*inputs(32, 32)).dtype == torch.float32
+
+
+def test_bfloat16_stays_near_float32() -> None:
+    exact, rounded = random_refiner(), random_refiner().with_dtype(torch.bfloat16)
+    difference = (exact(*inputs(32, 32)) - rounded(*inputs(32, 32))).abs().mean()
+    assert 0 < difference < 0.02
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        RefinerConfig(widths=(4, 4, 4, 4), prompt_width=4),
+        RefinerConfig(widths=(4, 4, 4), encoder_blocks=(1, 2), decoder_blocks=(2, 1), prompt_width=4),
+        RefinerConfig(widths=(4, 4), encoder_blocks=(3,), decoder_blocks=(0,), prompt_width=4),
+        RefinerConfig(
+            widths=(4, 4, 4, 4), encoder_blocks=(2, 2, 1), decoder_blocks=(3, 2, 1), prompt_width=4
+        ),
+    ],
+)
+def test_the_halo_is_the_reach_of_the_gradient(config: RefinerConfig) -> None:
+    """Gradient of one aligned block's sum: zero beyond the computed radius, not zero just inside it."""
+    torch.manual_seed(0)
+    refiner = Refiner(config)
+    with torch.no_grad():
+        for name, parameter in refiner.named_parameters():
+            # Positive weights and biases keep every ReLU open, so that no path is hidden by chance.
+            parameter.copy_(torch.rand_like(parameter) * 0.2 + (0.5 if name.endswith("bias") else 0.01))
+    stride, radius = config.stride, config.receptive_radius
+    side = stride * (2 * (radius // stride + 2) + 1)
+    image = torch.ones(1, 3, side, side, requires_grad=True)
+    middle = (side - stride) // 2
+    out = refiner(image, image.detach(), torch.zeros(1, config.prompt_width))
+    out[..., middle : middle + stride, middle : middle + stride].sum().backward()
+    touched = torch.nonzero(image.grad[0].abs().sum(0).sum(0)).flatten()
+    assert middle - int(touched.min()) == radius
+    assert int(touched.max()) - (middle + stride - 1) == radius
+    assert refiner.halo >= radius
+    assert refiner.halo % stride == 0
+
+
+def test_the_default_reach_is_within_the_design() -> None:
+    assert RefinerConfig().receptive_radius <= 96
+
+
+def test_the_prompt_and_both_images_matter() -> None:
+    refiner = random_refiner()
+    degraded, generated, prompt = inputs(32, 32)
+    base = refiner(degraded, generated, prompt)
+    assert (refiner(degraded, generated, prompt + 1) - base).abs().max() > 1e-3
+    assert (refiner(1 - degraded, generated, prompt) - base).abs().max() > 1e-3
+    assert ((refiner(degraded, 1 - generated, prompt) - (1 - generated)) - (base - generated)).abs().max() > 1e-3
+
+
+def test_images_of_a_batch_do_not_mix() -> None:
+    refiner = random_refiner()
+    degraded, generated, prompt = inputs(32, 32)
+    both = refiner(degraded, generated, prompt)
+    alone = refiner(degraded[1:], generated[1:], prompt[1:])
+    assert torch.allclose(both[1:], alone, atol=1e-5)
+
+
+def test_a_configuration_survives_json() -> None:
+    import json
+
+    config = RefinerConfig(widths=(4, 8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1))
+    assert RefinerConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_block_counts_must_fit_the_levels() -> None:
+    with pytest.raises(ValueError, match="block counts"):
+        RefinerConfig(widths=(4, 8), encoder_blocks=(1, 1))

@@ -1,0 +1,42 @@
+"""An error says where, what and what next, and survives the way between processes."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from sanarestore import errors
+from sanarestore.errors import ExitCode, ImageError, SanarestoreError, UnreadableImage, UsageError
+
+
+def test_the_sentence() -> None:
+    assert str(UsageError("2 is too small", where="--tile", next_step="Use 64.")) == "--tile: 2 is too small. Use 64."
+    assert str(UsageError("2 is too small")) == "2 is too small."
+    assert str(ImageError("it is empty", where=Path("a.png"))) == "a.png: it is empty."
+
+
+@pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SanarestoreError)])  # fmt: skip  # noqa: E501
+def test_pickling_keeps_everything(kind: type[SanarestoreError]) -> None:
+    error = kind("fact", where="place", next_step="Step.")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert (again.fact, again.where, again.next_step) == ("fact", "place", "Step.")
+    assert str(again) == str(error)
+
+
+def test_exit_codes_are_those_of_the_manual() -> None:
+    assert {code.name: code.value for code in ExitCode} == {
+        "DONE": 0, "SOME_FAILED": 1, "USAGE": 2, "NO_IMAGES": 3, "WEIGHTS": 4, "INTERRUPTED": 130,
+    }  # fmt: skip
+    codes = {kind.__name__: kind.exit_code for kind in SanarestoreError.__subclasses__()}
+    assert codes == {
+        "UsageError": 2, "ImageError": 1, "NoImagesError": 3, "WeightsError": 4, "OutOfMemory": 1,
+    }  # fmt: skip
+    assert UnreadableImage("gone").exit_code == 1
+
+
+def test_the_tree_drawn_is_the_tree_there() -> None:
+    drawn = (errors.__doc__ or "").split("\n\n")[1]
+    named = [line.replace("|", " ").replace("+-", " ").split()[0] for line in drawn.splitlines()]
+    there = [name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert named == there

@@ -1,0 +1,74 @@
+"""The house keeps its floors: a module imports its own part, or a lower floor, and nothing else of ours."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "sanarestore"
+
+FLOORS = {
+    "errors": -1, "options": 0,
+    "images": 1, "degradations": 1, "tiling": 1, "flow": 1, "weights": 1, "kernels": 1,
+    "model": 2, "engine": 3, "evaluation": 4, "training": 5, "cli": 6,
+}  # fmt: skip
+
+RICH = {"typer", "rich", "click"}
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if "_models" not in path.parts)
+
+
+def part(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide which floor they reach"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def ours(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "sanarestore" and len(parts) > 1 and parts[1] in FLOORS else None
+
+
+def test_every_part_has_a_floor() -> None:
+    assert {part(path) for path in FILES} - {"__init__", "__main__"} <= FLOORS.keys()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    here = part(path)
+    if here.startswith("__"):
+        return
+    for module in imports(path):
+        there = ours(module)
+        assert there is None or there == here or FLOORS[there] < FLOORS[here], f"{here} imports {module}"
+
+
+def test_only_the_command_line_knows_typer_and_rich() -> None:
+    for path in FILES:
+        if part(path) != "cli":
+            assert not {module.split(".")[0] for module in imports(path)} & RICH, path
+        elif path.name != "console.py":
+            assert not any(module.split(".")[0] == "rich" for module in imports(path)), path
+
+
+def test_no_room_without_a_name() -> None:
+    assert not [path for path in FILES if path.stem in {"utils", "helpers", "common", "misc"}]
+
+
+@pytest.mark.parametrize("module", ["sanarestore", "sanarestore.cli.app", "sanarestore.weights", "sanarestore.options"])
+def test_help_needs_no_torch(module: str) -> None:
+    heavy = "[name for name in ('torch', 'transformers', 'diffusers', 'scipy') if name in sys.modules]"
+    code = f"import sys, {module}; print({heavy})"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "[]"

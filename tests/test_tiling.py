@@ -1,0 +1,96 @@
+"""Tiles cover the image once, and the map over them equals the map over the whole."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sanarestore.tiling import balanced_cuts, cut, grid, map_with_halo, mirror
+
+
+@given(size=st.integers(1, 5000), largest=st.integers(16, 1500), stride=st.sampled_from([1, 8, 16, 32]))
+def test_cuts_are_few_even_and_aligned(size: int, largest: int, stride: int) -> None:
+    cuts = balanced_cuts(size, largest, stride)
+    spans = np.diff(cuts)
+    limit = max(largest // stride, 1) * stride
+    assert cuts[0] == 0
+    assert cuts[-1] == size
+    assert all(cut % stride == 0 for cut in cuts[:-1])
+    assert spans.min() > 0
+    assert spans.max() <= limit
+    assert len(spans) == -(-(-(-size // stride)) // (limit // stride))
+    # The last span may be cut short by the image; before that, no two differ by more than one stride.
+    assert len(spans) == 1 or np.ptp(spans[:-1]) <= stride
+
+
+@given(height=st.integers(1, 200), width=st.integers(1, 200), tile=st.integers(16, 90))
+def test_cores_cover_once_and_windows_stay_inside(height: int, width: int, tile: int) -> None:
+    owned = np.zeros((height, width), dtype=int)
+    for part in grid(height, width, tile=tile, halo=32, stride=16):
+        top, bottom, left, right = part.core
+        owned[top:bottom, left:right] += 1
+        above, below, before, after = part.window
+        assert above <= top
+        assert before <= left
+        assert below >= bottom
+        assert after >= right
+        assert above % 16 == below % 16 == before % 16 == after % 16 == 0
+        assert below < height + 16
+        assert after < width + 16
+    assert (owned == 1).all()
+
+
+def test_the_window_never_exceeds_tile_and_two_halos() -> None:
+    for part in grid(1000, 777, tile=128, halo=96, stride=16):
+        above, below, before, after = part.window
+        assert below - above <= 128 + 2 * 96
+        assert after - before <= 128 + 2 * 96
+
+
+def test_a_halo_off_the_stride_is_refused() -> None:
+    with pytest.raises(ValueError, match="multiple"):
+        grid(100, 100, tile=64, halo=20, stride=16)
+
+
+def test_mirror_repeats_as_often_as_needed() -> None:
+    assert mirror(np.arange(-4, 8), 3).tolist() == [0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2, 1]
+    assert mirror(np.arange(-2, 4), 1).tolist() == [0] * 6
+    assert mirror(np.arange(-2, 4), 2).tolist() == [0, 1, 0, 1, 0, 1]
+    values = np.arange(7)
+    assert np.array_equal(values[mirror(np.arange(-6, 13), 7)], np.pad(values, 6, mode="reflect"))
+
+
+def test_cut_inside_is_a_view() -> None:
+    image = torch.rand(3, 40, 50)
+    assert cut(image, (8, 24, 16, 48)).data_ptr() == image[:, 8:, 16:].data_ptr()
+
+
+def blur_twice(window: Tensor) -> Tensor:
+    """A linear map of radius 2 with zero padding, as convolutions have it."""
+    kernel = torch.ones(3, 1, 3, 3) / 9
+    once = F.conv2d(window[None], kernel, padding=1, groups=3)
+    return F.conv2d(once, kernel, padding=1, groups=3)[0]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 70), (31, 33), (47, 48), (48, 49), (100, 64)])
+@pytest.mark.parametrize("tile", [8, 24, 48])
+def test_mapped_in_tiles_equals_mapped_whole(size: tuple[int, int], tile: int) -> None:
+    height, width = size
+    image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(1))
+    whole, tiled = torch.full_like(image, torch.nan), torch.full_like(image, torch.nan)
+    for _ in map_with_halo(blur_twice, (image,), whole, tile=4096, halo=8, stride=8):
+        pass
+    progress = list(map_with_halo(blur_twice, (image,), tiled, tile=tile, halo=8, stride=8))
+    assert torch.allclose(tiled, whole, atol=1e-6, rtol=0)
+    assert progress == [(n, len(progress)) for n in range(1, len(progress) + 1)]
+
+
+def test_a_halo_too_small_would_be_noticed() -> None:
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(1))
+    whole, tiled = torch.empty_like(image), torch.empty_like(image)
+    list(map_with_halo(blur_twice, (image,), whole, tile=4096, halo=0, stride=1))
+    list(map_with_halo(blur_twice, (image,), tiled, tile=16, halo=1, stride=1))
+    assert not torch.allclose(tiled, whole, atol=1e-3, rtol=0)

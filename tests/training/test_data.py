@@ -1,0 +1,132 @@
+"""Samples depend on the recipe, the photos and their number, and on nothing else."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sanarestore import images
+from sanarestore.training import data
+from sanarestore.training.data import PairSamples, PhotoCache, PhotoSamples, batches, hold_back, validation_batches
+from sanarestore.training.pairs import Pair
+from sanarestore.training.recipe import Recipe
+from tests.conftest import photo
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Path]:
+    paths = []
+    for index, size in enumerate([(90, 120), (40, 200), (150, 70)]):
+        path = tmp_path / f"{index}.png"
+        images.write(images.Image(pixels_HWC=photo(*size, seed=index), depth="uint8", format="png"), path)
+        paths.append(path)
+    return paths
+
+
+def recipe(**fields: object) -> Recipe:
+    base: dict[str, object] = {"steps": 4, "batch": 3, "patch": 32, "workers": 0, "seed": 5}
+    return Recipe(**{**base, **fields})  # type: ignore[arg-type]
+
+
+def test_a_sample_is_the_same_whatever_was_asked_before(photos: list[Path]) -> None:
+    first, second = PhotoSamples(photos, recipe()), PhotoSamples(photos, recipe())
+    second[7], second[2]
+    again, once = second[4], first[4]
+    assert torch.equal(once["degraded"], again["degraded"])
+    assert torch.equal(once["target"], again["target"])
+    assert once["prompt"] == again["prompt"]
+
+
+def test_samples_differ_and_the_seed_matters(photos: list[Path]) -> None:
+    samples = PhotoSamples(photos, recipe())
+    assert not torch.equal(samples[0]["degraded"], samples[3]["degraded"])
+    assert not torch.equal(samples[0]["degraded"], PhotoSamples(photos, recipe(seed=6))[0]["degraded"])
+
+
+def test_every_photo_comes_once_an_epoch(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = PhotoSamples(photos, recipe())
+    used: list[Path] = []
+    real = samples._clean
+    monkeypatch.setattr(samples, "_clean", lambda path, rng: (used.append(path), real(path, rng))[1])
+    for index in range(6):
+        samples[index]
+    assert sorted(used[:3]) == sorted(used[3:]) == sorted(photos)
+
+
+def test_noise_has_the_size_it_should(photos: list[Path]) -> None:
+    samples = PhotoSamples(photos, recipe(degradations={"noise:25": 1.0}, stored=0.0, gray=0.0))
+    noise = torch.stack([samples[index]["degraded"] - samples[index]["target"] for index in range(12)])
+    assert noise.std().item() * 255 == pytest.approx(25, rel=0.03)
+
+
+def test_stored_pairs_are_8_bit_codes(photos: list[Path]) -> None:
+    samples = PhotoSamples(photos, recipe(degradations={"noise:25": 1.0}, stored=1.0))
+    for name in ("degraded", "target"):
+        codes = samples[0][name].numpy() * 255  # type: ignore[literal-required]
+        assert np.abs(codes - np.rint(codes)).max() < 1e-4
+        assert codes.min() >= 0
+        assert codes.max() <= 255
+
+
+def test_gray_samples_have_three_equal_channels(photos: list[Path]) -> None:
+    sample = PhotoSamples(photos, recipe(gray=1.0, degradations={"noise:25": 1.0}))[0]
+    assert torch.equal(sample["degraded"][0], sample["degraded"][2])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_same_for_any_number_of_workers(photos: list[Path], workers: int) -> None:
+    samples = PhotoSamples(photos, recipe())
+    got = list(batches(samples, recipe(workers=workers), first_step=2))
+    assert len(got) == 2
+    assert torch.equal(got[0].degraded_BCHW[1], samples[7]["degraded"])
+    assert got[1].prompts[2] == samples[11]["prompt"]
+
+
+def test_the_cache_stays_within_its_bytes(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "CACHE_BYTES", 90 * 120 * 3 + 40 * 200 * 3)
+    cache = PhotoCache()
+    for path in [*photos, photos[1]]:
+        cache.read(path)
+    assert list(cache._kept) == [photos[2]] or cache._bytes <= data.CACHE_BYTES
+
+
+def test_a_crop_larger_than_the_photo_is_mirrored(photos: list[Path]) -> None:
+    crop = PhotoCache().crop(photos[1], -8, 0, 64, 16)
+    whole = images.read(photos[1]).pixels_HWC
+    assert crop.shape == (64, 16, 3)
+    assert np.array_equal(crop[8:48], whole[:, :16])
+    assert np.array_equal(crop[7], whole[1, :16])
+    assert np.array_equal(crop[48], whole[38, :16])
+
+
+def test_a_16_bit_photo_keeps_its_depth_in_the_cache(tmp_path: Path) -> None:
+    pixels = np.full((40, 40, 1), 12345 / 65535, np.float32)
+    images.write(images.Image(pixels_HWC=pixels, depth="uint16", format="tiff"), tmp_path / "deep.tif")
+    cache = PhotoCache()
+    assert cache.read(tmp_path / "deep.tif").dtype == np.uint16
+    assert cache.crop(tmp_path / "deep.tif", 0, 0, 4, 4) == pytest.approx(12345 / 65535, abs=1e-7)
+
+
+def test_pairs_are_cropped_alike(tmp_path: Path) -> None:
+    clean = photo(80, 90)
+    for name, pixels in (("clean", clean), ("bad", np.clip(clean * 0.5, 0, 1))):
+        images.write(images.Image(pixels_HWC=pixels, depth="uint16", format="png"), tmp_path / f"{name}.png")
+    pair = Pair(target=tmp_path / "clean.png", degraded=tmp_path / "bad.png", prompt="brighten")
+    samples = PairSamples([pair], recipe())
+    for index in range(5):
+        sample = samples[index]
+        assert sample["degraded"].shape == (3, 32, 32)
+        assert torch.allclose(sample["degraded"] * 2, sample["target"], atol=1e-4)
+        assert sample["prompt"] == "brighten"
+
+
+def test_some_photos_are_kept_back(photos: list[Path]) -> None:
+    many = [Path(str(index)) for index in range(20)]
+    train, kept = hold_back(many, 4)
+    assert len(kept) == 4
+    assert sorted(train + kept, key=lambda path: int(path.name)) == many
+    assert hold_back(many[:1], 4) == ((many[0],), ())
+    found = validation_batches(photos[:2], side=48)
+    assert len(found) == len(data.VALIDATED)
+    assert found[0].degraded_BCHW.shape == (2, 3, 48, 48)

@@ -1,0 +1,132 @@
+"""The loop learns, and stopping it changes nothing."""
+
+import json
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from sanarestore import images
+from sanarestore.errors import SanarestoreError, UsageError
+from sanarestore.model.loading import load_model
+from sanarestore.training.data import PhotoSamples, hold_back, validation_batches
+from sanarestore.training.loop import Progress, Schedule, Trainer
+from sanarestore.training.objectives import RefinerObjective
+from sanarestore.training.recipe import ModelShape, Recipe
+from tests.conftest import photo
+
+RECIPE = Recipe(
+    name="tiny", seed=3, steps=10, batch=2, patch=32, learning_rate=2e-3, warmup=2, workers=0, validation_photos=1,
+    validate_every=4, checkpoint_every=3, degradations={"noise:30": 1.0, "selective": 0.3},
+    model=ModelShape(
+        widths=(8, 8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), prompt_width=8, prompt_layers=1,
+        prompt_heads=2, vocabulary=300,
+    ),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("photos")
+    paths = [folder / f"{index}.png" for index in range(3)]
+    for index, path in enumerate(paths):
+        images.write(images.Image(pixels_HWC=photo(96, 96, seed=index), depth="uint8", format="png"), path)
+    return paths
+
+
+def trainer(folder: Path, photos: list[Path], recipe: Recipe = RECIPE, **schedule: float) -> tuple[Trainer, PhotoSamples]:
+    learnt, kept = hold_back(photos, recipe.validation_photos)
+    objective = RefinerObjective.from_scratch(recipe)
+    made = Trainer(folder, objective, recipe, Schedule(**schedule), validation_batches(kept, side=48))  # type: ignore[arg-type]
+    return made, PhotoSamples(learnt, recipe)
+
+
+def weights_of(made: Trainer) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in made.objective.modules.state_dict().items()}
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, photos: list[Path]) -> None:
+    whole, samples = trainer(tmp_path / "whole", photos)
+    losses = [progress.loss for progress in whole.run(samples)]
+
+    first, samples = trainer(tmp_path / "parts", photos)
+    running = first.run(samples)
+    early = [progress.loss for progress in islice(running, 5)]
+    running.close()
+    second, samples = trainer(tmp_path / "parts", photos)
+    second.resume()
+    assert second.step == 5
+    late = [progress.loss for progress in second.run(samples)]
+
+    assert early + late == losses
+    expected, got = weights_of(whole), weights_of(second)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    averaged = whole._average.state()
+    assert all(torch.equal(averaged[name], tensor) for name, tensor in second._average.state().items())
+
+
+def test_it_learns(tmp_path: Path, photos: list[Path]) -> None:
+    recipe = replace(RECIPE, steps=250, batch=4, learning_rate=5e-3, validate_every=250, degradations={"noise:40": 1.0}, ema=0.98)
+    made, samples = trainer(tmp_path, photos, recipe)
+    seen = list(made.run(samples))
+    assert seen[-1].validation is not None
+    made.validation = made.validation[:1]  # noise
+    assert made.validate() > 1.5
+
+
+def test_what_was_trained_can_be_loaded(tmp_path: Path, photos: list[Path]) -> None:
+    made, samples = trainer(tmp_path, photos)
+    list(made.run(samples))
+    folder = made.finish({"base": "scratch"})
+    model = load_model(str(folder))
+    averaged = made._average.state()
+    for name, tensor in model.refiner.state_dict().items():
+        assert torch.equal(tensor, averaged[f"refiner.{name}"].half().float()), name
+    assert json.loads((folder / "restoration/config.json").read_text())["training"] == {"base": "scratch"}
+
+
+def test_progress_and_metrics_are_written(tmp_path: Path, photos: list[Path]) -> None:
+    made, samples = trainer(tmp_path, photos)
+    seen = list(made.run(samples))
+    assert [progress.step for progress in seen] == list(range(1, 11))
+    assert [progress.step for progress in seen if progress.validation is not None] == [4, 8, 10]
+    assert seen[-1].share == 1
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 8, 10]
+    assert lines[-1]["validation"] == seen[-1].validation
+
+
+def test_minutes_end_the_run_and_its_schedule(tmp_path: Path, photos: list[Path]) -> None:
+    made, samples = trainer(tmp_path, photos, replace(RECIPE, steps=10_000), max_minutes=0.02)
+    seen = list(made.run(samples))
+    assert len(seen) < 10_000
+    assert seen[-1].share == 1
+    assert seen[-1].learning_rate < 0.5 * max(progress.learning_rate for progress in seen)
+
+
+def test_resuming_needs_a_checkpoint_of_the_same_recipe(tmp_path: Path, photos: list[Path]) -> None:
+    made, samples = trainer(tmp_path, photos)
+    with pytest.raises(UsageError, match="no checkpoint"):
+        made.resume()
+    list(islice(made.run(samples), 1))
+    made.save_checkpoint()
+    other, _ = trainer(tmp_path, photos, replace(RECIPE, learning_rate=1e-3))
+    with pytest.raises(UsageError, match="another recipe"):
+        other.resume()
+    # Where crops are made does not change what is learnt.
+    trainer(tmp_path, photos, replace(RECIPE, workers=3))[0].resume()
+
+
+def test_a_diverged_run_stops_and_says_so(tmp_path: Path, photos: list[Path]) -> None:
+    made, samples = trainer(tmp_path, photos)
+    with torch.no_grad():
+        next(made.objective.modules.parameters()).fill_(float("nan"))
+    with pytest.raises(SanarestoreError, match=r"not a number at step 1.*learning_rate"):
+        list(made.run(samples))
+
+
+def test_progress_is_plain_data() -> None:
+    progress = Progress(step=1, steps=2, loss=0.5, learning_rate=1e-3, images_per_second=3, minutes=1, share=0.5)
+    assert json.loads(json.dumps(progress.to_dict()))["validation"] is None

@@ -1,0 +1,98 @@
+"""pairs.csv: written at once, read again the same, refused with the line that is wrong."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sanarestore.errors import NoImagesError, UsageError
+from sanarestore.training.pairs import COLUMNS, Pair, Row, read_pairs, write_pairs
+
+
+def files(folder: Path, *names: str) -> tuple[Path, ...]:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return tuple(folder / name for name in names)
+
+
+def row(target: Path, degraded: Path, prompt: str = "remove noise") -> Row:
+    return Row(pair=Pair(target=target, degraded=degraded, prompt=prompt), label="noise:25", variant=3, sha256="ab")
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    clean, degraded = files(tmp_path, "photos/ä, 'b'.png", "out/degraded/日本__v03.png")
+    listed = tmp_path / "out" / "pairs.csv"
+    write_pairs(listed, [row(clean, degraded, 'remove "noise", please\nnow')])
+    (pair,) = read_pairs(listed)
+    assert pair.target.samefile(clean)
+    assert pair.degraded.samefile(degraded)
+    assert pair.prompt == 'remove "noise", please\nnow'
+
+
+def test_columns_and_places(tmp_path: Path) -> None:
+    clean, degraded = files(tmp_path, "photos/a.png", "out/degraded/a__v03.png")
+    write_pairs(tmp_path / "out" / "pairs.csv", [row(clean, degraded)])
+    assert (tmp_path / "out" / "pairs.csv").read_bytes().decode() == (
+        "image_path,condition_image_path,caption,label,variant,sha256\n"
+        "../photos/a.png,degraded/a__v03.png,remove noise,noise:25,3,ab\n"
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links")
+def test_places_hold_when_the_folder_is_reached_through_a_link(tmp_path: Path) -> None:
+    clean, degraded = files(tmp_path, "photos/a.png", "deep/er/out/a__v03.png")
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "er" / "out")
+    write_pairs(tmp_path / "link" / "pairs.csv", [row(clean, tmp_path / "link" / degraded.name)])
+    assert "../../../photos/a.png,a__v03.png," in (tmp_path / "link" / "pairs.csv").read_text(encoding="utf-8")
+    (pair,) = read_pairs(tmp_path / "link" / "pairs.csv")
+    assert pair.target.samefile(clean)
+    assert pair.degraded.samefile(degraded)
+
+
+def test_an_older_list_stays_whole_when_writing_fails(tmp_path: Path) -> None:
+    clean, degraded = files(tmp_path, "a.png", "b.png")
+    listed = tmp_path / "pairs.csv"
+    write_pairs(listed, [row(clean, degraded)])
+    before = listed.read_bytes()
+
+    def rows() -> object:
+        yield row(clean, degraded)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_pairs(listed, rows())  # type: ignore[arg-type]
+    assert listed.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "pairs.csv"]
+
+
+def test_a_list_made_by_hand_is_read(tmp_path: Path) -> None:
+    clean, degraded = files(tmp_path, "a.png", "b.png")
+    listed = tmp_path / "mine.csv"
+    listed.write_text(f"caption,condition_image_path,image_path\r\ndeblur,b.png,{clean}\r\n", encoding="utf-8-sig")
+    assert read_pairs(listed) == (Pair(target=clean, degraded=degraded, prompt="deblur"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "fact"),
+    [
+        ("image_path,caption\na.png,x\n", UsageError, "no column condition_image_path"),
+        (",".join(COLUMNS) + "\na.png,b.png,x\na.png,gone.png,x\n", UsageError, "line 3 names a file"),
+        (",".join(COLUMNS) + "\n", NoImagesError, "lists no pairs"),
+        ("", UsageError, "no column image_path"),
+    ],
+)
+def test_wrong_lists_are_refused(tmp_path: Path, text: str, error: type[Exception], fact: str) -> None:
+    files(tmp_path, "a.png", "b.png")
+    (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(error, match=r"pairs\.csv") as refusal:
+        read_pairs(tmp_path / "pairs.csv")
+    assert fact in str(refusal.value)
+
+
+def test_lists_that_are_missing_or_no_text_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_pairs(tmp_path / "gone.csv")
+    (tmp_path / "latin.csv").write_bytes(b"image_path,condition_image_path,caption\n\xe9,b,c\n")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_pairs(tmp_path / "latin.csv")

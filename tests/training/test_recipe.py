@@ -1,0 +1,54 @@
+"""Recipes are read strictly."""
+
+from pathlib import Path
+
+import pytest
+
+from sanarestore import weights
+from sanarestore.errors import UsageError
+from sanarestore.training.recipe import ModelShape, Recipe
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    recipe = Recipe.load(
+        write(tmp_path, 'name = "x"\nsteps = 7\nlearning_rate = 1\n[model]\nwidths = [8, 8]\n[degradations]\n"noise:5" = 2\n')
+    )
+    assert (recipe.name, recipe.steps, recipe.learning_rate) == ("x", 7, 1.0)
+    assert recipe.model == ModelShape(widths=(8, 8))
+    assert recipe.degradations == {"noise:5": 2.0}
+    assert recipe.batch == Recipe().batch
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("stepz = 3", "'stepz' is not a field"),
+        ("[model]\nwidth = 3", "'width' is not a field"),
+        ("steps = 'many'", "'steps' must be int"),
+        ("steps = true", "'steps' must be int"),
+        ("patch = 40", "multiple of 16"),
+        ("batch = 0", "must be positive"),
+        ("gray = 2", "between 0 and 1"),
+        ("steps = ", "not valid TOML"),
+        ("[degradations]\n'noise:5' = 0", "weights of degradations"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told) as caught:
+        Recipe.load(write(tmp_path, text))
+    assert "recipe.toml" in str(caught.value)
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        Recipe.load(tmp_path / "none.toml")
+
+
+def test_the_embedded_models_recipe_is_valid() -> None:
+    assert Recipe.load(weights.resolve(weights.EMBEDDED) / "recipe.toml").name == weights.EMBEDDED
