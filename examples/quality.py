@@ -32,8 +32,8 @@ def white_noise(sigma: float) -> Degrade:
     """The literature's noise, drawn in RGB order after `np.random.seed(0)`."""
 
     def degrade(clean_HWC: Pixels, index: int) -> Pixels:
-        np.random.seed(0)  # noqa: NPY002 - the published protocol
-        return (clean_HWC + np.random.normal(0, sigma / 255, clean_HWC.shape)).astype(np.float32)  # noqa: NPY002
+        np.random.seed(0)
+        return (clean_HWC + np.random.normal(0, sigma / 255, clean_HWC.shape)).astype(np.float32)
 
     return degrade
 
@@ -99,7 +99,8 @@ def measure(restorer: Restorer, data: Path, limit: int | None) -> Iterator[dict[
         gain = statistics.mean(after) - statistics.mean(before)
         yield {
             "set": name, "row": label, "psnr_before": round(statistics.mean(before), 3),
-            "psnr": round(statistics.mean(after), 3), "gain": round(gain, 3), "ssim": round(statistics.mean(structure), 4),
+            "psnr": round(statistics.mean(after), 3), "gain": round(gain, 3),
+            "ssim": round(statistics.mean(structure), 4),
             "improved": round(float(np.mean(np.array(after) > np.array(before))), 3),
             "seconds_per_mp": round(seconds / pixels * 1e6, 2),
         }  # fmt: skip
@@ -131,7 +132,8 @@ def prompts(model: str, data: Path, draws: int, limit: int | None) -> dict[str, 
             margins.append(min(scores[0], 60) - min(scores[1], 60))
     return {
         "set": "kodak24", "row": f"selective pairs, held-out wordings, {len(margins)} pairs",
-        "right_beats_wrong": round(float(np.mean(np.array(margins) > 0)), 4), "margin_db": round(statistics.mean(margins), 3),
+        "right_beats_wrong": round(float(np.mean(np.array(margins) > 0)), 4),
+        "margin_db": round(statistics.mean(margins), 3),
     }  # fmt: skip
 
 

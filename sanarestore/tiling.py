@@ -9,6 +9,7 @@ output gives exactly what the whole image would have given there.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -43,9 +44,7 @@ def grid(height: int, width: int, *, tile: int, halo: int, stride: int) -> list[
         raise ValueError(f"a halo of {halo} is no multiple of the stride {stride}")
     rows = list(_spans(height, tile, halo, stride))
     columns = list(_spans(width, tile, halo, stride))
-    return [
-        Tile(core=(*row[:2], *column[:2]), window=(*row[2:], *column[2:])) for row in rows for column in columns
-    ]
+    return [Tile(core=(*row[:2], *column[:2]), window=(*row[2:], *column[2:])) for row in rows for column in columns]
 
 
 def mirror(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
@@ -56,7 +55,8 @@ def mirror(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
     if size == 1:
         return np.zeros_like(index)
     folded = np.abs(index) % (2 * size - 2)
-    return np.minimum(folded, 2 * size - 2 - folded)
+    reflected: npt.NDArray[np.int64] = np.minimum(folded, 2 * size - 2 - folded)
+    return reflected
 
 
 def cut(image_CHW: Tensor, window: tuple[int, int, int, int]) -> Tensor:
@@ -99,6 +99,6 @@ def _spans(size: int, tile: int, halo: int, stride: int) -> Iterator[tuple[int, 
     """(core start, core end, window start, window end) along one side."""
     whole = -(-size // stride) * stride
     cuts = balanced_cuts(size, tile, stride)
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in pairwise(cuts):
         reach = -(-end // stride) * stride + halo
         yield start, end, max(start - halo, 0), min(reach, whole)

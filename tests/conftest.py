@@ -52,7 +52,7 @@ def tiny_model(encoder: PromptEncoder) -> RestorationModel:
     table = encoder.table(["Restore this image", "remove noise"])
     return RestorationModel(
         name="tiny", folder=Path("tiny"), refiner=random_refiner(), prompts=Prompts(table, lambda: encoder),
-        defaults={"prompt": "Restore this image", "fidelity": 1.0}, fingerprint="0" * 64,
+        defaults={"prompt": "Restore this image"}, fingerprint="0" * 64,
     )  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def tiny_folder(tmp_path: Path, encoder: PromptEncoder) -> Path:
     save_model(
         folder, name="tiny", refiner=random_refiner(), encoder=encoder, training={},
         usual_prompts=["Restore this image", "remove noise"],
-        defaults={"prompt": "Restore this image", "fidelity": 1.0},
+        defaults={"prompt": "Restore this image"},
     )  # fmt: skip
     return folder
 

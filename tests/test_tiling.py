@@ -16,12 +16,13 @@ def test_cuts_are_few_even_and_aligned(size: int, largest: int, stride: int) -> 
     cuts = balanced_cuts(size, largest, stride)
     spans = np.diff(cuts)
     limit = max(largest // stride, 1) * stride
+    units = -(-size // stride)
     assert cuts[0] == 0
     assert cuts[-1] == size
     assert all(cut % stride == 0 for cut in cuts[:-1])
     assert spans.min() > 0
     assert spans.max() <= limit
-    assert len(spans) == -(-(-(-size // stride)) // (limit // stride))
+    assert len(spans) == -(-units // (limit // stride))
     # The last span may be cut short by the image; before that, no two differ by more than one stride.
     assert len(spans) == 1 or np.ptp(spans[:-1]) <= stride
 

@@ -63,5 +63,3 @@ def test_verify_names_the_damaged_file(tmp_path: Path) -> None:
         weights.verify(tmp_path, {"a": good})
     with pytest.raises(WeightsError, match="missing"):
         weights.verify(tmp_path, {"b": good})
-
-

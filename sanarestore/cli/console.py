@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -23,7 +22,6 @@ from rich.progress import (
     Task,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -68,9 +66,9 @@ class Report:
         self._megapixels = 0.0
         self._begun = time.perf_counter()
         self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=None), _Count(), _Speed(),
-            TimeRemainingColumn(compact=True), console=_stderr, transient=True, expand=True,
-            disable=not is_live(quiet=quiet or as_json),
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None),
+            _Count(), _Speed(), TimeRemainingColumn(compact=True),
+            console=_stderr, transient=True, expand=True, disable=not is_live(quiet=quiet or as_json),
         )  # fmt: skip
         self._all = self._progress.add_task(verb, total=total)
         self._files: dict[Path, TaskID] = {}
@@ -85,13 +83,13 @@ class Report:
     ) -> None:
         self._progress.stop()
         if sum(self._counts.values()) and not self._quiet and not self._json:
-            self._say(self.summary())
+            say(self.summary())
 
     def part(self, path: Path, done: int, total: int) -> None:
         """Show how far one file is; `total` may change on the way."""
         self._parts[path] = done / total
         if path not in self._files and total > 1:  # one part: done as soon as begun
-            self._files[path] = self._progress.add_task(f"  {escape(_shortened(path.name))}", total=total)
+            self._files[path] = self._progress.add_task(f"  {_shortened(path.name)}", total=total)
         if path in self._files:
             self._progress.update(self._files[path], completed=done, total=total)
         self._advance()
@@ -107,9 +105,9 @@ class Report:
             self._progress.remove_task(self._files.pop(outcome.path))
         self._advance()
         if outcome.error:
-            self._say(f"[red]failed[/] {escape(outcome.error)}")
+            _print("failed", "red", outcome.error)
         elif outcome.notes and not self._quiet and not self._json:
-            self._say(f"[yellow]note[/] {escape(str(outcome.path))}: {escape('; '.join(outcome.notes))}")
+            _print("note", "yellow", f"{outcome.path}: {'; '.join(outcome.notes)}")
         if self._json:
             print_json(outcome.to_json())
 
@@ -120,7 +118,7 @@ class Report:
         if self._counts["skipped"]:
             parts.append(f"{self._counts['skipped']} finished before")
         if self._counts["failed"]:
-            parts.append(f"[red]{self._counts['failed']} failed[/]")
+            parts.append(f"{self._counts['failed']} failed")
         if self._megapixels:
             rate = f"{self._megapixels / seconds:.2f} MP/s"
             parts.append(f"{self._megapixels:.1f} MP in {seconds:.1f} s ({rate})")
@@ -138,9 +136,6 @@ class Report:
         speed = self._megapixels / max(time.perf_counter() - self._begun, 1e-9)
         self._progress.update(self._all, completed=completed, speed=speed)
 
-    def _say(self, markup: str) -> None:
-        self._progress.console.print(markup, soft_wrap=True)
-
 
 class TrainingReport:
     """Progress of a training run: loss, speed, time left, validation."""
@@ -152,8 +147,8 @@ class TrainingReport:
         self._said = 0.0
         live = is_live(quiet=quiet or as_json)
         self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>5.1f}%"),
-            TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=_stderr, disable=not live,
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=None),
+            TextColumn("{task.fields[left]}"), console=_stderr, expand=True, disable=not live,
         )  # fmt: skip
         self._live = live
         self._task = self._progress.add_task("starting", total=1.0, left="")
@@ -171,7 +166,7 @@ class TrainingReport:
         self._validation = fields["validation"] if fresh else self._validation
         gain = "" if self._validation != self._validation else f"  validation {self._validation:+.2f} dB"
         speed = f"{fields['images_per_second']:.0f} images/s"
-        line = f"step {fields['step']}/{fields['steps']}  loss {fields['loss']:.4f}  {speed}"
+        line = f"step {fields['step']}/{fields['steps']}  loss {fields['loss']:.4g}  {speed}"
         share = max(fields["share"], 1e-9)
         left = f"{fields['minutes'] * (1 - share) / share:.0f} min left"
         self._progress.update(self._task, completed=share, description=line + gain, left=left)
@@ -200,20 +195,25 @@ class _Speed(ProgressColumn):
 
 def is_live(*, quiet: bool) -> bool:
     """Whether moving progress is wanted and possible; FORCE_COLOR makes no terminal of a log."""
-    return not quiet and sys.stderr.isatty() and _stderr.is_terminal and not _stderr.is_dumb_terminal
+    return not quiet and _stderr.file.isatty() and _stderr.is_terminal and not _stderr.is_dumb_terminal
 
 
 def say(message: str, *, quiet: bool = False) -> None:
     """A sentence for the user, on stderr."""
     if not quiet:
-        _stderr.print(escape(message), soft_wrap=True)
+        _stderr.print(Text(message), soft_wrap=True)
 
 
 def error(problem: Exception | str, *, trace: bool = False) -> None:
     """Say what went wrong, on stderr; with the traceback if asked."""
     if trace and isinstance(problem, Exception):
         traceback.print_exception(problem)
-    _stderr.print(f"[bold red]error[/] {escape(str(problem))}", soft_wrap=True)
+    _print("error", "bold red", str(problem))
+
+
+def _print(word: str, style: str, message: str) -> None:
+    """A message after a coloured word. As Text and not as markup, because names of files may look like that."""
+    _stderr.print(Text.assemble((word, style), " ", message), soft_wrap=True)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:

@@ -61,7 +61,7 @@ def train(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    chosen = _recipe(recipe, folder, resume=resume)
+    chosen = _recipe(recipe, folder, scratch=base == "scratch", resume=resume)
     chosen = replace(chosen, steps=steps) if steps else chosen
     samples, validation, count = _data(data, chosen)
     objective = RefinerObjective.from_scratch(chosen) if base == "scratch" else RefinerObjective.from_base(base, chosen)
@@ -108,26 +108,29 @@ def _folder(output: Path | None, *, resume: bool) -> Path:
     return output
 
 
-def _recipe(path: Path | None, folder: Path, *, resume: bool) -> "Recipe":
-    """The one named; else, of a run to resume, its own; else the embedded model's."""
+def _recipe(path: Path | None, folder: Path, *, scratch: bool, resume: bool) -> "Recipe":
+    """The one named; else, of a run to resume, its own; else the embedded model's, gentler where a model is tuned."""
     from sanarestore import weights
     from sanarestore.training.recipe import Recipe
 
     own = folder / "recipe.json"
     if path is None and resume and own.is_file():
         return Recipe.from_dict(json.loads(own.read_text(encoding="utf-8")), own)
-    return Recipe.load(path or weights.resolve(weights.EMBEDDED) / "recipe.toml")
+    if path is not None:
+        return Recipe.load(path)
+    embedded = Recipe.load(weights.resolve(weights.EMBEDDED) / "recipe.toml")
+    return embedded if scratch else embedded.for_tuning(folder.name)
 
 
 def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], int]:
     """Samples to learn from, batches to validate on, and the number of photos or pairs."""
     from sanarestore import images
-    from sanarestore.training.data import PairSamples, PhotoSamples, hold_back, validation_batches
+    from sanarestore.training.data import PairSamples, PhotoSamples, hold_back, pair_validation, validation_batches
     from sanarestore.training.pairs import read_pairs
 
     if data.suffix.lower() == ".csv":
-        pairs = read_pairs(data)
-        return PairSamples(pairs, recipe), [], len(pairs)
+        pairs, held = hold_back(read_pairs(data), recipe.validation_photos)
+        return PairSamples(pairs, recipe), pair_validation(held), len(pairs)
     found = images.find([str(data)])
     if not found.images:
         raise NoImagesError("holds no image that we read", where=data)

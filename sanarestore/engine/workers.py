@@ -46,6 +46,8 @@ def restore(jobs: Sequence[Job], options: RestoreOptions, devices: Sequence[str]
         yield from _dispatch(deque(jobs), crew, options)
     finally:
         for worker in crew:
+            worker.stop()
+        for worker in crew:
             worker.dismiss()
 
 
@@ -76,9 +78,13 @@ class _Worker:
             raise EOFError from error
         return event
 
-    def dismiss(self) -> None:
-        """End the process; SIGTERM lets it remove what is half-written."""
+    def stop(self) -> None:
+        """Ask the process to end; SIGTERM lets it remove what is half-written."""
         self._process.terminate()
+
+    def dismiss(self) -> None:
+        """End the process and wait until it has ended."""
+        self.stop()
         self._process.join(timeout=10)
         self._process.kill()
         self._process.join()

@@ -32,7 +32,9 @@ def ssim(image_HWC: Array, reference_HWC: Array) -> float:
     if min(image_HWC.shape[:2]) < WINDOW:
         raise ValueError(f"SSIM needs at least {WINDOW} pixels a side, not {image_HWC.shape[:2]}")
     channels = zip(np.moveaxis(image_HWC, 2, 0), np.moveaxis(reference_HWC, 2, 0), strict=True)
-    return float(np.mean([_ssim_plane(image.astype(np.float64), reference.astype(np.float64)) for image, reference in channels]))
+    return float(
+        np.mean([_ssim_plane(image.astype(np.float64), reference.astype(np.float64)) for image, reference in channels])
+    )
 
 
 def to_8bit(image_HWC: Array) -> npt.NDArray[np.float64]:
@@ -58,7 +60,7 @@ def _window_mean(plane: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     weights /= weights.sum()
     half = WINDOW // 2
     mean = ndimage.correlate1d(ndimage.correlate1d(plane, weights, axis=0), weights, axis=1)
-    return mean[half:-half, half:-half]  # type: ignore[no-any-return]
+    return mean[half:-half, half:-half]
 
 
 def _check(image_HWC: Array, reference_HWC: Array) -> None:

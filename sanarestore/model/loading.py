@@ -1,10 +1,10 @@
 """A restoration model on disk and in memory: built from its own configuration, loaded strictly, hashes checked.
 
-    model_index.json          the diffusers index: which class reads which folder
-    text_encoder/ tokenizer/  transformers' own layout
-    restoration/config.json   format, name, refiner configuration, defaults, sha256 of every other file
-    restoration/refiner.safetensors
-    restoration/prompts.safetensors   embeddings of the usual prompts, so that the encoder is rarely needed
+model_index.json          the diffusers index: which class reads which folder
+text_encoder/ tokenizer/  transformers' own layout
+restoration/config.json   format, name, refiner configuration, defaults, sha256 of every other file
+restoration/refiner.safetensors
+restoration/prompts.safetensors   embeddings of the usual prompts, so that the encoder is rarely needed
 """
 
 import json
@@ -36,7 +36,7 @@ class RestorationModel:
     refiner: Refiner
     prompts: Prompts
     defaults: dict[str, Any]
-    """What the model's makers recommend: prompt, fidelity."""
+    """What the model's makers recommend: the prompt when none is given."""
     fingerprint: str
     """sha256 of the manifest, and through it of every file: says which weights made a result."""
 
@@ -93,7 +93,13 @@ def save_model(
         "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
     }
     _write_json(folder / "model_index.json", index)
-    hashed = [REFINER, PROMPTS, "text_encoder/model.safetensors", "text_encoder/config.json", "tokenizer/tokenizer.json"]
+    hashed = [
+        REFINER,
+        PROMPTS,
+        "text_encoder/model.safetensors",
+        "text_encoder/config.json",
+        "tokenizer/tokenizer.json",
+    ]
     manifest = {
         "format": 1,
         "name": name,

@@ -35,7 +35,10 @@ class RefinerConfig:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "RefinerConfig":
         """Rebuild from JSON, where tuples are lists."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+        }
+        return cls(**plain)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -44,7 +47,7 @@ class RefinerConfig:
     @property
     def stride(self) -> int:
         """Tile origins must be multiples of this many pixels: one bottleneck position."""
-        return 2 ** len(self.widths)
+        return 1 << len(self.widths)
 
     @property
     def receptive_radius(self) -> int:
@@ -85,7 +88,8 @@ class Block(nn.Module):
 
     def forward(self, hidden_BCHW: Tensor, prompt_BD: Tensor) -> Tensor:
         inner_BCHW = F.relu(self.modulation(self.conv_in(hidden_BCHW), prompt_BD), inplace=True)
-        return hidden_BCHW + self.conv_out(inner_BCHW)
+        branch_BCHW: Tensor = self.conv_out(inner_BCHW)
+        return hidden_BCHW + branch_BCHW
 
 
 class Level(nn.ModuleList):
@@ -175,6 +179,6 @@ class Refiner(nn.Module):
             skips.append(hidden)
             hidden = down(hidden)
         hidden = self.middle(hidden, prompt_BD)
-        for level, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips), strict=True):  # type: ignore[call-overload]
+        for level, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips), strict=True):
             hidden = level(F.pixel_shuffle(up(hidden), 2) + skip, prompt_BD)
         return generated_BCHW.float() + F.pixel_shuffle(self.head(hidden.float()), 2).float()

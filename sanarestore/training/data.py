@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,9 @@ CACHE_BYTES = 700 * 2**20
 
 VALIDATED = ("noise:25", "jpeg:20", "blur:1.6", "lowres:2")
 """What validation degrades the photos kept back with."""
+
+
+Item = TypeVar("Item")
 
 
 class Sample(TypedDict):
@@ -69,12 +72,11 @@ class PhotoCache:
     def crop(self, path: Path, top: int, left: int, height: int, width: int) -> Pixels:
         """A window [height, width, 3] in float, mirrored where it leaves the photo; gray is repeated."""
         codes = self.read(path)
+        if top >= 0 and left >= 0 and top + height <= codes.shape[0] and left + width <= codes.shape[1]:
+            return _as_colour(codes[top : top + height, left : left + width])
         rows = mirror(np.arange(top, top + height), codes.shape[0])
         columns = mirror(np.arange(left, left + width), codes.shape[1])
-        window = codes[np.ix_(rows, columns)]
-        depth: images.Depth = window.dtype.name  # type: ignore[assignment]
-        pixels = images.to_float(window, depth)
-        return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+        return _as_colour(codes[np.ix_(rows, columns)])
 
 
 class PhotoSamples(Dataset[Sample]):
@@ -103,26 +105,35 @@ class PhotoSamples(Dataset[Sample]):
         if rng.random() < recipe.stored:
             degraded, target = _store(degraded), _store(target)
         shift = rng.integers(0, 8, 2) if rng.random() < recipe.shifted else np.zeros(2, dtype=np.int64)
-        return Sample(
-            degraded=self._cut(degraded, shift), target=self._cut(target, shift), prompt=plan.prompt
-        )
+        return Sample(degraded=self._cut(degraded, shift), target=self._cut(target, shift), prompt=plan.prompt)
 
     def _clean(self, photo: Path, rng: np.random.Generator) -> Pixels:
-        """A crop with its margin [S, S, C], at random place, scale and turn."""
+        """A crop with its margin [S, S, C]: of a few random places and scales the most detailed, randomly turned."""
         side = self.recipe.patch + 2 * MARGIN
-        scale = float(rng.uniform(1, 2)) if rng.random() < self.recipe.shrink else 1.0
-        span = round(side * scale)
-        height, width = self._cache.read(photo).shape[:2]
-        top = int(rng.integers(0, max(height - span, 0) + 1))
-        left = int(rng.integers(0, max(width - span, 0) + 1))
+        places = [self._place(photo, side, rng) for _ in range(self.recipe.candidates)]
+        top, left, span = max(places, key=lambda place: self._detail(photo, place, side))
         clean = self._cache.crop(photo, top, left, span, span)
-        if span != side:
-            clean = np.clip(resize(clean, side, side), 0, 1)
+        clean = clean if span == side else np.clip(resize(clean, side, side), 0, 1)
         clean = np.rot90(clean, int(rng.integers(4)))
         clean = clean[:, ::-1] if rng.random() < 0.5 else clean
         if rng.random() < self.recipe.gray:
             clean = clean @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)
         return np.ascontiguousarray(clean)
+
+    def _place(self, photo: Path, side: int, rng: np.random.Generator) -> tuple[int, int, int]:
+        """Top, left and span of a square of the photo that becomes a crop of `side`."""
+        scale = float(rng.uniform(1, self.recipe.shrink_most)) if rng.random() < self.recipe.shrink else 1.0
+        height, width = self._cache.read(photo).shape[:2]
+        # A photo too small for the scale is taken as it is, rather than mirrored more.
+        span = min(round(side * scale), max(side, min(height, width)))
+        return int(rng.integers(0, max(height - span, 0) + 1)), int(rng.integers(0, max(width - span, 0) + 1)), span
+
+    def _detail(self, photo: Path, place: tuple[int, int, int], side: int) -> float:
+        """Mean absolute difference of neighbours at about the crop's scale, without making the crop."""
+        top, left, span = place
+        every = max(span // side, 1)
+        codes = self._cache.read(photo)[top : top + span : every, left : left + span : every].astype(np.float32)
+        return float(sum(np.abs(np.diff(codes, axis=axis)).mean() for axis in (0, 1) if codes.shape[axis] > 1))
 
     def _cut(self, image_HWC: Pixels, shift: npt.NDArray[np.int64]) -> Tensor:
         top, left = (MARGIN + int(offset) for offset in shift)
@@ -170,7 +181,7 @@ def batches(samples: Dataset[Sample], recipe: Recipe, first_step: int) -> Iterat
     loader = DataLoader(
         samples,
         batch_size=recipe.batch,
-        sampler=range(first_step * recipe.batch, recipe.steps * recipe.batch),  # type: ignore[arg-type]
+        sampler=range(first_step * recipe.batch, recipe.steps * recipe.batch),
         num_workers=recipe.workers,
         collate_fn=_collate,
         worker_init_fn=_one_thread,
@@ -181,8 +192,8 @@ def batches(samples: Dataset[Sample], recipe: Recipe, first_step: int) -> Iterat
     return iter(loader)
 
 
-def hold_back(photos: Sequence[Path], count: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Photos to train on and `count` to validate on, spread evenly over the list."""
+def hold_back(photos: Sequence[Item], count: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+    """Photos or pairs to train on and `count` to validate on, spread evenly over the list."""
     count = min(count, len(photos) // 2)
     kept = {(2 * index + 1) * len(photos) // (2 * count) for index in range(count)}
     train = tuple(photo for index, photo in enumerate(photos) if index not in kept)
@@ -190,14 +201,17 @@ def hold_back(photos: Sequence[Path], count: int) -> tuple[tuple[Path, ...], tup
 
 
 def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
-    """One batch per degradation of `VALIDATED`: the middle of every photo, with the default prompt."""
+    """One batch per degradation of `VALIDATED`: the middle of every photo at half size, with the default prompt."""
     cache = PhotoCache()
     found = []
     for line in VALIDATED:
         samples = []
         for index, photo in enumerate(photos):
             height, width = cache.read(photo).shape[:2]
-            clean = cache.crop(photo, (height - side) // 2, (width - side) // 2, side, side)
+            # At half size, where photographs are as sharp as those that restoration is measured on.
+            span = min(2 * side, max(side, min(height, width)))
+            clean = cache.crop(photo, (height - span) // 2, (width - span) // 2, span, span)
+            clean = clean if span == side else np.clip(resize(clean, side, side), 0, 1)
             plan = Degradation.parse(line).draw(stream("validation", line, index), 0)
             samples.append(
                 Sample(degraded=to_tensor(plan.degraded(clean)), target=to_tensor(clean), prompt=DEFAULT_PROMPT)
@@ -206,10 +220,29 @@ def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
     return found if photos else []
 
 
+def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:
+    """The middle of every pair, with its own prompt."""
+    cache = PhotoCache()
+    samples = []
+    for pair in pairs:
+        height, width = cache.read(pair.target).shape[:2]
+        # On the JPEG grid, as training crops are.
+        top, left = ((max(size - side, 0) // 2) // 8 * 8 for size in (height, width))
+        degraded, target = (to_tensor(cache.crop(path, top, left, side, side)) for path in (pair.degraded, pair.target))
+        samples.append(Sample(degraded=degraded, target=target, prompt=pair.prompt))
+    return [_collate(samples)] if samples else []
+
+
 def to_tensor(image_HWC: Pixels) -> Tensor:
     """[H, W, 1 or 3] -> [3, H, W]."""
     colour = np.repeat(image_HWC, 3, axis=2) if image_HWC.shape[2] == 1 else image_HWC
     return torch.from_numpy(np.ascontiguousarray(colour.transpose(2, 0, 1)))
+
+
+def _as_colour(codes_HWC: npt.NDArray[np.generic]) -> Pixels:
+    depth: images.Depth = codes_HWC.dtype.name  # type: ignore[assignment]
+    pixels = images.to_float(codes_HWC, depth)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
 def _store(image_HWC: Pixels) -> Pixels:

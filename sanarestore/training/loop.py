@@ -6,7 +6,6 @@ weights as one that was never stopped, as long as its schedule goes by steps and
 """
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -44,7 +43,7 @@ class Progress:
     share: float
     """How much of the run is done, by steps or by minutes, in [0, 1]."""
     validation: float | None = None
-    """PSNR gain in dB of the averaged weights on the photos kept back, mean over degradations; None between."""
+    """PSNR gain in dB of the averaged weights on the photos or pairs kept back; None between validations."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -99,14 +98,19 @@ class Trainer:
     def resume(self) -> None:
         """Go on from the folder's checkpoint; UsageError if there is none or it is of another recipe."""
         folder = self.folder / "checkpoint"
+        if not folder.is_dir():
+            # Stopped between removing the old one and renaming the new one, which is whole.
+            folder = self.folder / "checkpoint.new"
         if not (folder / "state.json").is_file():
-            raise UsageError("there is no checkpoint to resume from", where=self.folder, next_step="Leave out --resume.")
+            raise UsageError(
+                "there is no checkpoint to resume from", where=self.folder, next_step="Leave out --resume."
+            )
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         if state["recipe"] != _recipe_identity(self.recipe):
             raise UsageError(
                 "the checkpoint was made by another recipe",
                 where=self.folder,
-                next_step="Resume with the run's own recipe.json, or start a new folder.",
+                next_step="Leave out --recipe to resume with the run's own, or start a new folder.",
             )
         self.objective.modules.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
         self._average.load(load_file(folder / "average.safetensors"))
@@ -156,7 +160,7 @@ class Trainer:
         state = {"step": self.step, "minutes": self.minutes, "recipe": _recipe_identity(self.recipe)}
         _write_json(fresh / "state.json", state)
         shutil.rmtree(old, ignore_errors=True)
-        os.replace(fresh, old)
+        fresh.replace(old)
 
     def validate(self) -> float:
         """Mean PSNR gain in dB over the validation batches, averaged weights."""
@@ -193,7 +197,7 @@ class Trainer:
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self._cuda):
             loss = self._loss(batch)
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self.objective.modules.parameters(), self.recipe.clip)
         self._optimizer.step()
@@ -233,7 +237,9 @@ class Trainer:
 
     def _optimizer_state(self) -> dict[str, Tensor]:
         state = self._optimizer.state_dict()["state"]
-        return {f"{index}.{key}": torch.as_tensor(value) for index, entry in state.items() for key, value in entry.items()}
+        return {
+            f"{index}.{key}": torch.as_tensor(value) for index, entry in state.items() for key, value in entry.items()
+        }
 
     def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}

@@ -76,7 +76,7 @@ class RefinerObjective:
             refiner=self.refiner,
             encoder=self.encoder,
             usual_prompts=usual_prompts(),
-            defaults={"prompt": DEFAULT_PROMPT, "fidelity": 1.0},
+            defaults={"prompt": DEFAULT_PROMPT},
             training=training,
         )
 
@@ -94,7 +94,15 @@ def charbonnier(restored_BCHW: Tensor, target_BCHW: Tensor, floor: float) -> Ten
 
 def usual_prompts() -> Iterable[str]:
     """What most people type, kept as a table beside the weights so that no text encoder need be loaded."""
-    nouns = ("noise", "grain", "JPEG artefacts", "JPEG artifacts", "compression artefacts", "compression artifacts", "blur")
+    nouns = (
+        "noise",
+        "grain",
+        "JPEG artefacts",
+        "JPEG artifacts",
+        "compression artefacts",
+        "compression artifacts",
+        "blur",
+    )
     verbs = ("remove {}", "remove the {}", "Remove {}", "reduce {}")
     single = (
         "", DEFAULT_PROMPT, DEFAULT_PROMPT.lower(), "restore", "restore this photo", "denoise", "Denoise", "deblur",

@@ -63,8 +63,12 @@ class Recipe:
     """Share of pairs clipped and rounded to 8 bits, as files are; the rest stay in float."""
     shifted: float = 0.2
     """Share of crops whose JPEG grid does not start at the corner."""
-    shrink: float = 0.35
-    """Share of crops taken from a photo made up to two times smaller, which is sharper."""
+    shrink: float = 0.75
+    """Share of crops taken from a photo made up to `shrink_most` times smaller, which is sharper."""
+    shrink_most: float = 3.0
+    """Largest factor that photos are made smaller by."""
+    candidates: int = 3
+    """Places drawn per crop, of which the one with most detail is taken: skies teach little."""
     validation_photos: int = 4
     """Photos kept back, spread evenly over the sorted list."""
     validate_every: int = 500
@@ -92,16 +96,21 @@ class Recipe:
         table = dict(table)
         shape = _build(ModelShape, table.pop("model", {}), where)
         degradations = {str(line): float(weight) for line, weight in table.pop("degradations", {}).items()}
-        recipe = replace(_build(cls, table, where), model=shape)
+        recipe: Recipe = replace(_build(cls, table, where), model=shape)
         recipe = replace(recipe, degradations=degradations) if degradations else recipe
         recipe.check(where)
         return recipe
+
+    def for_tuning(self, name: str) -> "Recipe":
+        """To go on from trained weights: a fifth of the rate, under another name."""
+        return replace(self, name=name, learning_rate=self.learning_rate / 5)
 
     def check(self, where: Path | str = "recipe") -> None:
         """UsageError if a value makes no sense."""
         stride = 2 ** len(self.model.widths)
         problems = {
             f"patch must be a positive multiple of {stride}": self.patch < stride or self.patch % stride,
+            "candidates must be at least 1, and shrink_most too": min(self.candidates, self.shrink_most) < 1,
             "steps, batch and workers must be positive": min(self.steps, self.batch) < 1 or self.workers < 0,
             "shares must be between 0 and 1": not all(
                 0 <= share <= 1 for share in (self.gray, self.stored, self.shifted, self.shrink, self.ema)
@@ -123,7 +132,9 @@ def _build(kind: Any, table: dict[str, Any], where: Path | str) -> Any:
     values: dict[str, Any] = {}
     for name, value in table.items():
         if name not in known:
-            raise UsageError(f"'{name}' is not a field of a recipe", where=where, next_step=f"Known: {', '.join(known)}.")
+            raise UsageError(
+                f"'{name}' is not a field of a recipe", where=where, next_step=f"Known: {', '.join(known)}."
+            )
         default = known[name].default
         wanted: type = type(default)
         if wanted is float and isinstance(value, int):

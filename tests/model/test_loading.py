@@ -102,5 +102,5 @@ def test_an_unknown_field_of_the_configuration_is_refused(tiny_folder: Path) -> 
 
 def test_a_base_without_restoration_is_refused_with_what_to_do(tiny_folder: Path) -> None:
     shutil.rmtree(tiny_folder / "restoration")
-    with pytest.raises(WeightsError, match="ignore the photograph.*sanarestore train"):
+    with pytest.raises(WeightsError, match=r"ignore the photograph.*sanarestore train"):
         load_model(str(tiny_folder))

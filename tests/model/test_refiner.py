@@ -48,9 +48,7 @@ def test_bfloat16_stays_near_float32() -> None:
         RefinerConfig(widths=(4, 4, 4, 4), prompt_width=4),
         RefinerConfig(widths=(4, 4, 4), encoder_blocks=(1, 2), decoder_blocks=(2, 1), prompt_width=4),
         RefinerConfig(widths=(4, 4), encoder_blocks=(3,), decoder_blocks=(0,), prompt_width=4),
-        RefinerConfig(
-            widths=(4, 4, 4, 4), encoder_blocks=(2, 2, 1), decoder_blocks=(3, 2, 1), prompt_width=4
-        ),
+        RefinerConfig(widths=(4, 4, 4, 4), encoder_blocks=(2, 2, 1), decoder_blocks=(3, 2, 1), prompt_width=4),
     ],
 )
 def test_the_halo_is_the_reach_of_the_gradient(config: RefinerConfig) -> None:

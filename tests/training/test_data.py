@@ -8,7 +8,15 @@ import torch
 
 from sanarestore import images
 from sanarestore.training import data
-from sanarestore.training.data import PairSamples, PhotoCache, PhotoSamples, batches, hold_back, validation_batches
+from sanarestore.training.data import (
+    PairSamples,
+    PhotoCache,
+    PhotoSamples,
+    batches,
+    hold_back,
+    pair_validation,
+    validation_batches,
+)
 from sanarestore.training.pairs import Pair
 from sanarestore.training.recipe import Recipe
 from tests.conftest import photo
@@ -130,3 +138,36 @@ def test_some_photos_are_kept_back(photos: list[Path]) -> None:
     found = validation_batches(photos[:2], side=48)
     assert len(found) == len(data.VALIDATED)
     assert found[0].degraded_BCHW.shape == (2, 3, 48, 48)
+
+
+def test_pairs_are_validated_as_they_are(tmp_path: Path) -> None:
+    clean = photo(80, 90)
+    for name, pixels in (("clean", clean), ("bad", clean * 0.5)):
+        images.write(images.Image(pixels_HWC=pixels, depth="float32", format="tiff"), tmp_path / f"{name}.tif")
+    pair = Pair(target=tmp_path / "clean.tif", degraded=tmp_path / "bad.tif", prompt="brighten")
+    (batch,) = pair_validation([pair], side=48)
+    assert batch.prompts == ["brighten"]
+    assert torch.equal(batch.target_BCHW[0], data.to_tensor(clean[16:64, 16:64]))
+    assert torch.equal(batch.degraded_BCHW, batch.target_BCHW * 0.5)
+    assert pair_validation([]) == []
+
+
+def test_the_most_detailed_place_is_taken(tmp_path: Path) -> None:
+    pixels = np.full((400, 400, 3), 0.5, np.float32)
+    pixels[100:260, 100:260] = np.random.default_rng(0).random((160, 160, 3))
+    path = tmp_path / "half-empty.png"
+    images.write(images.Image(pixels_HWC=pixels, depth="uint8", format="png"), path)
+
+    def flat(candidates: int) -> float:
+        chosen = recipe(candidates=candidates, degradations={"clean": 1.0}, shrink=0.0, gray=0.0)
+        samples = PhotoSamples([path], chosen)
+        return float(np.mean([samples[index]["target"].std().item() < 0.02 for index in range(40)]))
+
+    assert flat(8) < flat(1) - 0.1
+
+
+def test_small_photos_are_not_stretched(photos: list[Path]) -> None:
+    """A photo smaller than the crop's span at the drawn scale is taken as it is."""
+    samples = PhotoSamples(photos[:1], recipe(patch=48, shrink=1.0, shrink_most=3.0, degradations={"clean": 1.0}))
+    for index in range(4):
+        assert samples[index]["target"].shape == (3, 48, 48)

@@ -36,7 +36,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-def trainer(folder: Path, photos: list[Path], recipe: Recipe = RECIPE, **schedule: float) -> tuple[Trainer, PhotoSamples]:
+def trainer(
+    folder: Path, photos: list[Path], recipe: Recipe = RECIPE, **schedule: float
+) -> tuple[Trainer, PhotoSamples]:
     learnt, kept = hold_back(photos, recipe.validation_photos)
     objective = RefinerObjective.from_scratch(recipe)
     made = Trainer(folder, objective, recipe, Schedule(**schedule), validation_batches(kept, side=48))  # type: ignore[arg-type]
@@ -68,7 +70,9 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, photos: li
 
 
 def test_it_learns(tmp_path: Path, photos: list[Path]) -> None:
-    recipe = replace(RECIPE, steps=250, batch=4, learning_rate=5e-3, validate_every=250, degradations={"noise:40": 1.0}, ema=0.98)
+    recipe = replace(
+        RECIPE, steps=250, batch=4, learning_rate=5e-3, validate_every=250, degradations={"noise:40": 1.0}, ema=0.98
+    )
     made, samples = trainer(tmp_path, photos, recipe)
     seen = list(made.run(samples))
     assert seen[-1].validation is not None

@@ -17,7 +17,10 @@ def write(folder: Path, text: str) -> Path:
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     recipe = Recipe.load(
-        write(tmp_path, 'name = "x"\nsteps = 7\nlearning_rate = 1\n[model]\nwidths = [8, 8]\n[degradations]\n"noise:5" = 2\n')
+        write(
+            tmp_path,
+            'name = "x"\nsteps = 7\nlearning_rate = 1\n[model]\nwidths = [8, 8]\n[degradations]\n"noise:5" = 2\n',
+        )
     )
     assert (recipe.name, recipe.steps, recipe.learning_rate) == ("x", 7, 1.0)
     assert recipe.model == ModelShape(widths=(8, 8))

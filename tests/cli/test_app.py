@@ -1,0 +1,87 @@
+"""Help, versions, and how errors end a command."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sanarestore import __version__, images
+from sanarestore.cli.app import run
+from sanarestore.errors import NoImagesError, SanarestoreError, UsageError, WeightsError
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"sanarestore {__version__}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["restore"], ["degrade"], ["train"]])
+def test_help_fits_a_small_terminal(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run([*command, "-h"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any("…" in line for line in lines)
+    for panel in "\n".join(lines).split("╭─ ")[1:]:
+        assert panel.count("│ -") <= 12, panel.splitlines()[0]
+
+
+def test_without_arguments_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    run([])
+    shown = capsys.readouterr()
+    assert "restore" in shown.out + shown.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["restore"], ["restore", "x", "--tile", "many"], ["restore", "x", "--no"]]
+)
+def test_a_command_line_that_cannot_be_parsed_is_usage(arguments: list[str]) -> None:
+    assert run(arguments) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("no"), 2),
+        (NoImagesError("no"), 3),
+        (WeightsError("no"), 4),
+        (SanarestoreError("no"), 1),
+        (KeyError("surprise"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+@pytest.mark.parametrize("flag", ["--verbose", "-v", "-qv", None])
+def test_errors_become_exit_codes(
+    error: BaseException,
+    code: int,
+    flag: str | None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_inputs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(images, "find", fail)
+    arguments = ["restore", "x", *([flag] if flag else [])]
+    if flag and isinstance(error, KeyError):
+        with pytest.raises(KeyError):
+            run(arguments)
+        return
+    assert run(arguments) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.splitlines()[-1].startswith("error ")
+    assert ("Traceback" in shown.err) == (flag is not None and isinstance(error, SanarestoreError))
+
+
+def test_the_module_and_the_program_are_the_same(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sanarestore", "restore", str(tmp_path / "missing")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert "missing: there is no such file or folder" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,83 @@
+"""The completion files are those that the program generates, and completing works."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from sanarestore.cli import completions
+from sanarestore.cli.app import app
+
+FOLDER = Path(__file__).parents[2] / "completions"
+
+EVERYWHERE = {"--json", "--quiet", "-q", "--verbose", "-v", "--help", "-h"}
+
+FLAGS = {
+    "restore": {
+        "--output", "-o", "--prompt", "-p", "--model", "--fidelity", "--scale", "--seed", "--tile", "--devices",
+        "--dtype", "--threads", "--overwrite", "--fail-fast", "--dry-run",
+    },
+    "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed"},
+    "train": {
+        "--recipe", "--output", "-o", "--base", "--steps", "--max-minutes", "--resume", "--device", "--threads",
+        "--compile",
+    },
+}  # fmt: skip
+"""Scripts depend on these: taking one away is a new major version."""
+
+
+def test_the_flags_are_frozen() -> None:
+    group = typer.main.get_command(app)
+    context = typer.Context(group, **group.context_settings)
+    found = {
+        name: {flag for option in command.get_params(context) for flag in option.opts if flag.startswith("-")}
+        for name, command in group.commands.items()  # type: ignore[attr-defined]
+    }
+    assert found == {name: flags | EVERYWHERE for name, flags in FLAGS.items()}
+
+
+def test_the_files_are_what_the_program_generates(tmp_path: Path) -> None:
+    written = completions.write(tmp_path / "made")
+    assert [path.name for path in written] == ["sanarestore.bash", "sanarestore.zsh", "sanarestore.fish"]
+    for path in written:
+        assert path.read_text() == (FOLDER / path.name).read_text(), "run: make completions"
+
+
+def asked(shell: str, **environment: str) -> str:
+    """What the program answers to a shell."""
+    environment = {**os.environ, "_SANARESTORE_COMPLETE": f"complete_{shell}", **environment}
+    command = [sys.executable, "-m", "sanarestore"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_bash_is_offered_flags_and_commands() -> None:
+    assert asked("bash", COMP_WORDS="sanarestore restore --pr", COMP_CWORD="2").split() == ["--prompt"]
+    assert asked("bash", COMP_WORDS="sanarestore re", COMP_CWORD="1").split() == ["restore"]
+
+
+def test_zsh_and_fish_are_offered_flags_with_their_meaning() -> None:
+    line = {"_TYPER_COMPLETE_ARGS": "sanarestore restore --pr"}
+    assert '"--prompt":"What to remove' in asked("zsh", **line)
+    assert asked("fish", _TYPER_COMPLETE_FISH_ACTION="get-args", **line).startswith("--prompt\tWhat to remove")
+
+
+def test_a_real_bash_completes(tmp_path: Path) -> None:
+    """The file, sourced; its function called as bash would call it."""
+    program = tmp_path / "sanarestore"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sanarestore "$@"\n')
+    program.chmod(0o755)
+    script = f"""
+        source '{FOLDER / "sanarestore.bash"}'
+        COMP_WORDS=(sanarestore restore --fid) COMP_CWORD=2
+        _sanarestore_completion sanarestore
+        echo "${{COMPREPLY[@]}}"
+    """
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    try:
+        shown = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        pytest.skip("there is no bash here")
+    assert shown.stdout.strip() == "--fidelity"

@@ -1,0 +1,356 @@
+"""The command from end to end: where files go, what is skipped, what is refused, and how it ends."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sanarestore import images
+from sanarestore.cli.app import run
+from sanarestore.images.image import to_stored
+from sanarestore.model.loading import REFINER
+from tests.conftest import photo, save_photo
+
+
+@pytest.fixture
+def shoot(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of photos, with a stray text; the current folder is the one above it."""
+    monkeypatch.chdir(tmp_path)
+    for index, name in enumerate(("a.png", "b.png", "deep/c.png")):
+        save_photo(Path("shoot") / name, seed=index)
+    Path("shoot/notes.txt").write_text("nothing to restore")
+    return Path("shoot")
+
+
+def restore(*arguments: str | Path) -> int:
+    return run(["restore", *map(str, arguments), "--model", "tiny-model"])
+
+
+def tree(folder: str | Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+def contents(folder: str | Path) -> dict[str, bytes]:
+    return {name: (Path(folder) / name).read_bytes() for name in tree(folder)}
+
+
+def lines_of(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+OUTPUTS = ["a.png", "b.png", "deep/c.png", "sanarestore.jsonl"]
+
+
+def test_a_folder_beside_a_folder(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(shoot)
+    assert restore("shoot", "--prompt", "remove noise") == 0
+    assert tree("shoot-restored") == OUTPUTS
+    assert contents(shoot) == before
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("3 restored, 0.0 MP in ")
+    assert "1 other file is no image" in shown.err
+    restored = to_stored(images.read("shoot-restored/a.png"))
+    assert restored.shape == (40, 56, 3)
+    assert not np.array_equal(restored, to_stored(images.read("shoot/a.png")))
+
+
+def test_finished_files_are_skipped(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def statuses(*more: str) -> dict[str, str]:
+        capsys.readouterr()
+        restore("shoot", "-o", "out", "--json", *more)
+        return {Path(line["input"]).name: line["status"] for line in lines_of(capsys.readouterr().out)}
+
+    done, skipped = (dict.fromkeys(("a.png", "b.png", "c.png"), word) for word in ("done", "skipped"))
+    assert statuses() == done
+    assert restore("shoot", "-o", "out") == 0
+    assert "0 restored, 3 finished before" in capsys.readouterr().err
+    assert statuses("--tile", "64") == skipped
+    assert statuses("--prompt", "remove noise") == done
+    assert statuses() == done
+    save_photo(shoot / "b.png", seed=9)
+    assert statuses() == skipped | {"b.png": "done"}
+    Path("out/a.png").unlink()
+    assert statuses() == skipped | {"a.png": "done"}
+    # Other weights under the same name.
+    manifest = Path("tiny-model/restoration/config.json")
+    manifest.write_text(manifest.read_text() + "\n")
+    assert statuses() == done
+
+
+def test_two_folders_have_two_journals(shoot: Path) -> None:
+    save_photo(Path("other/d.png"))
+    assert restore("shoot", "other") == 0
+    assert tree("other-restored") == ["d.png", "sanarestore.jsonl"]
+    before = contents("shoot-restored")
+    assert restore("shoot", "other") == 0
+    assert contents("shoot-restored") == before
+
+
+def test_foreign_files_are_never_overwritten_unasked(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("out").mkdir()
+    Path("out/a.png").write_bytes(b"of another")
+    assert restore("shoot", "-o", "out") == 1
+    assert Path("out/a.png").read_bytes() == b"of another"
+    assert tree("out") == OUTPUTS
+    told = capsys.readouterr().err
+    assert "out/a.png: is already there" in told
+    assert "--overwrite" in told
+    assert restore("shoot", "-o", "out", "--overwrite") == 0
+    assert Path("out/a.png").read_bytes() != b"of another"
+
+
+def test_a_result_retouched_by_hand_is_not_overwritten(shoot: Path) -> None:
+    assert restore("shoot", "-o", "out") == 0
+    retouched = save_photo(Path("out/b.png"), seed=7).read_bytes()
+    assert restore("shoot", "-o", "out", "--prompt", "remove noise") == 1
+    assert Path("out/b.png").read_bytes() == retouched
+
+
+def test_inputs_are_never_overwritten(shoot: Path) -> None:
+    before = contents(shoot)
+    for arguments in (("shoot", "-o", "shoot"), ("shoot/a.png", "-o", "shoot/a.png"), ("shoot/a.png", "-o", "shoot")):
+        assert restore(*arguments, "--overwrite") == 2
+    assert contents(shoot) == before
+
+
+def test_the_output_may_lie_inside_the_input(shoot: Path) -> None:
+    for _ in range(2):
+        assert restore("shoot", "-o", "shoot/restored") == 0
+        assert tree("shoot/restored") == OUTPUTS
+
+
+def test_collisions_are_refused_before_any_work(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_photo(Path("other/a.png"))
+    assert restore("shoot/a.png", "other/a.png", "-o", "out") == 2
+    assert "both be written" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+def test_one_bad_file_never_stops_the_others(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shoot / "b.png").write_bytes((shoot / "a.png").read_bytes()[:100])
+    assert restore("shoot", "shoot/notes.txt", "-o", "out", "--json") == 1
+    shown = capsys.readouterr()
+    lines = {Path(line["input"]).name: line for line in lines_of(shown.out)}
+    assert {name: line["status"] for name, line in lines.items()} == {
+        "a.png": "done", "b.png": "failed", "c.png": "done", "notes.txt": "failed",
+    }  # fmt: skip
+    assert lines["b.png"]["error"] in shown.err
+    assert lines["b.png"]["output"] is None
+    assert "shoot/notes.txt: it is not an image" in lines["notes.txt"]["error"]
+    assert tree("out") == ["a.png", "deep/c.png", "sanarestore.jsonl"]
+
+
+def test_nothing_readable_is_another_matter(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 3 whether there was nothing like an image, or nothing that could be read as one."""
+    Path("empty").mkdir()
+    assert restore("empty") == 3
+    assert restore("shoot/notes.txt", "-o", "out") == 3
+    (shoot / "a.png").write_bytes((shoot / "a.png").read_bytes()[:100])
+    assert restore("shoot/a.png", "-o", "out") == 3
+    assert "Traceback" not in capsys.readouterr().err
+    assert restore("missing") == 2
+
+
+def test_fail_fast_stops(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shoot / "b.png").write_bytes((shoot / "a.png").read_bytes()[:100])
+    assert restore("shoot", "-o", "out", "--fail-fast") == 1
+    assert tree("out") == ["a.png", "sanarestore.jsonl"]
+    assert "1 restored, 1 failed" in capsys.readouterr().err
+
+
+def test_dry_run_writes_nothing(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert restore("shoot", "-o", "out", "--dry-run") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"shoot/{name} -> out/{name}" for name in ("a.png", "b.png", "deep/c.png")
+    ]
+    assert restore("shoot/a.png", "-o", "out", "--dry-run", "--json") == 0
+    assert lines_of(capsys.readouterr().out) == [
+        {"schema_version": 1, "input": "shoot/a.png", "output": "out/a.png", "status": "planned"}
+    ]
+    assert not Path("out").exists()
+
+
+def test_json_and_quiet(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert restore("shoot/a.png", "-o", "out", "--json") == 0
+    shown = capsys.readouterr()
+    (line,) = lines_of(shown.out)
+    assert shown.err == ""
+    assert (line["status"], line["input"], line["output"]) == ("done", "shoot/a.png", "out/a.png")
+    assert (line["device"], line["tile"], line["error"]) == ("cpu", 1024, None)
+    assert restore("shoot", "-o", "elsewhere", "-q") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_options_reach_the_engine(shoot: Path) -> None:
+    assert restore("shoot/a.png", "-o", "same.png", "--fidelity", "0") == 0
+    assert np.array_equal(to_stored(images.read("same.png")), to_stored(images.read("shoot/a.png")))
+    assert restore("shoot/a.png", "-o", "large.png", "--scale", "2") == 0
+    assert images.read("large.png").width == 2 * 56
+    assert restore("shoot/a.png", "-o", "other.tif") == 0
+    assert images.read("other.tif").format == "tiff"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--fidelity", "2"), ("--scale", "3"), ("--tile", "10"), ("--dtype", "float16"), ("--devices", "cuda:77"),
+     ("--devices", "cpu,"), ("--threads", "0")],
+)  # fmt: skip
+def test_impossible_options_are_usage(wrong: tuple[str, str], shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert restore("shoot", "-o", "out", *wrong) == 2
+    assert f"error {wrong[0]}: " in capsys.readouterr().err
+
+
+def test_weights_missing_or_refused(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["restore", "shoot", "-o", "out", "--model", "./no-model"]) == 4
+    Path("base").mkdir()
+    assert run(["restore", "shoot", "-o", "out", "--model", "base"]) == 4
+    assert "sanarestore train" in capsys.readouterr().err
+    assert not Path("out").exists()
+    Path("tiny-model", REFINER).write_bytes(b"damaged")
+    assert restore("shoot", "-o", "out") == 4
+    assert tree("out") == ["sanarestore.jsonl"]
+
+
+def test_a_journal_that_cannot_be_written_is_refused_first(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("out/sanarestore.jsonl").mkdir(parents=True)
+    assert restore("shoot", "-o", "out") == 2
+    assert "journal" in capsys.readouterr().err
+    assert tree("out") == []
+
+
+def test_an_unexpected_error_shows_its_traceback_on_demand(
+    shoot: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def surprised(*_: Any, **__: Any) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(images, "write", surprised)
+    for flag in ("--json", "-v"):
+        assert restore("shoot/a.png", "-o", "out", flag) == 1
+        shown = capsys.readouterr().err
+        assert "shoot/a.png: unexpected KeyError: 'surprise'" in shown
+        assert ("Traceback" in shown) == (flag == "-v")
+
+
+def test_a_16_bit_tiff_keeps_alpha_depth_and_metadata(shoot: Path) -> None:
+    alpha = (photo(40, 50, seed=2)[..., 0] * 65535).astype(np.uint16)
+    metadata = images.Metadata(xmp=b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>", dpi=(240.0, 240.0))
+    image = images.Image(
+        pixels_HWC=photo(40, 50), depth="uint16", format="tiff", alpha_HW=alpha, metadata=metadata
+    )  # fmt: skip
+    images.write(image, "a.tif")
+    assert restore("a.tif") == 0
+    again = images.read("a-restored.tif")
+    assert (again.depth, again.format) == ("uint16", "tiff")
+    assert again.alpha_HW is not None
+    assert np.array_equal(again.alpha_HW, alpha)
+    assert (again.metadata.xmp, again.metadata.dpi) == (metadata.xmp, metadata.dpi)
+
+
+# Pipes.
+
+
+class Stdout(io.StringIO):
+    """Text on top of bytes, as the real one."""
+
+    def __init__(self, terminal: bool = False) -> None:
+        super().__init__()
+        self.buffer = io.BytesIO()
+        self.isatty = lambda: terminal  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def piped(shoot: Path, monkeypatch: pytest.MonkeyPatch) -> Stdout:
+    """stdin holds a photo; what is written to stdout is returned."""
+    stdout = Stdout()
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO((shoot / "a.png").read_bytes())))
+    monkeypatch.setattr("sys.stdout", stdout)
+    return stdout
+
+
+@pytest.mark.parametrize("arguments", [("-",), ("-", "-o", "-"), ("shoot/a.png", "-o", "-")])
+def test_through_pipes(arguments: tuple[str, ...], piped: Stdout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", piped)
+    assert restore(*arguments) == 0
+    assert restore("shoot/a.png", "-o", "file.png") == 0
+    assert piped.buffer.getvalue() == Path("file.png").read_bytes()
+    assert piped.getvalue() == ""
+
+
+def test_from_a_pipe_to_a_file(piped: Stdout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", piped)
+    assert restore("-", "-o", "b.tif", "--json") == 0
+    (line,) = lines_of(piped.getvalue())
+    assert (line["input"], line["output"], line["status"]) == ("-", "b.tif", "done")
+    assert images.read("b.tif").format == "tiff"
+    before = Path("b.tif").read_bytes()
+    assert restore("-", "-o", "b.tif") == 1
+    assert Path("b.tif").read_bytes() == before
+
+
+def test_a_pipe_of_rubbish(piped: Stdout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"rubbish")))
+    monkeypatch.setattr("sys.stdout", piped)
+    assert restore("-") == 3
+    assert piped.buffer.getvalue() == b""
+    assert "failed stdin: it is not an image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("-", "--json"), ("shoot/a.png", "-o", "-", "--json"), ("-", "shoot/a.png"),
+     ("shoot/a.png", "shoot/b.png", "-o", "-"),
+     ("-", "--devices", "cpu,cpu"), ("-", "-o", "shoot")],
+)  # fmt: skip
+def test_what_no_pipe_can(arguments: tuple[str, ...], piped: Stdout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", piped)
+    assert restore(*arguments) == 2
+    assert piped.buffer.getvalue() == b""
+
+
+def test_no_image_for_a_terminal(shoot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout = Stdout(terminal=True)
+    monkeypatch.setattr("sys.stdout", stdout)
+    assert restore("shoot/a.png", "-o", "-") == 2
+    assert stdout.buffer.getvalue() == b""
+
+
+# Interrupted.
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
+def test_ctrl_c_leaves_nothing_half_written(devices: str, shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a terminal sends it: to every process of the group."""
+    save_photo(shoot / "z/large.png", 1600, 1600)
+    command = [sys.executable, "-m", "sanarestore", "restore", "shoot", "-o", "out", "--model", "tiny-model", "--json"]
+    command += ["--devices", devices, "--tile", "64", "--threads", "1"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        finished = [json.loads(process.stdout.readline()) for _ in range(3)]
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGINT)
+        rest, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert rest == ""
+    assert told.splitlines() == ["error interrupted; what was finished is kept, start again to go on"]
+    assert [line["status"] for line in finished] == ["done"] * 3
+    assert tree("out") == OUTPUTS
+    journal = lines_of(Path("out/sanarestore.jsonl").read_text())
+    assert [line["output"] for line in journal if line["status"] == "done"] != []
+    (shoot / "z/large.png").unlink()
+    capsys.readouterr()
+    assert restore("shoot", "-o", "out") == 0
+    assert "0 restored, 3 finished before" in capsys.readouterr().err

@@ -1,0 +1,102 @@
+"""The committed weights restore: a broken or swapped weight file cannot pass here."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sanarestore import images, weights
+from sanarestore.degradations.operations import Pixels
+from sanarestore.degradations.recipes import Recipe, stream
+from sanarestore.degradations.wordings import DEFAULT_PROMPT, HELD_OUT
+from sanarestore.engine.restorer import Restorer
+from sanarestore.evaluation.metrics import psnr, to_8bit
+from sanarestore.model.loading import RestorationModel, load_model
+from sanarestore.options import RestoreOptions
+from tests.conftest import photo
+
+
+@pytest.fixture(scope="module")
+def mini() -> RestorationModel:
+    return load_model(weights.EMBEDDED)
+
+
+def restore(model: RestorationModel, pixels_HWC: Pixels, prompt: str | None = None) -> Pixels:
+    image = images.Image(pixels_HWC=pixels_HWC, depth="float32", format="tiff")
+    return Restorer(RestoreOptions(prompt=prompt), device="cpu", model=model)(image).pixels_HWC
+
+
+def degrade(line: str, clean_HWC: Pixels, seed: int) -> Pixels:
+    return to_8bit(Recipe.parse(line).draw(stream(line, seed), 0).degraded(clean_HWC)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("line", "least"),
+    [
+        ("noise:15", 5.0), ("noise:25", 7.0), ("noise:50", 8.0), ("poisson:4", 5.0), ("camera:30", 2.0),
+        ("jpeg:10", 0.8), ("jpeg:20", 0.8), ("blur:1.6", 1.5), ("lowres:2", 0.5), ("lowres:4", 0.3),
+        ("lowlight:2", 1.0), ("noise:25+jpeg:20", 2.0),
+    ],
+)  # fmt: skip
+def test_every_degradation_gains(mini: RestorationModel, line: str, least: float) -> None:
+    """Mean gain in dB over three made photographs, with the default prompt."""
+    gains = []
+    for seed in range(3):
+        clean = photo(128, 160, seed)
+        degraded = degrade(line, clean, seed)
+        gains.append(psnr(np.clip(restore(mini, degraded), 0, 1), clean) - psnr(degraded, clean))
+    assert np.mean(gains) > least, gains
+
+
+def test_a_clean_photograph_stays_as_it_is(mini: RestorationModel) -> None:
+    for seed in range(3):
+        clean = photo(128, 160, seed)
+        assert psnr(restore(mini, clean), clean) > 32
+
+
+@pytest.mark.parametrize(("first", "second"), [("noise:30", "blur:1.6"), ("jpeg:15", "noise:30")])
+def test_the_prompt_decides_what_goes(mini: RestorationModel, first: str, second: str) -> None:
+    """Both degradations applied, one named in words never trained on: the target keeps the other."""
+    clean = photo(128, 160)
+    plan = Recipe.parse(f"{first}+{second}").draw(stream("prompts"), 0)
+    degraded = plan.degraded(clean)
+    kinds = [operation.kind for operation in plan.operations]
+    for named in (0, 1):
+        target = plan.operations[1 - named](clean)
+        right, wrong = (restore(mini, degraded, HELD_OUT[kinds[each]][0]) for each in (named, 1 - named))
+        assert psnr(right, target) > psnr(wrong, target) + 0.5
+
+
+def test_gray_stays_gray(mini: RestorationModel) -> None:
+    clean = photo(96, 96)[..., :1]
+    degraded = degrade("noise:25", clean, 0)
+    restored = restore(mini, degraded)
+    assert restored.shape == clean.shape
+    assert psnr(restored, clean) > psnr(degraded, clean) + 6
+
+
+def test_the_usual_prompts_need_no_text_encoder(mini: RestorationModel) -> None:
+    assert {DEFAULT_PROMPT, "remove noise", "deblur", ""} <= mini.prompts.known.keys()
+
+
+def test_any_prompt_is_understood_or_borne(mini: RestorationModel) -> None:
+    clean = photo(64, 64)
+    for prompt in ("enlève le bruit", "ノイズ除去", "🙂", "x" * 2000):
+        assert np.isfinite(restore(mini, clean, prompt)).all()
+
+
+def test_it_fits_its_size() -> None:
+    folder = weights.resolve(weights.EMBEDDED)
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 40e6
+    assert (folder / "README.md").is_file()
+
+
+def test_published_photographs_gain(mini: RestorationModel, real_data: Path) -> None:
+    """A few images of the test sets, a margin below the card's figures for the whole sets."""
+    for name, line, least in (("cbsd68", "noise:25", 7.5), ("live1", "jpeg:20", 0.5), ("kodak24", "blur:1.6", 1.0)):
+        gains = []
+        for found in images.find([str(real_data / name)]).images[:4]:
+            clean = images.read(found.path).pixels_HWC[:256, :256]
+            degraded = degrade(line, clean, 0)
+            gains.append(psnr(to_8bit(restore(mini, degraded)), clean) - psnr(degraded, clean))
+        assert np.mean(gains) > least, (name, gains)
