@@ -63,6 +63,7 @@ class Report:
         self._quiet, self._json = quiet, as_json
         self._counts = {"done": 0, "skipped": 0, "failed": 0}
         self._unreadable = 0
+        self._told: set[str] = set()
         self._megapixels = 0.0
         self._begun = time.perf_counter()
         self._progress = Progress(
@@ -104,7 +105,9 @@ class Report:
         if outcome.path in self._files:
             self._progress.remove_task(self._files.pop(outcome.path))
         self._advance()
-        if outcome.error:
+        if outcome.error and outcome.error not in self._told:
+            # Once: every variant of an unreadable photo fails for the same reason.
+            self._told.add(outcome.error)
             _print("failed", "red", outcome.error)
         elif outcome.notes and not self._quiet and not self._json:
             _print("note", "yellow", f"{outcome.path}: {'; '.join(outcome.notes)}")
