@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sanarestore.model.refiner import Refiner, RefinerConfig
+from sanarestore.model.refiner import Refiner, RefinerConfig, local_statistics
 from tests.conftest import random_refiner
 
 
@@ -61,7 +61,8 @@ def test_the_halo_is_the_reach_of_the_gradient(config: RefinerConfig) -> None:
             parameter.copy_(torch.rand_like(parameter) * 0.2 + (0.5 if name.endswith("bias") else 0.01))
     stride, radius = config.stride, config.receptive_radius
     side = stride * (2 * (radius // stride + 2) + 1)
-    image = torch.ones(1, 3, side, side, requires_grad=True)
+    # Uneven, because an absolute difference has no gradient where neighbours are equal.
+    image = (1 + 0.3 * torch.rand(1, 3, side, side)).requires_grad_()
     middle = (side - stride) // 2
     out = refiner(image, image.detach(), torch.zeros(1, config.prompt_width))
     out[..., middle : middle + stride, middle : middle + stride].sum().backward()
@@ -70,6 +71,20 @@ def test_the_halo_is_the_reach_of_the_gradient(config: RefinerConfig) -> None:
     assert int(touched.max()) - (middle + stride - 1) == radius
     assert refiner.halo >= radius
     assert refiner.halo % stride == 0
+
+
+def test_the_statistics_measure_noise_and_ignore_planes() -> None:
+    """The noise channel is the standard deviation in 8-bit codes, as a logarithm, for flat and tilted fields alike."""
+    generator = torch.Generator().manual_seed(0)
+    tilted = torch.linspace(0.2, 0.8, 256).expand(1, 3, 256, 256)
+    for sigma in (5, 25, 50):
+        noisy = tilted + sigma / 255 * torch.randn(1, 3, 256, 256, generator=generator)
+        noise = 2 ** (4 * local_statistics(noisy)[:, 0]) - 0.5
+        assert noise.shape == (1, 128, 128)
+        assert noise[..., 4:-4, 4:-4].mean().item() == pytest.approx(sigma, rel=0.02)
+    calm = 2 ** (4 * local_statistics(tilted)) - 0.5
+    assert calm[0, 0, 4:-4, 4:-4].abs().max() < 1e-3
+    assert calm[0, 1, 4:-4, 4:-4].mean().item() == pytest.approx(0.6 / 255 * 255, rel=0.01)
 
 
 def test_the_default_reach_is_within_the_design() -> None:
