@@ -32,7 +32,7 @@ def small_model(tiny_model: RestorationModel) -> RestorationModel:
     with torch.no_grad():
         for parameter in refiner.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    assert (refiner.halo, refiner.stride) == (16, 4)
+    assert (refiner.halo, refiner.stride) == (20, 4)
     return replace(tiny_model, refiner=refiner.eval().requires_grad_(False))
 
 
@@ -98,7 +98,7 @@ def test_no_window_grows_with_the_image(small_model: RestorationModel) -> None:
         seen = windows_seen(restorer)
         steps = list(restorer.stages(image_of(photo(height, width))))
         assert len(seen) == len(steps) == -(-height // 64) * -(-width // 64)
-        assert max(max(shape[2:]) for shape in seen) <= 64 + 2 * 16
+        assert max(max(shape[2:]) for shape in seen) <= 64 + 2 * 20
         assert {shape[:2] for shape in seen} == {(1, 3)}
         assert steps == [(done, len(steps)) for done in range(1, len(steps) + 1)]
 
@@ -136,7 +136,7 @@ def test_bfloat16_is_near_float32_and_leaves_the_model_alone(tiny_model: Restora
     before = {name: tensor.clone() for name, tensor in tiny_model.refiner.state_dict().items()}
     near = ran(tiny_model, image, dtype="bfloat16")
     exact = ran(tiny_model, image, dtype="float32")
-    assert 0 < difference(near, exact) < 0.02
+    assert 0 < difference(near, exact) < 0.04
     for name, tensor in tiny_model.refiner.state_dict().items():
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, before[name])
@@ -204,8 +204,8 @@ def test_want_of_memory_halves_the_tile(error: Callable[[], Exception], small_mo
     steps = list(restorer.stages(image))
     # 1024 is more than the image: the first half is half of the image, not 512.
     assert restorer.tile == 75
-    assert asked[:2] == [300, 116]
-    assert max(asked[2:]) <= 75 + 2 * 16
+    assert asked[:2] == [300, 120]
+    assert max(asked[2:]) <= 75 + 2 * 20
     assert steps == [(done, len(steps)) for done in range(1, len(steps) + 1)]
     assert difference(restorer(image), whole) < 1e-6
 
