@@ -147,4 +147,6 @@ def _work(device: str, options: RestoreOptions, pipe: Connection) -> None:
 
 
 def _leave() -> None:
+    # Asked a second time, while it is ending already, it would end with a traceback.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(143)

@@ -336,7 +336,9 @@ def test_ctrl_c_leaves_nothing_half_written(devices: str, shoot: Path, capsys: p
     command = [sys.executable, "-m", "sanarestore", "restore", "shoot", "-o", "out", "--model", "tiny-model", "--json"]
     command += ["--devices", devices, "--tile", "64", "--threads", "1"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # A job in a script's background ignores SIGINT and hands that down; a terminal's does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
         assert process.stdout is not None
         finished = [json.loads(process.stdout.readline()) for _ in range(3)]

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import tifffile
 import torch
+from PIL import Image as PillowImage
+from PIL import ImageCms
 from torch import Tensor, nn
 
 from sanarestore import images, options
@@ -364,3 +367,35 @@ def test_devices_that_are_not_here_are_refused() -> None:
     for name in ("gpu", "", "meta", "cuda:99", "xpu"):
         with pytest.raises(UsageError, match="--devices"):
             pick_device(name)
+
+
+def test_a_16_bit_tiff_keeps_all_that_travels_with_its_pixels(tiny_model: RestorationModel, tmp_path: Path) -> None:
+    """Depth, profile, EXIF with maker note, XMP and alpha, reread from the restored file by another library."""
+    exif = PillowImage.Exif()
+    exif[0x010F], exif[0x0112] = "Maker", 6
+    note = b"MakerNote\0" + bytes(range(64))
+    exif.get_ifd(0x8769).update({0x829A: (1, 250), 0x927C: note, 0x9003: "2026:01:02 03:04:05"})
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    xmp = "<x:xmpmeta xmlns:x='adobe:ns:meta/'>café</x:xmpmeta>".encode()
+    alpha = np.random.default_rng(0).integers(0, 65536, (40, 50)).astype(np.uint16)
+    metadata = images.Metadata(icc=profile, exif=exif.tobytes().removeprefix(b"Exif\0\0"), xmp=xmp)
+    source, target = tmp_path / "a.tif", tmp_path / "b.tif"
+    images.write(image_of(photo(40, 50), "uint16", alpha_HW=alpha, metadata=metadata), source)
+
+    outcomes, _ = restored(tiny_model, Job(source=source, target=target))
+
+    assert outcomes[0].status == "done"
+    with tifffile.TiffFile(target) as file:
+        tags = file.pages.first.tags
+        stored = file.asarray()
+        assert tags[34675].value == profile
+        assert tags[700].value == xmp
+        assert (tags[271].value, tags[274].value) == ("Maker", 6)
+        assert tags[34665].value == {
+            "ExposureTime": (1, 250),
+            "DateTimeOriginal": "2026:01:02 03:04:05",
+            "MakerNote": note,
+        }
+    assert stored.dtype == np.uint16
+    assert np.array_equal(stored[..., 3], alpha)
+    assert not np.array_equal(stored[..., :3], tifffile.imread(source)[..., :3])
