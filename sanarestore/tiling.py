@@ -78,21 +78,32 @@ def map_with_halo(
     tile: int,
     halo: int,
     stride: int,
+    input_cell: int = 1,
+    output_cell: int = 1,
 ) -> Iterator[tuple[int, int]]:
     """Fill `output_CHW` with `function` of the inputs, tile by tile; yields (tiles done, tiles in all) after each.
 
     `inputs` are host images [C,H,W] of one size; `function` takes their windows [C,h,w] (h and w multiples of `stride`)
     and returns [C',h,w] on any device. Only one window is ever handed out, so its memory does not grow with the image.
+    `input_cell` and `output_cell` are the pixels per position of maps that are coarser than the image; they divide
+    `stride`, and `tile` and `halo` stay in pixels.
     """
+    if stride % input_cell or stride % output_cell:
+        raise ValueError(f"positions of {input_cell} and {output_cell} pixels do not divide a stride of {stride}")
     _, height, width = output_CHW.shape
-    tiles = grid(height, width, tile=tile, halo=halo, stride=stride)
+    tiles = grid(height * output_cell, width * output_cell, tile=tile, halo=halo, stride=stride)
     for done, part in enumerate(tiles, start=1):
-        top, bottom, left, right = part.core
-        above, _, before, _ = part.window
-        result = function(*(cut(image, part.window) for image in inputs))
+        top, bottom, left, right = _in_cells(part.core, output_cell)
+        above, _, before, _ = _in_cells(part.window, output_cell)
+        result = function(*(cut(image, _in_cells(part.window, input_cell)) for image in inputs))
         core = result[:, top - above : bottom - above, left - before : right - before]
         output_CHW[:, top:bottom, left:right].copy_(core)
         yield done, len(tiles)
+
+
+def _in_cells(box: tuple[int, int, int, int], cell: int) -> tuple[int, int, int, int]:
+    top, bottom, left, right = box
+    return top // cell, bottom // cell, left // cell, right // cell
 
 
 def _spans(size: int, tile: int, halo: int, stride: int) -> Iterator[tuple[int, int, int, int]]:

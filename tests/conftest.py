@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from hypothesis import settings
 
 from sanarestore import images
 from sanarestore.model.loading import RestorationModel, save_model
@@ -15,6 +16,10 @@ from sanarestore.model.refiner import Refiner, RefinerConfig
 
 # Two threads make small tests slower, not faster, and one thread makes their arithmetic repeatable.
 torch.set_num_threads(1)
+
+# The same examples every time, however busy the machine.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.load_profile("repeatable")
 
 
 def photo(height: int, width: int, seed: int = 0) -> npt.NDArray[np.float32]:

@@ -1,0 +1,70 @@
+"""A SANA transformer with its condition: the velocity of a degraded photograph's latent.
+
+Shape suffixes: B batch, C latent channels, H W latent positions, L prompt tokens, D prompt features.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sanarestore.model.condition import PatchEmbedCondition, ProjectionCondition
+
+TIMESTEPS = 1000
+"""SANA's transformers count time from 0 to this; those with a guidance embedding (Sprint) from 0 to 1."""
+
+SPRINT_GUIDANCE = 4.5
+"""What Sprint's guidance embedding was distilled for, and diffusers' default."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tokens:
+    """Prompt embeddings as a transformer takes them, one row per image."""
+
+    token_BLD: Tensor
+    mask_BL: Tensor
+    """1 where there is a token, 0 where there is padding."""
+
+    @classmethod
+    def of(cls, rows: list[Tensor]) -> "Tokens":
+        """From embeddings [L,D] of different lengths, padded on the right."""
+        mask_BL = nn.utils.rnn.pad_sequence([row.new_ones(len(row)) for row in rows], batch_first=True)
+        return cls(token_BLD=nn.utils.rnn.pad_sequence(rows, batch_first=True), mask_BL=mask_BL)
+
+
+class ConditionedTransformer(nn.Module):
+    """diffusers' `SanaTransformer2DModel` and a condition of either kind."""
+
+    def __init__(self, transformer: nn.Module, condition: ProjectionCondition | PatchEmbedCondition) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.condition = condition
+
+    @property
+    def config(self) -> Any:
+        """The transformer's own configuration."""
+        return self.transformer.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Arithmetic of the blocks."""
+        return next(self.transformer.parameters()).dtype
+
+    def forward(self, latent_BCHW: Tensor, condition_BCHW: Tensor, tokens: Tokens, time_B: Tensor) -> Tensor:
+        """Velocity at `time_B` in [0, 1], [B,C,H,W] in float32; H and W are multiples of the patch size (1)."""
+        dtype = self.dtype
+        given = self.condition(latent_BCHW.to(dtype), condition_BCHW.to(dtype))
+        sprint = bool(self.config.guidance_embeds)
+        guidance = None
+        if sprint:
+            guidance = torch.full_like(time_B, SPRINT_GUIDANCE * self.config.guidance_embeds_scale, dtype=dtype)
+        predicted: Tensor = self.transformer(
+            given,
+            encoder_hidden_states=tokens.token_BLD.to(dtype),
+            encoder_attention_mask=tokens.mask_BL,
+            timestep=time_B if sprint else time_B * TIMESTEPS,
+            guidance=guidance,
+            return_dict=False,
+        )[0]
+        return predicted.float()
