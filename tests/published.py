@@ -1,8 +1,12 @@
 """Tiny random models of the published classes, as diffusers makes and writes them."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
+
+from sanarestore.model.prompts import PromptEncoder
 
 CHANNELS = 8
 """Of latents."""
@@ -44,3 +48,23 @@ def tiny_autoencoder(*, seed: int = 0, **changes: Any) -> Any:
         "upsample_block_type": "interpolate", "downsample_block_type": "conv", "scaling_factor": 0.41407,
     }  # fmt: skip
     return AutoencoderDC(**{**config, **changes}).eval()
+
+
+def write_published(folder: Path, encoder: PromptEncoder, **saving: Any) -> Path:
+    """A whole base in the published layout; `saving` goes to diffusers' `save_pretrained` of the transformer."""
+    from diffusers import DPMSolverMultistepScheduler
+
+    tiny_transformer(caption_channels=encoder.width).save_pretrained(folder / "transformer", **saving)
+    tiny_autoencoder().save_pretrained(folder / "vae")
+    encoder.tokenizer.save_pretrained(folder / "tokenizer")
+    encoder.model.save_pretrained(folder / "text_encoder")
+    scheduler = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    scheduler.save_pretrained(folder / "scheduler")
+    index = {
+        "_class_name": "SanaPipeline", "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
+        "text_encoder": ["transformers", "Gemma2Model"], "tokenizer": ["transformers", "GemmaTokenizerFast"],
+        "transformer": ["diffusers", "SanaTransformer2DModel"], "vae": ["diffusers", "AutoencoderDC"],
+    }  # fmt: skip
+    (folder / "model_index.json").write_text(json.dumps(index))
+    (folder / "README.md").write_text("---\nlicense: other\nlicense_name: some-weights-licence\n---\n# tiny\n")
+    return folder

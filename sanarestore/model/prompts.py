@@ -1,4 +1,4 @@
-"""Prompts to embeddings: a table of known ones first, the text encoder only on a miss.
+"""Prompts to embeddings: a table of known ones first, then a cache on disk, the text encoder only on a miss.
 
 Shape suffixes: B batch, L tokens, D features.
 
@@ -6,11 +6,17 @@ The same classes serve the embedded encoder and the published one: a Gemma-2 dec
 the right. No instruction prefix is put before the prompt: that asks for invention, which a restoration must not do.
 """
 
+import hashlib
+import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import platformdirs
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -60,23 +66,62 @@ class PromptEncoder(nn.Module):
         return {prompt: self([prompt])[0][0].float().cpu() for prompt in dict.fromkeys(prompts)}
 
 
-class Prompts:
-    """Embeddings by prompt. The encoder is loaded when a prompt is not in the table, and let go again after."""
+class PromptCache:
+    """Embeddings on disk, one file per prompt, in a folder per encoder; safe for several processes at once."""
 
-    def __init__(self, table: dict[str, Tensor], load_encoder: Callable[[], PromptEncoder]) -> None:
+    def __init__(self, encoder_hash: str, folder: Path | None = None) -> None:
+        """`folder` is the user's cache unless given."""
+        root = folder or platformdirs.user_cache_path("sanarestore") / "prompts"
+        self._folder = root / encoder_hash[:16]
+
+    def get(self, prompt: str) -> Tensor | None:
+        """The embedding [L,D] that was put, None if there is none or it is damaged."""
+        try:
+            token_LD: Tensor = load_file(self._path(prompt))["tokens"]
+            return token_LD
+        except (OSError, SafetensorError, KeyError):
+            return None
+
+    def put(self, prompt: str, token_LD: Tensor) -> None:
+        """Keep an embedding; a disk that refuses it costs time later, not the restoration now."""
+        path = self._path(prompt)
+        fresh = path.with_suffix(f".{os.getpid()}")
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_bytes(save({"tokens": token_LD.contiguous()}, metadata={"prompt": prompt}))
+            fresh.replace(path)
+
+    def _path(self, prompt: str) -> Path:
+        return self._folder / f"{hashlib.sha256(prompt.encode()).hexdigest()}.safetensors"
+
+
+class Prompts:
+    """Embeddings by prompt. The encoder is loaded when a prompt is in no table or cache, and let go again after."""
+
+    def __init__(
+        self, table: dict[str, Tensor], load_encoder: Callable[[], PromptEncoder], cache: PromptCache | None = None
+    ) -> None:
         self.known = dict(table)
         self._load_encoder = load_encoder
+        self._cache = cache
 
     def tokens(self, prompt: str) -> Tensor:
         """Token embeddings of a prompt, [L,D], float32 on the CPU."""
         prompt = prompt.strip()
         if prompt not in self.known:
-            self.known |= self._load_encoder().table([prompt])
+            cached = self._cache.get(prompt) if self._cache else None
+            self.known[prompt] = self._encode(prompt) if cached is None else cached
         return self.known[prompt]
 
     def pooled(self, prompt: str) -> Tensor:
         """Mean of the token embeddings, [D], float32 on the CPU."""
         return self.tokens(prompt).mean(dim=0)
+
+    def _encode(self, prompt: str) -> Tensor:
+        token_LD = self._load_encoder().table([prompt])[prompt]
+        if self._cache:
+            self._cache.put(prompt, token_LD)
+        return token_LD
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> "PreTrainedTokenizerFast":
@@ -125,6 +170,7 @@ def load_encoder(folder: Path) -> PromptEncoder:
 
     logging.disable_progress_bar()  # stderr is the console's
     tokenizer: Any = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    tokenizer.padding_side = "right"
     model = AutoModel.from_pretrained(
         folder / "text_encoder", local_files_only=True, dtype=torch.float32, attn_implementation="eager"
     )

@@ -1,0 +1,134 @@
+"""A SANA checkpoint in the published layout: what a restoration model is built on.
+
+model_index.json   the diffusers index
+transformer/       SanaTransformer2DModel, whole or in shards, of one variant or another
+vae/               AutoencoderDC
+text_encoder/ tokenizer/   Gemma-2
+scheduler/         says how it flows
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sanarestore import weights
+from sanarestore.errors import WeightsError
+from sanarestore.flow import Flow, Solver
+from sanarestore.model.autoencoder import Autoencoder
+from sanarestore.model.prompts import PromptCache, Prompts, load_encoder
+
+SOLVERS: dict[str, Solver] = {
+    "DPMSolverMultistepScheduler": "dpm",
+    "FlowMatchEulerDiscreteScheduler": "euler",
+    "SCMScheduler": "consistency",
+}
+"""How a base is stepped, by the scheduler that it was published with."""
+
+FETCH = "Fetch the model again."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Base:
+    """A text-to-image model; alone it restores nothing, since it sees no photograph."""
+
+    name: str
+    folder: Path
+    transformer: Any
+    """diffusers' SanaTransformer2DModel."""
+    autoencoder: Autoencoder
+    flow: Flow
+    prompts: Prompts
+    licence: str
+    """What its card says; SANA's weights are not under its code's licence."""
+
+
+def load_base(name: str, *, dtype: torch.dtype = torch.float32, cache: Path | None = None) -> Base:
+    """Load by folder or hub id (see `weights.resolve`), on the CPU; WeightsError if anything is missing or odd.
+
+    The text encoder is read only when a prompt is asked for whose embedding is not in `cache` (else the user's own).
+    """
+    from diffusers import AutoencoderDC, SanaTransformer2DModel
+
+    folder = weights.resolve(name)
+    _check_index(folder)
+    encoder = folder / "text_encoder"
+    return Base(
+        name=name,
+        folder=folder,
+        transformer=_load(SanaTransformer2DModel, folder / "transformer", dtype).eval().requires_grad_(False),
+        autoencoder=Autoencoder(_load(AutoencoderDC, folder / "vae", torch.float32)).eval().requires_grad_(False),
+        flow=read_flow(folder),
+        prompts=Prompts({}, lambda: load_encoder(folder), PromptCache(weights.sampled_hash(encoder), cache)),
+        licence=weights.licence(folder),
+    )
+
+
+def read_flow(folder: Path) -> Flow:
+    """How the base flows, from scheduler/scheduler_config.json; WeightsError for a scheduler that is not known."""
+    path = folder / "scheduler/scheduler_config.json"
+    config = _read_json(path)
+    kind = str(config.get("_class_name"))
+    if kind not in SOLVERS:
+        raise WeightsError(f"a scheduler of class {kind} is not one that SANA uses", where=path, next_step=FETCH)
+    shift = config.get("flow_shift") if kind == "DPMSolverMultistepScheduler" else config.get("shift")
+    return Flow(solver=SOLVERS[kind], shift=1.0 if shift is None else float(shift))
+
+
+def _check_index(folder: Path) -> None:
+    index = _read_json(folder / "model_index.json")
+    for part, wanted in (("transformer", "SanaTransformer2DModel"), ("vae", "AutoencoderDC")):
+        found = (index.get(part) or [None, None])[1]
+        if found != wanted:
+            raise WeightsError(
+                f"its {part} is {found or 'missing'}, not a {wanted}",
+                where=folder,
+                next_step="Name a SANA model in the diffusers layout.",
+            )
+
+
+def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """One part, strictly: every tensor there, none left over. Only the variant that is there is read."""
+    make: Callable[..., Any] = kind.from_pretrained
+    try:
+        module, found = make(
+            folder, torch_dtype=dtype, variant=_variant(folder), use_safetensors=True, local_files_only=True,
+            output_loading_info=True,
+        )  # fmt: skip
+    except Exception as error:  # the libraries below raise what they like; to the user it is one fact
+        raise WeightsError(f"cannot be loaded ({_first_line(error)})", where=folder, next_step=FETCH) from error
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if found.get(problem):
+            names = sorted(map(str, found[problem]))
+            raise WeightsError(
+                f"{problem.replace('_', ' ')}: {names[0]} ({len(names)} in all)", where=folder, next_step=FETCH
+            )
+    return module
+
+
+def _variant(folder: Path) -> str | None:
+    """The variant of the weights that lie there; the one without a name where there are several."""
+    pattern = re.compile(
+        r"diffusion_pytorch_model(?:\.safetensors\.index)?(?:\.(?P<variant>[a-z0-9]+))?"
+        r"(?:-\d{5}-of-\d{5})?\.(?:safetensors|json)"
+    )
+    found = {match["variant"] for path in folder.glob("*") if (match := pattern.fullmatch(path.name))}
+    return None if None in found or not found else sorted(found)[0]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WeightsError("the file is missing", where=path, next_step=FETCH) from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"cannot be read ({_first_line(error)})", where=path, next_step=FETCH) from error
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

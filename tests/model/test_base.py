@@ -1,0 +1,176 @@
+"""Published checkpoints: tiny random ones in their layout come back whole or are refused; the real ones' sizes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sanarestore.errors import WeightsError
+from sanarestore.flow import Flow
+from sanarestore.model.base import load_base, read_flow
+from sanarestore.model.prompts import PromptCache, PromptEncoder, Prompts
+from tests.published import CHANNELS, tiny_autoencoder, tiny_transformer, write_published
+
+
+@pytest.fixture
+def published(tmp_path: Path, encoder: PromptEncoder) -> Path:
+    return write_published(tmp_path / "base", encoder)
+
+
+SHARDS = {"max_shard_size": "5KB"}
+VARIANT = {"variant": "bf16"}
+
+
+@pytest.mark.parametrize("saving", [{}, SHARDS, VARIANT, {**VARIANT, **SHARDS}])
+def test_what_diffusers_wrote_comes_back(tmp_path: Path, encoder: PromptEncoder, saving: dict[str, Any]) -> None:
+    folder = write_published(tmp_path / "base", encoder, **saving)
+    base = load_base(str(folder), cache=tmp_path / "cache")
+    expected = tiny_transformer(caption_channels=encoder.width).state_dict()
+    loaded = base.transformer.state_dict()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], expected[name]) for name in expected)
+    latent = torch.randn(1, CHANNELS, 2, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(base.autoencoder.decode(latent), tiny_autoencoder().decode(latent / 0.41407).sample / 2 + 0.5)
+    assert base.flow == Flow(shift=3.0, solver="dpm")
+    assert base.licence == "some-weights-licence"
+    assert not any(parameter.requires_grad for parameter in base.transformer.parameters())
+
+
+def test_the_transformer_takes_another_dtype_and_the_autoencoder_does_not(published: Path) -> None:
+    base = load_base(str(published), dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in base.transformer.parameters()} == {torch.bfloat16}
+    assert base.autoencoder.dtype == torch.float32
+
+
+def test_a_missing_tensor_is_named(published: Path) -> None:
+    path = published / "transformer/diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    del tensors["proj_out.weight"]
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=r"proj_out\.weight"):
+        load_base(str(published))
+
+
+def test_a_surplus_tensor_is_named(published: Path) -> None:
+    path = published / "vae/diffusion_pytorch_model.safetensors"
+    save_file({**load_file(path), "spare": torch.zeros(1)}, path, metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match="spare"):
+        load_base(str(published))
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae"])
+def test_a_truncated_file_is_refused(published: Path, part: str) -> None:
+    path = published / part / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match=part):
+        load_base(str(published))
+
+
+@pytest.mark.parametrize(
+    "missing", ["model_index.json", "scheduler/scheduler_config.json", "transformer/config.json",
+                "vae/diffusion_pytorch_model.safetensors"],
+)  # fmt: skip
+def test_a_missing_file_is_named(published: Path, missing: str) -> None:
+    (published / missing).unlink()
+    with pytest.raises(WeightsError, match=missing.split("/")[0]):
+        load_base(str(published))
+
+
+def test_another_kind_of_model_is_refused(published: Path) -> None:
+    path = published / "model_index.json"
+    index = json.loads(path.read_text())
+    index["transformer"] = ["diffusers", "FluxTransformer2DModel"]
+    path.write_text(json.dumps(index))
+    with pytest.raises(WeightsError, match="FluxTransformer2DModel, not a SanaTransformer2DModel"):
+        load_base(str(published))
+
+
+@pytest.mark.parametrize(
+    ("config", "flow"),
+    [
+        ({"_class_name": "DPMSolverMultistepScheduler", "flow_shift": 6.0}, Flow(shift=6.0, solver="dpm")),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}, Flow(shift=3.0, solver="euler")),
+        ({"_class_name": "SCMScheduler"}, Flow(shift=1.0, solver="consistency")),
+    ],
+)
+def test_the_scheduler_says_how_a_base_flows(tmp_path: Path, config: dict[str, Any], flow: Flow) -> None:
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "scheduler/scheduler_config.json").write_text(json.dumps(config))
+    assert read_flow(tmp_path) == flow
+
+
+def test_an_unknown_scheduler_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "scheduler/scheduler_config.json").write_text('{"_class_name": "DDIMScheduler"}')
+    with pytest.raises(WeightsError, match="DDIMScheduler"):
+        read_flow(tmp_path)
+
+
+def test_the_encoder_is_read_once_and_its_answer_kept_on_disk(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load_base(str(published), cache=tmp_path / "cache").prompts.tokens("sharpen the eyes")
+    monkeypatch.setattr("sanarestore.model.base.load_encoder", lambda folder: pytest.fail("the encoder was read"))
+    again = load_base(str(published), cache=tmp_path / "cache").prompts
+    assert torch.equal(again.tokens(" sharpen the eyes "), first)
+    weights = published / "text_encoder/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    with pytest.raises(pytest.fail.Exception, match="the encoder was read"):
+        load_base(str(published), cache=tmp_path / "cache").prompts.tokens("sharpen the eyes")
+
+
+def test_a_damaged_embedding_is_made_anew(tmp_path: Path, encoder: PromptEncoder) -> None:
+    cache = PromptCache("a" * 64, tmp_path)
+    prompts = Prompts({}, lambda: encoder, cache)
+    tokens = prompts.tokens("remove noise")
+    assert torch.equal(cache.get("remove noise"), tokens)  # type: ignore[arg-type]
+    (kept,) = tmp_path.rglob("*.safetensors")
+    kept.write_bytes(b"torn")
+    assert cache.get("remove noise") is None
+    assert torch.equal(Prompts({}, lambda: encoder, cache).tokens("remove noise"), tokens)
+
+
+SMALL = {
+    "num_attention_heads": 36, "num_layers": 28, "num_cross_attention_heads": 16, "cross_attention_head_dim": 72,
+    "cross_attention_dim": 1152,
+}  # fmt: skip
+NORMED = {"qk_norm": "rms_norm_across_heads"}
+SPRINT = {**NORMED, "guidance_embeds": True}
+
+PUBLISHED = {
+    "Sana_600M_512px": ({**SMALL, "sample_size": 16}, 591_747_872),
+    "Sana_600M_1024px": (SMALL, 591_747_872),
+    "Sana_1600M_1024px": ({}, 1_604_462_752),
+    "Sana_1600M_2Kpx": ({"sample_size": 64, "interpolation_scale": 1.0}, 1_604_462_752),
+    "Sana_1600M_4Kpx": ({"sample_size": 128, "interpolation_scale": 2.0}, 1_604_462_752),
+    "SANA1.5_1.6B_1024px": (NORMED, 1_604_641_952),
+    "SANA1.5_4.8B_1024px": ({**NORMED, "num_layers": 60}, 4_721_825_952),
+    "Sana_Sprint_0.6B_1024px": ({**SMALL, **SPRINT}, 593_501_216),
+    "Sana_Sprint_1.6B_1024px": (SPRINT, 1_610_237_472),
+}
+"""Published transformers: where they differ from diffusers' own defaults (those of 1.6B), and their parameters."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_of_the_published_transformers(name: str) -> None:
+    from diffusers import SanaTransformer2DModel
+
+    changes, expected = PUBLISHED[name]
+    with torch.device("meta"):
+        transformer = SanaTransformer2DModel(**changes)
+    assert sum(parameter.numel() for parameter in transformer.parameters()) == expected
+
+
+def test_parameters_of_the_published_autoencoder() -> None:
+    widths = [128, 256, 512, 512, 1024, 1024]
+    with torch.device("meta"):
+        dc = tiny_autoencoder(
+            latent_channels=32, attention_head_dim=32, encoder_block_out_channels=widths,
+            decoder_block_out_channels=widths, encoder_layers_per_block=[2, 2, 2, 3, 3, 3],
+            decoder_layers_per_block=[3, 3, 3, 3, 3, 3],
+        )  # fmt: skip
+    counts = [sum(parameter.numel() for parameter in half.parameters()) for half in (dc.encoder, dc.decoder)]
+    assert counts == [153_027_104, 159_223_171]
