@@ -11,7 +11,8 @@ one times cos(t) + sin(t), at s = sin(t) / (sin(t) + cos(t)); only the way of st
 """
 
 import math
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -46,6 +47,11 @@ class Flow:
 
         One step of euler or dpm is z = e - v(e, 1), the mean of all latents that the condition allows.
         """
+        (latent_BCHW,) = deque(self.steps(predict, noise, steps), maxlen=1)
+        return latent_BCHW
+
+    def steps(self, predict: Predict, noise: Noise, steps: int) -> Iterator[Tensor]:
+        """The latent [B,C,H,W] after each of the `steps` calls of `predict`; the last is clean."""
         if steps < 1:
             raise ValueError(f"sampling takes at least one step, not {steps}")
         if self.solver == "consistency":
@@ -106,13 +112,13 @@ def sprint_angles(steps: int) -> list[float]:
     return [LARGEST_ANGLE * (1 - step / steps) for step in range(steps + 1)]
 
 
-def _euler(predict: Predict, latent_BCHW: Tensor, times: list[float]) -> Tensor:
+def _euler(predict: Predict, latent_BCHW: Tensor, times: list[float]) -> Iterator[Tensor]:
     for time, following in pairwise(times):
         latent_BCHW = latent_BCHW + (following - time) * predict(latent_BCHW, time)
-    return latent_BCHW
+        yield latent_BCHW
 
 
-def _dpm(predict: Predict, latent_BCHW: Tensor, steps: int, shift: float) -> Tensor:
+def _dpm(predict: Predict, latent_BCHW: Tensor, steps: int, shift: float) -> Iterator[Tensor]:
     from diffusers import DPMSolverMultistepScheduler
 
     make: Any = DPMSolverMultistepScheduler
@@ -124,10 +130,10 @@ def _dpm(predict: Predict, latent_BCHW: Tensor, steps: int, shift: float) -> Ten
         # The scheduler's timesteps are whole numbers up to 1000, and models were sampled with those.
         predicted = predict(latent_BCHW, float(timestep) / scheduler.config.num_train_timesteps)
         latent_BCHW = scheduler.step(predicted, timestep, latent_BCHW, return_dict=False)[0]
-    return latent_BCHW
+        yield latent_BCHW
 
 
-def _consistency(predict: Predict, noise: Noise, steps: int) -> Tensor:
+def _consistency(predict: Predict, noise: Noise, steps: int) -> Iterator[Tensor]:
     """Trigonometric consistency sampling (Lu & Song 2025), written on the straight path."""
     angles = sprint_angles(steps)
     stretch = [math.sin(angle) + math.cos(angle) for angle in angles]
@@ -138,4 +144,4 @@ def _consistency(predict: Predict, noise: Noise, steps: int) -> Tensor:
         if step:
             latent_BCHW = (1 - times[step]) * clean_BCHW + times[step] * noise(step).to(clean_BCHW)
         clean_BCHW = latent_BCHW - times[step] * predict(latent_BCHW, times[step])
-    return clean_BCHW
+        yield clean_BCHW

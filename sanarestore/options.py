@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,8 +11,13 @@ from sanarestore.errors import UsageError
 
 DType = Literal["auto", "float32", "bfloat16"]
 
+Tiling = Literal["exact", "off"]
+
 SCALES = (1, 2, 4)
 """How much larger the result can be made, per side."""
+
+MOST_STEPS = 50
+"""Of the flow; more change nothing that can be seen."""
 
 SMALLEST_TILE = 64
 """Below this the halo is nearly all there is."""
@@ -23,14 +29,23 @@ class RestoreOptions:
 
     prompt: str | None = None
     """What to remove, in words; None takes the model's default ("Restore this image")."""
-    model: str = "sanarestore-mini"
-    """A model's name, folder or hub id (see weights.resolve)."""
+    model: str | None = None
+    """A model's name, folder or hub id (see weights.resolve), with an adapter its base; None takes the embedded model,
+    or the base that the adapter names."""
+    adapter: str | None = None
+    """Folder or hub id of what turns a published SANA base into a restorer; None where the model is one."""
     fidelity: float = 1.0
     """1 trusts the refiner's result, 0 the image that the latent path generated; between, a mixture."""
+    steps: int | None = None
+    """Of the latent path: 1 is the most faithful, more are sharper; None takes the model's default."""
+    guidance: float = 1.0
+    """Classifier-free guidance of the latent path: above 1 follows the prompt more, at twice the cost; 1 is off."""
     scale: int = 1
     """Enlarge by 1, 2 or 4 per side (bicubic) before restoring."""
     tile: int | None = None
     """Largest side of a tile's core in pixels; None chooses by device. Changes memory and speed, not the result."""
+    tiling: Tiling = "exact"
+    """exact equals the whole image up to rounding; off is the whole image, if memory allows."""
     dtype: DType = "auto"
     """Arithmetic inside the network; auto is bfloat16 on CUDA and float32 elsewhere. Its ends are always float32."""
     seed: int = 0
@@ -41,10 +56,18 @@ class RestoreOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.fidelity <= 1:
             raise UsageError(f"{self.fidelity:g} is outside 0 to 1", where="--fidelity")
+        if self.steps is not None and not 1 <= self.steps <= MOST_STEPS:
+            raise UsageError(f"{self.steps} is outside 1 to {MOST_STEPS}", where="--steps")
+        if not 1 <= self.guidance < math.inf:
+            raise UsageError(f"{self.guidance:g} is not 1 or more", where="--guidance")
         if self.scale not in SCALES:
             raise UsageError(f"{self.scale} is not one of {', '.join(map(str, SCALES))}", where="--scale")
         if self.tile is not None and self.tile < SMALLEST_TILE:
             raise UsageError(f"{self.tile} px is too small", where="--tile", next_step=f"Use {SMALLEST_TILE} or more.")
+        if self.tiling not in ("exact", "off"):
+            raise UsageError(f"'{self.tiling}' is not exact or off", where="--tiling")
+        if self.tiling == "off" and self.tile is not None:
+            raise UsageError("there are no tiles with --tiling off", where="--tile", next_step="Leave one of them out.")
         if self.dtype not in ("auto", "float32", "bfloat16"):
             raise UsageError(
                 f"'{self.dtype}' is not auto, float32 or bfloat16",
@@ -57,7 +80,7 @@ class RestoreOptions:
     def fingerprint(self) -> str:
         """Hash of all that changes the pixels of a result; the model's own weights are hashed separately."""
         chosen = dataclasses.asdict(self)
-        # Tiling is exact, so the tile is a matter of memory; the model is known by its weights, not by its name.
-        for irrelevant in ("tile", "threads", "model"):
+        # Tiling is exact, so tiles are a matter of memory; models and adapters are known by their weights, not by name.
+        for irrelevant in ("tile", "tiling", "threads", "model", "adapter"):
             del chosen[irrelevant]
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()

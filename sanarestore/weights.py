@@ -4,10 +4,14 @@ A name is `sanarestore-mini` (embedded: it comes with the package), a folder on 
 `owner/model` or `owner/model@revision`. Nothing here imports torch.
 """
 
+import functools
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import platformdirs
 
 from sanarestore.errors import WeightsError
 
@@ -16,6 +20,12 @@ EMBEDDED = "sanarestore-mini"
 
 MANIFEST = "restoration/config.json"
 """The file that makes a folder a restoration model, and lists the hashes of the others."""
+
+ADAPTER = "adapter.json"
+"""The file that makes a folder an adapter, and lists the hashes of the others."""
+
+BASE_PARTS = ("transformer", "vae")
+"""Of a published base, what an adapter is trained on."""
 
 PIECE = 1 << 16
 """Bytes of each piece that `sampled_hash` reads."""
@@ -33,7 +43,7 @@ def resolve(name: str) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
-    if name.count("/") == 1 and not name.startswith((".", "~")) and "\\" not in name:
+    if _is_hub_id(name):
         return _from_hub(name)
     raise WeightsError(
         "there is no such model folder",
@@ -52,18 +62,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             next_step="A SANA base alone would ignore the photograph: train a restoration model or adapter first "
             "with `sanarestore train`.",
         )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsError(f"not valid JSON ({error})", where=path, next_step="Fetch the model again.") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != 1:
-        found = manifest.get("format") if isinstance(manifest, dict) else None
-        raise WeightsError(
-            f"model format {found!r} is not known to this version, which reads format 1",
-            where=path,
-            next_step="Update sanarestore, or fetch a model made for this version.",
-        )
-    return manifest
+    return _read_format_1(path)
 
 
 def verify(folder: Path, sha256: dict[str, str]) -> None:
@@ -80,23 +79,101 @@ def verify(folder: Path, sha256: dict[str, str]) -> None:
             )
 
 
+def files_in(folder: Path, *parts: str) -> set[str]:
+    """Names below a folder, with slashes, of all files in some of its parts."""
+    return {
+        path.relative_to(folder).as_posix() for part in parts for path in (folder / part).rglob("*") if path.is_file()
+    }
+
+
+def pinned(name: str) -> str:
+    """A name that means the same weights from anywhere and later on: a whole path, or a hub id with its revision."""
+    folder = resolve(name)
+    if name == EMBEDDED:
+        return name
+    # The cache's folder of a revision is named by its commit.
+    return f"{name.partition('@')[0]}@{folder.name}" if _is_hub_id(name) else str(folder.resolve())
+
+
 def hash_file(path: Path) -> str:
     """Hexadecimal sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sampled_hash(folder: Path) -> str:
-    """Hexadecimal sha256 of a folder's files by name, size and 64 pieces of each: for gigabytes, in no time."""
+def read_adapter_index(folder: Path) -> dict[str, Any]:
+    """The parsed `adapter.json`; WeightsError if it is missing or is not what we write."""
+    path = folder / ADAPTER
+    if not path.is_file():
+        raise WeightsError(
+            f"{ADAPTER} is missing, so this is no adapter",
+            where=folder,
+            next_step="Name a folder that `sanarestore train` wrote, or a hub id.",
+        )
+    index = _read_format_1(path)
+    if not isinstance(index.get("base"), str):
+        raise WeightsError("it names no base", where=path, next_step="Fetch the adapter again, or train it again.")
+    return index
+
+
+def chosen(name: str | None, adapter: str | None) -> str:
+    """The model's name where none was given: the base that the adapter was trained on, or the embedded model."""
+    if name is not None:
+        return name
+    return EMBEDDED if adapter is None else str(read_adapter_index(resolve(adapter))["base"])
+
+
+def fingerprint(name: str, adapter: str | None = None) -> str:
+    """Hexadecimal digest that changes with the weights: of a restoration model, or of a base and its adapter."""
+    folder = resolve(name)
+    if adapter is None:
+        read_manifest(folder)
+        return hash_file(folder / MANIFEST)
+    index = resolve(adapter) / ADAPTER
+    read_adapter_index(index.parent)
+    parts = (*BASE_PARTS, "scheduler", "text_encoder", "tokenizer")
+    return hashlib.sha256(f"{sampled_hash(folder, *parts)}:{hash_file(index)}".encode()).hexdigest()
+
+
+def sampled_hash(folder: Path, *parts: str) -> str:
+    """Hexadecimal sha256 of the files in some parts of a folder, by name, size and 64 pieces of each: for gigabytes, in
+    no time."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
-        with path.open("rb") as file:
+    for name in sorted(files_in(folder, *parts)):
+        size = (folder / name).stat().st_size
+        digest.update(f"{name}\0{size}\0".encode())
+        with (folder / name).open("rb") as file:
             for piece in range(64):
                 file.seek(max(size - PIECE, 0) * piece // 63)
                 digest.update(file.read(PIECE))
     return digest.hexdigest()
+
+
+def licence_notice(name: str, records: Path | None = None) -> str | None:
+    """What to tell the user of a hub model's licence, the first time that its weights are there; None after.
+
+    Kept in `records`, else in `licences.json` of the user's data folder: which licence each fetched revision came with.
+    """
+    folder = resolve(name)
+    if not _is_hub_id(name):
+        return None
+    path = records or platformdirs.user_data_path("sanarestore") / "licences.json"
+    key, said = pinned(name), licence(folder)
+    known = _known_licences(path)
+    if known.get(key) == said:
+        return None
+    with suppress(OSError):  # told again next time, then
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({**known, key: said}, indent=2) + "\n", encoding="utf-8")
+    return f"{name}: its weights come under the licence '{said}'; its text is in {folder}"
+
+
+def _known_licences(path: Path) -> dict[str, str]:
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def licence(folder: Path) -> str:
@@ -106,6 +183,21 @@ def licence(folder: Path) -> str:
     matter = lines[1 : lines.index("---", 1)] if lines[:1] == ["---"] and "---" in lines[1:] else []
     said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in matter)}
     return said.get("license_name") or said.get("license") or "not stated"
+
+
+def _read_format_1(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"not valid JSON ({error})", where=path, next_step="Fetch the model again.") from error
+    if not isinstance(content, dict) or content.get("format") != 1:
+        found = content.get("format") if isinstance(content, dict) else None
+        raise WeightsError(
+            f"format {found!r} is not known to this version, which reads format 1",
+            where=path,
+            next_step="Update sanarestore, or fetch one made for this version.",
+        )
+    return content
 
 
 def _embedded() -> Path:
@@ -120,7 +212,14 @@ def _embedded() -> Path:
     )
 
 
+def _is_hub_id(name: str) -> bool:
+    there = Path(name).expanduser().is_dir()
+    return not there and name.count("/") == 1 and not name.startswith((".", "~")) and "\\" not in name
+
+
+@functools.lru_cache
 def _from_hub(name: str) -> Path:
+    """Asked once in a process: the weights must not change under it."""
     from huggingface_hub import snapshot_download
 
     repository, _, revision = name.partition("@")

@@ -6,13 +6,32 @@ from typing import Any
 
 import torch
 
+from sanarestore.flow import Flow
+from sanarestore.model.autoencoder import Autoencoder
+from sanarestore.model.condition import ConditionKind, new_condition
+from sanarestore.model.loading import LatentPath
 from sanarestore.model.prompts import PromptEncoder
+from sanarestore.model.transformer import ConditionedTransformer
+from sanarestore.training.recipe import LatentShape, ModelShape, Recipe
 
 CHANNELS = 8
 """Of latents."""
 
 WIDTH = 16
 """Of prompt embeddings."""
+
+
+TINY_RECIPE = Recipe(
+    name="tiny", seed=3, patch=64, loss_floor=1e-4,
+    model=ModelShape(
+        widths=(8, 8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), prompt_width=8, prompt_layers=1,
+        prompt_heads=2, vocabulary=300,
+    ),
+    latent=LatentShape(
+        channels=(8, 8, 8, 8, 8, 8), blocks=(0, 1, 1, 1, 1, 1), latent_channels=8, head_width=4, heads=2, layers=1
+    ),
+)  # fmt: skip
+"""Of all parts, as small as they can be."""
 
 
 def tiny_transformer(*, seed: int = 0, **changes: Any) -> Any:
@@ -48,6 +67,18 @@ def tiny_autoencoder(*, seed: int = 0, **changes: Any) -> Any:
         "upsample_block_type": "interpolate", "downsample_block_type": "conv", "scaling_factor": 0.41407,
     }  # fmt: skip
     return AutoencoderDC(**{**config, **changes}).eval()
+
+
+def latent_path(*, prompt_width: int, kind: ConditionKind = "projection") -> LatentPath:
+    """Tiny and random in all its parts: the condition too, which would ignore the photo otherwise."""
+    transformer = tiny_transformer(caption_channels=prompt_width)
+    condition = new_condition(kind, transformer)
+    with torch.no_grad():
+        for parameter in condition.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    conditioned = ConditionedTransformer(transformer, condition).eval().requires_grad_(False)
+    autoencoder = Autoencoder(tiny_autoencoder()).eval().requires_grad_(False)
+    return LatentPath(autoencoder=autoencoder, transformer=conditioned, flow=Flow(shift=3.0))
 
 
 def write_published(folder: Path, encoder: PromptEncoder, **saving: Any) -> Path:

@@ -15,6 +15,13 @@ from sanarestore.options import SMALLEST_TILE, RestoreOptions
         ({"fidelity": -0.01}, "--fidelity"),
         ({"fidelity": 1.01}, "--fidelity"),
         ({"fidelity": math.nan}, "--fidelity"),
+        ({"steps": 0}, "--steps"),
+        ({"steps": 51}, "--steps"),
+        ({"guidance": 0.9}, "--guidance"),
+        ({"guidance": math.nan}, "--guidance"),
+        ({"guidance": math.inf}, "--guidance"),
+        ({"tiling": "causal"}, "--tiling"),
+        ({"tiling": "off", "tile": 512}, "--tile"),
         ({"scale": 3}, "--scale"),
         ({"scale": 0}, "--scale"),
         ({"tile": SMALLEST_TILE - 1}, "--tile"),
@@ -33,8 +40,16 @@ def test_the_edges_are_allowed() -> None:
         RestoreOptions(**choice)  # type: ignore[arg-type]
 
 
-CHANGES = {"prompt": "remove noise", "fidelity": 0.5, "scale": 2, "dtype": "bfloat16", "seed": 1}
-SAME = {"model": "other", "tile": 128, "threads": 3}
+CHANGES = {
+    "prompt": "remove noise",
+    "fidelity": 0.5,
+    "scale": 2,
+    "dtype": "bfloat16",
+    "seed": 1,
+    "steps": 2,
+    "guidance": 2.0,
+}
+SAME = {"model": "other", "adapter": "other", "tile": 128, "tiling": "off", "threads": 3}
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RestoreOptions)])

@@ -1,12 +1,18 @@
 """Names become folders, or a sentence that says what to do."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from sanarestore import weights
 from sanarestore.errors import WeightsError
+
+
+@pytest.fixture(autouse=True)
+def _forget_the_hub() -> None:
+    weights._from_hub.cache_clear()
 
 
 def test_the_embedded_model_is_found() -> None:
@@ -27,14 +33,47 @@ def test_what_is_nowhere_is_refused(name: str) -> None:
 def test_a_hub_name_is_asked_for_with_its_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = {}
 
-    def download(repository: str, revision: str | None = None) -> str:
+    def download(repository: str, revision: str | None = None, allow_patterns: Sequence[str] = ()) -> str:
         asked[repository] = revision
+        assert "LICENSE*" in allow_patterns, "the licence comes with the weights"
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert weights.resolve("owner/model@v2") == tmp_path
     assert weights.resolve("owner/other") == tmp_path
     assert asked == {"owner/model": "v2", "owner/other": None}
+
+
+def test_a_licence_is_told_once_and_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fetched = tmp_path / "3f2a"
+    fetched.mkdir()
+    (fetched / "README.md").write_text("---\nlicense: other\nlicense_name: strict\n---\n")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(fetched))
+    records = tmp_path / "data" / "licences.json"
+    assert weights.licence_notice("someone/base@main", records) == (
+        f"someone/base@main: its weights come under the licence 'strict'; its text is in {fetched}"
+    )
+    assert weights.licence_notice("someone/base@main", records) is None
+    assert json.loads(records.read_text()) == {"someone/base@3f2a": "strict"}
+    (fetched / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    assert "apache-2.0" in str(weights.licence_notice("someone/base@main", records))
+
+
+def test_a_pinned_name_means_the_same_from_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fetched = tmp_path / "hub" / "3f2a"
+    fetched.mkdir(parents=True)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(fetched))
+    monkeypatch.chdir(tmp_path)
+    assert weights.pinned("hub/3f2a") == str(fetched), "a folder, although it looks like a hub id"
+    assert weights.pinned("someone/base") == "someone/base@3f2a"
+    assert weights.pinned("someone/base@main") == "someone/base@3f2a"
+    assert weights.pinned(weights.EMBEDDED) == weights.EMBEDDED
+
+
+def test_what_is_not_from_the_hub_has_no_notice(tmp_path: Path) -> None:
+    assert weights.licence_notice(weights.EMBEDDED, tmp_path / "records") is None
+    assert weights.licence_notice(str(tmp_path), tmp_path / "records") is None
+    assert not (tmp_path / "records").exists()
 
 
 def test_a_hub_that_does_not_answer_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from sanarestore import weights
 from sanarestore.errors import ExitCode
 
 # No emoji: a file may be called :cat:.jpg.
@@ -205,6 +206,13 @@ def say(message: str, *, quiet: bool = False) -> None:
     """A sentence for the user, on stderr."""
     if not quiet:
         _stderr.print(Text(message), soft_wrap=True)
+
+
+def show_licences(*names: str | None) -> None:
+    """Of weights from the hub, once: SANA's are not under its code's licence. Not even --quiet hides it."""
+    notices = [weights.licence_notice(name) for name in names if name]
+    for notice in filter(None, notices):
+        say(notice)
 
 
 def error(problem: Exception | str, *, trace: bool = False) -> None:

@@ -34,9 +34,20 @@ def restore(
     prompt: Annotated[
         str | None, typer.Option("--prompt", "-p", help="What to remove; else whatever is wrong.")
     ] = None,
-    model: Annotated[str, typer.Option("--model", help="A model's name, folder or hub id.")] = "sanarestore-mini",
+    model: Annotated[
+        str | None, typer.Option("--model", help="A model's name, folder or hub id; else the embedded one.")
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", help="Folder or hub id of what makes a SANA base a restorer.")
+    ] = None,
     fidelity: Annotated[
-        float, typer.Option("--fidelity", metavar="0..1", help="0 leaves it as it is, 1 restores in full.")
+        float, typer.Option("--fidelity", metavar="0..1", help="1 keeps to the photo; 0 shows what is generated.")
+    ] = 1.0,
+    steps: Annotated[
+        int | None, typer.Option("--steps", metavar="1..50", help="Of the latent path: 1 is faithful, more sharper.")
+    ] = None,
+    guidance: Annotated[
+        float, typer.Option("--guidance", help="Above 1, the latent path follows the prompt more, in twice the time.")
     ] = 1.0,
     scale: Annotated[int, typer.Option("--scale", metavar="1|2|4", help="Enlarge so much per side first.")] = 1,
     seed: Seed = 0,
@@ -44,6 +55,9 @@ def restore(
         int | None,
         typer.Option("--tile", help="Largest tile in pixels; less memory, same result.", rich_help_panel=MACHINE),
     ] = None,
+    tiling: Annotated[
+        str, typer.Option("--tiling", help="exact, or off: the image whole.", rich_help_panel=MACHINE)
+    ] = "exact",
     devices: Devices = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.", rich_help_panel=MACHINE)] = "auto",
     threads: Annotated[
@@ -64,12 +78,13 @@ def restore(
 ) -> None:
     """Restore photographs: the tree below a folder is mirrored, finished files are skipped, inputs never change."""
     options = RestoreOptions(
-        prompt=prompt, model=model, fidelity=fidelity, scale=scale, tile=tile, dtype=dtype, seed=seed, threads=threads  # type: ignore[arg-type]
+        prompt=prompt, model=model, adapter=adapter, fidelity=fidelity, steps=steps, guidance=guidance, scale=scale,
+        tile=tile, tiling=tiling, dtype=dtype, seed=seed, threads=threads,  # type: ignore[arg-type]
     )  # fmt: skip
     if output == "-" or "-" in inputs:
         _refuse_what_no_pipe_can(inputs, output, devices, as_json=as_json)
         raise typer.Exit(_through_pipe(inputs[0], output, options, devices, overwrite, as_json=as_json, quiet=quiet))
-    from sanarestore import images
+    from sanarestore import images, weights
     from sanarestore.cli import console
     from sanarestore.engine.jobs import plan
 
@@ -79,6 +94,7 @@ def restore(
         _show_plan(jobs, as_json=as_json)
         return
     journals = _journals(jobs, options)
+    console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     with (
         console.Report("restored", len(jobs), quiet=quiet, as_json=as_json) as report,
         closing(_outcomes(jobs, journals, options, devices, report, overwrite=overwrite)) as outcomes,
@@ -98,9 +114,8 @@ def _journals(jobs: Sequence["Job"], options: RestoreOptions) -> dict[Path | Non
     from sanarestore import weights
     from sanarestore.engine.journal import Journal
 
-    folder = weights.resolve(options.model)
-    weights.read_manifest(folder)
-    settings = f"{options.fingerprint()}:{weights.hash_file(folder / weights.MANIFEST)}"
+    name = weights.chosen(options.model, options.adapter)
+    settings = f"{options.fingerprint()}:{weights.fingerprint(name, options.adapter)}"
     return {folder: Journal(folder, settings=settings) for folder in {job.folder for job in jobs}}
 
 
@@ -181,11 +196,13 @@ def _through_pipe(
     *, as_json: bool, quiet: bool,
 ) -> ExitCode:  # fmt: skip
     """One image from stdin or a file, to stdout or a file."""
+    from sanarestore import weights
     from sanarestore.cli import console
     from sanarestore.engine.jobs import Outcome
     from sanarestore.engine.restorer import Restorer
 
     target = None if output in ("-", None) else Path(str(output))
+    console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     begun = time.perf_counter()
     with console.Report("restored", 1, quiet=quiet, as_json=as_json) as report:
         try:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from sanarestore.training.loop import Trainer
     from sanarestore.training.recipe import Recipe
 
+SCRATCH = "scratch"
+"""In place of a base: fresh weights."""
+
 
 def train(
     data: Annotated[
@@ -29,6 +32,10 @@ def train(
         typer.Option("--output", "-o", metavar="RUN", help="The run's folder; else a dated one in runs/."),
     ] = None,
     base: Annotated[str, typer.Option("--base", help="Model to go on from, or 'scratch'.")] = "sanarestore-mini",
+    lora: Annotated[
+        bool, typer.Option("--lora", help="Adapt a published SANA base by low-rank changes, not by all its weights.")
+    ] = False,
+    rank: Annotated[int, typer.Option("--rank", min=1, metavar="R", help="Of the low-rank changes.")] = 32,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, metavar="N", help="Steps in all, instead of the recipe's.")
     ] = None,
@@ -54,27 +61,31 @@ def train(
     folder = _folder(output, resume=resume)
     import torch
 
+    from sanarestore import weights
     from sanarestore.cli import console
     from sanarestore.engine.restorer import pick_device
     from sanarestore.training.loop import Schedule, Trainer
-    from sanarestore.training.objectives import RefinerObjective
+    from sanarestore.training.objectives import new_objective
 
     if threads is not None:
         torch.set_num_threads(threads)
-    chosen = _recipe(recipe, folder, scratch=base == "scratch", resume=resume)
+    console.show_licences(base if base != SCRATCH else None)
+    chosen = _recipe(recipe, folder, base=base, resume=resume)
     chosen = replace(chosen, steps=steps) if steps else chosen
     samples, validation, count = _data(data, chosen)
-    objective = RefinerObjective.from_scratch(chosen) if base == "scratch" else RefinerObjective.from_base(base, chosen)
+    objective = new_objective(chosen, None if base == SCRATCH else base, rank=rank if lora else None)
     schedule = Schedule(device=str(pick_device(device)), max_minutes=max_minutes, compile=compile_model)
-    trainer = Trainer(folder, objective, chosen, schedule, validation)
+    origin = _origin(base, rank if lora else None)
+    trainer = Trainer(folder, objective, chosen, schedule, validation, origin=origin)
     if resume:
         trainer.resume()
     with console.TrainingReport(quiet=quiet, as_json=as_json) as report:
         _run(trainer, samples, report)
     model = trainer.finish(
-        {"base": base, "samples": count, "steps": trainer.step, "minutes": round(trainer.minutes, 1)}
+        {"base": origin, "samples": count, "steps": trainer.step, "minutes": round(trainer.minutes, 1)}
     )
-    console.say(f"the model is in {model}: use it with --model {model}", quiet=quiet or as_json)
+    kind = "adapter" if (model / weights.ADAPTER).is_file() else "model"
+    console.say(f"the {kind} is in {model}: use it with --{kind} {model}", quiet=quiet or as_json)
 
 
 def _run(trainer: "Trainer", samples: Any, report: Any) -> None:
@@ -108,8 +119,20 @@ def _folder(output: Path | None, *, resume: bool) -> Path:
     return output
 
 
-def _recipe(path: Path | None, folder: Path, *, scratch: bool, resume: bool) -> "Recipe":
-    """The one named; else, of a run to resume, its own; else the embedded model's, gentler where a model is tuned."""
+def _origin(base: str, rank: int | None) -> str:
+    """The base by its weights, whatever its folder is called, and what is trained of it."""
+    from sanarestore import weights
+
+    if base == SCRATCH:
+        return base
+    folder = weights.resolve(base)
+    parts = (*weights.BASE_PARTS, "restoration", "text_encoder", "tokenizer")
+    low_rank = f", by changes of rank {rank}" if rank else ""
+    return f"{Path(base).name} {weights.sampled_hash(folder, *parts)[:16]}{low_rank}"
+
+
+def _recipe(path: Path | None, folder: Path, *, base: str, resume: bool) -> "Recipe":
+    """The one named; else, of a run to resume, its own; else the embedded model's, changed for what the base is."""
     from sanarestore import weights
     from sanarestore.training.recipe import Recipe
 
@@ -119,7 +142,10 @@ def _recipe(path: Path | None, folder: Path, *, scratch: bool, resume: bool) -> 
     if path is not None:
         return Recipe.load(path)
     embedded = Recipe.load(weights.resolve(weights.EMBEDDED) / "recipe.toml")
-    return embedded if scratch else embedded.for_tuning(folder.name)
+    if base == SCRATCH:
+        return embedded
+    own_model = (weights.resolve(base) / weights.MANIFEST).is_file()
+    return embedded.for_tuning(folder.name) if own_model else embedded.for_adapting(folder.name)
 
 
 def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], int]:

@@ -6,9 +6,10 @@ Shape suffixes: C channels, H W pixels of the image, h w pixels of a window, D p
 import copy
 import time
 import traceback
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,17 +18,12 @@ from torch import Tensor
 
 from sanarestore import images, weights
 from sanarestore.degradations.operations import resize
+from sanarestore.engine.generation import Generation
 from sanarestore.engine.jobs import Job, Outcome, TileDone
+from sanarestore.engine.tiles import Steps, Tiles, in_turn
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
 from sanarestore.model.loading import RestorationModel, load_model
-from sanarestore.options import SMALLEST_TILE, RestoreOptions
-from sanarestore.tiling import map_with_halo
-
-DEFAULT_TILE = {"cpu": 1024, "cuda": 4096}
-"""Where memory and the cost of the halo balance; 1024 for other devices."""
-
-Steps = Generator[tuple[int, int], None, None]
-"""(tiles done, tiles in all), as they are done."""
+from sanarestore.options import RestoreOptions
 
 
 class Restorer:
@@ -49,18 +45,21 @@ class Restorer:
         self.device = pick_device(device)
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        self.model = model or load_model(options.model)
-        self._tile = options.tile or DEFAULT_TILE.get(self.device.type, 1024)
-        # A copy, because casting is in place and the model may serve others, at another precision.
-        refiner = copy.deepcopy(self.model.refiner).with_dtype(self._dtype())
+        dtype = self._dtype()
+        self.model = model or load_model(options.model, options.adapter, dtype=dtype)
+        self._tiles = Tiles(self.device, options.tile, whole=options.tiling == "off")
+        # Copies of what was given, because casting is in place and the model may serve others, at another precision.
+        own = copy.deepcopy if model else _itself
+        refiner = own(self.model.refiner).with_dtype(dtype)
         self._refiner = refiner.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
         self._prompt_BD = self.model.prompts.pooled(prompt)[None].to(self.device)
+        self._generation = self._latent_path(own, prompt, dtype) if self._is_generated() else None
 
     @property
     def tile(self) -> int:
         """The tile in use; smaller than asked for once memory ran out."""
-        return self._tile
+        return self._tiles.size
 
     def __call__(self, image: images.Image) -> images.Image:
         """Restore one image: same size (times scale), depth, format, alpha and metadata; input unchanged."""
@@ -88,7 +87,7 @@ class Restorer:
     def stages(self, image: images.Image) -> Generator[tuple[int, int], None, images.Image]:
         """Restore one image, yielding (tiles done, tiles in all) on the way; the image is the generator's value.
 
-        The count begins anew when memory runs out and smaller tiles are tried. ImageError if pixels are no numbers.
+        The count begins anew where memory runs out and smaller tiles are tried. ImageError if pixels are no numbers.
         """
         if not _is_finite(image.pixels_HWC):
             raise UnreadableImage(
@@ -96,10 +95,9 @@ class Restorer:
             )
         image = enlarge(image, self.options.scale)
         degraded_CHW = host_tensor(image)
-        # The latent path (encode, flow, decode) joins here; without it nothing is generated but what is given.
-        generated_CHW = degraded_CHW
+        generated_CHW = torch.empty_like(degraded_CHW) if self._generation else degraded_CHW
         restored_HWC = np.empty((image.height, image.width, 3), dtype=np.float32)
-        yield from self._refine(degraded_CHW, generated_CHW, torch.from_numpy(restored_HWC).permute(2, 0, 1))
+        yield from self._all_stages(degraded_CHW, generated_CHW, torch.from_numpy(restored_HWC).permute(2, 0, 1))
         if not _is_finite(restored_HWC):
             raise ImageError("the model's result is no finite number everywhere", next_step="Try --dtype float32.")
         if image.pixels_HWC.shape[2] == 3:
@@ -124,28 +122,54 @@ class Restorer:
         images.write(restored, job.target, format=job.format)
         return Outcome(
             path=job.source, output=job.target, status="done", megapixels=restored.megapixels, notes=restored.notes,
-            tile=self._tile, sha256=sha256,
+            tile=self.tile, sha256=sha256,
         )  # fmt: skip
 
-    def _refine(self, degraded_CHW: Tensor, generated_CHW: Tensor, restored_CHW: Tensor) -> Steps:
-        """The refiner over tiles, mixed by fidelity; smaller tiles when memory runs out."""
-        while True:
-            steps = map_with_halo(
-                self._refine_window,
-                (degraded_CHW,) if generated_CHW is degraded_CHW else (degraded_CHW, generated_CHW),
-                restored_CHW,
-                tile=self._tile,
-                halo=self.model.refiner.halo,
-                stride=self.model.refiner.stride,
-            )
-            try:
-                yield from steps
-                return
-            except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
-                    raise
-            # Out here the error is gone, and with it the tensors that its traceback held.
-            self._halve_tile(max(restored_CHW.shape[1:]))
+    def _all_stages(self, degraded_CHW: Tensor, generated_CHW: Tensor, restored_CHW: Tensor) -> Steps:
+        size = degraded_CHW.shape[1:]
+        stages = []
+        if self._generation:
+            stages.append((self._generation(degraded_CHW, generated_CHW), self._generation.count(*size)))
+        refiner = self.model.refiner
+        refined = self._tiles.map(
+            self._refine_window,
+            (degraded_CHW,) if generated_CHW is degraded_CHW else (degraded_CHW, generated_CHW),
+            restored_CHW,
+            halo=refiner.halo,
+            stride=refiner.stride,
+        )
+        stages.append((refined, self._tiles.count(*size, stride=refiner.stride)))
+        yield from in_turn(stages)
+
+    def _is_generated(self) -> bool:
+        """Whether the latent path runs: if there is one, and it was asked for or the model recommends it."""
+        options = self.options
+        asked = [
+            name for name, chosen in (("--steps", options.steps is not None), ("--guidance", options.guidance != 1))
+            if chosen
+        ]  # fmt: skip
+        if self.model.latent is None:
+            if asked:
+                raise UsageError("this model has no latent path to steer", where=asked[0], next_step="Leave it out.")
+            return False
+        return bool(asked) or options.fidelity < 1 or bool(self.model.defaults.get("latent", True))
+
+    def _latent_path(self, own: Callable[[Any], Any], prompt: str, dtype: torch.dtype) -> Generation:
+        latent = self.model.latent
+        assert latent is not None
+        return Generation(
+            replace(
+                latent,
+                autoencoder=own(latent.autoencoder).with_dtype(dtype),
+                transformer=own(latent.transformer).to(dtype),
+            ),
+            self.model.prompts,
+            prompt=prompt,
+            steps=self.options.steps or int(self.model.defaults.get("steps", 1)),
+            guidance=self.options.guidance,
+            seed=self.options.seed,
+            tiles=self._tiles,
+        )
 
     @torch.inference_mode()
     def _refine_window(self, degraded_Chw: Tensor, generated_Chw: Tensor | None = None) -> Tensor:
@@ -165,18 +189,6 @@ class Restorer:
         if self.options.dtype == "auto":
             return torch.bfloat16 if self.device.type == "cuda" else torch.float32
         return torch.bfloat16 if self.options.dtype == "bfloat16" else torch.float32
-
-    def _halve_tile(self, longest: int) -> None:
-        # A tile larger than the image is the image: halving it would change nothing.
-        half = min(self._tile, longest) // 2
-        if half < SMALLEST_TILE:
-            raise OutOfMemory(
-                f"out of memory on {self.device} even with tiles of {self._tile} px",
-                next_step="Free memory there, or use --devices cpu.",
-            )
-        self._tile = half
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 def pick_device(name: str) -> torch.device:
@@ -238,8 +250,5 @@ def _is_finite(pixels_HWC: npt.NDArray[np.float32]) -> bool:
     return bool(np.isfinite(pixels_HWC.min()) and np.isfinite(pixels_HWC.max()))
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Some allocators have a class for it; the others raise a RuntimeError that says so."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return any(words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory"))
+def _itself(module: Any) -> Any:
+    return module

@@ -43,6 +43,12 @@ class Autoencoder(nn.Module):
         return int(2 ** (len(self.config.encoder_block_out_channels) - 1))
 
     @property
+    def encoder_channels(self) -> int:
+        """C of the map that `encode_shallow` makes."""
+        widths = self.config.encoder_block_out_channels
+        return int(widths[min(self._encoder_depth, len(widths) - 1)])
+
+    @property
     def encoder_cell(self) -> int:
         """Pixels per position of the map that `encode_shallow` makes."""
         return _cell_and_reach(_way_in(self.encoder, self._encoder_depth))[0]
@@ -70,9 +76,11 @@ class Autoencoder(nn.Module):
 
     def with_dtype(self, dtype: torch.dtype) -> "Autoencoder":
         """Cast all but the first and the last convolution; in place, returns itself."""
-        self.to(dtype)
-        for end in (self.encoder.conv_in, self.decoder.norm_out, self.decoder.conv_out):
-            end.float()
+        # Not all to and the ends back again: what was rounded once stays rounded.
+        ends = (self.encoder.conv_in, self.decoder.norm_out, self.decoder.conv_out)
+        for part in (*self.encoder.children(), *self.decoder.children()):
+            if part not in ends:
+                part.to(dtype)
         return self
 
     def encode(self, image_BCHW: Tensor) -> Tensor:
@@ -85,7 +93,8 @@ class Autoencoder(nn.Module):
 
     def encode_shallow(self, image_BCHW: Tensor) -> Tensor:
         """The convolutional stages: [B,3,H,W] in [0,1] -> map [B,C,H/cell,W/cell]."""
-        hidden: Tensor = self.encoder.conv_in(image_BCHW.float() * 2 - 1)
+        with _exactly(image_BCHW.device):
+            hidden: Tensor = self.encoder.conv_in(image_BCHW.float() * 2 - 1)
         return _through(self.encoder.down_blocks[: self._encoder_depth], hidden.to(self.dtype))
 
     def encode_deep(self, map_BChw: Tensor) -> Tensor:
@@ -108,9 +117,15 @@ class Autoencoder(nn.Module):
     def decode_shallow(self, map_BChw: Tensor) -> Tensor:
         """The convolutional stages: map -> [B,3,H,W] around [0,1], in float32."""
         hidden = _through(reversed(self.decoder.up_blocks[: self._decoder_depth]), map_BChw).float()
-        hidden = self.decoder.norm_out(hidden.movedim(1, -1)).movedim(-1, 1)
-        image: Tensor = self.decoder.conv_out(self.decoder.conv_act(hidden))
+        with _exactly(map_BChw.device):
+            hidden = self.decoder.norm_out(hidden.movedim(1, -1)).movedim(-1, 1)
+            image: Tensor = self.decoder.conv_out(self.decoder.conv_act(hidden))
         return image / 2 + 0.5
+
+
+def _exactly(device: torch.device) -> torch.autocast:
+    """Whatever autocast is in force in training, the ends are float32 there too."""
+    return torch.autocast(device.type, enabled=False)
 
 
 def _leading(kinds: str | Sequence[str], stages: int) -> int:

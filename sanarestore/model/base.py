@@ -21,6 +21,7 @@ from sanarestore.errors import WeightsError
 from sanarestore.flow import Flow, Solver
 from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.prompts import PromptCache, Prompts, load_encoder
+from sanarestore.model.tensors import write_json, write_tensors
 
 SOLVERS: dict[str, Solver] = {
     "DPMSolverMultistepScheduler": "dpm",
@@ -28,6 +29,9 @@ SOLVERS: dict[str, Solver] = {
     "SCMScheduler": "consistency",
 }
 """How a base is stepped, by the scheduler that it was published with."""
+
+CLASSES = {"transformer": "SanaTransformer2DModel", "vae": "AutoencoderDC"}
+"""diffusers' classes of the parts."""
 
 FETCH = "Fetch the model again."
 
@@ -52,20 +56,48 @@ def load_base(name: str, *, dtype: torch.dtype = torch.float32, cache: Path | No
 
     The text encoder is read only when a prompt is asked for whose embedding is not in `cache` (else the user's own).
     """
-    from diffusers import AutoencoderDC, SanaTransformer2DModel
+    from diffusers import AutoencoderDC
 
     folder = weights.resolve(name)
     _check_index(folder)
-    encoder = folder / "text_encoder"
+    encoder = weights.sampled_hash(folder, "text_encoder", "tokenizer")
     return Base(
         name=name,
         folder=folder,
-        transformer=_load(SanaTransformer2DModel, folder / "transformer", dtype).eval().requires_grad_(False),
+        transformer=load_transformer(folder / "transformer", dtype),
         autoencoder=Autoencoder(_load(AutoencoderDC, folder / "vae", torch.float32)).eval().requires_grad_(False),
         flow=read_flow(folder),
-        prompts=Prompts({}, lambda: load_encoder(folder), PromptCache(weights.sampled_hash(encoder), cache)),
+        prompts=Prompts({}, lambda: load_encoder(folder), PromptCache(encoder, cache)),
         licence=weights.licence(folder),
     )
+
+
+def load_transformer(folder: Path, dtype: torch.dtype) -> Any:
+    """diffusers' SanaTransformer2DModel, frozen; WeightsError if anything is missing or odd."""
+    from diffusers import SanaTransformer2DModel
+
+    return _load(SanaTransformer2DModel, folder, dtype).eval().requires_grad_(False)
+
+
+def write_base(folder: Path, transformer: Any, autoencoder: Autoencoder, flow: Flow) -> dict[str, list[str]]:
+    """Write transformer/, vae/ and scheduler/ in float16, as `load_base` reads them; returns their index entries."""
+    write_module(folder / "transformer", transformer)
+    write_module(folder / "vae", autoencoder)
+    kind = next(name for name, solver in SOLVERS.items() if solver == flow.solver)
+    shift = {"flow_shift": flow.shift, "use_flow_sigmas": True} if flow.solver == "dpm" else {"shift": flow.shift}
+    (folder / "scheduler").mkdir(exist_ok=True)
+    scheduler = {"_class_name": kind, "prediction_type": "flow_prediction", **shift}
+    write_json(folder / "scheduler/scheduler_config.json", scheduler)
+    return {**{part: ["diffusers", name] for part, name in CLASSES.items()}, "scheduler": ["diffusers", kind]}
+
+
+def write_module(folder: Path, module: Any) -> None:
+    """Write a transformer or an autoencoder in float16, as `load_base` reads it; the folder is named as in a base."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {key: value for key, value in module.config.items() if key != "_name_or_path"}
+    write_json(folder / "config.json", {"_class_name": CLASSES[folder.name], **config})
+    halves = {name: tensor.half() for name, tensor in module.state_dict().items()}
+    write_tensors(folder / "diffusion_pytorch_model.safetensors", halves)
 
 
 def read_flow(folder: Path) -> Flow:
@@ -81,7 +113,7 @@ def read_flow(folder: Path) -> Flow:
 
 def _check_index(folder: Path) -> None:
     index = _read_json(folder / "model_index.json")
-    for part, wanted in (("transformer", "SanaTransformer2DModel"), ("vae", "AutoencoderDC")):
+    for part, wanted in CLASSES.items():
         found = (index.get(part) or [None, None])[1]
         if found != wanted:
             raise WeightsError(

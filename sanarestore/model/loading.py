@@ -1,71 +1,154 @@
-"""A restoration model on disk and in memory: built from its own configuration, loaded strictly, hashes checked.
+"""Restoration models: an embedded one, or a published base with an adapter; loaded strictly, hashes checked.
 
 model_index.json          the diffusers index: which class reads which folder
 text_encoder/ tokenizer/  transformers' own layout
-restoration/config.json   format, name, refiner configuration, defaults, sha256 of every other file
+transformer/ vae/ scheduler/   the latent path, in diffusers' own layout; a model may be without
+restoration/config.json   format, name, configurations, defaults, sha256 of every file with weights
 restoration/refiner.safetensors
-restoration/prompts.safetensors   embeddings of the usual prompts, so that the encoder is rarely needed
+restoration/condition.safetensors   with the latent path
+restoration/prompts.safetensors     embeddings of the usual prompts, so that the encoder is rarely needed
 """
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from sanarestore import weights
 from sanarestore.errors import WeightsError
+from sanarestore.flow import Flow
+from sanarestore.model import adapter as adapters
+from sanarestore.model.autoencoder import Autoencoder
+from sanarestore.model.base import Base, load_base, load_transformer, write_base
+from sanarestore.model.condition import KINDS, ConditionKind, new_condition
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder
 from sanarestore.model.refiner import Refiner, RefinerConfig
+from sanarestore.model.tensors import load_strictly, read_tensors, write_json, write_tensors
+from sanarestore.model.transformer import ConditionedTransformer
 
 REFINER = "restoration/refiner.safetensors"
+CONDITION = "restoration/condition.safetensors"
 PROMPTS = "restoration/prompts.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LatentPath:
+    """What generates an image from a degraded one: SANA, told of it by its condition."""
+
+    autoencoder: Autoencoder
+    transformer: ConditionedTransformer
+    flow: Flow
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RestorationModel:
-    """Everything that the engine needs, on the CPU in float32."""
+    """Everything that the engine needs, on the CPU, in float32 unless a base was loaded in another type."""
 
     name: str
     folder: Path
     refiner: Refiner
     prompts: Prompts
     defaults: dict[str, Any]
-    """What the model's makers recommend: the prompt when none is given."""
+    """What the model's makers recommend: `prompt` when none is given, `steps` of the flow, and whether the `latent`
+    path is worth its time when the refiner has the last word (fidelity 1)."""
     fingerprint: str
-    """sha256 of the manifest, and through it of every file: says which weights made a result."""
+    """Says which weights made a result."""
+    latent: LatentPath | None = None
+    """None for a model of a refiner alone."""
 
 
-def load_model(name: str) -> RestorationModel:
-    """Load by name (see `weights.resolve`); WeightsError if anything is missing, damaged or of another shape."""
+def load_model(
+    name: str | None = None, adapter: str | None = None, *, dtype: torch.dtype = torch.float32
+) -> RestorationModel:
+    """Load by name (see `weights.resolve`); WeightsError if anything is missing, damaged or of another shape.
+
+    With an `adapter`, a folder or hub id, the name is that of the base. `dtype` is the transformer's.
+    """
+    name = weights.chosen(name, adapter)
+    return _load_adapted(name, adapter, dtype) if adapter else _load_whole(name, dtype)
+
+
+def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
     folder = weights.resolve(name)
     manifest = weights.read_manifest(folder)
     try:
         config = RefinerConfig.from_dict(manifest["refiner"])
         title, defaults, hashes = str(manifest["name"]), dict(manifest["defaults"]), dict(manifest["sha256"])
+        kind = _condition_kind(manifest.get("condition"))
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"the configuration is not one that we write ({error!r})",
             where=folder / weights.MANIFEST,
             next_step="Fetch the model again.",
         ) from error
+    parts = ("transformer", "vae", "scheduler") if kind else ()
+    unlisted = {REFINER, PROMPTS, *([CONDITION] if kind else []), *weights.files_in(folder, *parts)} - hashes.keys()
+    if unlisted:
+        raise WeightsError(
+            f"no hash is given of {min(unlisted)}", where=folder / weights.MANIFEST, next_step="Fetch the model again."
+        )
     weights.verify(folder, hashes)
-    with torch.device("meta"):
-        refiner = Refiner(config)
-    load_strictly(refiner, read_tensors(folder / REFINER), folder / REFINER)
+    latent = _latent_path(load_base(name, dtype=dtype), kind, folder / CONDITION) if kind else None
     return RestorationModel(
         name=title,
         folder=folder,
-        refiner=refiner.eval().requires_grad_(False),
+        refiner=_load_refiner(config, folder / REFINER),
         prompts=Prompts(read_tensors(folder / PROMPTS), lambda: load_encoder(folder)),
         defaults=defaults,
-        fingerprint=weights.hash_file(folder / weights.MANIFEST),
+        fingerprint=weights.fingerprint(name),
+        latent=latent,
     )
+
+
+def _load_adapted(name: str, adapter: str, dtype: torch.dtype) -> RestorationModel:
+    found = adapters.read_adapter(adapter)
+    base = load_base(name, dtype=dtype)
+    if weights.sampled_hash(base.folder, *weights.BASE_PARTS) != found.base_sha256:
+        raise WeightsError(
+            f"it was trained on other weights than these of {name}", where=found.folder,
+            next_step=f"Leave out --model, or name {found.base}.",
+        )  # fmt: skip
+    if found.change == "full":
+        transformer = load_transformer(found.folder / adapters.TRANSFORMER, dtype)
+        if transformer.config.in_channels != base.transformer.config.in_channels:
+            raise WeightsError("its transformer is of another shape than the base's", where=found.folder)
+        base = replace(base, transformer=transformer)
+    elif found.change == "lora":
+        adapters.merge_lora(base.transformer, found.folder / adapters.LORA)
+    base.prompts.known.update(read_tensors(found.folder / adapters.PROMPTS))
+    return RestorationModel(
+        name=f"{name} + {adapter}",
+        folder=base.folder,
+        refiner=_load_refiner(found.refiner, found.folder / adapters.REFINER),
+        prompts=base.prompts,
+        defaults=found.defaults,
+        fingerprint=weights.fingerprint(name, adapter),
+        latent=_latent_path(base, found.condition, found.folder / adapters.CONDITION),
+    )
+
+
+def _latent_path(base: Base, kind: ConditionKind, path: Path) -> LatentPath:
+    condition = new_condition(kind, base.transformer)
+    load_strictly(condition, read_tensors(path), path)
+    condition.to(next(base.transformer.parameters()).dtype)
+    transformer = ConditionedTransformer(base.transformer, condition).eval().requires_grad_(False)
+    return LatentPath(autoencoder=base.autoencoder, transformer=transformer, flow=base.flow)
+
+
+def _load_refiner(config: RefinerConfig, path: Path) -> Refiner:
+    with torch.device("meta"):
+        refiner = Refiner(config)
+    load_strictly(refiner, read_tensors(path), path)
+    return refiner.eval().requires_grad_(False)
+
+
+def _condition_kind(value: Any) -> ConditionKind | None:
+    if value is None or value in KINDS:
+        return value  # type: ignore[no-any-return]
+    raise ValueError(f"'{value}' is no kind of condition")
 
 
 def save_model(
@@ -77,72 +160,40 @@ def save_model(
     usual_prompts: Iterable[str],
     defaults: dict[str, Any],
     training: dict[str, Any],
+    latent: LatentPath | None = None,
 ) -> None:
-    """Write a model folder that `load_model` reads: float16 on disk, the prompt table float32."""
-    restoration = folder / "restoration"
-    restoration.mkdir(parents=True, exist_ok=True)
+    """Write a model folder that `load_model` reads: float16 on disk, condition and prompt table float32."""
     encoder.tokenizer.save_pretrained(folder / "tokenizer")
     encoder.model.config.save_pretrained(folder / "text_encoder")  # type: ignore[union-attr, operator]
-    _write_tensors(folder / "text_encoder/model.safetensors", _half(encoder.model))
-    _write_tensors(folder / REFINER, _half(refiner))
+    write_tensors(folder / "text_encoder/model.safetensors", _half(encoder.model))
+    write_tensors(folder / REFINER, _half(refiner))
     # From the encoder as it was just stored, so that the table and the encoder agree.
-    _write_tensors(folder / PROMPTS, load_encoder(folder).table(usual_prompts))
-    index = {
+    write_tensors(folder / PROMPTS, load_encoder(folder).table(usual_prompts))
+    index: dict[str, Any] = {
         "_class_name": "SanaRestore",
         "text_encoder": ["transformers", type(encoder.model).__name__],
         "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
     }
-    _write_json(folder / "model_index.json", index)
-    hashed = [
-        REFINER,
-        PROMPTS,
-        "text_encoder/model.safetensors",
-        "text_encoder/config.json",
-        "tokenizer/tokenizer.json",
-    ]
-    manifest = {
-        "format": 1,
-        "name": name,
-        "refiner": refiner.config.to_dict(),
+    manifest: dict[str, Any] = {"format": 1, "name": name, "refiner": refiner.config.to_dict()}
+    if latent is not None:
+        index |= write_base(folder, latent.transformer.transformer, latent.autoencoder, latent.flow)
+        manifest["condition"] = latent.transformer.condition.kind
+        write_tensors(folder / CONDITION, latent.transformer.condition.state_dict())
+    write_json(folder / "model_index.json", index)
+    tokenizer = folder / "tokenizer/tokenizer.json"
+    parts = ("restoration", "text_encoder", "transformer", "vae", "scheduler")
+    files = [tokenizer, *(path for part in parts for path in sorted((folder / part).glob("*")))]
+    manifest |= {
         "defaults": defaults,
         "training": training,
-        "sha256": {file: weights.hash_file(folder / file) for file in hashed},
+        "sha256": {
+            path.relative_to(folder).as_posix(): weights.hash_file(path)
+            for path in files
+            if path != folder / weights.MANIFEST
+        },
     }
-    _write_json(folder / weights.MANIFEST, manifest)
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file as float32 tensors; WeightsError if it is missing or damaged."""
-    try:
-        return {key: tensor.float() for key, tensor in load_file(path).items()}
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"not a whole safetensors file ({error})", where=path, next_step="Fetch the model again."
-        ) from error
-
-
-def load_strictly(module: nn.Module, state: dict[str, Tensor], where: Path) -> None:
-    """Every tensor there, none left over, each of its shape; WeightsError names the difference."""
-    expected = module.state_dict()
-    missing, surplus = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    shapes = [key for key in expected.keys() & state.keys() if expected[key].shape != state[key].shape]
-    if missing or surplus or shapes:
-        parts = (("missing", missing), ("not expected", surplus), ("of another shape", sorted(shapes)))
-        told = "; ".join(f"{word}: {keys[0]} ({len(keys)} in all)" for word, keys in parts if keys)
-        raise WeightsError(
-            f"the tensors do not fit the configuration ({told})", where=where, next_step="Fetch the model again."
-        )
-    module.load_state_dict(state, strict=True, assign=True)
+    write_json(folder / weights.MANIFEST, manifest)
 
 
 def _half(module: nn.Module) -> dict[str, Tensor]:
-    return {key: tensor.half().contiguous() for key, tensor in module.state_dict().items()}
-
-
-def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """By way of bytes: safetensors' own file is readable by its owner only, and models are shared."""
-    path.write_bytes(save(tensors, metadata={"format": "pt"}))
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return {key: tensor.half() for key, tensor in module.state_dict().items()}

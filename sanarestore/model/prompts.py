@@ -6,6 +6,7 @@ The same classes serve the embedded encoder and the published one: a Gemma-2 dec
 the right. No instruction prefix is put before the prompt: that asks for invention, which a restoration must not do.
 """
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+
+from sanarestore.errors import WeightsError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -105,23 +108,31 @@ class Prompts:
         self._load_encoder = load_encoder
         self._cache = cache
 
+    def keep_encoder(self) -> None:
+        """Do not let the encoder go once it is loaded: for training, which words its prompts in thousands of ways."""
+        self._load_encoder = functools.cache(self._load_encoder)
+
     def tokens(self, prompt: str) -> Tensor:
         """Token embeddings of a prompt, [L,D], float32 on the CPU."""
-        prompt = prompt.strip()
-        if prompt not in self.known:
-            cached = self._cache.get(prompt) if self._cache else None
-            self.known[prompt] = self._encode(prompt) if cached is None else cached
-        return self.known[prompt]
+        return self.fetch([prompt])[prompt.strip()]
+
+    def fetch(self, prompts: Iterable[str]) -> dict[str, Tensor]:
+        """Token embeddings of many prompts, by prompt; the encoder is loaded at most once."""
+        wanted = list(dict.fromkeys(prompt.strip() for prompt in prompts))
+        if self._cache:
+            cached = {prompt: self._cache.get(prompt) for prompt in wanted if prompt not in self.known}
+            self.known.update({prompt: found for prompt, found in cached.items() if found is not None})
+        missed = [prompt for prompt in wanted if prompt not in self.known]
+        if missed:
+            table = self._load_encoder().table(missed)
+            self.known.update(table)
+            for prompt, token_LD in table.items() if self._cache else ():
+                self._cache.put(prompt, token_LD)  # type: ignore[union-attr]
+        return {prompt: self.known[prompt] for prompt in wanted}
 
     def pooled(self, prompt: str) -> Tensor:
         """Mean of the token embeddings, [D], float32 on the CPU."""
         return self.tokens(prompt).mean(dim=0)
-
-    def _encode(self, prompt: str) -> Tensor:
-        token_LD = self._load_encoder().table([prompt])[prompt]
-        if self._cache:
-            self._cache.put(prompt, token_LD)
-        return token_LD
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> "PreTrainedTokenizerFast":
@@ -164,14 +175,24 @@ def new_encoder(tokenizer: "PreTrainedTokenizerFast", *, width: int, layers: int
 
 
 def load_encoder(folder: Path) -> PromptEncoder:
-    """Read `text_encoder/` and `tokenizer/` of a model folder in the diffusers layout; float32, CPU, ready to use."""
+    """Read `text_encoder/` and `tokenizer/` of a model folder in the diffusers layout; float32, CPU, ready to use.
+
+    WeightsError where they are missing or cannot be read.
+    """
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # stderr is the console's
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    tokenizer.padding_side = "right"
-    model = AutoModel.from_pretrained(
-        folder / "text_encoder", local_files_only=True, dtype=torch.float32, attn_implementation="eager"
-    )
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        tokenizer.padding_side = "right"
+        model = AutoModel.from_pretrained(
+            folder / "text_encoder", local_files_only=True, dtype=torch.float32, attn_implementation="eager"
+        )
+    except Exception as error:  # transformers has many; to the user they are one fact
+        raise WeightsError(
+            f"its text encoder, which a new prompt needs, cannot be read ({type(error).__name__})",
+            where=folder,
+            next_step="Use a prompt that the model knows, such as the default, or fetch the model again.",
+        ) from error
     return PromptEncoder(tokenizer, model.eval())

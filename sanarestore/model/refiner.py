@@ -14,11 +14,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STATISTICS = 2
-"""Channels of `local_statistics`."""
+LOCAL_STATISTICS = 2
+"""Channels of `Statistics.local`."""
 
-STATISTICS_RADIUS = 5
+LOCAL_RADIUS = 5
 """Pixels that they look around: two positions of half the resolution, and one pixel."""
+
+WIDE_STATISTICS = 6
+"""Channels of `Statistics.wide`."""
+
+CELL = 8
+"""Side in pixels of a position of `Statistics.wide`: a block of JPEG."""
+
+WIDE_RADIUS = 2 * CELL + 2
+"""Pixels that they look around: two cells, and two pixels."""
+
+WINDOW = 32
+"""Side in pixels of what `spectrum` transforms: fine enough to see where a resolution ends."""
+
+SPECTRUM_RADIUS = 4 * CELL + (WINDOW - CELL) // 2
+"""Pixels that the spectrum looks around: four cells, and what a window has more than a cell."""
+
+LOWEST_FREQUENCY = 0.04
+"""Of the spectrum, in cycles per pixel; below it lies what the photograph is of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,9 +51,15 @@ class RefinerConfig:
     """Residual blocks per level on the way up, in the same order (finest first)."""
     prompt_width: int = 128
     """Features of the pooled prompt embedding."""
+    steering: int = 24
+    """Features that the wide statistics and the prompt steer the decoder by."""
+    spectrum: int = 0
+    """Bands of the local power spectrum among those statistics: blur and low resolution differ in it."""
 
     def __post_init__(self) -> None:
         levels = len(self.widths) - 1
+        if self.stride < CELL:
+            raise ValueError(f"{len(self.widths)} widths are too few: a stride of {CELL} pixels takes three")
         if len(self.encoder_blocks) != levels or len(self.decoder_blocks) != levels:
             raise ValueError(f"{len(self.widths)} widths need {levels} encoder and decoder block counts")
 
@@ -62,31 +86,123 @@ class RefinerConfig:
 
         Followed backwards through the network; at each upsampling the interval grows to whole coarse positions.
         """
-        radius = 0
+        radius, steered = 0, 0
         for level, blocks in enumerate(self.decoder_blocks):
             pixel = 2 ** (level + 1)
+            if blocks:
+                # It joins behind the first block's first convolution.
+                steered = max(steered, _cells_beyond(radius + (2 * blocks - 1) * pixel, pixel) * CELL)
             radius = -(-(radius + 2 * blocks * pixel) // (2 * pixel)) * (2 * pixel)
+        steered += SPECTRUM_RADIUS if self.spectrum else WIDE_RADIUS
         radius += self.stride  # the bottleneck's one 3x3 convolution
         for level, blocks in enumerate(self.encoder_blocks):
             radius += 2 * blocks * 2 ** (level + 1)
-        return radius + 2 + STATISTICS_RADIUS  # the stem and what it is given
+        return max(radius + 2 + LOCAL_RADIUS, steered)  # the stem and what it is given
 
 
-def local_statistics(image_BCHW: Tensor) -> Tensor:
-    """Logarithms of noise and of detail around each pixel, [B,2,H/2,W/2]: what tells noise, blur and sharpness apart.
+def _cells_beyond(radius: int, pixel: int) -> int:
+    """Cells beyond a block's edge that are interpolated for the positions, `pixel` wide, up to `radius` from it."""
+    if pixel >= CELL:
+        return radius // CELL
+    outermost = radius - pixel / 2
+    return math.ceil(outermost / CELL + 0.5)
 
-    Noise is the mean absolute response to the mask that edges and planes leave near zero, scaled to the standard
-    deviation of white noise (Immerkaer 1996); detail is the mean absolute difference of neighbours. A network without
-    normalisation finds both by itself, but only after a long time in which it takes every faint detail for noise.
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What tells noise, blur, compression and darkness apart, measured by formula.
+
+    A network without normalisation finds such measures by itself, but only after a long time in which it takes every
+    faint detail for noise and every block for blur.
     """
-    padded = F.pad(image_BCHW.float(), (1, 1, 1, 1), mode="replicate")
-    across = padded[..., 2:] - 2 * padded[..., 1:-1] + padded[..., :-2]
-    noise = (across[..., 2:, :] - 2 * across[..., 1:-1, :] + across[..., :-2, :]).abs() * (math.pi / 2) ** 0.5 / 6
-    middle = padded[..., 1:-1, 1:-1]
-    detail = (padded[..., 2:, 1:-1] - middle).abs() + (padded[..., 1:-1, 2:] - middle).abs()
-    both = torch.stack([noise.mean(dim=1), detail.mean(dim=1)], dim=1)
-    around = F.avg_pool2d(F.pad(F.avg_pool2d(both, 2), (2, 2, 2, 2), mode="replicate"), 5, stride=1)
-    return torch.log2(around * 255 + 0.5) / 4
+
+    local: Tensor
+    """[B, 2, H/2, W/2]: logarithms of noise and of detail around each pixel."""
+    wide: Tensor
+    """[B, 6, H/8, W/8]: blocks on the JPEG grid of the image, blocks on any grid of eight pixels, noise, detail above
+    noise, how detail grows with distance, lightness; over 40 pixels a side, each about -3 to 3."""
+
+    @classmethod
+    def of(cls, image_BCHW: Tensor) -> "Statistics":
+        """Measure an image [B,3,H,W] in [0,1], H and W multiples of `CELL`; in float32."""
+        padded = F.pad(image_BCHW.float(), (2, 2, 2, 2), mode="replicate")
+        near = padded[..., 1:-1, 1:-1]
+        middle = near[..., 1:-1, 1:-1]
+        detail = (near[..., 2:, 1:-1] - middle).abs() + (near[..., 1:-1, 2:] - middle).abs()
+        across = padded[..., 2:-2, 4:] - padded[..., 2:-2, :-4]
+        down = padded[..., 4:, 2:-2] - padded[..., :-4, 2:-2]
+        detail_far = across.abs() + down.abs()
+        maps = torch.stack([each.mean(dim=1) for each in (_noise(near), detail, detail_far)], dim=1)
+
+        local = _around(F.avg_pool2d(maps[:, :2], 2))
+        noise, fine, far = torch.log2(_around(F.avg_pool2d(maps, CELL)) * 255 + 0.25).div(2).unbind(dim=1)
+        gray = image_BCHW.float().mean(dim=1, keepdim=True)
+        on_grid, on_any = _blocks(gray)
+        light = _around(F.avg_pool2d(gray, CELL))[:, 0] * 4 - 2
+        wide = torch.stack([on_grid, on_any, noise, fine - noise, far - fine, light], dim=1)
+        return cls(local=torch.log2(local * 255 + 0.5) / 4, wide=wide)
+
+
+def spectrum(image_BCHW: Tensor, bands: int) -> Tensor:
+    """Power in `bands` rings of frequency from `LOWEST_FREQUENCY` to 1/2, [B, bands, H/8, W/8], in octaves about zero.
+
+    The mean periodogram of Hann windows of 32 pixels at every cell (Welch 1967), over nine by nine cells. White noise
+    of standard deviation s codes has log2(s^2) in every band, before the offset; the floor is the rounding of 8 bits.
+    """
+    gray = image_BCHW.float().mean(dim=1, keepdim=True) * 255
+    margin = (WINDOW - CELL) // 2
+    padded = F.pad(gray, (margin,) * 4, mode="replicate")[:, 0]
+    windows = padded.unfold(1, WINDOW, CELL).unfold(2, WINDOW, CELL)  # [B, H/8, W/8, 32, 32]
+    taper = torch.hann_window(WINDOW, periodic=False, device=gray.device)
+    taper = taper[:, None] * taper
+    centred = windows - windows.mean(dim=(-1, -2), keepdim=True)
+    power = torch.fft.rfft2(centred * taper).abs().square() / taper.square().sum()
+    rings = _rings(bands).to(gray.device)
+    octaves: Tensor = torch.log2(_around((power.flatten(3) @ rings).movedim(3, 1), 4) + 0.1)
+    return octaves / 4 - 0.5
+
+
+def _rings(bands: int) -> Tensor:
+    """[32 x 17, bands]: which coefficients of `rfft2` each band is the mean of."""
+    down, across = torch.fft.fftfreq(WINDOW)[:, None], torch.fft.rfftfreq(WINDOW)[None]
+    frequency = (down.square() + across.square()).sqrt().flatten()
+    edges = torch.linspace(LOWEST_FREQUENCY, 0.5, bands + 1)
+    inside = (frequency[:, None] >= edges[:-1]) & (frequency[:, None] < edges[1:])
+    means: Tensor = inside.float() / inside.sum(dim=0).clamp(min=1)
+    return means
+
+
+def _noise(padded_BCHW: Tensor) -> Tensor:
+    """Absolute response to the mask that edges and planes leave near zero, scaled so that its mean is the standard
+    deviation of white noise (Immerkaer 1996); one pixel less on each side."""
+    across = padded_BCHW[..., 2:] - 2 * padded_BCHW[..., 1:-1] + padded_BCHW[..., :-2]
+    both = across[..., 2:, :] - 2 * across[..., 1:-1, :] + across[..., :-2, :]
+    response: Tensor = both.abs() * ((math.pi / 2) ** 0.5 / 6)
+    return response
+
+
+def _blocks(gray_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """How much larger steps are between two blocks of `CELL` than elsewhere, in octaves, both [B, H/8, W/8]: where the
+    grid of the image has them, and wherever they are largest. The mean of rows and columns."""
+    on_grid, on_any = [], []
+    for image in (gray_BCHW, gray_BCHW.transpose(2, 3)):
+        padded = F.pad(image, (1, 2, 0, 0), mode="replicate")
+        steps = padded[..., 1:] - padded[..., :-1]
+        # What is left of a step when the slopes on both sides are taken off: gradients are no blocks.
+        jumps = (steps[..., 1:-1] - (steps[..., :-2] + steps[..., 2:]) / 2).abs()
+        batch, _, height, width = jumps.shape
+        jumps = jumps.view(batch, height // CELL, CELL, width // CELL, CELL).mean(dim=2).movedim(-1, 1)
+        jumps = _around(jumps) + 0.1 / 255
+        octaves = torch.log2(jumps / jumps.mean(dim=1, keepdim=True))
+        octaves = octaves if image is gray_BCHW else octaves.transpose(2, 3)
+        on_grid.append(octaves[:, CELL - 1])
+        on_any.append(octaves.amax(dim=1))
+    return on_grid[0] + on_grid[1], on_any[0] + on_any[1]
+
+
+def _around(map_BCHW: Tensor, radius: int = 2) -> Tensor:
+    """Mean over 5x5 positions, or of another radius."""
+    return F.avg_pool2d(F.pad(map_BCHW, (radius,) * 4, mode="replicate"), 2 * radius + 1, stride=1)
 
 
 class Modulation(nn.Module):
@@ -116,15 +232,42 @@ class Block(nn.Module):
         return hidden_BCHW + branch_BCHW
 
 
+class SteeredBlock(Block):
+    """A block whose modulation also varies over the image, with the steering."""
+
+    def __init__(self, channels: int, prompt_width: int, steering: int) -> None:
+        super().__init__(channels, prompt_width)
+        self.gate = nn.Conv2d(steering, channels, 1)
+
+    def forward(self, hidden_BCHW: Tensor, prompt_BD: Tensor, steering_BSHW: Tensor) -> Tensor:  # type: ignore[override]
+        scale_BC, shift_BC = self.modulation.project(prompt_BD)[:, :, None, None].chunk(2, dim=1)
+        scale_BCHW = self.gate(steering_BSHW) + (1 + scale_BC)
+        inner_BCHW = F.relu(torch.addcmul(shift_BC, self.conv_in(hidden_BCHW), scale_BCHW), inplace=True)
+        branch_BCHW: Tensor = self.conv_out(inner_BCHW)
+        return hidden_BCHW + branch_BCHW
+
+
+class Steering(nn.Module):
+    """From the wide statistics and the prompt, what to do where: noise is smoothed, blur is sharpened."""
+
+    def __init__(self, prompt_width: int, channels: int, statistics: int) -> None:
+        super().__init__()
+        self.statistics = nn.Conv2d(statistics, channels, 1)
+        self.prompt = nn.Linear(prompt_width, channels)
+        self.mix = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, wide_BKHW: Tensor, prompt_BD: Tensor) -> Tensor:
+        """[B,K,H/8,W/8] and [B,D] -> [B,S,H/8,W/8]."""
+        both = F.relu(self.statistics(wide_BKHW) + self.prompt(prompt_BD)[:, :, None, None])
+        return F.relu(self.mix(both))
+
+
 class Level(nn.ModuleList):
-    """Blocks in a row at one resolution."""
+    """Blocks in a row at one resolution; what they are given besides the hidden state goes to each."""
 
-    def __init__(self, count: int, channels: int, prompt_width: int) -> None:
-        super().__init__(Block(channels, prompt_width) for _ in range(count))
-
-    def forward(self, hidden_BCHW: Tensor, prompt_BD: Tensor) -> Tensor:
+    def forward(self, hidden_BCHW: Tensor, *conditions: Tensor) -> Tensor:
         for block in self:
-            hidden_BCHW = block(hidden_BCHW, prompt_BD)
+            hidden_BCHW = block(hidden_BCHW, *conditions)
         return hidden_BCHW
 
 
@@ -138,9 +281,12 @@ class Refiner(nn.Module):
         super().__init__()
         self.config = config
         *widths, bottleneck = config.widths
-        prompt = config.prompt_width
-        self.stem = nn.Conv2d(6 * 4 + STATISTICS, widths[0], 3, padding=1)
-        self.encoder = nn.ModuleList(Level(n, w, prompt) for n, w in zip(config.encoder_blocks, widths, strict=True))
+        prompt, steering = config.prompt_width, config.steering
+        self.stem = nn.Conv2d(6 * 4 + LOCAL_STATISTICS, widths[0], 3, padding=1)
+        self.encoder = nn.ModuleList(
+            Level(Block(width, prompt) for _ in range(count))
+            for count, width in zip(config.encoder_blocks, widths, strict=True)
+        )
         self.down = nn.ModuleList(
             nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in zip(widths, config.widths[1:], strict=True)
         )
@@ -148,7 +294,11 @@ class Refiner(nn.Module):
         self.up = nn.ModuleList(
             nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in zip(widths, config.widths[1:], strict=True)
         )
-        self.decoder = nn.ModuleList(Level(n, w, prompt) for n, w in zip(config.decoder_blocks, widths, strict=True))
+        self.steering = Steering(prompt, steering, WIDE_STATISTICS + config.spectrum)
+        self.decoder = nn.ModuleList(
+            Level(SteeredBlock(width, prompt, steering) for _ in range(count))
+            for count, width in zip(config.decoder_blocks, widths, strict=True)
+        )
         self.head = nn.Conv2d(widths[0], 3 * 4, 1)
         self._initialise()
 
@@ -164,6 +314,10 @@ class Refiner(nn.Module):
         for module in self.modules():
             if isinstance(module, Block):
                 module.conv_out.weight.data.mul_(0.2)
+            if isinstance(module, SteeredBlock):
+                nn.init.normal_(module.gate.weight, std=0.3)
+            if isinstance(module, Steering):
+                nn.init.normal_(module.prompt.weight, std=0.1)
         nn.init.zeros_(self.head.weight)
 
     @property
@@ -183,7 +337,7 @@ class Refiner(nn.Module):
         return self.middle.conv_in.weight.dtype
 
     def with_dtype(self, dtype: torch.dtype) -> "Refiner":
-        """Cast all but the stem and the head, which stay float32; in place, returns itself."""
+        """Cast all but stem, steering and head, which stay float32; in place, returns itself."""
         for part in (self.encoder, self.down, self.middle, self.up, self.decoder):
             part.to(dtype)
         return self
@@ -195,8 +349,12 @@ class Refiner(nn.Module):
         """
         # Centred on zero: convolutions pad with zeros, and mid-gray is the least surprising border.
         inputs = F.pixel_unshuffle(torch.cat([degraded_BCHW, generated_BCHW], dim=1) - 0.5, 2)
-        inputs = torch.cat([inputs, local_statistics(degraded_BCHW)], dim=1)
-        hidden = self.stem(inputs).to(self.dtype)
+        statistics = Statistics.of(degraded_BCHW)
+        hidden = self.stem(torch.cat([inputs, statistics.local], dim=1)).to(self.dtype)
+        wide = statistics.wide
+        if self.config.spectrum:
+            wide = torch.cat([wide, spectrum(degraded_BCHW, self.config.spectrum)], dim=1)
+        steering = self.steering(wide, prompt_BD).to(self.dtype)
         prompt_BD = prompt_BD.to(self.dtype)
         skips = []
         for level, down in zip(self.encoder, self.down, strict=True):
@@ -205,5 +363,14 @@ class Refiner(nn.Module):
             hidden = down(hidden)
         hidden = self.middle(hidden, prompt_BD)
         for level, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips), strict=True):
-            hidden = level(F.pixel_shuffle(up(hidden), 2) + skip, prompt_BD)
+            hidden = F.pixel_shuffle(up(hidden), 2) + skip
+            hidden = level(hidden, prompt_BD, _resize(steering, hidden))
         return generated_BCHW.float() + F.pixel_shuffle(self.head(hidden.float()), 2).float()
+
+
+def _resize(steering_BSHW: Tensor, hidden_BCHW: Tensor) -> Tensor:
+    """From cells of `CELL` pixels to the resolution of a level."""
+    height, width = hidden_BCHW.shape[2:]
+    if height < steering_BSHW.shape[2]:
+        return F.adaptive_avg_pool2d(steering_BSHW, (height, width))
+    return F.interpolate(steering_BSHW, size=(height, width), mode="bilinear", align_corners=False)

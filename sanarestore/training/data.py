@@ -6,7 +6,7 @@ resumed, see the same samples in the same order.
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict, TypeVar
 
@@ -129,11 +129,8 @@ class PhotoSamples(Dataset[Sample]):
         return int(rng.integers(0, max(height - span, 0) + 1)), int(rng.integers(0, max(width - span, 0) + 1)), span
 
     def _detail(self, photo: Path, place: tuple[int, int, int], side: int) -> float:
-        """Mean absolute difference of neighbours at about the crop's scale, without making the crop."""
         top, left, span = place
-        every = max(span // side, 1)
-        codes = self._cache.read(photo)[top : top + span : every, left : left + span : every].astype(np.float32)
-        return float(sum(np.abs(np.diff(codes, axis=axis)).mean() for axis in (0, 1) if codes.shape[axis] > 1))
+        return _detail(self._cache.read(photo), top, left, span, every=max(span // side, 1))
 
     def _cut(self, image_HWC: Pixels, shift: npt.NDArray[np.int64]) -> Tensor:
         top, left = (MARGIN + int(offset) for offset in shift)
@@ -174,6 +171,8 @@ class Batch:
     degraded_BCHW: Tensor
     target_BCHW: Tensor
     prompts: list[str]
+    number: int = 0
+    """Of the step, which names the noise that a loss draws."""
 
 
 def batches(samples: Dataset[Sample], recipe: Recipe, first_step: int) -> Iterator[Batch]:
@@ -189,7 +188,8 @@ def batches(samples: Dataset[Sample], recipe: Recipe, first_step: int) -> Iterat
         multiprocessing_context="spawn" if recipe.workers else None,
         pin_memory=torch.cuda.is_available(),
     )
-    return iter(loader)
+    for number, batch in enumerate(loader, start=first_step):
+        yield replace(batch, number=number)
 
 
 def hold_back(photos: Sequence[Item], count: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
@@ -201,7 +201,7 @@ def hold_back(photos: Sequence[Item], count: int) -> tuple[tuple[Item, ...], tup
 
 
 def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
-    """One batch per degradation of `VALIDATED`: the middle of every photo at half size, with the default prompt."""
+    """One batch per degradation of `VALIDATED`: the most detailed part of every photo at half size, default prompt."""
     cache = PhotoCache()
     found = []
     for line in VALIDATED:
@@ -210,7 +210,8 @@ def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
             height, width = cache.read(photo).shape[:2]
             # At half size, where photographs are as sharp as those that restoration is measured on.
             span = min(2 * side, max(side, min(height, width)))
-            clean = cache.crop(photo, (height - span) // 2, (width - span) // 2, span, span)
+            top, left = _most_detailed(cache.read(photo), span)
+            clean = cache.crop(photo, top, left, span, span)
             clean = clean if span == side else np.clip(resize(clean, side, side), 0, 1)
             plan = Degradation.parse(line).draw(stream("validation", line, index), 0)
             samples.append(
@@ -218,6 +219,24 @@ def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
             )
         found.append(_collate(samples))
     return found if photos else []
+
+
+def _detail(codes_HWC: npt.NDArray[np.generic], top: int, left: int, span: int, *, every: int) -> float:
+    """Mean absolute difference of neighbours in a square, at about the scale that it will be shrunk to."""
+    codes = codes_HWC[top : top + span : every, left : left + span : every].astype(np.float32)
+    return float(sum(np.abs(np.diff(codes, axis=axis)).mean() for axis in (0, 1) if codes.shape[axis] > 1))
+
+
+def _most_detailed(codes_HWC: npt.NDArray[np.generic], span: int) -> tuple[int, int]:
+    """Top and left of that square, of a grid of them: one out of focus says nothing of restoring sharpness."""
+    height, width = codes_HWC.shape[:2]
+    grid = ((top, left) for top in _starts(height, span) for left in _starts(width, span))
+    return max(grid, key=lambda place: _detail(codes_HWC, place[0], place[1], span, every=2))
+
+
+def _starts(size: int, span: int) -> list[int]:
+    """Where squares begin along one side, edge to edge; centred where the photo is smaller than one."""
+    return list(range(0, size - span + 1, span)) or [(size - span) // 2]
 
 
 def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:

@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sanarestore.errors import SanarestoreError, UsageError
 from sanarestore.training.data import Batch, batches
 from sanarestore.training.objectives import Objective
-from sanarestore.training.optimizers import Average, adamw, learning_rate
+from sanarestore.training.optimizers import Average, optimizers, rate_share
 from sanarestore.training.recipe import Recipe
 
 STOP_DIVERGED = "the loss is not a number"
@@ -65,19 +65,27 @@ class Trainer:
     """One run: its folder, its state, its loop."""
 
     def __init__(
-        self, folder: Path, objective: Objective, recipe: Recipe, schedule: Schedule, validation: Sequence[Batch] = ()
+        self,
+        folder: Path,
+        objective: Objective,
+        recipe: Recipe,
+        schedule: Schedule,
+        validation: Sequence[Batch] = (),
+        *,
+        origin: str = "",
     ) -> None:
+        """`origin` says what the objective's parts were before training: a run goes on only from the same."""
         self.folder = folder
         self.objective = objective
         self.recipe = recipe
         self.schedule = schedule
         self.validation = validation
+        self.origin = origin
         self.step = 0
         self._device = torch.device(schedule.device)
         self._cuda = self._device.type == "cuda"
-        layout = torch.channels_last
-        objective.modules.to(device=self._device, memory_format=layout)  # type: ignore[call-overload]
-        self._optimizer = adamw(objective.modules, recipe)
+        objective.to(self._device)
+        self._optimizers = optimizers(objective.modules, recipe)
         self._average = Average(objective.modules, recipe.ema)
         self._minutes_before = 0.0
         self._begun = time.monotonic()
@@ -112,6 +120,12 @@ class Trainer:
                 where=self.folder,
                 next_step="Leave out --recipe to resume with the run's own, or start a new folder.",
             )
+        if state["origin"] != self.origin:
+            raise UsageError(
+                f"the run began from {state['origin'] or 'other weights'}, not from {self.origin or 'these'}",
+                where=self.folder,
+                next_step="Give the --base, --lora and --rank that it began with.",
+            )
         self.objective.modules.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
         self._average.load(load_file(folder / "average.safetensors"))
         self._load_optimizer(load_file(folder / "optimizer.safetensors"))
@@ -125,12 +139,12 @@ class Trainer:
         recent: list[float] = [time.monotonic()]
         try:
             for batch in self._batches(samples):
-                rate = learning_rate(self.recipe, self.step, self.share)
+                rate = rate_share(self.recipe, self.step, self.share)
                 loss = self._optimize(batch, rate)
                 self.step += 1
                 recent = [*recent[-100:], time.monotonic()]
                 speed = self.recipe.batch * (len(recent) - 1) / (recent[-1] - recent[0])
-                progress = self._report(loss, rate, speed)
+                progress = self._report(loss, rate * self.recipe.learning_rate, speed)
                 yield progress
                 if progress.share >= 1:
                     break
@@ -157,7 +171,8 @@ class Trainer:
         save_file(_plain(self.objective.modules.state_dict()), fresh / "model.safetensors")
         save_file(_plain(self._average.state()), fresh / "average.safetensors")
         save_file(_plain(self._optimizer_state()), fresh / "optimizer.safetensors")
-        state = {"step": self.step, "minutes": self.minutes, "recipe": _recipe_identity(self.recipe)}
+        state: dict[str, Any] = {"step": self.step, "minutes": self.minutes, "origin": self.origin}
+        state["recipe"] = _recipe_identity(self.recipe)
         _write_json(fresh / "state.json", state)
         shutil.rmtree(old, ignore_errors=True)
         fresh.replace(old)
@@ -189,18 +204,20 @@ class Trainer:
             return
         yield from batches(samples, self.recipe, self.step)
 
-    def _optimize(self, batch: Batch, rate: float) -> float:
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+    def _optimize(self, batch: Batch, share: float) -> float:
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = share * group["initial_lr"]
         batch = self._move(batch)
         # bf16 where it is native; float32 on the CPU, where bf16 convolutions are a hundred times slower.
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self._cuda):
             loss = self._loss(batch)
-        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self.objective.modules.parameters(), self.recipe.clip)
-        self._optimizer.step()
+        for optimizer in self._optimizers:
+            optimizer.step()
         self._average.update(self.objective.modules, self.step)
         return float(loss.detach())
 
@@ -209,7 +226,7 @@ class Trainer:
             tensor.to(self._device, memory_format=torch.channels_last, non_blocking=True)
             for tensor in (batch.degraded_BCHW, batch.target_BCHW)
         )
-        return Batch(degraded_BCHW=degraded, target_BCHW=target, prompts=batch.prompts)
+        return replace(batch, degraded_BCHW=degraded, target_BCHW=target)
 
     def _report(self, loss: float, rate: float, speed: float) -> Progress:
         if loss != loss:  # NaN
@@ -236,18 +253,20 @@ class Trainer:
         return progress
 
     def _optimizer_state(self) -> dict[str, Tensor]:
-        state = self._optimizer.state_dict()["state"]
         return {
-            f"{index}.{key}": torch.as_tensor(value) for index, entry in state.items() for key, value in entry.items()
+            f"{which}.{index}.{key}": torch.as_tensor(value)
+            for which, optimizer in enumerate(self._optimizers)
+            for index, entry in optimizer.state_dict()["state"].items()
+            for key, value in entry.items()
         }
 
     def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        state: dict[int, dict[str, Tensor]] = {}
+        states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self._optimizers]
         for name, tensor in tensors.items():
-            index, _, key = name.partition(".")
-            state.setdefault(int(index), {})[key] = tensor
-        whole = self._optimizer.state_dict()
-        self._optimizer.load_state_dict({**whole, "state": state})
+            which, index, key = name.split(".", 2)
+            states[int(which)].setdefault(int(index), {})[key] = tensor
+        for optimizer, state in zip(self._optimizers, states, strict=True):
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,18 +1,29 @@
-"""What is learnt: an objective owns its modules and turns a batch into a loss. The loop knows nothing else of them."""
+"""What is learnt: an objective owns its modules and turns a batch into a loss. The loop knows nothing else of them.
 
-from collections.abc import Iterable
+Shape suffixes: B batch, C channels, H W pixels or latent positions, D prompt features.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from sanarestore.degradations.wordings import DEFAULT_PROMPT, vocabulary
-from sanarestore.model.loading import load_model, save_model
-from sanarestore.model.prompts import PromptEncoder, load_encoder, new_encoder, train_tokenizer
-from sanarestore.model.refiner import Refiner, RefinerConfig
+from sanarestore.degradations.recipes import stream
+from sanarestore.errors import UsageError
+from sanarestore.flow import on_path, training_times, velocity
+from sanarestore.model.loading import LatentPath
+from sanarestore.model.prompts import pool
+from sanarestore.model.transformer import Tokens
 from sanarestore.training.data import Batch
+from sanarestore.training.losses import charbonnier, off_unit_variance, psnr_loss
+from sanarestore.training.parts import Parts
 from sanarestore.training.recipe import Recipe
+
+VARIANCE_WEIGHT = 1.0
+"""Decibels that the latents' distance from unit variance weighs."""
 
 
 class Objective(Protocol):
@@ -20,6 +31,9 @@ class Objective(Protocol):
 
     modules: nn.Module
     """All that is trained."""
+
+    def to(self, device: torch.device) -> None:
+        """Move all that a loss needs there, what is not trained too."""
 
     def loss(self, batch: Batch) -> Tensor:
         """A scalar to go down."""
@@ -31,82 +45,185 @@ class Objective(Protocol):
         """Write the trained model as a folder that `load_model` reads."""
 
 
-class RefinerObjective:
-    """The pixel refiner and its prompt encoder, with the latent path off: `generated` is the degraded image."""
+class _PartsObjective:
+    """What the objectives share: parts, some of them trained and the others frozen."""
 
-    def __init__(self, refiner: Refiner, encoder: PromptEncoder, recipe: Recipe) -> None:
-        self.refiner, self.encoder = refiner, encoder
-        self.modules: nn.Module = nn.ModuleDict({"refiner": refiner, "text_encoder": encoder})
-        self._loss = {"psnr": psnr_loss, "charbonnier": charbonnier}[recipe.loss]
-        self._floor = recipe.loss_floor
+    def __init__(self, parts: Parts, recipe: Recipe, trained: dict[str, nn.Module]) -> None:
+        self.parts = parts
+        self.recipe = recipe
+        self.modules: nn.Module = nn.ModuleDict(trained)
+        everything: list[nn.Module] = [parts.refiner, parts.encoder, *filter(None, [parts.lora])]
+        if parts.latent:
+            everything += [parts.latent.autoencoder, parts.latent.transformer]
+        self._everything = nn.ModuleList(everything)
+        if self.refines_generated and recipe.patch % _latent(parts).autoencoder.stride:
+            raise UsageError(
+                f"crops of {recipe.patch} px do not fit the base's latents",
+                where="patch", next_step=f"Use a multiple of {_latent(parts).autoencoder.stride}.",
+            )  # fmt: skip
+        self._everything.requires_grad_(False)
+        self.modules.requires_grad_(True)
 
-    @classmethod
-    def from_scratch(cls, recipe: Recipe) -> "RefinerObjective":
-        """Fresh weights by the recipe's shape and seed, and a tokenizer trained on the prompt grammar."""
-        shape = recipe.model
-        tokenizer = train_tokenizer(vocabulary(), shape.vocabulary)
-        torch.manual_seed(recipe.seed)
-        encoder = new_encoder(tokenizer, width=shape.prompt_width, layers=shape.prompt_layers, heads=shape.prompt_heads)
-        config = RefinerConfig(
-            widths=shape.widths,
-            encoder_blocks=shape.encoder_blocks,
-            decoder_blocks=shape.decoder_blocks,
-            prompt_width=shape.prompt_width,
-        )
-        return cls(Refiner(config), encoder, recipe)
-
-    @classmethod
-    def from_base(cls, name: str, recipe: Recipe) -> "RefinerObjective":
-        """The weights of a restoration model, to go on from."""
-        model = load_model(name)
-        return cls(model.refiner.requires_grad_(True), load_encoder(model.folder), recipe)
-
-    def loss(self, batch: Batch) -> Tensor:
-        return self._loss(self.restore(batch).float(), batch.target_BCHW, self._floor)
-
-    def restore(self, batch: Batch) -> Tensor:
-        prompt_BD = self.encoder.pooled(batch.prompts)
-        restored: Tensor = self.refiner(batch.degraded_BCHW, batch.degraded_BCHW, prompt_BD)
-        return restored
+    def to(self, device: torch.device) -> None:
+        self._everything.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def save(self, folder: Path, recipe: Recipe, training: dict[str, Any]) -> None:
-        save_model(
-            folder,
-            name=recipe.name,
-            refiner=self.refiner,
-            encoder=self.encoder,
-            usual_prompts=usual_prompts(),
-            defaults={"prompt": DEFAULT_PROMPT},
-            training=training,
+        parts = self.parts
+        if self.refines_generated and parts.latent:
+            parts = replace(parts, defaults={**parts.defaults, "latent": True})
+        parts.save(folder, recipe.name, training)
+
+    @property
+    def refines_generated(self) -> bool:
+        """Whether the refiner has learnt to work on what the latent path generates."""
+        return False
+
+    def _tokens(self, batch: Batch) -> Tokens:
+        token_BLD, mask_BL = self.parts.encoder(batch.prompts)
+        device = batch.degraded_BCHW.device
+        return Tokens(token_BLD=token_BLD.to(device), mask_BL=mask_BL.to(device))
+
+    def _pixel_loss(self, restored_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        recipe = self.recipe
+        if recipe.loss == "charbonnier":
+            return charbonnier(restored_BCHW.float(), target_BCHW, recipe.loss_floor)
+        return psnr_loss(restored_BCHW.float(), target_BCHW, recipe.loss_floor, recipe.coarse_weight)
+
+
+class RefinerObjective(_PartsObjective):
+    """The pixel refiner and its prompt encoder; `generated` is what a frozen latent path gives, where that is on."""
+
+    def __init__(self, parts: Parts, recipe: Recipe) -> None:
+        super().__init__(parts, recipe, {"refiner": parts.refiner, **parts.worded})
+
+    @property
+    def refines_generated(self) -> bool:
+        return self.parts.latent is not None and bool(self.parts.defaults.get("latent", True))
+
+    def loss(self, batch: Batch) -> Tensor:
+        return self._pixel_loss(self.restore(batch), batch.target_BCHW)
+
+    def restore(self, batch: Batch) -> Tensor:
+        tokens = self._tokens(batch)
+        generated_BCHW = batch.degraded_BCHW
+        if self.refines_generated:
+            with torch.no_grad():
+                generated_BCHW = generate(_latent(self.parts), batch, tokens, seed=self.recipe.seed)
+        restored: Tensor = self.parts.refiner(
+            batch.degraded_BCHW, generated_BCHW, pool(tokens.token_BLD, tokens.mask_BL)
         )
+        return restored
 
 
-def psnr_loss(restored_BCHW: Tensor, target_BCHW: Tensor, floor: float) -> Tensor:
-    """Minus the mean PSNR in dB of the samples (Chen et al. 2022), with `floor` added to each squared error."""
-    error_B = (restored_BCHW - target_BCHW).square().mean(dim=(1, 2, 3))
-    return 10 * torch.log10(error_B + floor).mean()
+class AutoencoderObjective(_PartsObjective):
+    """Reconstruction, of clean and of degraded images alike: the condition is what the encoder makes of the latter."""
+
+    def __init__(self, parts: Parts, recipe: Recipe) -> None:
+        super().__init__(parts, recipe, {"autoencoder": _latent(parts).autoencoder})
+
+    def loss(self, batch: Batch) -> Tensor:
+        # Alternately, so that a step costs as much as its batch.
+        given_BCHW = torch.cat([batch.target_BCHW[::2], batch.degraded_BCHW[1::2]])
+        autoencoder = _latent(self.parts).autoencoder
+        latent_BCHW = autoencoder.encode(given_BCHW)
+        reconstructed = autoencoder.decode(latent_BCHW)
+        return self._pixel_loss(reconstructed, given_BCHW) + VARIANCE_WEIGHT * off_unit_variance(latent_BCHW)
+
+    def restore(self, batch: Batch) -> Tensor:
+        """The clean images, encoded and decoded: the most that the latent path can reach."""
+        autoencoder = _latent(self.parts).autoencoder
+        return autoencoder.decode(autoencoder.encode(batch.target_BCHW))
 
 
-def charbonnier(restored_BCHW: Tensor, target_BCHW: Tensor, floor: float) -> Tensor:
-    """Mean of sqrt(error^2 + floor): L1 that is smooth at zero (Charbonnier et al. 1994)."""
-    return (restored_BCHW - target_BCHW).square().add(floor).sqrt().mean()
+class FlowObjective(_PartsObjective):
+    """Flow matching on latents: the transformer and its condition; the prompt encoder stays as the refiner left it."""
+
+    def __init__(self, parts: Parts, recipe: Recipe) -> None:
+        super().__init__(parts, recipe, parts.flowing)
+
+    def loss(self, batch: Batch) -> Tensor:
+        latent, recipe = _latent(self.parts), self.recipe
+        with torch.no_grad():
+            condition_BCHW = latent.autoencoder.encode(batch.degraded_BCHW)
+            clean_BCHW = latent.autoencoder.encode(batch.target_BCHW)
+            tokens = self._tokens(batch)
+        generator = torch.Generator().manual_seed(int(stream(recipe.seed, "flow", batch.number).integers(2**62)))
+        noise_BCHW = torch.randn(clean_BCHW.shape, generator=generator).to(clean_BCHW)
+        time_B = training_times(len(clean_BCHW), generator, shift=latent.flow.shift, p_one=recipe.p_one)
+        time_B = time_B.to(clean_BCHW)
+        noised_BCHW = on_path(clean_BCHW, noise_BCHW, time_B)
+        predicted_BCHW = latent.transformer(noised_BCHW, condition_BCHW, tokens, time_B)
+        loss: Tensor = (predicted_BCHW - velocity(clean_BCHW, noise_BCHW)).square().mean()
+        return loss
+
+    def restore(self, batch: Batch) -> Tensor:
+        return generate(_latent(self.parts), batch, self._tokens(batch), seed=self.recipe.seed)
 
 
-def usual_prompts() -> Iterable[str]:
-    """What most people type, kept as a table beside the weights so that no text encoder need be loaded."""
-    nouns = (
-        "noise",
-        "grain",
-        "JPEG artefacts",
-        "JPEG artifacts",
-        "compression artefacts",
-        "compression artifacts",
-        "blur",
-    )
-    verbs = ("remove {}", "remove the {}", "Remove {}", "reduce {}")
-    single = (
-        "", DEFAULT_PROMPT, DEFAULT_PROMPT.lower(), "restore", "restore this photo", "denoise", "Denoise", "deblur",
-        "Deblur", "sharpen", "Sharpen", "upscale", "brighten", "deblock", "enhance", "increase the resolution",
-        "fix the colours", "fix the colors", "fix the white balance", "brighten this photo",
-    )  # fmt: skip
-    return [*single, *(verb.format(noun) for verb in verbs for noun in nouns)]
+class EndToEndObjective(_PartsObjective):
+    """All at once: the refiner's error reaches decoder, transformer and condition, through one step of the flow."""
+
+    def __init__(self, parts: Parts, recipe: Recipe) -> None:
+        # An adapter carries no decoder: a published one stays as it is.
+        decoder = {} if parts.base else {"decoder": _latent(parts).autoencoder.decoder}
+        super().__init__(parts, recipe, {"refiner": parts.refiner, **parts.worded, **parts.flowing, **decoder})
+
+    @property
+    def refines_generated(self) -> bool:
+        return True
+
+    def loss(self, batch: Batch) -> Tensor:
+        generated_BCHW, restored_BCHW = self._both(batch)
+        loss = self._pixel_loss(restored_BCHW, batch.target_BCHW)
+        # Of its own too, or the generated image would become whatever serves the refiner, and fidelity 0 nothing.
+        return loss + self.recipe.generated_weight * self._pixel_loss(generated_BCHW, batch.target_BCHW)
+
+    def restore(self, batch: Batch) -> Tensor:
+        return self._both(batch)[1]
+
+    def _both(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        tokens = self._tokens(batch)
+        generated_BCHW = generate(_latent(self.parts), batch, tokens, seed=self.recipe.seed)
+        restored_BCHW = self.parts.refiner(batch.degraded_BCHW, generated_BCHW, pool(tokens.token_BLD, tokens.mask_BL))
+        return generated_BCHW, restored_BCHW
+
+
+def generate(latent: LatentPath, batch: Batch, tokens: Tokens, *, seed: int) -> Tensor:
+    """The degraded images through the latent path in one step from noise, [B,3,H,W]; gradients pass."""
+    condition_BCHW = latent.autoencoder.encode(batch.degraded_BCHW)
+    noise_BCHW = drawn_noise(seed, batch.number, tuple(condition_BCHW.shape)).to(condition_BCHW)
+    one_B = condition_BCHW.new_ones(len(condition_BCHW))
+    return latent.autoencoder.decode(noise_BCHW - latent.transformer(noise_BCHW, condition_BCHW, tokens, one_B))
+
+
+def drawn_noise(seed: int, number: int, shape: tuple[int, ...]) -> Tensor:
+    """What the images of step `number` are generated from: on the CPU, whatever was drawn before."""
+    generator = torch.Generator().manual_seed(int(stream(seed, "generate", number).integers(2**62)))
+    return torch.randn(shape, generator=generator)
+
+
+def new_objective(recipe: Recipe, base: str | None = None, *, rank: int | None = None) -> Objective:
+    """The recipe's objective, on fresh weights or on those of a base; a latent path is added where it needs one.
+
+    With a `rank`, low-rank changes of a published base are trained instead of its transformer.
+    """
+    parts = Parts.from_base(base, recipe) if base else Parts.from_scratch(recipe)
+    parts = parts.with_lora(rank) if rank else parts
+    if parts.base and recipe.objective not in ("flow", "end-to-end"):
+        raise UsageError(
+            f"the objective '{recipe.objective}' would leave the base's condition untrained, and the photo unseen",
+            where=parts.base, next_step="Use a recipe whose objective is flow or end-to-end.",
+        )  # fmt: skip
+    if recipe.objective == "refiner":
+        return RefinerObjective(parts, recipe)
+    kinds: dict[str, Callable[[Parts, Recipe], Objective]] = {
+        "autoencoder": AutoencoderObjective,
+        "flow": FlowObjective,
+        "end-to-end": EndToEndObjective,
+    }
+    return kinds[recipe.objective](parts.with_latent_path(recipe), recipe)
+
+
+def _latent(parts: Parts) -> LatentPath:
+    assert parts.latent is not None, "new_objective gives one"
+    return parts.latent

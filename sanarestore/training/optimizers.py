@@ -1,28 +1,90 @@
-"""AdamW, the learning-rate schedule, and the averaged weights."""
+"""Muon for kernels, AdamW for the rest, the learning-rate schedule, and the averaged weights."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from sanarestore.training.recipe import Recipe
 
+MUON_SIDE = 32
+"""Kernels smaller than this on either side, as matrices, are left to AdamW: gates and the last layer."""
 
-def adamw(modules: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019); biases, norms and gains are not decayed."""
+MUON_DECAY = 0.01
+"""Muon's weight decay, times the rate per step."""
+
+
+def optimizers(modules: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """What trains `modules`: each group knows its peak rate as `initial_lr`.
+
+    AdamW (Loshchilov & Hutter 2019) without decay of biases, norms and gains; with a `muon_rate`, Muon for the
+    kernels of convolutions.
+    """
     parameters = [parameter for parameter in modules.parameters() if parameter.requires_grad]
+    kernels = [p for p in parameters if recipe.muon_rate and p.ndim == 4 and min(p.flatten(1).shape) >= MUON_SIDE]
+    taken = {id(parameter) for parameter in kernels}
+    rest = [parameter for parameter in parameters if id(parameter) not in taken]
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99))
+    found: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99))]
+    if kernels:
+        found.append(Muon(kernels, lr=recipe.muon_rate, weight_decay=MUON_DECAY))
+    for optimizer in found:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return found
 
 
-def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
-    """Linear warm-up by steps, then a half cosine over `progress` in [0, 1] from the peak to `final_rate` of it."""
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised: every direction of a kernel moves alike, rare ones too (Jordan et al. 2024).
+
+    That is what mixtures of tasks want: with AdamW, the few directions that common degradations share drown the rest.
+    Kernels count as matrices [out, in * height * width]. The step is scaled to the root mean square of AdamW's, 0.2 of
+    the rate (Liu et al. 2025, eq. 4), so that rates compare.
+    """
+
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move every kernel that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter.grad)
+                state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+                ahead = parameter.grad.lerp(state["momentum"], group["momentum"])  # Nesterov's
+                update = orthogonal(ahead.flatten(1))
+                scale = 0.2 * max(update.shape) ** 0.5
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
+
+
+def orthogonal(matrix_MN: Tensor) -> Tensor:
+    """The matrix with all its singular values near 1, by five quintic Newton-Schulz steps (Jordan et al. 2024)."""
+    wide = matrix_MN.T if matrix_MN.shape[0] > matrix_MN.shape[1] else matrix_MN
+    wide = wide / (wide.norm() + 1e-12)
+    for _ in range(5):
+        gram = wide @ wide.T
+        wide = 3.4445 * wide + (-4.775 * gram + 2.0315 * gram @ gram) @ wide
+    found: Tensor = wide.T if matrix_MN.shape[0] > matrix_MN.shape[1] else wide
+    return found
+
+
+def rate_share(recipe: Recipe, step: int, progress: float) -> float:
+    """Share of the peak rates: linear warm-up by steps, then a half cosine over `progress` to `final_rate`."""
     cosine = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
-    rate = recipe.learning_rate * (recipe.final_rate + (1 - recipe.final_rate) * cosine)
-    return rate * min(1.0, (step + 1) / max(recipe.warmup, 1))
+    share = recipe.final_rate + (1 - recipe.final_rate) * cosine
+    return share * min(1.0, (step + 1) / max(recipe.warmup, 1))
 
 
 class Average:

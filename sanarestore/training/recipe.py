@@ -2,12 +2,23 @@
 
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from sanarestore.errors import UsageError
+from sanarestore.model.condition import KINDS, ConditionKind
 
 LOSSES = ("psnr", "charbonnier")
+
+OBJECTIVES = ("refiner", "autoencoder", "flow", "end-to-end")
+"""In the order in which a whole model is trained, each from the folder of the one before."""
+
+LATENT_STAGES = 6
+"""Of the autoencoders that are made here, as of the published ones."""
+
+LATENT_STRIDE = 2 ** (LATENT_STAGES - 1)
+"""Pixels per latent position."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,6 +29,8 @@ class ModelShape:
     """Refiner channels per level (see RefinerConfig)."""
     encoder_blocks: tuple[int, ...] = (2, 2, 1)
     decoder_blocks: tuple[int, ...] = (2, 1, 1)
+    spectrum: int = 0
+    """Bands of the refiner's power spectrum (see RefinerConfig)."""
     prompt_width: int = 128
     """Features of the text encoder."""
     prompt_layers: int = 2
@@ -27,8 +40,30 @@ class ModelShape:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LatentShape:
+    """The latent path to begin, of the published classes; ignored where the base has one."""
+
+    channels: tuple[int, ...] = (16, 32, 64, 128, 256, 256)
+    """Of the autoencoder's stages, at 1, 1/2 ... 1/32 of the resolution; the last three attend. Each divides four times
+    the one before, and four times the one after, for the shortcuts around its changes of size."""
+    blocks: tuple[int, ...] = (0, 1, 1, 1, 1, 1)
+    """Of each stage, in the encoder and again in the decoder."""
+    latent_channels: int = 32
+    head_width: int = 32
+    """Features of an attention head, in the autoencoder and in the transformer."""
+    heads: int = 8
+    """Of the transformer, whose width is heads times head_width."""
+    layers: int = 5
+    condition: ConditionKind = "projection"
+    """How the degraded latent comes in: projection or patch-embed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """What a run learns, and how."""
+
+    objective: str = "refiner"
+    """refiner: pixels; autoencoder: reconstruction; flow: velocities of latents; end-to-end: all after these."""
 
     name: str = "model"
     """What the trained model calls itself."""
@@ -41,13 +76,15 @@ class Recipe:
     patch: int = 96
     """Side of a crop in pixels, a multiple of the refiner's stride."""
     learning_rate: float = 1e-3
-    """Peak, after the warm-up."""
+    """AdamW's peak, after the warm-up."""
+    muon_rate: float = 4e-3
+    """Muon's peak, for the kernels of convolutions; 0 leaves them to AdamW."""
     final_rate: float = 0.01
-    """Share of the peak that the cosine ends at."""
+    """Share of the peaks that the cosine ends at."""
     warmup: int = 200
     """Steps from zero to the peak."""
     weight_decay: float = 1e-4
-    """AdamW's, on matrices and kernels only."""
+    """AdamW's, on matrices only."""
     clip: float = 1.0
     """Largest norm of the gradient; 0 leaves it alone."""
     ema: float = 0.999
@@ -57,6 +94,15 @@ class Recipe:
     charbonnier: mean over pixels of sqrt(error^2 + eps^2), under which shifted colours drown fine detail."""
     loss_floor: float = 1e-4
     """Under psnr, squared error added so that nearly perfect samples do not rule; under charbonnier, eps squared."""
+    coarse_weight: float = 0.05
+    """Under psnr, weight of the error that is left when pixels are averaged 16 by 16, against the rest: wrong
+    brightness moves all weights together, and would drown what is to be learnt of detail."""
+    p_one: float = 0.5
+    """Under flow, share of times that are exactly 1, where sampling in one step asks."""
+    flow_shift: float = 3.0
+    """Of a latent path to begin: how far times are moved towards noise."""
+    generated_weight: float = 0.3
+    """Under end-to-end, weight of the generated image's own error beside the restored one's."""
     gray: float = 0.08
     """Share of crops turned gray."""
     stored: float = 0.5
@@ -76,6 +122,7 @@ class Recipe:
     workers: int = 1
     """Processes that make crops; the crops are the same for any number."""
     model: ModelShape = field(default_factory=ModelShape)
+    latent: LatentShape = field(default_factory=LatentShape)
     degradations: dict[str, float] = field(default_factory=lambda: {"noise:0-55": 1.0})
     """Recipe line -> weight (see degradations.recipes)."""
 
@@ -95,25 +142,47 @@ class Recipe:
         """Build from plain values; unknown names and wrong kinds are refused."""
         table = dict(table)
         shape = _build(ModelShape, table.pop("model", {}), where)
+        latent = _build(LatentShape, table.pop("latent", {}), where)
         degradations = {str(line): float(weight) for line, weight in table.pop("degradations", {}).items()}
-        recipe: Recipe = replace(_build(cls, table, where), model=shape)
+        recipe: Recipe = replace(_build(cls, table, where), model=shape, latent=latent)
         recipe = replace(recipe, degradations=degradations) if degradations else recipe
         recipe.check(where)
         return recipe
 
     def for_tuning(self, name: str) -> "Recipe":
-        """To go on from trained weights: a fifth of the rate, under another name."""
-        return replace(self, name=name, learning_rate=self.learning_rate / 5)
+        """To go on from trained weights: a fifth of the rates, under another name."""
+        return replace(self, name=name, learning_rate=self.learning_rate / 5, muon_rate=self.muon_rate / 5)
+
+    def for_adapting(self, name: str) -> "Recipe":
+        """To make a published base a restorer: all that an adapter holds, on crops that are worth a latent."""
+        return replace(self.for_tuning(name), objective="end-to-end", patch=256, batch=4)
 
     def check(self, where: Path | str = "recipe") -> None:
         """UsageError if a value makes no sense."""
         stride = 2 ** len(self.model.widths)
+        levels = {
+            len(self.model.widths),
+            *(len(blocks) + 1 for blocks in (self.model.encoder_blocks, self.model.decoder_blocks)),
+        }
         problems = {
+            "widths must be three or more, and block counts one fewer": len(levels) > 1 or min(levels) < 3,
             f"patch must be a positive multiple of {stride}": self.patch < stride or self.patch % stride,
+            "patch must be a multiple of 16 with a coarse_weight": self.coarse_weight and self.patch % 16,
+            f"patch must be a multiple of {LATENT_STRIDE} for this objective": (
+                self.objective != "refiner" and self.patch % LATENT_STRIDE
+            ),
+            f"objective must be one of {', '.join(OBJECTIVES)}": self.objective not in OBJECTIVES,
+            f"condition must be one of {', '.join(KINDS)}": self.latent.condition not in KINDS,
+            "the latent path's channels must be six, one for each halving, and blocks as many": (
+                {len(self.latent.channels), len(self.latent.blocks)} != {LATENT_STAGES}
+            ),
+            "of the latent path's channels, each must divide four times its neighbours": any(
+                4 * one % other or 4 * other % one for one, other in pairwise(self.latent.channels)
+            ),
             "candidates must be at least 1, and shrink_most too": min(self.candidates, self.shrink_most) < 1,
             "steps, batch and workers must be positive": min(self.steps, self.batch) < 1 or self.workers < 0,
             "shares must be between 0 and 1": not all(
-                0 <= share <= 1 for share in (self.gray, self.stored, self.shifted, self.shrink, self.ema)
+                0 <= share <= 1 for share in (self.p_one, self.gray, self.stored, self.shifted, self.shrink, self.ema)
             ),
             f"loss must be one of {', '.join(LOSSES)}": self.loss not in LOSSES,
             "weights of degradations must be positive": min(self.degradations.values()) <= 0,

@@ -18,12 +18,13 @@ EVERYWHERE = {"--json", "--quiet", "-q", "--verbose", "-v", "--help", "-h"}
 FLAGS = {
     "restore": {
         "--output", "-o", "--prompt", "-p", "--model", "--fidelity", "--scale", "--seed", "--tile", "--devices",
-        "--dtype", "--threads", "--overwrite", "--fail-fast", "--dry-run",
+        "--dtype", "--threads", "--overwrite", "--fail-fast", "--dry-run", "--adapter", "--steps", "--guidance",
+        "--tiling",
     },
     "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed"},
     "train": {
         "--recipe", "--output", "-o", "--base", "--steps", "--max-minutes", "--resume", "--device", "--threads",
-        "--compile",
+        "--compile", "--lora", "--rank",
     },
 }  # fmt: skip
 """Scripts depend on these: taking one away is a new major version."""

@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sanarestore import images
+from sanarestore import images, weights
 from sanarestore.cli.app import run
 from sanarestore.images.image import to_stored
+from sanarestore.model.adapter import write_adapter
 from sanarestore.model.loading import REFINER
-from tests.conftest import photo, save_photo
+from sanarestore.model.prompts import PromptEncoder
+from tests.conftest import photo, random_refiner, save_photo
+from tests.published import latent_path, write_published
 
 
 @pytest.fixture
@@ -203,7 +206,8 @@ def test_options_reach_the_engine(shoot: Path) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [("--fidelity", "2"), ("--scale", "3"), ("--tile", "10"), ("--dtype", "float16"), ("--devices", "cuda:77"),
-     ("--devices", "cpu,"), ("--threads", "0")],
+     ("--devices", "cpu,"), ("--threads", "0"), ("--steps", "51"), ("--steps", "3"), ("--guidance", "0.5"),
+     ("--tiling", "mosaic")],
 )  # fmt: skip
 def test_impossible_options_are_usage(wrong: tuple[str, str], shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert restore("shoot", "-o", "out", *wrong) == 2
@@ -219,6 +223,72 @@ def test_weights_missing_or_refused(shoot: Path, capsys: pytest.CaptureFixture[s
     Path("tiny-model", REFINER).write_bytes(b"damaged")
     assert restore("shoot", "-o", "out") == 4
     assert tree("out") == ["sanarestore.jsonl"]
+
+
+@pytest.fixture
+def adapted(shoot: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A published base and an adapter beside the photos; the user's folders are elsewhere."""
+    for kind in ("cache", "data"):
+        monkeypatch.setattr(f"platformdirs.user_{kind}_path", lambda *_, kind=kind, **__: Path(kind).absolute())
+    write_published(Path("base"), encoder)
+    write_adapter(
+        Path("adapter"), base="base", condition=latent_path(prompt_width=encoder.width).transformer.condition,
+        refiner=random_refiner(), prompts=encoder.table(["remove noise"]),
+        defaults={"prompt": "remove noise", "steps": 2}, training={},
+    )  # fmt: skip
+    return shoot
+
+
+def test_a_base_with_an_adapter_restores(adapted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["restore", str(adapted / "a.png"), "-o", "out.png", "--adapter", "adapter"]) == 0
+    assert run(["restore", str(adapted / "a.png"), "-o", "same.png", "--adapter", "adapter", "--model", "base"]) == 0
+    generated = ("--fidelity", "0", "--steps", "1")
+    assert run(["restore", str(adapted / "a.png"), "-o", "other.png", "--adapter", "adapter", *generated]) == 0
+    assert run(["restore", str(adapted / "a.png"), "-o", "whole.png", "--adapter", "adapter", "--tiling", "off"]) == 0
+    out, same, other, whole = (
+        to_stored(images.read(f"{name}.png")).astype(int) for name in ("out", "same", "other", "whole")
+    )
+    assert np.array_equal(out, same)
+    assert np.array_equal(out, whole)
+    assert np.abs(out - to_stored(images.read(adapted / "a.png"))).mean() > 1
+    assert np.abs(out - other).mean() > 1
+    assert "licence" not in capsys.readouterr().err, "nothing was fetched"
+
+
+def test_a_base_alone_is_refused(adapted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["restore", str(adapted), "-o", "out", "--model", "base"]) == 4
+    assert "would ignore the photograph" in capsys.readouterr().err
+    assert run(["restore", str(adapted), "-o", "out", "--adapter", "base"]) == 4
+    assert "this is no adapter" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+def test_another_adapter_is_another_result(adapted: Path, encoder: PromptEncoder) -> None:
+    """Finished files are skipped only while the adapter's weights are the same."""
+    arguments = ["restore", str(adapted / "a.png"), "-o", "out", "--adapter", "adapter"]
+    assert run(arguments) == 0
+    before = Path("out/a.png").stat().st_mtime_ns
+    assert run(arguments) == 0
+    assert Path("out/a.png").stat().st_mtime_ns == before
+    condition = latent_path(prompt_width=encoder.width, kind="patch-embed").transformer.condition
+    write_adapter(
+        Path("adapter"), base="base", condition=condition, refiner=random_refiner(seed=1),
+        prompts=encoder.table(["remove noise"]), defaults={"prompt": "remove noise"}, training={},
+    )  # fmt: skip
+    assert run(arguments) == 0
+    assert Path("out/a.png").stat().st_mtime_ns != before
+
+
+def test_the_licence_of_fetched_weights_is_shown_once(
+    adapted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(Path("base").absolute()))
+    weights._from_hub.cache_clear()
+    arguments = ["restore", str(adapted / "a.png"), "--adapter", "adapter", "--model", "someone/base", "--quiet"]
+    assert run([*arguments, "-o", "one.png"]) == 0
+    assert "someone/base: its weights come under the licence 'some-weights-licence'" in capsys.readouterr().err
+    assert run([*arguments, "-o", "two.png"]) == 0
+    assert "licence" not in capsys.readouterr().err
 
 
 def test_a_journal_that_cannot_be_written_is_refused_first(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,10 @@ import pytest
 
 from sanarestore import images
 from sanarestore.cli.app import run
+from sanarestore.model.prompts import PromptEncoder
 from sanarestore.training.loop import Trainer
 from tests.conftest import save_photo
+from tests.published import write_published
 
 RECIPE = """
 name = "tiny"
@@ -22,9 +24,9 @@ validate_every = 2
 checkpoint_every = 2
 
 [model]
-widths = [8, 8]
-encoder_blocks = [1]
-decoder_blocks = [1]
+widths = [8, 8, 8]
+encoder_blocks = [1, 0]
+decoder_blocks = [1, 0]
 prompt_width = 8
 prompt_layers = 1
 prompt_heads = 2
@@ -67,6 +69,64 @@ def test_pairs_in_model_out(photos: Path, capsys: pytest.CaptureFixture[str]) ->
     assert train("pairs.csv", "--recipe", "tiny.toml", "-o", "run", "--steps", "2") == 0
     assert Path("run/model/restoration/refiner.safetensors").is_file()
     assert capsys.readouterr().err.splitlines()[-1] == "the model is in run/model: use it with --model run/model"
+
+
+LATENT_RECIPE = (
+    RECIPE.replace("patch = 32", 'patch = 32\nobjective = "{objective}"')
+    + """
+[latent]
+channels = [8, 8, 8, 8, 8, 8]
+blocks = [0, 1, 1, 1, 1, 1]
+latent_channels = 8
+head_width = 4
+heads = 2
+layers = 1
+"""
+)
+
+
+def test_objectives_follow_one_another(photos: Path) -> None:
+    """Refiner, autoencoder, flow, all together: each from the model of the one before."""
+    base = "scratch"
+    for objective in ("refiner", "autoencoder", "flow", "end-to-end"):
+        Path("tiny.toml").write_text(LATENT_RECIPE.replace("{objective}", objective))
+        assert run(["train", "photos", "--recipe", "tiny.toml", "-o", objective, "--base", base, "-q"]) == 0
+        base = f"{objective}/model"
+    assert Path(base, "transformer/config.json").is_file()
+    assert run(["restore", "photos/0.png", "-o", "out.png", "--model", base, "--fidelity", "0", "--steps", "2"]) == 0
+    assert images.read("out.png").height == 64
+
+
+@pytest.mark.parametrize("lora", [[], ["--lora", "--rank", "2"]])
+def test_a_published_base_becomes_an_adapter(
+    lora: list[str], photos: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("cache").absolute())
+    write_published(Path("base"), encoder)
+    Path("tiny.toml").write_text(LATENT_RECIPE.replace("{objective}", "end-to-end"))
+    arguments = ["train", "photos", "--recipe", "tiny.toml", "--base", "base", "-o", "run", *lora]
+    assert run(arguments) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "the adapter is in run/model: use it with --adapter run/model"
+    assert Path("run/model/pytorch_lora_weights.safetensors").is_file() == bool(lora)
+    assert run(["restore", "photos/0.png", "-o", "restored.png", "--adapter", "run/model"]) == 0
+    assert images.read("restored.png").height == 64
+
+
+def test_a_model_of_its_own_takes_no_lora(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--lora") == 2
+    assert "--lora: only a published SANA base" in capsys.readouterr().err
+
+
+def test_resuming_from_another_base_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seed in (("one", "1"), ("two", "2")):
+        Path("tiny.toml").write_text(RECIPE.replace("steps", f"seed = {seed}\nsteps"))
+        assert train("photos", "--recipe", "tiny.toml", "-o", name, "-q") == 0
+    arguments = ["train", "photos", "--recipe", "tiny.toml", "-o", "run", "-q"]
+    assert run([*arguments, "--base", "one/model"]) == 0
+    assert run([*arguments, "--base", "two/model", "--resume"]) == 2
+    assert "the run began from model " in capsys.readouterr().err
+    assert run([*arguments, "--base", "one/model", "--resume"]) == 0
 
 
 def test_going_on_from_a_model(photos: Path) -> None:

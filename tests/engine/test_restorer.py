@@ -24,6 +24,9 @@ from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.options import RestoreOptions
 from tests.conftest import photo, save_photo
 
+ROUNDING = 4e-6
+"""A quarter of a step of 16 bits: sums in another order, seen through random networks."""
+
 METADATA = images.Metadata(icc=None, xmp=b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>", dpi=(300.0, 300.0))
 
 
@@ -31,11 +34,11 @@ METADATA = images.Metadata(icc=None, xmp=b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>
 def small_model(tiny_model: RestorationModel) -> RestorationModel:
     """Of so small a halo that small images have many windows, and none sees the whole."""
     torch.manual_seed(1)
-    refiner = Refiner(RefinerConfig(widths=(8, 8), encoder_blocks=(1,), decoder_blocks=(1,), prompt_width=8))
+    refiner = Refiner(RefinerConfig(widths=(8, 8, 8), encoder_blocks=(1, 0), decoder_blocks=(0, 0), prompt_width=8))
     with torch.no_grad():
         for parameter in refiner.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    assert (refiner.halo, refiner.stride) == (20, 4)
+    assert (refiner.halo, refiner.stride) == (24, 8)
     return replace(tiny_model, refiner=refiner.eval().requires_grad_(False))
 
 
@@ -74,13 +77,13 @@ def test_tiles_change_nothing(height: int, small_model: RestorationModel) -> Non
         assert whole.pixels_HWC.shape == (height, width, 3)
         assert difference(whole, image) > 0.01
         for tile in (8, 32):
-            assert difference(ran(small_model, image, tile=tile), whole) < 1e-6
+            assert difference(ran(small_model, image, tile=tile), whole) < ROUNDING
 
 
 def test_tiles_change_nothing_with_a_deep_refiner(tiny_model: RestorationModel) -> None:
     image = image_of(photo(150, 410))
     whole = ran(tiny_model, image, tile=1024)
-    assert difference(ran(tiny_model, image, tile=64), whole) < 1e-6
+    assert difference(ran(tiny_model, image, tile=64), whole) < ROUNDING
     assert difference(whole, image) > 0.01
 
 
@@ -101,7 +104,7 @@ def test_no_window_grows_with_the_image(small_model: RestorationModel) -> None:
         seen = windows_seen(restorer)
         steps = list(restorer.stages(image_of(photo(height, width))))
         assert len(seen) == len(steps) == -(-height // 64) * -(-width // 64)
-        assert max(max(shape[2:]) for shape in seen) <= 64 + 2 * 20
+        assert max(max(shape[2:]) for shape in seen) <= 64 + 2 * 24
         assert {shape[:2] for shape in seen} == {(1, 3)}
         assert steps == [(done, len(steps)) for done in range(1, len(steps) + 1)]
 
@@ -200,17 +203,17 @@ def short_of_memory(restorer: Restorer, largest: int, error: Callable[[], Except
     ],
 )  # fmt: skip
 def test_want_of_memory_halves_the_tile(error: Callable[[], Exception], small_model: RestorationModel) -> None:
-    image = image_of(photo(300, 200))
+    image = image_of(photo(256, 200))
     whole = ran(small_model, image)
     restorer = Restorer(RestoreOptions(), device="cpu", model=small_model)
-    asked = short_of_memory(restorer, 110, error)
+    asked = short_of_memory(restorer, 130, error)
     steps = list(restorer.stages(image))
     # 1024 is more than the image: the first half is half of the image, not 512.
-    assert restorer.tile == 75
-    assert asked[:2] == [300, 120]
-    assert max(asked[2:]) <= 75 + 2 * 20
+    assert restorer.tile == 64
+    assert asked[:2] == [256, 128 + 24]
+    assert max(asked[2:]) <= 64 + 2 * 24
     assert steps == [(done, len(steps)) for done in range(1, len(steps) + 1)]
-    assert difference(restorer(image), whole) < 1e-6
+    assert difference(restorer(image), whole) < ROUNDING
 
 
 def test_memory_that_ends_in_the_middle(small_model: RestorationModel) -> None:
@@ -225,7 +228,7 @@ def test_memory_that_ends_in_the_middle(small_model: RestorationModel) -> None:
     restorer._refiner.register_forward_pre_hook(refuse)
     image = image_of(photo(200, 200))
     assert [total for _, total in restorer.stages(image)] == [4] * 2 + [16] * 16
-    assert difference(restorer(image), ran(small_model, image)) < 1e-6
+    assert difference(restorer(image), ran(small_model, image)) < ROUNDING
 
 
 def test_no_memory_at_all_fails_the_image(small_model: RestorationModel) -> None:

@@ -112,7 +112,23 @@ def test_the_ends_stay_float32() -> None:
         decoded = autoencoder.decode(latent)
     assert latent.dtype == decoded.dtype == torch.float32
     exact = Autoencoder(tiny_autoencoder())
+    for ours, theirs in (
+        (autoencoder.encoder.conv_in, exact.encoder.conv_in),
+        (autoencoder.decoder.conv_out, exact.decoder.conv_out),
+    ):
+        assert torch.equal(ours.weight, theirs.weight), "not rounded on the way"
     assert 0 < (exact.decode(latent) - decoded).abs().max() < 0.05
+
+
+def test_autocast_in_training_leaves_the_ends_alone() -> None:
+    autoencoder = Autoencoder(tiny_autoencoder())
+    ends: list[torch.dtype] = []
+    for end in (autoencoder.encoder.conv_in, autoencoder.decoder.conv_out):
+        end.register_forward_hook(lambda _module, _given, result: ends.append(result.dtype))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        decoded = autoencoder.decode(autoencoder.encode(image(32, 32)))
+    assert ends == [torch.float32] * 2
+    assert decoded.dtype == torch.float32
 
 
 def test_an_unknown_module_is_not_guessed() -> None:

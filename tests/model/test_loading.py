@@ -10,8 +10,11 @@ from safetensors.torch import load_file, save_file
 
 from sanarestore import weights
 from sanarestore.errors import WeightsError
-from sanarestore.model.loading import PROMPTS, REFINER, load_model
+from sanarestore.model.condition import KINDS, ConditionKind
+from sanarestore.model.loading import PROMPTS, REFINER, load_model, save_model
+from sanarestore.model.prompts import PromptEncoder
 from tests.conftest import random_refiner
+from tests.published import latent_path
 
 
 def rehash(folder: Path) -> None:
@@ -104,3 +107,63 @@ def test_a_base_without_restoration_is_refused_with_what_to_do(tiny_folder: Path
     shutil.rmtree(tiny_folder / "restoration")
     with pytest.raises(WeightsError, match=r"ignore the photograph.*sanarestore train"):
         load_model(str(tiny_folder))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_latent_path_comes_back_with_it(tmp_path: Path, encoder: PromptEncoder, kind: ConditionKind) -> None:
+    path = latent_path(prompt_width=encoder.width, kind=kind)
+    save_model(
+        tmp_path / "whole", name="whole", refiner=random_refiner(), encoder=encoder, usual_prompts=["remove noise"],
+        defaults={"prompt": "remove noise"}, training={}, latent=path,
+    )  # fmt: skip
+    loaded = load_model(str(tmp_path / "whole")).latent
+    assert loaded is not None
+    assert loaded.flow == path.flow
+    assert loaded.transformer.condition.kind == kind
+    for ours, theirs in ((loaded.transformer, path.transformer), (loaded.autoencoder, path.autoencoder)):
+        expected = theirs.state_dict()
+        assert ours.state_dict().keys() == expected.keys()
+        for name, tensor in ours.state_dict().items():
+            exact = name.startswith("condition.")
+            assert torch.equal(tensor, expected[name] if exact else expected[name].half().float()), name
+            assert not tensor.requires_grad
+
+
+def test_its_parts_are_what_diffusers_reads(tmp_path: Path, encoder: PromptEncoder) -> None:
+    from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, SanaTransformer2DModel
+
+    path = latent_path(prompt_width=encoder.width)
+    save_model(
+        tmp_path, name="whole", refiner=random_refiner(), encoder=encoder, usual_prompts=[], defaults={}, training={},
+        latent=path,
+    )  # fmt: skip
+    transformer = SanaTransformer2DModel.from_pretrained(tmp_path / "transformer")
+    assert transformer.config.num_layers == 2
+    assert AutoencoderDC.from_pretrained(tmp_path / "vae").config.latent_channels == path.autoencoder.latent_channels
+    assert DPMSolverMultistepScheduler.from_pretrained(tmp_path / "scheduler").config.flow_shift == 3.0
+
+
+@pytest.mark.parametrize("name", [REFINER, "transformer/config.json", "vae/diffusion_pytorch_model.safetensors"])
+def test_a_file_without_a_hash_is_refused(tmp_path: Path, encoder: PromptEncoder, name: str) -> None:
+    save_model(
+        tmp_path, name="whole", refiner=random_refiner(), encoder=encoder, usual_prompts=[], defaults={}, training={},
+        latent=latent_path(prompt_width=encoder.width),
+    )  # fmt: skip
+    path = tmp_path / weights.MANIFEST
+    manifest = json.loads(path.read_text())
+    del manifest["sha256"][name]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(WeightsError, match=f"no hash is given of {name}"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae"])
+def test_a_damaged_part_of_the_latent_path_is_refused(tmp_path: Path, encoder: PromptEncoder, part: str) -> None:
+    save_model(
+        tmp_path, name="whole", refiner=random_refiner(), encoder=encoder, usual_prompts=[], defaults={}, training={},
+        latent=latent_path(prompt_width=encoder.width),
+    )  # fmt: skip
+    weights_file = tmp_path / part / "diffusion_pytorch_model.safetensors"
+    weights_file.write_bytes(weights_file.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(WeightsError, match="damaged"):
+        load_model(str(tmp_path))

@@ -1,9 +1,12 @@
 """Prompts: any text has an embedding, padding changes nothing, the encoder is loaded only when it must."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from sanarestore.model.prompts import MAX_TOKENS, PromptEncoder, Prompts, pool
+from sanarestore.errors import WeightsError
+from sanarestore.model.prompts import MAX_TOKENS, PromptCache, PromptEncoder, Prompts, load_encoder, pool
 
 
 @pytest.mark.parametrize("prompt", ["", "remove noise", "éà 日本 🙂", "x" * 5000])
@@ -45,3 +48,27 @@ def test_the_encoder_is_loaded_on_a_miss_only(encoder: PromptEncoder) -> None:
     first = prompts.pooled("deblur")
     assert torch.equal(prompts.pooled("deblur"), first)
     assert loads == [1]
+
+
+def test_a_missing_encoder_is_named_when_a_prompt_needs_it(tmp_path: Path) -> None:
+    known = torch.ones(2, 8)
+    prompts = Prompts({"remove noise": known}, lambda: load_encoder(tmp_path))
+    assert torch.equal(prompts.tokens(" remove noise "), known)
+    with pytest.raises(WeightsError, match=r"text encoder.*Use a prompt that the model knows"):
+        prompts.tokens("remove the grain")
+
+
+def test_many_prompts_take_one_load(encoder: PromptEncoder, tmp_path: Path) -> None:
+    loads: list[int] = []
+
+    def load() -> PromptEncoder:
+        loads.append(1)
+        return encoder
+
+    prompts = Prompts({}, load, PromptCache("0" * 64, tmp_path))
+    found = prompts.fetch(["remove noise", " deblur", "remove noise"])
+    assert list(found) == ["remove noise", "deblur"]
+    assert torch.equal(found["deblur"], encoder.table(["deblur"])["deblur"])
+    assert len(loads) == 1
+    assert torch.equal(Prompts({}, load, PromptCache("0" * 64, tmp_path)).tokens("deblur"), found["deblur"])
+    assert len(loads) == 1, "the second process finds it on disk"

@@ -33,8 +33,9 @@ def degrade(line: str, clean_HWC: Pixels, seed: int) -> Pixels:
 @pytest.mark.parametrize(
     ("line", "least"),
     [
-        ("noise:15", 5.0), ("noise:25", 7.0), ("noise:50", 8.0), ("poisson:4", 5.0), ("camera:30", 2.0),
-        ("jpeg:20", 0.1), ("blur:1.6", 1.5), ("lowres:4", 0.3), ("lowlight:2", 0.02), ("noise:25+jpeg:20", 0.5),
+        ("noise:15", 11.0), ("noise:25", 12.5), ("noise:50", 14.0), ("poisson:4", 12.0), ("camera:30", 2.5),
+        ("jpeg:10", 1.5), ("jpeg:20", 1.2), ("blur:1.6", 2.5), ("kernel:5", 1.5), ("lowres:2", 0.3), ("lowres:3", 0.2),
+        ("lowres:4", 0.6), ("lowlight:2", 0.12), ("noise:25+jpeg:20", 2.0),
     ],
 )  # fmt: skip
 def test_every_degradation_gains(mini: RestorationModel, line: str, least: float) -> None:
@@ -50,10 +51,13 @@ def test_every_degradation_gains(mini: RestorationModel, line: str, least: float
 def test_a_clean_photograph_stays_as_it_is(mini: RestorationModel) -> None:
     for seed in range(3):
         clean = photo(128, 160, seed)
-        assert psnr(restore(mini, clean), clean) > 32
+        assert psnr(restore(mini, clean), clean) > 44
 
 
-@pytest.mark.parametrize(("first", "second"), [("jpeg:15", "noise:30")])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("jpeg:15", "noise:30"), ("blur:2", "noise:30"), ("blur:2", "jpeg:15"), ("lowres:3", "noise:25")],
+)
 def test_the_prompt_decides_what_goes(mini: RestorationModel, first: str, second: str) -> None:
     """Both degradations applied, one named in words never trained on: the target keeps the other."""
     clean = photo(128, 160)
@@ -63,7 +67,7 @@ def test_the_prompt_decides_what_goes(mini: RestorationModel, first: str, second
     for named in (0, 1):
         target = plan.operations[1 - named](clean)
         right, wrong = (restore(mini, degraded, HELD_OUT[kinds[each]][0]) for each in (named, 1 - named))
-        assert psnr(right, target) > psnr(wrong, target) + 0.5
+        assert psnr(right, target) > psnr(wrong, target) + 0.3
 
 
 def test_gray_stays_gray(mini: RestorationModel) -> None:
@@ -71,7 +75,7 @@ def test_gray_stays_gray(mini: RestorationModel) -> None:
     degraded = degrade("noise:25", clean, 0)
     restored = restore(mini, degraded)
     assert restored.shape == clean.shape
-    assert psnr(restored, clean) > psnr(degraded, clean) + 6
+    assert psnr(restored, clean) > psnr(degraded, clean) + 10
 
 
 def test_the_usual_prompts_need_no_text_encoder(mini: RestorationModel) -> None:
@@ -91,10 +95,12 @@ def test_it_fits_its_size() -> None:
 
 
 PUBLISHED = (
-    ("cbsd68", "noise:25", 7.0),
-    ("live1", "jpeg:20", 0.05),
-    ("kodak24", "blur:1.6", 0.3),
-    ("kodak24", "lowres:3", 0.1),
+    ("cbsd68", "noise:25", 7.5),
+    ("live1", "jpeg:20", 0.8),
+    ("kodak24", "jpeg:20", 0.7),
+    ("kodak24", "blur:1.6", 0.8),
+    ("kodak24", "lowres:3", 0.35),
+    ("kodak24", "lowlight:2", 0.2),
 )
 """Test set, degradation, least gain in dB."""
 

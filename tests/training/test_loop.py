@@ -13,9 +13,10 @@ from sanarestore.errors import SanarestoreError, UsageError
 from sanarestore.model.loading import load_model
 from sanarestore.training.data import PhotoSamples, hold_back, validation_batches
 from sanarestore.training.loop import Progress, Schedule, Trainer
-from sanarestore.training.objectives import RefinerObjective
+from sanarestore.training.objectives import new_objective
 from sanarestore.training.recipe import ModelShape, Recipe
 from tests.conftest import photo
+from tests.published import TINY_RECIPE
 
 RECIPE = Recipe(
     name="tiny", seed=3, steps=10, batch=2, patch=32, learning_rate=2e-3, warmup=2, workers=0, validation_photos=1,
@@ -40,7 +41,7 @@ def trainer(
     folder: Path, photos: list[Path], recipe: Recipe = RECIPE, **schedule: float
 ) -> tuple[Trainer, PhotoSamples]:
     learnt, kept = hold_back(photos, recipe.validation_photos)
-    objective = RefinerObjective.from_scratch(recipe)
+    objective = new_objective(recipe)
     made = Trainer(folder, objective, recipe, Schedule(**schedule), validation_batches(kept, side=48))  # type: ignore[arg-type]
     return made, PhotoSamples(learnt, recipe)
 
@@ -67,6 +68,44 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, photos: li
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     averaged = whole._average.state()
     assert all(torch.equal(averaged[name], tensor) for name, tensor in second._average.state().items())
+
+
+@pytest.mark.parametrize("objective", ["autoencoder", "flow", "end-to-end"])
+def test_the_latent_objectives_resume_exactly(tmp_path: Path, photos: list[Path], objective: str) -> None:
+    """Kernels large enough for Muon, frozen parts, and noise that is named by the step."""
+    recipe = replace(
+        TINY_RECIPE, objective=objective, steps=4, batch=2, patch=32, warmup=1, workers=0, validation_photos=1,
+        model=replace(TINY_RECIPE.model, widths=(32, 32, 32)), degradations={"noise:30": 1.0},
+    )  # fmt: skip
+    new_objective(recipe).save(tmp_path / "base", recipe, {})
+
+    def begun(folder: str) -> tuple[Trainer, PhotoSamples]:
+        made = new_objective(recipe, str(tmp_path / "base"))
+        return Trainer(tmp_path / folder, made, recipe, Schedule()), PhotoSamples(photos, recipe)
+
+    whole, samples = begun("whole")
+    losses = [progress.loss for progress in whole.run(samples)]
+    first, samples = begun("parts")
+    running = first.run(samples)
+    early = [progress.loss for progress in islice(running, 2)]
+    running.close()
+    second, samples = begun("parts")
+    second.resume()
+    assert early + [progress.loss for progress in second.run(samples)] == losses
+    expected, got = weights_of(whole), weights_of(second)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_a_run_goes_on_only_from_what_it_began_with(tmp_path: Path, photos: list[Path]) -> None:
+    made, samples = trainer(tmp_path, photos)
+    made.origin = "model 1a2b"
+    running = made.run(samples)
+    next(running)
+    running.close()
+    other, _ = trainer(tmp_path, photos)
+    other.origin = "model 3c4d"
+    with pytest.raises(UsageError, match=r"began from model 1a2b, not from model 3c4d.*--base"):
+        other.resume()
 
 
 def test_it_learns(tmp_path: Path, photos: list[Path]) -> None:

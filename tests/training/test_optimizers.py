@@ -4,26 +4,57 @@ import pytest
 import torch
 from torch import nn
 
-from sanarestore.training.optimizers import Average, adamw, learning_rate
+from sanarestore.training.optimizers import Average, Muon, optimizers, orthogonal, rate_share
 from sanarestore.training.recipe import Recipe
 
 
 def test_warm_up_then_cosine() -> None:
-    recipe = Recipe(learning_rate=1.0, final_rate=0.1, warmup=10, steps=100)
-    assert learning_rate(recipe, 0, 0.0) == pytest.approx(0.1)
-    assert learning_rate(recipe, 9, 0.0) == pytest.approx(1.0)
-    assert learning_rate(recipe, 50, 0.5) == pytest.approx(0.55)
-    assert learning_rate(recipe, 99, 1.0) == pytest.approx(0.1)
-    assert learning_rate(recipe, 99, 7.0) == pytest.approx(0.1)
+    recipe = Recipe(final_rate=0.1, warmup=10, steps=100)
+    assert rate_share(recipe, 0, 0.0) == pytest.approx(0.1)
+    assert rate_share(recipe, 9, 0.0) == pytest.approx(1.0)
+    assert rate_share(recipe, 50, 0.5) == pytest.approx(0.55)
+    assert rate_share(recipe, 99, 1.0) == pytest.approx(0.1)
+    assert rate_share(recipe, 99, 7.0) == pytest.approx(0.1)
 
 
 def test_only_matrices_and_kernels_are_decayed() -> None:
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(2, 2, bias=False), nn.LayerNorm(2))
-    decayed, kept = adamw(module, Recipe(weight_decay=0.5)).param_groups
+    (adamw,) = optimizers(module, Recipe(weight_decay=0.5))
+    decayed, kept = adamw.param_groups
     assert [tuple(parameter.shape) for parameter in decayed["params"]] == [(2, 1, 3, 3), (2, 2)]
     assert decayed["weight_decay"] == 0.5
     assert len(kept["params"]) == 3
     assert kept["weight_decay"] == 0
+
+
+def test_muon_takes_the_kernels_that_are_large_enough() -> None:
+    module = nn.Sequential(nn.Conv2d(32, 32, 3), nn.Conv2d(32, 12, 1), nn.Linear(64, 64))
+    adamw, muon = optimizers(module, Recipe(learning_rate=0.1, muon_rate=0.4))
+    assert [group["initial_lr"] for group in (*adamw.param_groups, *muon.param_groups)] == [0.1, 0.1, 0.4]
+    assert [tuple(parameter.shape) for parameter in muon.param_groups[0]["params"]] == [(32, 32, 3, 3)]
+    assert len(optimizers(module, Recipe(muon_rate=0.0))) == 1
+
+
+@pytest.mark.parametrize("shape", [(32, 288), (288, 32), (64, 64)])
+def test_orthogonal_brings_singular_values_to_one_and_keeps_the_directions(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    left, _ = torch.linalg.qr(torch.randn(shape[0], min(shape), generator=generator))
+    right, _ = torch.linalg.qr(torch.randn(shape[1], min(shape), generator=generator))
+    values = torch.linspace(1, 100, min(shape))
+    update = orthogonal(left * values @ right.T)
+    diagonal = left.T @ update @ right
+    assert diagonal.diagonal().min() > 0.5
+    assert diagonal.diagonal().max() < 1.3
+    assert (diagonal - diagonal.diagonal().diag()).abs().max() < 1e-3
+
+
+def test_a_step_of_muon_is_a_fifth_of_its_rate() -> None:
+    kernel = nn.Parameter(torch.zeros(64, 32, 3, 3))
+    muon = Muon([kernel], lr=0.01)
+    kernel.grad = 1e-6 * torch.randn(kernel.shape, generator=torch.Generator().manual_seed(0))
+    muon.step()
+    assert kernel.square().mean().sqrt().item() == pytest.approx(0.2 * 0.01, rel=0.2)
+    assert (kernel * kernel.grad).sum() < 0
 
 
 def test_the_average_follows_and_swaps() -> None:

@@ -15,15 +15,21 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
+def test_a_published_base_is_adapted_end_to_end() -> None:
+    recipe = Recipe(learning_rate=1e-3).for_adapting("mine")
+    recipe.check()
+    assert (recipe.name, recipe.objective, recipe.learning_rate) == ("mine", "end-to-end", 2e-4)
+
+
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     recipe = Recipe.load(
         write(
             tmp_path,
-            'name = "x"\nsteps = 7\nlearning_rate = 1\n[model]\nwidths = [8, 8]\n[degradations]\n"noise:5" = 2\n',
+            'name = "x"\nsteps = 7\nlearning_rate = 1\n[model]\nwidths = [8, 8, 8, 8]\n[degradations]\n"noise:5" = 2\n',
         )
     )
     assert (recipe.name, recipe.steps, recipe.learning_rate) == ("x", 7, 1.0)
-    assert recipe.model == ModelShape(widths=(8, 8))
+    assert recipe.model == ModelShape(widths=(8, 8, 8, 8))
     assert recipe.degradations == {"noise:5": 2.0}
     assert recipe.batch == Recipe().batch
 
@@ -36,6 +42,19 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ("steps = 'many'", "'steps' must be int"),
         ("steps = true", "'steps' must be int"),
         ("patch = 40", "multiple of 16"),
+        (
+            "patch = 24\n[model]\nwidths = [8, 8, 8]\nencoder_blocks = [1, 1]\ndecoder_blocks = [1, 1]",
+            "with a coarse_weight",
+        ),
+        ("[model]\nwidths = [8, 8]\nencoder_blocks = [1]\ndecoder_blocks = [1]", "three or more"),
+        ("[model]\nencoder_blocks = [1]", "one fewer"),
+        ("objective = 'everything'", "objective must be one of"),
+        ("objective = 'flow'\npatch = 80", "multiple of 32"),
+        ("p_one = 1.5", "between 0 and 1"),
+        ("[latent]\ncondition = 'sum'", "condition must be one of"),
+        ("[latent]\nchannels = [8, 8, 8]", "must be six"),
+        ("[latent]\nchannels = [16, 32, 64, 128, 192, 192]", "four times its neighbours"),
+        ("[latent]\nstages = 6", "'stages' is not a field"),
         ("batch = 0", "must be positive"),
         ("gray = 2", "between 0 and 1"),
         ("steps = ", "not valid TOML"),

@@ -1,0 +1,110 @@
+"""Tiles on a device: how large they are, smaller once memory runs out, and the count of what is done."""
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from sanarestore import tiling
+from sanarestore.errors import OutOfMemory
+from sanarestore.options import SMALLEST_TILE
+
+DEFAULT_TILE = {"cpu": 1024, "cuda": 4096}
+"""Where memory and the cost of the halo balance; 1024 for other devices."""
+
+Steps = Generator[tuple[int, int], None, None]
+"""(steps done, steps in all), as they are done; it begins anew when memory runs out and smaller tiles are tried."""
+
+
+class Tiles:
+    """The largest tile that the device is trusted with, shared by all stages."""
+
+    def __init__(self, device: torch.device, size: int | None = None, *, whole: bool = False) -> None:
+        """`size` in pixels is the user's, None chooses by device; `whole` never cuts."""
+        self.device = device
+        self.size = size or DEFAULT_TILE.get(device.type, 1024)
+        self._whole = whole
+
+    def count(self, height: int, width: int, *, stride: int) -> int:
+        """How many tiles an image of this size takes, as things stand."""
+        cuts = (tiling.balanced_cuts(side, self._largest(height, width, stride), stride) for side in (height, width))
+        rows, columns = (len(borders) - 1 for borders in cuts)
+        return rows * columns
+
+    def map(
+        self,
+        function: Callable[..., Tensor],
+        inputs: Sequence[Tensor],
+        output_CHW: Tensor,
+        *,
+        halo: int,
+        stride: int,
+        input_cell: int = 1,
+        output_cell: int = 1,
+    ) -> Steps:
+        """`tiling.map_with_halo`, again with tiles of half the size where memory runs out; OutOfMemory at the end."""
+        height, width = (side * output_cell for side in output_CHW.shape[1:])
+        while True:
+            steps = tiling.map_with_halo(
+                function,
+                inputs,
+                output_CHW,
+                tile=self._largest(height, width, stride),
+                halo=halo,
+                stride=stride,
+                input_cell=input_cell,
+                output_cell=output_cell,
+            )
+            try:
+                yield from steps
+                return
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Out here the error is gone, and with it the tensors that its traceback held.
+            self._halve(max(height, width))
+
+    def _largest(self, height: int, width: int, stride: int) -> int:
+        # Tiles are cut at multiples of the stride, so one that holds all is a stride larger.
+        return max(height, width) + stride if self._whole else self.size
+
+    def _halve(self, longest: int) -> None:
+        if self._whole:
+            raise OutOfMemory(
+                f"out of memory on {self.device} with the image in one piece", next_step="Leave out --tiling off."
+            )
+        # A tile larger than the image is the image: halving it would change nothing.
+        half = min(self.size, longest) // 2
+        if half < SMALLEST_TILE:
+            raise OutOfMemory(
+                f"out of memory on {self.device} even with tiles of {self.size} px",
+                next_step="Free memory there, or use --devices cpu.",
+            )
+        self.size = half
+        release(self.device)
+
+
+def in_turn(stages: Iterable[tuple[Steps, int]]) -> Steps:
+    """Stages one after another under one count; each says how many steps it will probably take."""
+    waiting = list(stages)
+    before = 0
+    while waiting:
+        (steps, expected), *waiting = waiting
+        after = sum(count for _, count in waiting)
+        for done, total in steps:
+            expected = total
+            yield before + done, before + total + after
+        before += expected
+
+
+def release(device: torch.device) -> None:
+    """Give cached memory back to the device, for allocations of another size."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Some allocators have a class for it; the others raise a RuntimeError that says so."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory"))

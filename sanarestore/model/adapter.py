@@ -1,0 +1,158 @@
+"""An adapter on disk: what turns a published text-to-image base into a restorer.
+
+adapter.json                        format, base, condition kind, refiner configuration, defaults, training, hashes
+pytorch_lora_weights.safetensors    low-rank changes of the transformer, in diffusers' key layout
+transformer/                        or the transformer's own weights, after a full fine-tune
+condition.safetensors  refiner.safetensors  prompts.safetensors
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sanarestore import weights
+from sanarestore.errors import WeightsError
+from sanarestore.model.base import write_module
+from sanarestore.model.condition import KINDS, ConditionKind
+from sanarestore.model.refiner import RefinerConfig
+from sanarestore.model.tensors import read_tensors, write_json, write_tensors
+
+INDEX, LORA, TRANSFORMER = weights.ADAPTER, "pytorch_lora_weights.safetensors", "transformer"
+CONDITION, REFINER, PROMPTS = "condition.safetensors", "refiner.safetensors", "prompts.safetensors"
+
+PREFIX = "transformer."
+"""Of LoRA keys: diffusers' name for the part of the pipeline that they change."""
+
+NEXT_STEP = "Fetch the adapter again, or train it again."
+
+Change = Literal["lora", "full", "none"]
+"""How the transformer differs from the base's: by low-rank terms, by all its weights, or not."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adapter:
+    """What adapter.json says, checked."""
+
+    folder: Path
+    base: str
+    """Name of the base that it was trained on, with its revision."""
+    base_sha256: str
+    """`weights.sampled_hash` of the parts of that base."""
+    condition: ConditionKind
+    change: Change
+    refiner: RefinerConfig
+    defaults: dict[str, Any]
+    """What its makers recommend: prompt, steps."""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of adapter.json, and through it of every file."""
+        return weights.hash_file(self.folder / INDEX)
+
+
+def read_adapter(name: str) -> Adapter:
+    """By folder or hub id; WeightsError if anything is missing, damaged, or not as adapter.json says."""
+    folder = weights.resolve(name)
+    path = folder / INDEX
+    content = weights.read_adapter_index(folder)
+    try:
+        if content["condition"] not in KINDS:
+            raise ValueError(f"'{content['condition']}' is no kind of condition")
+        adapter = Adapter(
+            folder=folder,
+            base=content["base"],
+            base_sha256=str(content["base_sha256"]),
+            condition=content["condition"],
+            change=_change(content["change"]),
+            refiner=RefinerConfig.from_dict(content["refiner"]),
+            defaults=dict(content["defaults"]),
+        )
+        hashes = dict(content["sha256"])
+        if not isinstance(adapter.base, str) or not isinstance(adapter.defaults["prompt"], str):
+            raise TypeError("base and defaults.prompt are names and words")
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"not as this version writes it ({error!r})", where=path, next_step=NEXT_STEP) from error
+    read = {CONDITION, REFINER, PROMPTS, *({LORA} if adapter.change == "lora" else ())}
+    if adapter.change == "full":
+        read |= weights.files_in(folder, TRANSFORMER)
+    unlisted = read - hashes.keys()
+    if unlisted:
+        raise WeightsError(f"no hash is given of {min(unlisted)}", where=path, next_step=NEXT_STEP)
+    weights.verify(folder, hashes)
+    return adapter
+
+
+def write_adapter(
+    folder: Path,
+    *,
+    base: str,
+    condition: nn.Module,
+    refiner: nn.Module,
+    prompts: dict[str, Tensor],
+    defaults: dict[str, Any],
+    training: dict[str, Any],
+    lora: dict[str, Tensor] | None = None,
+    transformer: Any = None,
+) -> None:
+    """Write an adapter that `read_adapter` reads: the refiner and a whole transformer float16, the rest as it is.
+
+    `base` is a name that `weights.pinned` gave. `lora` holds `<module>.lora_A.weight` [r, in] and
+    `<module>.lora_B.weight` [out, r] by the transformer's own module names, of scale 1; `transformer`, diffusers' own,
+    is written whole instead.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder / CONDITION, condition.state_dict())
+    write_tensors(folder / REFINER, {name: tensor.half() for name, tensor in refiner.state_dict().items()})
+    write_tensors(folder / PROMPTS, prompts)
+    change: Change = "none"
+    if lora is not None:
+        change = "lora"
+        write_tensors(folder / LORA, {PREFIX + name: tensor for name, tensor in lora.items()})
+    elif transformer is not None:
+        change = "full"
+        write_module(folder / TRANSFORMER, transformer)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != INDEX)
+    content = {
+        "format": 1,
+        "base": base,
+        "base_sha256": weights.sampled_hash(weights.resolve(base), *weights.BASE_PARTS),
+        "condition": condition.kind,
+        "change": change,
+        "refiner": refiner.config.to_dict(),  # type: ignore[union-attr, operator]
+        "defaults": defaults,
+        "training": training,
+        "sha256": {path.relative_to(folder).as_posix(): weights.hash_file(path) for path in files},
+    }
+    write_json(folder / INDEX, content)
+
+
+@torch.no_grad()
+def merge_lora(transformer: nn.Module, path: Path) -> None:
+    """Add every B A of a LoRA file to the weight it belongs to, in place; WeightsError if one belongs to none."""
+    tensors = read_tensors(path)
+    names = {name.removeprefix(PREFIX).rsplit(".lora_", 1)[0] for name in tensors}
+    expected = {f"{PREFIX}{name}.lora_{side}.weight" for name in names for side in "AB"}
+    if expected != tensors.keys():
+        odd = min(expected ^ tensors.keys())
+        raise WeightsError(f"{odd} is missing or not expected", where=path, next_step=NEXT_STEP)
+    parameters = dict(transformer.named_parameters())
+    for name in sorted(names):
+        down, up = (tensors[f"{PREFIX}{name}.lora_{side}.weight"].flatten(1) for side in "AB")
+        weight = parameters.get(f"{name}.weight")
+        if weight is None or (up.shape[0], down.shape[1]) != tuple(weight.flatten(1).shape) or len(down) != up.shape[1]:
+            raise WeightsError(f"{name} fits no weight of the base", where=path, next_step="Name its own base.")
+        # In float32 whatever the weights are: small changes must not vanish before they are added.
+        weight.copy_(weight.float() + (up @ down).view_as(weight))
+
+
+def _change(value: Any) -> Change:
+    if value == "lora":
+        return "lora"
+    if value == "full":
+        return "full"
+    if value == "none":
+        return "none"
+    raise ValueError(f"'{value}' is no change of a transformer")

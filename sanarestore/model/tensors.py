@@ -1,0 +1,48 @@
+"""Tensors and configurations to files and back, strictly."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from sanarestore.errors import WeightsError
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file as float32 tensors; WeightsError if it is missing or damaged."""
+    try:
+        return {key: tensor.float() for key, tensor in load_file(path).items()}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"not a whole safetensors file ({error})", where=path, next_step="Fetch the model again."
+        ) from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """By way of bytes: safetensors' own file is readable by its owner only, and models are shared."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path.write_bytes(save(contiguous, metadata={"format": "pt"}))
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: Path) -> None:
+    """Every tensor there, none left over, each of its shape; WeightsError names the difference."""
+    expected = module.state_dict()
+    missing, surplus = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    shapes = [key for key in expected.keys() & state.keys() if expected[key].shape != state[key].shape]
+    if missing or surplus or shapes:
+        parts = (("missing", missing), ("not expected", surplus), ("of another shape", sorted(shapes)))
+        told = "; ".join(f"{word}: {keys[0]} ({len(keys)} in all)" for word, keys in parts if keys)
+        raise WeightsError(
+            f"the tensors do not fit the configuration ({told})", where=where, next_step="Fetch the model again."
+        )
+    module.load_state_dict(state, strict=True, assign=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """A readable configuration file."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

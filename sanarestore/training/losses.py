@@ -1,0 +1,37 @@
+"""What is made small, in formulas. Shape suffixes: B batch, C channels, H W pixels."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+COARSE = 16
+"""Side of the means that `psnr_loss` weighs apart, in pixels."""
+
+
+def psnr_loss(restored_BCHW: Tensor, target_BCHW: Tensor, floor: float, coarse_weight: float = 0.0) -> Tensor:
+    """Minus the mean PSNR in dB of the samples (Chen et al. 2022), with `floor` added to each squared error.
+
+    With a `coarse_weight`, errors of 16 by 16 means leave that term and get one of their own, with this weight and a
+    tenth of the floor. H and W are multiples of 16 then.
+    """
+    error_BCHW = restored_BCHW - target_BCHW
+    if not coarse_weight:
+        return _decibels(error_BCHW, floor)
+    coarse_BCHW = F.avg_pool2d(error_BCHW, COARSE)
+    fine_BCHW = error_BCHW - F.interpolate(coarse_BCHW, scale_factor=float(COARSE))
+    return _decibels(fine_BCHW, floor) + coarse_weight * _decibels(coarse_BCHW, floor / 10)
+
+
+def charbonnier(restored_BCHW: Tensor, target_BCHW: Tensor, floor: float) -> Tensor:
+    """Mean of sqrt(error^2 + floor): L1 that is smooth at zero (Charbonnier et al. 1994)."""
+    return (restored_BCHW - target_BCHW).square().add(floor).sqrt().mean()
+
+
+def off_unit_variance(latent_BCHW: Tensor) -> Tensor:
+    """How far the channels are from unit variance and zero mean: squares of log std and of mean, averaged."""
+    means, deviations = latent_BCHW.mean(dim=(0, 2, 3)), latent_BCHW.std(dim=(0, 2, 3))
+    return deviations.clamp(min=1e-6).log().square().mean() + means.square().mean()
+
+
+def _decibels(error_BCHW: Tensor, floor: float) -> Tensor:
+    return 10 * torch.log10(error_BCHW.square().mean(dim=(1, 2, 3)) + floor).mean()

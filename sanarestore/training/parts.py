@@ -1,0 +1,210 @@
+"""The parts of a model in training: made afresh by a recipe or taken from a base, and written as a model folder."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sanarestore import weights
+from sanarestore.degradations.wordings import DEFAULT_PROMPT, vocabulary
+from sanarestore.errors import UsageError
+from sanarestore.flow import Flow
+from sanarestore.model.adapter import write_adapter
+from sanarestore.model.autoencoder import Autoencoder
+from sanarestore.model.base import load_base
+from sanarestore.model.condition import new_condition
+from sanarestore.model.loading import LatentPath, load_model, save_model
+from sanarestore.model.lora import Lora
+from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder, new_encoder, train_tokenizer
+from sanarestore.model.refiner import Refiner, RefinerConfig
+from sanarestore.model.transformer import ConditionedTransformer, Tokens
+from sanarestore.training.recipe import LatentShape, Recipe
+
+ATTENDING = 3
+"""The deepest stages of the autoencoder, which attend as the published ones do."""
+
+
+class FrozenPrompts(nn.Module):
+    """The embeddings of a published encoder, called as a `PromptEncoder` is, but too large to be trained with."""
+
+    def __init__(self, prompts: Prompts, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.prompts = prompts
+        prompts.keep_encoder()
+
+    def forward(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token embeddings [B,L,D] and the mask [B,L] of those that are there."""
+        table = self.prompts.fetch(prompts)
+        tokens = Tokens.of([table[prompt.strip()] for prompt in prompts])
+        return tokens.token_BLD, tokens.mask_BL
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """Everything that a model folder holds, or an adapter's."""
+
+    refiner: Refiner
+    encoder: PromptEncoder | FrozenPrompts
+    latent: LatentPath | None
+    defaults: dict[str, Any]
+    base: str | None = None
+    """Name of the published base that an adapter is trained for; None for a model of its own."""
+    lora: Lora | None = None
+    """What is trained instead of the transformer."""
+
+    @classmethod
+    def from_scratch(cls, recipe: Recipe) -> "Parts":
+        """Fresh weights by the recipe's shape and seed, and a tokenizer trained on the prompt grammar."""
+        shape = recipe.model
+        tokenizer = train_tokenizer(vocabulary(), shape.vocabulary)
+        torch.manual_seed(recipe.seed)
+        encoder = new_encoder(tokenizer, width=shape.prompt_width, layers=shape.prompt_layers, heads=shape.prompt_heads)
+        config = RefinerConfig(
+            widths=shape.widths,
+            encoder_blocks=shape.encoder_blocks,
+            decoder_blocks=shape.decoder_blocks,
+            spectrum=shape.spectrum,
+            prompt_width=shape.prompt_width,
+        )
+        return cls(refiner=Refiner(config), encoder=encoder, latent=None, defaults={"prompt": DEFAULT_PROMPT})
+
+    @classmethod
+    def from_base(cls, name: str, recipe: Recipe) -> "Parts":
+        """The weights of a restoration model, to go on from; or a published base, to be adapted."""
+        if not (weights.resolve(name) / weights.MANIFEST).is_file():
+            return cls._from_published(name, recipe)
+        model = load_model(name)
+        return cls(
+            refiner=model.refiner, encoder=load_encoder(model.folder), latent=model.latent, defaults=model.defaults
+        )
+
+    @classmethod
+    def _from_published(cls, name: str, recipe: Recipe) -> "Parts":
+        base = load_base(name)
+        width, shape = int(base.transformer.config.caption_channels), recipe.model
+        torch.manual_seed(recipe.seed)
+        condition = new_condition(recipe.latent.condition, base.transformer)
+        config = RefinerConfig(
+            widths=shape.widths,
+            encoder_blocks=shape.encoder_blocks,
+            decoder_blocks=shape.decoder_blocks,
+            spectrum=shape.spectrum,
+            prompt_width=width,
+        )
+        latent = LatentPath(
+            autoencoder=base.autoencoder,
+            transformer=ConditionedTransformer(base.transformer, condition),
+            flow=base.flow,
+        )
+        return cls(
+            refiner=Refiner(config), encoder=FrozenPrompts(base.prompts, width), latent=latent,
+            base=weights.pinned(name),
+            defaults={"prompt": DEFAULT_PROMPT, "steps": 1},
+        )  # fmt: skip
+
+    def with_lora(self, rank: int) -> "Parts":
+        """Themselves, with low-rank changes to train in the transformer's place; UsageError where there is none."""
+        if self.latent is None or self.base is None:
+            raise UsageError(
+                "only a published SANA base is adapted by low-rank changes", where="--lora",
+                next_step="Name one with --base, or leave --lora out.",
+            )  # fmt: skip
+        return replace(self, lora=Lora(self.latent.transformer.transformer, rank))
+
+    @property
+    def flowing(self) -> dict[str, nn.Module]:
+        """What is trained of the transformer and its condition."""
+        assert self.latent is not None, "the objectives of the latent path are given one"
+        transformer = self.latent.transformer
+        return {"lora": self.lora, "condition": transformer.condition} if self.lora else {"transformer": transformer}
+
+    @property
+    def worded(self) -> dict[str, nn.Module]:
+        """What is trained of the prompt encoder: a published one is not."""
+        return {} if self.base else {"text_encoder": self.encoder}
+
+    def with_latent_path(self, recipe: Recipe) -> "Parts":
+        """Themselves, or with a fresh latent path by the recipe's shape and seed where they have none."""
+        if self.latent is not None:
+            return self
+        torch.manual_seed(recipe.seed)
+        path = new_latent_path(recipe.latent, prompt_width=self.encoder.width, shift=recipe.flow_shift)
+        return replace(self, latent=path, defaults={**self.defaults, "steps": 1, "latent": False})
+
+    def save(self, folder: Path, name: str, training: dict[str, Any]) -> None:
+        """Write the folder, with the embeddings of what most people type."""
+        if isinstance(self.encoder, FrozenPrompts):
+            self._save_adapter(folder, self.encoder.prompts, training)
+            return
+        save_model(
+            folder, name=name, refiner=self.refiner, encoder=self.encoder, usual_prompts=usual_prompts(),
+            defaults=self.defaults, training=training, latent=self.latent,
+        )  # fmt: skip
+
+    def _save_adapter(self, folder: Path, prompts: Prompts, training: dict[str, Any]) -> None:
+        assert self.latent is not None
+        assert self.base is not None
+        transformer = self.latent.transformer
+        write_adapter(
+            folder, base=self.base, condition=transformer.condition, refiner=self.refiner,
+            prompts=prompts.fetch(usual_prompts()), defaults=self.defaults,
+            training={**training, "licence of the base": weights.licence(weights.resolve(self.base))},
+            lora=self.lora.tensors() if self.lora else None,
+            transformer=None if self.lora else transformer.transformer,
+        )  # fmt: skip
+
+
+def new_latent_path(shape: LatentShape, *, prompt_width: int, shift: float) -> LatentPath:
+    """The published classes with small configurations and random weights; 32 pixels a latent position."""
+    from diffusers import AutoencoderDC, SanaTransformer2DModel
+
+    stages = len(shape.channels)
+    kinds = ["ResBlock"] * (stages - ATTENDING) + ["EfficientViTBlock"] * ATTENDING
+    scales: list[list[int]] = [[] if kind == "ResBlock" else [5] for kind in kinds]
+    make_autoencoder: Any = AutoencoderDC
+    autoencoder = make_autoencoder(
+        latent_channels=shape.latent_channels, attention_head_dim=shape.head_width,
+        encoder_block_types=kinds, decoder_block_types=kinds,
+        encoder_block_out_channels=list(shape.channels), decoder_block_out_channels=list(shape.channels),
+        encoder_layers_per_block=list(shape.blocks), decoder_layers_per_block=list(shape.blocks),
+        encoder_qkv_multiscales=scales, decoder_qkv_multiscales=scales,
+        # Latents are taught to have unit variance instead.
+        scaling_factor=1.0,
+    )  # fmt: skip
+    make_transformer: Any = SanaTransformer2DModel
+    transformer = make_transformer(
+        in_channels=shape.latent_channels, out_channels=shape.latent_channels, num_attention_heads=shape.heads,
+        attention_head_dim=shape.head_width, num_cross_attention_heads=shape.heads,
+        cross_attention_head_dim=shape.head_width, cross_attention_dim=shape.heads * shape.head_width,
+        num_layers=shape.layers, caption_channels=prompt_width, sample_size=32, patch_size=1,
+        interpolation_scale=None, qk_norm="rms_norm_across_heads",
+    )  # fmt: skip
+    return LatentPath(
+        autoencoder=Autoencoder(autoencoder),
+        transformer=ConditionedTransformer(transformer, new_condition(shape.condition, transformer)),
+        flow=Flow(shift=shift, solver="dpm"),
+    )
+
+
+def usual_prompts() -> Iterable[str]:
+    """What most people type, kept as a table beside the weights so that no text encoder need be loaded."""
+    nouns = (
+        "noise",
+        "grain",
+        "JPEG artefacts",
+        "JPEG artifacts",
+        "compression artefacts",
+        "compression artifacts",
+        "blur",
+    )
+    verbs = ("remove {}", "remove the {}", "Remove {}", "reduce {}")
+    single = (
+        "", DEFAULT_PROMPT, DEFAULT_PROMPT.lower(), "restore", "restore this photo", "denoise", "Denoise", "deblur",
+        "Deblur", "sharpen", "Sharpen", "upscale", "brighten", "deblock", "enhance", "increase the resolution",
+        "fix the colours", "fix the colors", "fix the white balance", "brighten this photo",
+    )  # fmt: skip
+    return [*single, *(verb.format(noun) for verb in verbs for noun in nouns)]

@@ -1,0 +1,186 @@
+"""The latent path in the engine: equal to its parts put together by hand, in tiles or not, step by step."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sanarestore import images, options
+from sanarestore.engine.restorer import Restorer
+from sanarestore.errors import OutOfMemory, UsageError
+from sanarestore.flow import Flow, noise_field
+from sanarestore.model.loading import RestorationModel
+from sanarestore.model.runners.whole import whole
+from sanarestore.model.transformer import Tokens
+from sanarestore.options import RestoreOptions
+from sanarestore.tiling import cut
+from tests.conftest import photo
+from tests.published import latent_path
+
+ROUNDING = 1e-5
+"""Two networks one after the other, each within its own rounding."""
+
+
+@pytest.fixture
+def model(tiny_model: RestorationModel) -> RestorationModel:
+    return replace(tiny_model, latent=latent_path(prompt_width=8), defaults={**tiny_model.defaults, "steps": 2})
+
+
+@pytest.fixture
+def tiny_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Allow tiles that nobody would want."""
+    monkeypatch.setattr(options, "SMALLEST_TILE", 8)
+
+
+def image_of(height: int, width: int, seed: int = 0) -> images.Image:
+    return images.Image(pixels_HWC=photo(height, width, seed), depth="float32", format="tiff")
+
+
+def ran(model: RestorationModel, image: images.Image, **chosen: Any) -> Tensor:
+    restored = Restorer(RestoreOptions(**chosen), device="cpu", model=model)(image)
+    return torch.from_numpy(restored.pixels_HWC).permute(2, 0, 1)
+
+
+def by_hand(
+    model: RestorationModel, image: images.Image, *, steps: int, guidance: float = 1.0, seed: int = 0
+) -> Tensor:
+    """The generated image without the engine."""
+    latent = model.latent
+    assert latent is not None
+    height, width = image.height, image.width
+    padded = (0, -(-height // 32) * 32, 0, -(-width // 32) * 32)
+    pixels = cut(torch.from_numpy(image.pixels_HWC).permute(2, 0, 1), padded)[None]
+    tokens, negative = (Tokens.of([model.prompts.tokens(prompt)]) for prompt in ("Restore this image", ""))
+    with torch.inference_mode():
+        condition = latent.autoencoder.encode(pixels)
+        predict = whole(latent.transformer, condition, tokens, negative=negative, guidance=guidance)
+        generated = latent.autoencoder.decode(latent.flow.sample(predict, noise_field(seed, *condition.shape), steps))
+    return generated[0, :, :height, :width]
+
+
+@pytest.mark.parametrize("chosen", [{"steps": 1}, {"steps": 3}, {"steps": 2, "guidance": 2.0}, {"steps": 2, "seed": 5}])
+def test_it_is_encode_flow_decode(chosen: dict[str, Any], model: RestorationModel) -> None:
+    image = image_of(70, 45)
+    generated = ran(model, image, fidelity=0, **chosen)
+    assert generated.shape == (3, 70, 45)
+    assert torch.allclose(generated, by_hand(model, image, **chosen), atol=ROUNDING, rtol=0)
+    assert (generated - torch.from_numpy(image.pixels_HWC).permute(2, 0, 1)).abs().mean() > 0.01
+
+
+def test_the_refiner_has_the_last_word(model: RestorationModel) -> None:
+    image = image_of(64, 64)
+    degraded = torch.from_numpy(image.pixels_HWC).permute(2, 0, 1)[None]
+    generated = by_hand(model, image, steps=2)[None]
+    refined = model.refiner(degraded, generated, model.prompts.pooled("Restore this image")[None])
+    assert torch.allclose(ran(model, image), refined[0], atol=ROUNDING, rtol=0)
+    assert torch.allclose(
+        ran(model, image, fidelity=0.25), (0.75 * generated + 0.25 * refined)[0], atol=ROUNDING, rtol=0
+    )
+
+
+@pytest.mark.usefixtures("tiny_tiles")
+@pytest.mark.parametrize("height", [1, 31, 33, 70, 130])
+@pytest.mark.parametrize("fidelity", [0.0, 1.0])
+def test_tiles_change_nothing(height: int, fidelity: float, model: RestorationModel) -> None:
+    for width in (2, 32, 65, 200):
+        image = image_of(height, width)
+        untiled = ran(model, image, tiling="off", fidelity=fidelity)
+        for tile in (8, 64):
+            assert (ran(model, image, tile=tile, fidelity=fidelity) - untiled).abs().max() < ROUNDING
+
+
+def watch(module: nn.Module, method: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes that a method of a module will be given."""
+    seen: list[tuple[int, ...]] = []
+    original: Callable[[Tensor], Tensor] = getattr(module, method)
+
+    def look(given: Tensor) -> Tensor:
+        seen.append(tuple(given.shape))
+        return original(given)
+
+    monkeypatch.setattr(module, method, look, raising=False)
+    return seen
+
+
+def test_no_convolutional_stage_sees_more_than_a_tile_and_its_halo(
+    model: RestorationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restorer = Restorer(RestoreOptions(tile=64), device="cpu", model=model)
+    assert restorer._generation is not None
+    autoencoder = restorer._generation._autoencoder
+    images_seen = watch(autoencoder, "encode_shallow", monkeypatch)
+    maps_seen = watch(autoencoder, "decode_shallow", monkeypatch)
+    restorer(image_of(200, 300))
+    assert len(images_seen) == len(maps_seen) == 4 * 5
+    assert max(max(shape[2:]) for shape in images_seen) == 64 + 2 * 64
+    assert max(max(shape[2:]) for shape in maps_seen) == (64 + 2 * 64) // 8
+
+
+def test_progress_counts_every_stage(model: RestorationModel) -> None:
+    restorer = Restorer(RestoreOptions(tile=64, steps=3), device="cpu", model=model)
+    steps = list(restorer.stages(image_of(100, 130)))
+    tiles = 2 * 3
+    assert steps == [(done, 3 * tiles + 3) for done in range(1, 3 * tiles + 4)]
+
+
+def test_seeds_differ_and_repeat(model: RestorationModel) -> None:
+    image = image_of(40, 50)
+    assert torch.equal(ran(model, image, seed=1), ran(model, image, seed=1))
+    assert not torch.equal(ran(model, image, seed=1), ran(model, image, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "runs"), [({}, False), ({"fidelity": 0.9}, True), ({"steps": 1}, True), ({"guidance": 2.0}, True)]
+)
+def test_a_model_may_leave_it_out_at_full_fidelity(
+    chosen: dict[str, Any], runs: bool, model: RestorationModel, tiny_model: RestorationModel
+) -> None:
+    sparing = replace(model, defaults={**model.defaults, "latent": False})
+    restorer = Restorer(RestoreOptions(**chosen), device="cpu", model=sparing)
+    assert (restorer._generation is not None) == runs
+    if not runs:
+        image = image_of(40, 50)
+        assert np.array_equal(restorer(image).pixels_HWC.transpose(2, 0, 1), ran(tiny_model, image))
+
+
+@pytest.mark.parametrize("chosen", [{"steps": 2}, {"guidance": 1.5}])
+def test_what_steers_it_is_refused_where_there_is_none(chosen: dict[str, Any], tiny_model: RestorationModel) -> None:
+    with pytest.raises(UsageError, match="no latent path"):
+        Restorer(RestoreOptions(**chosen), device="cpu", model=tiny_model)
+
+
+def test_the_model_given_is_left_alone(model: RestorationModel) -> None:
+    assert model.latent is not None
+    before = {name: tensor.clone() for name, tensor in model.latent.transformer.state_dict().items()}
+    restorer = Restorer(RestoreOptions(dtype="bfloat16", steps=1), device="cpu", model=model)
+    near, exact = restorer(image_of(64, 64)), ran(model, image_of(64, 64), steps=1)
+    assert (torch.from_numpy(near.pixels_HWC).permute(2, 0, 1) - exact).abs().mean() < 0.02
+    after = model.latent.transformer.state_dict()
+    assert all(torch.equal(after[name], before[name]) and after[name].dtype == torch.float32 for name in before)
+
+
+@pytest.mark.parametrize("part", ["encode_deep", "decode_deep"])
+def test_want_of_memory_where_the_image_is_whole_is_told(
+    part: str, model: RestorationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restorer = Restorer(RestoreOptions(), device="cpu", model=model)
+    assert restorer._generation is not None
+
+    def refuse(_: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(restorer._generation._autoencoder, part, refuse, raising=False)
+    with pytest.raises(OutOfMemory, match="holds the whole image"):
+        restorer(image_of(40, 50))
+
+
+@pytest.mark.parametrize("solver", ["euler", "dpm", "consistency"])
+def test_every_solver_runs(solver: Any, model: RestorationModel) -> None:
+    assert model.latent is not None
+    flowing = replace(model, latent=replace(model.latent, flow=Flow(solver=solver)))
+    image = image_of(64, 64)
+    assert torch.allclose(ran(flowing, image, fidelity=0, steps=3), by_hand(flowing, image, steps=3), atol=ROUNDING)

@@ -1,0 +1,56 @@
+"""Tiles as a device can bear them, and one count for many stages."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from sanarestore.engine.tiles import Steps, Tiles, in_turn
+from sanarestore.errors import OutOfMemory
+
+
+def stage(*yielded: tuple[int, int]) -> Steps:
+    yield from yielded
+
+
+def test_stages_share_one_count() -> None:
+    steps = list(in_turn([(stage((1, 2), (2, 2)), 2), (stage((1, 1)), 1), (stage((1, 3), (2, 3), (3, 3)), 3)]))
+    assert steps == [(done, 6) for done in range(1, 7)]
+
+
+def test_a_stage_that_begins_anew_moves_the_whole_count() -> None:
+    steps = list(in_turn([(stage((1, 2), (1, 4), (2, 4), (3, 4), (4, 4)), 2), (stage((1, 1)), 1)]))
+    assert steps == [(1, 3), (1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+
+
+def test_stages_run_only_when_their_turn_comes() -> None:
+    ran: list[str] = []
+
+    def noted(name: str) -> Steps:
+        ran.append(name)
+        yield 1, 1
+
+    steps: Iterator[tuple[int, int]] = in_turn([(noted("first"), 1), (noted("second"), 1)])
+    next(steps)
+    assert ran == ["first"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (64, 65), (300, 700)])
+def test_the_count_is_what_mapping_takes(size: tuple[int, int]) -> None:
+    tiles = Tiles(torch.device("cpu"), 64)
+    image, output = torch.rand(3, *size), torch.empty(3, *size)
+    steps = list(tiles.map(lambda window: window, (image,), output, halo=8, stride=8))
+    assert len(steps) == tiles.count(*size, stride=8)
+    assert torch.equal(output, image)
+
+
+def test_whole_never_cuts_and_says_so_when_memory_runs_out() -> None:
+    tiles = Tiles(torch.device("cpu"), whole=True)
+    assert tiles.count(5000, 9000, stride=32) == 1
+
+    def refuse(_: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(OutOfMemory, match=r"in one piece.*--tiling off"):
+        list(tiles.map(refuse, (torch.rand(3, 8, 8),), torch.empty(3, 8, 8), halo=8, stride=8))

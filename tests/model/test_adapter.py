@@ -1,0 +1,214 @@
+"""Adapters make a base a restorer, come back as they were written, or are refused with the reason."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sanarestore import weights
+from sanarestore.errors import WeightsError
+from sanarestore.model.adapter import merge_lora, read_adapter, write_adapter
+from sanarestore.model.condition import KINDS, ConditionKind
+from sanarestore.model.loading import RestorationModel, load_model
+from sanarestore.model.prompts import PromptEncoder
+from sanarestore.model.transformer import Tokens
+from tests.conftest import random_refiner
+from tests.published import CHANNELS, latent_path, tiny_transformer, write_published
+
+PROMPT = "remove noise"
+
+CHANGED = ("transformer_blocks.0.attn1.to_q", "transformer_blocks.1.ff.conv_inverted", "proj_out")
+"""Linear layers and a 1x1 convolution."""
+
+
+@pytest.fixture
+def base(tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: tmp_path / "cache")
+    return write_published(tmp_path / "base", encoder)
+
+
+def low_rank(width: int) -> dict[str, Tensor]:
+    """A LoRA of rank 2 by module names."""
+    torch.manual_seed(3)
+    modules = dict(tiny_transformer(caption_channels=width).named_modules())
+    found = {}
+    for name in CHANGED:
+        weight = modules[name].weight
+        found[f"{name}.lora_A.weight"] = torch.randn(2, *weight.shape[1:])
+        found[f"{name}.lora_B.weight"] = torch.randn(weight.shape[0], 2, *(1,) * (weight.dim() - 2))
+    return found
+
+
+def written(folder: Path, encoder: PromptEncoder, kind: ConditionKind = "projection", **change: Any) -> Path:
+    path = latent_path(prompt_width=encoder.width, kind=kind)
+    write_adapter(
+        folder / "adapter", base=str(folder / "base"), condition=path.transformer.condition,
+        refiner=random_refiner(), prompts={PROMPT: torch.full((3, encoder.width), 0.5)},
+        defaults={"prompt": PROMPT, "steps": 4}, training={}, **change,
+    )  # fmt: skip
+    return folder / "adapter"
+
+
+def velocity(model: RestorationModel) -> Tensor:
+    assert model.latent is not None
+    generator = torch.Generator().manual_seed(0)
+    latent, condition = (torch.randn(1, CHANNELS, 3, 4, generator=generator) for _ in range(2))
+    tokens = Tokens.of([model.prompts.tokens(PROMPT)])
+    with torch.inference_mode():
+        found: Tensor = model.latent.transformer(latent, condition, tokens, torch.ones(1))
+    return found
+
+
+@pytest.mark.usefixtures("base")
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_written_comes_back(tmp_path: Path, encoder: PromptEncoder, kind: ConditionKind) -> None:
+    adapter = written(tmp_path, encoder, kind)
+    model = load_model(adapter=str(adapter))
+    expected = latent_path(prompt_width=encoder.width, kind=kind)
+    assert model.latent is not None
+    loaded = model.latent.transformer.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.transformer.state_dict().items())
+    refiner = {name: tensor.half().float() for name, tensor in random_refiner().state_dict().items()}
+    assert all(torch.equal(tensor, refiner[name]) for name, tensor in model.refiner.state_dict().items())
+    assert model.prompts.tokens(PROMPT).eq(0.5).all(), "the adapter's own embeddings, not the encoder's"
+    assert (model.defaults, model.latent.flow.shift) == ({"prompt": PROMPT, "steps": 4}, 3.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_lora_is_added_to_the_weights(
+    base: Path, tmp_path: Path, encoder: PromptEncoder, kind: ConditionKind
+) -> None:
+    lora = low_rank(encoder.width)
+    plain = velocity(load_model(str(base), str(written(tmp_path, encoder, kind))))
+    model = load_model(str(base), str(written(tmp_path, encoder, kind, lora=lora)))
+    assert model.latent is not None
+    changed, original = model.latent.transformer.transformer, tiny_transformer(caption_channels=encoder.width)
+    for name in CHANGED:
+        down, up = (lora[f"{name}.lora_{side}.weight"].flatten(1) for side in "AB")
+        before, after = (dict(module.named_parameters())[f"{name}.weight"] for module in (original, changed))
+        assert torch.allclose(after, before + (up @ down).view_as(before), atol=1e-6)
+    assert (velocity(model) - plain).abs().max() > 0.01
+
+
+def test_diffusers_reads_the_same_lora(base: Path, tmp_path: Path, encoder: PromptEncoder) -> None:
+    from diffusers import SanaTransformer2DModel
+
+    adapter = written(tmp_path, encoder, lora=low_rank(encoder.width))
+    theirs = SanaTransformer2DModel.from_pretrained(base / "transformer")
+    theirs.load_lora_adapter(adapter, weight_name="pytorch_lora_weights.safetensors", prefix="transformer")
+    theirs.fuse_lora()
+    theirs.unload_lora()
+    model = load_model(str(base), str(adapter))
+    assert model.latent is not None
+    ours = dict(model.latent.transformer.transformer.named_parameters())
+    for name in CHANGED:
+        weight = dict(theirs.named_parameters())[f"{name}.weight"]
+        assert torch.allclose(ours[f"{name}.weight"], weight, atol=1e-6), name
+
+
+def test_a_whole_transformer_takes_the_place_of_the_bases(base: Path, tmp_path: Path, encoder: PromptEncoder) -> None:
+    other = tiny_transformer(seed=9, caption_channels=encoder.width)
+    model = load_model(str(base), str(written(tmp_path, encoder, transformer=other)))
+    assert model.latent is not None
+    loaded = model.latent.transformer.transformer.state_dict()
+    assert all(torch.equal(loaded[name], tensor.half().float()) for name, tensor in other.state_dict().items())
+
+
+def test_a_base_without_an_adapter_is_refused(base: Path) -> None:
+    with pytest.raises(WeightsError, match=r"no restoration model.*would ignore the photograph.*sanarestore train"):
+        load_model(str(base))
+
+
+@pytest.mark.usefixtures("base")
+def test_a_model_that_is_no_base_takes_no_adapter(tmp_path: Path, tiny_folder: Path, encoder: PromptEncoder) -> None:
+    with pytest.raises(WeightsError, match=r"its transformer is missing.*Name a SANA model"):
+        load_model(str(tiny_folder), str(written(tmp_path, encoder)))
+
+
+@pytest.mark.usefixtures("base")
+@pytest.mark.parametrize(
+    "name", ["condition.safetensors", "refiner.safetensors", "prompts.safetensors", "pytorch_lora_weights.safetensors"]
+)
+def test_a_missing_or_damaged_file_is_named(tmp_path: Path, encoder: PromptEncoder, name: str) -> None:
+    adapter = written(tmp_path, encoder, lora=low_rank(encoder.width))
+    content = (adapter / name).read_bytes()
+    (adapter / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(WeightsError, match=rf"{name}: the file is damaged"):
+        read_adapter(str(adapter))
+    (adapter / name).unlink()
+    with pytest.raises(WeightsError, match=rf"{name}: the file is missing"):
+        read_adapter(str(adapter))
+
+
+@pytest.mark.usefixtures("base")
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"format": 2}, "format 2 is not known"),
+        ({"condition": "sum"}, "'sum' is no kind of condition"),
+        ({"change": "half"}, "'half' is no change"),
+        ({"refiner": {"widths": [8, 8]}}, "not as this version writes it"),
+        ({"sha256": {}}, "no hash is given of condition.safetensors"),
+        ({"base": None}, "it names no base"),
+        ({"defaults": {"steps": 1}}, "not as this version writes it"),
+        ({"change": "full"}, "no hash is given of transformer/"),
+    ],
+)
+def test_an_index_that_says_something_else_is_refused(
+    tmp_path: Path, encoder: PromptEncoder, change: dict[str, Any], told: str
+) -> None:
+    path = written(tmp_path, encoder) / weights.ADAPTER
+    (path.parent / "transformer").mkdir()
+    (path.parent / "transformer/config.json").write_text("{}")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(WeightsError, match=told):
+        read_adapter(str(path.parent))
+
+
+def test_other_weights_than_it_was_trained_on_are_refused(base: Path, tmp_path: Path, encoder: PromptEncoder) -> None:
+    adapter = written(tmp_path, encoder)
+    tiny_transformer(seed=5, caption_channels=encoder.width).save_pretrained(base / "transformer")
+    with pytest.raises(WeightsError, match=r"trained on other weights.*Leave out --model"):
+        load_model(str(base), str(adapter))
+
+
+def test_a_folder_without_an_index_is_no_adapter(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="this is no adapter"):
+        read_adapter(str(tmp_path))
+
+
+@pytest.mark.usefixtures("base")
+@pytest.mark.parametrize("spoil", ["surplus", "missing", "shape", "name"])
+def test_a_lora_that_does_not_fit_is_refused(tmp_path: Path, encoder: PromptEncoder, spoil: str) -> None:
+    transformer = tiny_transformer(caption_channels=encoder.width)
+    adapter = written(tmp_path, encoder, lora=low_rank(encoder.width))
+    path = adapter / "pytorch_lora_weights.safetensors"
+    tensors, first = load_file(path), f"transformer.{CHANGED[0]}"
+    if spoil == "surplus":
+        tensors[f"{first}.alpha"] = torch.ones(1)
+    elif spoil == "missing":
+        del tensors[f"{first}.lora_B.weight"]
+    elif spoil == "shape":
+        tensors[f"{first}.lora_A.weight"] = torch.zeros(2, 5)
+    else:
+        for side in "AB":
+            tensors[f"transformer.elsewhere.lora_{side}.weight"] = tensors[f"{first}.lora_{side}.weight"].clone()
+    save_file(tensors, path)
+    with pytest.raises(WeightsError, match=r"is missing or not expected|fits no weight"):
+        merge_lora(transformer, path)
+
+
+def test_the_fingerprint_follows_base_and_adapter(base: Path, tmp_path: Path, encoder: PromptEncoder) -> None:
+    adapter = written(tmp_path, encoder)
+    first = load_model(str(base), str(adapter)).fingerprint
+    assert first == weights.fingerprint(str(base), str(adapter))
+    written(tmp_path, encoder, lora=low_rank(encoder.width))
+    second = weights.fingerprint(str(base), str(adapter))
+    (base / "README.md").write_text("another card")
+    assert weights.fingerprint(str(base), str(adapter)) == second, "a card changes no result"
+    (base / "scheduler/scheduler_config.json").write_text("{}")
+    assert len({first, second, weights.fingerprint(str(base), str(adapter))}) == 3

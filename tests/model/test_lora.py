@@ -1,0 +1,68 @@
+"""Low-rank changes: none at first, trained beside the weights, and the same when merged into them."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sanarestore.model.adapter import merge_lora
+from sanarestore.model.condition import new_condition
+from sanarestore.model.lora import Lora
+from sanarestore.model.tensors import write_tensors
+from sanarestore.model.transformer import ConditionedTransformer, Tokens
+from tests.published import CHANNELS, WIDTH, tiny_transformer
+
+
+def velocity(transformer: torch.nn.Module) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    latent, condition = (torch.randn(2, CHANNELS, 3, 4, generator=generator) for _ in range(2))
+    tokens = Tokens.of([torch.randn(5, WIDTH, generator=generator)] * 2)
+    model = ConditionedTransformer(transformer, new_condition("projection", transformer))
+    with torch.no_grad():
+        found: Tensor = model(latent, condition, tokens, torch.full((2,), 0.7))
+    return found
+
+
+def test_it_changes_nothing_at_first_and_every_linear_layer_later() -> None:
+    transformer = tiny_transformer()
+    before, names = velocity(transformer), set(transformer.state_dict())
+    lora = Lora(transformer, rank=2)
+    assert torch.equal(velocity(transformer), before)
+    assert set(transformer.state_dict()) == names, "the transformer's own weights stay as published"
+    adapted = {name.rsplit(".lora_", 1)[0] for name in lora.tensors()}
+    layers = ["attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "ff.conv_inverted", "ff.conv_point"]
+    layers += ["attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"]
+    assert adapted == {f"transformer_blocks.{block}.{layer}" for block in range(2) for layer in layers}
+    for name, change in lora.changes.items():
+        for parameter in change.parameters():
+            with torch.no_grad():
+                parameter.add_(0.1)
+        assert not torch.equal(velocity(transformer), before), name
+        before = velocity(transformer)
+
+
+def test_trained_beside_is_merged_into(tmp_path: Path) -> None:
+    transformer = tiny_transformer()
+    lora = Lora(transformer, rank=3)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in lora.parameters():
+            parameter.copy_(0.3 * torch.randn_like(parameter))
+    path = tmp_path / "lora.safetensors"
+    write_tensors(path, {f"transformer.{name}": tensor for name, tensor in lora.tensors().items()})
+    merged = tiny_transformer()
+    untouched = velocity(merged)
+    merge_lora(merged, path)
+    assert torch.allclose(velocity(merged), velocity(transformer), atol=1e-5)
+    assert (velocity(merged) - untouched).abs().max() > 0.01
+
+
+def test_gradients_reach_it_and_not_the_weights() -> None:
+    transformer = tiny_transformer().requires_grad_(False)
+    lora = Lora(transformer, rank=2).requires_grad_(True)
+    model = ConditionedTransformer(transformer, new_condition("projection", transformer))
+    tokens = Tokens.of([torch.randn(5, WIDTH)])
+    latent = torch.randn(1, CHANNELS, 2, 2)
+    model(latent, latent, tokens, torch.ones(1)).square().mean().backward()
+    assert all(change.lora_B.grad is not None and change.lora_B.grad.any() for change in lora.changes.values())
+    assert all(parameter.grad is None for parameter in transformer.parameters())

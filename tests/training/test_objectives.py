@@ -1,0 +1,245 @@
+"""Every objective trains what it says and nothing else, learns, and is saved as a model that restores."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sanarestore import images
+from sanarestore.engine.restorer import Restorer
+from sanarestore.errors import UsageError
+from sanarestore.model import base as base_module
+from sanarestore.model.condition import KINDS, ConditionKind
+from sanarestore.model.loading import RestorationModel, load_model
+from sanarestore.model.prompts import PromptEncoder, Prompts
+from sanarestore.model.transformer import Tokens
+from sanarestore.options import RestoreOptions
+from sanarestore.training.data import Batch
+from sanarestore.training.objectives import AutoencoderObjective, Objective, drawn_noise, generate, new_objective
+from sanarestore.training.recipe import OBJECTIVES, LatentShape
+from tests.conftest import photo
+from tests.published import TINY_RECIPE as RECIPE
+from tests.published import write_published
+
+LATENT = [objective for objective in OBJECTIVES if objective != "refiner"]
+
+
+def batch(number: int = 0) -> Batch:
+    clean = torch.stack([torch.from_numpy(photo(64, 64, seed)).permute(2, 0, 1) for seed in range(4)])
+    noise = 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(number))
+    return Batch(degraded_BCHW=clean + noise, target_BCHW=clean, prompts=["remove noise"] * 4, number=number)
+
+
+def made(name: str, **changes: Any) -> Objective:
+    objective = new_objective(replace(RECIPE, objective=name, **changes))
+    objective.to(torch.device("cpu"))
+    return objective
+
+
+def all_parts(objective: Any) -> dict[str, torch.nn.Module]:
+    parts = objective.parts
+    found = {"refiner": parts.refiner, "text_encoder": parts.encoder}
+    if parts.latent:
+        autoencoder = parts.latent.autoencoder
+        found |= {"transformer": parts.latent.transformer.transformer, "condition": parts.latent.transformer.condition}
+        found |= {"encoder": autoencoder.encoder, "decoder": autoencoder.decoder}
+    return found
+
+
+TRAINED = {
+    "refiner": {"refiner", "text_encoder"},
+    "autoencoder": {"encoder", "decoder"},
+    "flow": {"transformer", "condition"},
+    "end-to-end": {"refiner", "text_encoder", "transformer", "condition", "decoder"},
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_it_trains_what_it_says_and_nothing_else(name: str) -> None:
+    objective = made(name)
+    objective.loss(batch()).backward()  # type: ignore[no-untyped-call]
+    parts = all_parts(objective)
+    assert {part for part, module in parts.items() if any(p.requires_grad for p in module.parameters())} == TRAINED[
+        name
+    ]
+    owned = {id(parameter) for parameter in objective.modules.parameters()}
+    for part, module in parts.items():
+        for parameter in module.parameters():
+            assert (id(parameter) in owned) == (part in TRAINED[name])
+            assert part in TRAINED[name] or parameter.grad is None
+    moved = {
+        part for part, module in parts.items() if any(p.grad is not None and p.grad.any() for p in module.parameters())
+    }
+    # A refiner begins with a head of zeros, through which nothing reaches what lies before it.
+    assert moved >= TRAINED[name] - {"text_encoder"}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_it_learns_one_batch(name: str) -> None:
+    objective = made(name)
+    optimizer = torch.optim.AdamW(objective.modules.parameters(), 3e-3)
+    losses = []
+    for _ in range(40):
+        loss = objective.loss(batch())
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(loss.item())
+    # A squared error for the flow, decibels for the others; the refiner begins at the identity, slowly.
+    least = {"flow": 0.1, "refiner": 0.1}.get(name, 1.0)
+    assert losses[-1] < losses[0] - least, losses
+
+
+@pytest.mark.parametrize("name", LATENT)
+def test_a_loss_is_a_function_of_the_batch(name: str) -> None:
+    """Whatever was drawn before: or resuming would not be exact."""
+    objective = made(name)
+    first = objective.loss(batch()).item()
+    torch.randn(7)
+    assert objective.loss(batch()).item() == first
+    assert objective.loss(replace(batch(), number=1)).item() != first or name == "autoencoder"
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_what_is_saved_restores_as_in_training(name: str, tmp_path: Path) -> None:
+    objective = made(name)
+    with torch.no_grad():
+        for parameter in objective.modules.parameters():
+            parameter.copy_((parameter + 0.02 * torch.randn_like(parameter)).half())
+    objective.save(tmp_path / "model", RECIPE, {})
+    model = load_model(str(tmp_path / "model"))
+    assert (model.latent is not None) == (name != "refiner")
+    assert bool(model.defaults.get("latent")) == (name == "end-to-end")
+    image = images.Image(pixels_HWC=photo(64, 64), depth="float32", format="tiff")
+    restored = Restorer(RestoreOptions(prompt="remove noise"), device="cpu", model=model)(image)
+    assert restored.pixels_HWC.shape == (64, 64, 3)
+
+
+def test_the_ceiling_is_what_the_autoencoder_keeps() -> None:
+    objective = made("autoencoder")
+    assert isinstance(objective, AutoencoderObjective)
+    latent = objective.parts.latent
+    assert latent is not None
+    with torch.no_grad():
+        expected = latent.autoencoder.decode(latent.autoencoder.encode(batch().target_BCHW))
+        assert torch.equal(objective.restore(batch()), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_engine_restores_as_training_did(kind: ConditionKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the same noise: pixel for pixel what validation saw."""
+    objective: Any = made("end-to-end", latent=replace(RECIPE.latent, condition=kind))
+    with torch.no_grad():
+        for parameter in objective.modules.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        one = replace(batch(), degraded_BCHW=batch().degraded_BCHW[:1], prompts=["remove noise"])
+        generated, restored = objective._both(one)
+    parts = objective.parts
+    shape = (1, parts.latent.autoencoder.latent_channels, 2, 2)
+    noise = drawn_noise(RECIPE.seed, one.number, shape)
+    monkeypatch.setattr("sanarestore.engine.generation.noise_field", lambda *_: lambda _number: noise)
+    model = RestorationModel(
+        name="trained", folder=Path(), refiner=parts.refiner, latent=parts.latent, fingerprint="",
+        prompts=Prompts({}, lambda: parts.encoder), defaults={"prompt": "remove noise", "steps": 1},
+    )  # fmt: skip
+    image = images.Image(
+        pixels_HWC=one.degraded_BCHW[0].permute(1, 2, 0).contiguous().numpy(), depth="float32", format="tiff"
+    )
+    for fidelity, expected in ((0.0, generated), (1.0, restored)):
+        options = RestoreOptions(fidelity=fidelity)
+        result = Restorer(options, device="cpu", model=model)(image).pixels_HWC
+        assert torch.allclose(torch.from_numpy(result).permute(2, 0, 1), expected[0], atol=1e-5), fidelity
+    assert (generated - restored).abs().max() > 1e-3
+
+
+def test_other_seeds_are_other_noise() -> None:
+    first, again, other, later = (drawn_noise(*named, (1, 8, 2, 2)) for named in ((0, 0), (0, 0), (1, 0), (0, 1)))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, later)
+
+
+def test_a_base_with_a_latent_path_keeps_it(tmp_path: Path) -> None:
+    made("flow").save(tmp_path / "model", RECIPE, {})
+    later = replace(RECIPE, objective="end-to-end", latent=LatentShape(layers=3))
+    objective: Any = new_objective(later, str(tmp_path / "model"))
+    assert objective.parts.latent.transformer.config.num_layers == 1
+    refining: Any = new_objective(replace(RECIPE, objective="refiner"), str(tmp_path / "model"))
+    assert refining.parts.latent is not None
+    assert torch.equal(refining.restore(batch()), batch().degraded_BCHW), "what is off in the model is off in training"
+    made("end-to-end").save(tmp_path / "whole", RECIPE, {})
+    refining = new_objective(replace(RECIPE, objective="refiner"), str(tmp_path / "whole"))
+    torch.nn.init.zeros_(refining.parts.refiner.head.weight)
+    before = refining.restore(batch())
+    with torch.no_grad():
+        tokens = refining._tokens(batch())
+        generated = generate(refining.parts.latent, batch(), tokens, seed=RECIPE.seed)
+    assert torch.equal(before, generated), "an untrained refiner returns what is generated"
+
+
+@pytest.fixture
+def base(tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: tmp_path / "cache")
+    return str(write_published(tmp_path / "base", encoder))
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+@pytest.mark.parametrize(("name", "kind"), [("flow", "patch-embed"), ("end-to-end", "projection")])
+def test_a_published_base_becomes_an_adapter(
+    name: str, kind: ConditionKind, rank: int | None, base: str, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, objective=name, latent=replace(RECIPE.latent, condition=kind))
+    objective: Any = new_objective(recipe, base, rank=rank)
+    objective.to(torch.device("cpu"))
+    frozen = {key: tensor.clone() for key, tensor in objective.parts.latent.autoencoder.state_dict().items()}
+    objective.loss(batch()).backward()
+    with torch.no_grad():
+        for parameter in objective.modules.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    objective.save(tmp_path / "adapter", recipe, {})
+    after = objective.parts.latent.autoencoder.state_dict()
+    assert all(torch.equal(after[key], tensor) for key, tensor in frozen.items()), "an adapter has no autoencoder"
+
+    model = load_model(adapter=str(tmp_path / "adapter"))
+    assert model.latent is not None
+    assert model.latent.transformer.condition.kind == kind
+    refiner = objective.parts.refiner.state_dict()
+    assert all(torch.equal(tensor, refiner[key].half().float()) for key, tensor in model.refiner.state_dict().items())
+    given = batch()
+    tokens = Tokens.of([model.prompts.tokens(prompt) for prompt in given.prompts])
+    with torch.no_grad():
+        expected = generate(objective.parts.latent, given, objective._tokens(given), seed=0)
+        assert torch.allclose(generate(model.latent, given, tokens, seed=0), expected, atol=1e-4 if rank else 3e-3)
+    index = json.loads((tmp_path / "adapter/adapter.json").read_text())
+    assert index["base"] == base
+    assert index["change"] == ("lora" if rank else "full")
+    assert index["training"]["licence of the base"] == "some-weights-licence"
+
+
+@pytest.mark.parametrize("name", ["refiner", "autoencoder"])
+def test_an_adapter_whose_condition_stays_untrained_is_refused(name: str, base: str) -> None:
+    with pytest.raises(UsageError, match="condition untrained"):
+        new_objective(replace(RECIPE, objective=name), base)
+
+
+def test_a_model_of_its_own_takes_no_lora() -> None:
+    with pytest.raises(UsageError, match="--lora"):
+        new_objective(replace(RECIPE, objective="flow"), rank=4)
+
+
+def test_the_encoder_of_a_base_is_loaded_once(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[Path] = []
+    load = base_module.load_encoder
+
+    def counted(folder: Path) -> PromptEncoder:
+        loads.append(folder)
+        return load(folder)
+
+    monkeypatch.setattr(base_module, "load_encoder", counted)
+    objective: Any = new_objective(replace(RECIPE, objective="flow"), base)
+    for prompt in ("remove noise", "remove the noise", "take the noise away", "remove noise"):
+        objective.loss(replace(batch(), prompts=[prompt] * 4))
+    assert len(loads) == 1

@@ -1,0 +1,59 @@
+"""What a model in training is made of."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sanarestore.model.condition import KINDS, ConditionKind
+from sanarestore.training.parts import Parts, new_latent_path, usual_prompts
+from sanarestore.training.recipe import LATENT_STRIDE, LatentShape
+from tests.published import TINY_RECIPE as RECIPE
+
+
+def test_the_usual_prompts_are_a_few_dozen() -> None:
+    prompts = list(usual_prompts())
+    assert 30 < len(set(prompts)) == len(prompts) < 100
+    assert {"", "remove noise", "Denoise", "Restore this image"} <= set(prompts)
+
+
+def test_parts_from_scratch_are_named_by_the_seed() -> None:
+    first, again, other = (Parts.from_scratch(replace(RECIPE, seed=seed)) for seed in (1, 1, 2))
+    one, same, another = (parts.refiner.stem.weight for parts in (first, again, other))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, another)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_latent_path_is_of_the_published_topology(kind: ConditionKind) -> None:
+    torch.manual_seed(0)
+    shape = LatentShape(
+        channels=(8, 8, 8, 8, 8, 8), blocks=(0, 1, 1, 1, 1, 1), latent_channels=8, head_width=4, heads=2, layers=2,
+        condition=kind,
+    )  # fmt: skip
+    path = new_latent_path(shape, prompt_width=8, shift=2.0)
+    autoencoder = path.autoencoder
+    assert (autoencoder.stride, autoencoder.encoder_cell, autoencoder.decoder_cell) == (LATENT_STRIDE, 8, 8)
+    assert autoencoder.config.scaling_factor == 1
+    assert (path.flow.shift, path.transformer.condition.kind) == (2.0, kind)
+    with torch.no_grad():
+        latent = autoencoder.encode(torch.rand(1, 3, 64, 96))
+    assert latent.shape == (1, 8, 2, 3)
+
+
+def test_the_default_latent_path_runs_and_fits_beside_the_refiner() -> None:
+    path = new_latent_path(LatentShape(), prompt_width=128, shift=3.0)
+    with torch.no_grad():
+        image = path.autoencoder.decode(path.autoencoder.encode(torch.rand(1, 3, 32, 64)))
+    assert image.shape == (1, 3, 32, 64)
+    modules = (path.autoencoder, path.transformer)
+    assert sum(parameter.numel() for module in modules for parameter in module.parameters()) < 16e6
+
+
+def test_a_latent_path_is_added_once() -> None:
+    parts = Parts.from_scratch(RECIPE)
+    assert parts.latent is None
+    with_path = parts.with_latent_path(RECIPE)
+    assert with_path.latent is not None
+    assert with_path.with_latent_path(replace(RECIPE, seed=9)) is with_path
+    assert with_path.defaults["latent"] is False, "not before the refiner has learnt to use it"
