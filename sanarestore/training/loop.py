@@ -23,6 +23,9 @@ from sanarestore.training.objectives import Objective
 from sanarestore.training.optimizers import Average, optimizers, rate_share
 from sanarestore.training.recipe import Recipe
 
+UNSEEN = 1e-4
+"""Squared errors below this, 40 dB, count alike in validation: a photo out of focus would outweigh all the others."""
+
 STOP_DIVERGED = "the loss is not a number"
 
 
@@ -43,7 +46,7 @@ class Progress:
     share: float
     """How much of the run is done, by steps or by minutes, in [0, 1]."""
     validation: float | None = None
-    """PSNR gain in dB of the averaged weights on the photos or pairs kept back; None between validations."""
+    """PSNR gain in dB, up to 40 dB, of the averaged weights on the photos or pairs kept back; None in between."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -194,7 +197,7 @@ class Trainer:
         batch = self._move(batch)
         restored = self.objective.restore(batch).clamp(0, 1)
         before, after = (
-            (image - batch.target_BCHW).square().mean(dim=(1, 2, 3)).clamp(min=1e-7)
+            (image - batch.target_BCHW).square().mean(dim=(1, 2, 3)).clamp(min=UNSEEN)
             for image in (batch.degraded_BCHW.clamp(0, 1), restored)
         )
         return float((10 * torch.log10(before / after)).mean())

@@ -11,7 +11,7 @@ import torch
 from sanarestore import images
 from sanarestore.errors import SanarestoreError, UsageError
 from sanarestore.model.loading import load_model
-from sanarestore.training.data import PhotoSamples, hold_back, validation_batches
+from sanarestore.training.data import Batch, PhotoSamples, hold_back, validation_batches
 from sanarestore.training.loop import Progress, Schedule, Trainer
 from sanarestore.training.objectives import new_objective
 from sanarestore.training.recipe import ModelShape, Recipe
@@ -94,6 +94,16 @@ def test_the_latent_objectives_resume_exactly(tmp_path: Path, photos: list[Path]
     assert early + [progress.loss for progress in second.run(samples)] == losses
     expected, got = weights_of(whole), weights_of(second)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_validation_does_not_count_what_nobody_sees(tmp_path: Path, photos: list[Path]) -> None:
+    made, _ = trainer(tmp_path, photos)
+    clean = torch.full((2, 3, 48, 48), 0.5)
+    nearly = clean + torch.tensor([0.001, 0.1])[:, None, None, None]  # 60 and 20 dB
+    made.validation = [Batch(degraded_BCHW=nearly, target_BCHW=clean, prompts=["", ""])]
+    made.objective.restore = lambda batch: clean + 0.03  # type: ignore[method-assign]
+    # From 40 (not 60) and 20 dB to 30.5.
+    assert made.validate() == pytest.approx((-9.54 + 10.46) / 2, abs=0.01)
 
 
 def test_a_run_goes_on_only_from_what_it_began_with(tmp_path: Path, photos: list[Path]) -> None:
