@@ -7,6 +7,7 @@ A name is `sanarestore-mini` (embedded: it comes with the package), a folder on 
 import functools
 import hashlib
 import json
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ ADAPTER = "adapter.json"
 
 BASE_PARTS = ("transformer", "vae")
 """Of a published base, what an adapter is trained on."""
+
+FETCH = "Fetch the model again."
 
 PIECE = 1 << 16
 """Bytes of each piece that `sampled_hash` reads."""
@@ -54,28 +57,29 @@ def resolve(name: str) -> Path:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The parsed `restoration/config.json`; WeightsError if it is missing or is not what we write."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise WeightsError(
-            f"{MANIFEST} is missing, so this is no restoration model",
-            where=folder,
-            next_step="A SANA base alone would ignore the photograph: train a restoration model or adapter first "
-            "with `sanarestore train`.",
-        )
-    return _read_format_1(path)
+    return _read_index(
+        folder,
+        MANIFEST,
+        "this is no restoration model",
+        "A SANA base alone would ignore the photograph: train a restoration model or adapter first with "
+        "`sanarestore train`.",
+    )
 
 
-def verify(folder: Path, sha256: dict[str, str]) -> None:
-    """Check every listed file against its hash; WeightsError names the first that is missing or differs."""
+def verify(folder: Path, sha256: dict[str, str], needed: Collection[str] = ()) -> None:
+    """Check every listed file against its hash, and that all `needed` are listed; WeightsError names the first."""
+    unlisted = set(needed) - sha256.keys()
+    if unlisted:
+        raise WeightsError(f"no hash is given of {min(unlisted)}", where=folder, next_step=FETCH)
     for name, expected in sha256.items():
         path = folder / name
         if not path.is_file():
-            raise WeightsError("the file is missing", where=path, next_step="Fetch the model again.")
+            raise WeightsError("the file is missing", where=path, next_step=FETCH)
         if hash_file(path) != expected:
             raise WeightsError(
                 f"the file is damaged or was changed: its sha256 is not {expected[:12]}…",
                 where=path,
-                next_step="Fetch the model again.",
+                next_step=FETCH,
             )
 
 
@@ -103,16 +107,13 @@ def hash_file(path: Path) -> str:
 
 def read_adapter_index(folder: Path) -> dict[str, Any]:
     """The parsed `adapter.json`; WeightsError if it is missing or is not what we write."""
-    path = folder / ADAPTER
-    if not path.is_file():
-        raise WeightsError(
-            f"{ADAPTER} is missing, so this is no adapter",
-            where=folder,
-            next_step="Name a folder that `sanarestore train` wrote, or a hub id.",
-        )
-    index = _read_format_1(path)
+    index = _read_index(
+        folder, ADAPTER, "this is no adapter", "Name a folder that `sanarestore train` wrote, or a hub id."
+    )
     if not isinstance(index.get("base"), str):
-        raise WeightsError("it names no base", where=path, next_step="Fetch the adapter again, or train it again.")
+        raise WeightsError(
+            "it names no base", where=folder / ADAPTER, next_step="Fetch the adapter again, or train it again."
+        )
     return index
 
 
@@ -185,11 +186,15 @@ def licence(folder: Path) -> str:
     return said.get("license_name") or said.get("license") or "not stated"
 
 
-def _read_format_1(path: Path) -> dict[str, Any]:
+def _read_index(folder: Path, name: str, otherwise: str, next_step: str) -> dict[str, Any]:
+    """A JSON file of format 1; where it is missing, `otherwise` says what the folder is not."""
+    path = folder / name
+    if not path.is_file():
+        raise WeightsError(f"{name} is missing, so {otherwise}", where=folder, next_step=next_step)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise WeightsError(f"not valid JSON ({error})", where=path, next_step="Fetch the model again.") from error
+        raise WeightsError(f"not valid JSON ({error})", where=path, next_step=FETCH) from error
     if not isinstance(content, dict) or content.get("format") != 1:
         found = content.get("format") if isinstance(content, dict) else None
         raise WeightsError(

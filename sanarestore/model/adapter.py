@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sanarestore import weights
 from sanarestore.errors import WeightsError
 from sanarestore.model.base import write_module
-from sanarestore.model.condition import KINDS, ConditionKind
+from sanarestore.model.condition import ConditionKind, kind_of
 from sanarestore.model.refiner import RefinerConfig
 from sanarestore.model.tensors import read_tensors, write_json, write_tensors
 
@@ -59,13 +59,11 @@ def read_adapter(name: str) -> Adapter:
     path = folder / INDEX
     content = weights.read_adapter_index(folder)
     try:
-        if content["condition"] not in KINDS:
-            raise ValueError(f"'{content['condition']}' is no kind of condition")
         adapter = Adapter(
             folder=folder,
             base=content["base"],
             base_sha256=str(content["base_sha256"]),
-            condition=content["condition"],
+            condition=kind_of(content["condition"]),
             change=_change(content["change"]),
             refiner=RefinerConfig.from_dict(content["refiner"]),
             defaults=dict(content["defaults"]),
@@ -78,10 +76,7 @@ def read_adapter(name: str) -> Adapter:
     read = {CONDITION, REFINER, PROMPTS, *({LORA} if adapter.change == "lora" else ())}
     if adapter.change == "full":
         read |= weights.files_in(folder, TRANSFORMER)
-    unlisted = read - hashes.keys()
-    if unlisted:
-        raise WeightsError(f"no hash is given of {min(unlisted)}", where=path, next_step=NEXT_STEP)
-    weights.verify(folder, hashes)
+    weights.verify(folder, hashes, read)
     return adapter
 
 

@@ -17,6 +17,14 @@ ConditionKind = Literal["projection", "patch-embed"]
 KINDS: tuple[ConditionKind, ...] = ("projection", "patch-embed")
 
 
+def kind_of(value: object) -> ConditionKind:
+    """A kind as a configuration says it; ValueError if it is none."""
+    for kind in KINDS:
+        if value == kind:
+            return kind
+    raise ValueError(f"'{value}' is no kind of condition; they are {', '.join(KINDS)}")
+
+
 class ProjectionCondition(nn.Module):
     """Conv2d(2C, C, 1) over both: the identity on the latent, zero on the condition."""
 
@@ -80,9 +88,7 @@ def _like(base: Any) -> nn.Conv2d:
 
 def new_condition(kind: ConditionKind, transformer: nn.Module) -> ProjectionCondition | PatchEmbedCondition:
     """A condition without effect yet, for this transformer; ValueError for another kind."""
-    if kind == "projection":
+    if kind_of(kind) == "projection":
         weight = transformer.patch_embed.proj.weight  # type: ignore[union-attr]
         return ProjectionCondition(weight.shape[1]).to(device=weight.device, dtype=weight.dtype)  # type: ignore[arg-type, index]
-    if kind == "patch-embed":
-        return PatchEmbedCondition(transformer)
-    raise ValueError(f"'{kind}' is no kind of condition; they are {', '.join(KINDS)}")
+    return PatchEmbedCondition(transformer)

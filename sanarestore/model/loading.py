@@ -23,7 +23,7 @@ from sanarestore.flow import Flow
 from sanarestore.model import adapter as adapters
 from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.base import Base, load_base, load_transformer, write_base
-from sanarestore.model.condition import KINDS, ConditionKind, new_condition
+from sanarestore.model.condition import ConditionKind, kind_of, new_condition
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder
 from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.model.tensors import load_strictly, read_tensors, write_json, write_tensors
@@ -77,7 +77,7 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
     try:
         config = RefinerConfig.from_dict(manifest["refiner"])
         title, defaults, hashes = str(manifest["name"]), dict(manifest["defaults"]), dict(manifest["sha256"])
-        kind = _condition_kind(manifest.get("condition"))
+        kind = kind_of(manifest["condition"]) if "condition" in manifest else None
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"the configuration is not one that we write ({error!r})",
@@ -85,12 +85,8 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
             next_step="Fetch the model again.",
         ) from error
     parts = ("transformer", "vae", "scheduler") if kind else ()
-    unlisted = {REFINER, PROMPTS, *([CONDITION] if kind else []), *weights.files_in(folder, *parts)} - hashes.keys()
-    if unlisted:
-        raise WeightsError(
-            f"no hash is given of {min(unlisted)}", where=folder / weights.MANIFEST, next_step="Fetch the model again."
-        )
-    weights.verify(folder, hashes)
+    needed = {REFINER, PROMPTS, *([CONDITION] if kind else []), *weights.files_in(folder, *parts)}
+    weights.verify(folder, hashes, needed)
     latent = _latent_path(load_base(name, dtype=dtype), kind, folder / CONDITION) if kind else None
     return RestorationModel(
         name=title,
@@ -143,12 +139,6 @@ def _load_refiner(config: RefinerConfig, path: Path) -> Refiner:
         refiner = Refiner(config)
     load_strictly(refiner, read_tensors(path), path)
     return refiner.eval().requires_grad_(False)
-
-
-def _condition_kind(value: Any) -> ConditionKind | None:
-    if value is None or value in KINDS:
-        return value  # type: ignore[no-any-return]
-    raise ValueError(f"'{value}' is no kind of condition")
 
 
 def save_model(

@@ -14,29 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LOCAL_STATISTICS = 2
-"""Channels of `Statistics.local`."""
-
-LOCAL_RADIUS = 5
-"""Pixels that they look around: two positions of half the resolution, and one pixel."""
-
-WIDE_STATISTICS = 6
-"""Channels of `Statistics.wide`."""
-
-CELL = 8
-"""Side in pixels of a position of `Statistics.wide`: a block of JPEG."""
-
-WIDE_RADIUS = 2 * CELL + 2
-"""Pixels that they look around: two cells, and two pixels."""
-
-WINDOW = 32
-"""Side in pixels of what `spectrum` transforms: fine enough to see where a resolution ends."""
-
-SPECTRUM_RADIUS = 4 * CELL + (WINDOW - CELL) // 2
-"""Pixels that the spectrum looks around: four cells, and what a window has more than a cell."""
-
-LOWEST_FREQUENCY = 0.04
-"""Of the spectrum, in cycles per pixel; below it lies what the photograph is of."""
+from sanarestore.model.statistics import (
+    CELL,
+    LOCAL_RADIUS,
+    LOCAL_STATISTICS,
+    SPECTRUM_RADIUS,
+    WIDE_RADIUS,
+    WIDE_STATISTICS,
+    Statistics,
+    spectrum,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,103 +93,6 @@ def _cells_beyond(radius: int, pixel: int) -> int:
         return radius // CELL
     outermost = radius - pixel / 2
     return math.ceil(outermost / CELL + 0.5)
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """What tells noise, blur, compression and darkness apart, measured by formula.
-
-    A network without normalisation finds such measures by itself, but only after a long time in which it takes every
-    faint detail for noise and every block for blur.
-    """
-
-    local: Tensor
-    """[B, 2, H/2, W/2]: logarithms of noise and of detail around each pixel."""
-    wide: Tensor
-    """[B, 6, H/8, W/8]: blocks on the JPEG grid of the image, blocks on any grid of eight pixels, noise, detail above
-    noise, how detail grows with distance, lightness; over 40 pixels a side, each about -3 to 3."""
-
-    @classmethod
-    def of(cls, image_BCHW: Tensor) -> "Statistics":
-        """Measure an image [B,3,H,W] in [0,1], H and W multiples of `CELL`; in float32."""
-        padded = F.pad(image_BCHW.float(), (2, 2, 2, 2), mode="replicate")
-        near = padded[..., 1:-1, 1:-1]
-        middle = near[..., 1:-1, 1:-1]
-        detail = (near[..., 2:, 1:-1] - middle).abs() + (near[..., 1:-1, 2:] - middle).abs()
-        across = padded[..., 2:-2, 4:] - padded[..., 2:-2, :-4]
-        down = padded[..., 4:, 2:-2] - padded[..., :-4, 2:-2]
-        detail_far = across.abs() + down.abs()
-        maps = torch.stack([each.mean(dim=1) for each in (_noise(near), detail, detail_far)], dim=1)
-
-        local = _around(F.avg_pool2d(maps[:, :2], 2))
-        noise, fine, far = torch.log2(_around(F.avg_pool2d(maps, CELL)) * 255 + 0.25).div(2).unbind(dim=1)
-        gray = image_BCHW.float().mean(dim=1, keepdim=True)
-        on_grid, on_any = _blocks(gray)
-        light = _around(F.avg_pool2d(gray, CELL))[:, 0] * 4 - 2
-        wide = torch.stack([on_grid, on_any, noise, fine - noise, far - fine, light], dim=1)
-        return cls(local=torch.log2(local * 255 + 0.5) / 4, wide=wide)
-
-
-def spectrum(image_BCHW: Tensor, bands: int) -> Tensor:
-    """Power in `bands` rings of frequency from `LOWEST_FREQUENCY` to 1/2, [B, bands, H/8, W/8], in octaves about zero.
-
-    The mean periodogram of Hann windows of 32 pixels at every cell (Welch 1967), over nine by nine cells. White noise
-    of standard deviation s codes has log2(s^2) in every band, before the offset; the floor is the rounding of 8 bits.
-    """
-    gray = image_BCHW.float().mean(dim=1, keepdim=True) * 255
-    margin = (WINDOW - CELL) // 2
-    padded = F.pad(gray, (margin,) * 4, mode="replicate")[:, 0]
-    windows = padded.unfold(1, WINDOW, CELL).unfold(2, WINDOW, CELL)  # [B, H/8, W/8, 32, 32]
-    taper = torch.hann_window(WINDOW, periodic=False, device=gray.device)
-    taper = taper[:, None] * taper
-    centred = windows - windows.mean(dim=(-1, -2), keepdim=True)
-    power = torch.fft.rfft2(centred * taper).abs().square() / taper.square().sum()
-    rings = _rings(bands).to(gray.device)
-    octaves: Tensor = torch.log2(_around((power.flatten(3) @ rings).movedim(3, 1), 4) + 0.1)
-    return octaves / 4 - 0.5
-
-
-def _rings(bands: int) -> Tensor:
-    """[32 x 17, bands]: which coefficients of `rfft2` each band is the mean of."""
-    down, across = torch.fft.fftfreq(WINDOW)[:, None], torch.fft.rfftfreq(WINDOW)[None]
-    frequency = (down.square() + across.square()).sqrt().flatten()
-    edges = torch.linspace(LOWEST_FREQUENCY, 0.5, bands + 1)
-    inside = (frequency[:, None] >= edges[:-1]) & (frequency[:, None] < edges[1:])
-    means: Tensor = inside.float() / inside.sum(dim=0).clamp(min=1)
-    return means
-
-
-def _noise(padded_BCHW: Tensor) -> Tensor:
-    """Absolute response to the mask that edges and planes leave near zero, scaled so that its mean is the standard
-    deviation of white noise (Immerkaer 1996); one pixel less on each side."""
-    across = padded_BCHW[..., 2:] - 2 * padded_BCHW[..., 1:-1] + padded_BCHW[..., :-2]
-    both = across[..., 2:, :] - 2 * across[..., 1:-1, :] + across[..., :-2, :]
-    response: Tensor = both.abs() * ((math.pi / 2) ** 0.5 / 6)
-    return response
-
-
-def _blocks(gray_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """How much larger steps are between two blocks of `CELL` than elsewhere, in octaves, both [B, H/8, W/8]: where the
-    grid of the image has them, and wherever they are largest. The mean of rows and columns."""
-    on_grid, on_any = [], []
-    for image in (gray_BCHW, gray_BCHW.transpose(2, 3)):
-        padded = F.pad(image, (1, 2, 0, 0), mode="replicate")
-        steps = padded[..., 1:] - padded[..., :-1]
-        # What is left of a step when the slopes on both sides are taken off: gradients are no blocks.
-        jumps = (steps[..., 1:-1] - (steps[..., :-2] + steps[..., 2:]) / 2).abs()
-        batch, _, height, width = jumps.shape
-        jumps = jumps.view(batch, height // CELL, CELL, width // CELL, CELL).mean(dim=2).movedim(-1, 1)
-        jumps = _around(jumps) + 0.1 / 255
-        octaves = torch.log2(jumps / jumps.mean(dim=1, keepdim=True))
-        octaves = octaves if image is gray_BCHW else octaves.transpose(2, 3)
-        on_grid.append(octaves[:, CELL - 1])
-        on_any.append(octaves.amax(dim=1))
-    return on_grid[0] + on_grid[1], on_any[0] + on_any[1]
-
-
-def _around(map_BCHW: Tensor, radius: int = 2) -> Tensor:
-    """Mean over 5x5 positions, or of another radius."""
-    return F.avg_pool2d(F.pad(map_BCHW, (radius,) * 4, mode="replicate"), 2 * radius + 1, stride=1)
 
 
 class Modulation(nn.Module):

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sanarestore.errors import SanarestoreError, UsageError
+from sanarestore.model.tensors import write_json
 from sanarestore.training.data import Batch, batches
 from sanarestore.training.objectives import Objective
 from sanarestore.training.optimizers import Average, optimizers, rate_share
@@ -138,7 +139,7 @@ class Trainer:
     def run(self, samples: Any) -> Generator[Progress, None, None]:
         """Train from the current step to the end, yielding after each step; save when closed early."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write_json(self.folder / "recipe.json", self.recipe.to_dict())
+        write_json(self.folder / "recipe.json", self.recipe.to_dict())
         recent: list[float] = [time.monotonic()]
         try:
             for batch in self._batches(samples):
@@ -176,7 +177,7 @@ class Trainer:
         save_file(_plain(self._optimizer_state()), fresh / "optimizer.safetensors")
         state: dict[str, Any] = {"step": self.step, "minutes": self.minutes, "origin": self.origin}
         state["recipe"] = _recipe_identity(self.recipe)
-        _write_json(fresh / "state.json", state)
+        write_json(fresh / "state.json", state)
         shutil.rmtree(old, ignore_errors=True)
         fresh.replace(old)
 
@@ -281,7 +282,3 @@ def _recipe_identity(recipe: Recipe) -> dict[str, Any]:
     """What must be equal to resume: all but the fields that change nothing of what is learnt."""
     free = {"workers", "validate_every", "checkpoint_every"}
     return json.loads(json.dumps({key: value for key, value in recipe.to_dict().items() if key not in free}))  # type: ignore[no-any-return]
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

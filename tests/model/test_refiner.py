@@ -1,12 +1,10 @@
 """The refiner: the identity before training, local, and float32 at its ends."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
 
-from sanarestore.model.refiner import CELL, Refiner, RefinerConfig, Statistics, spectrum
+from sanarestore.model.refiner import Refiner, RefinerConfig, Statistics
 from tests.conftest import random_refiner
 
 
@@ -74,82 +72,6 @@ def test_the_halo_is_the_reach_of_the_gradient(config: RefinerConfig) -> None:
     assert int(touched.max()) - (middle + stride - 1) == radius
     assert refiner.halo >= radius
     assert refiner.halo % stride == 0
-
-
-def test_the_statistics_measure_noise_and_ignore_planes() -> None:
-    """The noise channel is the standard deviation in 8-bit codes, as a logarithm, for flat and tilted fields alike."""
-    generator = torch.Generator().manual_seed(0)
-    tilted = torch.linspace(0.2, 0.8, 256).expand(1, 3, 256, 256)
-    for sigma in (5, 25, 50):
-        noisy = tilted + sigma / 255 * torch.randn(1, 3, 256, 256, generator=generator)
-        noise = 2 ** (4 * Statistics.of(noisy).local[:, 0]) - 0.5
-        assert noise.shape == (1, 128, 128)
-        assert noise[..., 4:-4, 4:-4].mean().item() == pytest.approx(sigma, rel=0.02)
-        wide = 2 ** (2 * Statistics.of(noisy).wide[:, 2]) - 0.25
-        assert wide.shape == (1, 32, 32)
-        assert wide[..., 3:-3, 3:-3].mean().item() == pytest.approx(sigma, rel=0.02)
-    calm = 2 ** (4 * Statistics.of(tilted).local) - 0.5
-    assert calm[0, 0, 4:-4, 4:-4].abs().max() < 1e-3
-    assert calm[0, 1, 4:-4, 4:-4].mean().item() == pytest.approx(0.6 / 255 * 255, rel=0.01)
-
-
-def test_the_statistics_find_blocks_and_where_their_grid_lies() -> None:
-    generator = torch.Generator().manual_seed(0)
-    smooth = 0.02 * torch.randn(1, 3, 160, 160, generator=generator)
-    blocks = smooth + torch.rand(1, 3, 20, 20, generator=generator).repeat_interleave(CELL, 2).repeat_interleave(
-        CELL, 3
-    )
-    on_grid, on_any = Statistics.of(blocks).wide[0, :2].mean(dim=(1, 2))
-    assert on_grid > 3
-    assert on_any == pytest.approx(on_grid.item(), abs=0.1)
-    on_grid, on_any = Statistics.of(blocks.roll((3, 5), dims=(2, 3))).wide[0, :2].mean(dim=(1, 2))
-    assert on_grid < 0 < 3 < on_any
-    on_grid, on_any = Statistics.of(smooth).wide[0, :2].mean(dim=(1, 2))
-    assert abs(on_grid) < 0.2
-    assert on_any < 1
-
-
-def test_the_statistics_tell_blur_and_darkness() -> None:
-    generator = torch.Generator().manual_seed(0)
-    sharp = torch.rand(1, 3, 160, 160, generator=generator)
-    soft = torch.nn.functional.avg_pool2d(sharp, 5, stride=1, padding=2)
-    growth = [Statistics.of(image).wide[0, 4].mean().item() for image in (sharp, soft)]
-    assert growth[0] == pytest.approx(0, abs=0.02)
-    assert growth[1] > 0.3
-    light = [Statistics.of(image).wide[0, 5].mean().item() for image in (sharp, sharp / 4)]
-    assert light == pytest.approx([0, -1.5], abs=0.02)
-
-
-def test_white_noise_has_the_same_power_in_every_band() -> None:
-    generator = torch.Generator().manual_seed(0)
-    for sigma in (2, 30):
-        noise = sigma / 255 * torch.randn(1, 1, 256, 256, generator=generator).expand(-1, 3, -1, -1)
-        bands = spectrum(0.5 + noise, 7)
-        assert bands.shape == (1, 7, 32, 32)
-        # A little less than log2(s^2), as the mean of each window is taken off and the mean of logs is below.
-        assert bands[..., 4:-4, 4:-4].mean(dim=(0, 2, 3)).tolist() == pytest.approx(
-            [math.log2(sigma**2 + 0.1) / 4 - 0.5] * 7, abs=0.05
-        )
-    assert spectrum(torch.full((1, 3, 64, 64), 0.3), 7).unique().numel() == 1, "nothing but the floor"
-
-
-def test_the_spectrum_sees_where_a_resolution_ends_and_a_blur_does_not() -> None:
-    generator = torch.Generator().manual_seed(0)
-    sharp = torch.rand(1, 3, 256, 256, generator=generator)
-    low = torch.nn.functional.interpolate(sharp, scale_factor=0.5, mode="bicubic", antialias=True)
-    low = torch.nn.functional.interpolate(low, scale_factor=2, mode="bicubic", antialias=True)
-    taps = torch.exp(-(torch.arange(-6.0, 7) ** 2) / 2)
-    kernel = (taps[:, None] * taps / taps.sum() ** 2).expand(3, 1, 13, 13)
-    blurred = torch.nn.functional.conv2d(sharp, kernel, padding=6, groups=3)
-    slopes = []
-    for image in (sharp, low, blurred):
-        bands = spectrum(image, 8)[0, :, 8:-8, 8:-8].mean(dim=(1, 2))
-        slopes.append((bands[1:] - bands[:-1]) * 4)  # octaves of power per band
-    assert slopes[0].abs().max() < 0.3
-    # From half the frequency on, the low resolution falls steeply; the blur falls evenly before that too.
-    assert slopes[1][:2].abs().max() < 0.8
-    assert slopes[1][4:6].max() < -1
-    assert slopes[2][:3].max() < -0.3
 
 
 def test_the_statistics_steer() -> None:
