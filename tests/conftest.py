@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,10 +34,10 @@ def photo(height: int, width: int, seed: int = 0) -> npt.NDArray[np.float32]:
     return (np.rint(np.clip(scene, 0, 1) * 255) / 255).astype(np.float32)
 
 
-def random_refiner(prompt_width: int = 8, seed: int = 0) -> Refiner:
-    """A narrow refiner of the real topology whose every layer does something."""
+def random_refiner(prompt_width: int = 8, seed: int = 0, **fields: Any) -> Refiner:
+    """A narrow refiner of the real topology whose every layer does something; `fields` go into its configuration."""
     torch.manual_seed(seed)
-    refiner = Refiner(RefinerConfig(widths=(8, 8, 16, 16), prompt_width=prompt_width))
+    refiner = Refiner(RefinerConfig(widths=(8, 8, 16, 16), prompt_width=prompt_width, **fields))
     with torch.no_grad():
         for parameter in refiner.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))

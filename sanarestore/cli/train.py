@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from sanarestore.training.loop import Trainer
     from sanarestore.training.recipe import Recipe
 
+RANK = 32
+"""Of low-rank changes."""
+
 SCRATCH = "scratch"
 """In place of a base: fresh weights."""
 
@@ -35,7 +38,12 @@ def train(
     lora: Annotated[
         bool, typer.Option("--lora", help="Adapt a published SANA base by low-rank changes, not by all its weights.")
     ] = False,
-    rank: Annotated[int, typer.Option("--rank", min=1, metavar="R", help="Of the low-rank changes.")] = 32,
+    rank: Annotated[
+        int | None,
+        typer.Option(
+            "--rank", min=1, metavar="R", help=f"Of the low-rank changes; {RANK} unless told.", show_default=False
+        ),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, metavar="N", help="Steps in all, instead of the recipe's.")
     ] = None,
@@ -58,6 +66,11 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Train a restoration model; Ctrl-C saves a checkpoint, --resume goes on from it."""
+    if rank and not lora:
+        raise UsageError(
+            "says how low-rank changes are trained", where="--rank", next_step="Add --lora, or leave it out."
+        )
+    rank = (rank or RANK) if lora else None
     folder = _folder(output, resume=resume)
     import torch
 
@@ -73,9 +86,9 @@ def train(
     chosen = _recipe(recipe, folder, base=base, resume=resume)
     chosen = replace(chosen, steps=steps) if steps else chosen
     samples, validation, count = _data(data, chosen)
-    objective = new_objective(chosen, None if base == SCRATCH else base, rank=rank if lora else None)
+    objective = new_objective(chosen, None if base == SCRATCH else base, rank=rank)
     schedule = Schedule(device=str(pick_device(device)), max_minutes=max_minutes, compile=compile_model)
-    origin = _origin(base, rank if lora else None)
+    origin = _origin(base, rank)
     trainer = Trainer(folder, objective, chosen, schedule, validation, origin=origin)
     if resume:
         trainer.resume()

@@ -19,6 +19,12 @@ Pixels = npt.NDArray[np.float32]
 
 _ROWS = 64
 
+_NODES = special.ndtri((np.arange(8) + 0.5) / 8).astype(np.float32)
+"""Of a normal distribution, the middles of its eighths."""
+
+_DEMOSAICED = 0.76
+"""Standard deviation that bilinear demosaicing leaves of white noise: means over channels and sites."""
+
 
 class Operation(Protocol):
     """One degradation with all its parameters drawn."""
@@ -29,6 +35,9 @@ class Operation(Protocol):
 
     def __call__(self, image_HWC: Pixels) -> Pixels:
         """Degrade a copy; same shape, not clipped unless the operation stores codes."""
+
+    def on_average(self, overview_HWC: Pixels) -> Pixels:
+        """What it makes of means over large areas, clipped to [0, 1]: noise is gone, what clipping it adds is not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +52,9 @@ class GaussianNoise:
     def __call__(self, image_HWC: Pixels) -> Pixels:
         noise = np.random.default_rng(self.seed).standard_normal(image_HWC.shape, dtype=np.float32)
         return image_HWC + np.float32(self.sigma / 255) * noise
+
+    def on_average(self, overview_HWC: Pixels) -> Pixels:
+        return _mean_of_clipped(overview_HWC, np.float32(self.sigma / 255))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +76,9 @@ class PoissonNoise:
             noisy_HWC[top : top + _ROWS] = poisson_quantile(rng.random(mean.shape), mean) * (self.scale / 255)
         return noisy_HWC
 
+    def on_average(self, overview_HWC: Pixels) -> Pixels:
+        return _mean_of_clipped(overview_HWC, np.sqrt(np.clip(overview_HWC, 0, None) * np.float32(self.scale / 255)))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CameraNoise:
@@ -82,6 +97,9 @@ class CameraNoise:
     def __call__(self, image_HWC: Pixels) -> Pixels:
         return encode_srgb(_expose(decode_srgb(image_HWC), self.gain, self.read, self.seed))
 
+    def on_average(self, overview_HWC: Pixels) -> Pixels:
+        return _exposed_on_average(decode_srgb(overview_HWC), self.gain, self.read)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LowLight:
@@ -97,6 +115,10 @@ class LowLight:
     def __call__(self, image_HWC: Pixels) -> Pixels:
         dark = decode_srgb(image_HWC) * np.float32(2.0**-self.stops)
         return encode_srgb(_expose(dark, self.gain, self.read, self.seed))
+
+    def on_average(self, overview_HWC: Pixels) -> Pixels:
+        dark = decode_srgb(overview_HWC) * np.float32(2.0**-self.stops)
+        return _exposed_on_average(dark, self.gain, self.read)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +141,9 @@ class Jpeg:
         decoded = np.asarray(JpegImageFile(buffer), dtype=np.float32) / np.float32(255)
         return decoded.reshape(image_HWC.shape)
 
+    def on_average(self, overview_HWC: Pixels) -> Pixels:
+        return np.clip(overview_HWC, 0, 1)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Blur:
@@ -138,6 +163,9 @@ class Blur:
         blurred: Pixels = ndimage.gaussian_filter(image_HWC, sigmas, mode="reflect", truncate=4.0, output=np.float32)
         return blurred
 
+    def on_average(self, overview_HWC: Pixels) -> Pixels:
+        return np.clip(overview_HWC, 0, 1)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LowResolution:
@@ -150,6 +178,9 @@ class LowResolution:
         height, width, _ = image_HWC.shape
         small = (max(1, round(width / self.factor)), max(1, round(height / self.factor)))
         return resize(resize(image_HWC, *small), width, height)
+
+    def on_average(self, overview_HWC: Pixels) -> Pixels:
+        return np.clip(overview_HWC, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,6 +197,9 @@ class ColourShift:
         shifted = (image_HWC * gains - 0.5) * np.float32(1 + self.contrast) + np.float32(0.5 + self.brightness)
         shifted_HWC: Pixels = np.clip(shifted, 0, 1).astype(np.float32)
         return shifted_HWC
+
+    def on_average(self, overview_HWC: Pixels) -> Pixels:
+        return self(overview_HWC)
 
 
 def resize(image_HWC: Pixels, width: int, height: int) -> Pixels:
@@ -240,6 +274,20 @@ def _expose(linear_HWC: Pixels, gain: float, read: float, seed: int) -> Pixels:
 def _count(linear: Pixels, gain: float, read: float, rng: np.random.Generator) -> Pixels:
     spread: Pixels = np.sqrt(gain * np.maximum(linear, 0) + read**2, dtype=np.float32)
     return linear + spread * rng.standard_normal(linear.shape, dtype=np.float32)
+
+
+def _exposed_on_average(linear_HWC: Pixels, gain: float, read: float) -> Pixels:
+    """The mean encoded value of what the sensor counts."""
+    spread: Pixels = np.sqrt(gain * np.maximum(linear_HWC, 0) + read**2, dtype=np.float32)
+    spread *= np.float32(1 if linear_HWC.shape[2] == 1 else _DEMOSAICED)
+    mean_HWC: Pixels = np.mean([encode_srgb(linear_HWC + spread * node) for node in _NODES], axis=0)
+    return mean_HWC
+
+
+def _mean_of_clipped(image_HWC: Pixels, spread: Pixels | np.float32) -> Pixels:
+    """The mean of values with normal noise, each clipped to [0, 1]."""
+    mean_HWC: Pixels = np.mean([np.clip(image_HWC + spread * node, 0, 1) for node in _NODES], axis=0)
+    return mean_HWC
 
 
 def _demosaic(mosaic_HW: Pixels, channel_HW: npt.NDArray[np.int64]) -> Pixels:

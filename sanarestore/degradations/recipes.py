@@ -123,6 +123,12 @@ class Plan:
         stays = zip(self.operations, self.removed, strict=True)
         return _apply(tuple(operation for operation, removed in stays if not removed), clean_HWC)
 
+    def on_average(self, overview_HWC: Pixels) -> Pixels:
+        """The input's means over large areas, from those of the clean image."""
+        for operation in self.operations:
+            overview_HWC = operation.on_average(overview_HWC)
+        return overview_HWC
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Term:

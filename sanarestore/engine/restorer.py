@@ -4,6 +4,7 @@ Shape suffixes: C channels, H W pixels of the image, h w pixels of a window, D p
 """
 
 import copy
+import functools
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable
@@ -23,6 +24,7 @@ from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.tiles import Steps, Tiles, in_turn
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
 from sanarestore.model.loading import RestorationModel, load_model
+from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.options import RestoreOptions
 
 
@@ -132,7 +134,7 @@ class Restorer:
             stages.append((self._generation(degraded_CHW, generated_CHW), self._generation.count(*size)))
         refiner = self.model.refiner
         refined = self._tiles.map(
-            self._refine_window,
+            functools.partial(self._refine_window, self._tone(degraded_CHW)),
             (degraded_CHW,) if generated_CHW is degraded_CHW else (degraded_CHW, generated_CHW),
             restored_CHW,
             halo=refiner.halo,
@@ -171,13 +173,21 @@ class Restorer:
             tiles=self._tiles,
         )
 
+    def _tone(self, degraded_CHW: Tensor) -> Tensor | None:
+        """Of the whole photograph, for every tile of it."""
+        if self._refiner.tone is None:
+            return None
+        return tone_statistics(overview(degraded_CHW))[None].to(self.device)
+
     @torch.inference_mode()
-    def _refine_window(self, degraded_Chw: Tensor, generated_Chw: Tensor | None = None) -> Tensor:
+    def _refine_window(
+        self, tone_1K: Tensor | None, degraded_Chw: Tensor, generated_Chw: Tensor | None = None
+    ) -> Tensor:
         degraded = self._to_device(degraded_Chw)
         generated = degraded if generated_Chw is None else self._to_device(generated_Chw)
         if self.options.fidelity == 0:
             return generated[0]
-        refined: Tensor = self._refiner(degraded, generated, self._prompt_BD)
+        refined: Tensor = self._refiner(degraded, generated, self._prompt_BD, tone_1K)
         if self.options.fidelity == 1:
             return refined[0]
         return torch.lerp(generated, refined, self.options.fidelity)[0]

@@ -3,11 +3,12 @@
 Shape suffixes: B batch, C channels, H W full-resolution pixels, D prompt features.
 
 Nothing here pools over the image (no channel attention, no group or instance norm), so a pixel of the result depends
-on pixels at most `Refiner.halo` away, and tiling with that halo changes nothing.
+on pixels at most `Refiner.halo` away, and tiling with that halo changes nothing. What is to be known of the whole
+photograph comes in as an argument: its tone.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from sanarestore.model.statistics import (
     Statistics,
     spectrum,
 )
+from sanarestore.model.tone import Tone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +44,8 @@ class RefinerConfig:
     """Features that the wide statistics and the prompt steer the decoder by."""
     spectrum: int = 0
     """Bands of the local power spectrum among those statistics: blur and low resolution differ in it."""
+    tone: int = 0
+    """Features that the tone of the whole photograph is corrected by; 0: it is left to what is near each pixel."""
 
     def __post_init__(self) -> None:
         levels = len(self.widths) - 1
@@ -191,6 +195,7 @@ class Refiner(nn.Module):
         )
         self.head = nn.Conv2d(widths[0], 3 * 4, 1)
         self._initialise()
+        self.tone = Tone(prompt, config.tone) if config.tone else None
 
     def _initialise(self) -> None:
         """Quiet residual branches and prompts at first, and a head of zeros: the identity."""
@@ -210,6 +215,22 @@ class Refiner(nn.Module):
                 nn.init.normal_(module.prompt.weight, std=0.1)
         nn.init.zeros_(self.head.weight)
 
+    def grown(self, *, spectrum: int = 0, tone: int = 0) -> "Refiner":
+        """The same function with a spectrum or a tone to learn with, where it has none; itself if there is nothing new.
+
+        What is new starts at zero.
+        """
+        config = replace(self.config, spectrum=self.config.spectrum or spectrum, tone=self.config.tone or tone)
+        if config == self.config:
+            return self
+        larger = Refiner(config)
+        state = self.state_dict()
+        old = state["steering.statistics.weight"]
+        new = torch.zeros_like(larger.steering.statistics.weight)
+        new[:, : old.shape[1]] = old
+        larger.load_state_dict({**larger.state_dict(), **state, "steering.statistics.weight": new})
+        return larger
+
     @property
     def halo(self) -> int:
         """Context that a tile needs on each side, in pixels, a multiple of `stride`."""
@@ -227,15 +248,18 @@ class Refiner(nn.Module):
         return self.middle.conv_in.weight.dtype
 
     def with_dtype(self, dtype: torch.dtype) -> "Refiner":
-        """Cast all but stem, steering and head, which stay float32; in place, returns itself."""
+        """Cast all but stem, steering, head and tone, which stay float32; in place, returns itself."""
         for part in (self.encoder, self.down, self.middle, self.up, self.decoder):
             part.to(dtype)
         return self
 
-    def forward(self, degraded_BCHW: Tensor, generated_BCHW: Tensor, prompt_BD: Tensor) -> Tensor:
+    def forward(
+        self, degraded_BCHW: Tensor, generated_BCHW: Tensor, prompt_BD: Tensor, tone_BK: Tensor | None = None
+    ) -> Tensor:
         """Two images [B,3,H,W] in [0,1], H and W multiples of `stride`, and the pooled prompt [B,D] -> [B,3,H,W].
 
-        Not clipped. The residual is added in float32 whatever autocast is in force, so that 16-bit codes survive.
+        `tone_BK` are the `tone_statistics` of the whole degraded photographs; ValueError if it has a tone and lacks
+        them. Not clipped. The residual is added in float32 whatever autocast is in force, so that 16-bit codes survive.
         """
         # Centred on zero: convolutions pad with zeros, and mid-gray is the least surprising border.
         inputs = F.pixel_unshuffle(torch.cat([degraded_BCHW, generated_BCHW], dim=1) - 0.5, 2)
@@ -245,7 +269,7 @@ class Refiner(nn.Module):
         if self.config.spectrum:
             wide = torch.cat([wide, spectrum(degraded_BCHW, self.config.spectrum)], dim=1)
         steering = self.steering(wide, prompt_BD).to(self.dtype)
-        prompt_BD = prompt_BD.to(self.dtype)
+        whole_prompt_BD, prompt_BD = prompt_BD, prompt_BD.to(self.dtype)
         skips = []
         for level, down in zip(self.encoder, self.down, strict=True):
             hidden = level(hidden, prompt_BD)
@@ -255,7 +279,13 @@ class Refiner(nn.Module):
         for level, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips), strict=True):
             hidden = F.pixel_shuffle(up(hidden), 2) + skip
             hidden = level(hidden, prompt_BD, _resize(steering, hidden))
-        return generated_BCHW.float() + F.pixel_shuffle(self.head(hidden.float()), 2).float()
+        restored_BCHW = generated_BCHW.float() + F.pixel_shuffle(self.head(hidden.float()), 2).float()
+        if self.tone is None:
+            return restored_BCHW
+        if tone_BK is None:
+            raise ValueError("this refiner asks for the tone statistics of the whole photograph")
+        toned_BCHW: Tensor = self.tone(restored_BCHW, tone_BK, whole_prompt_BD)
+        return toned_BCHW
 
 
 def _resize(steering_BSHW: Tensor, hidden_BCHW: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from sanarestore.degradations.operations import Pixels, resize
 from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.degradations.recipes import stream
 from sanarestore.degradations.wordings import DEFAULT_PROMPT
+from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.tiling import mirror
 from sanarestore.training.pairs import Pair
 from sanarestore.training.recipe import Recipe
@@ -31,6 +32,9 @@ MARGIN = 16
 CACHE_BYTES = 700 * 2**20
 """Decoded photos that each worker keeps; the rest are read again."""
 
+
+NARROWEST_FRAMING = 0.35
+"""Share of a photo's sides that the photograph is taken to have had, at least, when its tone is measured."""
 
 VALIDATED = ("noise:25", "jpeg:20", "blur:1.6", "lowres:2")
 """What validation degrades the photos kept back with."""
@@ -46,6 +50,8 @@ class Sample(TypedDict):
     """[3, P, P] float32."""
     target: Tensor
     """[3, P, P] float32."""
+    tone: Tensor
+    """[K] float32, of the whole degraded photograph."""
     prompt: str
 
 
@@ -55,6 +61,7 @@ class PhotoCache:
     def __init__(self) -> None:
         self._kept: OrderedDict[Path, npt.NDArray[np.generic]] = OrderedDict()
         self._bytes = 0
+        self._overviews: dict[Path, Pixels] = {}
 
     def read(self, path: Path) -> npt.NDArray[np.generic]:
         """Codes [H, W, C] as the file stores them."""
@@ -68,6 +75,12 @@ class PhotoCache:
         while self._bytes > CACHE_BYTES and len(self._kept) > 1:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return codes
+
+    def overview(self, path: Path) -> Pixels:
+        """The whole photo's `overview`, [h, w, 3]."""
+        if path not in self._overviews:
+            self._overviews[path] = overview(to_tensor(_as_colour(self.read(path)))).numpy().transpose(1, 2, 0)
+        return self._overviews[path]
 
     def crop(self, path: Path, top: int, left: int, height: int, width: int) -> Pixels:
         """A window [height, width, 3] in float, mirrored where it leaves the photo; gray is repeated."""
@@ -98,26 +111,58 @@ class PhotoSamples(Dataset[Sample]):
         rng = stream(recipe.seed, "sample", index)
         epoch, place = divmod(index, len(self.photos))
         order = stream(recipe.seed, "epoch", epoch).permutation(len(self.photos))
-        clean = self._clean(self.photos[order[place]], rng)
+        photo = self.photos[order[place]]
+        window = self._most_detailed(photo, rng)
+        clean = self._clean(photo, window, rng)
         choice = int(np.searchsorted(self._edges, rng.random(), side="right"))
         plan = self._degradations[min(choice, len(self._degradations) - 1)].draw(rng, int(rng.integers(2**31)))
         degraded, target = plan.degraded(clean), plan.target(clean)
         if rng.random() < recipe.stored:
             degraded, target = _store(degraded), _store(target)
         shift = rng.integers(0, 8, 2) if rng.random() < recipe.shifted else np.zeros(2, dtype=np.int64)
-        return Sample(degraded=self._cut(degraded, shift), target=self._cut(target, shift), prompt=plan.prompt)
+        framed = self._framed(photo, window, stream(recipe.seed, "framing", index))
+        return Sample(
+            degraded=self._cut(degraded, shift), target=self._cut(target, shift), prompt=plan.prompt,
+            tone=_tone(plan.on_average(framed if clean.shape[2] == 3 else _gray(framed))),
+        )  # fmt: skip
 
-    def _clean(self, photo: Path, rng: np.random.Generator) -> Pixels:
-        """A crop with its margin [S, S, C]: of a few random places and scales the most detailed, randomly turned."""
-        side = self.recipe.patch + 2 * MARGIN
-        places = [self._place(photo, side, rng) for _ in range(self.recipe.candidates)]
-        top, left, span = max(places, key=lambda place: self._detail(photo, place, side))
+    def _most_detailed(self, photo: Path, rng: np.random.Generator) -> tuple[int, int, int]:
+        """Of a few random places and scales: top, left and span."""
+        places = [self._place(photo, self._side, rng) for _ in range(self.recipe.candidates)]
+        return max(places, key=lambda place: self._detail(photo, place, self._side))
+
+    def _framed(self, photo: Path, window: tuple[int, int, int], rng: np.random.Generator) -> Pixels:
+        """The overview of a random part of the photo around the middle of the window, as if it were the whole.
+
+        The tones of some dozens of photos would be learnt by heart; those of their parts are many.
+        """
+        whole = self._cache.overview(photo)
+        height, width = self._cache.read(photo).shape[:2]
+        top, left, span = window
+        share = float(rng.uniform(NARROWEST_FRAMING, 1))
+        ranges = []
+        for middle, size in zip(((top + span / 2) / height, (left + span / 2) / width), whole.shape[:2], strict=True):
+            length = max(1, round(share * size))
+            latest = min(int(middle * size), size - length)
+            first = int(rng.integers(max(0, min(int(middle * size) - length + 1, latest)), latest + 1))
+            ranges.append(slice(first, first + length))
+        return whole[ranges[0], ranges[1]]
+
+    @property
+    def _side(self) -> int:
+        """Of what is cut from a photo, before it is degraded and its margin cut off."""
+        return self.recipe.patch + 2 * MARGIN
+
+    def _clean(self, photo: Path, window: tuple[int, int, int], rng: np.random.Generator) -> Pixels:
+        """The crop of a window, with its margin [S, S, C], randomly turned."""
+        side = self._side
+        top, left, span = window
         clean = self._cache.crop(photo, top, left, span, span)
         clean = clean if span == side else np.clip(resize(clean, side, side), 0, 1)
         clean = np.rot90(clean, int(rng.integers(4)))
         clean = clean[:, ::-1] if rng.random() < 0.5 else clean
         if rng.random() < self.recipe.gray:
-            clean = clean @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)
+            clean = _gray(clean)
         return np.ascontiguousarray(clean)
 
     def _place(self, photo: Path, side: int, rng: np.random.Generator) -> tuple[int, int, int]:
@@ -161,7 +206,9 @@ class PairSamples(Dataset[Sample]):
         flip = rng.random() < 0.5
         both = (self._cache.crop(path, top, left, patch, patch) for path in (pair.degraded, pair.target))
         degraded, target = (to_tensor(image[:, ::-1] if flip else image) for image in both)
-        return Sample(degraded=degraded, target=target, prompt=pair.prompt)
+        return Sample(
+            degraded=degraded, target=target, prompt=pair.prompt, tone=_tone(self._cache.overview(pair.degraded))
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,6 +217,7 @@ class Batch:
 
     degraded_BCHW: Tensor
     target_BCHW: Tensor
+    tone_BK: Tensor
     prompts: list[str]
     number: int = 0
     """Of the step, which names the noise that a loss draws."""
@@ -215,8 +263,11 @@ def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
             clean = clean if span == side else np.clip(resize(clean, side, side), 0, 1)
             plan = Degradation.parse(line).draw(stream("validation", line, index), 0)
             samples.append(
-                Sample(degraded=to_tensor(plan.degraded(clean)), target=to_tensor(clean), prompt=DEFAULT_PROMPT)
-            )
+                Sample(
+                    degraded=to_tensor(plan.degraded(clean)), target=to_tensor(clean), prompt=DEFAULT_PROMPT,
+                    tone=_tone(plan.on_average(cache.overview(photo))),
+                )
+            )  # fmt: skip
         found.append(_collate(samples))
     return found if photos else []
 
@@ -248,7 +299,8 @@ def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:
         # On the JPEG grid, as training crops are.
         top, left = ((max(size - side, 0) // 2) // 8 * 8 for size in (height, width))
         degraded, target = (to_tensor(cache.crop(path, top, left, side, side)) for path in (pair.degraded, pair.target))
-        samples.append(Sample(degraded=degraded, target=target, prompt=pair.prompt))
+        tone = _tone(cache.overview(pair.degraded))
+        samples.append(Sample(degraded=degraded, target=target, prompt=pair.prompt, tone=tone))
     return [_collate(samples)] if samples else []
 
 
@@ -264,6 +316,16 @@ def _as_colour(codes_HWC: npt.NDArray[np.generic]) -> Pixels:
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
+def _gray(image_HWC: Pixels) -> Pixels:
+    """Luma of ITU-R BT.601, [H, W, 1]."""
+    gray: Pixels = image_HWC @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)
+    return gray
+
+
+def _tone(overview_HWC: Pixels) -> Tensor:
+    return tone_statistics(to_tensor(overview_HWC))
+
+
 def _store(image_HWC: Pixels) -> Pixels:
     return np.rint(np.clip(image_HWC, 0, 1) * 255).astype(np.float32) / np.float32(255)
 
@@ -272,6 +334,7 @@ def _collate(samples: list[Sample]) -> Batch:
     return Batch(
         degraded_BCHW=torch.stack([sample["degraded"] for sample in samples]),
         target_BCHW=torch.stack([sample["target"] for sample in samples]),
+        tone_BK=torch.stack([sample["tone"] for sample in samples]),
         prompts=[sample["prompt"] for sample in samples],
     )
 

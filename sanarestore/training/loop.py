@@ -230,7 +230,7 @@ class Trainer:
             tensor.to(self._device, memory_format=torch.channels_last, non_blocking=True)
             for tensor in (batch.degraded_BCHW, batch.target_BCHW)
         )
-        return replace(batch, degraded_BCHW=degraded, target_BCHW=target)
+        return replace(batch, degraded_BCHW=degraded, target_BCHW=target, tone_BK=batch.tone_BK.to(self._device))
 
     def _report(self, loss: float, rate: float, speed: float) -> Progress:
         if loss != loss:  # NaN

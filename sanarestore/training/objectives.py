@@ -110,7 +110,7 @@ class RefinerObjective(_PartsObjective):
             with torch.no_grad():
                 generated_BCHW = generate(_latent(self.parts), batch, tokens, seed=self.recipe.seed)
         restored: Tensor = self.parts.refiner(
-            batch.degraded_BCHW, generated_BCHW, pool(tokens.token_BLD, tokens.mask_BL)
+            batch.degraded_BCHW, generated_BCHW, pool(tokens.token_BLD, tokens.mask_BL), batch.tone_BK
         )
         return restored
 
@@ -184,7 +184,9 @@ class EndToEndObjective(_PartsObjective):
     def _both(self, batch: Batch) -> tuple[Tensor, Tensor]:
         tokens = self._tokens(batch)
         generated_BCHW = generate(_latent(self.parts), batch, tokens, seed=self.recipe.seed)
-        restored_BCHW = self.parts.refiner(batch.degraded_BCHW, generated_BCHW, pool(tokens.token_BLD, tokens.mask_BL))
+        restored_BCHW = self.parts.refiner(
+            batch.degraded_BCHW, generated_BCHW, pool(tokens.token_BLD, tokens.mask_BL), batch.tone_BK
+        )
         return generated_BCHW, restored_BCHW
 
 

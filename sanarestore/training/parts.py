@@ -21,7 +21,7 @@ from sanarestore.model.lora import Lora
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder, new_encoder, train_tokenizer
 from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
-from sanarestore.training.recipe import LatentShape, Recipe
+from sanarestore.training.recipe import LatentShape, ModelShape, Recipe
 
 ATTENDING = 3
 """The deepest stages of the autoencoder, which attend as the published ones do."""
@@ -63,14 +63,8 @@ class Parts:
         tokenizer = train_tokenizer(vocabulary(), shape.vocabulary)
         torch.manual_seed(recipe.seed)
         encoder = new_encoder(tokenizer, width=shape.prompt_width, layers=shape.prompt_layers, heads=shape.prompt_heads)
-        config = RefinerConfig(
-            widths=shape.widths,
-            encoder_blocks=shape.encoder_blocks,
-            decoder_blocks=shape.decoder_blocks,
-            spectrum=shape.spectrum,
-            prompt_width=shape.prompt_width,
-        )
-        return cls(refiner=Refiner(config), encoder=encoder, latent=None, defaults={"prompt": DEFAULT_PROMPT})
+        refiner = Refiner(_refiner_config(shape, shape.prompt_width))
+        return cls(refiner=refiner, encoder=encoder, latent=None, defaults={"prompt": DEFAULT_PROMPT})
 
     @classmethod
     def from_base(cls, name: str, recipe: Recipe) -> "Parts":
@@ -78,30 +72,24 @@ class Parts:
         if not (weights.resolve(name) / weights.MANIFEST).is_file():
             return cls._from_published(name, recipe)
         model = load_model(name)
-        return cls(
-            refiner=model.refiner, encoder=load_encoder(model.folder), latent=model.latent, defaults=model.defaults
-        )
+        torch.manual_seed(recipe.seed)
+        refiner = model.refiner.grown(spectrum=recipe.model.spectrum, tone=recipe.model.tone)
+        return cls(refiner=refiner, encoder=load_encoder(model.folder), latent=model.latent, defaults=model.defaults)
 
     @classmethod
     def _from_published(cls, name: str, recipe: Recipe) -> "Parts":
         base = load_base(name)
-        width, shape = int(base.transformer.config.caption_channels), recipe.model
+        width = int(base.transformer.config.caption_channels)
         torch.manual_seed(recipe.seed)
         condition = new_condition(recipe.latent.condition, base.transformer)
-        config = RefinerConfig(
-            widths=shape.widths,
-            encoder_blocks=shape.encoder_blocks,
-            decoder_blocks=shape.decoder_blocks,
-            spectrum=shape.spectrum,
-            prompt_width=width,
-        )
         latent = LatentPath(
             autoencoder=base.autoencoder,
             transformer=ConditionedTransformer(base.transformer, condition),
             flow=base.flow,
         )
         return cls(
-            refiner=Refiner(config), encoder=FrozenPrompts(base.prompts, width), latent=latent,
+            refiner=Refiner(_refiner_config(recipe.model, width)), encoder=FrozenPrompts(base.prompts, width),
+            latent=latent,
             base=weights.pinned(name),
             defaults={"prompt": DEFAULT_PROMPT, "steps": 1},
         )  # fmt: skip
@@ -156,6 +144,13 @@ class Parts:
             lora=self.lora.tensors() if self.lora else None,
             transformer=None if self.lora else transformer.transformer,
         )  # fmt: skip
+
+
+def _refiner_config(shape: ModelShape, prompt_width: int) -> RefinerConfig:
+    return RefinerConfig(
+        widths=shape.widths, encoder_blocks=shape.encoder_blocks, decoder_blocks=shape.decoder_blocks,
+        spectrum=shape.spectrum, tone=shape.tone, prompt_width=prompt_width,
+    )  # fmt: skip
 
 
 def new_latent_path(shape: LatentShape, *, prompt_width: int, shift: float) -> LatentPath:

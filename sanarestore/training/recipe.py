@@ -23,7 +23,7 @@ LATENT_STRIDE = 2 ** (LATENT_STAGES - 1)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelShape:
-    """The network to train from scratch; ignored when a base is given."""
+    """The network to train from scratch. A base is taken as it is, save that it grows a spectrum or a tone it lacks."""
 
     widths: tuple[int, ...] = (32, 64, 128, 256)
     """Refiner channels per level (see RefinerConfig)."""
@@ -31,6 +31,8 @@ class ModelShape:
     decoder_blocks: tuple[int, ...] = (2, 1, 1)
     spectrum: int = 0
     """Bands of the refiner's power spectrum (see RefinerConfig)."""
+    tone: int = 0
+    """Features of the refiner's tone (see RefinerConfig)."""
     prompt_width: int = 128
     """Features of the text encoder."""
     prompt_layers: int = 2

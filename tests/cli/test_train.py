@@ -118,6 +118,12 @@ def test_a_model_of_its_own_takes_no_lora(photos: Path, capsys: pytest.CaptureFi
     assert "--lora: only a published SANA base" in capsys.readouterr().err
 
 
+def test_a_rank_without_low_rank_changes_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--rank", "8") == 2
+    assert "--rank: says how low-rank changes are trained. Add --lora" in capsys.readouterr().err
+    assert not Path("run").exists()
+
+
 def test_resuming_from_another_base_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, seed in (("one", "1"), ("two", "2")):
         Path("tiny.toml").write_text(RECIPE.replace("steps", f"seed = {seed}\nsteps"))

@@ -67,6 +67,18 @@ def test_operations_keep_size_and_type_and_input(operation: Operation, channels:
         assert not np.shares_memory(degraded, clean)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("operation", [*OPERATIONS, GaussianNoise(sigma=50, seed=1)], ids=named)
+@pytest.mark.parametrize("value", [0.0, 0.04, 0.3, 0.98])
+def test_what_an_operation_does_on_average(operation: Operation, channels: int, value: float) -> None:
+    """The mean of a large area after it, clipped; within a code and a half."""
+    expected = np.clip(operation(flat(value, channels=channels)), 0, 1).mean(axis=(0, 1))
+    found = operation.on_average(flat(value, 1, 1, channels))
+    assert found.shape == (1, 1, channels)
+    assert found.dtype == np.float32
+    assert found[0, 0] == pytest.approx(expected, abs=1.5 / 255)
+
+
 @pytest.mark.parametrize("operation", OPERATIONS, ids=named)
 def test_operations_are_pure(operation: Operation) -> None:
     clean = textured()

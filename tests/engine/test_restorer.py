@@ -22,7 +22,7 @@ from sanarestore.images.image import to_stored
 from sanarestore.model.loading import RestorationModel
 from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.options import RestoreOptions
-from tests.conftest import photo, save_photo
+from tests.conftest import photo, random_refiner, save_photo
 
 ROUNDING = 4e-6
 """A quarter of a step of 16 bits: sums in another order, seen through random networks."""
@@ -85,6 +85,19 @@ def test_tiles_change_nothing_with_a_deep_refiner(tiny_model: RestorationModel) 
     whole = ran(tiny_model, image, tile=1024)
     assert difference(ran(tiny_model, image, tile=64), whole) < ROUNDING
     assert difference(whole, image) > 0.01
+
+
+def test_tiles_have_the_tone_of_the_whole(tiny_model: RestorationModel) -> None:
+    """Equal to one piece; and what stands far beyond the reach of a pixel changes it."""
+    model = replace(tiny_model, refiner=random_refiner(tone=4))
+    pixels = photo(150, 700)
+    whole = ran(model, image_of(pixels), tile=1024)
+    assert difference(ran(model, image_of(pixels), tile=64), whole) < ROUNDING
+    pixels[:, 400:] *= 0.5
+    darker = ran(model, image_of(pixels), tile=64)
+    assert np.abs(darker.pixels_HWC - whole.pixels_HWC)[:, :150].mean() > 1e-4
+    plain = [ran(tiny_model, image_of(each)).pixels_HWC[:, :150] for each in (photo(150, 700), pixels)]
+    assert np.array_equal(*plain), "without a tone it would not"
 
 
 def windows_seen(restorer: Restorer) -> list[tuple[int, ...]]:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sanarestore.model.refiner import Refiner, RefinerConfig, Statistics
+from sanarestore.model.tone import TONE_STATISTICS
 from tests.conftest import random_refiner
 
 
@@ -105,6 +106,31 @@ def test_images_of_a_batch_do_not_mix() -> None:
     both = refiner(degraded, generated, prompt)
     alone = refiner(degraded[1:], generated[1:], prompt[1:])
     assert torch.allclose(both[1:], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("more", [{"spectrum": 5}, {"tone": 4}, {"spectrum": 5, "tone": 4}])
+def test_it_grows_without_changing_what_it_does(more: dict[str, int]) -> None:
+    refiner = random_refiner()
+    grown = refiner.grown(**more)
+    assert {name: getattr(grown.config, name) for name in more} == more
+    statistics = torch.randn(2, TONE_STATISTICS, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(grown(*inputs(32, 48), statistics), refiner(*inputs(32, 48)), atol=1e-6, rtol=0)
+    assert grown.grown(**more) is grown
+    assert grown.grown(spectrum=9, tone=9).config.to_dict() == {
+        **refiner.config.to_dict(),
+        "spectrum": 9,
+        "tone": 9,
+        **more,
+    }
+
+
+def test_the_tone_is_asked_for_and_moves_the_whole() -> None:
+    refiner = random_refiner(tone=4)
+    with pytest.raises(ValueError, match="whole photograph"):
+        refiner(*inputs(32, 32))
+    bright, dark = (refiner(*inputs(32, 32), torch.full((2, TONE_STATISTICS), value)) for value in (1.0, -1.0))
+    assert ((bright - dark).abs().mean(dim=(2, 3)) > 1e-4).all()
+    assert refiner.with_dtype(torch.bfloat16).tone.curve.weight.dtype == torch.float32  # type: ignore[union-attr]
 
 
 def test_a_configuration_survives_json() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sanarestore import images
+from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.training import data
 from sanarestore.training.data import (
     PairSamples,
@@ -43,6 +44,7 @@ def test_a_sample_is_the_same_whatever_was_asked_before(photos: list[Path]) -> N
     again, once = second[4], first[4]
     assert torch.equal(once["degraded"], again["degraded"])
     assert torch.equal(once["target"], again["target"])
+    assert torch.equal(once["tone"], again["tone"])
     assert once["prompt"] == again["prompt"]
 
 
@@ -56,7 +58,7 @@ def test_every_photo_comes_once_an_epoch(photos: list[Path], monkeypatch: pytest
     samples = PhotoSamples(photos, recipe())
     used: list[Path] = []
     real = samples._clean
-    monkeypatch.setattr(samples, "_clean", lambda path, rng: (used.append(path), real(path, rng))[1])
+    monkeypatch.setattr(samples, "_clean", lambda path, *drawn: (used.append(path), real(path, *drawn))[1])
     for index in range(6):
         samples[index]
     assert sorted(used[:3]) == sorted(used[3:]) == sorted(photos)
@@ -80,6 +82,34 @@ def test_stored_pairs_are_8_bit_codes(photos: list[Path]) -> None:
 def test_gray_samples_have_three_equal_channels(photos: list[Path]) -> None:
     sample = PhotoSamples(photos, recipe(gray=1.0, degradations={"noise:25": 1.0}))[0]
     assert torch.equal(sample["degraded"][0], sample["degraded"][2])
+    assert torch.equal(sample["tone"].view(-1, 4)[:, 0], sample["tone"].view(-1, 4)[:, 2])
+
+
+def test_the_tone_is_that_of_the_degraded_photo(photos: list[Path]) -> None:
+    """Darkened, every quantile falls; noise leaves them about there, save where it is clipped."""
+    tones = {}
+    for line in ("clean", "lowlight:2", "noise:25"):
+        samples = PhotoSamples(photos[:1], recipe(degradations={line: 1.0}, gray=0.0))
+        tones[line] = torch.stack([samples[index]["tone"] for index in range(6)]).view(6, -1, 4)[..., :3]
+    assert (tones["lowlight:2"] < tones["clean"] - 0.2).all()
+    assert torch.allclose(tones["noise:25"], tones["clean"], atol=0.15)
+    assert tones["clean"].std(dim=0).max() > 0.02, "framed anew each time"
+
+
+def test_framings_hold_the_crop(photos: list[Path]) -> None:
+    path = photos[0]
+    samples = PhotoSamples([path], recipe())
+    whole = samples._cache.overview(path)
+    for top, left, expected in ((0, 0, whole[:6, :6]), (80, 110, whole[-6:, -6:])):
+        for seed in range(20):
+            framed = samples._framed(path, (top, left, 10), np.random.default_rng(seed))
+            assert min(framed.shape[:2]) >= 16
+            corner = framed[:6, :6] if top == 0 else framed[-6:, -6:]
+            assert framed.shape[:2] != whole.shape[:2] or np.array_equal(corner, expected)
+            assert any(
+                np.array_equal(framed, whole[y : y + framed.shape[0], x : x + framed.shape[1]])
+                for y in range(whole.shape[0]) for x in range(whole.shape[1])
+            )  # fmt: skip
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -88,6 +118,7 @@ def test_batches_are_the_same_for_any_number_of_workers(photos: list[Path], work
     got = list(batches(samples, recipe(workers=workers), first_step=2))
     assert len(got) == 2
     assert torch.equal(got[0].degraded_BCHW[1], samples[7]["degraded"])
+    assert torch.equal(got[0].tone_BK[1], samples[7]["tone"])
     assert got[1].prompts[2] == samples[11]["prompt"]
 
 
@@ -147,6 +178,7 @@ def test_pairs_are_validated_as_they_are(tmp_path: Path) -> None:
     pair = Pair(target=tmp_path / "clean.tif", degraded=tmp_path / "bad.tif", prompt="brighten")
     (batch,) = pair_validation([pair], side=48)
     assert batch.prompts == ["brighten"]
+    assert torch.equal(batch.tone_BK[0], tone_statistics(overview(data.to_tensor(clean * 0.5))))
     assert torch.equal(batch.target_BCHW[0], data.to_tensor(clean[16:64, 16:64]))
     assert torch.equal(batch.degraded_BCHW, batch.target_BCHW * 0.5)
     assert pair_validation([]) == []

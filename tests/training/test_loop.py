@@ -11,6 +11,7 @@ import torch
 from sanarestore import images
 from sanarestore.errors import SanarestoreError, UsageError
 from sanarestore.model.loading import load_model
+from sanarestore.model.tone import TONE_STATISTICS
 from sanarestore.training.data import Batch, PhotoSamples, hold_back, validation_batches
 from sanarestore.training.loop import Progress, Schedule, Trainer
 from sanarestore.training.objectives import new_objective
@@ -100,7 +101,9 @@ def test_validation_does_not_count_what_nobody_sees(tmp_path: Path, photos: list
     made, _ = trainer(tmp_path, photos)
     clean = torch.full((2, 3, 48, 48), 0.5)
     nearly = clean + torch.tensor([0.001, 0.1])[:, None, None, None]  # 60 and 20 dB
-    made.validation = [Batch(degraded_BCHW=nearly, target_BCHW=clean, prompts=["", ""])]
+    made.validation = [
+        Batch(degraded_BCHW=nearly, target_BCHW=clean, tone_BK=torch.zeros(2, TONE_STATISTICS), prompts=["", ""])
+    ]
     made.objective.restore = lambda batch: clean + 0.03  # type: ignore[method-assign]
     # From 40 (not 60) and 20 dB to 30.5.
     assert made.validate() == pytest.approx((-9.54 + 10.46) / 2, abs=0.01)

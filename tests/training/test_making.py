@@ -1,6 +1,7 @@
 """Making pairs: deterministic whatever the order and the workers, started again without a loss, never over an input."""
 
 import csv
+import functools
 import hashlib
 import json
 import os
@@ -235,7 +236,9 @@ def test_depth_and_what_travels_with_the_pixels_is_kept(tmp_path: Path, depth: D
     assert (depth == "uint8") == (not second.notes)
 
 
+@functools.cache
 def profile() -> bytes:
+    """Once, because it holds the time it was made at."""
     from PIL import ImageCms
 
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -15,6 +15,7 @@ from sanarestore.model import base as base_module
 from sanarestore.model.condition import KINDS, ConditionKind
 from sanarestore.model.loading import RestorationModel, load_model
 from sanarestore.model.prompts import PromptEncoder, Prompts
+from sanarestore.model.tone import TONE_STATISTICS
 from sanarestore.model.transformer import Tokens
 from sanarestore.options import RestoreOptions
 from sanarestore.training.data import Batch
@@ -30,7 +31,10 @@ LATENT = [objective for objective in OBJECTIVES if objective != "refiner"]
 def batch(number: int = 0) -> Batch:
     clean = torch.stack([torch.from_numpy(photo(64, 64, seed)).permute(2, 0, 1) for seed in range(4)])
     noise = 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(number))
-    return Batch(degraded_BCHW=clean + noise, target_BCHW=clean, prompts=["remove noise"] * 4, number=number)
+    tone = torch.zeros(4, TONE_STATISTICS)
+    return Batch(
+        degraded_BCHW=clean + noise, target_BCHW=clean, tone_BK=tone, prompts=["remove noise"] * 4, number=number
+    )
 
 
 def made(name: str, **changes: Any) -> Objective:

@@ -1,6 +1,7 @@
 """What a model in training is made of."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,3 +58,15 @@ def test_a_latent_path_is_added_once() -> None:
     assert with_path.latent is not None
     assert with_path.with_latent_path(replace(RECIPE, seed=9)) is with_path
     assert with_path.defaults["latent"] is False, "not before the refiner has learnt to use it"
+
+
+def test_a_base_grows_what_the_recipe_asks_for(tmp_path: Path) -> None:
+    Parts.from_scratch(RECIPE).save(tmp_path / "base", "tiny", {})
+    more = replace(RECIPE, model=replace(RECIPE.model, spectrum=5, tone=4))
+    refiner = Parts.from_base(str(tmp_path / "base"), more).refiner
+    assert (refiner.config.spectrum, refiner.config.tone) == (5, 4)
+    assert Parts.from_base(str(tmp_path / "base"), RECIPE).refiner.config.tone == 0
+    again = Parts.from_base(str(tmp_path / "base"), more).refiner
+    assert again.tone is not None
+    assert refiner.tone is not None
+    assert torch.equal(again.tone.mix.weight, refiner.tone.mix.weight), "named by the seed"
