@@ -164,14 +164,29 @@ def _recipe(path: Path | None, folder: Path, *, base: str, resume: bool) -> "Rec
 def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], int]:
     """Samples to learn from, batches to validate on, and the number of photos or pairs."""
     from sanarestore import images
-    from sanarestore.training.data import PairSamples, PhotoSamples, hold_back, pair_validation, validation_batches
+    from sanarestore.training.data import (
+        PairSamples,
+        PhotoSamples,
+        ToneSamples,
+        hold_back,
+        pair_validation,
+        tone_validation,
+        validation_batches,
+    )
     from sanarestore.training.pairs import read_pairs
 
+    toned = recipe.objective == "tone"
     if data.suffix.lower() == ".csv":
+        if toned:
+            raise UsageError(
+                "tones are learnt from clean photos", where=data, next_step="Name a folder of them, not of pairs."
+            )
         pairs, held = hold_back(read_pairs(data), recipe.validation_photos)
         return PairSamples(pairs, recipe), pair_validation(held), len(pairs)
     found = images.find([str(data)])
     if not found.images:
         raise NoImagesError("holds no image that we read", where=data)
     photos, kept = hold_back([each.path for each in found.images], recipe.validation_photos)
+    if toned:
+        return ToneSamples(photos, recipe), tone_validation(kept), len(photos)
     return PhotoSamples(photos, recipe), validation_batches(kept), len(photos)

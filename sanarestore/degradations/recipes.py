@@ -120,14 +120,20 @@ class Plan:
 
     def target(self, clean_HWC: Pixels) -> Pixels:
         """The output wanted: only what the prompt does not name, with identical draws."""
-        stays = zip(self.operations, self.removed, strict=True)
-        return _apply(tuple(operation for operation, removed in stays if not removed), clean_HWC)
+        return _apply(self._kept, clean_HWC)
 
-    def on_average(self, overview_HWC: Pixels) -> Pixels:
+    def degraded_on_average(self, overview_HWC: Pixels) -> Pixels:
         """The input's means over large areas, from those of the clean image."""
-        for operation in self.operations:
-            overview_HWC = operation.on_average(overview_HWC)
-        return overview_HWC
+        return _apply_on_average(self.operations, overview_HWC)
+
+    def target_on_average(self, overview_HWC: Pixels) -> Pixels:
+        """Those of the output wanted."""
+        return _apply_on_average(self._kept, overview_HWC)
+
+    @property
+    def _kept(self) -> tuple[Operation, ...]:
+        stays = zip(self.operations, self.removed, strict=True)
+        return tuple(operation for operation, removed in stays if not removed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,6 +185,12 @@ def _apply(operations: tuple[Operation, ...], image_HWC: Pixels) -> Pixels:
     for operation in operations:
         image_HWC = operation(image_HWC)
     return image_HWC
+
+
+def _apply_on_average(operations: tuple[Operation, ...], overview_HWC: Pixels) -> Pixels:
+    for operation in operations:
+        overview_HWC = operation.on_average(overview_HWC)
+    return overview_HWC
 
 
 def _plain(drawn: list[tuple[str, float]], rng: np.random.Generator, general: float = 0.5) -> Plan:

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from sanarestore import images
 from sanarestore.degradations.operations import Pixels, resize
+from sanarestore.degradations.recipes import Plan, stream
 from sanarestore.degradations.recipes import Recipe as Degradation
-from sanarestore.degradations.recipes import stream
 from sanarestore.degradations.wordings import DEFAULT_PROMPT
 from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.tiling import mirror
@@ -39,6 +39,14 @@ NARROWEST_FRAMING = 0.35
 VALIDATED = ("noise:25", "jpeg:20", "blur:1.6", "lowres:2")
 """What validation degrades the photos kept back with."""
 
+TONES_VALIDATED = (
+    ("lowlight:2", "brighten this photo"), ("lowlight:2", DEFAULT_PROMPT), ("colour:0.2", "fix the colours"),
+    ("colour:0.2", DEFAULT_PROMPT), ("noise:25", DEFAULT_PROMPT),
+)  # fmt: skip
+"""What the tone is validated with, and how it is asked for."""
+
+TONE_DRAWS = 8
+"""Of each, per photo."""
 
 Item = TypeVar("Item")
 
@@ -109,13 +117,10 @@ class PhotoSamples(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         recipe = self.recipe
         rng = stream(recipe.seed, "sample", index)
-        epoch, place = divmod(index, len(self.photos))
-        order = stream(recipe.seed, "epoch", epoch).permutation(len(self.photos))
-        photo = self.photos[order[place]]
+        photo = self._photo(index)
         window = self._most_detailed(photo, rng)
         clean = self._clean(photo, window, rng)
-        choice = int(np.searchsorted(self._edges, rng.random(), side="right"))
-        plan = self._degradations[min(choice, len(self._degradations) - 1)].draw(rng, int(rng.integers(2**31)))
+        plan = self._plan(rng)
         degraded, target = plan.degraded(clean), plan.target(clean)
         if rng.random() < recipe.stored:
             degraded, target = _store(degraded), _store(target)
@@ -123,8 +128,18 @@ class PhotoSamples(Dataset[Sample]):
         framed = self._framed(photo, window, stream(recipe.seed, "framing", index))
         return Sample(
             degraded=self._cut(degraded, shift), target=self._cut(target, shift), prompt=plan.prompt,
-            tone=_tone(plan.on_average(framed if clean.shape[2] == 3 else _gray(framed))),
+            tone=_tone(plan.degraded_on_average(framed if clean.shape[2] == 3 else _gray(framed))),
         )  # fmt: skip
+
+    def _photo(self, index: int) -> Path:
+        """Each once an epoch, in an order of the epoch's own."""
+        epoch, place = divmod(index, len(self.photos))
+        order = stream(self.recipe.seed, "epoch", epoch).permutation(len(self.photos))
+        return self.photos[int(order[place])]
+
+    def _plan(self, rng: np.random.Generator) -> Plan:
+        choice = int(np.searchsorted(self._edges, rng.random(), side="right"))
+        return self._degradations[min(choice, len(self._degradations) - 1)].draw(rng, int(rng.integers(2**31)))
 
     def _most_detailed(self, photo: Path, rng: np.random.Generator) -> tuple[int, int, int]:
         """Of a few random places and scales: top, left and span."""
@@ -181,6 +196,18 @@ class PhotoSamples(Dataset[Sample]):
         top, left = (MARGIN + int(offset) for offset in shift)
         cut = image_HWC[top : top + self.recipe.patch, left : left + self.recipe.patch]
         return to_tensor(cut)
+
+
+class ToneSamples(PhotoSamples):
+    """Nothing but the tones of the photographs: for a crop, as many cells of an overview. They cost a hundredth."""
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = stream(self.recipe.seed, "tone", index)
+        photo = self._photo(index)
+        height, width = self._cache.read(photo).shape[:2]
+        framed = self._framed(photo, (int(rng.integers(height)), int(rng.integers(width)), 1), rng)
+        framed = _gray(framed) if rng.random() < self.recipe.gray else framed
+        return _tones(framed, self._plan(rng), self.recipe.patch, rng)
 
 
 class PairSamples(Dataset[Sample]):
@@ -265,11 +292,37 @@ def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
             samples.append(
                 Sample(
                     degraded=to_tensor(plan.degraded(clean)), target=to_tensor(clean), prompt=DEFAULT_PROMPT,
-                    tone=_tone(plan.on_average(cache.overview(photo))),
+                    tone=_tone(plan.degraded_on_average(cache.overview(photo))),
                 )
             )  # fmt: skip
         found.append(_collate(samples))
     return found if photos else []
+
+
+def tone_validation(photos: Sequence[Path], side: int = 64) -> list[Batch]:
+    """One batch per degradation and prompt of `TONES_VALIDATED`: cells of the photos' overviews, for `ToneSamples`."""
+    if not photos:
+        return []
+    cache = PhotoCache()
+    found = []
+    for line, prompt in TONES_VALIDATED:
+        samples = []
+        for index in range(TONE_DRAWS * len(photos)):
+            rng = stream("validation", line, index)
+            plan = replace(Degradation.parse(line).draw(rng, 0), prompt=prompt)
+            samples.append(_tones(cache.overview(photos[index % len(photos)]), plan, side, rng))
+        found.append(_collate(samples))
+    return found
+
+
+def _tones(overview_HWC: Pixels, plan: Plan, side: int, rng: np.random.Generator) -> Sample:
+    """Cells of an overview, drawn at random and laid out as a square of that side."""
+    degraded, target = plan.degraded_on_average(overview_HWC), plan.target_on_average(overview_HWC)
+    cells = rng.integers(overview_HWC.shape[0] * overview_HWC.shape[1], size=(side, side))
+    degraded_PPC, target_PPC = (image.reshape(-1, image.shape[2])[cells] for image in (degraded, target))
+    return Sample(
+        degraded=to_tensor(degraded_PPC), target=to_tensor(target_PPC), prompt=plan.prompt, tone=_tone(degraded)
+    )
 
 
 def _detail(codes_HWC: npt.NDArray[np.generic], top: int, left: int, span: int, *, every: int) -> float:

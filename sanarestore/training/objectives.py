@@ -115,6 +115,28 @@ class RefinerObjective(_PartsObjective):
         return restored
 
 
+class ToneObjective(_PartsObjective):
+    """The refiner's tone alone, on overviews (`ToneSamples`): soon learnt there, and slowly from crops."""
+
+    def __init__(self, parts: Parts, recipe: Recipe) -> None:
+        if parts.refiner.tone is None:
+            raise UsageError(
+                "this refiner has no tone to train", where="objective",
+                next_step="Give it one: tone = 32 under [model] in the recipe.",
+            )  # fmt: skip
+        self._tone = parts.refiner.tone
+        super().__init__(parts, recipe, {"tone": self._tone})
+
+    def loss(self, batch: Batch) -> Tensor:
+        return self._pixel_loss(self.restore(batch), batch.target_BCHW)
+
+    def restore(self, batch: Batch) -> Tensor:
+        tokens = self._tokens(batch)
+        prompt_BD = pool(tokens.token_BLD, tokens.mask_BL)
+        restored: Tensor = self._tone(batch.degraded_BCHW, batch.tone_BK, prompt_BD)
+        return restored
+
+
 class AutoencoderObjective(_PartsObjective):
     """Reconstruction, of clean and of degraded images alike: the condition is what the encoder makes of the latter."""
 
@@ -216,8 +238,8 @@ def new_objective(recipe: Recipe, base: str | None = None, *, rank: int | None =
             f"the objective '{recipe.objective}' would leave the base's condition untrained, and the photo unseen",
             where=parts.base, next_step="Use a recipe whose objective is flow or end-to-end.",
         )  # fmt: skip
-    if recipe.objective == "refiner":
-        return RefinerObjective(parts, recipe)
+    if recipe.objective in ("tone", "refiner"):
+        return (ToneObjective if recipe.objective == "tone" else RefinerObjective)(parts, recipe)
     kinds: dict[str, Callable[[Parts, Recipe], Objective]] = {
         "autoencoder": AutoencoderObjective,
         "flow": FlowObjective,

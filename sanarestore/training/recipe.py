@@ -11,8 +11,11 @@ from sanarestore.model.condition import KINDS, ConditionKind
 
 LOSSES = ("psnr", "charbonnier")
 
-OBJECTIVES = ("refiner", "autoencoder", "flow", "end-to-end")
+OBJECTIVES = ("tone", "refiner", "autoencoder", "flow", "end-to-end")
 """In the order in which a whole model is trained, each from the folder of the one before."""
+
+LATENT_OBJECTIVES = OBJECTIVES[2:]
+"""Those that need a latent path."""
 
 LATENT_STAGES = 6
 """Of the autoencoders that are made here, as of the published ones."""
@@ -65,7 +68,8 @@ class Recipe:
     """What a run learns, and how."""
 
     objective: str = "refiner"
-    """refiner: pixels; autoencoder: reconstruction; flow: velocities of latents; end-to-end: all after these."""
+    """tone: light and colour, on overviews; refiner: pixels; autoencoder: reconstruction; flow: velocities of latents;
+    end-to-end: all after these."""
 
     name: str = "model"
     """What the trained model calls itself."""
@@ -171,7 +175,7 @@ class Recipe:
             f"patch must be a positive multiple of {stride}": self.patch < stride or self.patch % stride,
             "patch must be a multiple of 16 with a coarse_weight": self.coarse_weight and self.patch % 16,
             f"patch must be a multiple of {LATENT_STRIDE} for this objective": (
-                self.objective != "refiner" and self.patch % LATENT_STRIDE
+                self.objective in LATENT_OBJECTIVES and self.patch % LATENT_STRIDE
             ),
             f"objective must be one of {', '.join(OBJECTIVES)}": self.objective not in OBJECTIVES,
             f"condition must be one of {', '.join(KINDS)}": self.latent.condition not in KINDS,

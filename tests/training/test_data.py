@@ -13,9 +13,11 @@ from sanarestore.training.data import (
     PairSamples,
     PhotoCache,
     PhotoSamples,
+    ToneSamples,
     batches,
     hold_back,
     pair_validation,
+    tone_validation,
     validation_batches,
 )
 from sanarestore.training.pairs import Pair
@@ -94,6 +96,33 @@ def test_the_tone_is_that_of_the_degraded_photo(photos: list[Path]) -> None:
     assert (tones["lowlight:2"] < tones["clean"] - 0.2).all()
     assert torch.allclose(tones["noise:25"], tones["clean"], atol=0.15)
     assert tones["clean"].std(dim=0).max() > 0.02, "framed anew each time"
+
+
+def test_tone_samples_are_cells_of_an_overview(photos: list[Path]) -> None:
+    samples = ToneSamples(photos, recipe(degradations={"lowlight:2": 1.0}, gray=0.0, patch=16))
+    sample, again = samples[5], ToneSamples(photos, samples.recipe)[5]
+    assert all(torch.equal(sample[name], again[name]) for name in ("degraded", "target", "tone"))  # type: ignore[literal-required]
+    assert sample["degraded"].shape == sample["target"].shape == (3, 16, 16)
+    assert (sample["degraded"] < sample["target"]).float().mean() > 0.99
+    # The same cells of both: a brighter target was a brighter input.
+    pairs = torch.stack([sample["degraded"].flatten(), sample["target"].flatten()])
+    assert torch.corrcoef(pairs)[0, 1] > 0.9
+    # Drawn from what the statistics are of.
+    medians = sample["degraded"].flatten(1).median(dim=1).values
+    assert torch.allclose((medians - 0.5) * 4, sample["tone"].view(-1, 4)[3, :3], atol=0.3)
+
+
+def test_a_kept_tone_is_the_target_s_too(photos: list[Path]) -> None:
+    samples = ToneSamples(photos, recipe(degradations={"unneeded": 1.0}, patch=16))
+    assert all(torch.equal(samples[index]["degraded"], samples[index]["target"]) for index in range(20))
+
+
+def test_tones_are_validated_on_whole_photos(photos: list[Path]) -> None:
+    found = tone_validation(photos[:2], side=8)
+    assert [set(batch.prompts) for batch in found] == [{prompt} for _, prompt in data.TONES_VALIDATED]
+    assert found[0].degraded_BCHW.shape == (2 * data.TONE_DRAWS, 3, 8, 8)
+    assert found[0].degraded_BCHW.mean() < found[0].target_BCHW.mean() - 0.1
+    assert tone_validation([]) == []
 
 
 def test_framings_hold_the_crop(photos: list[Path]) -> None:

@@ -15,23 +15,21 @@ from sanarestore.model import base as base_module
 from sanarestore.model.condition import KINDS, ConditionKind
 from sanarestore.model.loading import RestorationModel, load_model
 from sanarestore.model.prompts import PromptEncoder, Prompts
-from sanarestore.model.tone import TONE_STATISTICS
+from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.model.transformer import Tokens
 from sanarestore.options import RestoreOptions
 from sanarestore.training.data import Batch
 from sanarestore.training.objectives import AutoencoderObjective, Objective, drawn_noise, generate, new_objective
-from sanarestore.training.recipe import OBJECTIVES, LatentShape
+from sanarestore.training.recipe import LATENT_OBJECTIVES, OBJECTIVES, LatentShape
 from tests.conftest import photo
 from tests.published import TINY_RECIPE as RECIPE
 from tests.published import write_published
-
-LATENT = [objective for objective in OBJECTIVES if objective != "refiner"]
 
 
 def batch(number: int = 0) -> Batch:
     clean = torch.stack([torch.from_numpy(photo(64, 64, seed)).permute(2, 0, 1) for seed in range(4)])
     noise = 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(number))
-    tone = torch.zeros(4, TONE_STATISTICS)
+    tone = torch.stack([tone_statistics(overview(image)) for image in clean + noise])
     return Batch(
         degraded_BCHW=clean + noise, target_BCHW=clean, tone_BK=tone, prompts=["remove noise"] * 4, number=number
     )
@@ -45,7 +43,8 @@ def made(name: str, **changes: Any) -> Objective:
 
 def all_parts(objective: Any) -> dict[str, torch.nn.Module]:
     parts = objective.parts
-    found = {"refiner": parts.refiner, "text_encoder": parts.encoder}
+    besides = [module for name, module in parts.refiner.named_children() if name != "tone"]
+    found = {"refiner": torch.nn.ModuleList(besides), "tone": parts.refiner.tone, "text_encoder": parts.encoder}
     if parts.latent:
         autoencoder = parts.latent.autoencoder
         found |= {"transformer": parts.latent.transformer.transformer, "condition": parts.latent.transformer.condition}
@@ -54,10 +53,11 @@ def all_parts(objective: Any) -> dict[str, torch.nn.Module]:
 
 
 TRAINED = {
-    "refiner": {"refiner", "text_encoder"},
+    "tone": {"tone"},
+    "refiner": {"refiner", "tone", "text_encoder"},
     "autoencoder": {"encoder", "decoder"},
     "flow": {"transformer", "condition"},
-    "end-to-end": {"refiner", "text_encoder", "transformer", "condition", "decoder"},
+    "end-to-end": {"refiner", "tone", "text_encoder", "transformer", "condition", "decoder"},
 }
 
 
@@ -93,11 +93,11 @@ def test_it_learns_one_batch(name: str) -> None:
         optimizer.step()
         losses.append(loss.item())
     # A squared error for the flow, decibels for the others; the refiner begins at the identity, slowly.
-    least = {"flow": 0.1, "refiner": 0.1}.get(name, 1.0)
+    least = {"flow": 0.1, "refiner": 0.1, "tone": 0.3}.get(name, 1.0)
     assert losses[-1] < losses[0] - least, losses
 
 
-@pytest.mark.parametrize("name", LATENT)
+@pytest.mark.parametrize("name", LATENT_OBJECTIVES)
 def test_a_loss_is_a_function_of_the_batch(name: str) -> None:
     """Whatever was drawn before: or resuming would not be exact."""
     objective = made(name)
@@ -115,11 +115,16 @@ def test_what_is_saved_restores_as_in_training(name: str, tmp_path: Path) -> Non
             parameter.copy_((parameter + 0.02 * torch.randn_like(parameter)).half())
     objective.save(tmp_path / "model", RECIPE, {})
     model = load_model(str(tmp_path / "model"))
-    assert (model.latent is not None) == (name != "refiner")
+    assert (model.latent is not None) == (name in LATENT_OBJECTIVES)
     assert bool(model.defaults.get("latent")) == (name == "end-to-end")
     image = images.Image(pixels_HWC=photo(64, 64), depth="float32", format="tiff")
     restored = Restorer(RestoreOptions(prompt="remove noise"), device="cpu", model=model)(image)
     assert restored.pixels_HWC.shape == (64, 64, 3)
+
+
+def test_a_tone_is_not_trained_where_there_is_none() -> None:
+    with pytest.raises(UsageError, match="no tone to train"):
+        made("tone", model=replace(RECIPE.model, tone=0))
 
 
 def test_the_ceiling_is_what_the_autoencoder_keeps() -> None:
@@ -139,7 +144,8 @@ def test_the_engine_restores_as_training_did(kind: ConditionKind, monkeypatch: p
     with torch.no_grad():
         for parameter in objective.modules.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-        one = replace(batch(), degraded_BCHW=batch().degraded_BCHW[:1], prompts=["remove noise"])
+        whole = batch()
+        one = replace(whole, degraded_BCHW=whole.degraded_BCHW[:1], tone_BK=whole.tone_BK[:1], prompts=["remove noise"])
         generated, restored = objective._both(one)
     parts = objective.parts
     shape = (1, parts.latent.autoencoder.latent_channels, 2, 2)

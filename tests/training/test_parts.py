@@ -61,11 +61,12 @@ def test_a_latent_path_is_added_once() -> None:
 
 
 def test_a_base_grows_what_the_recipe_asks_for(tmp_path: Path) -> None:
-    Parts.from_scratch(RECIPE).save(tmp_path / "base", "tiny", {})
     more = replace(RECIPE, model=replace(RECIPE.model, spectrum=5, tone=4))
+    plain = replace(RECIPE, model=replace(RECIPE.model, tone=0))
+    Parts.from_scratch(plain).save(tmp_path / "base", "tiny", {})
     refiner = Parts.from_base(str(tmp_path / "base"), more).refiner
     assert (refiner.config.spectrum, refiner.config.tone) == (5, 4)
-    assert Parts.from_base(str(tmp_path / "base"), RECIPE).refiner.config.tone == 0
+    assert Parts.from_base(str(tmp_path / "base"), plain).refiner.config.tone == 0
     again = Parts.from_base(str(tmp_path / "base"), more).refiner
     assert again.tone is not None
     assert refiner.tone is not None
