@@ -5,15 +5,14 @@ promises more than there is, and no file of ours is taken for another's; a line 
 torch.
 """
 
-import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from sanarestore import weights
 from sanarestore.engine.jobs import Job, Outcome
-from sanarestore.errors import UsageError
+from sanarestore.ndjson import Lines
 
 NAME = "sanarestore.jsonl"
 
@@ -23,11 +22,11 @@ class Journal:
 
     def __init__(self, folder: Path | None, *, settings: str) -> None:
         """`settings` is the fingerprint of options and weights together: other settings, other results."""
-        self._path = None if folder is None else folder / NAME
+        self._lines = None if folder is None else Lines(folder / NAME)
         self._settings = settings
         self._finished: dict[str, dict[str, Any]] = {}
         self._started: set[str] = set()
-        for line in self._lines():
+        for line in filter(_is_ours, self._lines or ()):
             self._take(line)
 
     def is_finished(self, job: Job) -> bool:
@@ -53,7 +52,7 @@ class Journal:
 
     def add(self, outcome: Outcome) -> None:
         """Record a finished file; other outcomes are not recorded, so that they are tried again."""
-        if self._path is None or outcome.status != "done" or outcome.output is None:
+        if self._lines is None or outcome.status != "done" or outcome.output is None:
             return
         line = {
             **outcome.to_json(),
@@ -71,61 +70,21 @@ class Journal:
             self._started.discard(line["output"])
 
     def _append(self, lines: list[dict[str, Any]]) -> None:
-        if self._path is None or not lines:
-            return
-        # ASCII, because a name may hold bytes that are no text in any encoding.
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a+b") as file:
-                # After a torn line, begin a new one.
-                file.write((b"\n" if _is_torn(file) else b"") + text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise self._refused("written", error) from error
-        for line in lines:
-            self._take(line)
+        if self._lines is not None:
+            self._lines.add(lines)
+            for line in lines:
+                self._take(line)
 
     def _name(self, target: Path) -> str:
-        if self._path is None:
+        if self._lines is None:
             return str(target)
-        return Path(os.path.relpath(target, self._path.parent)).as_posix()
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        """Lines that we wrote, whole."""
-        if self._path is None or not self._path.is_file():
-            return
-        try:
-            content = self._path.read_bytes()
-        except OSError as error:
-            raise self._refused("read", error) from error
-        for text in content.splitlines():
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue
-            if _is_ours(line):
-                yield line
-
-    def _refused(self, verb: str, error: OSError) -> UsageError:
-        fact = f"the journal cannot be {verb} ({error.strerror or error})"
-        return UsageError(
-            fact, where=self._path, next_step="Check its permissions and the free space, or use another -o."
-        )
+        return Path(os.path.relpath(target, self._lines.path.parent)).as_posix()
 
 
-def _is_ours(line: Any) -> bool:
-    if not isinstance(line, dict) or not isinstance(line.get("output"), str):
+def _is_ours(line: dict[str, Any]) -> bool:
+    if not isinstance(line.get("output"), str):
         return False
     return line.get("status") == "started" or {"status", "settings", "sha256", "output_sha256"} <= line.keys()
-
-
-def _is_torn(file: BinaryIO) -> bool:
-    if not file.seek(0, os.SEEK_END):
-        return False
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) != b"\n"
 
 
 def _hash(path: Path) -> str | None:

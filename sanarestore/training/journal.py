@@ -3,13 +3,11 @@
 A line is added when its files are whole; of several about one file the last counts. A line torn by a crash is ignored.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import Self
+from typing import Any
 
-from sanarestore.errors import UsageError
+from sanarestore.ndjson import Lines
 
 VERSION = 1
 """Of the lines, and of the draws: raised when the same recipe and seed would give other pairs."""
@@ -42,53 +40,25 @@ class Record:
 
 
 class Journal:
-    """The file of records, open for more. UsageError where the disk refuses it."""
+    """The file of records. UsageError where the disk refuses it."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> Self:
-        try:
-            self._file = self._path.open("a+b")
-        except OSError as error:
-            raise self._refused(error) from error
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+        self._lines = Lines(path)
 
     def read(self) -> dict[str, Record]:
-        """The last record about each degraded file, by its stem; and a torn last line is closed off."""
-        self._file.seek(0)
-        records = {}
-        line = b"\n"
-        for line in self._file:
-            record = _parse(line)
-            if record is not None:
-                records[record.stem] = record
-        if not line.endswith(b"\n"):
-            self._file.write(b"\n")
-        return records
+        """The last record about each degraded file, by its stem."""
+        return {record.stem: record for record in filter(None, map(_parse, self._lines))}
 
     def add(self, record: Record) -> None:
-        """Append a record, and hand it to the system at once."""
-        try:
-            self._file.write(json.dumps(asdict(record)).encode() + b"\n")
-            self._file.flush()
-        except OSError as error:
-            raise self._refused(error) from error
-
-    def _refused(self, error: OSError) -> UsageError:
-        return UsageError(f"cannot be written ({error.strerror})", where=self._path, next_step="Name another output.")
+        """Append a record."""
+        self._lines.add([asdict(record)])
 
 
-def _parse(line: bytes) -> Record | None:
+def _parse(line: dict[str, Any]) -> Record | None:
     try:
-        record = Record(**json.loads(line))
+        record = Record(**line)
         return record if record.version == VERSION and record.files else None
-    except (ValueError, TypeError):
+    except TypeError:
         return None
 
 

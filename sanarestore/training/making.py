@@ -113,19 +113,19 @@ def _run(
     photos: Sequence[images.Found], settings: Settings, listed: Path, workers: int
 ) -> Generator[Outcome, None, None]:
     rows = []
-    with Journal(settings.output / "pairs.jsonl") as journal:
+    journal = Journal(settings.output / "pairs.jsonl")
 
-        def keep(outcome: Outcome) -> None:
-            if outcome.status == "done":
-                journal.add(_record(outcome, settings))
+    def keep(outcome: Outcome) -> None:
+        if outcome.status == "done":
+            journal.add(_record(outcome, settings))
 
-        known = journal.read()
-        jobs = (_job(photo, settings, known) for photo in photos)
-        with closing(_in_process(jobs, keep) if workers == 1 else _in_pool(jobs, workers, keep)) as outcomes:
-            for outcome in outcomes:
-                if outcome.status != "failed":
-                    rows.append(_row(outcome))
-                yield outcome
+    known = journal.read()
+    jobs = (_job(photo, settings, known) for photo in photos)
+    with closing(_in_process(jobs, keep) if workers == 1 else _in_pool(jobs, workers, keep)) as outcomes:
+        for outcome in outcomes:
+            if outcome.status != "failed":
+                rows.append(_row(outcome))
+            yield outcome
     try:
         write_pairs(listed, rows)
     except OSError as error:

@@ -1,0 +1,57 @@
+"""Files of JSON objects, a line each, that are only ever added to: what is finished, so that it need not be done again.
+
+A line torn by a crash spoils no other. Imports nothing heavy.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sanarestore.errors import UsageError
+
+
+class Lines:
+    """One such file, whether or not it is there yet. UsageError where the disk refuses it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Every object of the file, in order; whatever is no JSON object is passed over."""
+        try:
+            content = self.path.read_bytes() if self.path.is_file() else b""
+        except OSError as error:
+            raise self._refused("read", error) from error
+        for text in content.splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(line, dict):
+                yield line
+
+    def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Append objects, which are on the disk when this returns; the folder is made."""
+        # ASCII, because a name may hold bytes that are no text in any encoding.
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        if not text:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(size - 1, 0))
+                torn = size > 0 and file.read(1) != b"\n"
+                file.write(b"\n" * torn + text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise self._refused("written", error) from error
+
+    def _refused(self, verb: str, error: OSError) -> UsageError:
+        return UsageError(
+            f"the journal cannot be {verb} ({error.strerror or error})", where=self.path,
+            next_step="Check its permissions and the free space, or name another output.",
+        )  # fmt: skip
