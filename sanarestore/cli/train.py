@@ -164,6 +164,7 @@ def _recipe(path: Path | None, folder: Path, *, base: str, resume: bool) -> "Rec
 def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], int]:
     """Samples to learn from, batches to validate on, and the number of photos or pairs."""
     from sanarestore import images
+    from sanarestore.degradations.pairs import read_pairs
     from sanarestore.training.data import (
         PairSamples,
         PhotoSamples,
@@ -173,7 +174,6 @@ def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], int]:
         tone_validation,
         validation_batches,
     )
-    from sanarestore.training.pairs import read_pairs
 
     toned = recipe.objective == "tone"
     if data.suffix.lower() == ".csv":

@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from sanarestore import images
 from sanarestore.degradations.operations import Pixels, resize
+from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import Plan, stream
 from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.degradations.wordings import DEFAULT_PROMPT
 from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.tiling import mirror
-from sanarestore.training.pairs import Pair
 from sanarestore.training.recipe import Recipe
 
 MARGIN = 16

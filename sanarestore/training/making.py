@@ -20,10 +20,10 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from sanarestore import images
+from sanarestore.degradations.pairs import Pair, Row, write_pairs
 from sanarestore.degradations.recipes import PRESETS, Recipe
 from sanarestore.errors import NoImagesError, OutOfMemory, UsageError
 from sanarestore.training.journal import Journal, Record
-from sanarestore.training.pairs import Pair, Row, write_pairs
 from sanarestore.training.variants import DEGRADED, TARGET, Job, Outcome, Settings, stem, work
 
 __all__ = ["Outcome", "make_pairs", "originals"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sanarestore import images
+from sanarestore.degradations.pairs import Pair
 from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.training import data
 from sanarestore.training.data import (
@@ -20,7 +21,6 @@ from sanarestore.training.data import (
     tone_validation,
     validation_batches,
 )
-from sanarestore.training.pairs import Pair
 from sanarestore.training.recipe import Recipe
 from tests.conftest import photo
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from sanarestore import images
+from sanarestore.degradations.pairs import read_pairs
 from sanarestore.degradations.recipes import Recipe, stream
 from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.images import Depth, Image, Metadata
 from sanarestore.training.making import Outcome, make_pairs, originals
-from sanarestore.training.pairs import read_pairs
 
 RECIPE = "noise:25,jpeg:20,selective,blur:1-2+noise:5"
 

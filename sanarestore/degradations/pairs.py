@@ -1,6 +1,6 @@
 """pairs.csv: which degraded file belongs to which clean one, and what is to be asked.
 
-`making` makes such pairs from clean photographs; a list made by anyone else is read just as well.
+`training.making` makes such pairs from clean photographs; a list made by anyone else is read just as well.
 """
 
 import csv

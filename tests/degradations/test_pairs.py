@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from sanarestore.degradations.pairs import COLUMNS, Pair, Row, read_pairs, write_pairs
 from sanarestore.errors import NoImagesError, UsageError
-from sanarestore.training.pairs import COLUMNS, Pair, Row, read_pairs, write_pairs
 
 
 def files(folder: Path, *names: str) -> tuple[Path, ...]:
