@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sanarestore import __version__
+from sanarestore.cli.bench import bench
 from sanarestore.cli.degrade import degrade
 from sanarestore.cli.restore import restore
 from sanarestore.cli.train import train
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command()(restore)
 app.command()(degrade)
 app.command()(train)
+app.command()(bench)
 
 
 def _version(wanted: bool) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -182,6 +183,58 @@ class TrainingReport:
             _stderr.print(f"{line}{gain}  {left}", soft_wrap=True)
 
 
+class BenchReport:
+    """Progress over images and cases, and a table of rows for every set."""
+
+    def __init__(self, total: int, *, quiet: bool = False, as_json: bool = False) -> None:
+        self._json, self._quiet = as_json, quiet
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), _Count(),
+            TimeRemainingColumn(compact=True), console=_stderr, transient=True, expand=True,
+            disable=not is_live(quiet=quiet or as_json),
+        )  # fmt: skip
+        self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def score(self, dataset: str, case: str, *, finished: bool) -> None:
+        """Show where it is; `finished` once for every image and case."""
+        self._progress.update(self._task, description=f"{dataset} {case}", advance=int(finished))
+
+    def rows(self, rows: list[dict[str, Any]]) -> None:
+        """The rows of one set: lines of JSON, or a table."""
+        for row in rows if self._json else ():
+            print_json({"schema_version": 1, **row})
+        if rows and not self._json:
+            columns = ["", "method", "PSNR", "±", "gain", "better", "SSIM", "s/MP"]
+            count = rows[0]["images"]
+            title = f"{rows[0]['dataset']}, {count} image{'s' * (count > 1)}"
+            table(title, columns, [_cells(row, rows[max(index - 1, 0)]) for index, row in enumerate(rows)], texts=2)
+        for row in rows if not self._json else ():
+            if "margin" in row:
+                share, margin = row["right_beats_wrong"], row["margin"]
+                say(f"{row['method']}: the right prompt comes closer in {share:.1%} of pairs, by {margin:.2f} dB")
+
+
+def _cells(row: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
+    """A row of `BenchReport`; what is as above is not said again."""
+    case = f"{row['task']} {row['level']}"
+    told = "" if row is not above and case == f"{above['task']} {above['level']}" else case
+    low, high = row["interval"]
+    around = f"{(high - low) / 2:.2f}"
+    ssim = f"{row['ssim']:.3f}" if "ssim" in row else ""
+    if row["method"] == "degraded":
+        return [told, row["method"], f"{row['psnr']:.2f}", around, "", "", ssim, ""]
+    speed = f"{row['seconds_per_megapixel']:.2f}"
+    better = f"{row['better']:.0%}"
+    return [told, row["method"], f"{row['psnr']:.2f}", around, f"{row['gain']:+.2f}", better, ssim, speed]
+
+
 class _Count(ProgressColumn):
     """Whole parts done, of all."""
 
@@ -227,11 +280,11 @@ def _print(word: str, style: str, message: str) -> None:
     _stderr.print(Text.assemble((word, style), " ", message), soft_wrap=True)
 
 
-def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table on stderr; the first column is text, the others are figures."""
-    drawn = Table(title=title, title_justify="left")
+def table(title: str, columns: list[str], rows: list[list[str]], *, texts: int = 1) -> None:
+    """A table on stderr; the first columns, `texts` of them, are text, the others are figures."""
+    drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for index, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if index == 0 else "right")
+        drawn.add_column(column, justify="left" if index < texts else "right", no_wrap=True)
     for row in rows:
         drawn.add_row(*row)
     _stderr.print(drawn)

@@ -37,6 +37,37 @@ def ssim(image_HWC: Array, reference_HWC: Array) -> float:
     )
 
 
+def psnr_b(image_HWC: Array, reference_HWC: Array, block: int = 8) -> float:
+    """PSNR with the image's blocking added to its error, in dB (Yim & Bovik 2011, eqs. 5 to 12), peak 1.
+
+    Blocks are those of JPEG, from the corner; channels are averaged. ValueError below two blocks a side.
+    """
+    _check(image_HWC, reference_HWC)
+    height, width = image_HWC.shape[:2]
+    if min(height, width) < 2 * block:
+        raise ValueError(f"PSNR-B needs at least {2 * block} pixels a side, not {height} x {width}")
+    image_HWC, reference_HWC = image_HWC.astype(np.float64), reference_HWC.astype(np.float64)
+    at_edges, elsewhere = [], []
+    for axis in (0, 1):
+        steps = np.square(np.moveaxis(np.diff(image_HWC, axis=axis), axis, 0))
+        is_edge = np.arange(len(steps)) % block == block - 1
+        at_edges.append(steps[is_edge].reshape(-1))
+        elsewhere.append(steps[~is_edge].reshape(-1))
+    edge, other = float(np.concatenate(at_edges).mean()), float(np.concatenate(elsewhere).mean())
+    blocking = max(edge - other, 0) * math.log2(block) / math.log2(min(height, width))
+    error = float(np.mean(np.square(image_HWC - reference_HWC))) + blocking
+    return math.inf if error == 0 else -10 * math.log10(error)
+
+
+def luma(image_HWC: Array) -> npt.NDArray[np.float64]:
+    """Y of BT.601 in studio swing, [H, W, 1] in 16/255 to 235/255: what super-resolution is judged by. Gray stays."""
+    if image_HWC.shape[2] == 1:
+        return image_HWC.astype(np.float64)
+    weights = np.array([[65.481], [128.553], [24.966]]) / 255
+    brightness: npt.NDArray[np.float64] = image_HWC.astype(np.float64) @ weights + 16 / 255
+    return brightness
+
+
 def to_8bit(image_HWC: Array) -> npt.NDArray[np.float64]:
     """Clamp to [0, 1] and round to 8-bit codes, returned as float in [0, 1]."""
     return np.rint(np.clip(image_HWC, 0, 1).astype(np.float64) * 255) / 255

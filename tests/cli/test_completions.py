@@ -26,6 +26,11 @@ FLAGS = {
         "--recipe", "--output", "-o", "--base", "--steps", "--max-minutes", "--resume", "--device", "--threads",
         "--compile", "--lora", "--rank",
     },
+    "bench": {
+        "--data", "--data-dir", "--task", "--sigma", "--quality", "--scale", "--blur", "--recipe", "--draws", "--gray",
+        "--limit", "--prompt", "-p", "--model", "--adapter", "--fidelity", "--steps", "--guidance", "--seeds",
+        "--output", "-o", "--csv", "--tile", "--devices", "--dtype", "--threads",
+    },
 }  # fmt: skip
 """Scripts depend on these: taking one away is a new major version."""
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from sanarestore.evaluation.metrics import psnr, ssim, to_8bit
+from sanarestore.evaluation.metrics import luma, psnr, psnr_b, ssim, to_8bit
 from tests.conftest import photo
 
 
@@ -45,3 +45,27 @@ def test_what_cannot_be_compared_is_refused() -> None:
 def test_8_bit_codes_are_rounded_and_clamped() -> None:
     values = np.array([[[-0.2, 0.5 / 255 - 1e-4, 0.5 / 255 + 1e-4, 1.3]]])
     assert (to_8bit(values) * 255).tolist() == [[[0, 0, 1, 255]]]
+
+
+def test_psnr_b_adds_the_steps_at_block_edges() -> None:
+    """By hand: flat blocks of alternating level have steps at their edges alone."""
+    image = np.zeros((32, 64, 1))
+    image[:, 8::16] = 0.2
+    for n in range(8):
+        image[:, 8 * n : 8 * n + 8] = 0.2 * (n % 2)
+    reference = np.full_like(image, 0.1)
+    edges = 7 * 32 * 0.04 / (7 * 32 + 3 * 64)  # vertical edges step, horizontal ones do not
+    expected = 0.01 + edges * math.log2(8) / math.log2(32)
+    assert psnr_b(image, reference) == pytest.approx(-10 * math.log10(expected))
+    moved = np.roll(image, 4, axis=1)
+    assert psnr_b(moved, reference) == pytest.approx(psnr(moved, reference)), "no step on the grid, nothing added"
+    assert psnr_b(reference, reference) == math.inf
+    with pytest.raises(ValueError, match="16 pixels"):
+        psnr_b(reference[:15], reference[:15])
+
+
+def test_luma_is_studio_swing() -> None:
+    corners = np.array([[[0.0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]]])
+    assert (luma(corners)[0, :, 0] * 255).tolist() == pytest.approx([16, 235, 81.481, 144.553, 40.966])
+    gray = photo(4, 5)[..., :1]
+    assert np.array_equal(luma(gray), gray)

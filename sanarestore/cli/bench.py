@@ -1,0 +1,175 @@
+"""`sanarestore bench`: how good and how fast, on the published sets or on one's own."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from sanarestore.cli.flags import MACHINE, Devices, Json, Quiet, Verbose
+from sanarestore.errors import UsageError
+from sanarestore.options import RestoreOptions
+
+if TYPE_CHECKING:
+    from sanarestore.evaluation.benchmark import Row
+    from sanarestore.evaluation.datasets import Item
+
+LEVELS = "What is done to the images"
+MODEL = "What restores them"
+
+Number = TypeVar("Number")
+
+
+def bench(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SET", help="Published sets: urban100, kodak24, live1, ...", show_default=False),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option("--data", metavar="FOLDER", help="Clean images of your own, or a pairs.csv."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", metavar="DIR", help="Where the sets are; else SANARESTORE_DATA, else the cache."),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            help="denoise, jpeg, sr, deblur, mixed, recipe, prompts or real; else the set's own.",
+            rich_help_panel=LEVELS,
+        ),
+    ] = None,
+    sigma: Annotated[
+        str, typer.Option("--sigma", metavar="LIST", help="Of denoise.", rich_help_panel=LEVELS)
+    ] = "15,25,50",
+    quality: Annotated[
+        str, typer.Option("--quality", metavar="LIST", help="Of jpeg.", rich_help_panel=LEVELS)
+    ] = "10,20,30,40",
+    scale: Annotated[str, typer.Option("--scale", metavar="LIST", help="Of sr.", rich_help_panel=LEVELS)] = "2,4",
+    blur: Annotated[
+        str, typer.Option("--blur", metavar="LIST", help="Of deblur, in pixels.", rich_help_panel=LEVELS)
+    ] = "1.6",
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option("--recipe", metavar="LINE", help="Of recipe, as `degrade` takes it.", rich_help_panel=LEVELS),
+    ] = None,
+    draws: Annotated[
+        int, typer.Option("--draws", min=1, metavar="N", help="Of mixed, prompts.", rich_help_panel=LEVELS)
+    ] = 4,
+    gray: Annotated[bool, typer.Option("--gray", help="Judge gray versions.", rich_help_panel=LEVELS)] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Images of each set, for a quick look.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", help="What to remove; else blind.", rich_help_panel=MODEL)
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="As of restore.", rich_help_panel=MODEL)] = None,
+    adapter: Annotated[str | None, typer.Option("--adapter", help="As of restore.", rich_help_panel=MODEL)] = None,
+    fidelity: Annotated[
+        float, typer.Option("--fidelity", metavar="0..1", help="As of restore.", rich_help_panel=MODEL)
+    ] = 1.0,
+    steps: Annotated[
+        int | None, typer.Option("--steps", metavar="1..50", help="As of restore.", rich_help_panel=MODEL)
+    ] = None,
+    guidance: Annotated[float, typer.Option("--guidance", help="As of restore.", rich_help_panel=MODEL)] = 1.0,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, metavar="N", help="Repeat with N seeds.", rich_help_panel=MODEL)
+    ] = 1,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="RUN", help="Folder that keeps scores; begun again, it goes on."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the rows there too.")] = None,
+    tile: Annotated[int | None, typer.Option("--tile", help="As of restore.", rich_help_panel=MACHINE)] = None,
+    devices: Devices = "auto",
+    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.", rich_help_panel=MACHINE)] = "auto",
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="CPU threads per worker.", rich_help_panel=MACHINE)
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure on published test sets, under the protocols of the literature: PSNR, SSIM, seconds per megapixel."""
+    options = RestoreOptions(
+        prompt=prompt, model=model, adapter=adapter, fidelity=fidelity, steps=steps, guidance=guidance, tile=tile,
+        dtype=dtype, threads=threads,  # type: ignore[arg-type]
+    )  # fmt: skip
+    from sanarestore import weights
+    from sanarestore.cli import console
+    from sanarestore.engine.workers import parse_devices
+    from sanarestore.evaluation.benchmark import Benchmark, rows, run
+    from sanarestore.evaluation.methods import our_methods
+    from sanarestore.evaluation.tasks import Levels, cases
+    from sanarestore.ndjson import Lines
+
+    levels = Levels(
+        sigma=_numbers("--sigma", sigma, float), quality=_numbers("--quality", quality, int),
+        scale=_numbers("--scale", scale, int), blur=_numbers("--blur", blur, float),
+        recipe=tuple(recipe or ()), draws=draws,
+    )  # fmt: skip
+    chosen = task or (["recipe"] if recipe else [])
+    # All of it before anything is measured, so that a set that is not there is known at once.
+    plans = [
+        Benchmark(
+            dataset=name, items=items[:limit], gray=gray,
+            cases=tuple(case for each in chosen or [own] for case in cases(each, levels)),
+            methods=partial(our_methods, options, tuple(range(seeds))),
+        )
+        for name, own, items in _sets(names or [], data or [], data_dir)
+    ]  # fmt: skip
+    console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
+    lines = Lines(output / "scores.jsonl") if output else None
+    measured: list[Row] = []
+    total = sum(len(plan.items) * len(plan.cases) for plan in plans)
+    with console.BenchReport(total, quiet=quiet, as_json=as_json) as report:
+        for plan in plans:
+            scores = []
+            for score in run(plan, parse_devices(devices), lines):
+                scores.append(score)
+                report.score(score.dataset, f"{score.task} {score.level}", finished=score.method == "degraded")
+            fresh = rows(scores)
+            measured += fresh
+            report.rows([row.to_json() for row in fresh])
+    if csv is not None:
+        _write_csv(csv, measured)
+
+
+def _sets(names: list[str], folders: list[Path], data_dir: Path | None) -> list[tuple[str, str, tuple["Item", ...]]]:
+    """Name, own task and items of each; UsageError if nothing is named."""
+    from sanarestore.evaluation.datasets import SETS, find_folder, find_set
+
+    if not names and not folders:
+        raise UsageError("names no set", where="bench", next_step=f"Known: {', '.join(SETS)}; or use --data FOLDER.")
+    found = [(name.lower(), items, SETS[name.lower()].task) for name in names for items in [find_set(name, data_dir)]]
+    found += [
+        (folder.name, items, "real" if items[0].degraded else "denoise")
+        for folder in folders for items in [find_folder(folder)]
+    ]  # fmt: skip
+    return [(name, own, items) for name, items, own in found]
+
+
+def _numbers(flag: str, text: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:
+    """A list with commas; UsageError names the flag."""
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"'{text}' is no list of numbers", where=flag, next_step="As in 15,25,50.") from error
+
+
+def _write_csv(path: Path, measured: list["Row"]) -> None:
+    import csv
+    from dataclasses import asdict, fields
+
+    from sanarestore.evaluation.benchmark import Row
+
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(map(asdict, measured))
+    except OSError as error:
+        raise UsageError(f"cannot be written ({error.strerror})", where=path) from error

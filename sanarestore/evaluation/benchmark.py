@@ -1,0 +1,350 @@
+"""Methods over the images of a set, each result scored, scores gathered into rows.
+
+A score belongs to one image, case, method and seed, and is a line of JSON: a benchmark that was interrupted goes on
+where it was. Rows are means over images, with an interval that says how much another choice of images would change
+them.
+"""
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache, partial
+from itertools import groupby
+from multiprocessing import get_context
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sanarestore import weights
+from sanarestore.degradations.operations import Pixels
+from sanarestore.evaluation.datasets import Item
+from sanarestore.evaluation.metrics import luma, psnr, psnr_b, ssim, to_8bit
+from sanarestore.evaluation.tasks import Case, Trial
+from sanarestore.ndjson import Lines
+
+MOST_DECIBELS = 100.0
+"""What an image without any error counts as, so that means stay finite."""
+
+PERCEPTIBLE = 60.0
+"""Decibels above which the margin between two prompts is not counted."""
+
+SMALLEST_WINDOW = 16
+"""Pixels a side below which SSIM and PSNR-B are not defined."""
+
+RESAMPLES = 2000
+"""Of the bootstrap."""
+
+DEGRADED = "degraded"
+"""Name of the method that does nothing: the row to compare with."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """One result, judged."""
+
+    dataset: str
+    task: str
+    level: str
+    protocol: str
+    method: str
+    settings: str
+    """Fingerprint of all that decides the method's pixels."""
+    item: str
+    sha256: str
+    """Of the clean file."""
+    draw: int
+    seed: int
+    psnr: float
+    """dB over all values, after rounding to 8 bits."""
+    ssim: float | None
+    psnr_y: float | None
+    """dB on luma, of colour images."""
+    psnr_b: float | None
+    """dB with blocking counted, of the task jpeg."""
+    wrong_psnr: float | None
+    """dB when the prompt names what shall stay, of the task prompts."""
+    seconds: float
+    megapixels: float
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What it is a function of."""
+        where = (self.dataset, self.task, self.level, self.protocol, self.draw, self.item, self.sha256)
+        return (*where, self.method, self.settings, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """A method on all images of a set, at one level of a task."""
+
+    dataset: str
+    task: str
+    level: str
+    protocol: str
+    method: str
+    images: int
+    psnr: float
+    interval: tuple[float, float]
+    """95% bootstrap interval of `psnr` over the choice of images."""
+    gain: float
+    """dB over the degraded input."""
+    gain_interval: tuple[float, float]
+    better: float
+    """Share of images whose PSNR rises."""
+    ssim: float | None
+    psnr_y: float | None
+    psnr_b: float | None
+    seed_deviation: float | None
+    """Standard deviation of `psnr` between seeds; None for one seed."""
+    right_beats_wrong: float | None
+    """Of the task prompts, share of pairs in which the right prompt comes closer than the wrong one."""
+    margin: float | None
+    """By how many dB on average, counted up to 60."""
+    seconds_per_megapixel: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, without those that do not apply."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class Method(Protocol):
+    """Something that restores."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def settings(self) -> str:
+        """Fingerprint of all that decides its pixels."""
+
+    @property
+    def seeds(self) -> Sequence[int]: ...
+
+    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+        """The restored image, of the degraded one's shape, not rounded; `prompt` of the trial, or its wrong one."""
+
+
+class Degraded:
+    """The input as it is."""
+
+    name = DEGRADED
+    settings = ""
+    seeds = (0,)
+
+    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+        return trial.degraded_HWC
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """All that is to be scored; can be sent to another process."""
+
+    dataset: str
+    items: tuple[Item, ...]
+    cases: tuple[Case, ...]
+    methods: Callable[[str], Sequence[Method]]
+    """Makes the methods for a device; a module's function or a partial of one, so that it can be sent too."""
+    gray: bool = False
+    """Judge everything on gray images, as rounded BT.601 luma in full swing."""
+
+    def on(self, device: str, known: Mapping[tuple[object, ...], Score]) -> "Bench":
+        """The same, with methods made, on one device."""
+        return Bench(self, self.methods(device), known)
+
+
+class Bench:
+    """A benchmark on one device."""
+
+    def __init__(self, plan: Benchmark, methods: Sequence[Method], known: Mapping[tuple[object, ...], Score]) -> None:
+        self._plan = plan
+        self._methods = [Degraded(), *methods]
+        self._known = known
+
+    def item(self, number: int) -> Iterator[Score]:
+        """All scores of one image; those that are known are not measured again."""
+        item = self._plan.items[number]
+        place = _Place(self._plan.dataset, item.name, weights.hash_file(item.clean))
+        read = cache(lambda: self._read(item))
+        for case in self._plan.cases:
+            # Read and degraded when the first score needs it, and not where all scores are known.
+            trial = cache(partial(self._trial, case, read, number))
+            for method in self._methods:
+                for seed in method.seeds:
+                    key = _key(place, case, method, seed)
+                    yield self._known.get(key) or _score(place, case, method, seed, trial())
+
+    def _trial(self, case: Case, read: Callable[[], tuple[Pixels, Pixels | None]], number: int) -> Trial:
+        trial = case.trial(*read(), number)
+        return trial if trial.prompt else replace(trial, prompt=self._plan.items[number].prompt)
+
+    def _read(self, item: Item) -> tuple[Pixels, Pixels | None]:
+        clean, degraded = item.read()
+        if self._plan.gray:
+            return _to_gray(clean), None if degraded is None else _to_gray(degraded)
+        return clean, degraded
+
+
+def run(plan: Benchmark, devices: Sequence[str], lines: Lines | None = None) -> Generator[Score, None, None]:
+    """Every score, as it comes: image by image on one device, images shared out on several.
+
+    With `lines`, scores that are there are taken, and new ones added.
+    """
+    known = {score.key: score for score in read_scores(lines)} if lines else {}
+    for score in _in_process(plan, devices[0], known) if len(devices) == 1 else _in_pool(plan, devices, known):
+        if lines and score.key not in known:
+            lines.add([asdict(score)])
+        yield score
+
+
+def read_scores(lines: Lines) -> Iterator[Score]:
+    """The scores of a file; lines of another kind or version are passed over."""
+    names = {field.name for field in fields(Score)}
+    return (Score(**line) for line in lines if line.keys() == names)
+
+
+def rows(scores: Iterable[Score]) -> list[Row]:
+    """Means over images, in the order in which their cases came first."""
+    gathered: dict[tuple[str, ...], list[Score]] = {}
+    for score in scores:
+        key = (score.dataset, score.task, score.level, score.protocol, score.method)
+        gathered.setdefault(key, []).append(score)
+    inputs = {key[:-1]: group for key, group in gathered.items() if key[-1] == DEGRADED}
+    return [_row(key, group, inputs[key[:-1]]) for key, group in gathered.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    dataset: str
+    item: str
+    sha256: str
+
+
+def _key(place: _Place, case: Case, method: Method, seed: int) -> tuple[object, ...]:
+    where = (place.dataset, case.task, case.level, case.protocol, case.draw, place.item, place.sha256)
+    return (*where, method.name, method.settings, seed)
+
+
+def _score(place: _Place, case: Case, method: Method, seed: int, trial: Trial) -> Score:
+    begun = time.perf_counter()
+    restored_HWC = method(trial, trial.prompt, seed)
+    seconds = time.perf_counter() - begun
+    judged = _judged(restored_HWC, trial), _judged(trial.target_HWC, trial)
+    wrong = None
+    if trial.wrong_prompt is not None and method.name != DEGRADED:
+        wrong = _finite(psnr(_judged(method(trial, trial.wrong_prompt, seed), trial), judged[1]))
+    height, width, channels = judged[1].shape
+    large = min(height, width) >= SMALLEST_WINDOW
+    return Score(
+        dataset=place.dataset, item=place.item, sha256=place.sha256,
+        task=case.task, level=case.level, protocol=case.protocol, draw=case.draw,
+        method=method.name, settings=method.settings, seed=seed,
+        psnr=_finite(psnr(*judged)),
+        ssim=ssim(*judged) if large else None,
+        psnr_y=_finite(psnr(luma(judged[0]), luma(judged[1]))) if channels == 3 else None,
+        psnr_b=_finite(psnr_b(*judged)) if case.task == "jpeg" and large else None,
+        wrong_psnr=wrong, seconds=seconds, megapixels=trial.target_HWC.shape[0] * trial.target_HWC.shape[1] / 1e6,
+    )  # fmt: skip
+
+
+def _judged(image_HWC: Pixels, trial: Trial) -> npt.NDArray[np.float64]:
+    border = trial.border
+    inner = image_HWC[border : image_HWC.shape[0] - border, border : image_HWC.shape[1] - border]
+    return to_8bit(inner)
+
+
+def _finite(decibels: float) -> float:
+    return min(decibels, MOST_DECIBELS)
+
+
+def _to_gray(image_HWC: Pixels) -> Pixels:
+    if image_HWC.shape[2] == 1:
+        return image_HWC
+    return to_8bit(image_HWC @ np.array([[0.299], [0.587], [0.114]], np.float32)).astype(np.float32)
+
+
+def _row(key: tuple[str, ...], scores: Sequence[Score], inputs: Sequence[Score]) -> Row:
+    before = {(score.item, score.draw): score.psnr for score in inputs}
+    per_image = _per_image(scores, lambda score: score.psnr)
+    gains = _per_image(scores, lambda score: score.psnr - before[score.item, score.draw])
+    prompted = [(score.psnr, score.wrong_psnr) for score in scores if score.wrong_psnr is not None]
+    margins = [min(right, PERCEPTIBLE) - min(wrong, PERCEPTIBLE) for right, wrong in prompted]
+    dataset, task, level, protocol, method = key
+    return Row(
+        dataset=dataset, task=task, level=level, protocol=protocol, method=method, images=len(per_image),
+        psnr=float(per_image.mean()), interval=bootstrap(per_image),
+        gain=float(gains.mean()), gain_interval=bootstrap(gains),
+        better=float(np.mean([score.psnr > before[score.item, score.draw] for score in scores])),
+        ssim=_mean(score.ssim for score in scores),
+        psnr_y=_mean(score.psnr_y for score in scores),
+        psnr_b=_mean(score.psnr_b for score in scores),
+        seed_deviation=_seed_deviation(scores),
+        right_beats_wrong=_mean(float(margin > 0) for margin in margins),
+        margin=_mean(margins),
+        seconds_per_megapixel=sum(score.seconds for score in scores) / sum(score.megapixels for score in scores),
+    )  # fmt: skip
+
+
+def bootstrap(values_N: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """95% interval of the mean over the choice of images, by percentiles (Efron 1979); always the same draws."""
+    draws = np.random.default_rng(0).integers(len(values_N), size=(RESAMPLES, len(values_N)))
+    low, high = np.percentile(values_N[draws].mean(axis=1), (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _per_image(scores: Sequence[Score], value: Callable[[Score], float]) -> npt.NDArray[np.float64]:
+    """Means over draws and seeds, in the order of items: images are what varies between sets."""
+    ordered = sorted(scores, key=lambda score: score.item)
+    return np.array([np.mean([value(one) for one in group]) for _, group in groupby(ordered, lambda score: score.item)])
+
+
+def _seed_deviation(scores: Sequence[Score]) -> float | None:
+    seeds = sorted({score.seed for score in scores})
+    if len(seeds) < 2:
+        return None
+    return float(np.std([np.mean([score.psnr for score in scores if score.seed == seed]) for seed in seeds], ddof=1))
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return math.fsum(there) / len(there) if there else None
+
+
+def _in_process(plan: Benchmark, device: str, known: Mapping[tuple[object, ...], Score]) -> Iterator[Score]:
+    bench = plan.on(device, known)
+    for number in range(len(plan.items)):
+        yield from bench.item(number)
+
+
+def _in_pool(
+    plan: Benchmark, devices: Sequence[str], known: Mapping[tuple[object, ...], Score]
+) -> Generator[Score, None, None]:
+    """One process a device; images in turn, so that which device takes which does not depend on their speed."""
+    pools = [
+        ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_begin, initargs=(plan, device, known))
+        for device in devices[: len(plan.items)]
+    ]
+    try:
+        futures: list[Future[list[Score]]] = [
+            pools[number % len(pools)].submit(_item, number) for number in range(len(plan.items))
+        ]
+        for future in as_completed(futures):
+            yield from future.result()
+    finally:
+        for pool in pools:
+            pool.shutdown(cancel_futures=True)
+
+
+_bench: Bench | None = None
+"""Of a worker process."""
+
+
+def _begin(plan: Benchmark, device: str, known: Mapping[tuple[object, ...], Score]) -> None:
+    global _bench
+    _bench = plan.on(device, known)
+
+
+def _item(number: int) -> list[Score]:
+    assert _bench is not None, "the pool's initializer made it"
+    return list(_bench.item(number))

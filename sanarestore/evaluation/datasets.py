@@ -1,0 +1,289 @@
+"""The public test sets: what they hold, how their authors lay them out, where they are found on this machine.
+
+None of them comes with sanarestore. A folder of one's own, of clean images or of pairs, is a set too.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from PIL import Image as PillowImage
+
+from sanarestore import images
+from sanarestore.degradations.operations import Pixels
+from sanarestore.degradations.pairs import read_pairs
+from sanarestore.errors import NoImagesError, UnreadableImage, UsageError
+
+VARIABLE = "SANARESTORE_DATA"
+"""Environment variable that names the folder of sets."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """One way in which a set's files are named, as regular expressions of paths below its folder."""
+
+    clean: str
+    """Of clean files; where there are pairs, its groups name the pair."""
+    degraded: str | None = None
+    """Of degraded files, with the same groups; None where the set is clean."""
+    example: str
+    """Of a path, to show."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Set:
+    """A published test set."""
+
+    name: str
+    title: str
+    count: int
+    """Images, or pairs."""
+    task: str
+    """What it is mostly used for: the default task."""
+    layouts: tuple[Layout, ...]
+    published: str
+    """Where its authors, or those who have it from them, publish it."""
+
+
+def _flat(pattern: str, example: str) -> Layout:
+    """Files of any lossless format in the folder, or one folder below."""
+    return Layout(clean=rf"(?:[^/]+/)?(?:{pattern})\.(?:png|bmp|tiff?)", example=example)
+
+
+_LIVE1 = (
+    "bikes|building2|buildings|caps|carnivaldolls|cemetry|churchandcapitol|coinsinfountain|dancers|flowersonih35|house|"
+    "lighthouse2|lighthouse3|manfishing|monarch|ocean|paintedhouse|parrots|plane|rapids|sailing[1-4]|statue|stream|"
+    "studentsculpture|woman|womanhat"
+)
+_SET14 = "baboon|barbara|bridge|coastguard|comic|face|flowers|foreman|lenna|man|monarch|pepper|ppt3|zebra"
+_CLASSIC5 = "baboon|barbara|boats|lena|peppers"
+
+SETS: Mapping[str, Set] = {
+    each.name: each
+    for each in (
+        Set(
+            name="urban100", title="Urban100 (Huang et al. 2015)", count=100, task="denoise",
+            layouts=(
+                _flat(r"img_\d{3}", "img_001.png"),
+                Layout(clean=r"(?:image_SRF_4/)?img_\d{3}_SRF_4_HR\.png", example="img_001_SRF_4_HR.png"),
+            ),
+            published="https://github.com/jbhuang0604/SelfExSR",
+        ),
+        Set(
+            name="cbsd68", title="CBSD68 (Martin et al. 2001; Roth & Black 2009)", count=68, task="denoise",
+            layouts=(_flat(r"\d{4,6}", "101085.png"), _flat(r"test\d{3}|\d{4}", "0001.png")),
+            published="https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/",
+        ),
+        Set(
+            name="kodak24", title="Kodak (Eastman Kodak 1993)", count=24, task="denoise",
+            layouts=(_flat(r"(?:kodim)?\d{1,2}", "kodim01.png"),),
+            published="https://r0k.us/graphics/kodak/",
+        ),
+        Set(
+            name="mcmaster", title="McMaster (Zhang et al. 2011)", count=18, task="denoise",
+            layouts=(_flat(r"(?:McM)?\d{1,2}", "1.tif"),),
+            published="https://www4.comp.polyu.edu.hk/~cslzhang/CDM_Dataset.htm",
+        ),
+        Set(
+            name="set12", title="Set12 (Zhang et al. 2017)", count=12, task="denoise",
+            layouts=(_flat(r"\d{2}", "01.png"),), published="https://github.com/cszn/DnCNN",
+        ),
+        Set(
+            name="set14", title="Set14 (Zeyde et al. 2010)", count=14, task="sr",
+            layouts=(_flat(_SET14, "baboon.png"), _flat(r"img_\d{3}(?:_SRF_4_HR)?", "img_001_SRF_4_HR.png")),
+            published="https://github.com/jbhuang0604/SelfExSR",
+        ),
+        Set(
+            name="bsd100", title="BSD100 (Martin et al. 2001)", count=100, task="sr",
+            layouts=(_flat(r"\d{4,6}", "101085.png"), _flat(r"img_\d{3}(?:_SRF_4_HR)?", "img_001_SRF_4_HR.png")),
+            published="https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/",
+        ),
+        Set(
+            name="live1", title="LIVE1 (Sheikh et al. 2006)", count=29, task="jpeg",
+            layouts=(_flat(_LIVE1, "bikes.bmp"),), published="https://live.ece.utexas.edu/research/quality/subjective.htm",
+        ),
+        Set(
+            name="classic5", title="Classic5 (Foi et al. 2007)", count=5, task="jpeg",
+            layouts=(_flat(_CLASSIC5, "baboon.bmp"), _flat("[1-5]", "1.png")),
+            published="https://webpages.tuni.fi/foi/SA-DCT/",
+        ),
+        Set(
+            name="div2k-val", title="DIV2K validation (Agustsson & Timofte 2017)", count=100, task="denoise",
+            layouts=(_flat(r"0[89]\d\d", "DIV2K_valid_HR/0801.png"),), published="https://data.vision.ee.ethz.ch/cvl/DIV2K/",
+        ),
+        Set(
+            name="sidd-val", title="SIDD validation blocks, sRGB (Abdelhamed et al. 2018)", count=1280, task="real",
+            layouts=(
+                Layout(
+                    clean=r"Validation(Gt)BlocksSrgb\.mat", degraded=r"Validation(Noisy)BlocksSrgb\.mat",
+                    example="ValidationNoisyBlocksSrgb.mat",
+                ),
+            ),
+            published="https://www.eecs.yorku.ca/~kamel/sidd/benchmark.php",
+        ),
+        Set(
+            name="nam", title="Nam, the 15 crops (Nam et al. 2016)", count=15, task="real",
+            layouts=(
+                Layout(
+                    clean=r"(?:[^/]+/)?(.+)_mean\.png", degraded=r"(?:[^/]+/)?(.+)_real\.png",
+                    example="5dmark3_iso3200_1_real.png",
+                ),
+            ),
+            published="https://github.com/woozzu/ccnoise",
+        ),
+        Set(
+            name="realsr", title="RealSR version 3, x4 (Cai et al. 2019)", count=100, task="real",
+            layouts=(
+                Layout(
+                    clean=r"(?:(?:Canon|Nikon)/Test/4/)?((?:Canon|Nikon)_\d{3})_HR\.png",
+                    degraded=r"(?:(?:Canon|Nikon)/Test/4/)?((?:Canon|Nikon)_\d{3})_LR4\.png",
+                    example="Canon/Test/4/Canon_001_LR4.png",
+                ),
+            ),
+            published="https://github.com/csjcai/RealSR",
+        ),
+    )
+}  # fmt: skip
+"""Every set that is known by name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """One image of a set, or one pair; small, so that it can be sent to another process."""
+
+    name: str
+    clean: Path
+    degraded: Path | None = None
+    prompt: str | None = None
+    """What a list of pairs says is to be asked; None for the default."""
+    block: int | None = None
+    """Which block of a .mat file."""
+
+    def read(self) -> tuple[Pixels, Pixels | None]:
+        """Clean and degraded [H, W, 1 or 3] in [0, 1]; UnreadableImage says what is wrong."""
+        return _pixels(self.clean, self.block), _pixels(self.degraded, self.block) if self.degraded else None
+
+
+def find_set(name: str, data_dir: Path | None = None) -> tuple[Item, ...]:
+    """The items of a set, in order of their names.
+
+    Looked for in `data_dir`, else in the folder that SANARESTORE_DATA names, else in the cache, in a folder of the
+    set's name. UsageError for an unknown name, NoImagesError if the files are not there: it says which, and where from.
+    """
+    known = SETS.get(name.lower())
+    if known is None:
+        raise UsageError(f"'{name}' is no set that is known", where="bench", next_step=f"Known: {', '.join(SETS)}.")
+    folder = data_folder(data_dir) / known.name
+    found = [_paired(layout, folder) for layout in known.layouts] if folder.is_dir() else []
+    items: Sequence[Item] = max(found, key=len, default=())
+    if known.name == "sidd-val" and items:
+        items = _blocks(items[0], known.count)
+    if len(items) != known.count:
+        examples = ", or ".join(layout.example for layout in known.layouts)
+        there = f"{len(items)} of {known.count} files of {known.title} are there" if folder.is_dir() else (
+            f"{known.title} is not there"
+        )  # fmt: skip
+        raise NoImagesError(
+            there, where=folder,
+            next_step=f"Put its {known.count} {'pairs' if known.layouts[0].degraded else 'images'} there, named as "
+            f"{examples}: they are published at {known.published}. Or name another folder with --data-dir.",
+        )  # fmt: skip
+    return tuple(items)
+
+
+def find_folder(path: Path) -> tuple[Item, ...]:
+    """The items of a folder of clean images, of a pairs.csv, or of a folder that holds one. NoImagesError if none."""
+    listed = path / "pairs.csv" if path.is_dir() else path
+    if listed.suffix.lower() == ".csv" and listed.is_file():
+        pairs = read_pairs(listed)
+        return tuple(
+            Item(name=pair.degraded.name, clean=pair.target, degraded=pair.degraded, prompt=pair.prompt)
+            for pair in pairs
+        )
+    found = images.find([path]).images
+    if not found:
+        raise NoImagesError("holds no image that we read", where=path)
+    return tuple(Item(name=each.relative.as_posix(), clean=each.path) for each in found)
+
+
+def data_folder(data_dir: Path | None) -> Path:
+    """Where sets are looked for."""
+    if data_dir is not None:
+        return data_dir
+    named = os.environ.get(VARIABLE)
+    return Path(named) if named else platformdirs.user_cache_path("sanarestore") / "data"
+
+
+def _paired(layout: Layout, folder: Path) -> list[Item]:
+    clean = _matching(layout.clean, folder)
+    if layout.degraded is None:
+        return [Item(name=path.relative_to(folder).as_posix(), clean=path) for path, _ in clean]
+    degraded = {_key(match): path for path, match in _matching(layout.degraded, folder)}
+    return [
+        Item(name=_key(match), clean=path, degraded=degraded[_key(match)])
+        for path, match in clean if _key(match) in degraded
+    ]  # fmt: skip
+
+
+def _key(match: re.Match[str]) -> str:
+    """Names the pair; the two files of SIDD are one, whatever their groups say."""
+    return "blocks" if match[1] in ("Gt", "Noisy") else match[1]
+
+
+def _matching(pattern: str, folder: Path) -> list[tuple[Path, re.Match[str]]]:
+    expression = re.compile(pattern, re.IGNORECASE)
+    return [
+        (path, match)
+        for path in sorted(folder.rglob("*"))
+        if (match := expression.fullmatch(path.relative_to(folder).as_posix())) and path.is_file()
+    ]
+
+
+def _blocks(files: Item, count: int) -> list[Item]:
+    return [
+        Item(name=f"block {index:04d}", clean=files.clean, degraded=files.degraded, block=index)
+        for index in range(count)
+    ]
+
+
+def _pixels(path: Path, block: int | None) -> Pixels:
+    if block is not None:
+        pixels: Pixels = _mat(path)[block].astype(np.float32) / np.float32(255)
+        return pixels
+    if path.suffix.lower() == ".bmp":
+        return _bmp(path)
+    return images.read(path).pixels_HWC
+
+
+def _bmp(path: Path) -> Pixels:
+    """Some sets are published so; as input of `restore` it is no format for photographs."""
+    try:
+        with PillowImage.open(path) as opened:
+            codes = np.asarray(opened.convert("L" if opened.mode in ("1", "L") else "RGB"))
+    except OSError as error:
+        raise UnreadableImage(f"no BMP that can be read ({error})", where=path) from error
+    return (codes.reshape(*codes.shape[:2], -1) / np.float32(255)).astype(np.float32)
+
+
+@lru_cache(maxsize=2)
+def _mat(path: Path) -> Any:
+    """All blocks of a file, [N, H, W, 3] uint8: an array of that many dimensions is the only one in it."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        arrays = _arrays(loadmat(path))
+        array = next(arrays)
+    except (OSError, ValueError, StopIteration, MatReadError) as error:
+        raise UnreadableImage(f"no MATLAB file of blocks ({error})", where=path) from error
+    return array.reshape(-1, *array.shape[2:])
+
+
+def _arrays(content: Mapping[str, Any]) -> Iterator[Any]:
+    return (value for value in content.values() if getattr(value, "ndim", 0) == 5)

@@ -1,0 +1,159 @@
+"""Benchmark tasks: what is done to a clean image, how it is asked to be undone, and how the result is judged.
+
+Every protocol has a name and a number in the output. It gets another number when a change of it would change figures.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import PIL
+from PIL import Image as PillowImage
+
+from sanarestore.degradations.operations import Pixels, resize
+from sanarestore.degradations.recipes import Recipe, stream
+from sanarestore.degradations.wordings import HELD_OUT
+from sanarestore.errors import UsageError
+from sanarestore.evaluation.metrics import to_8bit
+
+TASKS = ("denoise", "jpeg", "sr", "deblur", "mixed", "recipe", "prompts", "real")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Levels:
+    """How strong each task's degradation is."""
+
+    sigma: tuple[float, ...] = (15, 25, 50)
+    """Of denoise, in 8-bit codes."""
+    quality: tuple[int, ...] = (10, 20, 30, 40)
+    """Of jpeg, libjpeg's."""
+    scale: tuple[int, ...] = (2, 4)
+    """Of sr."""
+    blur: tuple[float, ...] = (1.6,)
+    """Of deblur: standard deviation of the Gaussian, in pixels."""
+    recipe: tuple[str, ...] = ()
+    """Of recipe: lines as `degrade` takes them."""
+    draws: int = 4
+    """Of prompts and mixed: pairs per image."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One image to restore, and what it should become."""
+
+    degraded_HWC: Pixels
+    target_HWC: Pixels
+    prompt: str | None = None
+    """What is asked; None for the prompt that the run was told, or the default."""
+    wrong_prompt: str | None = None
+    """What names the degradation that shall stay."""
+    border: int = 0
+    """Pixels at each side that are not judged."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """A task at one level, for all images of a set; a pure function of image and number."""
+
+    task: str
+    level: str
+    """As in `25`, `noise:25+jpeg:20`."""
+    protocol: str
+    """Name and version."""
+    draw: int = 0
+    """Which of several pairs per image."""
+    value: float = field(default=0, repr=False)
+
+    def trial(self, clean_HWC: Pixels, degraded_HWC: Pixels | None, number: int) -> Trial:
+        """What is restored of image `number` of the set; `degraded_HWC` where the set has pairs."""
+        if self.task == "real":
+            if degraded_HWC is None:
+                raise UsageError("this set has no degraded images", where="--task real", next_step="Choose another.")
+            return Trial(degraded_HWC=degraded_HWC, target_HWC=clean_HWC)
+        if self.task == "denoise":
+            return Trial(degraded_HWC=_white_noise(clean_HWC, self.value), target_HWC=clean_HWC)
+        if self.task == "jpeg":
+            return Trial(degraded_HWC=_jpeg(clean_HWC, round(self.value)), target_HWC=clean_HWC)
+        if self.task == "sr":
+            return _enlarged(clean_HWC, round(self.value))
+        if self.task == "prompts":
+            return _selective(clean_HWC, number, self.draw)
+        plan = Recipe.parse(self.level).draw(stream("bench", self.level, number, self.draw), self.draw)
+        return Trial(degraded_HWC=_stored(plan.degraded(clean_HWC)), target_HWC=_stored(plan.target(clean_HWC)))
+
+
+def cases(task: str, levels: Levels) -> tuple[Case, ...]:
+    """A task at all its levels; UsageError for an unknown one, or a recipe that is none."""
+    if task == "denoise":
+        return tuple(
+            Case(task=task, level=f"{sigma:g}", protocol="awgn-float/1", value=sigma) for sigma in levels.sigma
+        )
+    if task == "jpeg":
+        protocol = f"jpeg-420-pillow-{PIL.__version__}/1"
+        return tuple(Case(task=task, level=f"{q}", protocol=protocol, value=q) for q in levels.quality)
+    if task == "sr":
+        return tuple(Case(task=task, level=f"{n}", protocol="bicubic-antialiased/1", value=n) for n in levels.scale)
+    if task == "deblur":
+        return _recipes(task, [f"blur:{sigma:g}" for sigma in levels.blur])
+    if task == "mixed":
+        return _recipes(task, ["combined"], levels.draws)
+    if task == "recipe":
+        if not levels.recipe:
+            raise UsageError("needs a recipe", where="--task recipe", next_step="Add --recipe, as in noise:25+jpeg:20.")
+        return _recipes(task, levels.recipe)
+    if task == "prompts":
+        return tuple(Case(task=task, level="pairs", protocol="selective/1", draw=n) for n in range(levels.draws))
+    if task == "real":
+        return (Case(task=task, level="given", protocol="given/1"),)
+    raise UsageError(f"'{task}' is no task", where="--task", next_step=f"Known: {', '.join(TASKS)}.")
+
+
+def _recipes(task: str, lines: Sequence[str], draws: int = 1) -> tuple[Case, ...]:
+    for line in lines:
+        Recipe.parse(line)
+    return tuple(
+        Case(task=task, level=line, protocol="recipe-8bit/1", draw=draw) for line in lines for draw in range(draws)
+    )
+
+
+def _white_noise(clean_HWC: Pixels, sigma: float) -> Pixels:
+    """As the usual scripts draw it: seed 0 before every image, in float, neither clipped nor rounded."""
+    # The literature's generator: another would draw another field, and other figures.
+    noise = np.random.RandomState(0).normal(0, sigma / 255, clean_HWC.shape)
+    return (clean_HWC + noise).astype(np.float32)
+
+
+def _jpeg(clean_HWC: Pixels, quality: int) -> Pixels:
+    codes = np.rint(np.clip(clean_HWC, 0, 1) * 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    picture = PillowImage.fromarray(codes[..., 0] if codes.shape[2] == 1 else codes)
+    picture.save(buffer, "JPEG", quality=quality)
+    decoded = np.asarray(PillowImage.open(buffer), np.float32) / np.float32(255)
+    return decoded.reshape(clean_HWC.shape)
+
+
+def _enlarged(clean_HWC: Pixels, scale: int) -> Trial:
+    """Cut to a multiple of the scale, made smaller, stored in 8 bits, enlarged: all with antialiased bicubic."""
+    height, width = (side - side % scale for side in clean_HWC.shape[:2])
+    clean_HWC = np.ascontiguousarray(clean_HWC[:height, :width])
+    small = _stored(resize(clean_HWC, width // scale, height // scale))
+    return Trial(degraded_HWC=resize(small, width, height), target_HWC=clean_HWC, border=scale)
+
+
+def _selective(clean_HWC: Pixels, number: int, draw: int) -> Trial:
+    """Two degradations, one of them named in words that no training prompt holds."""
+    rng = stream("prompts", number, draw)
+    plan = Recipe.parse("selective").draw(rng, draw)
+    kinds = [operation.kind for operation in plan.operations]
+    named = plan.removed.index(True)
+    right, wrong = (HELD_OUT[kind][int(rng.integers(len(HELD_OUT[kind])))] for kind in (kinds[named], kinds[1 - named]))
+    return Trial(
+        degraded_HWC=_stored(plan.degraded(clean_HWC)), target_HWC=_stored(plan.target(clean_HWC)),
+        prompt=right, wrong_prompt=wrong,
+    )  # fmt: skip
+
+
+def _stored(image_HWC: Pixels) -> Pixels:
+    """In 8-bit codes, as a file would be."""
+    return to_8bit(image_HWC).astype(np.float32)

@@ -1,0 +1,116 @@
+"""The command from end to end, on made images laid out as a published set."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from sanarestore.cli.app import run
+from sanarestore.evaluation.datasets import VARIABLE
+from tests.conftest import save_photo
+
+
+@pytest.fixture
+def sets(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with urban100 and classic5, all of them tiny; the tiny model beside it."""
+    for number in range(1, 101):
+        save_photo(tmp_path / f"sets/urban100/img_{number:03d}.png", 16, 24, seed=number % 3)
+    for number in range(1, 6):
+        save_photo(tmp_path / f"sets/classic5/{number}.png", 24, 24, seed=number)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "sets"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "sets"
+
+
+def bench(*arguments: str) -> int:
+    return run(["bench", *arguments, "--model", "tiny-model", "--threads", "1"])
+
+
+@pytest.mark.usefixtures("sets")
+def test_the_command_of_the_front_page(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["bench", "urban100", "--limit", "2"]) == 0, "the embedded model, the set's own task"
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "urban100, 2 images" in shown.err
+    assert [line.split()[-1] != "" for line in shown.err.splitlines() if "sanarestore-mini" in line] == [True] * 3
+    assert all(f"denoise {sigma}" in shown.err for sigma in (15, 25, 50))
+    assert max(map(len, shown.err.splitlines())) <= 80
+    assert "…" not in shown.err
+
+
+@pytest.mark.usefixtures("sets")
+def test_rows_are_lines_of_json_and_of_csv(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        bench("urban100", "classic5", "--limit", "2", "--sigma", "25", "--quality", "10", "--json", "--csv", "r.csv")
+        == 0
+    )
+    shown = capsys.readouterr()
+    rows = [json.loads(line) for line in shown.out.splitlines()]
+    assert shown.err == ""
+    assert [(row["dataset"], row["task"], row["level"], row["method"]) for row in rows] == [
+        ("urban100", "denoise", "25", "degraded"), ("urban100", "denoise", "25", "tiny"),
+        ("classic5", "jpeg", "10", "degraded"), ("classic5", "jpeg", "10", "tiny"),
+    ]  # fmt: skip
+    assert {"schema_version", "protocol", "psnr", "ssim", "images", "interval", "seconds_per_megapixel"} <= rows[
+        0
+    ].keys()
+    assert "psnr_b" in rows[2]
+    with Path("r.csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    assert [row["psnr"] for row in read] == [str(row["psnr"]) for row in rows]
+
+
+@pytest.mark.usefixtures("sets")
+def test_it_goes_on_where_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["urban100", "--limit", "2", "--sigma", "25", "--json", "-o", "scores"]
+    assert bench(*arguments) == 0
+    first = capsys.readouterr().out
+    written = Path("scores/scores.jsonl").read_bytes()
+    assert bench(*arguments) == 0
+    assert capsys.readouterr().out == first, "seconds too: nothing was measured again"
+    assert Path("scores/scores.jsonl").read_bytes() == written
+
+
+def test_folders_of_ones_own(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (sets / "pairs.csv").write_text(
+        "image_path,condition_image_path,caption\nurban100/img_001.png,urban100/img_002.png,deblur\n"
+    )
+    assert bench("--data", "sets/pairs.csv", "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[1])["task"] == "real"
+    assert (
+        bench("--data", "sets/classic5", "--recipe", "lowlight:2", "--recipe", "clean", "--json", "--limit", "1") == 0
+    )
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["level"] for row in rows] == ["lowlight:2", "lowlight:2", "clean", "clean"]
+    assert rows[2]["psnr"] == 100
+
+
+@pytest.mark.usefixtures("sets")
+def test_prompt_pairs_are_told_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("classic5", "--task", "prompts", "--draws", "2", "--limit", "2") == 0
+    said = capsys.readouterr().err
+    assert "tiny: the right prompt comes closer in " in said
+    assert "degraded: the right" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((), 2, "names no set. Known: urban100, cbsd68"),
+        (("urban101",), 2, "'urban101' is no set that is known"),
+        (("kodak24",), 3, "kodak24: Kodak (Eastman Kodak 1993) is not there. Put its 24 images there"),
+        (("urban100", "--task", "noise"), 2, "'noise' is no task. Known: denoise"),
+        (("urban100", "--sigma", "a"), 2, "--sigma: 'a' is no list of numbers. As in 15,25,50"),
+        (("urban100", "--task", "real", "--limit", "1"), 2, "--task real: this set has no degraded images"),
+        (("urban100", "--csv", "no/such/rows.csv", "--limit", "1", "--sigma", "5"), 2, "cannot be written"),
+        (("urban100", "--fidelity", "2"), 2, "--fidelity: 2 is outside 0 to 1"),
+    ],
+)
+@pytest.mark.usefixtures("sets")
+def test_what_cannot_be_done_is_said(
+    arguments: tuple[str, ...], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(*arguments) == code
+    assert words in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,182 @@
+"""Scores are what their definitions say, rows are means of them, and what was measured is not measured again."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sanarestore import images
+from sanarestore.degradations.operations import Pixels
+from sanarestore.evaluation.benchmark import Benchmark, Score, bootstrap, read_scores, rows, run
+from sanarestore.evaluation.datasets import Item
+from sanarestore.evaluation.metrics import luma, psnr, psnr_b, ssim, to_8bit
+from sanarestore.evaluation.tasks import Case, Levels, Trial, cases
+from sanarestore.ndjson import Lines
+from tests.conftest import photo, save_photo
+
+
+class Halfway:
+    """Goes half of the way to the target, and a little to one side by the seed."""
+
+    name = "halfway"
+    settings = "1"
+
+    def __init__(self, seeds: Sequence[int] = (0,), device: str = "") -> None:
+        self.seeds = seeds
+        self.prompts: list[str | None] = []
+
+    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+        self.prompts.append(prompt)
+        share = 0.0 if prompt is not None and prompt == trial.wrong_prompt else 0.5
+        return trial.degraded_HWC + share * (trial.target_HWC - trial.degraded_HWC) + np.float32(0.002 * seed)
+
+
+def halfway(seeds: Sequence[int], device: str) -> list[Halfway]:
+    return [Halfway(seeds)]
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> tuple[Item, ...]:
+    paths = [save_photo(tmp_path / f"{seed}.png", 40, 56, seed) for seed in range(3)]
+    return tuple(Item(name=path.name, clean=path) for path in paths)
+
+
+def plan(items: tuple[Item, ...], *made: Case, seeds: Sequence[int] = (0,), **fields: bool) -> Benchmark:
+    return Benchmark(dataset="ours", items=items, cases=made, methods=partial(halfway, seeds), **fields)
+
+
+NOISE = cases("denoise", Levels(sigma=(25,)))
+
+
+def test_a_score_is_what_its_definition_says(items: tuple[Item, ...]) -> None:
+    (case,) = cases("jpeg", Levels(quality=(20,)))
+    degraded, ours = list(run(plan(items[:1], case), ["cpu"]))
+    clean = photo(40, 56)
+    trial = case.trial(clean, None, 0)
+    result = to_8bit((trial.degraded_HWC + clean) / 2)
+    assert ours.psnr == pytest.approx(psnr(result, clean), abs=1e-3)
+    assert ours.ssim == pytest.approx(ssim(result, clean), abs=1e-4)
+    assert ours.psnr_y == pytest.approx(psnr(luma(result), luma(clean)), abs=1e-3)
+    assert ours.psnr_b == pytest.approx(psnr_b(result, clean), abs=1e-3)
+    assert degraded.psnr == pytest.approx(psnr(trial.degraded_HWC, clean), abs=1e-6)
+    assert (degraded.method, ours.method) == ("degraded", "halfway")
+    assert (ours.level, ours.protocol) == ("20", case.protocol)
+    assert ours.megapixels == 40 * 56 / 1e6
+
+
+def test_borders_are_not_judged_and_equal_images_stay_finite(items: tuple[Item, ...]) -> None:
+    (case,) = cases("sr", Levels(scale=(2,)))
+    trial = case.trial(photo(40, 56), None, 0)
+    degraded, _ = run(plan(items[:1], case), ["cpu"])
+    inner = (slice(2, -2), slice(2, -2))
+    assert degraded.psnr == pytest.approx(psnr(to_8bit(trial.degraded_HWC[inner]), trial.target_HWC[inner]), abs=1e-6)
+    (clean,) = cases("recipe", Levels(recipe=("clean",)))
+    assert [score.psnr for score in run(plan(items[:1], clean), ["cpu"])] == [100.0, 100.0]
+
+
+def test_gray_is_rounded_luma(items: tuple[Item, ...]) -> None:
+    degraded, _ = run(plan(items[:1], *NOISE, gray=True), ["cpu"])
+    clean = to_8bit(photo(40, 56) @ np.array([[0.299], [0.587], [0.114]])).astype(np.float32)
+    noisy = NOISE[0].trial(clean, None, 0).degraded_HWC
+    assert degraded.psnr == pytest.approx(psnr(to_8bit(noisy), clean), abs=1e-6)
+    assert degraded.psnr_y is None
+
+
+def test_rows_are_means_over_images(items: tuple[Item, ...]) -> None:
+    scores = list(run(plan(items, *NOISE), ["cpu"]))
+    degraded, ours = rows(scores)
+    assert ours.images == 3
+    assert ours.psnr == pytest.approx(np.mean([score.psnr for score in scores[1::2]]))
+    assert ours.gain == pytest.approx(ours.psnr - degraded.psnr)
+    assert ours.gain == pytest.approx(6.02, abs=0.25), "half the error"
+    assert ours.interval[0] <= ours.psnr <= ours.interval[1]
+    assert ours.gain_interval[0] <= ours.gain <= ours.gain_interval[1]
+    assert (ours.better, degraded.better, degraded.gain) == (1, 0, 0)
+    assert "seed_deviation" not in ours.to_json()
+    assert ours.to_json()["psnr"] == ours.psnr
+
+
+def test_seeds_are_told_apart_from_images(items: tuple[Item, ...]) -> None:
+    scores = list(run(plan(items, *NOISE, seeds=(0, 1, 2)), ["cpu"]))
+    ours = rows(scores)[1]
+    means = [
+        np.mean([score.psnr for score in scores if score.seed == n and score.method == "halfway"]) for n in range(3)
+    ]
+    assert ours.seed_deviation == pytest.approx(np.std(means, ddof=1))
+    assert ours.seed_deviation > 0
+    assert ours.images == 3
+
+
+def test_prompt_pairs_compare_right_and_wrong(items: tuple[Item, ...]) -> None:
+    scores = list(run(plan(items, *cases("prompts", Levels(draws=2))), ["cpu"]))
+    degraded, ours = rows(scores)
+    assert ours.right_beats_wrong == 1
+    assert ours.margin == pytest.approx(np.mean([min(s.psnr, 60) - s.wrong_psnr for s in scores[1::2]]))  # type: ignore[operator]
+    assert (ours.images, len(scores)) == (3, 12)
+    assert degraded.margin is None
+
+
+def test_a_pair_s_own_prompt_is_asked(tmp_path: Path) -> None:
+    item = Item(
+        name="a", clean=save_photo(tmp_path / "a.png"), degraded=save_photo(tmp_path / "b.png", seed=1), prompt="deblur"
+    )
+    method = Halfway()
+    made = Benchmark(dataset="d", items=(item,), cases=cases("real", Levels()), methods=lambda device: [method])
+    list(run(made, ["cpu"]))
+    assert method.prompts == ["deblur"]
+
+
+def test_what_is_known_is_not_measured_again(items: tuple[Item, ...], tmp_path: Path) -> None:
+    lines = Lines(tmp_path / "run" / "scores.jsonl")
+    method = Halfway()
+    made = Benchmark(dataset="ours", items=items, cases=NOISE, methods=lambda device: [method])
+    stopped = run(made, ["cpu"], lines)
+    early = [next(stopped) for _ in range(3)]
+    stopped.close()
+    assert list(read_scores(lines)) == early
+    assert len(method.prompts) == 1
+    scores = list(run(made, ["cpu"], lines))
+    assert scores[:3] == early
+    assert len(method.prompts) == 3
+    assert list(read_scores(lines)) == scores
+    # Another file under the same name, or other settings, are another matter.
+    save_photo(items[0].clean, 40, 56, seed=9)
+    assert list(run(made, ["cpu"], lines))[2:] == scores[2:]
+    assert len(method.prompts) == 4
+    method.settings = "2"
+    list(run(made, ["cpu"], lines))
+    assert len(method.prompts) == 7
+
+
+def test_other_lines_are_no_scores(tmp_path: Path) -> None:
+    lines = Lines(tmp_path / "scores.jsonl")
+    lines.add([{"psnr": 3}, {}])
+    assert list(read_scores(lines)) == []
+
+
+def test_devices_share_the_images_and_change_nothing(items: tuple[Item, ...]) -> None:
+    def figures(scores: Sequence[Score]) -> list[tuple[object, ...]]:
+        return sorted((*score.key, score.psnr, score.ssim) for score in scores)
+
+    alone, both = (list(run(plan(items, *NOISE), devices)) for devices in (["cpu"], ["cpu:0", "cpu:1"]))
+    assert figures(alone) == figures(both)
+
+
+def test_the_bootstrap_is_repeatable_and_holds_the_mean() -> None:
+    values = np.random.default_rng(1).normal(30, 2, 50)
+    low, high = bootstrap(values)
+    assert (low, high) == bootstrap(values)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * 2 / 50**0.5, rel=0.2)
+
+
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+    from sanarestore.errors import UnreadableImage
+
+    path = tmp_path / "bad.png"
+    path.write_bytes(b"no image")
+    with pytest.raises(UnreadableImage, match=r"bad\.png"):
+        list(run(plan((Item(name="bad", clean=path),), *NOISE), ["cpu"]))
+    assert images.find([tmp_path]).images == ()

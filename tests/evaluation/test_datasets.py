@@ -1,0 +1,145 @@
+"""Sets are found as their authors lay them out, and said to be missing in words that help."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+from scipy.io import savemat
+
+from sanarestore.errors import NoImagesError, UnreadableImage, UsageError
+from sanarestore.evaluation.datasets import SETS, VARIABLE, Item, find_folder, find_set
+from tests.conftest import photo, save_photo
+
+LIVE1 = (
+    "bikes building2 buildings caps carnivaldolls cemetry churchandcapitol coinsinfountain dancers flowersonih35 house"
+)
+LIVE1 += (
+    " lighthouse2 lighthouse3 manfishing monarch ocean paintedhouse parrots plane rapids sailing1 sailing2 sailing3"
+)
+LIVE1 += " sailing4 statue stream studentsculpture woman womanhat"
+
+NAMES = {
+    "urban100": [
+        [f"img_{n:03d}.png" for n in range(1, 101)], [f"image_SRF_4/img_{n:03d}_SRF_4_HR.png" for n in range(1, 101)],
+    ],
+    "cbsd68": [[f"{n * 1013}.png" for n in range(10, 78)], [f"original_png/{n:04d}.png" for n in range(68)]],
+    "kodak24": [[f"kodim{n:02d}.png" for n in range(1, 25)], [f"{n}.png" for n in range(1, 25)]],
+    "mcmaster": [[f"{n}.tif" for n in range(1, 19)], [f"McM{n:02d}.tif" for n in range(1, 19)]],
+    "set12": [[f"{n:02d}.png" for n in range(1, 13)]],
+    "set14": [[f"img_{n:03d}_SRF_4_HR.png" for n in range(1, 15)]],
+    "bsd100": [[f"{n * 1013}.png" for n in range(10, 110)]],
+    "live1": [[f"{name}.bmp" for name in LIVE1.split()]],
+    "classic5": [
+        [f"{name}.bmp" for name in ("baboon", "barbara", "boats", "lena", "peppers")],
+        [f"{n}.png" for n in range(1, 6)],
+    ],
+    "div2k-val": [[f"DIV2K_valid_HR/{n:04d}.png" for n in range(801, 901)]],
+}  # fmt: skip
+
+
+def lay_out(folder: Path, names: list[str]) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize(("name", "layout"), [(name, n) for name, found in NAMES.items() for n in range(len(found))])
+def test_clean_sets_are_found_as_they_are_laid_out(name: str, layout: int, tmp_path: Path) -> None:
+    names = NAMES[name][layout]
+    lay_out(tmp_path / name, [*names, "readme.txt", "thumbs/of/deep.png"])
+    items = find_set(name.upper(), tmp_path)
+    assert [item.clean for item in items] == [tmp_path / name / each for each in sorted(names)]
+    assert all(item.degraded is None for item in items)
+    (tmp_path / name / names[3]).unlink()
+    with pytest.raises(NoImagesError, match=f"{len(names) - 1} of {len(names)} files"):
+        find_set(name, tmp_path)
+
+
+def test_low_resolution_versions_beside_the_originals_are_left_out(tmp_path: Path) -> None:
+    lay_out(tmp_path / "urban100", NAMES["urban100"][1])
+    lay_out(tmp_path / "urban100", [name.replace("HR", "LR") for name in NAMES["urban100"][1]])
+    assert len(find_set("urban100", tmp_path)) == 100
+
+
+def test_pairs_of_real_photos_are_found(tmp_path: Path) -> None:
+    stems = [f"{camera}_{n:03d}" for camera in ("Canon", "Nikon") for n in range(1, 51)]
+    lay_out(tmp_path / "realsr", [f"{s[:5]}/Test/4/{s}_{kind}.png" for s in stems for kind in ("HR", "LR4")])
+    items = find_set("realsr", tmp_path)
+    assert len(items) == 100
+    assert items[60].clean.name == "Nikon_011_HR.png"
+    assert items[60].degraded == items[60].clean.with_name("Nikon_011_LR4.png")
+    lay_out(tmp_path / "nam", [f"camera_{n}_{kind}.png" for n in range(15) for kind in ("mean", "real")])
+    assert {(item.clean.name, item.degraded and item.degraded.name) for item in find_set("nam", tmp_path)} == {
+        (f"camera_{n}_mean.png", f"camera_{n}_real.png") for n in range(15)
+    }
+
+
+def test_blocks_of_sidd_are_read_one_by_one(tmp_path: Path) -> None:
+    blocks = np.random.default_rng(0).integers(0, 256, (40, 32, 4, 4, 3), dtype=np.uint8)
+    folder = tmp_path / "sidd-val"
+    folder.mkdir()
+    savemat(folder / "ValidationGtBlocksSrgb.mat", {"ValidationGtBlocksSrgb": blocks})
+    savemat(folder / "ValidationNoisyBlocksSrgb.mat", {"ValidationNoisyBlocksSrgb": blocks[::-1]})
+    items = find_set("sidd-val", tmp_path)
+    assert len(items) == 1280
+    clean, noisy = items[33].read()
+    assert np.array_equal(clean, blocks[1, 1].astype(np.float32) / 255)
+    assert noisy is not None
+    assert np.array_equal(noisy, blocks[38, 1].astype(np.float32) / 255)
+
+
+def test_a_damaged_file_of_blocks_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "blocks.mat"
+    path.write_bytes(b"nothing")
+    with pytest.raises(UnreadableImage, match=r"blocks\.mat: no MATLAB file"):
+        Item(name="", clean=path, block=0).read()
+
+
+def test_what_is_missing_is_said_with_where_it_is_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "sets"))
+    with pytest.raises(NoImagesError) as missing:
+        find_set("urban100")
+    sentence = str(missing.value)
+    assert str(tmp_path / "sets" / "urban100") in sentence
+    assert "100 images" in sentence
+    assert "img_001.png, or img_001_SRF_4_HR.png" in sentence
+    assert SETS["urban100"].published in sentence
+    with pytest.raises(UsageError, match="no set that is known"):
+        find_set("urban101")
+
+
+def test_every_set_has_a_layout_that_shows_itself() -> None:
+    import re
+
+    for each in SETS.values():
+        for layout in each.layouts:
+            patterns = (layout.clean, layout.degraded) if layout.degraded else (layout.clean,)
+            shown = [layout.example, layout.example.replace("_SRF_4_HR", "")]
+            assert any(re.fullmatch(pattern, one) for pattern in patterns for one in shown), (each.name, layout.example)
+
+
+def test_bmp_is_read_for_the_sets_that_are_published_so(tmp_path: Path) -> None:
+    pixels = photo(6, 5)
+    codes = np.rint(pixels * 255).astype(np.uint8)
+    PillowImage.fromarray(codes).save(tmp_path / "colour.bmp")
+    PillowImage.fromarray(codes[..., 0]).save(tmp_path / "gray.bmp")
+    assert np.array_equal(Item(name="", clean=tmp_path / "colour.bmp").read()[0], pixels)
+    assert np.array_equal(Item(name="", clean=tmp_path / "gray.bmp").read()[0], pixels[..., :1])
+    (tmp_path / "bad.bmp").write_bytes(b"BM")
+    with pytest.raises(UnreadableImage, match="no BMP"):
+        Item(name="", clean=tmp_path / "bad.bmp").read()
+
+
+def test_a_folder_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    save_photo(tmp_path / "b" / "2.png")
+    save_photo(tmp_path / "1.png", seed=1)
+    assert [item.name for item in find_folder(tmp_path)] == ["1.png", "b/2.png"]
+    (tmp_path / "pairs.csv").write_text("image_path,condition_image_path,caption\n1.png,b/2.png,deblur\n")
+    for given in (tmp_path, tmp_path / "pairs.csv"):
+        (item,) = find_folder(given)
+        assert (item.clean, item.degraded, item.prompt) == (tmp_path / "1.png", tmp_path / "b" / "2.png", "deblur")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NoImagesError, match="no image that we read"):
+        find_folder(tmp_path / "empty")

@@ -1,0 +1,47 @@
+"""Our model is measured as `restore` runs it, and beside what its autoencoder keeps."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sanarestore import images
+from sanarestore.engine.restorer import Restorer
+from sanarestore.evaluation.methods import Ceiling, our_methods
+from sanarestore.evaluation.metrics import psnr
+from sanarestore.evaluation.tasks import Trial
+from sanarestore.model.autoencoder import Autoencoder
+from sanarestore.options import RestoreOptions
+from tests.conftest import photo
+from tests.published import tiny_autoencoder
+
+
+def test_ours_is_the_engine_with_the_prompt_that_is_asked(tiny_folder: Path) -> None:
+    options = RestoreOptions(model=str(tiny_folder))
+    (ours,) = our_methods(options, (0,), "cpu")
+    noisy = photo(40, 50) + np.float32(0.1)
+    trial = Trial(degraded_HWC=noisy, target_HWC=photo(40, 50))
+    image = images.Image(pixels_HWC=noisy, depth="float32", format="tiff")
+    for prompt in (None, "remove noise"):
+        expected = Restorer(RestoreOptions(model=str(tiny_folder), prompt=prompt), device="cpu")(image)
+        assert np.array_equal(ours(trial, prompt, 0), expected.pixels_HWC)
+    assert not np.array_equal(ours(trial, None, 0), ours(trial, "remove noise", 0))
+    assert ours.name == "tiny"
+    other = our_methods(RestoreOptions(model=str(tiny_folder), prompt="x"), (0, 1), "cpu")[0]
+    assert other.settings != ours.settings
+    assert tuple(other.seeds) == (0, 1)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (33, 70), (1, 5)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_ceiling_is_what_the_autoencoder_keeps(size: tuple[int, int], channels: int) -> None:
+    autoencoder = Autoencoder(tiny_autoencoder()).eval()
+    clean = photo(*size)[..., :channels]
+    found = Ceiling(autoencoder, "")(Trial(degraded_HWC=clean * 0, target_HWC=clean), None, 0)
+    assert found.shape == clean.shape
+    if size == (64, 96) and channels == 3:
+        with torch.no_grad():
+            expected = autoencoder.decode(autoencoder.encode(torch.from_numpy(clean).permute(2, 0, 1)[None]))
+        assert np.allclose(found, expected[0].permute(1, 2, 0).numpy(), atol=1e-5)
+        assert np.isfinite(psnr(found, clean))
