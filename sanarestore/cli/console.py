@@ -149,6 +149,7 @@ class TrainingReport:
         self._json = as_json
         self._quiet = quiet
         self._validation = float("nan")
+        self._told: set[str] = set()
         self._said = 0.0
         live = is_live(quiet=quiet or as_json)
         self._progress = Progress(
@@ -167,6 +168,9 @@ class TrainingReport:
 
     def step(self, fields: Mapping[str, Any]) -> None:
         """Show one step, given `training.loop.Progress` as a mapping; JSON lines only at validations."""
+        for note in set(fields["notes"]) - self._told if not self._quiet and not self._json else ():
+            self._told.add(note)
+            _print("note", "yellow", note)
         fresh = fields["validation"] is not None
         self._validation = fields["validation"] if fresh else self._validation
         gain = "" if self._validation != self._validation else f"  validation {self._validation:+.2f} dB"

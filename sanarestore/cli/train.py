@@ -1,6 +1,7 @@
 """`sanarestore train`: a folder of clean photographs, or pairs.csv, to a model folder."""
 
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -85,17 +86,17 @@ def train(
     console.show_licences(base if base != SCRATCH else None)
     chosen = _recipe(recipe, folder, base=base, resume=resume)
     chosen = replace(chosen, steps=steps) if steps else chosen
-    samples, validation, count = _data(data, chosen)
+    samples, validation, used = _data(data, chosen)
     objective = new_objective(chosen, None if base == SCRATCH else base, rank=rank)
     schedule = Schedule(device=str(pick_device(device)), max_minutes=max_minutes, compile=compile_model)
     origin = _origin(base, rank)
-    trainer = Trainer(folder, objective, chosen, schedule, validation, origin=origin)
+    trainer = Trainer(folder, objective, chosen, schedule, validation, origin=origin, data=_fingerprint(used))
     if resume:
         trainer.resume()
     with console.TrainingReport(quiet=quiet, as_json=as_json) as report:
         _run(trainer, samples, report)
     model = trainer.finish(
-        {"base": origin, "samples": count, "steps": trainer.step, "minutes": round(trainer.minutes, 1)}
+        {"base": origin, "samples": len(used), "steps": trainer.step, "minutes": round(trainer.minutes, 1)}
     )
     kind = "adapter" if (model / weights.ADAPTER).is_file() else "model"
     console.say(f"the {kind} is in {model}: use it with --{kind} {model}", quiet=quiet or as_json)
@@ -122,7 +123,7 @@ def _folder(output: Path | None, *, resume: bool) -> Path:
         if resume:
             raise UsageError("needs the run's folder", where="--resume", next_step="Name it with -o.")
         return Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    taken = [name for name in ("checkpoint", "model") if (output / name).exists()]
+    taken = [name for name in ("checkpoint", "checkpoint.new", "model") if (output / name).exists()]
     if taken and not resume:
         raise UsageError(
             f"there is a {taken[0]} of an earlier run",
@@ -161,8 +162,16 @@ def _recipe(path: Path | None, folder: Path, *, base: str, resume: bool) -> "Rec
     return embedded.for_tuning(folder.name) if own_model else embedded.for_adapting(folder.name)
 
 
-def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], int]:
-    """Samples to learn from, batches to validate on, and the number of photos or pairs."""
+def _fingerprint(used: Sequence[tuple[Path, ...]]) -> str:
+    """Names the files that are trained on, in their order, by name and size: a run goes on only with the same."""
+    import hashlib
+
+    told = "\n".join(f"{path.name} {path.stat().st_size}" for paths in used for path in paths)
+    return hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], list[tuple[Path, ...]]]:
+    """Samples to learn from, batches to validate on, and the files of each photo or pair that is learnt from."""
     from sanarestore import images
     from sanarestore.degradations.pairs import read_pairs
     from sanarestore.training.data import (
@@ -170,6 +179,7 @@ def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], int]:
         PhotoSamples,
         ToneSamples,
         hold_back,
+        hold_back_pairs,
         pair_validation,
         tone_validation,
         validation_batches,
@@ -181,12 +191,13 @@ def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], int]:
             raise UsageError(
                 "tones are learnt from clean photos", where=data, next_step="Name a folder of them, not of pairs."
             )
-        pairs, held = hold_back(read_pairs(data), recipe.validation_photos)
-        return PairSamples(pairs, recipe), pair_validation(held), len(pairs)
+        pairs, held = hold_back_pairs(read_pairs(data), recipe.validation_photos)
+        return PairSamples(pairs, recipe), pair_validation(held), [(pair.target, pair.degraded) for pair in pairs]
     found = images.find([str(data)])
     if not found.images:
         raise NoImagesError("holds no image that we read", where=data)
     photos, kept = hold_back([each.path for each in found.images], recipe.validation_photos)
+    used: list[tuple[Path, ...]] = [(photo,) for photo in photos]
     if toned:
-        return ToneSamples(photos, recipe), tone_validation(kept), len(photos)
-    return PhotoSamples(photos, recipe), validation_batches(kept), len(photos)
+        return ToneSamples(photos, recipe), tone_validation(kept), used
+    return PhotoSamples(photos, recipe), validation_batches(kept), used

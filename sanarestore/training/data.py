@@ -5,10 +5,10 @@ resumed, see the same samples in the same order.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import Plan, stream
 from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.degradations.wordings import DEFAULT_PROMPT
+from sanarestore.errors import ImageError, NoImagesError, SanarestoreError, UsageError
 from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.tiling import mirror
 from sanarestore.training.recipe import Recipe
@@ -61,14 +62,17 @@ class Sample(TypedDict):
     tone: Tensor
     """[K] float32, of the whole degraded photograph."""
     prompt: str
+    note: str
+    """What is to be said of it; mostly nothing."""
 
 
 class PhotoCache:
-    """The photos last used, decoded, as 8- or 16-bit or float codes, within `CACHE_BYTES`."""
+    """The photos last used, decoded, as codes, within `CACHE_BYTES`; of all, their sizes and overviews."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Path, npt.NDArray[np.generic]] = OrderedDict()
         self._bytes = 0
+        self._sizes: dict[Path, tuple[int, int]] = {}
         self._overviews: dict[Path, Pixels] = {}
 
     def read(self, path: Path) -> npt.NDArray[np.generic]:
@@ -78,11 +82,18 @@ class PhotoCache:
             return self._kept[path]
         image = images.read(path)
         codes = images.from_float(image.pixels_HWC, image.depth)
+        self._sizes[path] = (image.height, image.width)
         self._kept[path] = codes
         self._bytes += codes.nbytes
         while self._bytes > CACHE_BYTES and len(self._kept) > 1:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return codes
+
+    def size(self, path: Path) -> tuple[int, int]:
+        """Height and width; ImageError for what cannot be read."""
+        if path not in self._sizes:
+            self.read(path)
+        return self._sizes[path]
 
     def overview(self, path: Path) -> Pixels:
         """The whole photo's `overview`, [h, w, 3]."""
@@ -117,7 +128,7 @@ class PhotoSamples(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         recipe = self.recipe
         rng = stream(recipe.seed, "sample", index)
-        photo = self._photo(index)
+        photo, note = self._photo(index)
         window = self._most_detailed(photo, rng)
         clean = self._clean(photo, window, rng)
         plan = self._plan(rng)
@@ -128,14 +139,12 @@ class PhotoSamples(Dataset[Sample]):
         framed = self._framed(photo, window, stream(recipe.seed, "framing", index))
         return Sample(
             degraded=self._cut(degraded, shift), target=self._cut(target, shift), prompt=plan.prompt,
-            tone=_tone(plan.degraded_on_average(framed if clean.shape[2] == 3 else _gray(framed))),
+            tone=_tone(plan.degraded_on_average(framed if clean.shape[2] == 3 else _gray(framed))), note=note,
         )  # fmt: skip
 
-    def _photo(self, index: int) -> Path:
-        """Each once an epoch, in an order of the epoch's own."""
-        epoch, place = divmod(index, len(self.photos))
-        order = stream(self.recipe.seed, "epoch", epoch).permutation(len(self.photos))
-        return self.photos[int(order[place])]
+    def _photo(self, index: int) -> tuple[Path, str]:
+        """Whose turn it is, and what is to be said of it."""
+        return _readable(self.photos, self.recipe.seed, index, self._cache.size)
 
     def _plan(self, rng: np.random.Generator) -> Plan:
         choice = int(np.searchsorted(self._edges, rng.random(), side="right"))
@@ -152,7 +161,7 @@ class PhotoSamples(Dataset[Sample]):
         The tones of some dozens of photos would be learnt by heart; those of their parts are many.
         """
         whole = self._cache.overview(photo)
-        height, width = self._cache.read(photo).shape[:2]
+        height, width = self._cache.size(photo)
         top, left, span = window
         share = float(rng.uniform(NARROWEST_FRAMING, 1))
         ranges = []
@@ -183,7 +192,7 @@ class PhotoSamples(Dataset[Sample]):
     def _place(self, photo: Path, side: int, rng: np.random.Generator) -> tuple[int, int, int]:
         """Top, left and span of a square of the photo that becomes a crop of `side`."""
         scale = float(rng.uniform(1, self.recipe.shrink_most)) if rng.random() < self.recipe.shrink else 1.0
-        height, width = self._cache.read(photo).shape[:2]
+        height, width = self._cache.size(photo)
         # A photo too small for the scale is taken as it is, rather than mirrored more.
         span = min(round(side * scale), max(side, min(height, width)))
         return int(rng.integers(0, max(height - span, 0) + 1)), int(rng.integers(0, max(width - span, 0) + 1)), span
@@ -203,11 +212,11 @@ class ToneSamples(PhotoSamples):
 
     def __getitem__(self, index: int) -> Sample:
         rng = stream(self.recipe.seed, "tone", index)
-        photo = self._photo(index)
-        height, width = self._cache.read(photo).shape[:2]
+        photo, note = self._photo(index)
+        height, width = self._cache.size(photo)
         framed = self._framed(photo, (int(rng.integers(height)), int(rng.integers(width)), 1), rng)
         framed = _gray(framed) if rng.random() < self.recipe.gray else framed
-        return _tones(framed, self._plan(rng), self.recipe.patch, rng)
+        return {**_tones(framed, self._plan(rng), self.recipe.patch, rng), "note": note}
 
 
 class PairSamples(Dataset[Sample]):
@@ -223,10 +232,9 @@ class PairSamples(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         rng = stream(self.recipe.seed, "sample", index)
-        epoch, place = divmod(index, len(self.pairs))
-        pair = self.pairs[stream(self.recipe.seed, "epoch", epoch).permutation(len(self.pairs))[place]]
+        pair, note = _readable(self.pairs, self.recipe.seed, index, self._size)
         patch = self.recipe.patch
-        height, width = self._cache.read(pair.target).shape[:2]
+        height, width = self._size(pair)
         # On the JPEG grid, as a whole photo would be.
         top = int(rng.integers(0, max(height - patch, 0) // 8 + 1)) * 8
         left = int(rng.integers(0, max(width - patch, 0) // 8 + 1)) * 8
@@ -234,8 +242,44 @@ class PairSamples(Dataset[Sample]):
         both = (self._cache.crop(path, top, left, patch, patch) for path in (pair.degraded, pair.target))
         degraded, target = (to_tensor(image[:, ::-1] if flip else image) for image in both)
         return Sample(
-            degraded=degraded, target=target, prompt=pair.prompt, tone=_tone(self._cache.overview(pair.degraded))
+            degraded=degraded,
+            target=target,
+            prompt=pair.prompt,
+            tone=_tone(self._cache.overview(pair.degraded)),
+            note=note,
         )
+
+    def _size(self, pair: Pair) -> tuple[int, int]:
+        return _common_size(pair, self._cache)
+
+
+def _readable(items: Sequence[Item], seed: int, index: int, look: Callable[[Item], object]) -> tuple[Item, str]:
+    """Sample `index`'s item, each once an epoch in an order of the epoch's own; one that cannot be read gives way to
+    the next, with a sentence about it, so that the samples stay a function of what there is."""
+    epoch, place = divmod(index, len(items))
+    order = stream(seed, "epoch", epoch).permutation(len(items))
+    note = ""
+    for number in (*order[place:], *order[:place]):
+        item = items[int(number)]
+        try:
+            look(item)
+        except ImageError as error:
+            note = note or f"{error} It is left out."
+        else:
+            return item, note
+    raise NoImagesError("not one of them can be read", where=str(items[0]), next_step=note)
+
+
+def _common_size(pair: Pair, cache: PhotoCache) -> tuple[int, int]:
+    """Height and width of both images of a pair; UsageError if they differ."""
+    degraded, target = cache.size(pair.degraded), cache.size(pair.target)
+    if degraded != target:
+        sizes = " and ".join(f"{width} x {height}" for height, width in (degraded, target))
+        raise UsageError(
+            f"its size is not that of {pair.target}: {sizes}", where=pair.degraded,
+            next_step="Enlarge the smaller one first: pixels are compared one by one.",
+        )  # fmt: skip
+    return target
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,23 +292,40 @@ class Batch:
     prompts: list[str]
     number: int = 0
     """Of the step, which names the noise that a loss draws."""
+    notes: tuple[str, ...] = ()
+    """What is to be said of the samples."""
 
 
 def batches(samples: Dataset[Sample], recipe: Recipe, first_step: int) -> Iterator[Batch]:
     """The batches of steps `first_step`, `first_step + 1`, ... to the end of the recipe."""
-    loader = DataLoader(
-        samples,
+    loader: DataLoader[Batch | SanarestoreError] = DataLoader(
+        _Excused(samples),
         batch_size=recipe.batch,
         sampler=range(first_step * recipe.batch, recipe.steps * recipe.batch),
         num_workers=recipe.workers,
-        collate_fn=_collate,
+        collate_fn=_collate_or_excuse,
         worker_init_fn=_one_thread,
         prefetch_factor=4 if recipe.workers else None,
         multiprocessing_context="spawn" if recipe.workers else None,
         pin_memory=torch.cuda.is_available(),
     )
     for number, batch in enumerate(loader, start=first_step):
+        if isinstance(batch, SanarestoreError):
+            raise batch
         yield replace(batch, number=number)
+
+
+class _Excused(Dataset[Any]):
+    """Samples whose foreseen errors come back as values: a loader would wrap them in its worker's traceback."""
+
+    def __init__(self, samples: Dataset[Sample]) -> None:
+        self._samples = samples
+
+    def __getitem__(self, index: int) -> Sample | SanarestoreError:
+        try:
+            return self._samples[index]
+        except SanarestoreError as error:
+            return error
 
 
 def hold_back(photos: Sequence[Item], count: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
@@ -273,6 +334,17 @@ def hold_back(photos: Sequence[Item], count: int) -> tuple[tuple[Item, ...], tup
     kept = {(2 * index + 1) * len(photos) // (2 * count) for index in range(count)}
     train = tuple(photo for index, photo in enumerate(photos) if index not in kept)
     return train, tuple(photos[index] for index in sorted(kept))
+
+
+def hold_back_pairs(pairs: Sequence[Pair], count: int) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+    """Pairs to train on, and one of each of `count` photos to validate on, of which no other pair is trained on."""
+    photos, held = hold_back(list(dict.fromkeys(pair.target for pair in pairs)), count)
+    kept = []
+    for number, photo in enumerate(held):
+        variants = [pair for pair in pairs if pair.target == photo]
+        # Another variant of each, so that all kinds of degradation come.
+        kept.append(variants[number % len(variants)])
+    return tuple(pair for pair in pairs if pair.target in set(photos)), tuple(kept)
 
 
 def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
@@ -292,7 +364,7 @@ def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
             samples.append(
                 Sample(
                     degraded=to_tensor(plan.degraded(clean)), target=to_tensor(clean), prompt=DEFAULT_PROMPT,
-                    tone=_tone(plan.degraded_on_average(cache.overview(photo))),
+                    tone=_tone(plan.degraded_on_average(cache.overview(photo))), note="",
                 )
             )  # fmt: skip
         found.append(_collate(samples))
@@ -321,7 +393,11 @@ def _tones(overview_HWC: Pixels, plan: Plan, side: int, rng: np.random.Generator
     cells = rng.integers(overview_HWC.shape[0] * overview_HWC.shape[1], size=(side, side))
     degraded_PPC, target_PPC = (image.reshape(-1, image.shape[2])[cells] for image in (degraded, target))
     return Sample(
-        degraded=to_tensor(degraded_PPC), target=to_tensor(target_PPC), prompt=plan.prompt, tone=_tone(degraded)
+        degraded=to_tensor(degraded_PPC),
+        target=to_tensor(target_PPC),
+        prompt=plan.prompt,
+        tone=_tone(degraded),
+        note="",
     )
 
 
@@ -348,12 +424,12 @@ def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:
     cache = PhotoCache()
     samples = []
     for pair in pairs:
-        height, width = cache.read(pair.target).shape[:2]
+        height, width = _common_size(pair, cache)
         # On the JPEG grid, as training crops are.
         top, left = ((max(size - side, 0) // 2) // 8 * 8 for size in (height, width))
         degraded, target = (to_tensor(cache.crop(path, top, left, side, side)) for path in (pair.degraded, pair.target))
         tone = _tone(cache.overview(pair.degraded))
-        samples.append(Sample(degraded=degraded, target=target, prompt=pair.prompt, tone=tone))
+        samples.append(Sample(degraded=degraded, target=target, prompt=pair.prompt, tone=tone, note=""))
     return [_collate(samples)] if samples else []
 
 
@@ -383,12 +459,18 @@ def _store(image_HWC: Pixels) -> Pixels:
     return np.rint(np.clip(image_HWC, 0, 1) * 255).astype(np.float32) / np.float32(255)
 
 
+def _collate_or_excuse(samples: list[Sample | SanarestoreError]) -> Batch | SanarestoreError:
+    errors = [sample for sample in samples if isinstance(sample, SanarestoreError)]
+    return errors[0] if errors else _collate([sample for sample in samples if not isinstance(sample, SanarestoreError)])
+
+
 def _collate(samples: list[Sample]) -> Batch:
     return Batch(
         degraded_BCHW=torch.stack([sample["degraded"] for sample in samples]),
         target_BCHW=torch.stack([sample["target"] for sample in samples]),
         tone_BK=torch.stack([sample["tone"] for sample in samples]),
         prompts=[sample["prompt"] for sample in samples],
+        notes=tuple(sample["note"] for sample in samples if sample["note"]),
     )
 
 

@@ -6,19 +6,21 @@ weights as one that was never stopped, as long as its schedule goes by steps and
 """
 
 import json
-import shutil
+import math
 import time
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sanarestore.errors import SanarestoreError, UsageError
 from sanarestore.model.tensors import write_json
+from sanarestore.training import checkpoint
+from sanarestore.training.checkpoint import uninterrupted
 from sanarestore.training.data import Batch, batches
 from sanarestore.training.objectives import Objective
 from sanarestore.training.optimizers import Average, optimizers, rate_share
@@ -28,6 +30,10 @@ UNSEEN = 1e-4
 """Squared errors below this, 40 dB, count alike in validation: a photo out of focus would outweigh all the others."""
 
 STOP_DIVERGED = "the loss is not a number"
+
+
+class Diverged(SanarestoreError):  # noqa: N818 - reads as what it is
+    """Loss or gradient are no longer finite; nothing was changed by that step."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,9 +55,12 @@ class Progress:
     validation: float | None = None
     """PSNR gain in dB, up to 40 dB, of the averaged weights on the photos or pairs kept back; None in between."""
 
+    notes: tuple[str, ...] = ()
+    """What is to be said of the step's samples: of photos that cannot be read."""
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        return {**asdict(self), "notes": list(self.notes)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,14 +86,17 @@ class Trainer:
         validation: Sequence[Batch] = (),
         *,
         origin: str = "",
+        data: str = "",
     ) -> None:
-        """`origin` says what the objective's parts were before training: a run goes on only from the same."""
+        """`origin` says what the objective's parts were before training, `data` names what is trained on by a hash: a
+        run goes on only from and on the same."""
         self.folder = folder
         self.objective = objective
         self.recipe = recipe
         self.schedule = schedule
         self.validation = validation
         self.origin = origin
+        self.data = data
         self.step = 0
         self._device = torch.device(schedule.device)
         self._cuda = self._device.type == "cuda"
@@ -109,20 +121,18 @@ class Trainer:
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint; UsageError if there is none or it is of another recipe."""
-        folder = self.folder / "checkpoint"
-        if not folder.is_dir():
-            # Stopped between removing the old one and renaming the new one, which is whole.
-            folder = self.folder / "checkpoint.new"
-        if not (folder / "state.json").is_file():
+        found = checkpoint.find(self.folder)
+        if found is None:
             raise UsageError(
                 "there is no checkpoint to resume from", where=self.folder, next_step="Leave out --resume."
             )
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        if state["recipe"] != _recipe_identity(self.recipe):
+        state = checkpoint.read_state(found)
+        changed = _differences(state["recipe"], _recipe_identity(self.recipe))
+        if changed:
             raise UsageError(
-                "the checkpoint was made by another recipe",
+                f"the run began with another recipe: it differs in {', '.join(changed)}",
                 where=self.folder,
-                next_step="Leave out --recipe to resume with the run's own, or start a new folder.",
+                next_step="Resume with the recipe and the steps that it began with, or start a new folder.",
             )
         if state["origin"] != self.origin:
             raise UsageError(
@@ -130,9 +140,15 @@ class Trainer:
                 where=self.folder,
                 next_step="Give the --base, --lora and --rank that it began with.",
             )
-        self.objective.modules.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
-        self._average.load(load_file(folder / "average.safetensors"))
-        self._load_optimizer(load_file(folder / "optimizer.safetensors"))
+        if state.get("data", self.data) != self.data:
+            raise UsageError(
+                "the photos or pairs are not those that the run began with",
+                where=self.folder,
+                next_step="Bring them back as they were, or begin another run with --base and this one's model.",
+            )
+        self.objective.modules.load_state_dict(checkpoint.read_tensors(found, "model"), strict=True)
+        self._average.load(checkpoint.read_tensors(found, "average"))
+        self._load_optimizer(checkpoint.read_tensors(found, "optimizer"))
         self.step, self._minutes_before = int(state["step"]), float(state["minutes"])
         self._begun = time.monotonic()
 
@@ -145,54 +161,62 @@ class Trainer:
             for batch in self._batches(samples):
                 rate = rate_share(self.recipe, self.step, self.share)
                 loss = self._optimize(batch, rate)
-                self.step += 1
                 recent = [*recent[-100:], time.monotonic()]
                 speed = self.recipe.batch * (len(recent) - 1) / (recent[-1] - recent[0])
-                progress = self._report(loss, rate * self.recipe.learning_rate, speed)
+                progress = self._report(loss, rate * self.recipe.learning_rate, speed, batch.notes)
                 yield progress
                 if progress.share >= 1:
                     break
-                if self.step % self.recipe.checkpoint_every == 0:
+                if _is_due(self.step, self.recipe.checkpoint_every):
                     self.save_checkpoint()
-        finally:
+        except Diverged:
+            raise  # the checkpoint there is stays: it may be of before it began to go wrong
+        except BaseException:
             self.save_checkpoint()
+            raise
+        self.save_checkpoint()
 
     def finish(self, training: dict[str, Any]) -> Path:
         """Write the averaged weights as a model folder, with how they came about, and return it."""
         model = self.folder / "model"
-        self._average.swap(self.objective.modules)
-        try:
+        with self._averaged():
             self.objective.save(model, self.recipe, training)
-        finally:
-            self._average.swap(self.objective.modules)
         return model
 
     def save_checkpoint(self) -> None:
         """Replace the checkpoint folder, whole."""
-        fresh, old = self.folder / "checkpoint.new", self.folder / "checkpoint"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        save_file(_plain(self.objective.modules.state_dict()), fresh / "model.safetensors")
-        save_file(_plain(self._average.state()), fresh / "average.safetensors")
-        save_file(_plain(self._optimizer_state()), fresh / "optimizer.safetensors")
-        state: dict[str, Any] = {"step": self.step, "minutes": self.minutes, "origin": self.origin}
-        state["recipe"] = _recipe_identity(self.recipe)
-        write_json(fresh / "state.json", state)
-        shutil.rmtree(old, ignore_errors=True)
-        fresh.replace(old)
+        state: dict[str, Any] = {"step": self.step, "minutes": self.minutes, "origin": self.origin, "data": self.data}
+        tensors = {
+            "model": self.objective.modules.state_dict(),
+            "average": self._average.state(),
+            "optimizer": self._optimizer_state(),
+        }
+        checkpoint.write(self.folder, tensors, {**state, "recipe": _recipe_identity(self.recipe)})
 
     def validate(self) -> float:
         """Mean PSNR gain in dB over the validation batches, averaged weights."""
         modules = self.objective.modules
-        self._average.swap(modules)
-        modules.eval()
-        try:
-            with torch.inference_mode():
+        with self._averaged(), torch.inference_mode():
+            modules.eval()
+            try:
                 gains = [self._gain(batch) for batch in self.validation]
-        finally:
-            modules.train()
-            self._average.swap(modules)
+            finally:
+                modules.train()
         return sum(gains) / len(gains)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in place of the last ones, for the length of the block."""
+        modules, swapped = self.objective.modules, False
+        try:
+            with uninterrupted():
+                self._average.swap(modules)
+                swapped = True
+            yield
+        finally:
+            if swapped:
+                with uninterrupted():
+                    self._average.swap(modules)
 
     def _gain(self, batch: Batch) -> float:
         batch = self._move(batch)
@@ -217,13 +241,21 @@ class Trainer:
         # bf16 where it is native; float32 on the CPU, where bf16 convolutions are a hundred times slower.
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self._cuda):
             loss = self._loss(batch)
+        value = float(loss.detach())
         loss.backward()  # type: ignore[no-untyped-call]
-        if self.recipe.clip:
-            nn.utils.clip_grad_norm_(self.objective.modules.parameters(), self.recipe.clip)
-        for optimizer in self._optimizers:
-            optimizer.step()
-        self._average.update(self.objective.modules, self.step)
-        return float(loss.detach())
+        norm = nn.utils.clip_grad_norm_(self.objective.modules.parameters(), self.recipe.clip or math.inf)
+        if not math.isfinite(value) or not math.isfinite(float(norm)):
+            raise Diverged(
+                f"{STOP_DIVERGED} at step {self.step + 1}",
+                where=self.folder,
+                next_step="Its last checkpoint stays. Lower learning_rate and muon_rate, or set clip, in a new run.",
+            )
+        with uninterrupted():
+            for optimizer in self._optimizers:
+                optimizer.step()
+            self._average.update(self.objective.modules, self.step)
+            self.step += 1
+        return value
 
     def _move(self, batch: Batch) -> Batch:
         degraded, target = (
@@ -232,15 +264,9 @@ class Trainer:
         )
         return replace(batch, degraded_BCHW=degraded, target_BCHW=target, tone_BK=batch.tone_BK.to(self._device))
 
-    def _report(self, loss: float, rate: float, speed: float) -> Progress:
-        if loss != loss:  # NaN
-            raise SanarestoreError(
-                f"{STOP_DIVERGED} at step {self.step}",
-                where=self.folder,
-                next_step="Lower learning_rate, or set clip, and start again.",
-            )
+    def _report(self, loss: float, rate: float, speed: float, notes: tuple[str, ...]) -> Progress:
         share = self.share
-        due = self.validation and (self.step % self.recipe.validate_every == 0 or share >= 1)
+        due = self.validation and (_is_due(self.step, self.recipe.validate_every) or share >= 1)
         progress = Progress(
             step=self.step,
             steps=self.recipe.steps,
@@ -250,6 +276,7 @@ class Trainer:
             minutes=self.minutes,
             share=share,
             validation=self.validate() if due else None,
+            notes=notes,
         )
         if due or self.step % 50 == 0:
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -273,9 +300,13 @@ class Trainer:
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Safetensors writes contiguous tensors only; clones, because some may share memory."""
-    return {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Fields that two recipes differ in."""
+    return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
 
 
 def _recipe_identity(recipe: Recipe) -> dict[str, Any]:

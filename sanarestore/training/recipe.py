@@ -124,7 +124,9 @@ class Recipe:
     validation_photos: int = 4
     """Photos kept back, spread evenly over the sorted list."""
     validate_every: int = 500
+    """Steps; 0 validates at the end only."""
     checkpoint_every: int = 500
+    """Steps; 0 saves at the end, or when stopped."""
     workers: int = 1
     """Processes that make crops; the crops are the same for any number."""
     model: ModelShape = field(default_factory=ModelShape)

@@ -8,6 +8,7 @@ import torch
 
 from sanarestore import images
 from sanarestore.degradations.pairs import Pair
+from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.training import data
 from sanarestore.training.data import (
@@ -17,6 +18,7 @@ from sanarestore.training.data import (
     ToneSamples,
     batches,
     hold_back,
+    hold_back_pairs,
     pair_validation,
     tone_validation,
     validation_batches,
@@ -198,6 +200,60 @@ def test_some_photos_are_kept_back(photos: list[Path]) -> None:
     found = validation_batches(photos[:2], side=48)
     assert len(found) == len(data.VALIDATED)
     assert found[0].degraded_BCHW.shape == (2, 3, 48, 48)
+
+
+def test_an_unreadable_photo_gives_way_to_the_next(photos: list[Path], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n and nothing else")
+    for kind in (PhotoSamples, ToneSamples):
+        samples = kind([photos[0], bad], recipe())
+        again = kind([photos[0], bad], recipe())
+        notes = [samples[index]["note"] for index in range(4)]
+        assert sum(map(bool, notes)) == 2, "once an epoch"
+        assert all(str(bad) in note and "left out" in note for note in notes if note)
+        assert torch.equal(samples[3]["degraded"], again[3]["degraded"])
+        with pytest.raises(NoImagesError, match="not one of them can be read"):
+            kind([bad], recipe())[0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_ends_a_run_is_said_in_its_own_words(tmp_path: Path, workers: int) -> None:
+    """A pair of two sizes; in a worker process too, without that process's traceback."""
+    for name, size in (("clean", (80, 90)), ("small", (40, 45))):
+        images.write(images.Image(pixels_HWC=photo(*size), depth="uint8", format="png"), tmp_path / f"{name}.png")
+    pair = Pair(target=tmp_path / "clean.png", degraded=tmp_path / "small.png", prompt="upscale")
+    with pytest.raises(UsageError) as refused:
+        list(batches(PairSamples([pair], recipe()), recipe(workers=workers), first_step=0))
+    assert str(refused.value).startswith(
+        f"{tmp_path / 'small.png'}: its size is not that of {tmp_path / 'clean.png'}: "
+    )
+    assert "45 x 40 and 90 x 80. Enlarge the smaller one first" in str(refused.value)
+    assert "Traceback" not in str(refused.value)
+    with pytest.raises(UsageError, match="its size is not that of"):
+        pair_validation([pair])
+
+
+def test_no_photo_is_validated_that_was_trained_on_in_another_pair() -> None:
+    pairs = [
+        Pair(target=Path(f"{n}.png"), degraded=Path(f"{n}__v{variant}.png"), prompt="") for n in range(10)
+        for variant in range(5)
+    ]  # fmt: skip
+    train, kept = hold_back_pairs(pairs, 4)
+    assert len(kept) == len({pair.target for pair in kept}) == 4
+    assert not {pair.target for pair in kept} & {pair.target for pair in train}
+    assert len(train) == 6 * 5
+    assert len({pair.degraded.stem[-2:] for pair in kept}) == 4, "another variant of each"
+    assert hold_back_pairs(pairs[:5], 4) == (tuple(pairs[:5]), ())
+
+
+def test_tones_need_no_photo_a_second_time(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "CACHE_BYTES", 1)
+    samples = ToneSamples(photos, recipe(patch=16))
+    for index in range(3):
+        samples[index]
+    monkeypatch.setattr(images, "read", lambda _: pytest.fail("decoded again"))
+    for index in range(3, 9):
+        samples[index]
 
 
 def test_pairs_are_validated_as_they_are(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The loop learns, and stopping it changes nothing."""
 
 import json
+import signal
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -169,7 +170,7 @@ def test_resuming_needs_a_checkpoint_of_the_same_recipe(tmp_path: Path, photos: 
     list(islice(made.run(samples), 1))
     made.save_checkpoint()
     other, _ = trainer(tmp_path, photos, replace(RECIPE, learning_rate=1e-3))
-    with pytest.raises(UsageError, match="another recipe"):
+    with pytest.raises(UsageError, match="another recipe: it differs in learning_rate"):
         other.resume()
     # Where crops are made does not change what is learnt.
     trainer(tmp_path, photos, replace(RECIPE, workers=3))[0].resume()
@@ -181,6 +182,75 @@ def test_a_diverged_run_stops_and_says_so(tmp_path: Path, photos: list[Path]) ->
         next(made.objective.modules.parameters()).fill_(float("nan"))
     with pytest.raises(SanarestoreError, match=r"not a number at step 1.*learning_rate"):
         list(made.run(samples))
+
+
+def test_a_diverged_run_keeps_the_checkpoint_of_before(tmp_path: Path, photos: list[Path]) -> None:
+    made, samples = trainer(tmp_path, photos)
+    running = made.run(samples)
+    for _ in range(4):
+        next(running)
+    with torch.no_grad():
+        next(made.objective.modules.parameters()).fill_(float("inf"))
+    with pytest.raises(SanarestoreError, match=r"at step 5.*last checkpoint stays"):
+        list(running)
+    again, samples = trainer(tmp_path, photos)
+    again.resume()
+    assert again.step == 3
+    assert all(tensor.isfinite().all() for tensor in weights_of(again).values())
+    assert len(list(again.run(samples))) == 7
+
+
+@pytest.mark.parametrize("where", ["AdamW", "average", "validation"])
+def test_ctrl_c_in_the_middle_of_a_step_changes_nothing(
+    where: str, tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, samples = trainer(tmp_path / "whole", photos)
+    list(whole.run(samples))
+    first, samples = trainer(tmp_path / "parts", photos)
+    struck = {"AdamW": first._optimizers[0], "average": first._average, "validation": first._average}[where]
+    name = {"AdamW": "step", "average": "update", "validation": "swap"}[where]
+    real, calls = getattr(struck, name), 0
+
+    def strike(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            signal.raise_signal(signal.SIGINT)
+        return real(*arguments)
+
+    monkeypatch.setattr(struck, name, strike)
+    with pytest.raises(KeyboardInterrupt):
+        list(first.run(samples))
+    second, samples = trainer(tmp_path / "parts", photos)
+    second.resume()
+    assert second.step == (8 if where == "validation" else 3)
+    list(second.run(samples))
+    expected, got = weights_of(whole), weights_of(second)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    averaged = whole._average.state()
+    assert all(torch.equal(averaged[name], tensor) for name, tensor in second._average.state().items())
+
+
+def test_a_run_goes_on_only_on_the_same_photos(tmp_path: Path, photos: list[Path]) -> None:
+    made, samples = trainer(tmp_path, photos)
+    made.data = "1a2b"
+    list(islice(made.run(samples), 1))
+    made.save_checkpoint()
+    other, _ = trainer(tmp_path, photos)
+    other.data = "3c4d"
+    with pytest.raises(UsageError, match="not those that the run began with"):
+        other.resume()
+
+
+def test_photos_that_cannot_be_read_are_named_and_left_out(tmp_path: Path, photos: list[Path]) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(photos[0].read_bytes()[:200])
+    made, _ = trainer(tmp_path, photos)
+    seen = list(made.run(PhotoSamples([photos[1], bad], RECIPE)))
+    notes = {note for progress in seen for note in progress.notes}
+    assert len(notes) == 1
+    assert str(bad) in notes.pop()
+    assert len(seen) == 10
 
 
 def test_progress_is_plain_data() -> None:

@@ -1,0 +1,95 @@
+"""A checkpoint is replaced whole, and work between two of its parts is not interrupted."""
+
+import shutil
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from sanarestore.training import checkpoint
+from sanarestore.training.checkpoint import CURRENT, FRESH, OLD, STATE, uninterrupted
+
+
+def write(run: Path, step: int) -> None:
+    # Two names of one tensor, and one that is not contiguous: neither is safetensors' to write.
+    tensor = torch.full((2, 3), float(step))
+    checkpoint.write(run, {"model": {"a": tensor, "b": tensor, "c": tensor.T}}, {"step": step})
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    assert checkpoint.find(tmp_path) is None
+    for step in (1, 2):
+        write(tmp_path, step)
+        found = checkpoint.find(tmp_path)
+        assert found == tmp_path / CURRENT
+        assert checkpoint.read_state(found) == {"step": step}
+        assert torch.equal(checkpoint.read_tensors(found, "model")["c"], torch.full((3, 2), float(step)))
+        assert [path.name for path in tmp_path.iterdir()] == [CURRENT]
+
+
+def test_wherever_it_is_cut_off_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed at every single call that changes the disk, in turn: never is there nothing, or half of something."""
+    seen, rmtree = set(), shutil.rmtree
+    for deadly in range(1, 9):
+        run = tmp_path / str(deadly)
+        write(run, 1)
+        calls = 0
+
+        def strike(work, deadly=deadly):  # type: ignore[no-untyped-def]
+            def maybe(*arguments, **options):  # type: ignore[no-untyped-def]
+                nonlocal calls
+                calls += 1
+                if calls == deadly:
+                    # Half of it is done, as when a process is killed while it removes a folder.
+                    if work is rmtree and (Path(arguments[0]) / STATE).exists():
+                        (Path(arguments[0]) / STATE).unlink()
+                    raise KeyboardInterrupt
+                return work(*arguments, **options)
+
+            return maybe
+
+        with monkeypatch.context() as patched:
+            patched.setattr(shutil, "rmtree", strike(shutil.rmtree))
+            patched.setattr(Path, "replace", strike(Path.replace))
+            patched.setattr(checkpoint, "save_file", strike(checkpoint.save_file))
+            patched.setattr(checkpoint, "write_json", strike(checkpoint.write_json))
+            try:
+                write(run, 2)
+            except KeyboardInterrupt:
+                seen.add(deadly)
+        found = checkpoint.find(run)
+        assert found is not None
+        step = checkpoint.read_state(found)["step"]
+        assert torch.equal(checkpoint.read_tensors(found, "model")["a"], torch.full((2, 3), float(step)))
+        write(run, 3)
+        assert checkpoint.find(run) == run / CURRENT
+        assert sorted(path.name for path in run.iterdir()) == [CURRENT]
+    assert seen == set(range(1, 8)), "every step of it was cut off once"
+    assert {CURRENT, FRESH, OLD} == set(checkpoint.NAMES)
+
+
+def test_ctrl_c_waits_for_the_end_of_the_block() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        done.append("still here")
+    assert done == ["still here"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(ValueError, match="of its own"), uninterrupted():
+        raise ValueError("of its own")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_it_may_be_used_in_any_thread() -> None:
+    done = []
+
+    def work() -> None:
+        with uninterrupted():
+            done.append(1)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [1]
