@@ -82,7 +82,7 @@ def restore(
         tile=tile, tiling=tiling, dtype=dtype, seed=seed, threads=threads,  # type: ignore[arg-type]
     )  # fmt: skip
     if output == "-" or "-" in inputs:
-        _refuse_what_no_pipe_can(inputs, output, devices, as_json=as_json)
+        _refuse_what_no_pipe_can(inputs, output, devices, as_json=as_json, dry_run=dry_run)
         raise typer.Exit(_through_pipe(inputs[0], output, options, devices, overwrite, as_json=as_json, quiet=quiet))
     from sanarestore import images, weights
     from sanarestore.cli import console
@@ -138,14 +138,19 @@ def _outcomes(
         return
     for folder, journal in journals.items():
         journal.begin(job for job in waiting if job.folder == folder)
-    folders = {job.source: job.folder for job in waiting}
-    with closing(workers.restore(waiting, options, workers.parse_devices(devices))) as events:
-        for event in events:
-            if isinstance(event, TileDone):
-                report.part(event.path, event.done, event.total)
-            else:
-                journals[folders[event.path]].add(event)
+    unwritten = {job.source: job for job in waiting}
+    try:
+        with closing(workers.restore(waiting, options, workers.parse_devices(devices))) as events:
+            for event in events:
+                if isinstance(event, TileDone):
+                    report.part(event.path, event.done, event.total)
+                    continue
+                if event.status == "done":
+                    journals[unwritten.pop(event.path).folder].add(event)
                 yield event
+    finally:
+        for folder, journal in journals.items():
+            journal.release(job for job in unwritten.values() if job.folder == folder)
 
 
 def _settle(job: "Job", journal: "Journal", overwrite: bool) -> "Outcome | None":
@@ -180,7 +185,13 @@ def _show_plan(jobs: Sequence["Job"], *, as_json: bool) -> None:
             typer.echo(f"{job.source} -> {job.target}")
 
 
-def _refuse_what_no_pipe_can(inputs: list[str], output: str | None, devices: str, *, as_json: bool) -> None:
+def _refuse_what_no_pipe_can(
+    inputs: list[str], output: str | None, devices: str, *, as_json: bool, dry_run: bool
+) -> None:
+    from sanarestore.engine.jobs import format_named
+
+    if dry_run:
+        raise UsageError("there is nothing to plan with a pipe", where="--dry-run", next_step="Leave it out.")
     if as_json and output in ("-", None):
         raise UsageError("stdout cannot carry both an image and JSON", where="--json")
     if len(inputs) != 1 or "," in devices:
@@ -189,6 +200,8 @@ def _refuse_what_no_pipe_can(inputs: list[str], output: str | None, devices: str
         raise UsageError("an image is nothing for a terminal", where="-", next_step="Redirect stdout, or name a file.")
     if output not in ("-", None) and Path(str(output)).is_dir():
         raise UsageError("is a folder, and what comes from stdin has no name", where=output, next_step="Name a file.")
+    if output not in ("-", None):
+        format_named(Path(str(output)))
 
 
 def _through_pipe(
@@ -200,6 +213,7 @@ def _through_pipe(
     from sanarestore.cli import console
     from sanarestore.engine.jobs import Outcome
     from sanarestore.engine.restorer import Restorer
+    from sanarestore.engine.workers import parse_devices
 
     target = None if output in ("-", None) else Path(str(output))
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
@@ -208,7 +222,7 @@ def _through_pipe(
         try:
             if target is not None and target.exists() and not overwrite:
                 raise _is_there_already(target)
-            restored = Restorer(options, device=devices)(_take(source))
+            restored = Restorer(options, device=parse_devices(devices)[0])(_take(source))
             _give(restored, target)
             outcome = Outcome(
                 path=Path(source), output=target, status="done", seconds=time.perf_counter() - begun,
@@ -229,10 +243,10 @@ def _take(source: str) -> "Image":
 
 def _give(restored: "Image", target: Path | None) -> None:
     from sanarestore import images
-    from sanarestore.engine.jobs import SUFFIXES
+    from sanarestore.engine.jobs import format_named
 
     if target is not None:
-        images.write(restored, target, format=SUFFIXES.get(target.suffix.lower()))
+        images.write(restored, target, format=format_named(target))
         return
     sys.stdout.buffer.write(images.encode(restored))
     sys.stdout.buffer.flush()

@@ -88,7 +88,7 @@ def train(
     chosen = replace(chosen, steps=steps) if steps else chosen
     samples, validation, used = _data(data, chosen)
     objective = new_objective(chosen, None if base == SCRATCH else base, rank=rank)
-    schedule = Schedule(device=str(pick_device(device)), max_minutes=max_minutes, compile=compile_model)
+    schedule = Schedule(device=str(pick_device(device, "--device")), max_minutes=max_minutes, compile=compile_model)
     origin = _origin(base, rank)
     trainer = Trainer(folder, objective, chosen, schedule, validation, origin=origin, data=_fingerprint(used))
     if resume:

@@ -13,6 +13,12 @@ SUFFIXES: dict[str, Format] = {
 }  # fmt: skip
 """Names of outputs that say that one file is meant, and of which format."""
 
+OTHERS = {
+    ".avif", ".bmp", ".cr2", ".cr3", ".dng", ".exr", ".gif", ".heic", ".heif", ".jp2", ".jpf", ".jxl", ".nef", ".psd",
+    ".tga",
+}  # fmt: skip
+"""Names of images that are not written."""
+
 Status = Literal["done", "skipped", "failed"]
 
 
@@ -98,9 +104,19 @@ def plan(found: Sequence[Found], inputs: Sequence[str], output: str | None) -> l
             where=", ".join(inputs),
             next_step="TIFF, PNG, JPEG and WebP are read, told by their content.",
         )
-    jobs = _without_output(found, inputs) if output is None else _with_output(found, inputs, Path(output))
+    jobs = _without_output(found) if output is None else _with_output(found, inputs, Path(output))
     _refuse_collisions(jobs)
     return jobs
+
+
+def format_named(output: Path) -> Format | None:
+    """The format that a file's name asks for, None where it asks for none; UsageError for one that is not written."""
+    suffix = output.suffix.lower()
+    if suffix in OTHERS:
+        raise UsageError(
+            f"{suffix[1:].upper()} is not written", where=output, next_step="TIFF, PNG, JPEG and WebP are."
+        )
+    return SUFFIXES.get(suffix)
 
 
 def _was_made_there(each: Found, output: Path) -> bool:
@@ -110,9 +126,9 @@ def _was_made_there(each: Found, output: Path) -> bool:
 
 
 def _with_output(found: Sequence[Found], inputs: Sequence[str], output: Path) -> list[Job]:
-    format = SUFFIXES.get(output.suffix.lower())  # noqa: A001 - the word users say
+    format = None if output.is_dir() else format_named(output)  # noqa: A001 - the word users say
     single = len(found) == 1 and len(inputs) == 1 and Path(inputs[0]).is_file()
-    if single and format and not output.is_dir():
+    if single and format:
         source = found[0].path
         # a.jpg to b.jpg stays what it is, even where the suffix lies; a.jpg to b.png asks for another format.
         same = format == SUFFIXES.get(source.suffix.lower())
@@ -122,11 +138,10 @@ def _with_output(found: Sequence[Found], inputs: Sequence[str], output: Path) ->
     return [Job(source=each.path, target=output / each.relative, folder=output) for each in found]
 
 
-def _without_output(found: Sequence[Found], inputs: Sequence[str]) -> list[Job]:
-    named = {Path(each) for each in inputs if Path(each).is_dir()}
+def _without_output(found: Sequence[Found]) -> list[Job]:
     jobs = []
     for each in found:
-        if each.root in named:
+        if each.in_folder:
             folder = _beside(each.root)
             jobs.append(Job(source=each.path, target=folder / each.relative, folder=folder))
         else:

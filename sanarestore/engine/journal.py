@@ -1,8 +1,8 @@
 """What is finished, so that a batch started again does only the rest: `sanarestore.jsonl` in the output folder.
 
-A line says "started" before a file is made and "done" after it is complete and renamed into place, so the journal never
-promises more than there is, and no file of ours is taken for another's; a line torn by a crash is ignored. Imports no
-torch.
+A line says "started" before a file is made, "done" after it is complete and renamed into place, and "released" where
+none was made after all. So the journal never promises more than there is; after a crash no file of ours is taken for
+another's, and after anything else no file of another's for ours. Imports no torch.
 """
 
 import os
@@ -50,6 +50,12 @@ class Journal:
         names = [name for job in jobs if (name := self._name(job.target)) not in self._started]
         self._append([{"schema_version": 1, "status": "started", "output": name} for name in names])
 
+    def release(self, jobs: Iterable[Job]) -> None:
+        """Note that these were not written, writing being whole or not at all: what is there, or comes there, is not
+        ours."""
+        names = [name for job in jobs if (name := self._name(job.target)) in self._started]
+        self._append([{"schema_version": 1, "status": "released", "output": name} for name in names])
+
     def add(self, outcome: Outcome) -> None:
         """Record a finished file; other outcomes are not recorded, so that they are tried again."""
         if self._lines is None or outcome.status != "done" or outcome.output is None:
@@ -65,9 +71,10 @@ class Journal:
     def _take(self, line: dict[str, Any]) -> None:
         if line["status"] == "started":
             self._started.add(line["output"])
-        else:
+            return
+        self._started.discard(line["output"])
+        if line["status"] != "released":
             self._finished[line["output"]] = line
-            self._started.discard(line["output"])
 
     def _append(self, lines: list[dict[str, Any]]) -> None:
         if self._lines is not None:
@@ -84,7 +91,10 @@ class Journal:
 def _is_ours(line: dict[str, Any]) -> bool:
     if not isinstance(line.get("output"), str):
         return False
-    return line.get("status") == "started" or {"status", "settings", "sha256", "output_sha256"} <= line.keys()
+    return (
+        line.get("status") in ("started", "released")
+        or {"status", "settings", "sha256", "output_sha256"} <= line.keys()
+    )
 
 
 def _hash(path: Path) -> str | None:

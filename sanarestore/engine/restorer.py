@@ -154,7 +154,17 @@ class Restorer:
             if asked:
                 raise UsageError("this model has no latent path to steer", where=asked[0], next_step="Leave it out.")
             return False
-        return bool(asked) or options.fidelity < 1 or bool(self.model.defaults.get("latent", True))
+        if asked and options.fidelity == 1 and not self._refines_generated:
+            raise UsageError(
+                "this model's refiner works on the photograph, and what is generated would not be seen",
+                where=asked[0], next_step="Choose a --fidelity below 1, or leave it out.",
+            )  # fmt: skip
+        return options.fidelity < 1 or self._refines_generated
+
+    @property
+    def _refines_generated(self) -> bool:
+        """Whether the refiner was trained on what the latent path generates."""
+        return bool(self.model.defaults.get("latent", True))
 
     def _latent_path(self, own: Callable[[Any], Any], prompt: str, dtype: torch.dtype) -> Generation:
         latent = self.model.latent
@@ -187,7 +197,10 @@ class Restorer:
         generated = degraded if generated_Chw is None else self._to_device(generated_Chw)
         if self.options.fidelity == 0:
             return generated[0]
-        refined: Tensor = self._refiner(degraded, generated, self._prompt_BD, tone_1K)
+        # A refiner that never saw what is generated goes on working on the photograph, and only the mixture changes.
+        refined: Tensor = self._refiner(
+            degraded, generated if self._refines_generated else degraded, self._prompt_BD, tone_1K
+        )
         if self.options.fidelity == 1:
             return refined[0]
         return torch.lerp(generated, refined, self.options.fidelity)[0]
@@ -201,15 +214,15 @@ class Restorer:
         return torch.bfloat16 if self.options.dtype == "bfloat16" else torch.float32
 
 
-def pick_device(name: str) -> torch.device:
-    """auto is CUDA, then Apple's GPU, then the CPU; UsageError for a device that is not here."""
+def pick_device(name: str, flag: str = "--devices") -> torch.device:
+    """auto is CUDA, then Apple's GPU, then the CPU; UsageError, naming the flag, for a device that is not here."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise UsageError(
-            f"'{name}' is no device", where="--devices", next_step="Use cpu, cuda, cuda:1, mps, or all."
+            f"'{name}' is no device", where=flag, next_step="Use cpu, cuda, cuda:1, mps, or auto."
         ) from error
     there = {
         "cpu": True,
@@ -217,7 +230,7 @@ def pick_device(name: str) -> torch.device:
         "mps": torch.backends.mps.is_available(),
     }
     if not there.get(device.type, False):
-        raise UsageError(f"'{name}' is not on this machine", where="--devices", next_step="Use --devices cpu.")
+        raise UsageError(f"'{name}' is not on this machine", where=flag, next_step=f"Use {flag} cpu.")
     return device
 
 

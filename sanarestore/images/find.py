@@ -24,6 +24,8 @@ class Found:
     """The same below `root`: an output folder mirrors it."""
     root: Path
     """The folder that was named, the fixed part of a pattern, or a named file's folder."""
+    in_folder: bool = False
+    """Whether `root` was named as a folder, outright or in a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def _walk(root: Path) -> Iterator[Found]:
         for name in sorted(files):
             path = Path(folder, name)
             if not _is_hidden(path):
-                yield Found(path, path.relative_to(root), root)
+                yield Found(path, path.relative_to(root), root, in_folder=True)
 
 
 def _is_hidden(path: Path) -> bool:

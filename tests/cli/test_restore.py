@@ -53,6 +53,31 @@ def lines_of(text: str) -> list[dict[str, Any]]:
 OUTPUTS = ["a.png", "b.png", "deep/c.png", "sanarestore.jsonl"]
 
 
+def test_a_file_put_where_ours_failed_is_not_replaced(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = (shoot / "b.png").read_bytes()
+    (shoot / "b.png").write_bytes(whole[:100])
+    assert restore("shoot") == 1
+    Path("shoot-restored/b.png").write_bytes(b"the user's own")
+    (shoot / "b.png").write_bytes(whole)
+    assert restore("shoot") == 1
+    assert "b.png: is already there" in capsys.readouterr().err
+    assert Path("shoot-restored/b.png").read_bytes() == b"the user's own"
+    assert restore("shoot", "--overwrite") == 0
+
+
+def test_a_pipe_plans_nothing_and_takes_any_device(
+    shoot: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((shoot / "a.png").read_bytes())))
+    assert restore("-", "-o", "piped.png", "--dry-run") == 2
+    assert restore("-", "-o", "piped.avif") == 2
+    assert "AVIF is not written" in capsys.readouterr().err
+    assert not Path("piped.png").exists()
+    assert not Path("piped.avif").exists()
+    assert restore("-", "-o", "piped.png", "--devices", "all") == 0
+    assert images.read("piped.png").height == 40
+
+
 def test_a_folder_beside_a_folder(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(shoot)
     assert restore("shoot", "--prompt", "remove noise") == 0

@@ -112,7 +112,21 @@ def test_nothing_to_do_says_so(shoot: Path) -> None:
 
 def test_the_root_has_nothing_beside_it() -> None:
     with pytest.raises(UsageError, match="-o"):
-        plan([images.Found(Path("/a.png"), Path("a.png"), Path("/"))], ["/"], None)
+        plan([images.Found(Path("/a.png"), Path("a.png"), Path("/"), in_folder=True)], ["/"], None)
+
+
+def test_a_folder_in_a_list_is_a_folder(shoot: Path) -> None:
+    Path("list.txt").write_text("shoot\n")
+    assert planned("@list.txt") == planned("shoot")
+
+
+@pytest.mark.parametrize("name", ["x.avif", "x.HEIC", "x.jxl", "x.bmp"])
+def test_formats_that_are_not_written_are_refused(name: str, shoot: Path) -> None:
+    for inputs in (["shoot/a.png"], ["shoot"]):
+        with pytest.raises(UsageError, match="is not written"):
+            planned(*inputs, output=name)
+    Path(name).mkdir()
+    planned("shoot", output=name)
 
 
 def test_an_outcome_is_a_line_of_json() -> None:

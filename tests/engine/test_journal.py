@@ -93,6 +93,21 @@ def test_only_finished_files_are_recorded(job: Job, status: str) -> None:
     assert not (job.target.parents[1] / NAME).exists()
 
 
+def test_what_was_not_written_after_all_is_released(job: Job) -> None:
+    """A file of the user's, put where ours failed, is theirs; a file that an earlier batch finished stays ours."""
+    job.target.unlink()
+    opened(job).begin([job])
+    assert opened(job).wrote(job), "after a crash it may be ours"
+    opened(job).release([job])
+    job.target.write_bytes(b"the user's")
+    assert not opened(job).wrote(job)
+    opened(job).add(done(job))
+    opened(job).begin([job])
+    opened(job).release([job])
+    assert opened(job).wrote(job)
+    assert opened(job).is_finished(job)
+
+
 def test_torn_and_foreign_lines_are_passed_over(job: Job) -> None:
     opened(job).add(done(job))
     path = job.target.parents[1] / NAME
