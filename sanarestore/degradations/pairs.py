@@ -55,6 +55,11 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
     folder = path.parent.absolute()
     pairs = []
     for line, row in enumerate(rows, start=2):
+        empty = [column for column in COLUMNS if row[column] is None]
+        if empty:
+            raise UsageError(
+                f"line {line} has no {empty[0]}", where=path, next_step=f"Columns are {', '.join(COLUMNS)}."
+            )
         target, degraded = folder / row["image_path"], folder / row["condition_image_path"]
         for named in (target, degraded):
             if not named.is_file():

@@ -32,7 +32,6 @@ class Generation:
         self._steps = steps
         self._guidance = guidance
         self._seed = seed
-        # At once, so that a large encoder is loaded at most once.
         table = prompts.fetch([prompt, ""] if guidance != 1 else [prompt])
         self._tokens = self._prompt(table[prompt.strip()])
         self._negative = self._prompt(table[""]) if guidance != 1 else None

@@ -55,6 +55,8 @@ class Restorer:
         refiner = own(self.model.refiner).with_dtype(dtype)
         self._refiner = refiner.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
+        # All prompts at once, so that a large encoder is loaded at most once.
+        self.model.prompts.fetch([prompt, ""] if options.guidance != 1 else [prompt])
         self._prompt_BD = self.model.prompts.pooled(prompt)[None].to(self.device)
         self._generation = self._latent_path(own, prompt, dtype) if self._is_generated() else None
 

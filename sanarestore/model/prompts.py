@@ -130,6 +130,13 @@ class Prompts:
                 self._cache.put(prompt, token_LD)  # type: ignore[union-attr]
         return {prompt: self.known[prompt] for prompt in wanted}
 
+    def look_up(self, prompts: Iterable[str]) -> dict[str, Tensor]:
+        """As `fetch`, but nothing new is kept, here or on disk: for training, whose wordings never end."""
+        wanted = list(dict.fromkeys(prompt.strip() for prompt in prompts))
+        missed = [prompt for prompt in wanted if prompt not in self.known]
+        table = self._load_encoder().table(missed) if missed else {}
+        return {prompt: self.known[prompt] if prompt in self.known else table[prompt] for prompt in wanted}
+
     def pooled(self, prompt: str) -> Tensor:
         """Mean of the token embeddings, [D], float32 on the CPU."""
         return self.tokens(prompt).mean(dim=0)

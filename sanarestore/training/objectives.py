@@ -56,6 +56,12 @@ class _PartsObjective:
         if parts.latent:
             everything += [parts.latent.autoencoder, parts.latent.transformer]
         self._everything = nn.ModuleList(everything)
+        stride = parts.refiner.stride
+        if recipe.patch % stride:
+            raise UsageError(
+                f"crops of {recipe.patch} px do not fit this refiner",
+                where="patch", next_step=f"Use a multiple of {stride}.",
+            )  # fmt: skip
         if self.refines_generated and recipe.patch % _latent(parts).autoencoder.stride:
             raise UsageError(
                 f"crops of {recipe.patch} px do not fit the base's latents",

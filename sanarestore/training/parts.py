@@ -1,5 +1,6 @@
 """The parts of a model in training: made afresh by a recipe or taken from a base, and written as a model folder."""
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,9 @@ from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 from sanarestore.training.recipe import LatentShape, ModelShape, Recipe
 
+KEPT_PROMPTS = 512
+"""Embeddings that are remembered while training with a published encoder: of Gemma-2 2B about 200 KB each."""
+
 ATTENDING = 3
 """The deepest stages of the autoencoder, which attend as the published ones do."""
 
@@ -34,12 +38,18 @@ class FrozenPrompts(nn.Module):
         super().__init__()
         self.width = width
         self.prompts = prompts
+        self._recent: OrderedDict[str, Tensor] = OrderedDict()
         prompts.keep_encoder()
 
     def forward(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token embeddings [B,L,D] and the mask [B,L] of those that are there."""
-        table = self.prompts.fetch(prompts)
-        tokens = Tokens.of([table[prompt.strip()] for prompt in prompts])
+        wanted = [prompt.strip() for prompt in prompts]
+        self._recent.update(self.prompts.look_up(prompt for prompt in wanted if prompt not in self._recent))
+        for prompt in wanted:
+            self._recent.move_to_end(prompt)
+        tokens = Tokens.of([self._recent[prompt] for prompt in wanted])
+        while len(self._recent) > KEPT_PROMPTS:
+            self._recent.popitem(last=False)
         return tokens.token_BLD, tokens.mask_BL
 
 

@@ -151,7 +151,7 @@ class Recipe:
         table = dict(table)
         shape = _build(ModelShape, table.pop("model", {}), where)
         latent = _build(LatentShape, table.pop("latent", {}), where)
-        degradations = {str(line): float(weight) for line, weight in table.pop("degradations", {}).items()}
+        degradations = _weights(table.pop("degradations", {}), where)
         recipe: Recipe = replace(_build(cls, table, where), model=shape, latent=latent)
         recipe = replace(recipe, degradations=degradations) if degradations else recipe
         recipe.check(where)
@@ -194,6 +194,33 @@ class Recipe:
             ),
             f"loss must be one of {', '.join(LOSSES)}": self.loss not in LOSSES,
             "weights of degradations must be positive": min(self.degradations.values()) <= 0,
+            "rates, floors, decays and counts must not be negative": min(
+                self.learning_rate,
+                self.muon_rate,
+                self.final_rate,
+                self.warmup,
+                self.weight_decay,
+                self.clip,
+                self.loss_floor,
+                self.coarse_weight,
+                self.generated_weight,
+                self.validation_photos,
+                self.validate_every,
+                self.checkpoint_every,
+            )
+            < 0,
+            "widths, heads and layers must be positive": min(
+                *self.model.widths,
+                self.model.prompt_width,
+                self.model.prompt_layers,
+                self.model.prompt_heads,
+                *self.latent.channels,
+                self.latent.latent_channels,
+                self.latent.head_width,
+                self.latent.heads,
+                self.latent.layers,
+            )
+            < 1,
         }
         for problem, found in problems.items():
             if found:
@@ -204,6 +231,16 @@ class Recipe:
         return asdict(self)
 
 
+def _weights(table: Any, where: Path | str) -> dict[str, float]:
+    """Recipe line -> weight, each line one that can be drawn."""
+    if not isinstance(table, dict):
+        raise UsageError(f"'degradations' must be a table, not {table!r}", where=where)
+    for line, weight in table.items():
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+            raise UsageError(f"the weight of '{line}' must be a number, not {weight!r}", where=where)
+    return {line: float(weight) for line, weight in table.items()}
+
+
 def _build(kind: Any, table: dict[str, Any], where: Path | str) -> Any:
     known = {entry.name: entry for entry in fields(kind)}
     values: dict[str, Any] = {}
@@ -212,13 +249,14 @@ def _build(kind: Any, table: dict[str, Any], where: Path | str) -> Any:
             raise UsageError(
                 f"'{name}' is not a field of a recipe", where=where, next_step=f"Known: {', '.join(known)}."
             )
-        default = known[name].default
+        default: Any = known[name].default
         wanted: type = type(default)
         if wanted is float and isinstance(value, int):
             value = float(value)
-        if wanted is tuple and isinstance(value, list):
+        if wanted is tuple and isinstance(value, list) and all(type(part) is type(default[0]) for part in value):
             value = tuple(value)
         if not isinstance(value, wanted) or isinstance(value, bool):
-            raise UsageError(f"'{name}' must be {wanted.__name__}, not {value!r}", where=where)
+            kind_told = f"a list of {type(default[0]).__name__}" if wanted is tuple else wanted.__name__
+            raise UsageError(f"'{name}' must be {kind_told}, not {value!r}", where=where)
         values[name] = value
     return kind(**values)

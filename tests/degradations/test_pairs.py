@@ -80,6 +80,8 @@ def test_a_list_made_by_hand_is_read(tmp_path: Path) -> None:
         (",".join(COLUMNS) + "\na.png,b.png,x\na.png,gone.png,x\n", UsageError, "line 3 names a file"),
         (",".join(COLUMNS) + "\n", NoImagesError, "lists no pairs"),
         ("", UsageError, "no column image_path"),
+        (",".join(COLUMNS) + "\na.png,b.png\n", UsageError, "line 2 has no caption"),
+        (",".join(COLUMNS) + "\na.png\n", UsageError, "line 2 has no condition_image_path"),
     ],
 )
 def test_wrong_lists_are_refused(tmp_path: Path, text: str, error: type[Exception], fact: str) -> None:

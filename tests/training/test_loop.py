@@ -231,6 +231,13 @@ def test_ctrl_c_in_the_middle_of_a_step_changes_nothing(
     assert all(torch.equal(averaged[name], tensor) for name, tensor in second._average.state().items())
 
 
+def test_it_need_not_validate_or_save_on_the_way(tmp_path: Path, photos: list[Path]) -> None:
+    made, samples = trainer(tmp_path, photos, replace(RECIPE, validate_every=0, checkpoint_every=0))
+    seen = list(made.run(samples))
+    assert [progress.step for progress in seen if progress.validation is not None] == [10]
+    assert (tmp_path / "checkpoint").is_dir()
+
+
 def test_a_run_goes_on_only_on_the_same_photos(tmp_path: Path, photos: list[Path]) -> None:
     made, samples = trainer(tmp_path, photos)
     made.data = "1a2b"

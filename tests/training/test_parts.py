@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from sanarestore.model.condition import KINDS, ConditionKind
-from sanarestore.training.parts import Parts, new_latent_path, usual_prompts
+from sanarestore.model.prompts import PromptCache, PromptEncoder, Prompts
+from sanarestore.training.parts import FrozenPrompts, Parts, new_latent_path, usual_prompts
 from sanarestore.training.recipe import LATENT_STRIDE, LatentShape
 from tests.published import TINY_RECIPE as RECIPE
 
@@ -71,3 +72,23 @@ def test_a_base_grows_what_the_recipe_asks_for(tmp_path: Path) -> None:
     assert again.tone is not None
     assert refiner.tone is not None
     assert torch.equal(again.tone.mix.weight, refiner.tone.mix.weight), "named by the seed"
+
+
+def test_a_published_encoder_s_embeddings_do_not_pile_up(
+    tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sanarestore.training.parts.KEPT_PROMPTS", 3)
+    cache = PromptCache("0" * 64, tmp_path)
+    prompts = Prompts(encoder.table(["known"]), lambda: encoder, cache)
+    frozen = FrozenPrompts(prompts, encoder.width)
+    tokens, mask = frozen(["known", " a b c ", "known", "d"])
+    assert tokens.shape[0] == mask.shape[0] == 4
+    assert torch.equal(tokens[0], tokens[2])
+    expected = encoder.table(["a b c"])["a b c"]
+    assert torch.equal(tokens[1, mask[1] > 0], expected)
+    for number in range(5):
+        frozen([f"prompt {number}"])
+    assert list(frozen._recent) == ["prompt 2", "prompt 3", "prompt 4"]
+    assert list(prompts.known) == ["known"]
+    assert not list(tmp_path.iterdir())
+    assert len(frozen([f"prompt {number}" for number in range(6)])[0]) == 6, "more at once than are kept"

@@ -59,6 +59,12 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ("gray = 2", "between 0 and 1"),
         ("steps = ", "not valid TOML"),
         ("[degradations]\n'noise:5' = 0", "weights of degradations"),
+        ("[degradations]\n'noise:5' = 'lots'", "weight of 'noise:5' must be a number"),
+        ("degradations = [1]", "must be a table"),
+        ("[model]\nwidths = [8, 8, '8', 8]", "'widths' must be a list of int"),
+        ("[model]\nprompt_heads = 0", "must be positive"),
+        ("learning_rate = -1.0", "must not be negative"),
+        ("validate_every = -1", "must not be negative"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, told: str) -> None:
