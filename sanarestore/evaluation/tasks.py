@@ -79,7 +79,9 @@ class Case:
             return _enlarged(clean_HWC, round(self.value))
         if self.task == "prompts":
             return _selective(clean_HWC, number, self.draw)
-        plan = Recipe.parse(self.level).draw(stream("bench", self.level, number, self.draw), self.draw)
+        # Draws beyond the first are named apart, so that the first are the same however many there are.
+        again = (self.draw,) if self.draw else ()
+        plan = Recipe.parse(self.level).draw(stream("quality", self.level, number, *again), number + self.draw)
         return Trial(degraded_HWC=_stored(plan.degraded(clean_HWC)), target_HWC=_stored(plan.target(clean_HWC)))
 
 

@@ -47,11 +47,6 @@ class Adapter:
     defaults: dict[str, Any]
     """What its makers recommend: prompt, steps."""
 
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of adapter.json, and through it of every file."""
-        return weights.hash_file(self.folder / INDEX)
-
 
 def read_adapter(name: str) -> Adapter:
     """By folder or hub id; WeightsError if anything is missing, damaged, or not as adapter.json says."""

@@ -33,8 +33,6 @@ SOLVERS: dict[str, Solver] = {
 CLASSES = {"transformer": "SanaTransformer2DModel", "vae": "AutoencoderDC"}
 """diffusers' classes of the parts."""
 
-FETCH = "Fetch the model again."
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Base:
@@ -47,8 +45,6 @@ class Base:
     autoencoder: Autoencoder
     flow: Flow
     prompts: Prompts
-    licence: str
-    """What its card says; SANA's weights are not under its code's licence."""
 
 
 def load_base(name: str, *, dtype: torch.dtype = torch.float32, cache: Path | None = None) -> Base:
@@ -68,7 +64,6 @@ def load_base(name: str, *, dtype: torch.dtype = torch.float32, cache: Path | No
         autoencoder=Autoencoder(_load(AutoencoderDC, folder / "vae", torch.float32)).eval().requires_grad_(False),
         flow=read_flow(folder),
         prompts=Prompts({}, lambda: load_encoder(folder), PromptCache(encoder, cache)),
-        licence=weights.licence(folder),
     )
 
 
@@ -106,7 +101,9 @@ def read_flow(folder: Path) -> Flow:
     config = _read_json(path)
     kind = str(config.get("_class_name"))
     if kind not in SOLVERS:
-        raise WeightsError(f"a scheduler of class {kind} is not one that SANA uses", where=path, next_step=FETCH)
+        raise WeightsError(
+            f"a scheduler of class {kind} is not one that SANA uses", where=path, next_step=weights.FETCH
+        )
     shift = config.get("flow_shift") if kind == "DPMSolverMultistepScheduler" else config.get("shift")
     return Flow(solver=SOLVERS[kind], shift=1.0 if shift is None else float(shift))
 
@@ -132,12 +129,12 @@ def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
             output_loading_info=True,
         )  # fmt: skip
     except Exception as error:  # the libraries below raise what they like; to the user it is one fact
-        raise WeightsError(f"cannot be loaded ({_first_line(error)})", where=folder, next_step=FETCH) from error
+        raise WeightsError(f"cannot be loaded ({_first_line(error)})", where=folder, next_step=weights.FETCH) from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if found.get(problem):
             names = sorted(map(str, found[problem]))
             raise WeightsError(
-                f"{problem.replace('_', ' ')}: {names[0]} ({len(names)} in all)", where=folder, next_step=FETCH
+                f"{problem.replace('_', ' ')}: {names[0]} ({len(names)} in all)", where=folder, next_step=weights.FETCH
             )
     return module
 
@@ -156,9 +153,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise WeightsError("the file is missing", where=path, next_step=FETCH) from error
+        raise WeightsError("the file is missing", where=path, next_step=weights.FETCH) from error
     except (OSError, ValueError) as error:
-        raise WeightsError(f"cannot be read ({_first_line(error)})", where=path, next_step=FETCH) from error
+        raise WeightsError(f"cannot be read ({_first_line(error)})", where=path, next_step=weights.FETCH) from error
     return content
 
 

@@ -82,7 +82,7 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
         raise WeightsError(
             f"the configuration is not one that we write ({error!r})",
             where=folder / weights.MANIFEST,
-            next_step="Fetch the model again.",
+            next_step=weights.FETCH,
         ) from error
     parts = ("transformer", "vae", "scheduler") if kind else ()
     needed = {REFINER, PROMPTS, *([CONDITION] if kind else []), *weights.files_in(folder, *parts)}

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from sanarestore.errors import WeightsError
+from sanarestore.weights import FETCH
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -17,9 +18,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return {key: tensor.float() for key, tensor in load_file(path).items()}
     except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"not a whole safetensors file ({error})", where=path, next_step="Fetch the model again."
-        ) from error
+        raise WeightsError(f"not a whole safetensors file ({error})", where=path, next_step=FETCH) from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -37,9 +36,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: Path) -
     if missing or surplus or shapes:
         parts = (("missing", missing), ("not expected", surplus), ("of another shape", sorted(shapes)))
         told = "; ".join(f"{word}: {keys[0]} ({len(keys)} in all)" for word, keys in parts if keys)
-        raise WeightsError(
-            f"the tensors do not fit the configuration ({told})", where=where, next_step="Fetch the model again."
-        )
+        raise WeightsError(f"the tensors do not fit the configuration ({told})", where=where, next_step=FETCH)
     module.load_state_dict(state, strict=True, assign=True)
 
 

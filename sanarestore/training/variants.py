@@ -1,6 +1,5 @@
 """One clean photograph and the pairs made of it: drawn, degraded, written, or found made already."""
 
-import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from sanarestore import images
+from sanarestore import images, weights
 from sanarestore.degradations.operations import Pixels
 from sanarestore.degradations.recipes import Plan, Recipe, stream
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage
@@ -98,8 +97,7 @@ class _Photo:
 
     @cached_property
     def sha256(self) -> str:
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return weights.hash_file(self.path)
 
     @cached_property
     def image(self) -> images.Image:
