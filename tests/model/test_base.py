@@ -35,7 +35,6 @@ def test_what_diffusers_wrote_comes_back(tmp_path: Path, encoder: PromptEncoder,
     latent = torch.randn(1, CHANNELS, 2, 2, generator=torch.Generator().manual_seed(0))
     assert torch.equal(base.autoencoder.decode(latent), tiny_autoencoder().decode(latent / 0.41407).sample / 2 + 0.5)
     assert base.flow == Flow(shift=3.0, solver="dpm")
-    assert base.licence == "some-weights-licence"
     assert not any(parameter.requires_grad for parameter in base.transformer.parameters())
 
 
