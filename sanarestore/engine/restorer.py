@@ -115,7 +115,9 @@ class Restorer:
         with suppress(OSError):  # reading it will say what is wrong
             # Before reading: should it change in between, the next run finds another hash and restores it again.
             sha256 = weights.hash_file(job.source)
-        steps = self.stages(images.read(job.source))
+        image = images.read(job.source)
+        images.check_writable(image, job.target, format=job.format)
+        steps = self.stages(image)
         while True:
             try:
                 done, total = next(steps)

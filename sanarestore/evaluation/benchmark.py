@@ -21,7 +21,7 @@ import numpy.typing as npt
 from sanarestore import weights
 from sanarestore.degradations.operations import Pixels
 from sanarestore.evaluation.datasets import Item
-from sanarestore.evaluation.metrics import luma, psnr, psnr_b, ssim, to_8bit
+from sanarestore.evaluation.metrics import luma, psnr, psnr_b, sharpness, ssim, to_8bit
 from sanarestore.evaluation.tasks import Case, Trial
 from sanarestore.ndjson import Lines
 
@@ -66,6 +66,10 @@ class Score:
     """dB with blocking counted, of the task jpeg."""
     wrong_psnr: float | None
     """dB when the prompt names what shall stay, of the task prompts."""
+    sharpness: float
+    """Of the result over the target's: see `metrics.sharpness`."""
+    agreement: float | None
+    """dB between this result and that of the method's first seed, not rounded to 8 bits; None for the first."""
     seconds: float
     megapixels: float
 
@@ -99,6 +103,10 @@ class Row:
     psnr_b: float | None
     seed_deviation: float | None
     """Standard deviation of `psnr` between seeds; None for one seed."""
+    seed_agreement: float | None
+    """dB between results of the first seed and of the others."""
+    sharpness: float | None
+    """Mean ratio to the target's; None where targets are flat."""
     right_beats_wrong: float | None
     """Of the task prompts, share of pairs in which the right prompt comes closer than the wrong one."""
     margin: float | None
@@ -171,9 +179,14 @@ class Bench:
             # Read and degraded when the first score needs it, and not where all scores are known.
             trial = cache(partial(self._trial, case, read, number))
             for method in self._methods:
+                first = cache(partial(self._first, method, trial))
                 for seed in method.seeds:
                     key = _key(place, case, method, seed)
-                    yield self._known.get(key) or _score(place, case, method, seed, trial())
+                    yield self._known.get(key) or _score(place, case, method, seed, trial(), first)
+
+    def _first(self, method: Method, trial: Callable[[], Trial]) -> Pixels:
+        """What the method makes of it with its first seed, for the others to be compared with."""
+        return method(trial(), trial().prompt, method.seeds[0])
 
     def _trial(self, case: Case, read: Callable[[], tuple[Pixels, Pixels | None]], number: int) -> Trial:
         trial = case.trial(*read(), number)
@@ -226,7 +239,7 @@ def _key(place: _Place, case: Case, method: Method, seed: int) -> tuple[object, 
     return (*where, method.name, method.settings, seed)
 
 
-def _score(place: _Place, case: Case, method: Method, seed: int, trial: Trial) -> Score:
+def _score(place: _Place, case: Case, method: Method, seed: int, trial: Trial, first: Callable[[], Pixels]) -> Score:
     begun = time.perf_counter()
     restored_HWC = method(trial, trial.prompt, seed)
     seconds = time.perf_counter() - begun
@@ -244,7 +257,9 @@ def _score(place: _Place, case: Case, method: Method, seed: int, trial: Trial) -
         ssim=ssim(*judged) if large else None,
         psnr_y=_finite(psnr(luma(judged[0]), luma(judged[1]))) if channels == 3 else None,
         psnr_b=_finite(psnr_b(*judged)) if case.task == "jpeg" and large else None,
-        wrong_psnr=wrong, seconds=seconds, megapixels=trial.target_HWC.shape[0] * trial.target_HWC.shape[1] / 1e6,
+        wrong_psnr=wrong, sharpness=sharpness(*judged),
+        agreement=_finite(psnr(restored_HWC, first())) if seed != method.seeds[0] else None,
+        seconds=seconds, megapixels=trial.target_HWC.shape[0] * trial.target_HWC.shape[1] / 1e6,
     )  # fmt: skip
 
 
@@ -280,6 +295,8 @@ def _row(key: tuple[str, ...], scores: Sequence[Score], inputs: Sequence[Score])
         psnr_y=_mean(score.psnr_y for score in scores),
         psnr_b=_mean(score.psnr_b for score in scores),
         seed_deviation=_seed_deviation(scores),
+        seed_agreement=_mean(score.agreement for score in scores),
+        sharpness=_mean(score.sharpness if math.isfinite(score.sharpness) else None for score in scores),
         right_beats_wrong=_mean(float(margin > 0) for margin in margins),
         margin=_mean(margins),
         seconds_per_megapixel=sum(score.seconds for score in scores) / sum(score.megapixels for score in scores),

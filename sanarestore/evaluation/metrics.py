@@ -59,6 +59,22 @@ def psnr_b(image_HWC: Array, reference_HWC: Array, block: int = 8) -> float:
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
+def sharpness(image_HWC: Array, reference_HWC: Array) -> float:
+    """Mean absolute difference of neighbours, over the reference's: below 1 softer, above 1 sharper or noisier.
+
+    1 where the reference is flat and the image too, infinite where only the reference is.
+    """
+    _check(image_HWC, reference_HWC)
+    ours, theirs = (_steps(each.astype(np.float64)) for each in (image_HWC, reference_HWC))
+    if theirs == 0:
+        return 1.0 if ours == 0 else math.inf
+    return ours / theirs
+
+
+def _steps(image_HWC: npt.NDArray[np.float64]) -> float:
+    return float(sum(np.abs(np.diff(image_HWC, axis=axis)).sum() for axis in (0, 1)))
+
+
 def luma(image_HWC: Array) -> npt.NDArray[np.float64]:
     """Y of BT.601 in studio swing, [H, W, 1] in 16/255 to 235/255: what super-resolution is judged by. Gray stays."""
     if image_HWC.shape[2] == 1:

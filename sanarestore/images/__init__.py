@@ -3,7 +3,7 @@
 from sanarestore.images.find import Findings, Found, find
 from sanarestore.images.image import Depth, Format, Image, Metadata, from_float, to_float
 from sanarestore.images.read import decode, read
-from sanarestore.images.write import encode, write
+from sanarestore.images.write import check_writable, encode, write
 
 __all__ = [
     "Depth",
@@ -12,6 +12,7 @@ __all__ = [
     "Found",
     "Image",
     "Metadata",
+    "check_writable",
     "decode",
     "encode",
     "find",

@@ -119,7 +119,7 @@ def encode(image: Image) -> bytes:
     """A JPEG file of quality 95 without chroma subsampling; UnwritableImage if it cannot hold the image as it is."""
     from PIL import Image as PillowImage
 
-    _check_writable(image)
+    check_writable(image)
     stored_HWS = to_stored(image)
     buffer = io.BytesIO()
     picture = PillowImage.fromarray(stored_HWS if stored_HWS.shape[2] == 3 else stored_HWS[..., 0])
@@ -130,7 +130,8 @@ def encode(image: Image) -> bytes:
     return plain[:first] + _metadata_segments(image.metadata) + plain[first:]
 
 
-def _check_writable(image: Image) -> None:
+def check_writable(image: Image) -> None:
+    """UnwritableImage if this format cannot hold the image."""
     if image.depth != "uint8":
         raise UnwritableImage(
             f"JPEG holds 8 bits, and this image has {image.depth} values", next_step="Write TIFF, or choose 8 bit."

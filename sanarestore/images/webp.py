@@ -62,7 +62,7 @@ def encode(image: Image) -> bytes:
     """A WebP file: lossless if the image was, else of quality 95; UnwritableImage if it cannot hold the image."""
     from PIL import Image as PillowImage
 
-    _check_writable(image)
+    check_writable(image)
     stored_HWS = to_stored(image)
     if stored_HWS.shape[2] < 3:  # WebP has no gray
         stored_HWS = np.concatenate([stored_HWS[..., :1]] * 3 + [stored_HWS[..., 1:]], axis=2)
@@ -88,7 +88,8 @@ def _block(metadata: Metadata) -> bytes:
     return exif.build(exif.resolution_entries(metadata.dpi, layout), layout)
 
 
-def _check_writable(image: Image) -> None:
+def check_writable(image: Image) -> None:
+    """UnwritableImage if this format cannot hold the image."""
     metadata = image.metadata
     if image.depth != "uint8":
         raise UnwritableImage(

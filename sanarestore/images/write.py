@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from sanarestore.errors import UnwritableImage
 from sanarestore.images import jpeg, png, tiff, webp
@@ -17,6 +18,16 @@ _ENCODERS: dict[Format, Callable[[Image], bytes]] = {
     "jpeg": jpeg.encode,
     "webp": webp.encode,
 }
+
+
+_CHECKS: dict[Format, Callable[[Image], None]] = {"jpeg": jpeg.check_writable, "webp": webp.check_writable}
+
+
+def check_writable(image: Image, path: str | PathLike[str], *, format: Format | None = None) -> None:  # noqa: A002
+    """Before the work: UnwritableImage if `format`, the image's own if None, cannot hold an image like this."""
+    check = _CHECKS.get(format or image.format)
+    if check is not None:
+        _naming(Path(path), check, image)
 
 
 def encode(image: Image, format: Format | None = None) -> bytes:  # noqa: A002 - the word users say
@@ -38,17 +49,23 @@ def write(
     target = Path(path)
     if not overwrite and target.exists():
         raise UnwritableImage("it exists already", where=target, next_step="Choose another name, or allow overwriting.")
+    data = _naming(target, encode, image, format)
     try:
-        data = encode(image, format)
         _replace(target, data)
-    except UnwritableImage as error:
-        raise UnwritableImage(error.fact, where=target, next_step=error.next_step) from error
     except OSError as error:
         raise UnwritableImage(
             f"it cannot be written ({error.strerror or error})",
             where=target,
             next_step="Check the free space, the name and the permissions of its folder.",
         ) from error
+
+
+def _naming(target: Path, work: Callable[..., Any], *arguments: Any) -> Any:
+    """What `work` returns; its UnwritableImage, naming the file."""
+    try:
+        return work(*arguments)
+    except UnwritableImage as error:
+        raise UnwritableImage(error.fact, where=target, next_step=error.next_step) from error
 
 
 def _replace(target: Path, data: bytes) -> None:

@@ -376,6 +376,17 @@ def test_an_outcome_says_how(tmp_path: Path, tiny_model: RestorationModel) -> No
     assert [(part.path, part.done, part.total) for part in parts] == [(source, done, 6) for done in range(1, 7)]
 
 
+def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path, tiny_model: RestorationModel) -> None:
+    deep = image_of(photo(40, 50), "uint16")
+    images.write(deep, tmp_path / "deep.tif")
+    job = Job(source=tmp_path / "deep.tif", target=tmp_path / "b.jpg", format="jpeg")
+    outcomes, parts = restored(tiny_model, job)
+    assert outcomes[0].status == "failed"
+    assert outcomes[0].error is not None
+    assert outcomes[0].error.startswith(f"{job.target}: JPEG holds 8 bits")
+    assert parts == []
+
+
 def test_devices_that_are_not_here_are_refused() -> None:
     assert pick_device("cpu").type == "cpu"
     assert pick_device("cpu:1").type == "cpu"

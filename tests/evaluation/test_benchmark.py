@@ -11,7 +11,7 @@ from sanarestore import images
 from sanarestore.degradations.operations import Pixels
 from sanarestore.evaluation.benchmark import Benchmark, Score, bootstrap, read_scores, rows, run
 from sanarestore.evaluation.datasets import Item
-from sanarestore.evaluation.metrics import luma, psnr, psnr_b, ssim, to_8bit
+from sanarestore.evaluation.metrics import luma, psnr, psnr_b, sharpness, ssim, to_8bit
 from sanarestore.evaluation.tasks import Case, Levels, Trial, cases
 from sanarestore.ndjson import Lines
 from tests.conftest import photo, save_photo
@@ -64,6 +64,8 @@ def test_a_score_is_what_its_definition_says(items: tuple[Item, ...]) -> None:
     assert (degraded.method, ours.method) == ("degraded", "halfway")
     assert (ours.level, ours.protocol) == ("20", case.protocol)
     assert ours.megapixels == 40 * 56 / 1e6
+    assert ours.sharpness == pytest.approx(sharpness(result, clean), abs=1e-4)
+    assert ours.agreement is None
 
 
 def test_borders_are_not_judged_and_equal_images_stay_finite(items: tuple[Item, ...]) -> None:
@@ -106,6 +108,8 @@ def test_seeds_are_told_apart_from_images(items: tuple[Item, ...]) -> None:
     ]
     assert ours.seed_deviation == pytest.approx(np.std(means, ddof=1))
     assert ours.seed_deviation > 0
+    # Seeds move every value by 0.002 and 0.004: 54 and 48 dB.
+    assert ours.seed_agreement == pytest.approx((-20 * np.log10(0.002) - 20 * np.log10(0.004)) / 2, abs=0.01)
     assert ours.images == 3
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from sanarestore.evaluation.metrics import luma, psnr, psnr_b, ssim, to_8bit
+from sanarestore.evaluation.metrics import luma, psnr, psnr_b, sharpness, ssim, to_8bit
 from tests.conftest import photo
 
 
@@ -62,6 +62,16 @@ def test_psnr_b_adds_the_steps_at_block_edges() -> None:
     assert psnr_b(reference, reference) == math.inf
     with pytest.raises(ValueError, match="16 pixels"):
         psnr_b(reference[:15], reference[:15])
+
+
+def test_sharpness_is_relative() -> None:
+    reference = photo(20, 30)
+    assert sharpness(reference, reference) == 1
+    assert sharpness(reference * 0.5 + 0.2, reference) == pytest.approx(0.5)
+    blurred = (reference[1:] + reference[:-1]) / 2
+    assert sharpness(blurred, reference[1:]) < 1
+    flat = np.zeros((4, 4, 1))
+    assert (sharpness(flat + 0.5, flat), sharpness(photo(4, 4)[..., :1], flat)) == (1, math.inf)
 
 
 def test_luma_is_studio_swing() -> None:
