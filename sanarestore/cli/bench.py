@@ -78,6 +78,12 @@ def bench(
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, metavar="N", help="Repeat with N seeds.", rich_help_panel=MODEL)
     ] = 1,
+    peers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--peer", metavar="NAME", help="Beside ours: nlm, wavelet, tv, or a network's file.", rich_help_panel=MODEL
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="RUN", help="Folder that keeps scores; begun again, it goes on."),
@@ -117,7 +123,7 @@ def bench(
         Benchmark(
             dataset=name, items=items[:limit], gray=gray,
             cases=tuple(case for each in chosen or [own] for case in cases(each, levels)),
-            methods=partial(our_methods, options, tuple(range(seeds))),
+            methods=partial(our_methods, options, tuple(range(seeds)), tuple(peers or ())),
         )
         for name, own, items in _sets(names or [], data or [], data_dir)
     ]  # fmt: skip

@@ -11,6 +11,7 @@ from sanarestore import images, weights
 from sanarestore.degradations.operations import Pixels
 from sanarestore.engine.restorer import Restorer
 from sanarestore.evaluation.benchmark import Method
+from sanarestore.evaluation.peers import peer
 from sanarestore.evaluation.tasks import Trial
 from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.loading import load_model
@@ -67,11 +68,11 @@ class Ceiling:
         return decoded.mean(axis=2, keepdims=True) if channels == 1 else np.ascontiguousarray(decoded)
 
 
-def our_methods(options: RestoreOptions, seeds: Sequence[int], device: str) -> list[Method]:
-    """The model, and its ceiling where it has a latent path."""
+def our_methods(options: RestoreOptions, seeds: Sequence[int], peers: Sequence[str], device: str) -> list[Method]:
+    """The peers, the model's ceiling where it has a latent path, and the model."""
     ours = Ours(options, device, seeds=seeds)
-    latent = ours.model.latent
-    if latent is None:
-        return [ours]
-    fingerprint = weights.fingerprint(weights.chosen(options.model, options.adapter), options.adapter)
-    return [Ceiling(latent.autoencoder, fingerprint[:16]), ours]
+    methods: list[Method] = [peer(name, device) for name in peers]
+    if ours.model.latent is not None:
+        fingerprint = weights.fingerprint(weights.chosen(options.model, options.adapter), options.adapter)
+        methods.append(Ceiling(ours.model.latent.autoencoder, fingerprint[:16]))
+    return [*methods, ours]

@@ -28,7 +28,7 @@ FLAGS = {
     },
     "bench": {
         "--data", "--data-dir", "--task", "--sigma", "--quality", "--scale", "--blur", "--recipe", "--draws", "--gray",
-        "--limit", "--prompt", "-p", "--model", "--adapter", "--fidelity", "--steps", "--guidance", "--seeds",
+        "--limit", "--prompt", "-p", "--model", "--adapter", "--fidelity", "--steps", "--guidance", "--seeds", "--peer",
         "--output", "-o", "--csv", "--tile", "--devices", "--dtype", "--threads",
     },
 }  # fmt: skip

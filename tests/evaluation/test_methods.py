@@ -19,7 +19,7 @@ from tests.published import tiny_autoencoder
 
 def test_ours_is_the_engine_with_the_prompt_that_is_asked(tiny_folder: Path) -> None:
     options = RestoreOptions(model=str(tiny_folder))
-    (ours,) = our_methods(options, (0,), "cpu")
+    (ours,) = our_methods(options, (0,), (), "cpu")
     noisy = photo(40, 50) + np.float32(0.1)
     trial = Trial(degraded_HWC=noisy, target_HWC=photo(40, 50))
     image = images.Image(pixels_HWC=noisy, depth="float32", format="tiff")
@@ -28,7 +28,7 @@ def test_ours_is_the_engine_with_the_prompt_that_is_asked(tiny_folder: Path) -> 
         assert np.array_equal(ours(trial, prompt, 0), expected.pixels_HWC)
     assert not np.array_equal(ours(trial, None, 0), ours(trial, "remove noise", 0))
     assert ours.name == "tiny"
-    other = our_methods(RestoreOptions(model=str(tiny_folder), prompt="x"), (0, 1), "cpu")[0]
+    other = our_methods(RestoreOptions(model=str(tiny_folder), prompt="x"), (0, 1), (), "cpu")[0]
     assert other.settings != ours.settings
     assert tuple(other.seeds) == (0, 1)
 

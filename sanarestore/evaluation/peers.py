@@ -1,0 +1,148 @@
+"""What stands beside ours in the same run on the same images: classical denoisers, and any network in a file.
+
+The classical ones are told nothing: the noise is estimated (Donoho & Johnstone 1994, by scikit-image) and their one
+strength follows from it. They need the extra `bench`; a network needs spandrel.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sanarestore import weights
+from sanarestore.degradations.operations import Pixels
+from sanarestore.errors import UsageError, WeightsError
+from sanarestore.evaluation.tasks import Trial
+
+HALVINGS = 7
+"""Of the interval in which TV's weight is looked for."""
+
+
+class Classical:
+    """A method of image and estimated noise, [H, W, C] in [0, 1] and its standard deviation."""
+
+    seeds = (0,)
+
+    def __init__(self, name: str, version: str, denoise: Callable[[Pixels, float], Pixels]) -> None:
+        self.name = name
+        self.settings = version
+        self._denoise = denoise
+
+    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+        """Denoise, whatever is asked."""
+        from skimage.restoration import estimate_sigma
+
+        noisy = trial.degraded_HWC
+        sigma = float(estimate_sigma(noisy, channel_axis=2, average_sigmas=True))
+        if not sigma > 0:  # flat, or too small to be told
+            return noisy
+        return np.asarray(self._denoise(noisy, sigma), np.float32).reshape(noisy.shape)
+
+
+def _non_local_means(noisy_HWC: Pixels, sigma: float) -> Pixels:
+    """Buades et al. 2005 as OpenCV has it, on 8-bit codes, filter strength sigma."""
+    import cv2
+
+    codes = np.rint(np.clip(noisy_HWC, 0, 1) * 255).astype(np.uint8)
+    strength = sigma * 255
+    if codes.shape[2] == 1:
+        denoised = cv2.fastNlMeansDenoising(codes[..., 0], None, strength)
+    else:
+        denoised = cv2.fastNlMeansDenoisingColored(codes[..., ::-1].copy(), None, strength, strength)[..., ::-1]
+    pixels: Pixels = (denoised / np.float32(255)).astype(np.float32)
+    return pixels
+
+
+def _wavelet(noisy_HWC: Pixels, sigma: float) -> Pixels:
+    """BayesShrink (Chang et al. 2000), channels one by one."""
+    from skimage.restoration import denoise_wavelet
+
+    planes = [denoise_wavelet(plane, sigma=sigma, method="BayesShrink") for plane in np.moveaxis(noisy_HWC, 2, 0)]
+    return np.stack(planes, axis=2)
+
+
+def _total_variation(noisy_HWC: Pixels, sigma: float) -> Pixels:
+    """Rudin et al. 1992 by Chambolle's algorithm, of the weight that takes away as much as there is noise."""
+    from skimage.restoration import denoise_tv_chambolle
+
+    low, high = 0.0, 8 * sigma
+    for _ in range(HALVINGS):
+        weight = (low + high) / 2
+        denoised: Pixels = denoise_tv_chambolle(noisy_HWC, weight=weight, channel_axis=2)
+        taken = float(np.std(noisy_HWC - denoised))
+        low, high = (weight, high) if taken < sigma else (low, weight)
+    return denoised
+
+
+CLASSICAL: dict[str, tuple[tuple[str, ...], Callable[[Pixels, float], Pixels]]] = {
+    "nlm": (("cv2", "skimage", "pywt"), _non_local_means),
+    "wavelet": (("skimage", "pywt"), _wavelet),
+    "tv": (("skimage", "pywt"), _total_variation),
+}
+"""Name -> the modules that it needs, and what it does."""
+
+
+class Network:
+    """Any restoration network that spandrel reads from a file; image in, image of the same size out."""
+
+    seeds = (0,)
+
+    def __init__(self, path: Path, device: str) -> None:
+        if importlib.util.find_spec("spandrel") is None:
+            raise UsageError("needs spandrel", where="--peer", next_step="pip install spandrel")
+        from spandrel import ImageModelDescriptor, ModelLoader
+
+        self.name = path.stem
+        try:
+            self.settings = weights.hash_file(path)[:16]
+            found: Any = ModelLoader(device="cpu").load_from_file(path)
+        except Exception as error:  # spandrel has many; to the user they are one fact
+            raise WeightsError(f"no network that can be loaded ({error})", where=path) from error
+        if not isinstance(found, ImageModelDescriptor) or found.scale != 1:
+            raise WeightsError("its results are not of the size of its inputs", where=path)
+        self._device = torch.device("cpu" if device == "auto" and not torch.cuda.is_available() else device)
+        self._channels = found.input_channels
+        self._model = found.to(self._device).eval()
+
+    @torch.inference_mode()
+    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+        """Restore, blind. Gray is shown three times to a network for colour, channels one by one to one for gray."""
+        degraded_1CHW = torch.from_numpy(trial.degraded_HWC).permute(2, 0, 1)[None].to(self._device)
+        channels = degraded_1CHW.shape[1]
+        if self._channels == 3 and channels == 1:
+            degraded_1CHW = degraded_1CHW.expand(-1, 3, -1, -1)
+        if self._channels == 1 and channels == 3:
+            degraded_1CHW = degraded_1CHW.transpose(0, 1)
+        restored = self._model(degraded_1CHW)
+        if self._channels == 1 and channels == 3:
+            restored = restored.transpose(0, 1)
+        if self._channels == 3 and channels == 1:
+            restored = restored.mean(dim=1, keepdim=True)
+        result: Pixels = np.ascontiguousarray(restored[0].permute(1, 2, 0).float().cpu().numpy())
+        return result
+
+
+def peer(name: str, device: str) -> Classical | Network:
+    """By the name of a classical method, or by a file; UsageError for neither, or for what is not installed."""
+    if name in CLASSICAL:
+        modules, denoise = CLASSICAL[name]
+        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        if missing:
+            raise UsageError(
+                f"'{name}' needs {missing[0]}", where="--peer", next_step="pip install 'sanarestore[bench]'"
+            )
+        return Classical(name, _versions(modules), denoise)
+    path = Path(name)
+    if not path.is_file():
+        raise UsageError(
+            f"'{name}' is no file and no method that is known", where="--peer",
+            next_step=f"Known: {', '.join(CLASSICAL)}.",
+        )  # fmt: skip
+    return Network(path, device)
+
+
+def _versions(modules: tuple[str, ...]) -> str:
+    return ",".join(f"{name} {importlib.import_module(name).__version__}" for name in modules)
