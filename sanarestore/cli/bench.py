@@ -1,6 +1,6 @@
 """`sanarestore bench`: how good and how fast, on the published sets or on one's own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -12,7 +12,7 @@ from sanarestore.errors import UsageError
 from sanarestore.options import RestoreOptions
 
 if TYPE_CHECKING:
-    from sanarestore.evaluation.benchmark import Row
+    from sanarestore.evaluation.benchmark import Benchmark, Row
     from sanarestore.evaluation.datasets import Item
 
 LEVELS = "What is done to the images"
@@ -89,6 +89,13 @@ def bench(
         typer.Option("--output", "-o", metavar="RUN", help="Folder that keeps scores; begun again, it goes on."),
     ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the rows there too.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--report", metavar="FOLDER", help="Write a page with tables, a plot and crops.")
+    ] = None,
+    old: Annotated[
+        Path | None,
+        typer.Option("--compare", metavar="OLD", help="Say what changed since `bench --json` wrote that file."),
+    ] = None,
     tile: Annotated[int | None, typer.Option("--tile", help="As of restore.", rich_help_panel=MACHINE)] = None,
     devices: Devices = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.", rich_help_panel=MACHINE)] = "auto",
@@ -108,6 +115,7 @@ def bench(
     from sanarestore.cli import console
     from sanarestore.engine.workers import parse_devices
     from sanarestore.evaluation.benchmark import Benchmark, rows, run
+    from sanarestore.evaluation.comparison import compare, read_rows
     from sanarestore.evaluation.methods import our_methods
     from sanarestore.evaluation.tasks import Levels, cases
     from sanarestore.ndjson import Lines
@@ -118,6 +126,7 @@ def bench(
         recipe=tuple(recipe or ()), draws=draws,
     )  # fmt: skip
     chosen = task or (["recipe"] if recipe else [])
+    earlier = read_rows(old) if old is not None else None
     # All of it before anything is measured, so that a set that is not there is known at once.
     plans = [
         Benchmark(
@@ -140,8 +149,12 @@ def bench(
             fresh = rows(scores)
             measured += fresh
             report.rows([row.to_json() for row in fresh])
+        if earlier is not None:
+            report.changes([change.to_json() for change in compare(earlier, measured)])
     if csv is not None:
         _write_csv(csv, measured)
+    if page is not None:
+        _write_report(page, plans, measured, parse_devices(devices)[0])
 
 
 def _sets(names: list[str], folders: list[Path], data_dir: Path | None) -> list[tuple[str, str, tuple["Item", ...]]]:
@@ -166,6 +179,20 @@ def _numbers(flag: str, text: str, kind: Callable[[str], Number]) -> tuple[Numbe
         raise UsageError(f"'{text}' is no list of numbers", where=flag, next_step="As in 15,25,50.") from error
 
 
+def _write_report(folder: Path, plans: "Sequence[Benchmark]", measured: "Sequence[Row]", device: str) -> None:
+    import shlex
+    import sys
+
+    from sanarestore.evaluation.report import extremes, write_report
+
+    examples = [example for plan in plans for example in extremes(plan, measured, device)]
+    command = shlex.join(["sanarestore", *sys.argv[1:]])
+    try:
+        write_report(folder / "index.html", measured, examples, command=command)
+    except OSError as error:
+        raise UsageError(f"cannot be written ({error.strerror})", where=folder) from error
+
+
 def _write_csv(path: Path, measured: list["Row"]) -> None:
     import csv
     from dataclasses import asdict, fields
@@ -174,7 +201,8 @@ def _write_csv(path: Path, measured: list["Row"]) -> None:
 
     try:
         with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+            names = [field.name for field in fields(Row) if field.name != "psnr_per_image"]
+            writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(map(asdict, measured))
     except OSError as error:

@@ -224,6 +224,23 @@ class BenchReport:
                 share, margin = row["right_beats_wrong"], row["margin"]
                 say(f"{row['method']}: the right prompt comes closer in {share:.1%} of pairs, by {margin:.2f} dB")
 
+    def changes(self, changes: list[dict[str, Any]]) -> None:
+        """What changed since an earlier benchmark: lines of JSON, or a table."""
+        for change in changes if self._json else ():
+            print_json({"schema_version": 1, "compared": True, **change})
+        if changes and not self._json:
+            columns = ["", "method", "then", "now", "change", "95%", "beyond chance"]
+            cells = [
+                [
+                    f"{each['dataset']} {each['task']} {each['level']}", each["method"], f"{each['before']:.2f}",
+                    f"{each['after']:.2f}", f"{each['change']:+.2f}",
+                    f"{each['interval'][0]:+.2f} to {each['interval'][1]:+.2f}",
+                    "yes" if each["exceeds_noise"] else "no",
+                ]
+                for each in changes
+            ]  # fmt: skip
+            table("Since then", columns, cells, texts=2)
+
 
 def _cells(row: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
     """A row of `BenchReport`; what is as above is not said again."""

@@ -112,6 +112,8 @@ class Row:
     margin: float | None
     """By how many dB on average, counted up to 60."""
     seconds_per_megapixel: float
+    psnr_per_image: dict[str, float]
+    """dB by name, so that two benchmarks can be compared image by image."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without those that do not apply."""
@@ -183,6 +185,12 @@ class Bench:
                 for seed in method.seeds:
                     key = _key(place, case, method, seed)
                     yield self._known.get(key) or _score(place, case, method, seed, trial(), first)
+
+    def pictures(self, number: int, case: Case) -> dict[str, Pixels]:
+        """Degraded, what each method makes of it, and the target of one image, by name."""
+        trial = self._trial(case, lambda: self._read(self._plan.items[number]), number)
+        made = {method.name: method(trial, trial.prompt, method.seeds[0]) for method in self._methods}
+        return {**made, "target": trial.target_HWC}
 
     def _first(self, method: Method, trial: Callable[[], Trial]) -> Pixels:
         """What the method makes of it with its first seed, for the others to be compared with."""
@@ -300,6 +308,7 @@ def _row(key: tuple[str, ...], scores: Sequence[Score], inputs: Sequence[Score])
         right_beats_wrong=_mean(float(margin > 0) for margin in margins),
         margin=_mean(margins),
         seconds_per_megapixel=sum(score.seconds for score in scores) / sum(score.megapixels for score in scores),
+        psnr_per_image=dict(zip(sorted({score.item for score in scores}), per_image.tolist(), strict=True)),
     )  # fmt: skip
 
 

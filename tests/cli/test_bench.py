@@ -88,6 +88,29 @@ def test_folders_of_ones_own(sets: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.usefixtures("sets")
+def test_a_page_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("classic5", "--quality", "10", "--limit", "2", "--report", "page", "--peer", "wavelet", "-q") == 0
+    page = Path("page/index.html").read_text(encoding="utf-8")
+    assert "classic5 jpeg 10, best: " in page
+    assert page.count("<figcaption>wavelet") == 2
+
+
+@pytest.mark.usefixtures("sets")
+def test_changes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["classic5", "--quality", "10", "--limit", "2", "--json"]
+    assert bench(*arguments) == 0
+    Path("old.json").write_text(capsys.readouterr().out)
+    assert bench(*arguments, "--compare", "old.json", "--prompt", "remove noise") == 0
+    changes = [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if line.get("compared")]
+    assert [change["method"] for change in changes] == ["degraded", "tiny"]
+    assert changes[0]["change"] == 0
+    assert changes[1]["change"] != 0
+    assert bench(*arguments[:-1], "--compare", "old.json") == 0
+    assert "Since then" in capsys.readouterr().err
+    assert bench(*arguments, "--compare", "nothing.json") == 2
+
+
+@pytest.mark.usefixtures("sets")
 def test_prompt_pairs_are_told_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("classic5", "--task", "prompts", "--draws", "2", "--limit", "2") == 0
     said = capsys.readouterr().err

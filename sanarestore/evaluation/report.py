@@ -1,0 +1,188 @@
+"""A benchmark as one HTML page that needs nothing else: tables, quality against speed, best and worst crops."""
+
+import base64
+import html
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from sanarestore import __version__
+from sanarestore.degradations.operations import Pixels
+from sanarestore.evaluation.benchmark import DEGRADED, Benchmark, Row
+from sanarestore.evaluation.tasks import Case
+
+CROP = 160
+"""Side of a crop in pixels."""
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem }
+body { color: #222; background: #fff }
+h1, h2 { line-height: 1.2 } h2 { margin-top: 2.5rem }
+table { border-collapse: collapse; width: 100% }
+th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap }
+th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left } thead th { border-bottom: 2px solid #222 }
+tbody tr.first td { border-top: 1px solid #ccc }
+figure { display: inline-block; margin: 0 .5rem 1rem 0 } figcaption { font-size: 13px; color: #555 }
+img { image-rendering: pixelated; width: 240px; height: 240px; object-fit: contain; display: block; background: #eee }
+svg { max-width: 100%; height: auto } .note { color: #555 }
+@media (prefers-color-scheme: dark) {
+  body { color: #ddd; background: #181818 } thead th { border-color: #ddd } tbody tr.first td { border-color: #444 }
+  .note, figcaption { color: #aaa } img { background: #333 }
+}
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """One image that a method did best or worst on."""
+
+    title: str
+    """Set, task, level."""
+    kind: str
+    """best or worst."""
+    item: str
+    gain: float
+    """dB over the degraded input."""
+    pictures: dict[str, Pixels]
+    """Name -> the same crop of degraded, of each method, of the target."""
+
+
+def most_wrong(target_HWC: Pixels, other_HWC: Pixels) -> tuple[slice, slice]:
+    """Where a crop of `CROP` pixels differs most, on a grid of half its side."""
+    error = np.square(target_HWC - other_HWC).sum(axis=2)
+    sums = np.pad(error, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    height, width = (min(CROP, side) for side in error.shape)
+    places = [
+        (top, left)
+        for top in range(0, error.shape[0] - height + 1, CROP // 2)
+        for left in range(0, error.shape[1] - width + 1, CROP // 2)
+    ]
+
+    def wrong(place: tuple[int, int]) -> float:
+        (top, left), (bottom, right) = place, (place[0] + height, place[1] + width)
+        return float(sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[place])
+
+    top, left = max(places, key=wrong)
+    return slice(top, top + height), slice(left, left + width)
+
+
+def extremes(plan: Benchmark, rows: Sequence[Row], device: str) -> Iterator[Example]:
+    """The image that the last method gained most on, and the one that it gained least on, of every task and level."""
+    bench = plan.on(device, {})
+    numbers = {item.name: number for number, item in enumerate(plan.items)}
+    cases: dict[tuple[str, str], Case] = {}
+    for case in plan.cases:
+        cases.setdefault((case.task, case.level), case)  # of several draws, the first
+    for (task, level), case in cases.items():
+        mine = [row for row in rows if (row.dataset, row.task, row.level) == (plan.dataset, task, level)]
+        before, after = (row.psnr_per_image for row in (mine[0], mine[-1]))
+        gains = {name: after[name] - before[name] for name in after}
+        for kind, choose in (("best", max), ("worst", min)):
+            name = choose(gains, key=lambda each: gains[each])
+            pictures = bench.pictures(numbers[name], case)
+            place = most_wrong(pictures["target"], pictures[DEGRADED])
+            yield Example(
+                title=f"{plan.dataset} {task} {level}", kind=kind, item=name, gain=gains[name],
+                pictures={each: pixels[place] for each, pixels in pictures.items()},
+            )  # fmt: skip
+
+
+def write_report(path: Path, rows: Sequence[Row], examples: Iterable[Example], *, command: str) -> None:
+    """Write the page; OSError if the disk refuses."""
+    parts = [
+        "<h1>sanarestore bench</h1>",
+        f"<p class=note>sanarestore {html.escape(__version__)} &middot; <code>{html.escape(command)}</code></p>",
+    ]
+    shown = list(examples)
+    for dataset, group in groupby(rows, lambda row: row.dataset):
+        mine = list(group)
+        parts += [f"<h2>{html.escape(dataset)}, {mine[0].images} images</h2>", _table(mine), _plot(mine)]
+        parts += [_example(example) for example in shown if example.title.startswith(f"{dataset} ")]
+    body = "\n".join(parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    head = f"<meta charset=utf-8><title>sanarestore bench</title><style>{STYLE}</style>"
+    path.write_text(f"<!doctype html><html lang=en>{head}\n{body}\n", encoding="utf-8")
+
+
+def _table(rows: Sequence[Row]) -> str:
+    head = ("", "method", "PSNR", "95%", "gain", "better", "SSIM", "PSNR-Y", "PSNR-B", "s/MP")
+    lines = ["<table><thead><tr>", *(f"<th>{cell}</th>" for cell in head), "</tr></thead><tbody>"]
+    case = ""
+    for row in rows:
+        told = f"{row.task} {row.level}"
+        cells = [
+            "" if told == case else told, row.method, f"{row.psnr:.2f}",
+            f"{row.interval[0]:.2f} to {row.interval[1]:.2f}",
+            *(["", ""] if row.method == DEGRADED else [f"{row.gain:+.2f}", f"{row.better:.0%}"]),
+            _figure(row.ssim, 4), _figure(row.psnr_y, 2), _figure(row.psnr_b, 2),
+            "" if row.method == DEGRADED else f"{row.seconds_per_megapixel:.2f}",
+        ]  # fmt: skip
+        first = " class=first" if told != case else ""
+        lines.append(f"<tr{first}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
+        case = told
+    return "".join([*lines, "</tbody></table>"])
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _plot(rows: Sequence[Row]) -> str:
+    """PSNR against seconds per megapixel, which is logarithmic; a colour a case."""
+    points = [row for row in rows if row.method != DEGRADED and row.seconds_per_megapixel > 0]
+    if len(points) < 2:
+        return ""
+    width, height, edge = 640, 300, 50
+    across = [math.log10(row.seconds_per_megapixel) for row in points]
+    up = [row.psnr for row in points]
+    x, y = _scale(across, edge, width - 150), _scale(up, height - edge, 20)
+    cases = list(dict.fromkeys(f"{row.task} {row.level}" for row in points))
+    marks = []
+    for row, one, other in zip(points, across, up, strict=True):
+        case = f"{row.task} {row.level}"
+        colour = f"hsl({cases.index(case) * 360 // len(cases)} 65% 45%)"
+        told = f"{row.method}, {case}: {row.psnr:.2f} dB, {row.seconds_per_megapixel:.2f} s/MP"
+        marks.append(
+            f'<circle cx="{x(one):.1f}" cy="{y(other):.1f}" r="5" fill="{colour}">'
+            f"<title>{html.escape(told)}</title></circle>"
+            f'<text x="{x(one) + 8:.1f}" y="{y(other) + 4:.1f}" font-size="11" fill="currentColor">'
+            f"{html.escape(f'{row.method}, {case}')}</text>"
+        )
+    axes = (
+        f'<path d="M{edge} 20V{height - edge}H{width - 20}" fill="none" stroke="currentColor"/>'
+        f'<text x="{edge}" y="{height - 15}" font-size="12" fill="currentColor">{10 ** min(across):.2g} to '
+        f"{10 ** max(across):.2g} s/MP, logarithmic</text>"
+        f'<text x="5" y="14" font-size="12" fill="currentColor">PSNR, {min(up):.1f} to {max(up):.1f} dB</text>'
+    )
+    return (
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">{axes}{"".join(marks)}</svg>'
+    )
+
+
+def _scale(values: Sequence[float], begin: float, end: float) -> Callable[[float], float]:
+    """From values to places between the two ends."""
+    low, span = min(values), max(max(values) - min(values), 1e-9)
+    return lambda value: begin + (value - low) / span * (end - begin)
+
+
+def _example(example: Example) -> str:
+    figures = "".join(
+        f'<figure><img src="data:image/png;base64,{_png(pixels)}" alt="{html.escape(name)}">'
+        f"<figcaption>{html.escape(name)}</figcaption></figure>"
+        for name, pixels in example.pictures.items()
+    )
+    told = f"{example.title}, {example.kind}: {example.item}, {example.gain:+.2f} dB"
+    return f"<h3>{html.escape(told)}</h3>{figures}"
+
+
+def _png(pixels_HWC: Pixels) -> str:
+    codes = np.rint(np.clip(pixels_HWC, 0, 1) * 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    PillowImage.fromarray(codes[..., 0] if codes.shape[2] == 1 else codes).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,59 @@
+"""What changed is told from what another choice of images could have changed."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sanarestore.errors import UsageError
+from sanarestore.evaluation.benchmark import Row
+from sanarestore.evaluation.comparison import compare, read_rows
+
+
+def row(psnr_per_image: dict[str, float], **fields: str) -> Row:
+    named = {"dataset": "d", "task": "denoise", "level": "25", "protocol": "p/1", "method": "ours", **fields}
+    mean = float(np.mean(list(psnr_per_image.values())))
+    return Row(
+        **named, images=len(psnr_per_image), psnr=mean, interval=(mean, mean), gain=0.0, gain_interval=(0.0, 0.0),
+        better=0.0, ssim=None, psnr_y=None, psnr_b=None, seed_deviation=None, seed_agreement=None, sharpness=None,
+        right_beats_wrong=None, margin=None, seconds_per_megapixel=1.0, psnr_per_image=psnr_per_image,
+    )  # type: ignore[arg-type] # fmt: skip
+
+
+THEN = {f"{n}.png": 30.0 + n for n in range(10)}
+
+
+def test_a_small_change_of_all_images_exceeds_noise_and_a_large_one_of_one_does_not() -> None:
+    rng = np.random.default_rng(0)
+    better = row({name: psnr + 0.05 + 0.01 * rng.random() for name, psnr in THEN.items()})
+    (change,) = compare([row(THEN).to_json()], [better])
+    assert change.change == pytest.approx(0.055, abs=0.005)
+    assert change.exceeds_noise
+    assert change.interval[0] < change.change < change.interval[1]
+    (one,) = compare([row(THEN).to_json()], [row({**THEN, "3.png": 40.0})])
+    assert one.change == pytest.approx(0.7)
+    assert not one.exceeds_noise
+    (none,) = compare([row(THEN).to_json()], [row(THEN)])
+    assert not none.exceeds_noise
+    assert none.to_json()["change"] == 0
+
+
+def test_only_common_images_under_one_protocol_are_compared() -> None:
+    (change,) = compare([row({**THEN, "gone.png": 0.0}).to_json()], [row({"3.png": 34.0, "new.png": 99.0})])
+    assert (change.images, change.before, change.after) == (1, 33.0, 34.0)
+    assert compare([row(THEN).to_json()], [row(THEN, protocol="p/2"), row({"new.png": 1.0})]) == []
+    assert compare([row(THEN, method="nlm").to_json()], [replace(row(THEN), level="15")]) == []
+
+
+def test_rows_are_read_from_what_bench_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    path.write_text("".join(json.dumps(line) + "\n" for line in ({"compared": True}, row(THEN).to_json())))
+    assert [line["psnr_per_image"] for line in read_rows(path)] == [THEN]
+    for text, told in (("{", "cannot be read"), ("[1]\n", "no rows"), ("", "no rows")):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=told):
+            read_rows(path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_rows(tmp_path / "none.json")

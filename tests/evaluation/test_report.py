@@ -1,0 +1,83 @@
+"""The page holds all that it shows."""
+
+import base64
+import io
+import re
+from functools import partial
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from sanarestore.evaluation.benchmark import Benchmark, rows, run
+from sanarestore.evaluation.datasets import Item
+from sanarestore.evaluation.report import CROP, extremes, most_wrong, write_report
+from sanarestore.evaluation.tasks import Levels, cases
+from tests.conftest import save_photo
+from tests.evaluation.test_benchmark import halfway
+
+
+class Balanced(HTMLParser):
+    """Counts open elements; void ones and those that HTML lets be left open aside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in ("meta", "img", "html", "circle", "path", "p"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("circle", "path", "p"):
+            assert self.open.pop() == tag
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    items = tuple(
+        Item(name=path.name, clean=path)
+        for path in (save_photo(tmp_path / f"<{n}>.png", 200, 260, n) for n in range(2))
+    )
+    made = cases("denoise", Levels(sigma=(25,))) + cases("deblur", Levels())
+    plan = Benchmark(dataset="ours", items=items, cases=made, methods=partial(halfway, (0,)))
+    measured = rows(run(plan, ["cpu"]))
+    write_report(
+        tmp_path / "report" / "index.html", measured, extremes(plan, measured, "cpu"), command="bench <x> --json"
+    )
+    return (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_it_needs_nothing_else_and_is_whole(page: str) -> None:
+    assert not re.search(r'(?:src|href)=(?!"data:)', page)
+    assert "<script" not in page
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert "bench &lt;x&gt; --json" in page
+    assert "a&amp;0.png" in page
+
+
+def test_it_shows_every_row_and_the_best_and_the_worst(page: str) -> None:
+    text = re.sub("<[^>]+>", " ", page)
+    for told in ("ours, 2 images", "denoise 25", "deblur blur:1.6", "halfway", "degraded", "ours denoise 25, best: "):
+        assert told in text
+    pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    assert len(pictures) == 2 * 2 * 3, "two cases, best and worst, degraded and ours and target"
+    sizes = {PillowImage.open(io.BytesIO(base64.b64decode(each))).size for each in pictures}
+    assert sizes == {(CROP, CROP)}
+    assert page.count("<circle") == 2
+
+
+def test_a_crop_is_where_most_is_wrong() -> None:
+    target = np.zeros((400, 500, 3), np.float32)
+    other = target.copy()
+    other[330:360, 250:280] = 1
+    rows_, columns = most_wrong(target, other)
+    assert rows_.start <= 330
+    assert rows_.stop >= 360
+    assert columns.start <= 250
+    assert columns.stop >= 280
+    assert most_wrong(target[:5, :7], other[:5, :7]) == (slice(0, 5), slice(0, 7)), "small images whole"
