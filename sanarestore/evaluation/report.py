@@ -111,18 +111,25 @@ def write_report(path: Path, rows: Sequence[Row], examples: Iterable[Example], *
 
 
 def _table(rows: Sequence[Row]) -> str:
-    head = ("", "method", "PSNR", "95%", "gain", "better", "SSIM", "PSNR-Y", "PSNR-B", "s/MP")
-    lines = ["<table><thead><tr>", *(f"<th>{cell}</th>" for cell in head), "</tr></thead><tbody>"]
+    columns: dict[str, Callable[[Row], str]] = {
+        "PSNR": lambda row: f"{row.psnr:.2f}",
+        "95%": lambda row: f"{row.interval[0]:.2f} to {row.interval[1]:.2f}",
+        "gain": lambda row: "" if row.method == DEGRADED else f"{row.gain:+.2f}",
+        "better": lambda row: "" if row.method == DEGRADED else f"{row.better:.0%}",
+        "SSIM": lambda row: _figure(row.ssim, 4),
+        "PSNR-Y": lambda row: _figure(row.psnr_y, 2),
+        "PSNR-B": lambda row: _figure(row.psnr_b, 2),
+        "right prompt": lambda row: "" if row.margin is None else f"{row.right_beats_wrong:.1%} by {row.margin:.2f} dB",
+        "seeds agree": lambda row: _figure(row.seed_agreement, 1),
+        "s/MP": lambda row: "" if row.method == DEGRADED else f"{row.seconds_per_megapixel:.2f}",
+    }
+    # Without the columns that say nothing of these rows.
+    shown = {name: cell for name, cell in columns.items() if any(map(cell, rows))}
+    lines = ["<table><thead><tr>", *(f"<th>{name}</th>" for name in ("", "method", *shown)), "</tr></thead><tbody>"]
     case = ""
     for row in rows:
         told = f"{row.task} {row.level}"
-        cells = [
-            "" if told == case else told, row.method, f"{row.psnr:.2f}",
-            f"{row.interval[0]:.2f} to {row.interval[1]:.2f}",
-            *(["", ""] if row.method == DEGRADED else [f"{row.gain:+.2f}", f"{row.better:.0%}"]),
-            _figure(row.ssim, 4), _figure(row.psnr_y, 2), _figure(row.psnr_b, 2),
-            "" if row.method == DEGRADED else f"{row.seconds_per_megapixel:.2f}",
-        ]  # fmt: skip
+        cells = ["" if told == case else told, row.method, *(cell(row) for cell in shown.values())]
         first = " class=first" if told != case else ""
         lines.append(f"<tr{first}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
         case = told
@@ -138,10 +145,10 @@ def _plot(rows: Sequence[Row]) -> str:
     points = [row for row in rows if row.method != DEGRADED and row.seconds_per_megapixel > 0]
     if len(points) < 2:
         return ""
-    width, height, edge = 640, 300, 50
+    width, height, edge = 640, 320, 55
     across = [math.log10(row.seconds_per_megapixel) for row in points]
     up = [row.psnr for row in points]
-    x, y = _scale(across, edge, width - 150), _scale(up, height - edge, 20)
+    x, y = _scale(across, edge + 20, width - 160), _scale(up, height - edge - 15, 30)
     cases = list(dict.fromkeys(f"{row.task} {row.level}" for row in points))
     marks = []
     for row, one, other in zip(points, across, up, strict=True):
@@ -151,18 +158,35 @@ def _plot(rows: Sequence[Row]) -> str:
         marks.append(
             f'<circle cx="{x(one):.1f}" cy="{y(other):.1f}" r="5" fill="{colour}">'
             f"<title>{html.escape(told)}</title></circle>"
-            f'<text x="{x(one) + 8:.1f}" y="{y(other) + 4:.1f}" font-size="11" fill="currentColor">'
-            f"{html.escape(f'{row.method}, {case}')}</text>"
+            + _text(x(one) + 9, y(other) + 4, f"{row.method}, {case}", size=11)
         )
-    axes = (
-        f'<path d="M{edge} 20V{height - edge}H{width - 20}" fill="none" stroke="currentColor"/>'
-        f'<text x="{edge}" y="{height - 15}" font-size="12" fill="currentColor">{10 ** min(across):.2g} to '
-        f"{10 ** max(across):.2g} s/MP, logarithmic</text>"
-        f'<text x="5" y="14" font-size="12" fill="currentColor">PSNR, {min(up):.1f} to {max(up):.1f} dB</text>'
-    )
-    return (
-        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">{axes}{"".join(marks)}</svg>'
-    )
+    ticks = [_text(x(math.log10(each)), height - edge + 18, f"{each:g}", anchor="middle") for each in _decades(across)]
+    ticks += [_text(edge - 6, y(each) + 4, f"{each:g}", anchor="end") for each in _whole_numbers(up)]
+    axes = f'<path d="M{edge} 20V{height - edge}H{width - 20}" fill="none" stroke="currentColor"/>'
+    names = _text(5, 14, "PSNR, dB") + _text(width - 20, height - 10, "seconds per megapixel", anchor="end")
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    return f'<svg {size} role="img">{axes}{names}{"".join(ticks + marks)}</svg>'
+
+
+def _text(x: float, y: float, words: str, *, size: int = 12, anchor: str = "start") -> str:
+    told = html.escape(words)
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="currentColor" text-anchor="{anchor}">{told}</text>'
+
+
+def _decades(logarithms: Sequence[float]) -> list[float]:
+    """1, 2 and 5 times powers of ten, as far as the values reach, and the smallest where none lies between."""
+    powers = range(math.floor(min(logarithms)) - 1, math.ceil(max(logarithms)) + 1)
+    steps = [step * 10.0**power for power in powers for step in (1, 2, 5)]
+    inside = [step for step in steps if min(logarithms) <= math.log10(step) <= max(logarithms)]
+    return inside or [round(10 ** min(logarithms), 3)]
+
+
+def _whole_numbers(values: Sequence[float]) -> list[float]:
+    """About five round numbers as far as the values reach, and the smallest where none lies between."""
+    span = max(values) - min(values)
+    step = next(each for each in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if each * 6 >= span or each == 20)
+    first, last = math.ceil(min(values) / step), math.floor(max(values) / step)
+    return [round(number * step, 1) for number in range(first, last + 1)] or [round(min(values), 1)]
 
 
 def _scale(values: Sequence[float], begin: float, end: float) -> Callable[[float], float]:

@@ -37,10 +37,8 @@ class Balanced(HTMLParser):
 
 @pytest.fixture
 def page(tmp_path: Path) -> str:
-    items = tuple(
-        Item(name=path.name, clean=path)
-        for path in (save_photo(tmp_path / f"<{n}>.png", 200, 260, n) for n in range(2))
-    )
+    paths = [save_photo(tmp_path / f"a&{seed}.png", 200, 260, seed) for seed in range(2)]
+    items = tuple(Item(name=path.name, clean=path) for path in paths)
     made = cases("denoise", Levels(sigma=(25,))) + cases("deblur", Levels())
     plan = Benchmark(dataset="ours", items=items, cases=made, methods=partial(halfway, (0,)))
     measured = rows(run(plan, ["cpu"]))
