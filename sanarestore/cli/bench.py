@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -116,6 +116,7 @@ def bench(
     from sanarestore.engine.workers import parse_devices
     from sanarestore.evaluation.benchmark import Benchmark, rows, run
     from sanarestore.evaluation.comparison import compare, read_rows
+    from sanarestore.evaluation.datasets import GRAY
     from sanarestore.evaluation.methods import our_methods
     from sanarestore.evaluation.tasks import Levels, cases
     from sanarestore.ndjson import Lines
@@ -148,7 +149,7 @@ def bench(
                 report.score(score.dataset, f"{score.task} {score.level}", finished=score.method == "degraded")
             fresh = rows(scores)
             measured += fresh
-            report.rows([row.to_json() for row in fresh])
+            report.rows(_beside_published(fresh, gray=gray or plan.dataset in GRAY))
         if earlier is not None:
             report.changes([change.to_json() for change in compare(earlier, measured)])
     if csv is not None:
@@ -177,6 +178,19 @@ def _numbers(flag: str, text: str, kind: Callable[[str], Number]) -> tuple[Numbe
         return tuple(kind(part) for part in text.split(","))
     except ValueError as error:
         raise UsageError(f"'{text}' is no list of numbers", where=flag, next_step="As in 15,25,50.") from error
+
+
+def _beside_published(measured: "Sequence[Row]", *, gray: bool) -> list[dict[str, Any]]:
+    """The rows, and behind those of each task and level what others published of it."""
+    from itertools import groupby
+
+    from sanarestore.evaluation.published import published
+
+    lines: list[dict[str, Any]] = []
+    for (dataset, task, level), group in groupby(measured, lambda row: (row.dataset, row.task, row.level)):
+        lines += [row.to_json() for row in group]
+        lines += [each.to_json() for each in published(dataset, task, level, gray=gray)]
+    return lines
 
 
 def _write_report(folder: Path, plans: "Sequence[Benchmark]", measured: "Sequence[Row]", device: str) -> None:

@@ -246,6 +246,8 @@ def _cells(row: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
     """A row of `BenchReport`; what is as above is not said again."""
     case = f"{row['task']} {row['level']}"
     told = "" if row is not above and case == f"{above['task']} {above['level']}" else case
+    if "published" in row:
+        return [told, f"{row['method']}, published", f"{row['psnr']:.2f}", *[""] * 5]
     low, high = row["interval"]
     around = f"{(high - low) / 2:.2f}"
     ssim = f"{row['ssim']:.3f}" if "ssim" in row else ""

@@ -152,6 +152,9 @@ SETS: Mapping[str, Set] = {
 }  # fmt: skip
 """Every set that is known by name."""
 
+GRAY = ("set12", "classic5")
+"""Those that are gray as they are."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
