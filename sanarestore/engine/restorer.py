@@ -52,7 +52,7 @@ class Restorer:
         self._tiles = Tiles(self.device, options.tile, whole=options.tiling == "off")
         # Copies of what was given, because casting is in place and the model may serve others, at another precision.
         own = copy.deepcopy if model else _itself
-        refiner = own(self.model.refiner).with_dtype(dtype)
+        refiner = own(self.model.refiner).eval().with_dtype(dtype)
         self._refiner = refiner.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
         # All prompts at once, so that a large encoder is loaded at most once.

@@ -16,6 +16,9 @@ OVERVIEW_SIDE = 64
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
+DOUBT = 0.02
+"""Root mean square change, of values in [0, 1], that counts for half."""
+
 TONE_STATISTICS = 4 * len(QUANTILES)
 """Quantiles of red, green, blue and saturation."""
 
@@ -46,6 +49,8 @@ class Tone(nn.Module):
     """A gain and an offset per channel, from the photograph's statistics and the prompt; the identity before training.
 
     An exposure in linear light is just that in encoded values above the toe of sRGB: 1.055 (k x)^(1/2.4) - 0.055.
+    Once trained, corrections below `DOUBT` fade away: a photograph that needs none shall keep its values. In training
+    they count, or nothing would begin.
     """
 
     def __init__(self, prompt_width: int, features: int) -> None:
@@ -63,5 +68,16 @@ class Tone(nn.Module):
         with torch.autocast(image_BCHW.device.type, enabled=False):
             hidden = F.relu(self.statistics(tone_BK.float()) + self.prompt(prompt_BD.float()))
             octaves_BC, offset_BC = self.curve(F.relu(self.mix(hidden))).chunk(2, dim=1)
+            if not self.training:
+                certainty_B1 = _certainty(octaves_BC, offset_BC)
+                octaves_BC, offset_BC = octaves_BC * certainty_B1, offset_BC * certainty_B1
             gain_BC = torch.exp2(octaves_BC)
             return torch.addcmul(offset_BC[:, :, None, None], image_BCHW.float(), gain_BC[:, :, None, None])
+
+
+def _certainty(octaves_BC: Tensor, offset_BC: Tensor) -> Tensor:
+    """How much of a correction counts, [B,1]: c^2 / (c^2 + DOUBT^2), c its change of black, mid-gray and white."""
+    values = torch.tensor((0.0, 0.5, 1.0), device=offset_BC.device)
+    change_BCV = (torch.exp2(octaves_BC) - 1)[..., None] * values + offset_BC[..., None]
+    energy_B1 = change_BCV.square().mean(dim=(1, 2))[:, None]
+    return energy_B1 / (energy_B1 + DOUBT**2)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sanarestore.degradations.operations import LowLight
-from sanarestore.model.tone import OVERVIEW_SIDE, QUANTILES, TONE_STATISTICS, Tone, overview, tone_statistics
+from sanarestore.model.tone import DOUBT, OVERVIEW_SIDE, QUANTILES, TONE_STATISTICS, Tone, overview, tone_statistics
 from tests.conftest import photo
 
 
@@ -81,6 +81,19 @@ def test_it_is_one_line_per_channel_that_statistics_and_prompt_decide() -> None:
     assert len({round(gain, 4) for gain in steps[0, :, 0, 0].tolist()}) == 3
     assert not torch.allclose(tone(ramp, -statistics, prompt), tone(ramp, statistics, prompt), atol=1e-3)
     assert not torch.allclose(tone(ramp, statistics, -prompt), tone(ramp, statistics, prompt), atol=1e-3)
+
+
+def test_small_corrections_fade_once_it_is_trained() -> None:
+    image = torch.linspace(0, 1, 65).expand(1, 3, 1, 65)
+    given = torch.ones(1, TONE_STATISTICS), torch.ones(1, 8)
+    for offset, kept in ((0.002, 0.01), (DOUBT, 0.5), (0.3, 0.995)):
+        tone = Tone(8, 16)
+        with torch.no_grad():
+            tone.curve.bias[3:] = offset
+            learning = tone.train()(image, *given) - image
+            working = tone.eval()(image, *given) - image
+        assert torch.allclose(learning, torch.full_like(learning, offset), atol=1e-6)
+        assert (working / learning).mean().item() == pytest.approx(kept, abs=0.006)
 
 
 @pytest.mark.parametrize("stops", [1.0, 2.0])

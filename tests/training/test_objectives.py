@@ -127,6 +127,7 @@ def test_what_is_saved_restores_as_in_training(name: str, tmp_path: Path) -> Non
     restored = Restorer(RestoreOptions(prompt="remove noise"), device="cpu", model=model)(image)
     assert np.abs(restored.pixels_HWC - image.pixels_HWC).max() > 1e-4 or name in ("autoencoder", "flow")
     if name == "refiner":
+        objective.modules.eval()
         with torch.no_grad():
             expected = objective.restore(one)[0].permute(1, 2, 0)
         assert torch.allclose(torch.from_numpy(restored.pixels_HWC), expected, atol=1e-6)
@@ -156,6 +157,7 @@ def test_the_ceiling_is_what_the_autoencoder_keeps() -> None:
 def test_the_engine_restores_as_training_did(kind: ConditionKind, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the same noise: pixel for pixel what validation saw."""
     objective: Any = made("end-to-end", latent=replace(RECIPE.latent, condition=kind))
+    objective.modules.eval()
     with torch.no_grad():
         for parameter in objective.modules.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -221,6 +223,7 @@ def test_a_published_base_becomes_an_adapter(
     objective.to(torch.device("cpu"))
     frozen = {key: tensor.clone() for key, tensor in objective.parts.latent.autoencoder.state_dict().items()}
     objective.loss(batch()).backward()
+    objective.modules.eval()
     with torch.no_grad():
         for parameter in objective.modules.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
