@@ -1,5 +1,7 @@
 """The committed weights restore: a broken or swapped weight file cannot pass here."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,22 +32,66 @@ def degrade(line: str, clean_HWC: Pixels, seed: int) -> Pixels:
     return to_8bit(Recipe.parse(line).draw(stream(line, seed), 0).degraded(clean_HWC)).astype(np.float32)
 
 
+@functools.cache
+def leaves(seed: int, height: int = 128, width: int = 160) -> Pixels:
+    """Discs that hide one another, of radii that follow a power law: edges and spectra are nature's (Lee et al. 2001),
+    where a `photo`'s waves are no photograph's. [H, W, 3] on 8-bit codes."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0 : 2 * height, 0 : 2 * width]
+    image, empty = np.zeros((2 * height, 2 * width, 3)), np.ones((2 * height, 2 * width), bool)
+    light = rng.uniform(0.15, 0.85, 3)
+    while empty.mean() > 0.002:
+        radius = 3 / np.sqrt(rng.uniform((3 / 120) ** 2, 1))
+        middle = [rng.uniform(-radius, 2 * side + radius) for side in (height, width)]
+        rows, columns = (
+            slice(*(int(np.clip(at, 0, 2 * side)) for at in (place - radius, place + radius + 1)))
+            for place, side in zip(middle, (height, width), strict=True)
+        )
+        down, across = y[rows, columns] - middle[0], x[rows, columns] - middle[1]
+        shown = (down**2 + across**2 < radius**2) & empty[rows, columns]
+        colour = 0.5 * light + 0.5 * rng.uniform(0, 1, 3)
+        grain = 0.012 * rng.standard_normal((*down.shape, 1)) + 0.1 * (down / radius)[..., None]
+        image[rows, columns][shown] = (colour + grain)[shown]
+        empty[rows, columns][shown] = False
+    small = image.reshape(height, 2, width, 2, 3).mean(axis=(1, 3))
+    return to_8bit(small).astype(np.float32)
+
+
 @pytest.mark.parametrize(
     ("line", "least"),
     [
-        ("noise:15", 11.0), ("noise:25", 12.5), ("noise:50", 14.0), ("poisson:4", 12.0), ("camera:30", 2.5),
-        ("jpeg:10", 1.5), ("jpeg:20", 1.2), ("blur:1.6", 2.5), ("kernel:5", 1.5), ("lowres:2", 0.3), ("lowres:3", 0.2),
-        ("lowres:4", 0.6), ("lowlight:2", 0.12), ("noise:25+jpeg:20", 2.0),
+        ("noise:15", 11.0), ("noise:25", 12.5), ("noise:50", 14.0), ("poisson:4", 12.0), ("camera:30", 3.0),
+        ("jpeg:10", 1.7), ("jpeg:20", 1.2), ("lowlight:2", 5.0), ("noise:25+jpeg:20", 2.0),
     ],
 )  # fmt: skip
 def test_every_degradation_gains(mini: RestorationModel, line: str, least: float) -> None:
     """Mean gain in dB over three made photographs, with the default prompt: somewhat less than these weights reach."""
+    assert gain(mini, line, photo) > least
+
+
+@pytest.mark.parametrize(
+    ("line", "least"), [("blur:1.6", 0.9), ("kernel:5", 0.5), ("lowres:2", 0.05), ("lowres:3", 0.25), ("lowres:4", 0.1)]
+)
+def test_what_was_sharp_becomes_sharper(mini: RestorationModel, line: str, least: float) -> None:
+    assert gain(mini, line, lambda height, width, seed: leaves(seed, height, width)) > least
+
+
+def gain(model: RestorationModel, line: str, made: Callable[[int, int, int], Pixels]) -> float:
     gains = []
     for seed in range(3):
-        clean = photo(128, 160, seed)
+        clean = made(128, 160, seed)
         degraded = degrade(line, clean, seed)
-        gains.append(psnr(np.clip(restore(mini, degraded), 0, 1), clean) - psnr(degraded, clean))
-    assert np.mean(gains) > least, gains
+        gains.append(psnr(np.clip(restore(model, degraded), 0, 1), clean) - psnr(degraded, clean))
+    return float(np.mean(gains))
+
+
+def test_light_is_brought_back_when_asked(mini: RestorationModel) -> None:
+    """The whole photograph alike, and not when something else is asked for."""
+    clean = photo(128, 160)
+    dark = degrade("lowlight:2", clean, 0)
+    brighter, other = (restore(mini, dark, prompt) for prompt in ("brighten this photo", "remove JPEG artefacts"))
+    assert psnr(np.clip(brighter, 0, 1), clean) > psnr(dark, clean) + 8
+    assert abs(other.mean() - dark.mean()) < 2 / 255
 
 
 def test_a_clean_photograph_stays_as_it_is(mini: RestorationModel) -> None:
@@ -56,7 +102,7 @@ def test_a_clean_photograph_stays_as_it_is(mini: RestorationModel) -> None:
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("jpeg:15", "noise:30"), ("blur:2", "noise:30"), ("blur:2", "jpeg:15"), ("lowres:3", "noise:25")],
+    [("jpeg:15", "noise:30"), ("blur:2", "noise:30"), ("lowlight:2", "noise:30"), ("lowres:3", "noise:25")],
 )
 def test_the_prompt_decides_what_goes(mini: RestorationModel, first: str, second: str) -> None:
     """Both degradations applied, one named in words never trained on: the target keeps the other."""
@@ -98,9 +144,10 @@ PUBLISHED = (
     ("cbsd68", "noise:25", 7.5),
     ("live1", "jpeg:20", 0.8),
     ("kodak24", "jpeg:20", 0.7),
-    ("kodak24", "blur:1.6", 0.8),
+    ("kodak24", "blur:1.6", 1.5),
+    ("kodak24", "lowres:2", 0.5),
     ("kodak24", "lowres:3", 0.35),
-    ("kodak24", "lowlight:2", 0.2),
+    ("kodak24", "lowlight:2", 5.0),
 )
 """Test set, degradation, least gain in dB."""
 
