@@ -8,6 +8,7 @@
      +- NoImagesError           nothing to work on                          exit 3
      +- WeightsError            weights missing, damaged or refused         exit 4
      +- OutOfMemory             it does not fit, however small the tile     exit 1
+     +- Diverged                training has gone astray                    exit 1
 
 Each one says three things: where (a file, an option), what is the case, and what to do next.
 """
@@ -87,3 +88,7 @@ class WeightsError(SanarestoreError):
 
 class OutOfMemory(SanarestoreError):  # noqa: N818 - reads as what it is
     """It does not fit, however small the tile."""
+
+
+class Diverged(SanarestoreError):  # noqa: N818 - reads as what it is
+    """Loss or gradient are no longer finite; nothing was changed by that step."""

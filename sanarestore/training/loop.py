@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sanarestore.errors import SanarestoreError, UsageError
+from sanarestore.errors import Diverged, UsageError
 from sanarestore.model.tensors import write_json
 from sanarestore.training import checkpoint
 from sanarestore.training.checkpoint import uninterrupted
@@ -30,10 +30,6 @@ UNSEEN = 1e-4
 """Squared errors below this, 40 dB, count alike in validation: a photo out of focus would outweigh all the others."""
 
 STOP_DIVERGED = "the loss is not a number"
-
-
-class Diverged(SanarestoreError):  # noqa: N818 - reads as what it is
-    """Loss or gradient are no longer finite; nothing was changed by that step."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

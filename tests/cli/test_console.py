@@ -167,7 +167,7 @@ def test_colour_is_a_choice(terminal: Terminal, monkeypatch: pytest.MonkeyPatch)
 def step(number: int, validation: float | None = None, minutes: float = 0.5) -> dict[str, Any]:
     return {
         "step": number, "steps": 10, "loss": 0.25, "learning_rate": 1e-3, "images_per_second": 40.4,
-        "minutes": minutes, "share": number / 10, "validation": validation,
+        "minutes": minutes, "share": number / 10, "validation": validation, "notes": [],
     }  # fmt: skip
 
 
@@ -179,6 +179,15 @@ def test_a_training_log_has_a_line_a_minute(capsys: pytest.CaptureFixture[str]) 
         "step 2/10  loss 0.25  40 images/s  validation +1.50 dB  2 min left",
         "step 4/10  loss 0.25  40 images/s  validation +1.50 dB  3 min left",
     ]
+
+
+def test_a_photo_that_is_left_out_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    bad = {**step(1), "notes": ["a.png: it is damaged. It is left out."]}
+    for quiet in (False, True):
+        with console.TrainingReport(quiet=quiet) as made:
+            made.step(bad)
+            made.step(bad)
+    assert capsys.readouterr().err.splitlines() == ["note a.png: it is damaged. It is left out."]
 
 
 def test_a_training_fits_a_small_terminal(terminal: Terminal) -> None:
