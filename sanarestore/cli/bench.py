@@ -12,8 +12,9 @@ from sanarestore.errors import UsageError
 from sanarestore.options import RestoreOptions
 
 if TYPE_CHECKING:
-    from sanarestore.evaluation.benchmark import Benchmark, Row
+    from sanarestore.evaluation.benchmark import Benchmark
     from sanarestore.evaluation.datasets import Item
+    from sanarestore.evaluation.rows import Row
 
 LEVELS = "What is done to the images"
 MODEL = "What restores them"
@@ -114,10 +115,11 @@ def bench(
     from sanarestore import weights
     from sanarestore.cli import console
     from sanarestore.engine.workers import parse_devices
-    from sanarestore.evaluation.benchmark import Benchmark, rows, run
+    from sanarestore.evaluation.benchmark import Benchmark, run
     from sanarestore.evaluation.comparison import compare, read_rows
     from sanarestore.evaluation.datasets import GRAY
     from sanarestore.evaluation.methods import our_methods
+    from sanarestore.evaluation.rows import rows
     from sanarestore.evaluation.tasks import Levels, cases
     from sanarestore.ndjson import Lines
 
@@ -211,7 +213,7 @@ def _write_csv(path: Path, measured: list["Row"]) -> None:
     import csv
     from dataclasses import asdict, fields
 
-    from sanarestore.evaluation.benchmark import Row
+    from sanarestore.evaluation.rows import Row
 
     try:
         with path.open("w", newline="", encoding="utf-8") as file:

@@ -212,6 +212,14 @@ def resize(image_HWC: Pixels, width: int, height: int) -> Pixels:
     return np.stack(planes, axis=2)
 
 
+def to_gray(image_HWC: Pixels) -> Pixels:
+    """Luma of ITU-R BT.601 in full swing, [H, W, 1]; gray stays."""
+    if image_HWC.shape[2] == 1:
+        return image_HWC
+    gray_HWC: Pixels = image_HWC @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)
+    return gray_HWC
+
+
 def decode_srgb(encoded: Pixels) -> Pixels:
     """Encoded values to linear light (IEC 61966-2-1); values outside [0, 1] are clipped."""
     clipped = np.clip(encoded, 0, 1).astype(np.float32)

@@ -1,123 +1,34 @@
-"""Methods over the images of a set, each result scored, scores gathered into rows.
+"""Methods over the images of a set, each result scored.
 
 A score belongs to one image, case, method and seed, and is a line of JSON: a benchmark that was interrupted goes on
-where it was. Rows are means over images, with an interval that says how much another choice of images would change
-them.
+where it was.
 """
 
-import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
-from itertools import groupby
 from multiprocessing import get_context
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from sanarestore import weights
-from sanarestore.degradations.operations import Pixels
+from sanarestore.degradations.operations import Pixels, to_gray
 from sanarestore.evaluation.datasets import Item
 from sanarestore.evaluation.metrics import luma, psnr, psnr_b, sharpness, ssim, to_8bit
+from sanarestore.evaluation.rows import DEGRADED, Score
 from sanarestore.evaluation.tasks import Case, Trial
 from sanarestore.ndjson import Lines
 
 MOST_DECIBELS = 100.0
 """What an image without any error counts as, so that means stay finite."""
 
-PERCEPTIBLE = 60.0
-"""Decibels above which the margin between two prompts is not counted."""
-
 SMALLEST_WINDOW = 16
 """Pixels a side below which SSIM and PSNR-B are not defined."""
-
-RESAMPLES = 2000
-"""Of the bootstrap."""
-
-DEGRADED = "degraded"
-"""Name of the method that does nothing: the row to compare with."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Score:
-    """One result, judged."""
-
-    dataset: str
-    task: str
-    level: str
-    protocol: str
-    method: str
-    settings: str
-    """Fingerprint of all that decides the method's pixels."""
-    item: str
-    sha256: str
-    """Of the clean file."""
-    draw: int
-    seed: int
-    psnr: float
-    """dB over all values, after rounding to 8 bits."""
-    ssim: float | None
-    psnr_y: float | None
-    """dB on luma, of colour images."""
-    psnr_b: float | None
-    """dB with blocking counted, of the task jpeg."""
-    wrong_psnr: float | None
-    """dB when the prompt names what shall stay, of the task prompts."""
-    sharpness: float
-    """Of the result over the target's: see `metrics.sharpness`."""
-    agreement: float | None
-    """dB between this result and that of the method's first seed, not rounded to 8 bits; None for the first."""
-    seconds: float
-    megapixels: float
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """What it is a function of."""
-        where = (self.dataset, self.task, self.level, self.protocol, self.draw, self.item, self.sha256)
-        return (*where, self.method, self.settings, self.seed)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """A method on all images of a set, at one level of a task."""
-
-    dataset: str
-    task: str
-    level: str
-    protocol: str
-    method: str
-    images: int
-    psnr: float
-    interval: tuple[float, float]
-    """95% bootstrap interval of `psnr` over the choice of images."""
-    gain: float
-    """dB over the degraded input."""
-    gain_interval: tuple[float, float]
-    better: float
-    """Share of images whose PSNR rises."""
-    ssim: float | None
-    psnr_y: float | None
-    psnr_b: float | None
-    seed_deviation: float | None
-    """Standard deviation of `psnr` between seeds; None for one seed."""
-    seed_agreement: float | None
-    """dB between results of the first seed and of the others."""
-    sharpness: float | None
-    """Mean ratio to the target's; None where targets are flat."""
-    right_beats_wrong: float | None
-    """Of the task prompts, share of pairs in which the right prompt comes closer than the wrong one."""
-    margin: float | None
-    """By how many dB on average, counted up to 60."""
-    seconds_per_megapixel: float
-    psnr_per_image: dict[str, float]
-    """dB by name, so that two benchmarks can be compared image by image."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, without those that do not apply."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class Method(Protocol):
@@ -175,7 +86,7 @@ class Bench:
     def item(self, number: int) -> Iterator[Score]:
         """All scores of one image; those that are known are not measured again."""
         item = self._plan.items[number]
-        place = _Place(self._plan.dataset, item.name, weights.hash_file(item.clean))
+        place = _Place(self._plan.dataset, item.name, _hash(item))
         read = cache(lambda: self._read(item))
         for case in self._plan.cases:
             # Read and degraded when the first score needs it, and not where all scores are known.
@@ -203,7 +114,7 @@ class Bench:
     def _read(self, item: Item) -> tuple[Pixels, Pixels | None]:
         clean, degraded = item.read()
         if self._plan.gray:
-            return _to_gray(clean), None if degraded is None else _to_gray(degraded)
+            return _rounded_gray(clean), None if degraded is None else _rounded_gray(degraded)
         return clean, degraded
 
 
@@ -225,21 +136,22 @@ def read_scores(lines: Lines) -> Iterator[Score]:
     return (Score(**line) for line in lines if line.keys() == names)
 
 
-def rows(scores: Iterable[Score]) -> list[Row]:
-    """Means over images, in the order in which their cases came first."""
-    gathered: dict[tuple[str, ...], list[Score]] = {}
-    for score in scores:
-        key = (score.dataset, score.task, score.level, score.protocol, score.method)
-        gathered.setdefault(key, []).append(score)
-    inputs = {key[:-1]: group for key, group in gathered.items() if key[-1] == DEGRADED}
-    return [_row(key, group, inputs[key[:-1]]) for key, group in gathered.items()]
-
-
 @dataclass(frozen=True, slots=True)
 class _Place:
     dataset: str
     item: str
     sha256: str
+
+
+def _hash(item: Item) -> str:
+    """Of its files: of a pair, both."""
+    return " ".join(_hash_file(path) for path in (item.clean, item.degraded) if path)
+
+
+@cache
+def _hash_file(path: Path) -> str:
+    # Once: a thousand pairs may be blocks of two large files.
+    return weights.hash_file(path)
 
 
 def _key(place: _Place, case: Case, method: Method, seed: int) -> tuple[object, ...]:
@@ -277,64 +189,12 @@ def _judged(image_HWC: Pixels, trial: Trial) -> npt.NDArray[np.float64]:
     return to_8bit(inner)
 
 
+def _rounded_gray(image_HWC: Pixels) -> Pixels:
+    return to_8bit(to_gray(image_HWC)).astype(np.float32)
+
+
 def _finite(decibels: float) -> float:
     return min(decibels, MOST_DECIBELS)
-
-
-def _to_gray(image_HWC: Pixels) -> Pixels:
-    if image_HWC.shape[2] == 1:
-        return image_HWC
-    return to_8bit(image_HWC @ np.array([[0.299], [0.587], [0.114]], np.float32)).astype(np.float32)
-
-
-def _row(key: tuple[str, ...], scores: Sequence[Score], inputs: Sequence[Score]) -> Row:
-    before = {(score.item, score.draw): score.psnr for score in inputs}
-    per_image = _per_image(scores, lambda score: score.psnr)
-    gains = _per_image(scores, lambda score: score.psnr - before[score.item, score.draw])
-    prompted = [(score.psnr, score.wrong_psnr) for score in scores if score.wrong_psnr is not None]
-    margins = [min(right, PERCEPTIBLE) - min(wrong, PERCEPTIBLE) for right, wrong in prompted]
-    dataset, task, level, protocol, method = key
-    return Row(
-        dataset=dataset, task=task, level=level, protocol=protocol, method=method, images=len(per_image),
-        psnr=float(per_image.mean()), interval=bootstrap(per_image),
-        gain=float(gains.mean()), gain_interval=bootstrap(gains),
-        better=float(np.mean([score.psnr > before[score.item, score.draw] for score in scores])),
-        ssim=_mean(score.ssim for score in scores),
-        psnr_y=_mean(score.psnr_y for score in scores),
-        psnr_b=_mean(score.psnr_b for score in scores),
-        seed_deviation=_seed_deviation(scores),
-        seed_agreement=_mean(score.agreement for score in scores),
-        sharpness=_mean(score.sharpness if math.isfinite(score.sharpness) else None for score in scores),
-        right_beats_wrong=_mean(float(margin > 0) for margin in margins),
-        margin=_mean(margins),
-        seconds_per_megapixel=sum(score.seconds for score in scores) / sum(score.megapixels for score in scores),
-        psnr_per_image=dict(zip(sorted({score.item for score in scores}), per_image.tolist(), strict=True)),
-    )  # fmt: skip
-
-
-def bootstrap(values_N: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """95% interval of the mean over the choice of images, by percentiles (Efron 1979); always the same draws."""
-    draws = np.random.default_rng(0).integers(len(values_N), size=(RESAMPLES, len(values_N)))
-    low, high = np.percentile(values_N[draws].mean(axis=1), (2.5, 97.5))
-    return float(low), float(high)
-
-
-def _per_image(scores: Sequence[Score], value: Callable[[Score], float]) -> npt.NDArray[np.float64]:
-    """Means over draws and seeds, in the order of items: images are what varies between sets."""
-    ordered = sorted(scores, key=lambda score: score.item)
-    return np.array([np.mean([value(one) for one in group]) for _, group in groupby(ordered, lambda score: score.item)])
-
-
-def _seed_deviation(scores: Sequence[Score]) -> float | None:
-    seeds = sorted({score.seed for score in scores})
-    if len(seeds) < 2:
-        return None
-    return float(np.std([np.mean([score.psnr for score in scores if score.seed == seed]) for seed in seeds], ddof=1))
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return math.fsum(there) / len(there) if there else None
 
 
 def _in_process(plan: Benchmark, device: str, known: Mapping[tuple[object, ...], Score]) -> Iterator[Score]:

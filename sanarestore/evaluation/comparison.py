@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sanarestore.errors import UsageError
-from sanarestore.evaluation.benchmark import Row, bootstrap
+from sanarestore.evaluation.rows import Row, bootstrap
 
 NEEDED = {"dataset", "task", "level", "protocol", "method", "psnr_per_image"}
 

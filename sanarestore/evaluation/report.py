@@ -14,7 +14,8 @@ from PIL import Image as PillowImage
 
 from sanarestore import __version__
 from sanarestore.degradations.operations import Pixels
-from sanarestore.evaluation.benchmark import DEGRADED, Benchmark, Row
+from sanarestore.evaluation.benchmark import Benchmark
+from sanarestore.evaluation.rows import DEGRADED, Row
 from sanarestore.evaluation.tasks import Case
 
 CROP = 160

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sanarestore import images
-from sanarestore.degradations.operations import Pixels, resize
+from sanarestore.degradations.operations import Pixels, resize, to_gray
 from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import Plan, stream
 from sanarestore.degradations.recipes import Recipe as Degradation
@@ -139,7 +139,7 @@ class PhotoSamples(Dataset[Sample]):
         framed = self._framed(photo, window, stream(recipe.seed, "framing", index))
         return Sample(
             degraded=self._cut(degraded, shift), target=self._cut(target, shift), prompt=plan.prompt,
-            tone=_tone(plan.degraded_on_average(framed if clean.shape[2] == 3 else _gray(framed))), note=note,
+            tone=_tone(plan.degraded_on_average(framed if clean.shape[2] == 3 else to_gray(framed))), note=note,
         )  # fmt: skip
 
     def _photo(self, index: int) -> tuple[Path, str]:
@@ -186,7 +186,7 @@ class PhotoSamples(Dataset[Sample]):
         clean = np.rot90(clean, int(rng.integers(4)))
         clean = clean[:, ::-1] if rng.random() < 0.5 else clean
         if rng.random() < self.recipe.gray:
-            clean = _gray(clean)
+            clean = to_gray(clean)
         return np.ascontiguousarray(clean)
 
     def _place(self, photo: Path, side: int, rng: np.random.Generator) -> tuple[int, int, int]:
@@ -215,7 +215,7 @@ class ToneSamples(PhotoSamples):
         photo, note = self._photo(index)
         height, width = self._cache.size(photo)
         framed = self._framed(photo, (int(rng.integers(height)), int(rng.integers(width)), 1), rng)
-        framed = _gray(framed) if rng.random() < self.recipe.gray else framed
+        framed = to_gray(framed) if rng.random() < self.recipe.gray else framed
         return {**_tones(framed, self._plan(rng), self.recipe.patch, rng), "note": note}
 
 
@@ -443,12 +443,6 @@ def _as_colour(codes_HWC: npt.NDArray[np.generic]) -> Pixels:
     depth: images.Depth = codes_HWC.dtype.name  # type: ignore[assignment]
     pixels = images.to_float(codes_HWC, depth)
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
-
-
-def _gray(image_HWC: Pixels) -> Pixels:
-    """Luma of ITU-R BT.601, [H, W, 1]."""
-    gray: Pixels = image_HWC @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)
-    return gray
 
 
 def _tone(overview_HWC: Pixels) -> Tensor:

@@ -34,7 +34,7 @@ def test_the_command_of_the_front_page(capsys: pytest.CaptureFixture[str], monke
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "urban100, 2 images" in shown.err
-    assert [line.split()[-1] != "" for line in shown.err.splitlines() if "sanarestore-mini" in line] == [True] * 3
+    assert shown.err.count("sanarestore-mini") == 3
     assert "Restormer, published" in shown.err
     assert all(f"denoise {sigma}" in shown.err for sigma in (15, 25, 50))
     assert max(map(len, shown.err.splitlines())) <= 80

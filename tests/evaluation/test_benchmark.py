@@ -9,9 +9,10 @@ import pytest
 
 from sanarestore import images
 from sanarestore.degradations.operations import Pixels
-from sanarestore.evaluation.benchmark import Benchmark, Score, bootstrap, read_scores, rows, run
+from sanarestore.evaluation.benchmark import Benchmark, _hash_file, read_scores, run
 from sanarestore.evaluation.datasets import Item
 from sanarestore.evaluation.metrics import luma, psnr, psnr_b, sharpness, ssim, to_8bit
+from sanarestore.evaluation.rows import Score, bootstrap, rows
 from sanarestore.evaluation.tasks import Case, Levels, Trial, cases
 from sanarestore.ndjson import Lines
 from tests.conftest import photo, save_photo
@@ -147,11 +148,23 @@ def test_what_is_known_is_not_measured_again(items: tuple[Item, ...], tmp_path: 
     assert list(read_scores(lines)) == scores
     # Another file under the same name, or other settings, are another matter.
     save_photo(items[0].clean, 40, 56, seed=9)
+    _hash_file.cache_clear()
     assert list(run(made, ["cpu"], lines))[2:] == scores[2:]
     assert len(method.prompts) == 4
     method.settings = "2"
     list(run(made, ["cpu"], lines))
     assert len(method.prompts) == 7
+
+
+def test_a_pair_is_measured_again_when_either_file_changes(tmp_path: Path) -> None:
+    item = Item(name="a", clean=save_photo(tmp_path / "a.png"), degraded=save_photo(tmp_path / "b.png", seed=1))
+    lines, method = Lines(tmp_path / "scores.jsonl"), Halfway()
+    made = Benchmark(dataset="d", items=(item,), cases=cases("real", Levels()), methods=lambda device: [method])
+    for seed, measured in ((1, 1), (1, 1), (2, 2)):
+        save_photo(tmp_path / "b.png", seed=seed)
+        _hash_file.cache_clear()
+        list(run(made, ["cpu"], lines))
+        assert len(method.prompts) == measured
 
 
 def test_other_lines_are_no_scores(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sanarestore.errors import UsageError
-from sanarestore.evaluation.benchmark import Row
 from sanarestore.evaluation.comparison import compare, read_rows
+from sanarestore.evaluation.rows import Row
 
 
 def row(psnr_per_image: dict[str, float], **fields: str) -> Row:
