@@ -11,6 +11,10 @@ from sanarestore.training.recipe import Recipe
 MUON_SIDE = 32
 """Kernels smaller than this on either side, as matrices, are left to AdamW: gates and the last layer."""
 
+MUON_ROWS = 256
+"""Kernels of more outputs are orthogonalised in blocks of this many: queries, keys and values apart, and each place of
+a pixel shuffle. As a whole the two widest of an autoencoder would cost more than its forward and backward passes."""
+
 MUON_DECAY = 0.01
 """Muon's weight decay, times the rate per step."""
 
@@ -42,7 +46,7 @@ class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised: every direction of a kernel moves alike, rare ones too (Jordan et al. 2024).
 
     That is what mixtures of tasks want: with AdamW, the few directions that common degradations share drown the rest.
-    Kernels count as matrices [out, in * height * width]. The step is scaled to the root mean square of AdamW's, 0.2 of
+    Kernels count as matrices [out, in * height * width], of at most `MUON_ROWS` rows. The step is scaled to the root mean square of AdamW's, 0.2 of
     the rate (Liu et al. 2025, eq. 4), so that rates compare.
     """
 
@@ -63,21 +67,28 @@ class Muon(torch.optim.Optimizer):
                     state["momentum"] = torch.zeros_like(parameter.grad)
                 state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
                 ahead = parameter.grad.lerp(state["momentum"], group["momentum"])  # Nesterov's
-                update = orthogonal(ahead.flatten(1))
-                scale = 0.2 * max(update.shape) ** 0.5
+                blocks = _blocks(ahead.flatten(1))
+                update = orthogonal(blocks)
+                scale = 0.2 * max(blocks.shape[1:]) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
 
 
-def orthogonal(matrix_MN: Tensor) -> Tensor:
-    """The matrix with all its singular values near 1, by five quintic Newton-Schulz steps (Jordan et al. 2024)."""
-    wide = matrix_MN.T if matrix_MN.shape[0] > matrix_MN.shape[1] else matrix_MN
-    wide = wide / (wide.norm() + 1e-12)
+def _blocks(matrix_MN: Tensor) -> Tensor:
+    """[M, N] -> [B, M / B, N]; one block where M is small, or no multiple of `MUON_ROWS`."""
+    rows = len(matrix_MN)
+    return matrix_MN.unflatten(0, (-1, MUON_ROWS if rows % MUON_ROWS == 0 else rows))
+
+
+def orthogonal(matrix_BMN: Tensor) -> Tensor:
+    """Matrices with all their singular values near 1, by five quintic Newton-Schulz steps (Jordan et al. 2024)."""
+    is_tall = matrix_BMN.shape[-2] > matrix_BMN.shape[-1]
+    wide = matrix_BMN.mT if is_tall else matrix_BMN
+    wide = wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-12)
     for _ in range(5):
-        gram = wide @ wide.T
+        gram = wide @ wide.mT
         wide = 3.4445 * wide + (-4.775 * gram + 2.0315 * gram @ gram) @ wide
-    found: Tensor = wide.T if matrix_MN.shape[0] > matrix_MN.shape[1] else wide
-    return found
+    return wide.mT if is_tall else wide
 
 
 def rate_share(recipe: Recipe, step: int, progress: float) -> float:

@@ -57,6 +57,18 @@ def test_a_step_of_muon_is_a_fifth_of_its_rate() -> None:
     assert (kernel * kernel.grad).sum() < 0
 
 
+def test_tall_kernels_are_orthogonalised_in_blocks() -> None:
+    """Each block moves as a kernel of its own would: one that learns fast does not hold the others back."""
+    gradient = torch.randn(512, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    gradient[:256] *= 1000
+    whole = nn.Parameter(torch.zeros(512, 4, 3, 3))
+    halves = [nn.Parameter(torch.zeros(256, 4, 3, 3)) for _ in range(2)]
+    for parameter, grad in zip([whole, *halves], [gradient, *gradient.split(256)], strict=True):
+        parameter.grad = grad.clone()
+    Muon([whole, *halves], lr=0.01).step()
+    assert torch.allclose(whole, torch.cat(halves), atol=1e-7)
+
+
 def test_the_average_follows_and_swaps() -> None:
     module = nn.Linear(1, 1, bias=False)
     with torch.no_grad():
