@@ -174,16 +174,9 @@ def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], list[tuple[Path
     """Samples to learn from, batches to validate on, and the files of each photo or pair that is learnt from."""
     from sanarestore import images
     from sanarestore.degradations.pairs import read_pairs
-    from sanarestore.training.data import (
-        PairSamples,
-        PhotoSamples,
-        ToneSamples,
-        hold_back,
-        hold_back_pairs,
-        pair_validation,
-        tone_validation,
-        validation_batches,
-    )
+    from sanarestore.training.data import PairSamples, PhotoSamples, ToneSamples
+    from sanarestore.training.photos import hold_back, hold_back_pairs
+    from sanarestore.training.validation import pair_validation, tone_validation, validation_batches
 
     toned = recipe.objective == "tone"
     if data.suffix.lower() == ".csv":

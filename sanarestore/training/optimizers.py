@@ -46,8 +46,8 @@ class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised: every direction of a kernel moves alike, rare ones too (Jordan et al. 2024).
 
     That is what mixtures of tasks want: with AdamW, the few directions that common degradations share drown the rest.
-    Kernels count as matrices [out, in * height * width], of at most `MUON_ROWS` rows. The step is scaled to the root mean square of AdamW's, 0.2 of
-    the rate (Liu et al. 2025, eq. 4), so that rates compare.
+    Kernels count as matrices [out, in * height * width], of at most `MUON_ROWS` rows. The step is scaled to the root
+    mean square of AdamW's, 0.2 of the rate (Liu et al. 2025, eq. 4), so that rates compare.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Muon(torch.optim.Optimizer):
 def _blocks(matrix_MN: Tensor) -> Tensor:
     """[M, N] -> [B, M / B, N]; one block where M is small, or no multiple of `MUON_ROWS`."""
     rows = len(matrix_MN)
-    return matrix_MN.unflatten(0, (-1, MUON_ROWS if rows % MUON_ROWS == 0 else rows))
+    return matrix_MN.reshape(-1, MUON_ROWS if rows % MUON_ROWS == 0 else rows, matrix_MN.shape[1])
 
 
 def orthogonal(matrix_BMN: Tensor) -> Tensor:
@@ -88,7 +88,8 @@ def orthogonal(matrix_BMN: Tensor) -> Tensor:
     for _ in range(5):
         gram = wide @ wide.mT
         wide = 3.4445 * wide + (-4.775 * gram + 2.0315 * gram @ gram) @ wide
-    return wide.mT if is_tall else wide
+    found: Tensor = wide.mT if is_tall else wide
+    return found
 
 
 def rate_share(recipe: Recipe, step: int, progress: float) -> float:

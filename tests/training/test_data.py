@@ -9,32 +9,11 @@ import torch
 from sanarestore import images
 from sanarestore.degradations.pairs import Pair
 from sanarestore.errors import NoImagesError, UsageError
-from sanarestore.model.tone import overview, tone_statistics
-from sanarestore.training import data
-from sanarestore.training.data import (
-    PairSamples,
-    PhotoCache,
-    PhotoSamples,
-    ToneSamples,
-    batches,
-    hold_back,
-    hold_back_pairs,
-    pair_validation,
-    tone_validation,
-    validation_batches,
-)
+from sanarestore.training import photos as photos_module
+from sanarestore.training.data import PairSamples, PhotoSamples, ToneSamples, batches
 from sanarestore.training.recipe import Recipe
+from sanarestore.training.validation import pair_validation
 from tests.conftest import photo
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> list[Path]:
-    paths = []
-    for index, size in enumerate([(90, 120), (40, 200), (150, 70)]):
-        path = tmp_path / f"{index}.png"
-        images.write(images.Image(pixels_HWC=photo(*size, seed=index), depth="uint8", format="png"), path)
-        paths.append(path)
-    return paths
 
 
 def recipe(**fields: object) -> Recipe:
@@ -119,14 +98,6 @@ def test_a_kept_tone_is_the_target_s_too(photos: list[Path]) -> None:
     assert all(torch.equal(samples[index]["degraded"], samples[index]["target"]) for index in range(20))
 
 
-def test_tones_are_validated_on_whole_photos(photos: list[Path]) -> None:
-    found = tone_validation(photos[:2], side=8)
-    assert [set(batch.prompts) for batch in found] == [{prompt} for _, prompt in data.TONES_VALIDATED]
-    assert found[0].degraded_BCHW.shape == (2 * data.TONE_DRAWS, 3, 8, 8)
-    assert found[0].degraded_BCHW.mean() < found[0].target_BCHW.mean() - 0.1
-    assert tone_validation([]) == []
-
-
 def test_framings_hold_the_crop(photos: list[Path]) -> None:
     path = photos[0]
     samples = PhotoSamples([path], recipe())
@@ -153,31 +124,6 @@ def test_batches_are_the_same_for_any_number_of_workers(photos: list[Path], work
     assert got[1].prompts[2] == samples[11]["prompt"]
 
 
-def test_the_cache_stays_within_its_bytes(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "CACHE_BYTES", 90 * 120 * 3 + 40 * 200 * 3)
-    cache = PhotoCache()
-    for path in [*photos, photos[1]]:
-        cache.read(path)
-    assert list(cache._kept) == [photos[2]] or cache._bytes <= data.CACHE_BYTES
-
-
-def test_a_crop_larger_than_the_photo_is_mirrored(photos: list[Path]) -> None:
-    crop = PhotoCache().crop(photos[1], -8, 0, 64, 16)
-    whole = images.read(photos[1]).pixels_HWC
-    assert crop.shape == (64, 16, 3)
-    assert np.array_equal(crop[8:48], whole[:, :16])
-    assert np.array_equal(crop[7], whole[1, :16])
-    assert np.array_equal(crop[48], whole[38, :16])
-
-
-def test_a_16_bit_photo_keeps_its_depth_in_the_cache(tmp_path: Path) -> None:
-    pixels = np.full((40, 40, 1), 12345 / 65535, np.float32)
-    images.write(images.Image(pixels_HWC=pixels, depth="uint16", format="tiff"), tmp_path / "deep.tif")
-    cache = PhotoCache()
-    assert cache.read(tmp_path / "deep.tif").dtype == np.uint16
-    assert cache.crop(tmp_path / "deep.tif", 0, 0, 4, 4) == pytest.approx(12345 / 65535, abs=1e-7)
-
-
 def test_pairs_are_cropped_alike(tmp_path: Path) -> None:
     clean = photo(80, 90)
     for name, pixels in (("clean", clean), ("bad", np.clip(clean * 0.5, 0, 1))):
@@ -189,17 +135,6 @@ def test_pairs_are_cropped_alike(tmp_path: Path) -> None:
         assert sample["degraded"].shape == (3, 32, 32)
         assert torch.allclose(sample["degraded"] * 2, sample["target"], atol=1e-4)
         assert sample["prompt"] == "brighten"
-
-
-def test_some_photos_are_kept_back(photos: list[Path]) -> None:
-    many = [Path(str(index)) for index in range(20)]
-    train, kept = hold_back(many, 4)
-    assert len(kept) == 4
-    assert sorted(train + kept, key=lambda path: int(path.name)) == many
-    assert hold_back(many[:1], 4) == ((many[0],), ())
-    found = validation_batches(photos[:2], side=48)
-    assert len(found) == len(data.VALIDATED)
-    assert found[0].degraded_BCHW.shape == (2, 3, 48, 48)
 
 
 def test_an_unreadable_photo_gives_way_to_the_next(photos: list[Path], tmp_path: Path) -> None:
@@ -233,40 +168,14 @@ def test_what_ends_a_run_is_said_in_its_own_words(tmp_path: Path, workers: int) 
         pair_validation([pair])
 
 
-def test_no_photo_is_validated_that_was_trained_on_in_another_pair() -> None:
-    pairs = [
-        Pair(target=Path(f"{n}.png"), degraded=Path(f"{n}__v{variant}.png"), prompt="") for n in range(10)
-        for variant in range(5)
-    ]  # fmt: skip
-    train, kept = hold_back_pairs(pairs, 4)
-    assert len(kept) == len({pair.target for pair in kept}) == 4
-    assert not {pair.target for pair in kept} & {pair.target for pair in train}
-    assert len(train) == 6 * 5
-    assert len({pair.degraded.stem[-2:] for pair in kept}) == 4, "another variant of each"
-    assert hold_back_pairs(pairs[:5], 4) == (tuple(pairs[:5]), ())
-
-
 def test_tones_need_no_photo_a_second_time(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "CACHE_BYTES", 1)
+    monkeypatch.setattr(photos_module, "CACHE_BYTES", 1)
     samples = ToneSamples(photos, recipe(patch=16))
     for index in range(3):
         samples[index]
     monkeypatch.setattr(images, "read", lambda _: pytest.fail("decoded again"))
     for index in range(3, 9):
         samples[index]
-
-
-def test_pairs_are_validated_as_they_are(tmp_path: Path) -> None:
-    clean = photo(80, 90)
-    for name, pixels in (("clean", clean), ("bad", clean * 0.5)):
-        images.write(images.Image(pixels_HWC=pixels, depth="float32", format="tiff"), tmp_path / f"{name}.tif")
-    pair = Pair(target=tmp_path / "clean.tif", degraded=tmp_path / "bad.tif", prompt="brighten")
-    (batch,) = pair_validation([pair], side=48)
-    assert batch.prompts == ["brighten"]
-    assert torch.equal(batch.tone_BK[0], tone_statistics(overview(data.to_tensor(clean * 0.5))))
-    assert torch.equal(batch.target_BCHW[0], data.to_tensor(clean[16:64, 16:64]))
-    assert torch.equal(batch.degraded_BCHW, batch.target_BCHW * 0.5)
-    assert pair_validation([]) == []
 
 
 def test_the_most_detailed_place_is_taken(tmp_path: Path) -> None:

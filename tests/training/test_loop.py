@@ -13,10 +13,12 @@ from sanarestore import images
 from sanarestore.errors import SanarestoreError, UsageError
 from sanarestore.model.loading import load_model
 from sanarestore.model.tone import TONE_STATISTICS
-from sanarestore.training.data import Batch, PhotoSamples, hold_back, validation_batches
+from sanarestore.training.data import Batch, PhotoSamples
 from sanarestore.training.loop import Progress, Schedule, Trainer
 from sanarestore.training.objectives import new_objective
+from sanarestore.training.photos import hold_back
 from sanarestore.training.recipe import ModelShape, Recipe
+from sanarestore.training.validation import validation_batches
 from tests.conftest import photo
 from tests.published import TINY_RECIPE
 

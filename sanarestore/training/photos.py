@@ -1,0 +1,137 @@
+"""Photographs to learn from: read once and kept, looked for detail, cropped, and some of them held back."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sanarestore import images
+from sanarestore.degradations.operations import Pixels
+from sanarestore.degradations.pairs import Pair
+from sanarestore.degradations.recipes import stream
+from sanarestore.errors import ImageError, NoImagesError, UsageError
+from sanarestore.model.tone import overview
+from sanarestore.tiling import mirror
+
+CACHE_BYTES = 700 * 2**20
+"""Decoded photos that each worker keeps; the rest are read again."""
+
+
+Item = TypeVar("Item")
+
+
+class PhotoCache:
+    """The photos last used, decoded, as codes, within `CACHE_BYTES`; of all, their sizes and overviews."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Path, npt.NDArray[np.generic]] = OrderedDict()
+        self._bytes = 0
+        self._sizes: dict[Path, tuple[int, int]] = {}
+        self._overviews: dict[Path, Pixels] = {}
+
+    def read(self, path: Path) -> npt.NDArray[np.generic]:
+        """Codes [H, W, C] as the file stores them."""
+        if path in self._kept:
+            self._kept.move_to_end(path)
+            return self._kept[path]
+        image = images.read(path)
+        codes = images.from_float(image.pixels_HWC, image.depth)
+        self._sizes[path] = (image.height, image.width)
+        self._kept[path] = codes
+        self._bytes += codes.nbytes
+        while self._bytes > CACHE_BYTES and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return codes
+
+    def size(self, path: Path) -> tuple[int, int]:
+        """Height and width; ImageError for what cannot be read."""
+        if path not in self._sizes:
+            self.read(path)
+        return self._sizes[path]
+
+    def overview(self, path: Path) -> Pixels:
+        """The whole photo's `overview`, [h, w, 3]."""
+        if path not in self._overviews:
+            self._overviews[path] = overview(to_tensor(as_colour(self.read(path)))).numpy().transpose(1, 2, 0)
+        return self._overviews[path]
+
+    def crop(self, path: Path, top: int, left: int, height: int, width: int) -> Pixels:
+        """A window [height, width, 3] in float, mirrored where it leaves the photo; gray is repeated."""
+        codes = self.read(path)
+        if top >= 0 and left >= 0 and top + height <= codes.shape[0] and left + width <= codes.shape[1]:
+            return as_colour(codes[top : top + height, left : left + width])
+        rows = mirror(np.arange(top, top + height), codes.shape[0])
+        columns = mirror(np.arange(left, left + width), codes.shape[1])
+        return as_colour(codes[np.ix_(rows, columns)])
+
+
+def readable(items: Sequence[Item], seed: int, index: int, look: Callable[[Item], object]) -> tuple[Item, str]:
+    """Sample `index`'s item, each once an epoch in an order of the epoch's own; one that cannot be read gives way to
+    the next, with a sentence about it, so that the samples stay a function of what there is."""
+    epoch, place = divmod(index, len(items))
+    order = stream(seed, "epoch", epoch).permutation(len(items))
+    note = ""
+    for number in (*order[place:], *order[:place]):
+        item = items[int(number)]
+        try:
+            look(item)
+        except ImageError as error:
+            note = note or f"{error} It is left out."
+        else:
+            return item, note
+    raise NoImagesError("not one of them can be read", where=str(items[0]), next_step=note)
+
+
+def common_size(pair: Pair, cache: PhotoCache) -> tuple[int, int]:
+    """Height and width of both images of a pair; UsageError if they differ."""
+    degraded, target = cache.size(pair.degraded), cache.size(pair.target)
+    if degraded != target:
+        sizes = " and ".join(f"{width} x {height}" for height, width in (degraded, target))
+        raise UsageError(
+            f"its size is not that of {pair.target}: {sizes}", where=pair.degraded,
+            next_step="Enlarge the smaller one first: pixels are compared one by one.",
+        )  # fmt: skip
+    return target
+
+
+def hold_back(photos: Sequence[Item], count: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+    """Photos or pairs to train on and `count` to validate on, spread evenly over the list."""
+    count = min(count, len(photos) // 2)
+    kept = {(2 * index + 1) * len(photos) // (2 * count) for index in range(count)}
+    train = tuple(photo for index, photo in enumerate(photos) if index not in kept)
+    return train, tuple(photos[index] for index in sorted(kept))
+
+
+def hold_back_pairs(pairs: Sequence[Pair], count: int) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+    """Pairs to train on, and one of each of `count` photos to validate on, of which no other pair is trained on."""
+    photos, held = hold_back(list(dict.fromkeys(pair.target for pair in pairs)), count)
+    kept = []
+    for number, photo in enumerate(held):
+        variants = [pair for pair in pairs if pair.target == photo]
+        # Another variant of each, so that all kinds of degradation come.
+        kept.append(variants[number % len(variants)])
+    return tuple(pair for pair in pairs if pair.target in set(photos)), tuple(kept)
+
+
+def detail(codes_HWC: npt.NDArray[np.generic], top: int, left: int, span: int, *, every: int) -> float:
+    """Mean absolute difference of neighbours in a square, at about the scale that it will be shrunk to."""
+    codes = codes_HWC[top : top + span : every, left : left + span : every].astype(np.float32)
+    return float(sum(np.abs(np.diff(codes, axis=axis)).mean() for axis in (0, 1) if codes.shape[axis] > 1))
+
+
+def to_tensor(image_HWC: Pixels) -> Tensor:
+    """[H, W, 1 or 3] -> [3, H, W]."""
+    colour = np.repeat(image_HWC, 3, axis=2) if image_HWC.shape[2] == 1 else image_HWC
+    return torch.from_numpy(np.ascontiguousarray(colour.transpose(2, 0, 1)))
+
+
+def as_colour(codes_HWC: npt.NDArray[np.generic]) -> Pixels:
+    """Codes of any depth, gray or colour, as [H, W, 3] in float."""
+    depth: images.Depth = codes_HWC.dtype.name  # type: ignore[assignment]
+    pixels = images.to_float(codes_HWC, depth)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels

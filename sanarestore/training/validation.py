@@ -1,0 +1,94 @@
+"""What a run is validated on: photos or pairs kept back, degraded once, the same at every step of every run."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sanarestore.degradations.operations import resize
+from sanarestore.degradations.pairs import Pair
+from sanarestore.degradations.recipes import Recipe as Degradation
+from sanarestore.degradations.recipes import stream
+from sanarestore.degradations.wordings import DEFAULT_PROMPT
+from sanarestore.training.data import Batch, Sample, collate, tone_of, tone_sample
+from sanarestore.training.photos import PhotoCache, common_size, detail, to_tensor
+
+VALIDATED = ("noise:25", "jpeg:20", "blur:1.6", "lowres:2")
+"""What validation degrades the photos kept back with."""
+
+TONES_VALIDATED = (
+    ("lowlight:2", "brighten this photo"), ("lowlight:2", DEFAULT_PROMPT), ("colour:0.2", "fix the colours"),
+    ("colour:0.2", DEFAULT_PROMPT), ("noise:25", DEFAULT_PROMPT),
+)  # fmt: skip
+"""What the tone is validated with, and how it is asked for."""
+
+TONE_DRAWS = 8
+"""Of each, per photo."""
+
+
+def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
+    """One batch per degradation of `VALIDATED`: the most detailed part of every photo at half size, default prompt."""
+    cache = PhotoCache()
+    found = []
+    for line in VALIDATED:
+        samples = []
+        for index, photo in enumerate(photos):
+            height, width = cache.read(photo).shape[:2]
+            # At half size, where photographs are as sharp as those that restoration is measured on.
+            span = min(2 * side, max(side, min(height, width)))
+            top, left = _most_detailed(cache.read(photo), span)
+            clean = cache.crop(photo, top, left, span, span)
+            clean = clean if span == side else np.clip(resize(clean, side, side), 0, 1)
+            plan = Degradation.parse(line).draw(stream("validation", line, index), 0)
+            samples.append(
+                Sample(
+                    degraded=to_tensor(plan.degraded(clean)), target=to_tensor(clean), prompt=DEFAULT_PROMPT,
+                    tone=tone_of(plan.degraded_on_average(cache.overview(photo))), note="",
+                )
+            )  # fmt: skip
+        found.append(collate(samples))
+    return found if photos else []
+
+
+def tone_validation(photos: Sequence[Path], side: int = 64) -> list[Batch]:
+    """One batch per degradation and prompt of `TONES_VALIDATED`: cells of the photos' overviews, for `ToneSamples`."""
+    if not photos:
+        return []
+    cache = PhotoCache()
+    found = []
+    for line, prompt in TONES_VALIDATED:
+        samples = []
+        for index in range(TONE_DRAWS * len(photos)):
+            rng = stream("validation", line, index)
+            plan = replace(Degradation.parse(line).draw(rng, 0), prompt=prompt)
+            samples.append(tone_sample(cache.overview(photos[index % len(photos)]), plan, side, rng))
+        found.append(collate(samples))
+    return found
+
+
+def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:
+    """The middle of every pair, with its own prompt."""
+    cache = PhotoCache()
+    samples = []
+    for pair in pairs:
+        height, width = common_size(pair, cache)
+        # On the JPEG grid, as training crops are.
+        top, left = ((max(size - side, 0) // 2) // 8 * 8 for size in (height, width))
+        degraded, target = (to_tensor(cache.crop(path, top, left, side, side)) for path in (pair.degraded, pair.target))
+        tone = tone_of(cache.overview(pair.degraded))
+        samples.append(Sample(degraded=degraded, target=target, prompt=pair.prompt, tone=tone, note=""))
+    return [collate(samples)] if samples else []
+
+
+def _most_detailed(codes_HWC: npt.NDArray[np.generic], span: int) -> tuple[int, int]:
+    """Top and left of that square, of a grid of them: one out of focus says nothing of restoring sharpness."""
+    height, width = codes_HWC.shape[:2]
+    grid = ((top, left) for top in _starts(height, span) for left in _starts(width, span))
+    return max(grid, key=lambda place: detail(codes_HWC, place[0], place[1], span, every=2))
+
+
+def _starts(size: int, span: int) -> list[int]:
+    """Where squares begin along one side, edge to edge; centred where the photo is smaller than one."""
+    return list(range(0, size - span + 1, span)) or [(size - span) // 2]

@@ -1,0 +1,45 @@
+"""What is validated on is kept back, and is the same every time."""
+
+from pathlib import Path
+
+import torch
+
+from sanarestore import images
+from sanarestore.degradations.pairs import Pair
+from sanarestore.model.tone import overview, tone_statistics
+from sanarestore.training import validation
+from sanarestore.training.photos import hold_back, to_tensor
+from sanarestore.training.validation import pair_validation, tone_validation, validation_batches
+from tests.conftest import photo
+
+
+def test_tones_are_validated_on_whole_photos(photos: list[Path]) -> None:
+    found = tone_validation(photos[:2], side=8)
+    assert [set(batch.prompts) for batch in found] == [{prompt} for _, prompt in validation.TONES_VALIDATED]
+    assert found[0].degraded_BCHW.shape == (2 * validation.TONE_DRAWS, 3, 8, 8)
+    assert found[0].degraded_BCHW.mean() < found[0].target_BCHW.mean() - 0.1
+    assert tone_validation([]) == []
+
+
+def test_some_photos_are_kept_back(photos: list[Path]) -> None:
+    many = [Path(str(index)) for index in range(20)]
+    train, kept = hold_back(many, 4)
+    assert len(kept) == 4
+    assert sorted(train + kept, key=lambda path: int(path.name)) == many
+    assert hold_back(many[:1], 4) == ((many[0],), ())
+    found = validation_batches(photos[:2], side=48)
+    assert len(found) == len(validation.VALIDATED)
+    assert found[0].degraded_BCHW.shape == (2, 3, 48, 48)
+
+
+def test_pairs_are_validated_as_they_are(tmp_path: Path) -> None:
+    clean = photo(80, 90)
+    for name, pixels in (("clean", clean), ("bad", clean * 0.5)):
+        images.write(images.Image(pixels_HWC=pixels, depth="float32", format="tiff"), tmp_path / f"{name}.tif")
+    pair = Pair(target=tmp_path / "clean.tif", degraded=tmp_path / "bad.tif", prompt="brighten")
+    (batch,) = pair_validation([pair], side=48)
+    assert batch.prompts == ["brighten"]
+    assert torch.equal(batch.tone_BK[0], tone_statistics(overview(to_tensor(clean * 0.5))))
+    assert torch.equal(batch.target_BCHW[0], to_tensor(clean[16:64, 16:64]))
+    assert torch.equal(batch.degraded_BCHW, batch.target_BCHW * 0.5)
+    assert pair_validation([]) == []
