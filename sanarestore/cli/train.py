@@ -174,16 +174,16 @@ def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], list[tuple[Path
     """Samples to learn from, batches to validate on, and the files of each photo or pair that is learnt from."""
     from sanarestore import images
     from sanarestore.degradations.pairs import read_pairs
-    from sanarestore.training.data import PairSamples, PhotoSamples, ToneSamples
+    from sanarestore.training.data import PairSamples, PhotoSamples, ToneSamples, WordingSamples
     from sanarestore.training.photos import hold_back, hold_back_pairs
-    from sanarestore.training.validation import pair_validation, tone_validation, validation_batches
+    from sanarestore.training.validation import pair_validation, tone_validation, validation_batches, wording_validation
 
-    toned = recipe.objective == "tone"
     if data.suffix.lower() == ".csv":
-        if toned:
+        if recipe.objective in ("tone", "wording"):
             raise UsageError(
-                "tones are learnt from clean photos", where=data, next_step="Name a folder of them, not of pairs."
-            )
+                f"the objective '{recipe.objective}' needs clean photos", where=data,
+                next_step="Name a folder of them, not a list of pairs.",
+            )  # fmt: skip
         pairs, held = hold_back_pairs(read_pairs(data), recipe.validation_photos)
         return PairSamples(pairs, recipe), pair_validation(held), [(pair.target, pair.degraded) for pair in pairs]
     found = images.find([str(data)])
@@ -191,6 +191,8 @@ def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], list[tuple[Path
         raise NoImagesError("holds no image that we read", where=data)
     photos, kept = hold_back([each.path for each in found.images], recipe.validation_photos)
     used: list[tuple[Path, ...]] = [(photo,) for photo in photos]
-    if toned:
+    if recipe.objective == "tone":
         return ToneSamples(photos, recipe), tone_validation(kept), used
+    if recipe.objective == "wording":
+        return WordingSamples(recipe), wording_validation(kept), used
     return PhotoSamples(photos, recipe), validation_batches(kept), used

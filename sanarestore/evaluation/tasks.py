@@ -105,7 +105,7 @@ def cases(task: str, levels: Levels) -> tuple[Case, ...]:
             raise UsageError("needs a recipe", where="--task recipe", next_step="Add --recipe, as in noise:25+jpeg:20.")
         return _recipes(task, levels.recipe)
     if task == "prompts":
-        return tuple(Case(task=task, level="pairs", protocol="selective/1", draw=n) for n in range(levels.draws))
+        return tuple(Case(task=task, level="pairs", protocol="selective/2", draw=n) for n in range(levels.draws))
     if task == "real":
         return (Case(task=task, level="given", protocol="given/1"),)
     raise UsageError(f"'{task}' is no task", where="--task", next_step=f"Known: {', '.join(TASKS)}.")
@@ -149,6 +149,8 @@ def _selective(clean_HWC: Pixels, number: int, draw: int) -> Trial:
     plan = Recipe.parse("selective").draw(rng, draw)
     kinds = [operation.kind for operation in plan.operations]
     named = plan.removed.index(True)
+    # A stream of its own: what the training grammar draws before must not decide what is asked here.
+    rng = stream("prompts", "held out", number, draw)
     right, wrong = (HELD_OUT[kind][int(rng.integers(len(HELD_OUT[kind])))] for kind in (kinds[named], kinds[1 - named]))
     return Trial(
         degraded_HWC=_stored(plan.degraded(clean_HWC)), target_HWC=_stored(plan.target(clean_HWC)),

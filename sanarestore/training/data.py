@@ -7,7 +7,7 @@ resumed, see the same samples in the same order.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from sanarestore.degradations.operations import Pixels, resize, to_gray
 from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import Plan, stream
 from sanarestore.degradations.recipes import Recipe as Degradation
+from sanarestore.degradations.wordings import KINDS, plain, word_strangely
 from sanarestore.errors import SanarestoreError
 from sanarestore.model.tone import tone_statistics
 from sanarestore.training.photos import PhotoCache, common_size, detail, readable, to_tensor
@@ -31,6 +32,10 @@ NARROWEST_FRAMING = 0.35
 """Share of a photo's sides that the photograph is taken to have had, at least, when its tone is measured."""
 
 
+KINDS_NAMED = (0.15, 0.65, 0.15, 0.05)
+"""Where wordings are learnt, the shares of those that name no kind, one, two, three."""
+
+
 class Sample(TypedDict):
     """One training pair."""
 
@@ -41,6 +46,8 @@ class Sample(TypedDict):
     tone: Tensor
     """[K] float32, of the whole degraded photograph."""
     prompt: str
+    meaning: NotRequired[str]
+    """The plain wording that the prompt shall mean the same as, where wordings are learnt."""
     note: str
     """What is to be said of it; mostly nothing."""
 
@@ -153,6 +160,28 @@ class ToneSamples(PhotoSamples):
         return {**tone_sample(framed, self._plan(rng), self.recipe.patch, rng), "note": note}
 
 
+class WordingSamples(Dataset[Sample]):
+    """Nothing but words: requests for some kinds, and what they mean. No photo is looked at."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    def __len__(self) -> int:
+        return self.recipe.steps * self.recipe.batch
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = stream(self.recipe.seed, "wording", index)
+        count = int(rng.choice(len(KINDS_NAMED), p=KINDS_NAMED))
+        drawn = [KINDS[int(place)] for place in rng.permutation(len(KINDS))]
+        removed, kept = drawn[:count], drawn[count]
+        prompt = word_strangely(rng, tuple(removed), kept if removed else None)
+        nothing = torch.zeros(3, 0, 0)
+        return Sample(
+            degraded=nothing, target=nothing, tone=torch.zeros(0), prompt=prompt,
+            meaning=plain(tuple(sorted(removed, key=KINDS.index))), note="",
+        )  # fmt: skip
+
+
 class PairSamples(Dataset[Sample]):
     """Pairs already on disk: the same crop of both, turned alike."""
 
@@ -195,6 +224,8 @@ class Batch:
     target_BCHW: Tensor
     tone_BK: Tensor
     prompts: list[str]
+    meanings: tuple[str, ...] = ()
+    """Of the prompts, where wordings are learnt."""
     number: int = 0
     """Of the step, which names the noise that a loss draws."""
     notes: tuple[str, ...] = ()
@@ -268,6 +299,7 @@ def collate(samples: list[Sample]) -> Batch:
         target_BCHW=torch.stack([sample["target"] for sample in samples]),
         tone_BK=torch.stack([sample["tone"] for sample in samples]),
         prompts=[sample["prompt"] for sample in samples],
+        meanings=tuple(sample["meaning"] for sample in samples if "meaning" in sample),
         notes=tuple(sample["note"] for sample in samples if sample["note"]),
     )
 

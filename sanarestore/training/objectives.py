@@ -5,6 +5,7 @@ Shape suffixes: B batch, C channels, H W pixels or latent positions, D prompt fe
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sanarestore.degradations.recipes import stream
+from sanarestore.degradations.wordings import KINDS, plain
 from sanarestore.errors import UsageError
 from sanarestore.flow import on_path, training_times, velocity
 from sanarestore.model.loading import LatentPath
@@ -20,7 +22,7 @@ from sanarestore.model.transformer import Tokens
 from sanarestore.training.data import Batch
 from sanarestore.training.losses import charbonnier, off_unit_variance, psnr_loss
 from sanarestore.training.parts import Parts
-from sanarestore.training.recipe import Recipe
+from sanarestore.training.recipe import LATENT_OBJECTIVES, Recipe
 
 VARIANCE_WEIGHT = 1.0
 """Decibels that the latents' distance from unit variance weighs."""
@@ -143,6 +145,31 @@ class ToneObjective(_PartsObjective):
         return restored
 
 
+class WordingObjective(RefinerObjective):
+    """The prompt encoder alone: every wording shall have the embedding that its plain wording had at the beginning.
+
+    That costs a hundredth of learning it from pictures, and the refiner, which knows the plain ones, stays as it is.
+    """
+
+    def __init__(self, parts: Parts, recipe: Recipe) -> None:
+        _PartsObjective.__init__(self, parts, recipe, parts.worded)
+        plainly = [plain(kinds) for count in range(len(KINDS) + 1) for kinds in combinations(KINDS, count)]
+        with torch.no_grad():
+            self._wanted_KD = pool(*parts.encoder(plainly))
+        self._places = {wording: place for place, wording in enumerate(plainly)}
+        # So that a loss of 1 is a wording that says nothing.
+        self._spread = float(self._wanted_KD[1 : 1 + len(KINDS)].var(dim=0).sum())
+
+    def to(self, device: torch.device) -> None:
+        super().to(device)
+        self._wanted_KD = self._wanted_KD.to(device)
+
+    def loss(self, batch: Batch) -> Tensor:
+        wanted_BD = self._wanted_KD[[self._places[meaning] for meaning in batch.meanings]]
+        distance_B = (pool(*self.parts.encoder(batch.prompts)) - wanted_BD).square().sum(dim=1)
+        return distance_B.mean() / self._spread
+
+
 class AutoencoderObjective(_PartsObjective):
     """Reconstruction, of clean and of degraded images alike: the condition is what the encoder makes of the latter."""
 
@@ -244,14 +271,16 @@ def new_objective(recipe: Recipe, base: str | None = None, *, rank: int | None =
             f"the objective '{recipe.objective}' would leave the base's condition untrained, and the photo unseen",
             where=parts.base, next_step="Use a recipe whose objective is flow or end-to-end.",
         )  # fmt: skip
-    if recipe.objective in ("tone", "refiner"):
-        return (ToneObjective if recipe.objective == "tone" else RefinerObjective)(parts, recipe)
     kinds: dict[str, Callable[[Parts, Recipe], Objective]] = {
+        "tone": ToneObjective,
+        "refiner": RefinerObjective,
+        "wording": WordingObjective,
         "autoencoder": AutoencoderObjective,
         "flow": FlowObjective,
         "end-to-end": EndToEndObjective,
     }
-    return kinds[recipe.objective](parts.with_latent_path(recipe), recipe)
+    parts = parts.with_latent_path(recipe) if recipe.objective in LATENT_OBJECTIVES else parts
+    return kinds[recipe.objective](parts, recipe)
 
 
 def _latent(parts: Parts) -> LatentPath:

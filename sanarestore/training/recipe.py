@@ -11,10 +11,10 @@ from sanarestore.model.condition import KINDS, ConditionKind
 
 LOSSES = ("psnr", "charbonnier")
 
-OBJECTIVES = ("tone", "refiner", "autoencoder", "flow", "end-to-end")
+OBJECTIVES = ("tone", "refiner", "wording", "autoencoder", "flow", "end-to-end")
 """In the order in which a whole model is trained, each from the folder of the one before."""
 
-LATENT_OBJECTIVES = OBJECTIVES[2:]
+LATENT_OBJECTIVES = OBJECTIVES[3:]
 """Those that need a latent path."""
 
 LATENT_STAGES = 6
@@ -68,8 +68,8 @@ class Recipe:
     """What a run learns, and how."""
 
     objective: str = "refiner"
-    """tone: light and colour, on overviews; refiner: pixels; autoencoder: reconstruction; flow: velocities of latents;
-    end-to-end: all after these."""
+    """tone: light and colour, on overviews; refiner: pixels; wording: the prompt encoder, from words alone;
+    autoencoder: reconstruction; flow: velocities of latents; end-to-end: all after these."""
 
     name: str = "model"
     """What the trained model calls itself."""

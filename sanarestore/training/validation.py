@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sanarestore.degradations.operations import resize
+from sanarestore.degradations.operations import Pixels, resize
 from sanarestore.degradations.pairs import Pair
+from sanarestore.degradations.recipes import Plan, stream
 from sanarestore.degradations.recipes import Recipe as Degradation
-from sanarestore.degradations.recipes import stream
-from sanarestore.degradations.wordings import DEFAULT_PROMPT
+from sanarestore.degradations.wordings import DEFAULT_PROMPT, word_strangely
 from sanarestore.training.data import Batch, Sample, collate, tone_of, tone_sample
 from sanarestore.training.photos import PhotoCache, common_size, detail, to_tensor
 
@@ -24,6 +24,9 @@ TONES_VALIDATED = (
 )  # fmt: skip
 """What the tone is validated with, and how it is asked for."""
 
+WORDING_DRAWS = 12
+"""Pairs per photo that wordings are validated on."""
+
 TONE_DRAWS = 8
 """Of each, per photo."""
 
@@ -35,21 +38,26 @@ def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
     for line in VALIDATED:
         samples = []
         for index, photo in enumerate(photos):
-            height, width = cache.read(photo).shape[:2]
-            # At half size, where photographs are as sharp as those that restoration is measured on.
-            span = min(2 * side, max(side, min(height, width)))
-            top, left = _most_detailed(cache.read(photo), span)
-            clean = cache.crop(photo, top, left, span, span)
-            clean = clean if span == side else np.clip(resize(clean, side, side), 0, 1)
             plan = Degradation.parse(line).draw(stream("validation", line, index), 0)
-            samples.append(
-                Sample(
-                    degraded=to_tensor(plan.degraded(clean)), target=to_tensor(clean), prompt=DEFAULT_PROMPT,
-                    tone=tone_of(plan.degraded_on_average(cache.overview(photo))), note="",
-                )
-            )  # fmt: skip
+            plan = replace(plan, prompt=DEFAULT_PROMPT)
+            samples.append(_sample(plan, _sharpest(photo, side, cache), cache.overview(photo)))
         found.append(collate(samples))
     return found if photos else []
+
+
+def wording_validation(photos: Sequence[Path], side: int = 128) -> list[Batch]:
+    """One batch: `WORDING_DRAWS` pairs a photo, with two degradations, one of which the prompt names, strangely."""
+    cache = PhotoCache()
+    samples = []
+    for photo in photos:
+        clean = _sharpest(photo, side, cache)
+        for draw in range(WORDING_DRAWS):
+            rng = stream("validation", "wording", photo.name, draw)
+            plan = Degradation.parse("selective").draw(rng, draw)
+            named = plan.operations[plan.removed.index(True)].kind
+            plan = replace(plan, prompt=word_strangely(rng, (named,)))
+            samples.append(_sample(plan, clean, cache.overview(photo)))
+    return [collate(samples)] if samples else []
 
 
 def tone_validation(photos: Sequence[Path], side: int = 64) -> list[Batch]:
@@ -80,6 +88,25 @@ def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:
         tone = tone_of(cache.overview(pair.degraded))
         samples.append(Sample(degraded=degraded, target=target, prompt=pair.prompt, tone=tone, note=""))
     return [collate(samples)] if samples else []
+
+
+def _sharpest(photo: Path, side: int, cache: PhotoCache) -> Pixels:
+    """The most detailed part, [side, side, 3], at half size: photos are as sharp there as those of the test sets."""
+    height, width = cache.read(photo).shape[:2]
+    span = min(2 * side, max(side, min(height, width)))
+    top, left = _most_detailed(cache.read(photo), span)
+    clean = cache.crop(photo, top, left, span, span)
+    return clean if span == side else np.clip(resize(clean, side, side), 0, 1)
+
+
+def _sample(plan: Plan, clean_HWC: Pixels, overview_HWC: Pixels) -> Sample:
+    return Sample(
+        degraded=to_tensor(plan.degraded(clean_HWC)),
+        target=to_tensor(plan.target(clean_HWC)),
+        prompt=plan.prompt,
+        tone=tone_of(plan.degraded_on_average(overview_HWC)),
+        note="",
+    )
 
 
 def _most_detailed(codes_HWC: npt.NDArray[np.generic], span: int) -> tuple[int, int]:

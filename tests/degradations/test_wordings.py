@@ -7,18 +7,25 @@ import numpy as np
 import pytest
 
 from sanarestore.degradations.wordings import (
+    ADJECTIVES,
     DEFAULT_PROMPT,
     ENDINGS,
     FRAMES,
     GENERAL,
+    GOALS,
     HELD_OUT,
     KEEPING,
     KINDS,
+    LOOKS,
     NOUNS,
     OPENINGS,
     PHRASES,
+    WISHES,
+    plain,
+    requests,
     vocabulary,
     word,
+    word_strangely,
 )
 
 
@@ -27,18 +34,20 @@ def bare(sentence: str) -> str:
     return " ".join(re.sub(r"[^\w\s]", " ", sentence.casefold()).split())
 
 
-def requests(kind: str) -> set[str]:
-    framed = {bare(frame.format(noun=noun)) for frame in FRAMES for noun in NOUNS[kind]}
-    return framed | {bare(phrase) for phrase in PHRASES[kind]}
+def trained(kind: str) -> set[str]:
+    return {bare(request) for request in requests(kind)}
 
 
-def dressed(sentences: set[str]) -> set[str]:
-    coats = {(bare(opening), bare(ending)) for opening, ending in itertools.product(OPENINGS, ENDINGS)}
-    return {" ".join(filter(None, (opening, each, ending))) for each in sentences for opening, ending in coats}
+def undressed(sentence: str) -> set[str]:
+    """What may lie under openings and endings, one of each or none."""
+    openings, endings = ({bare(each) for each in coats} for coats in (OPENINGS, ENDINGS))
+    found = {sentence}
+    found |= {each.removeprefix(opening).strip() for each in found for opening in openings}
+    return found | {each.removesuffix(ending).strip() for each in found for ending in endings}
 
 
 def test_every_kind_has_words() -> None:
-    assert set(NOUNS) == set(PHRASES) == set(HELD_OUT) == set(KINDS)
+    assert set(NOUNS) == set(PHRASES) == set(ADJECTIVES) == set(GOALS) == set(HELD_OUT) == set(KINDS)
     for kind in KINDS:
         assert len(NOUNS[kind]) >= 5
         assert len(PHRASES[kind]) >= 5
@@ -46,14 +55,23 @@ def test_every_kind_has_words() -> None:
 
 
 def test_held_out_sentences_cannot_be_produced() -> None:
-    """Against every frame x noun, phrase and general prompt, with every opening and ending."""
-    trained = set().union(*(requests(kind) for kind in KINDS)) | {bare(general) for general in GENERAL}
+    """Against every request and general prompt, with every opening and ending."""
+    known = set().union(*(trained(kind) for kind in KINDS)) | {bare(general) for general in GENERAL}
     held = {bare(sentence) for sentences in HELD_OUT.values() for sentence in sentences}
-    assert held.isdisjoint(dressed(trained))
+    assert not [sentence for sentence in held if undressed(sentence) & known]
     # Longer sentences join requests by these; none that is held out can be taken for one of them.
     keeping = {bare(keep.format(noun=noun)) for keep in KEEPING for nouns in NOUNS.values() for noun in nouns}
     assert not [sentence for sentence in held if any(sentence.endswith(keep) for keep in keeping)]
     assert not [sentence for sentence in held if re.search(r"\b(and|then)\b", sentence)]
+
+
+def test_held_out_frames_are_not_those_of_training() -> None:
+    """Nor with other words filled in: what is measured is whether the words are understood in a new sentence."""
+    frames = {bare(re.sub(r"{\w+}", "", frame)) for frame in (*FRAMES, *LOOKS, *WISHES)} - {""}
+    held = [bare(sentence) for sentences in HELD_OUT.values() for sentence in sentences]
+    opening = {" ".join(sentence.split()[:3]) for sentence in held}
+    assert opening.isdisjoint({" ".join(frame.split()[:3]) for frame in frames})
+    assert not any(" ".join(sentence.split()[:2]) in frames for sentence in held)
 
 
 def test_held_out_sentences_differ_from_each_other() -> None:
@@ -62,29 +80,30 @@ def test_held_out_sentences_differ_from_each_other() -> None:
 
 
 def test_the_check_for_held_out_sentences_would_find_one() -> None:
-    assert bare("Please remove the film grain from this photo!") in dressed(requests("noise"))
-    assert bare("DEBLUR now.") in dressed(requests("blur"))
+    assert undressed(bare("Please remove the film grain from this photo!")) & trained("noise")
+    assert undressed(bare("DEBLUR now.")) & trained("blur")
+    assert undressed(bare("Could you restore my noisy image, thanks")) & trained("noise")
+    assert undressed(bare("I want daylight")) & trained("lowlight")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_prompts_for_one_kind_come_from_its_own_words(kind: str) -> None:
-    allowed = dressed(requests(kind))
     rng = np.random.default_rng(0)
     sentences = {word(rng, (kind,)) for _ in range(300)}
-    assert {bare(sentence) for sentence in sentences} <= allowed
+    assert all(undressed(bare(sentence)) & trained(kind) for sentence in sentences)
     assert len(sentences) > 150, "varied"
 
 
 def test_kinds_do_not_share_requests() -> None:
     for one, other in itertools.combinations(KINDS, 2):
-        assert requests(one).isdisjoint(requests(other)), (one, other)
-        assert requests(one).isdisjoint({bare(general) for general in GENERAL})
+        assert trained(one).isdisjoint(trained(other)), (one, other)
+        assert trained(one).isdisjoint({bare(general) for general in GENERAL})
 
 
 def test_no_kind_gives_a_general_prompt_and_often_the_default() -> None:
     rng = np.random.default_rng(0)
     sentences = [word(rng, ()) for _ in range(500)]
-    assert {bare(sentence) for sentence in sentences} <= dressed({bare(general) for general in GENERAL})
+    assert all(undressed(bare(sentence)) & {bare(general) for general in GENERAL} for sentence in sentences)
     assert sentences.count(DEFAULT_PROMPT) > 25
 
 
@@ -92,8 +111,8 @@ def test_several_kinds_are_all_named() -> None:
     rng = np.random.default_rng(0)
     for _ in range(100):
         sentence = bare(word(rng, ("noise", "blur")))
-        assert any(request in sentence for request in requests("noise")), sentence
-        assert any(request in sentence for request in requests("blur")), sentence
+        assert any(request in sentence for request in trained("noise")), sentence
+        assert any(request in sentence for request in trained("blur")), sentence
 
 
 def test_some_prompts_name_what_to_keep() -> None:
@@ -108,6 +127,29 @@ def test_prompts_are_a_function_of_the_generator() -> None:
     first = [word(np.random.default_rng(seed), ("jpeg",)) for seed in range(20)]
     assert first == [word(np.random.default_rng(seed), ("jpeg",)) for seed in range(20)]
     assert len(set(first)) > 10
+
+
+def test_strange_wordings_still_name_what_they_mean() -> None:
+    """Half are of the grammar; the rest name a noun or a look among words without meaning, give or take a slip."""
+    rng = np.random.default_rng(0)
+    known = [bare(each) for each in (*NOUNS["jpeg"], *ADJECTIVES["jpeg"])]
+    sentences = [bare(word_strangely(rng, ("jpeg",))) for _ in range(400)]
+    regular = [bool(undressed(sentence) & trained("jpeg")) for sentence in sentences]
+    assert 0.2 < np.mean(regular) < 0.5
+    assert np.mean([any(name in sentence for name in known) for sentence in sentences]) > 0.5
+    assert len(set(sentences)) > 390
+
+
+def test_the_default_prompt_is_never_made_strange() -> None:
+    rng = np.random.default_rng(0)
+    assert sum(word_strangely(rng, ()) == DEFAULT_PROMPT for _ in range(500)) > 25
+
+
+def test_a_plain_wording_is_of_the_grammar() -> None:
+    assert plain(()) == DEFAULT_PROMPT
+    for kind in KINDS:
+        assert bare(plain((kind,))) in trained(kind)
+    assert plain(("noise", "blur", "colour")) == "remove the noise, deblur and fix the colours"
 
 
 def test_the_vocabulary_holds_every_word_of_the_grammar() -> None:

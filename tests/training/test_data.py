@@ -8,9 +8,10 @@ import torch
 
 from sanarestore import images
 from sanarestore.degradations.pairs import Pair
+from sanarestore.degradations.wordings import DEFAULT_PROMPT, KINDS, plain
 from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.training import photos as photos_module
-from sanarestore.training.data import PairSamples, PhotoSamples, ToneSamples, batches
+from sanarestore.training.data import PairSamples, PhotoSamples, ToneSamples, WordingSamples, batches
 from sanarestore.training.recipe import Recipe
 from sanarestore.training.validation import pair_validation
 from tests.conftest import photo
@@ -96,6 +97,27 @@ def test_tone_samples_are_cells_of_an_overview(photos: list[Path]) -> None:
 def test_a_kept_tone_is_the_target_s_too(photos: list[Path]) -> None:
     samples = ToneSamples(photos, recipe(degradations={"unneeded": 1.0}, patch=16))
     assert all(torch.equal(samples[index]["degraded"], samples[index]["target"]) for index in range(20))
+
+
+def test_wordings_come_with_what_they_mean() -> None:
+    samples = WordingSamples(recipe(steps=100))
+    drawn = [samples[index] for index in range(300)]
+    assert len(drawn) == len(samples)
+    assert [sample["prompt"] for sample in drawn] == [WordingSamples(recipe())[index]["prompt"] for index in range(300)]
+    meanings = [sample["meaning"] for sample in drawn]
+    assert 0.08 < meanings.count(DEFAULT_PROMPT) / 300 < 0.22
+    assert {plain((kind,)) for kind in KINDS} < set(meanings)
+    batch = next(batches(samples, recipe(steps=100), 0))
+    assert batch.prompts == [sample["prompt"] for sample in drawn[:3]]
+    assert batch.meanings == tuple(meanings[:3])
+
+
+def test_the_meaning_does_not_depend_on_the_order() -> None:
+    samples = WordingSamples(recipe(steps=1000))
+    twice = {samples[index]["meaning"] for index in range(1500)}
+    together = [meaning for meaning in twice if plain(("noise",)) in meaning and plain(("blur",)) in meaning]
+    assert plain(("noise", "blur")) in together
+    assert plain(("blur", "noise")) not in together
 
 
 def test_framings_hold_the_crop(photos: list[Path]) -> None:

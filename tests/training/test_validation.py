@@ -9,7 +9,7 @@ from sanarestore.degradations.pairs import Pair
 from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.training import validation
 from sanarestore.training.photos import hold_back, to_tensor
-from sanarestore.training.validation import pair_validation, tone_validation, validation_batches
+from sanarestore.training.validation import pair_validation, tone_validation, validation_batches, wording_validation
 from tests.conftest import photo
 
 
@@ -43,3 +43,14 @@ def test_pairs_are_validated_as_they_are(tmp_path: Path) -> None:
     assert torch.equal(batch.target_BCHW[0], to_tensor(clean[16:64, 16:64]))
     assert torch.equal(batch.degraded_BCHW, batch.target_BCHW * 0.5)
     assert pair_validation([]) == []
+
+
+def test_wordings_are_validated_on_pairs_whose_prompt_names_one_of_two(photos: list[Path]) -> None:
+    (batch,) = wording_validation(photos[:2], side=32)
+    assert batch.degraded_BCHW.shape == (2 * validation.WORDING_DRAWS, 3, 32, 32)
+    assert len(set(batch.prompts)) > validation.WORDING_DRAWS
+    changed = (batch.degraded_BCHW - batch.target_BCHW).abs().flatten(1).amax(dim=1)
+    assert (changed > 0).all()
+    (again,) = wording_validation(photos[:2], side=32)
+    assert again.prompts == batch.prompts
+    assert wording_validation([]) == []
