@@ -154,7 +154,7 @@ class Restorer:
             name for name, chosen in (("--steps", options.steps is not None), ("--guidance", options.guidance != 1))
             if chosen
         ]  # fmt: skip
-        if self.model.latent is None:
+        if self.model.load_latent is None:
             if asked:
                 raise UsageError("this model has no latent path to steer", where=asked[0], next_step="Leave it out.")
             return False

@@ -9,7 +9,8 @@ restoration/condition.safetensors   with the latent path
 restoration/prompts.safetensors     embeddings of the usual prompts, so that the encoder is rarely needed
 """
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,14 @@ class RestorationModel:
     path is worth its time when the refiner has the last word (fidelity 1)."""
     fingerprint: str
     """Says which weights made a result."""
-    latent: LatentPath | None = None
-    """None for a model of a refiner alone."""
+    load_latent: Callable[[], LatentPath] | None = None
+    """Gives the latent path, the same each time; None for a model of a refiner alone. Not loaded before it is asked
+    for: at fidelity 1 a model may do without, and diffusers alone takes seconds to import."""
+
+    @property
+    def latent(self) -> LatentPath | None:
+        """The latent path; WeightsError if it is there but cannot be read."""
+        return self.load_latent() if self.load_latent else None
 
 
 def load_model(
@@ -87,7 +94,12 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
     parts = ("transformer", "vae", "scheduler") if kind else ()
     needed = {REFINER, PROMPTS, *([CONDITION] if kind else []), *weights.files_in(folder, *parts)}
     weights.verify(folder, hashes, needed)
-    latent = _latent_path(load_base(name, dtype=dtype), kind, folder / CONDITION) if kind else None
+
+    @functools.cache
+    def load_latent() -> LatentPath:
+        assert kind is not None
+        return _latent_path(load_base(name, dtype=dtype), kind, folder / CONDITION)
+
     return RestorationModel(
         name=title,
         folder=folder,
@@ -95,7 +107,7 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
         prompts=Prompts(read_tensors(folder / PROMPTS), lambda: load_encoder(folder)),
         defaults=defaults,
         fingerprint=weights.fingerprint(name),
-        latent=latent,
+        load_latent=load_latent if kind else None,
     )
 
 
@@ -115,6 +127,7 @@ def _load_adapted(name: str, adapter: str, dtype: torch.dtype) -> RestorationMod
     elif found.change == "lora":
         adapters.merge_lora(base.transformer, found.folder / adapters.LORA)
     base.prompts.known.update(read_tensors(found.folder / adapters.PROMPTS))
+    latent = _latent_path(base, found.condition, found.folder / adapters.CONDITION)
     return RestorationModel(
         name=f"{name} + {adapter}",
         folder=base.folder,
@@ -122,7 +135,7 @@ def _load_adapted(name: str, adapter: str, dtype: torch.dtype) -> RestorationMod
         prompts=base.prompts,
         defaults=found.defaults,
         fingerprint=weights.fingerprint(name, adapter),
-        latent=_latent_path(base, found.condition, found.folder / adapters.CONDITION),
+        load_latent=lambda: latent,
     )
 
 

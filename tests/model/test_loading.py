@@ -3,17 +3,21 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sanarestore import weights
+from sanarestore import images, weights
+from sanarestore.engine.restorer import Restorer
 from sanarestore.errors import WeightsError
+from sanarestore.model.base import Base, load_base
 from sanarestore.model.condition import KINDS, ConditionKind
 from sanarestore.model.loading import PROMPTS, REFINER, load_model, save_model
 from sanarestore.model.prompts import PromptEncoder
-from tests.conftest import random_refiner
+from sanarestore.options import RestoreOptions
+from tests.conftest import photo, random_refiner
 from tests.published import latent_path
 
 
@@ -127,6 +131,29 @@ def test_a_latent_path_comes_back_with_it(tmp_path: Path, encoder: PromptEncoder
             exact = name.startswith("condition.")
             assert torch.equal(tensor, expected[name] if exact else expected[name].half().float()), name
             assert not tensor.requires_grad
+
+
+def test_a_latent_path_is_loaded_when_it_is_asked_for_and_once(
+    tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(
+        tmp_path / "whole", name="whole", refiner=random_refiner(), encoder=encoder, usual_prompts=["remove noise"],
+        defaults={"prompt": "remove noise", "latent": False}, training={}, latent=latent_path(prompt_width=8),
+    )  # fmt: skip
+    loads: list[str] = []
+
+    def counted(name: str, **rest: Any) -> Base:
+        loads.append(name)
+        return load_base(name, **rest)
+
+    monkeypatch.setattr("sanarestore.model.loading.load_base", counted)
+    model = load_model(str(tmp_path / "whole"))
+    image = images.Image(pixels_HWC=photo(32, 32), depth="uint8", format="png")
+    Restorer(RestoreOptions(), device="cpu", model=model)(image)
+    assert loads == []
+    Restorer(RestoreOptions(fidelity=0.5), device="cpu", model=model)(image)
+    assert model.latent is model.latent
+    assert len(loads) == 1
 
 
 def test_its_parts_are_what_diffusers_reads(tmp_path: Path, encoder: PromptEncoder) -> None:
