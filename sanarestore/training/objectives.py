@@ -3,7 +3,7 @@
 Shape suffixes: B batch, C channels, H W pixels or latent positions, D prompt features.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -91,6 +91,11 @@ class _PartsObjective:
         device = batch.degraded_BCHW.device
         return Tokens(token_BLD=token_BLD.to(device), mask_BL=mask_BL.to(device))
 
+    def _refined(self, batch: Batch, generated_BCHW: Tensor, tokens: Tokens) -> Tensor:
+        prompt_BD = pool(tokens.token_BLD, tokens.mask_BL)
+        restored: Tensor = self.parts.refiner(batch.degraded_BCHW, generated_BCHW, prompt_BD, batch.tone_BK)
+        return restored
+
     def _pixel_loss(self, restored_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
         recipe = self.recipe
         if recipe.loss == "charbonnier":
@@ -117,10 +122,7 @@ class RefinerObjective(_PartsObjective):
         if self.refines_generated:
             with torch.no_grad():
                 generated_BCHW = generate(_latent(self.parts), batch, tokens, seed=self.recipe.seed)
-        restored: Tensor = self.parts.refiner(
-            batch.degraded_BCHW, generated_BCHW, pool(tokens.token_BLD, tokens.mask_BL), batch.tone_BK
-        )
-        return restored
+        return self._refined(batch, generated_BCHW, tokens)
 
 
 class ToneObjective(_PartsObjective):
@@ -209,7 +211,14 @@ class FlowObjective(_PartsObjective):
         noised_BCHW = on_path(clean_BCHW, noise_BCHW, time_B)
         predicted_BCHW = latent.transformer(noised_BCHW, condition_BCHW, tokens, time_B)
         loss: Tensor = (predicted_BCHW - velocity(clean_BCHW, noise_BCHW)).square().mean()
-        return loss
+        one_B = time_B == 1
+        if not recipe.agreement_weight or not one_B.any():
+            return loss
+        other_BCHW = drawn_noise(recipe.seed, batch.number, noise_BCHW.shape).to(noise_BCHW)
+        again_BCHW = one_step(latent, condition_BCHW[one_B], tokens[one_B], other_BCHW[one_B])
+        apart = (noise_BCHW - predicted_BCHW)[one_B] - again_BCHW
+        agreed: Tensor = loss + recipe.agreement_weight * apart.square().mean()
+        return agreed
 
     def restore(self, batch: Batch) -> Tensor:
         return generate(_latent(self.parts), batch, self._tokens(batch), seed=self.recipe.seed)
@@ -228,32 +237,37 @@ class EndToEndObjective(_PartsObjective):
         return True
 
     def loss(self, batch: Batch) -> Tensor:
-        generated_BCHW, restored_BCHW = self._both(batch)
-        loss = self._pixel_loss(restored_BCHW, batch.target_BCHW)
+        latent, recipe, tokens = _latent(self.parts), self.recipe, self._tokens(batch)
+        condition_BCHW = latent.autoencoder.encode(batch.degraded_BCHW)
+        seeds = (recipe.seed, recipe.seed + 1) if recipe.agreement_weight else (recipe.seed,)
+        drawn = [drawn_noise(seed, batch.number, condition_BCHW.shape).to(condition_BCHW) for seed in seeds]
+        clean = [one_step(latent, condition_BCHW, tokens, noise_BCHW) for noise_BCHW in drawn]
+        generated_BCHW = latent.autoencoder.decode(clean[0])
+        loss = self._pixel_loss(self._refined(batch, generated_BCHW, tokens), batch.target_BCHW)
         # Of its own too, or the generated image would become whatever serves the refiner, and fidelity 0 nothing.
-        return loss + self.recipe.generated_weight * self._pixel_loss(generated_BCHW, batch.target_BCHW)
+        loss = loss + recipe.generated_weight * self._pixel_loss(generated_BCHW, batch.target_BCHW)
+        return loss + recipe.agreement_weight * (clean[0] - clean[-1]).square().mean()
 
     def restore(self, batch: Batch) -> Tensor:
-        return self._both(batch)[1]
-
-    def _both(self, batch: Batch) -> tuple[Tensor, Tensor]:
         tokens = self._tokens(batch)
-        generated_BCHW = generate(_latent(self.parts), batch, tokens, seed=self.recipe.seed)
-        restored_BCHW = self.parts.refiner(
-            batch.degraded_BCHW, generated_BCHW, pool(tokens.token_BLD, tokens.mask_BL), batch.tone_BK
-        )
-        return generated_BCHW, restored_BCHW
+        return self._refined(batch, generate(_latent(self.parts), batch, tokens, seed=self.recipe.seed), tokens)
 
 
 def generate(latent: LatentPath, batch: Batch, tokens: Tokens, *, seed: int) -> Tensor:
     """The degraded images through the latent path in one step from noise, [B,3,H,W]; gradients pass."""
     condition_BCHW = latent.autoencoder.encode(batch.degraded_BCHW)
-    noise_BCHW = drawn_noise(seed, batch.number, tuple(condition_BCHW.shape)).to(condition_BCHW)
-    one_B = condition_BCHW.new_ones(len(condition_BCHW))
-    return latent.autoencoder.decode(noise_BCHW - latent.transformer(noise_BCHW, condition_BCHW, tokens, one_B))
+    noise_BCHW = drawn_noise(seed, batch.number, condition_BCHW.shape).to(condition_BCHW)
+    return latent.autoencoder.decode(one_step(latent, condition_BCHW, tokens, noise_BCHW))
 
 
-def drawn_noise(seed: int, number: int, shape: tuple[int, ...]) -> Tensor:
+def one_step(latent: LatentPath, condition_BCHW: Tensor, tokens: Tokens, noise_BCHW: Tensor) -> Tensor:
+    """z = e - v(e, 1), [B,C,H,W]: the whole way in one Euler step."""
+    one_B = noise_BCHW.new_ones(len(noise_BCHW))
+    clean_BCHW: Tensor = noise_BCHW - latent.transformer(noise_BCHW, condition_BCHW, tokens, one_B)
+    return clean_BCHW
+
+
+def drawn_noise(seed: int, number: int, shape: Sequence[int]) -> Tensor:
     """What the images of step `number` are generated from: on the CPU, whatever was drawn before."""
     generator = torch.Generator().manual_seed(int(stream(seed, "generate", number).integers(2**62)))
     return torch.randn(shape, generator=generator)

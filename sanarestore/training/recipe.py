@@ -105,6 +105,9 @@ class Recipe:
     brightness moves all weights together, and would drown what is to be learnt of detail."""
     p_one: float = 0.5
     """Under flow, share of times that are exactly 1, where sampling in one step asks."""
+    agreement_weight: float = 0.0
+    """Under flow and end-to-end, weight of how far apart two seeds come out in one step: the mean of what a condition
+    allows, which is asked of that step, is one; without, the noise shines through where training is short."""
     flow_shift: float = 3.0
     """Of a latent path to begin: how far times are moved towards noise."""
     generated_weight: float = 0.3

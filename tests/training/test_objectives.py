@@ -22,7 +22,14 @@ from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.model.transformer import Tokens
 from sanarestore.options import RestoreOptions
 from sanarestore.training.data import Batch
-from sanarestore.training.objectives import AutoencoderObjective, Objective, drawn_noise, generate, new_objective
+from sanarestore.training.objectives import (
+    AutoencoderObjective,
+    Objective,
+    drawn_noise,
+    generate,
+    new_objective,
+    one_step,
+)
 from sanarestore.training.recipe import LATENT_OBJECTIVES, OBJECTIVES, LatentShape
 from tests.conftest import photo
 from tests.published import TINY_RECIPE as RECIPE
@@ -141,6 +148,27 @@ def test_what_is_saved_restores_as_in_training(name: str, tmp_path: Path) -> Non
         assert torch.allclose(torch.from_numpy(restored.pixels_HWC), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["flow", "end-to-end"])
+def test_two_seeds_come_to_agree_in_one_step(name: str) -> None:
+    """With a weight on it, and at the same number of steps much more than without."""
+
+    def apart(weight: float) -> float:
+        objective: Any = made(name, agreement_weight=weight)
+        optimizer = torch.optim.AdamW(objective.modules.parameters(), 3e-3)
+        for number in range(25):
+            loss = objective.loss(batch(number))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        latent, tokens = objective.parts.latent, objective._tokens(batch())
+        with torch.no_grad():
+            condition = latent.autoencoder.encode(batch().degraded_BCHW)
+            one, other = (one_step(latent, condition, tokens, drawn_noise(seed, 0, condition.shape)) for seed in (8, 9))
+        return float((one - other).square().mean())
+
+    assert apart(10.0) < 0.7 * apart(0.0)
+
+
 def test_wordings_come_to_mean_what_their_plain_ones_meant() -> None:
     objective: Any = made("wording")
     encoder = objective.parts.encoder
@@ -211,13 +239,14 @@ def test_the_engine_restores_as_training_did(kind: ConditionKind, monkeypatch: p
             parameter.add_(0.05 * torch.randn_like(parameter))
         whole = batch()
         one = replace(whole, degraded_BCHW=whole.degraded_BCHW[:1], tone_BK=whole.tone_BK[:1], prompts=["remove noise"])
-        generated, restored = objective._both(one)
+        generated = generate(objective.parts.latent, one, objective._tokens(one), seed=RECIPE.seed)
+        restored = objective.restore(one)
     parts = objective.parts
     shape = (1, parts.latent.autoencoder.latent_channels, 2, 2)
     noise = drawn_noise(RECIPE.seed, one.number, shape)
     monkeypatch.setattr("sanarestore.engine.generation.noise_field", lambda *_: lambda _number: noise)
     model = RestorationModel(
-        name="trained", folder=Path(), refiner=parts.refiner, latent=parts.latent, fingerprint="",
+        name="trained", folder=Path(), refiner=parts.refiner, load_latent=lambda: parts.latent, fingerprint="",
         prompts=Prompts({}, lambda: parts.encoder), defaults={"prompt": "remove noise", "steps": 1},
     )  # fmt: skip
     image = images.Image(
