@@ -121,14 +121,12 @@ class Prompts:
         wanted = list(dict.fromkeys(prompt.strip() for prompt in prompts))
         if self._cache:
             cached = {prompt: self._cache.get(prompt) for prompt in wanted if prompt not in self.known}
-            self.known.update({prompt: found for prompt, found in cached.items() if found is not None})
-        missed = [prompt for prompt in wanted if prompt not in self.known]
-        if missed:
-            table = self._load_encoder().table(missed)
-            self.known.update(table)
-            for prompt, token_LD in table.items() if self._cache else ():
-                self._cache.put(prompt, token_LD)  # type: ignore[union-attr]
-        return {prompt: self.known[prompt] for prompt in wanted}
+            self.known.update({prompt: token_LD for prompt, token_LD in cached.items() if token_LD is not None})
+        found = self.look_up(wanted)
+        for prompt in found.keys() - self.known.keys() if self._cache else ():
+            self._cache.put(prompt, found[prompt])  # type: ignore[union-attr]
+        self.known.update(found)
+        return found
 
     def look_up(self, prompts: Iterable[str]) -> dict[str, Tensor]:
         """As `fetch`, but nothing new is kept, here or on disk: for training, whose wordings never end."""
