@@ -7,7 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from sanarestore.cli.flags import MACHINE, Devices, Json, Quiet, Verbose
+from sanarestore.cli.flags import (
+    MODEL,
+    Adapter,
+    Devices,
+    Dtype,
+    Fidelity,
+    Guidance,
+    Json,
+    Model,
+    Quiet,
+    Steps,
+    Threads,
+    Tile,
+    Verbose,
+)
 from sanarestore.errors import UsageError
 from sanarestore.options import RestoreOptions
 
@@ -17,7 +31,6 @@ if TYPE_CHECKING:
     from sanarestore.evaluation.rows import Row
 
 LEVELS = "What is done to the images"
-MODEL = "What restores them"
 
 Number = TypeVar("Number")
 
@@ -67,15 +80,11 @@ def bench(
     prompt: Annotated[
         str | None, typer.Option("--prompt", "-p", help="What to remove; else blind.", rich_help_panel=MODEL)
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="As of restore.", rich_help_panel=MODEL)] = None,
-    adapter: Annotated[str | None, typer.Option("--adapter", help="As of restore.", rich_help_panel=MODEL)] = None,
-    fidelity: Annotated[
-        float, typer.Option("--fidelity", metavar="0..1", help="As of restore.", rich_help_panel=MODEL)
-    ] = 1.0,
-    steps: Annotated[
-        int | None, typer.Option("--steps", metavar="1..50", help="As of restore.", rich_help_panel=MODEL)
-    ] = None,
-    guidance: Annotated[float, typer.Option("--guidance", help="As of restore.", rich_help_panel=MODEL)] = 1.0,
+    model: Model = None,
+    adapter: Adapter = None,
+    fidelity: Fidelity = 1.0,
+    steps: Steps = None,
+    guidance: Guidance = 1.0,
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, metavar="N", help="Repeat with N seeds.", rich_help_panel=MODEL)
     ] = 1,
@@ -97,12 +106,10 @@ def bench(
         Path | None,
         typer.Option("--compare", metavar="OLD", help="Say what changed since `bench --json` wrote that file."),
     ] = None,
-    tile: Annotated[int | None, typer.Option("--tile", help="As of restore.", rich_help_panel=MACHINE)] = None,
+    tile: Tile = None,
     devices: Devices = "auto",
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.", rich_help_panel=MACHINE)] = "auto",
-    threads: Annotated[
-        int | None, typer.Option("--threads", help="CPU threads per worker.", rich_help_panel=MACHINE)
-    ] = None,
+    dtype: Dtype = "auto",
+    threads: Threads = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

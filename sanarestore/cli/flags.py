@@ -6,6 +6,8 @@ import typer
 
 MACHINE = "Speed and memory"
 """Help panel of what changes how long it takes, not what comes out."""
+MODEL = "The model"
+"""Help panel of which model it is, and how it is run."""
 TOLD = "What is shown"
 """Help panel of what is said on the way."""
 
@@ -22,3 +24,35 @@ Devices = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="A model's name, folder or hub id; else the embedded one.", rich_help_panel=MODEL),
+]
+Adapter = Annotated[
+    str | None,
+    typer.Option("--adapter", help="Folder or hub id of what makes a SANA base a restorer.", rich_help_panel=MODEL),
+]
+Fidelity = Annotated[
+    float,
+    typer.Option(
+        "--fidelity", metavar="0..1", help="1 keeps to the photo; 0 shows what is generated.", rich_help_panel=MODEL
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        "--steps", metavar="1..50", help="Of the latent path: 1 is faithful, more sharper.", rich_help_panel=MODEL
+    ),
+]
+Guidance = Annotated[
+    float,
+    typer.Option(
+        "--guidance", help="Above 1, the latent path follows the prompt more, in twice the time.", rich_help_panel=MODEL
+    ),
+]
+Tile = Annotated[
+    int | None,
+    typer.Option("--tile", help="Largest tile in pixels; less memory, same result.", rich_help_panel=MACHINE),
+]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.", rich_help_panel=MACHINE)]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads per worker.", rich_help_panel=MACHINE)]

@@ -9,7 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sanarestore.cli.flags import MACHINE, Devices, Json, Quiet, Seed, Verbose
+from sanarestore.cli.flags import (
+    MACHINE,
+    Adapter,
+    Devices,
+    Dtype,
+    Fidelity,
+    Guidance,
+    Json,
+    Model,
+    Quiet,
+    Seed,
+    Steps,
+    Threads,
+    Tile,
+    Verbose,
+)
 from sanarestore.errors import ExitCode, ImageError, OutOfMemory, UnreadableImage, UnwritableImage, UsageError
 from sanarestore.options import RestoreOptions
 
@@ -34,35 +49,20 @@ def restore(
     prompt: Annotated[
         str | None, typer.Option("--prompt", "-p", help="What to remove; else whatever is wrong.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="A model's name, folder or hub id; else the embedded one.")
-    ] = None,
-    adapter: Annotated[
-        str | None, typer.Option("--adapter", help="Folder or hub id of what makes a SANA base a restorer.")
-    ] = None,
-    fidelity: Annotated[
-        float, typer.Option("--fidelity", metavar="0..1", help="1 keeps to the photo; 0 shows what is generated.")
-    ] = 1.0,
-    steps: Annotated[
-        int | None, typer.Option("--steps", metavar="1..50", help="Of the latent path: 1 is faithful, more sharper.")
-    ] = None,
-    guidance: Annotated[
-        float, typer.Option("--guidance", help="Above 1, the latent path follows the prompt more, in twice the time.")
-    ] = 1.0,
+    model: Model = None,
+    adapter: Adapter = None,
+    fidelity: Fidelity = 1.0,
+    steps: Steps = None,
+    guidance: Guidance = 1.0,
     scale: Annotated[int, typer.Option("--scale", metavar="1|2|4", help="Enlarge so much per side first.")] = 1,
     seed: Seed = 0,
-    tile: Annotated[
-        int | None,
-        typer.Option("--tile", help="Largest tile in pixels; less memory, same result.", rich_help_panel=MACHINE),
-    ] = None,
+    tile: Tile = None,
     tiling: Annotated[
         str, typer.Option("--tiling", help="exact, or off: the image whole.", rich_help_panel=MACHINE)
     ] = "exact",
     devices: Devices = "auto",
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.", rich_help_panel=MACHINE)] = "auto",
-    threads: Annotated[
-        int | None, typer.Option("--threads", help="CPU threads per worker.", rich_help_panel=MACHINE)
-    ] = None,
+    dtype: Dtype = "auto",
+    threads: Threads = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace outputs that are already there.", rich_help_panel=RUN)
     ] = False,
