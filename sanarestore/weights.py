@@ -36,18 +36,27 @@ PIECE = 1 << 16
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.md", "LICENSE*")
 """What is fetched of a hub repository: no pickles, no other frameworks."""
 
+AUTOENCODER = (
+    "config.json", "diffusion_pytorch_model*.safetensors", "diffusion_pytorch_model*.json", "vae/*.json",
+    "vae/*.safetensors", "*.md", "LICENSE*",
+)  # fmt: skip
+"""What is fetched where only an autoencoder is wanted, of its own repository or of a pipeline's."""
+
 _PACKAGE = Path(__file__).parent
 
 
-def resolve(name: str) -> Path:
-    """The folder of a model's files, downloaded to the hub's cache if it must be; WeightsError if there is none."""
+def resolve(name: str, wanted: tuple[str, ...] = WANTED) -> Path:
+    """The folder of a model's files, downloaded to the hub's cache if it must be; WeightsError if there is none.
+
+    Of a hub repository only the files whose names are `wanted` are fetched.
+    """
     if name == EMBEDDED:
         return _embedded()
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if _is_hub_id(name):
-        return _from_hub(name)
+        return _from_hub(name, wanted)
     raise WeightsError(
         "there is no such model folder",
         where=name,
@@ -223,13 +232,13 @@ def _is_hub_id(name: str) -> bool:
 
 
 @functools.lru_cache
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, wanted: tuple[str, ...]) -> Path:
     """Asked once in a process: the weights must not change under it."""
     from huggingface_hub import snapshot_download
 
     repository, _, revision = name.partition("@")
     try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(WANTED)))
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(wanted)))
     except Exception as error:
         # The hub library has a family of errors (network, missing, gated); to the user they are one fact.
         raise WeightsError(

@@ -52,7 +52,7 @@ def bench(
         list[str] | None,
         typer.Option(
             "--task",
-            help="denoise, jpeg, sr, deblur, mixed, recipe, prompts or real; else the set's own.",
+            help="denoise, jpeg, sr, deblur, mixed, recipe, prompts, real or ceiling; else the set's own.",
             rich_help_panel=LEVELS,
         ),
     ] = None,
@@ -94,6 +94,15 @@ def bench(
             "--peer", metavar="NAME", help="Beside ours: nlm, wavelet, tv, or a network's file.", rich_help_panel=MODEL
         ),
     ] = None,
+    autoencoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--autoencoder",
+            metavar="NAME",
+            rich_help_panel=MODEL,
+            help="Of ceiling: any of diffusers', by folder or hub id, beside the model's own.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="RUN", help="Folder that keeps scores; begun again, it goes on."),
@@ -125,11 +134,15 @@ def bench(
     from sanarestore.evaluation.benchmark import Benchmark, run
     from sanarestore.evaluation.comparison import compare, read_rows
     from sanarestore.evaluation.datasets import GRAY
-    from sanarestore.evaluation.methods import our_methods
+    from sanarestore.evaluation.methods import autoencoders, our_methods
     from sanarestore.evaluation.rows import rows
-    from sanarestore.evaluation.tasks import Levels, cases
+    from sanarestore.evaluation.tasks import CEILING, Levels, cases
     from sanarestore.ndjson import Lines
 
+    if autoencoder and CEILING not in (task or ()):
+        raise UsageError(
+            "autoencoders are measured by the task ceiling", where="--autoencoder", next_step="Add --task ceiling."
+        )
     levels = Levels(
         sigma=_numbers("--sigma", sigma, float), quality=_numbers("--quality", quality, int),
         scale=_numbers("--scale", scale, int), blur=_numbers("--blur", blur, float),
@@ -138,24 +151,30 @@ def bench(
     chosen = task or (["recipe"] if recipe else [])
     earlier = read_rows(old) if old is not None else None
     # All of it before anything is measured, so that a set that is not there is known at once.
+    ours = partial(our_methods, options, tuple(range(seeds)), tuple(peers or ()))
+    reconstructing = partial(autoencoders, options, tuple(autoencoder or ()))
     plans = [
-        Benchmark(
-            dataset=name, items=items[:limit], gray=gray,
-            cases=tuple(case for each in chosen or [own] for case in cases(each, levels)),
-            methods=partial(our_methods, options, tuple(range(seeds)), tuple(peers or ())),
-        )
+        Benchmark(dataset=name, items=items[:limit], gray=gray, cases=of_a_kind, methods=methods)
         for name, own, items in _sets(names or [], data or [], data_dir)
-    ]  # fmt: skip
+        for asked in [tuple(case for each in chosen or [own] for case in cases(each, levels))]
+        for methods, of_a_kind in (
+            (ours, tuple(case for case in asked if case.degrades)),
+            (reconstructing, tuple(case for case in asked if not case.degrades)),
+        )
+        if of_a_kind
+    ]
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     lines = Lines(output / "scores.jsonl") if output else None
     measured: list[Row] = []
     total = sum(len(plan.items) * len(plan.cases) for plan in plans)
     with console.BenchReport(total, quiet=quiet, as_json=as_json) as report:
         for plan in plans:
-            scores = []
+            scores, begun = [], set()
             for score in run(plan, parse_devices(devices), lines):
                 scores.append(score)
-                report.score(score.dataset, f"{score.task} {score.level}", finished=score.method == "degraded")
+                place = (score.item, score.task, score.level, score.draw)
+                report.score(score.dataset, f"{score.task} {score.level}", finished=place not in begun)
+                begun.add(place)
             fresh = rows(scores)
             measured += fresh
             report.rows(_beside_published(fresh, gray=gray or plan.dataset in GRAY))

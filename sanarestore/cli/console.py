@@ -254,8 +254,8 @@ def _cells(row: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
     if row["method"] == "degraded":
         return [told, row["method"], f"{row['psnr']:.2f}", around, "", "", ssim, ""]
     speed = f"{row['seconds_per_megapixel']:.2f}"
-    better = f"{row['better']:.0%}"
-    return [told, row["method"], f"{row['psnr']:.2f}", around, f"{row['gain']:+.2f}", better, ssim, speed]
+    gain, better = (f"{row['gain']:+.2f}", f"{row['better']:.0%}") if "gain" in row else ("", "")
+    return [told, row["method"], f"{row['psnr']:.2f}", around, gain, better, ssim, speed]
 
 
 class _Count(ProgressColumn):

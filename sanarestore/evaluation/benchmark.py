@@ -91,7 +91,7 @@ class Bench:
         for case in self._plan.cases:
             # Read and degraded when the first score needs it, and not where all scores are known.
             trial = cache(partial(self._trial, case, read, number))
-            for method in self._methods:
+            for method in self._methods if case.degrades else self._methods[1:]:
                 first = cache(partial(self._first, method, trial))
                 for seed in method.seeds:
                     key = _key(place, case, method, seed)
@@ -100,7 +100,8 @@ class Bench:
     def pictures(self, number: int, case: Case) -> dict[str, Pixels]:
         """Degraded, what each method makes of it, and the target of one image, by name."""
         trial = self._trial(case, lambda: self._read(self._plan.items[number]), number)
-        made = {method.name: method(trial, trial.prompt, method.seeds[0]) for method in self._methods}
+        methods = self._methods if case.degrades else self._methods[1:]
+        made = {method.name: method(trial, trial.prompt, method.seeds[0]) for method in methods}
         return {**made, "target": trial.target_HWC}
 
     def _first(self, method: Method, trial: Callable[[], Trial]) -> Pixels:

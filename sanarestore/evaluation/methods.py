@@ -1,6 +1,7 @@
 """What is measured: the engine as `restore` runs it, and what its autoencoder alone could reach."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
 
@@ -9,19 +10,18 @@ import torch
 
 from sanarestore import images, weights
 from sanarestore.degradations.operations import Pixels
-from sanarestore.engine.restorer import Restorer
+from sanarestore.engine.restorer import Restorer, pick_device
+from sanarestore.errors import UsageError
+from sanarestore.evaluation.autoencoders import Reconstructs, autoencoder_folder, load_autoencoder
 from sanarestore.evaluation.benchmark import Method
 from sanarestore.evaluation.peers import peer
-from sanarestore.evaluation.tasks import Trial
-from sanarestore.model.autoencoder import Autoencoder
+from sanarestore.evaluation.tasks import CEILING, Trial
 from sanarestore.model.loading import load_model
 from sanarestore.options import RestoreOptions
 from sanarestore.tiling import mirror
 
 KEPT = 8
 """Restorers kept for prompts and seeds; each holds a copy of the weights."""
-
-CEILING = "ceiling"
 
 
 class Ours:
@@ -48,12 +48,14 @@ class Ours:
 class Ceiling:
     """decode(encode(clean)): the most that a latent path through this autoencoder can reach."""
 
-    name = CEILING
     seeds = (0,)
 
-    def __init__(self, autoencoder: Autoencoder, settings: str) -> None:
-        self._autoencoder = autoencoder
+    def __init__(self, autoencoder: Reconstructs, settings: str, *, name: str = CEILING, device: str = "cpu") -> None:
+        self._device = pick_device(device)
+        # On another device a copy, since the engine takes its own from the model.
+        self._autoencoder = autoencoder if self._device.type == "cpu" else deepcopy(autoencoder).to(self._device)
         self.settings = settings
+        self.name = name
 
     @torch.inference_mode()
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
@@ -63,8 +65,8 @@ class Ceiling:
         rows, columns = (mirror(np.arange(-(-side // stride) * stride), side) for side in (height, width))
         padded = np.repeat(clean_HWC, 3, axis=2) if channels == 1 else clean_HWC
         padded_1CHW = torch.from_numpy(padded[np.ix_(rows, columns)]).permute(2, 0, 1)[None]
-        decoded = self._autoencoder.decode(self._autoencoder.encode(padded_1CHW))[0].permute(1, 2, 0).numpy()
-        decoded = decoded[:height, :width]
+        latent = self._autoencoder.encode(padded_1CHW.to(self._device))
+        decoded = self._autoencoder.decode(latent)[0].permute(1, 2, 0).cpu().numpy()[:height, :width]
         return decoded.mean(axis=2, keepdims=True) if channels == 1 else np.ascontiguousarray(decoded)
 
 
@@ -74,5 +76,23 @@ def our_methods(options: RestoreOptions, seeds: Sequence[int], peers: Sequence[s
     methods: list[Method] = [peer(name, device) for name in peers]
     if ours.model.latent is not None:
         fingerprint = weights.fingerprint(weights.chosen(options.model, options.adapter), options.adapter)
-        methods.append(Ceiling(ours.model.latent.autoencoder, fingerprint[:16]))
+        methods.append(Ceiling(ours.model.latent.autoencoder, fingerprint[:16], device=device))
     return [*methods, ours]
+
+
+def autoencoders(options: RestoreOptions, names: Sequence[str], device: str) -> list[Method]:
+    """What is compared under the task ceiling: the model's own autoencoder, and any of diffusers' by name."""
+    found: list[Method] = []
+    model = load_model(options.model, options.adapter)
+    if model.latent is not None:
+        found.append(Ceiling(model.latent.autoencoder, model.fingerprint[:16], name=model.name, device=device))
+    for name in names:
+        folder = autoencoder_folder(name)
+        settings = weights.sampled_hash(folder.parent, folder.name)[:16]
+        found.append(Ceiling(load_autoencoder(folder), settings, name=name, device=device))
+    if not found:
+        raise UsageError(
+            "this model has no autoencoder to measure", where="--task ceiling",
+            next_step="Name one with --autoencoder: a folder or a hub id in diffusers' layout.",
+        )  # fmt: skip
+    return found

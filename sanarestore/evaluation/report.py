@@ -49,7 +49,7 @@ class Example:
     """best or worst."""
     item: str
     gain: float
-    """dB over the degraded input."""
+    """dB over the degraded input; where nothing was degraded, all of them."""
     pictures: dict[str, Pixels]
     """Name -> the same crop of degraded, of each method, of the target."""
 
@@ -74,7 +74,10 @@ def most_wrong(target_HWC: Pixels, other_HWC: Pixels) -> tuple[slice, slice]:
 
 
 def extremes(plan: Benchmark, rows: Sequence[Row], device: str) -> Iterator[Example]:
-    """The image that the last method gained most on, and the one that it gained least on, of every task and level."""
+    """The image that the last method gained most on, and the one that it gained least on, of every task and level.
+
+    Where nothing was degraded, those that it kept best and worst.
+    """
     bench = plan.on(device, {})
     numbers = {item.name: number for number, item in enumerate(plan.items)}
     cases: dict[tuple[str, str], Case] = {}
@@ -82,12 +85,13 @@ def extremes(plan: Benchmark, rows: Sequence[Row], device: str) -> Iterator[Exam
         cases.setdefault((case.task, case.level), case)  # of several draws, the first
     for (task, level), case in cases.items():
         mine = [row for row in rows if (row.dataset, row.task, row.level) == (plan.dataset, task, level)]
-        before, after = (row.psnr_per_image for row in (mine[0], mine[-1]))
+        after = mine[-1].psnr_per_image
+        before = mine[0].psnr_per_image if case.degrades else dict.fromkeys(after, 0.0)
         gains = {name: after[name] - before[name] for name in after}
         for kind, choose in (("best", max), ("worst", min)):
             name = choose(gains, key=lambda each: gains[each])
             pictures = bench.pictures(numbers[name], case)
-            place = most_wrong(pictures["target"], pictures[DEGRADED])
+            place = most_wrong(pictures["target"], pictures[DEGRADED if case.degrades else mine[-1].method])
             yield Example(
                 title=f"{plan.dataset} {task} {level}", kind=kind, item=name, gain=gains[name],
                 pictures={each: pixels[place] for each, pixels in pictures.items()},
@@ -115,8 +119,8 @@ def _table(rows: Sequence[Row]) -> str:
     columns: dict[str, Callable[[Row], str]] = {
         "PSNR": lambda row: f"{row.psnr:.2f}",
         "95%": lambda row: f"{row.interval[0]:.2f} to {row.interval[1]:.2f}",
-        "gain": lambda row: "" if row.method == DEGRADED else f"{row.gain:+.2f}",
-        "better": lambda row: "" if row.method == DEGRADED else f"{row.better:.0%}",
+        "gain": lambda row: "" if row.method == DEGRADED or row.gain is None else f"{row.gain:+.2f}",
+        "better": lambda row: "" if row.method == DEGRADED or row.better is None else f"{row.better:.0%}",
         "SSIM": lambda row: _figure(row.ssim, 4),
         "PSNR-Y": lambda row: _figure(row.psnr_y, 2),
         "PSNR-B": lambda row: _figure(row.psnr_b, 2),

@@ -72,10 +72,10 @@ class Row:
     psnr: float
     interval: tuple[float, float]
     """95% bootstrap interval of `psnr` over the choice of images."""
-    gain: float
-    """dB over the degraded input."""
-    gain_interval: tuple[float, float]
-    better: float
+    gain: float | None
+    """dB over the degraded input; None where nothing was degraded."""
+    gain_interval: tuple[float, float] | None
+    better: float | None
     """Share of images whose PSNR rises."""
     ssim: float | None
     psnr_y: float | None
@@ -106,21 +106,21 @@ def rows(scores: Iterable[Score]) -> list[Row]:
         key = (score.dataset, score.task, score.level, score.protocol, score.method)
         gathered.setdefault(key, []).append(score)
     inputs = {key[:-1]: group for key, group in gathered.items() if key[-1] == DEGRADED}
-    return [_row(key, group, inputs[key[:-1]]) for key, group in gathered.items()]
+    return [_row(key, group, inputs.get(key[:-1], [])) for key, group in gathered.items()]
 
 
 def _row(key: tuple[str, ...], scores: Sequence[Score], inputs: Sequence[Score]) -> Row:
     before = {(score.item, score.draw): score.psnr for score in inputs}
     per_image = _per_image(scores, lambda score: score.psnr)
-    gains = _per_image(scores, lambda score: score.psnr - before[score.item, score.draw])
+    gains = _per_image(scores, lambda score: score.psnr - before[score.item, score.draw]) if before else None
     prompted = [(score.psnr, score.wrong_psnr) for score in scores if score.wrong_psnr is not None]
     margins = [min(right, PERCEPTIBLE) - min(wrong, PERCEPTIBLE) for right, wrong in prompted]
     dataset, task, level, protocol, method = key
     return Row(
         dataset=dataset, task=task, level=level, protocol=protocol, method=method, images=len(per_image),
         psnr=float(per_image.mean()), interval=bootstrap(per_image),
-        gain=float(gains.mean()), gain_interval=bootstrap(gains),
-        better=float(np.mean([score.psnr > before[score.item, score.draw] for score in scores])),
+        gain=None if gains is None else float(gains.mean()), gain_interval=None if gains is None else bootstrap(gains),
+        better=_mean(float(score.psnr > before[score.item, score.draw]) for score in scores) if before else None,
         ssim=_mean(score.ssim for score in scores),
         psnr_y=_mean(score.psnr_y for score in scores),
         psnr_b=_mean(score.psnr_b for score in scores),

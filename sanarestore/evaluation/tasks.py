@@ -17,7 +17,10 @@ from sanarestore.degradations.wordings import HELD_OUT
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.metrics import to_8bit
 
-TASKS = ("denoise", "jpeg", "sr", "deblur", "mixed", "recipe", "prompts", "real")
+CEILING = "ceiling"
+"""The task that degrades nothing: what autoencoders keep of clean images."""
+
+TASKS = ("denoise", "jpeg", "sr", "deblur", "mixed", "recipe", "prompts", "real", CEILING)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,12 +68,19 @@ class Case:
     """Which of several pairs per image."""
     value: float = field(default=0, repr=False)
 
+    @property
+    def degrades(self) -> bool:
+        """Whether there is anything to restore."""
+        return self.task != CEILING
+
     def trial(self, clean_HWC: Pixels, degraded_HWC: Pixels | None, number: int) -> Trial:
         """What is restored of image `number` of the set; `degraded_HWC` where the set has pairs."""
         if self.task == "real":
             if degraded_HWC is None:
                 raise UsageError("this set has no degraded images", where="--task real", next_step="Choose another.")
             return Trial(degraded_HWC=degraded_HWC, target_HWC=clean_HWC)
+        if self.task == CEILING:
+            return Trial(degraded_HWC=clean_HWC, target_HWC=clean_HWC)
         if self.task == "denoise":
             return Trial(degraded_HWC=_white_noise(clean_HWC, self.value), target_HWC=clean_HWC)
         if self.task == "jpeg":
@@ -108,6 +118,8 @@ def cases(task: str, levels: Levels) -> tuple[Case, ...]:
         return tuple(Case(task=task, level="pairs", protocol="selective/2", draw=n) for n in range(levels.draws))
     if task == "real":
         return (Case(task=task, level="given", protocol="given/1"),)
+    if task == CEILING:
+        return (Case(task=task, level="clean", protocol="reconstruction/1"),)
     raise UsageError(f"'{task}' is no task", where="--task", next_step=f"Known: {', '.join(TASKS)}.")
 
 

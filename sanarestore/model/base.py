@@ -61,7 +61,7 @@ def load_base(name: str, *, dtype: torch.dtype = torch.float32, cache: Path | No
         name=name,
         folder=folder,
         transformer=load_transformer(folder / "transformer", dtype),
-        autoencoder=Autoencoder(_load(AutoencoderDC, folder / "vae", torch.float32)).eval().requires_grad_(False),
+        autoencoder=Autoencoder(load_module(AutoencoderDC, folder / "vae", torch.float32)).eval().requires_grad_(False),
         flow=read_flow(folder),
         prompts=Prompts({}, lambda: load_encoder(folder), PromptCache(encoder, cache)),
     )
@@ -71,7 +71,7 @@ def load_transformer(folder: Path, dtype: torch.dtype) -> Any:
     """diffusers' SanaTransformer2DModel, frozen; WeightsError if anything is missing or odd."""
     from diffusers import SanaTransformer2DModel
 
-    return _load(SanaTransformer2DModel, folder, dtype).eval().requires_grad_(False)
+    return load_module(SanaTransformer2DModel, folder, dtype).eval().requires_grad_(False)
 
 
 def write_base(folder: Path, transformer: Any, autoencoder: Autoencoder, flow: Flow) -> dict[str, list[str]]:
@@ -120,8 +120,11 @@ def _check_index(folder: Path) -> None:
             )
 
 
-def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """One part, strictly: every tensor there, none left over. Only the variant that is there is read."""
+def load_module(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """One part, of a class of diffusers, strictly: every tensor there, none left over.
+
+    Only the variant that is there is read. WeightsError if it cannot be.
+    """
     make: Callable[..., Any] = kind.from_pretrained
     try:
         module, found = make(

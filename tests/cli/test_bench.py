@@ -9,6 +9,7 @@ import pytest
 from sanarestore.cli.app import run
 from sanarestore.evaluation.datasets import VARIABLE
 from tests.conftest import save_photo
+from tests.published import tiny_autoencoder
 
 
 @pytest.fixture
@@ -140,3 +141,24 @@ def test_what_cannot_be_done_is_said(
 ) -> None:
     assert bench(*arguments) == code
     assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_autoencoders_are_compared_by_what_they_keep(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_autoencoder().save_pretrained(sets.parent / "dc")
+    command = ("urban100", "--limit", "2", "--task", "ceiling", "--autoencoder", "dc")
+    assert bench(*command, "--json", "--report", "page") == 0
+    (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (row["task"], row["level"], row["method"], row["images"]) == ("ceiling", "clean", "dc", 2)
+    assert "gain" not in row, "nothing was degraded"
+    assert "dc" in Path("page/index.html").read_text(encoding="utf-8")
+    assert bench(*command) == 0
+    assert "ceiling clean" in capsys.readouterr().err
+
+
+def test_a_ceiling_needs_an_autoencoder_and_an_autoencoder_the_task(
+    sets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench("urban100", "--task", "ceiling") == 2
+    assert "no autoencoder to measure" in capsys.readouterr().err
+    assert bench("urban100", "--autoencoder", str(sets)) == 2
+    assert "--task ceiling" in capsys.readouterr().err
