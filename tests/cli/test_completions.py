@@ -29,7 +29,8 @@ FLAGS = {
     "bench": {
         "--data", "--data-dir", "--task", "--sigma", "--quality", "--scale", "--blur", "--recipe", "--draws", "--gray",
         "--limit", "--prompt", "-p", "--model", "--adapter", "--fidelity", "--steps", "--guidance", "--seeds", "--peer",
-        "--autoencoder", "--output", "-o", "--csv", "--report", "--compare", "--tile", "--devices", "--dtype", "--threads",
+        "--autoencoder", "--output", "-o",
+        "--csv", "--report", "--compare", "--tile", "--devices", "--dtype", "--threads",
     },
 }  # fmt: skip
 """Scripts depend on these: taking one away is a new major version."""
