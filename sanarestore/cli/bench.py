@@ -48,6 +48,9 @@ def bench(
         Path | None,
         typer.Option("--data-dir", metavar="DIR", help="Where the sets are; else SANARESTORE_DATA, else the cache."),
     ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--download", help="Fetch what is missing of sets with a stable address: kodak24.")
+    ] = False,
     task: Annotated[
         list[str] | None,
         typer.Option(
@@ -134,6 +137,7 @@ def bench(
     from sanarestore.evaluation.benchmark import Benchmark, run
     from sanarestore.evaluation.comparison import compare, read_rows
     from sanarestore.evaluation.datasets import GRAY
+    from sanarestore.evaluation.downloads import download
     from sanarestore.evaluation.methods import autoencoders, our_methods
     from sanarestore.evaluation.rows import rows
     from sanarestore.evaluation.tasks import CEILING, Levels, cases
@@ -150,6 +154,8 @@ def bench(
     )  # fmt: skip
     chosen = task or (["recipe"] if recipe else [])
     earlier = read_rows(old) if old is not None else None
+    for name in names or [] if fetch else ():
+        console.counted(f"fetching {name.lower()}", download(name, data_dir), quiet=quiet or as_json)
     # All of it before anything is measured, so that a set that is not there is known at once.
     ours = partial(our_methods, options, tuple(range(seeds)), tuple(peers or ()))
     reconstructing = partial(autoencoders, options, tuple(autoencoder or ()))

@@ -8,7 +8,7 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -282,6 +282,18 @@ def say(message: str, *, quiet: bool = False) -> None:
     """A sentence for the user, on stderr."""
     if not quiet:
         _stderr.print(Text(message), soft_wrap=True)
+
+
+def counted(label: str, steps: Iterable[tuple[int, int]], *, quiet: bool) -> None:
+    """Go through steps that say (done, in all), behind a bar."""
+    progress = Progress(
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), _Count(),
+        console=_stderr, transient=True, expand=True, disable=not is_live(quiet=quiet),
+    )  # fmt: skip
+    with progress:
+        task = progress.add_task(label)
+        for done, total in steps:
+            progress.update(task, completed=done, total=total)
 
 
 def show_licences(*names: str | None) -> None:

@@ -37,6 +37,16 @@ class Layout:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Remote:
+    """A stable public address of a set's files, one by one."""
+
+    address: str
+    """With {name} for a file's."""
+    sha256: Mapping[str, str]
+    """File name -> the first 16 digits of its hash, of the pixels as 8-bit RGB: recompressed, it is the same."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Set:
     """A published test set."""
 
@@ -49,6 +59,8 @@ class Set:
     layouts: tuple[Layout, ...]
     published: str
     """Where its authors, or those who have it from them, publish it."""
+    remote: Remote | None = None
+    """Where `download` fetches it; None where only archives are published, or addresses that come and go."""
 
 
 def _flat(pattern: str, example: str) -> Layout:
@@ -63,6 +75,14 @@ _LIVE1 = (
 )
 _SET14 = "baboon|barbara|bridge|coastguard|comic|face|flowers|foreman|lenna|man|monarch|pepper|ppt3|zebra"
 _CLASSIC5 = "baboon|barbara|boats|lena|peppers"
+
+_KODAK = (
+    "a002107433535944", "ae5a495df4ec40e0", "234e61f585503f2a", "e88e788fca00e6c7", "ed3d1ee770909d3b",
+    "7f45158999fa297d", "4e3664bf6fe865b4", "889c3740e4ed54ca", "f8453140e63a4230", "fabe11b5c4f02839",
+    "ab4dd9bf8431e717", "f412db2168e59994", "875703d56fb9396f", "2bd5029ee75ac169", "b5353e7511277009",
+    "ed21745fd32fce95", "566bc866664e9b06", "3475af71066f3ca8", "7956408ef24222d3", "666ce8f2db5566a1",
+    "2d6902daf7c4486b", "f430842120c108b6", "81992a83592267e6", "e3e3ccc3e795b82a",
+)  # fmt: skip
 
 SETS: Mapping[str, Set] = {
     each.name: each
@@ -84,6 +104,10 @@ SETS: Mapping[str, Set] = {
             name="kodak24", title="Kodak (Eastman Kodak 1993)", count=24, task="denoise",
             layouts=(_flat(r"(?:kodim)?\d{1,2}", "kodim01.png"),),
             published="https://r0k.us/graphics/kodak/",
+            remote=Remote(
+                address="https://r0k.us/graphics/kodak/kodak/{name}",
+                sha256={f"kodim{number:02d}.png": sha256 for number, sha256 in enumerate(_KODAK, start=1)},
+            ),
         ),
         Set(
             name="mcmaster", title="McMaster (Zhang et al. 2011)", count=18, task="denoise",
@@ -195,7 +219,8 @@ def find_set(name: str, data_dir: Path | None = None) -> tuple[Item, ...]:
         raise NoImagesError(
             there, where=folder,
             next_step=f"Put its {known.count} {'pairs' if known.layouts[0].degraded else 'images'} there, named as "
-            f"{examples}: they are published at {known.published}. Or name another folder with --data-dir.",
+            f"{examples}: they are published at {known.published}. Or name another folder with --data-dir"
+            f"{', or fetch them with --download' if known.remote else ''}.",
         )  # fmt: skip
     return tuple(items)
 

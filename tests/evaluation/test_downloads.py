@@ -1,0 +1,117 @@
+"""What is fetched is what was published, or is not kept."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image as PillowImage
+
+from sanarestore.cli.app import run
+from sanarestore.errors import NoImagesError
+from sanarestore.evaluation import datasets
+from sanarestore.evaluation.datasets import SETS, Remote, find_set
+from sanarestore.evaluation.downloads import download, pixel_hash
+from tests.conftest import save_photo
+
+NAMES = [f"kodim{number:02d}.png" for number in range(1, 25)]
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """A folder over HTTP, on this machine only; `asked` are the paths that were."""
+
+    def __init__(self, folder: Path) -> None:
+        self.asked: list[str] = []
+        asked = self.asked
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def __init__(self, *arguments: object) -> None:
+                super().__init__(*arguments, directory=str(folder))  # type: ignore[arg-type]
+
+            def log_message(self, *_: object) -> None:
+                asked.append(self.path)
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """24 tiny pictures, named as Kodak's."""
+    for number, name in enumerate(NAMES):
+        save_photo(tmp_path / "published" / name, 8, 12, seed=number)
+    return tmp_path / "published"
+
+
+@pytest.fixture
+def server(published: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    hashes = {name: pixel_hash((published / name).read_bytes()) for name in NAMES}
+    with Server(published) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        remote = Remote(address=f"http://127.0.0.1:{server.server_port}/{{name}}", sha256=hashes)
+        monkeypatch.setitem(datasets.SETS, "kodak24", replace(SETS["kodak24"], remote=remote))  # type: ignore[arg-type]
+        yield server
+        server.shutdown()
+
+
+def test_the_whole_set_is_fetched_once(tmp_path: Path, server: Server) -> None:
+    assert list(download("Kodak24", tmp_path / "data")) == [(done, 24) for done in range(25)]
+    assert [item.name for item in find_set("kodak24", tmp_path / "data")] == NAMES
+    assert len(server.asked) == 24
+    assert list(download("kodak24", tmp_path / "data")) == []
+    assert len(server.asked) == 24
+
+
+def test_it_goes_on_where_it_was(tmp_path: Path, server: Server, published: Path) -> None:
+    gone = (published / NAMES[5]).read_bytes()
+    (published / NAMES[5]).unlink()
+    with pytest.raises(NoImagesError, match=r"kodim06\.png: cannot be fetched .*404"):
+        list(download("kodak24", tmp_path))
+    assert sorted(path.name for path in (tmp_path / "kodak24").iterdir()) == NAMES[:5]
+    (published / NAMES[5]).write_bytes(gone)
+    assert list(download("kodak24", tmp_path)) == [(done, 24) for done in range(5, 25)]
+    assert len(find_set("kodak24", tmp_path)) == 24
+    assert [server.asked.count(f"/{name}") for name in NAMES[:5]] == [1] * 5, "none of them a second time"
+
+
+def test_another_picture_is_refused_and_not_kept(tmp_path: Path, server: Server, published: Path) -> None:
+    save_photo(published / NAMES[0], 8, 12, seed=99)
+    with pytest.raises(NoImagesError, match="not the image that was published"):
+        list(download("kodak24", tmp_path))
+    (published / NAMES[0]).write_text("<html>moved</html>")
+    with pytest.raises(NoImagesError, match="no image"):
+        list(download("kodak24", tmp_path))
+    assert not (tmp_path / "kodak24").exists()
+    assert server.asked
+
+
+@pytest.mark.usefixtures("server")
+def test_a_recompressed_png_is_the_same_picture(tmp_path: Path, published: Path) -> None:
+    before = (published / NAMES[0]).read_bytes()
+    with PillowImage.open(published / NAMES[0]) as opened:
+        opened.load()
+    opened.save(published / NAMES[0], compress_level=0)
+    assert (published / NAMES[0]).read_bytes() != before
+    assert len(list(download("kodak24", tmp_path))) == 25
+
+
+def test_sets_without_an_address_are_left_to_the_user(tmp_path: Path) -> None:
+    assert list(download("urban100", tmp_path)) == []
+    with pytest.raises(NoImagesError) as told:
+        find_set("kodak24", tmp_path)
+    assert "--download" in str(told.value)
+    with pytest.raises(NoImagesError) as told:
+        find_set("urban100", tmp_path)
+    assert "--download" not in str(told.value)
+
+
+def test_the_command_fetches_only_when_told(
+    tmp_path: Path, tiny_folder: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["bench", "kodak24", "--data-dir", str(tmp_path / "data"), "--model", str(tiny_folder), "--sigma", "25"]
+    command += ["--limit", "1", "--threads", "1"]
+    assert run(command) == 3
+    assert not server.asked
+    assert run([*command, "--download"]) == 0
+    assert "kodak24, 1 image" in capsys.readouterr().err
