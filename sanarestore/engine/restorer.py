@@ -65,6 +65,11 @@ class Restorer:
         """The tile in use; smaller than asked for once memory ran out."""
         return self._tiles.size
 
+    @property
+    def generates(self) -> bool:
+        """Whether images go through the latent path."""
+        return self._generation is not None
+
     def __call__(self, image: images.Image) -> images.Image:
         """Restore one image: same size (times scale), depth, format, alpha and metadata; input unchanged."""
         with closing(self.stages(image)) as steps:

@@ -4,6 +4,7 @@ Shape suffixes: B batch, C channels, H W pixels or latent positions.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,7 @@ class Reconstructs(Protocol):
         """Latent -> [B,3,H,W] around [0,1]."""
 
     def to(self, device: torch.device) -> Any: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...
 
 
 class AnyAutoencoder(nn.Module):

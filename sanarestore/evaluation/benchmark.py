@@ -19,6 +19,7 @@ import numpy.typing as npt
 from sanarestore import weights
 from sanarestore.degradations.operations import Pixels, to_gray
 from sanarestore.evaluation.datasets import Item
+from sanarestore.evaluation.memory import PeakMemory
 from sanarestore.evaluation.metrics import luma, psnr, psnr_b, sharpness, ssim, to_8bit
 from sanarestore.evaluation.rows import DEGRADED, Score
 from sanarestore.evaluation.tasks import Case, Trial
@@ -42,6 +43,9 @@ class Method(Protocol):
 
     @property
     def seeds(self) -> Sequence[int]: ...
+    @property
+    def parameters(self) -> int | None:
+        """Of the networks that an image goes through; None for what has none."""
 
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
         """The restored image, of the degraded one's shape, not rounded; `prompt` of the trial, or its wrong one."""
@@ -53,6 +57,7 @@ class Degraded:
     name = DEGRADED
     settings = ""
     seeds = (0,)
+    parameters = None
 
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
         return trial.degraded_HWC
@@ -72,14 +77,17 @@ class Benchmark:
 
     def on(self, device: str, known: Mapping[tuple[object, ...], Score]) -> "Bench":
         """The same, with methods made, on one device."""
-        return Bench(self, self.methods(device), known)
+        return Bench(self, self.methods(device), known, device)
 
 
 class Bench:
     """A benchmark on one device."""
 
-    def __init__(self, plan: Benchmark, methods: Sequence[Method], known: Mapping[tuple[object, ...], Score]) -> None:
+    def __init__(
+        self, plan: Benchmark, methods: Sequence[Method], known: Mapping[tuple[object, ...], Score], device: str
+    ) -> None:
         self._plan = plan
+        self._device = device
         self._methods = [Degraded(), *methods]
         self._known = known
 
@@ -95,7 +103,7 @@ class Bench:
                 first = cache(partial(self._first, method, trial))
                 for seed in method.seeds:
                     key = _key(place, case, method, seed)
-                    yield self._known.get(key) or _score(place, case, method, seed, trial(), first)
+                    yield self._known.get(key) or _score(place, case, method, seed, trial(), first, self._device)
 
     def pictures(self, number: int, case: Case) -> dict[str, Pixels]:
         """Degraded, what each method makes of it, and the target of one image, by name."""
@@ -160,10 +168,12 @@ def _key(place: _Place, case: Case, method: Method, seed: int) -> tuple[object, 
     return (*where, method.name, method.settings, seed)
 
 
-def _score(place: _Place, case: Case, method: Method, seed: int, trial: Trial, first: Callable[[], Pixels]) -> Score:
-    begun = time.perf_counter()
+def _score(
+    place: _Place, case: Case, method: Method, seed: int, trial: Trial, first: Callable[[], Pixels], device: str
+) -> Score:
+    watch, begun = PeakMemory(device), time.perf_counter()
     restored_HWC = method(trial, trial.prompt, seed)
-    seconds = time.perf_counter() - begun
+    seconds, memory = time.perf_counter() - begun, watch.taken()
     judged = _judged(restored_HWC, trial), _judged(trial.target_HWC, trial)
     wrong = None
     if trial.wrong_prompt is not None and method.name != DEGRADED:
@@ -180,6 +190,7 @@ def _score(place: _Place, case: Case, method: Method, seed: int, trial: Trial, f
         psnr_b=_finite(psnr_b(*judged)) if case.task == "jpeg" and large else None,
         wrong_psnr=wrong, sharpness=sharpness(*judged),
         agreement=_finite(psnr(restored_HWC, first())) if seed != method.seeds[0] else None,
+        parameters=method.parameters, memory=memory,
         seconds=seconds, megapixels=trial.target_HWC.shape[0] * trial.target_HWC.shape[1] / 1e6,
     )  # fmt: skip
 

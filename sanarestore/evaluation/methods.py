@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
+from torch import nn
 
 from sanarestore import images, weights
 from sanarestore.degradations.operations import Pixels
@@ -36,6 +37,14 @@ class Ours:
         self.settings = f"{options.fingerprint()[:16]}:{self.model.fingerprint[:16]}"
         self._restorer = lru_cache(maxsize=KEPT)(self._new)
 
+    @cached_property
+    def parameters(self) -> int:
+        """Of the refiner, and of the latent path where it runs; not of the prompt encoder, which sees no image."""
+        networks: list[nn.Module] = [self.model.refiner]
+        latent = self.model.latent if self._restorer(self._options.prompt, self.seeds[0]).generates else None
+        networks += [latent.autoencoder, latent.transformer] if latent else []
+        return count(*networks)
+
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
         """Restore; the prompt of the trial counts more than that of the options."""
         image = images.Image(pixels_HWC=trial.degraded_HWC, depth="float32", format="tiff")
@@ -56,6 +65,7 @@ class Ceiling:
         self._autoencoder = autoencoder if self._device.type == "cpu" else deepcopy(autoencoder).to(self._device)
         self.settings = settings
         self.name = name
+        self.parameters = count(self._autoencoder)
 
     @torch.inference_mode()
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
@@ -68,6 +78,11 @@ class Ceiling:
         latent = self._autoencoder.encode(padded_1CHW.to(self._device))
         decoded = self._autoencoder.decode(latent)[0].permute(1, 2, 0).cpu().numpy()[:height, :width]
         return decoded.mean(axis=2, keepdims=True) if channels == 1 else np.ascontiguousarray(decoded)
+
+
+def count(*networks: nn.Module | Reconstructs) -> int:
+    """Parameters of all of them."""
+    return sum(parameter.numel() for network in networks for parameter in network.parameters())
 
 
 def our_methods(options: RestoreOptions, seeds: Sequence[int], peers: Sequence[str], device: str) -> list[Method]:

@@ -25,6 +25,7 @@ class Classical:
     """A method of image and estimated noise, [H, W, C] in [0, 1] and its standard deviation."""
 
     seeds = (0,)
+    parameters = None
 
     def __init__(self, name: str, version: str, denoise: Callable[[Pixels, float], Pixels]) -> None:
         self.name = name
@@ -106,6 +107,7 @@ class Network:
         self._device = torch.device("cpu" if device == "auto" and not torch.cuda.is_available() else device)
         self._channels = found.input_channels
         self._model = found.to(self._device).eval()
+        self.parameters = sum(parameter.numel() for parameter in found.model.parameters())
 
     @torch.inference_mode()
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:

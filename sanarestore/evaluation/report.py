@@ -126,6 +126,10 @@ def _table(rows: Sequence[Row]) -> str:
         "PSNR-B": lambda row: _figure(row.psnr_b, 2),
         "right prompt": lambda row: "" if row.margin is None else f"{row.right_beats_wrong:.1%} by {row.margin:.2f} dB",
         "seeds agree": lambda row: _figure(row.seed_agreement, 1),
+        "parameters": lambda row: "" if row.parameters is None else f"{row.parameters / 1e6:.1f} M",
+        "peak memory": lambda row: (
+            "" if row.method == DEGRADED or row.peak_memory is None else f"{row.peak_memory / 2**20:.0f} MiB"
+        ),
         "s/MP": lambda row: "" if row.method == DEGRADED else f"{row.seconds_per_megapixel:.2f}",
     }
     # Without the columns that say nothing of these rows.

@@ -49,6 +49,10 @@ class Score:
     """Of the result over the target's: see `metrics.sharpness`."""
     agreement: float | None
     """dB between this result and that of the method's first seed, not rounded to 8 bits; None for the first."""
+    parameters: int | None
+    """Of the method's networks."""
+    memory: int | None
+    """Bytes at most beyond what was held before, where the system tells."""
     seconds: float
     megapixels: float
 
@@ -90,6 +94,9 @@ class Row:
     """Of the task prompts, share of pairs in which the right prompt comes closer than the wrong one."""
     margin: float | None
     """By how many dB on average, counted up to 60."""
+    parameters: int | None
+    peak_memory: int | None
+    """Bytes: the most that restoring any of the images took beyond what was held before."""
     seconds_per_megapixel: float
     psnr_per_image: dict[str, float]
     """dB by name, so that two benchmarks can be compared image by image."""
@@ -129,6 +136,8 @@ def _row(key: tuple[str, ...], scores: Sequence[Score], inputs: Sequence[Score])
         sharpness=_mean(score.sharpness if math.isfinite(score.sharpness) else None for score in scores),
         right_beats_wrong=_mean(float(margin > 0) for margin in margins),
         margin=_mean(margins),
+        parameters=scores[0].parameters,
+        peak_memory=max((score.memory for score in scores if score.memory is not None), default=None),
         seconds_per_megapixel=sum(score.seconds for score in scores) / sum(score.megapixels for score in scores),
         psnr_per_image=dict(zip(sorted({score.item for score in scores}), per_image.tolist(), strict=True)),
     )  # fmt: skip

@@ -23,6 +23,7 @@ class Halfway:
 
     name = "halfway"
     settings = "1"
+    parameters = 7
 
     def __init__(self, seeds: Sequence[int] = (0,), device: str = "") -> None:
         self.seeds = seeds
@@ -57,6 +58,8 @@ def test_a_score_is_what_its_definition_says(items: tuple[Item, ...]) -> None:
     clean = photo(40, 56)
     trial = case.trial(clean, None, 0)
     result = to_8bit((trial.degraded_HWC + clean) / 2)
+    assert ours.parameters == 7
+    assert ours.memory is None or ours.memory >= 0
     assert ours.psnr == pytest.approx(psnr(result, clean), abs=1e-3)
     assert ours.ssim == pytest.approx(ssim(result, clean), abs=1e-4)
     assert ours.psnr_y == pytest.approx(psnr(luma(result), luma(clean)), abs=1e-3)

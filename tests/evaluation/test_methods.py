@@ -8,13 +8,15 @@ import torch
 
 from sanarestore import images
 from sanarestore.engine.restorer import Restorer
-from sanarestore.evaluation.methods import Ceiling, our_methods
+from sanarestore.evaluation.methods import Ceiling, count, our_methods
 from sanarestore.evaluation.metrics import psnr
-from sanarestore.evaluation.tasks import Trial
+from sanarestore.evaluation.tasks import CEILING, Trial
 from sanarestore.model.autoencoder import Autoencoder
+from sanarestore.model.loading import save_model
+from sanarestore.model.prompts import PromptEncoder
 from sanarestore.options import RestoreOptions
-from tests.conftest import photo
-from tests.published import tiny_autoencoder
+from tests.conftest import photo, random_refiner
+from tests.published import latent_path, tiny_autoencoder
 
 
 def test_ours_is_the_engine_with_the_prompt_that_is_asked(tiny_folder: Path) -> None:
@@ -45,3 +47,19 @@ def test_the_ceiling_is_what_the_autoencoder_keeps(size: tuple[int, int], channe
             expected = autoencoder.decode(autoencoder.encode(torch.from_numpy(clean).permute(2, 0, 1)[None]))
         assert np.allclose(found, expected[0].permute(1, 2, 0).numpy(), atol=1e-5)
         assert np.isfinite(psnr(found, clean))
+
+
+def test_parameters_are_those_that_images_go_through(tmp_path: Path, encoder: PromptEncoder) -> None:
+    refiner, path = random_refiner(), latent_path(prompt_width=8)
+    save_model(
+        tmp_path / "whole", name="whole", refiner=refiner, encoder=encoder, usual_prompts=["remove noise"],
+        defaults={"prompt": "remove noise", "latent": False}, training={}, latent=path,
+    )  # fmt: skip
+    at_1, at_half = (
+        our_methods(RestoreOptions(model=str(tmp_path / "whole"), fidelity=fidelity), (0,), (), "cpu")
+        for fidelity in (1.0, 0.5)
+    )
+    assert at_1[-1].parameters == count(refiner)
+    assert at_half[-1].parameters == count(refiner, path.autoencoder, path.transformer)
+    assert at_half[0].name == CEILING
+    assert at_half[0].parameters == count(path.autoencoder)
