@@ -191,7 +191,7 @@ class BenchReport:
     """Progress over images and cases, and a table of rows for every set."""
 
     def __init__(self, total: int, *, quiet: bool = False, as_json: bool = False) -> None:
-        self._json, self._quiet = as_json, quiet
+        self._json, self._shown = as_json, not (as_json or quiet)
         self._progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), _Count(),
             TimeRemainingColumn(compact=True), console=_stderr, transient=True, expand=True,
@@ -214,12 +214,12 @@ class BenchReport:
         """The rows of one set: lines of JSON, or a table."""
         for row in rows if self._json else ():
             print_json({"schema_version": 1, **row})
-        if rows and not self._json:
+        if rows and self._shown:
             columns = ["", "method", "PSNR", "±", "gain", "better", "SSIM", "s/MP"]
             count = rows[0]["images"]
             title = f"{rows[0]['dataset']}, {count} image{'s' * (count > 1)}"
             table(title, columns, [_cells(row, rows[max(index - 1, 0)]) for index, row in enumerate(rows)], texts=2)
-        for row in rows if not self._json else ():
+        for row in rows if self._shown else ():
             if "margin" in row:
                 share, margin = row["right_beats_wrong"], row["margin"]
                 say(f"{row['method']}: the right prompt comes closer in {share:.1%} of pairs, by {margin:.2f} dB")
@@ -228,7 +228,7 @@ class BenchReport:
         """What changed since an earlier benchmark: lines of JSON, or a table."""
         for change in changes if self._json else ():
             print_json({"schema_version": 1, "compared": True, **change})
-        if changes and not self._json:
+        if changes and self._shown:
             columns = ["", "method", "then", "now", "change", "95%", "beyond chance"]
             cells = [
                 [

@@ -115,6 +115,14 @@ def test_changes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("sets")
+def test_quietly_it_writes_and_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("urban100", "--limit", "1", "--sigma", "25", "-q", "--csv", "r.csv") == 0
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "")
+    assert Path("r.csv").read_text(encoding="utf-8").count("urban100") == 2
+
+
+@pytest.mark.usefixtures("sets")
 def test_prompt_pairs_are_told_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("classic5", "--task", "prompts", "--draws", "2", "--limit", "2") == 0
     said = capsys.readouterr().err
