@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from sanarestore.evaluation.rows import Row
 
 LEVELS = "What is done to the images"
+SPEED = "speed"
+"""A name that no set has: what is measured then is time and memory."""
 
 Number = TypeVar("Number")
 
@@ -76,6 +78,10 @@ def bench(
     draws: Annotated[
         int, typer.Option("--draws", min=1, metavar="N", help="Of mixed, prompts.", rich_help_panel=LEVELS)
     ] = 4,
+    sizes: Annotated[
+        str, typer.Option("--sizes", metavar="LIST", help="Of speed: sides of square images.", rich_help_panel=LEVELS)
+    ] = "512,1024",
+    rounds: Annotated[int, typer.Option("--rounds", min=1, metavar="N", help="Of speed.", rich_help_panel=LEVELS)] = 7,
     gray: Annotated[bool, typer.Option("--gray", help="Judge gray versions.", rich_help_panel=LEVELS)] = False,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="Images of each set, for a quick look.")
@@ -131,6 +137,11 @@ def bench(
         prompt=prompt, model=model, adapter=adapter, fidelity=fidelity, steps=steps, guidance=guidance, tile=tile,
         dtype=dtype, threads=threads,  # type: ignore[arg-type]
     )  # fmt: skip
+    if SPEED in (names or []):
+        if names != [SPEED] or data or task or recipe or peers or page or old:
+            raise UsageError("is measured alone, and on no images", where=SPEED, next_step="Leave the rest out.")
+        _measure_speed(options, devices, _numbers("--sizes", sizes, int), rounds, csv, as_json=as_json, quiet=quiet)
+        return
     from sanarestore import weights
     from sanarestore.cli import console
     from sanarestore.engine.workers import parse_devices
@@ -139,7 +150,7 @@ def bench(
     from sanarestore.evaluation.datasets import GRAY
     from sanarestore.evaluation.downloads import download
     from sanarestore.evaluation.methods import autoencoders, our_methods
-    from sanarestore.evaluation.rows import rows
+    from sanarestore.evaluation.rows import Row, rows
     from sanarestore.evaluation.tasks import CEILING, Levels, cases
     from sanarestore.ndjson import Lines
 
@@ -187,9 +198,30 @@ def bench(
         if earlier is not None:
             report.changes([change.to_json() for change in compare(earlier, measured)])
     if csv is not None:
-        _write_csv(csv, measured)
+        _write_csv(csv, measured, Row)
     if page is not None:
         _write_report(page, plans, measured, parse_devices(devices)[0])
+
+
+def _measure_speed(
+    options: RestoreOptions, devices: str, sizes: tuple[int, ...], rounds: int, csv: Path | None, *, as_json: bool,
+    quiet: bool,
+) -> None:  # fmt: skip
+    from sanarestore.cli import console
+    from sanarestore.evaluation.speed import Timing, growth, measure
+
+    timings = []
+    for timing in measure(options, devices, sizes, rounds):
+        timings.append(timing)
+        if as_json:
+            console.print_json({"schema_version": 1, "task": SPEED, **timing.to_json()})
+    powers = growth(timings)
+    if as_json and powers:
+        console.print_json({"schema_version": 1, "task": SPEED, "growth": powers})
+    elif not quiet:
+        console.timings([timing.to_json() for timing in timings], powers)
+    if csv is not None:
+        _write_csv(csv, timings, Timing)
 
 
 def _sets(names: list[str], folders: list[Path], data_dir: Path | None) -> list[tuple[str, str, tuple["Item", ...]]]:
@@ -241,15 +273,14 @@ def _write_report(folder: Path, plans: "Sequence[Benchmark]", measured: "Sequenc
         raise UsageError(f"cannot be written ({error.strerror})", where=folder) from error
 
 
-def _write_csv(path: Path, measured: list["Row"]) -> None:
+def _write_csv(path: Path, measured: "Sequence[Any]", kind: type) -> None:
+    """Dataclasses of one kind, a line each, without what no cell holds."""
     import csv
     from dataclasses import asdict, fields
 
-    from sanarestore.evaluation.rows import Row
-
     try:
         with path.open("w", newline="", encoding="utf-8") as file:
-            names = [field.name for field in fields(Row) if field.name != "psnr_per_image"]
+            names = [field.name for field in fields(kind) if field.name != "psnr_per_image"]
             writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(map(asdict, measured))

@@ -242,6 +242,24 @@ class BenchReport:
             table("Since then", columns, cells, texts=2)
 
 
+def timings(rows: list[dict[str, Any]], powers: Mapping[str, float]) -> None:
+    """A table of what parts of a model take, and below it how that grows."""
+    columns = ["", "size", "s", "s/MP", "diffusers", "ratio", "A/A", "MiB", "compute", "memory"]
+    cells = [
+        [
+            row["part"], str(row["size"]), f"{row['seconds']:.3f}", f"{row['seconds_per_megapixel']:.2f}",
+            f"{row['diffusers_seconds']:.3f}" if "ratio" in row else "",
+            f"{row['ratio']:.2f}" if "ratio" in row else "", f"{row['chance']:.2f}",
+            f"{row['peak_memory'] / 2**20:.0f}" if "peak_memory" in row else "",
+            f"{row['of_compute']:.0%}", f"{row['of_bandwidth']:.0%}",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    table(f"{rows[0]['device']}, {rows[0]['dtype']}, {rows[0]['rounds']} rounds", columns, cells, texts=1)
+    grown = ", ".join(f"{part} {power:.2f}" for part, power in powers.items())
+    say(f"seconds grow with the pixel count to the power of: {grown}", quiet=not powers)
+
+
 def _cells(row: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
     """A row of `BenchReport`; what is as above is not said again."""
     case = f"{row['task']} {row['level']}"

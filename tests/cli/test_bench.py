@@ -170,3 +170,23 @@ def test_a_ceiling_needs_an_autoencoder_and_an_autoencoder_the_task(
     assert "no autoencoder to measure" in capsys.readouterr().err
     assert bench("urban100", "--autoencoder", str(sets)) == 2
     assert "--task ceiling" in capsys.readouterr().err
+
+
+def test_speed_is_measured_alone(
+    sets: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    command = ("speed", "--sizes", "64,96", "--rounds", "1", "--devices", "cpu")
+    assert bench(*command, "--csv", "speed.csv") == 0
+    shown = capsys.readouterr().err
+    assert "cpu, float32, 1 rounds" in shown
+    assert "grow with the pixel count" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    with (sets.parent / "speed.csv").open(encoding="utf-8") as file:
+        assert [row["size"] for row in csv.DictReader(file)] == ["64", "96"]
+    assert bench(*command, "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("part") for line in lines] == ["restore", "restore", None]
+    assert lines[-1]["growth"].keys() == {"restore"}
+    assert bench("speed", "urban100") == 2
+    assert "measured alone" in capsys.readouterr().err

@@ -1,0 +1,310 @@
+"""How long the parts of a model take, and how much memory, beside diffusers' own modules with the same weights.
+
+Shape suffixes: B batch, C channels, H W pixels or latent positions.
+
+Arms are run in turn, round after round: ours, theirs, ours again. A machine that slows down slows all of them, and what
+is told is the middle of the rounds' ratios. Ours against ours again (the A/A arm) says how much of a ratio is chance.
+"""
+
+import copy
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from sanarestore import images
+from sanarestore.engine.restorer import Restorer, pick_device
+from sanarestore.errors import UsageError
+from sanarestore.evaluation.memory import PeakMemory
+from sanarestore.model.family import RANDOM, random_model
+from sanarestore.model.loading import LatentPath, RestorationModel, load_model
+from sanarestore.model.transformer import TIMESTEPS, Tokens
+from sanarestore.options import RestoreOptions
+
+WARM_UPS = 2
+"""Runs of every arm that are not counted: kernels are chosen and memory is taken then."""
+
+MATRIX, COPIED = 4096, 2**28
+"""Side of the matrices, and bytes of the copies, that ceilings are measured with; a quarter of it on a CPU."""
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Something to time."""
+
+    name: str
+    ours: Work
+    theirs: Work | None = None
+    """The same by diffusers' modules alone; None where they have no such part."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ceilings:
+    """What this machine reaches at its best, in this arithmetic."""
+
+    flops: float
+    """Per second, of a large matrix product; a multiplication and an addition are two."""
+    bandwidth: float
+    """Bytes per second read and written, of a large copy."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """One part at one size."""
+
+    part: str
+    size: int
+    """Side of the square image in pixels."""
+    steps: int
+    """Of the flow, in the part restore."""
+    dtype: str
+    device: str
+    rounds: int
+    seconds: float
+    """Median of our rounds."""
+    seconds_per_megapixel: float
+    diffusers_seconds: float | None
+    ratio: float | None
+    """diffusers' seconds over ours, median of the rounds: above 1, ours is faster."""
+    ratio_interval: tuple[float, float] | None
+    """Smallest and largest of the rounds."""
+    chance: float
+    """Ours again over ours, median of the rounds, as a factor of 1 or more: ratios closer to 1 say nothing."""
+    peak_memory: int | None
+    """Bytes beyond what was held before, weights for one."""
+    teraflop: float
+    """What a run computes in products of matrices and convolutions."""
+    of_compute: float
+    """Share of the ceiling of computation that it reaches."""
+    gigabytes: float
+    """What its operations read and write one by one; a fused kernel needs less."""
+    of_bandwidth: float
+    """Share of the ceiling of memory; above 1 where caches serve."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, without those that do not apply."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def measure(options: RestoreOptions, device: str, sizes: Sequence[int], rounds: int) -> Iterator[Timing]:
+    """Every part at every size, small sizes first; UsageError where model, sizes or rounds make no sense."""
+    if rounds < 1 or not sizes or min(sizes) < 32:
+        raise UsageError("takes sizes of 32 px or more, and a round at least", where="bench speed")
+    place = pick_device(device)
+    subject = Subject(options, place)
+    ceilings = measured_ceilings(place, subject.dtype)
+    for size in sorted(sizes):
+        for part in subject.parts(size):
+            yield _timed(part, subject, size, rounds, ceilings)
+
+
+def growth(timings: Sequence[Timing]) -> dict[str, float]:
+    """By part, the power of the pixel count that its seconds grow with, 1 being linear; of parts at several sizes."""
+    found = {}
+    for part in dict.fromkeys(timing.part for timing in timings):
+        mine = [timing for timing in timings if timing.part == part]
+        if len({timing.size for timing in mine}) > 1:
+            pixels, seconds = (np.log([value(timing) for timing in mine]) for value in (_pixels, _seconds))
+            found[part] = float(np.polyfit(pixels, seconds, 1)[0])
+    return found
+
+
+class Subject:
+    """A model on a device, and its parts."""
+
+    def __init__(self, options: RestoreOptions, device: torch.device) -> None:
+        self.device = device
+        self.options = options
+        automatic = torch.bfloat16 if device.type == "cuda" else torch.float32
+        self.dtype = automatic if options.dtype == "auto" else getattr(torch, options.dtype)
+        self.model = _model(options, self.dtype)
+        self.restorer = Restorer(options, device=str(device), model=self.model)
+        latent = self.model.latent if self.restorer.generates else None
+        self._latent = _on_device(latent, device, self.dtype) if latent else None
+        self._theirs = _diffusers_autoencoder(self.model, device, self.dtype) if self._latent else None
+        prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
+        self._tokens = Tokens.of([self.model.prompts.tokens(prompt).to(device)])
+
+    def parts(self, size: int) -> Iterator[Part]:
+        """The whole restoration; and where images go through the latent path, encoder, one step, and decoder."""
+        pixels = np.random.default_rng(0).random((size, size, 3), dtype=np.float32)
+        image = images.Image(pixels_HWC=pixels, depth="float32", format="tiff")
+        yield Part(name="restore", ours=lambda: self.restorer(image))
+        latent, theirs = self._latent, self._theirs
+        if latent is None or theirs is None:
+            return
+        side = size // latent.autoencoder.stride
+        image_BCHW = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(self.device)
+        image_BCHW = image_BCHW[..., : side * latent.autoencoder.stride, : side * latent.autoencoder.stride]
+        yield Part(
+            name="encode",
+            ours=lambda: latent.autoencoder.encode(image_BCHW),
+            theirs=lambda: theirs.encode(image_BCHW.to(self.dtype)),
+        )
+        latent_BCHW = torch.randn(1, latent.autoencoder.latent_channels, side, side, device=self.device)
+        yield self._step(latent, latent_BCHW)
+        yield Part(
+            name="decode",
+            ours=lambda: latent.autoencoder.decode(latent_BCHW),
+            theirs=lambda: theirs.decode(latent_BCHW.to(self.dtype)),
+        )
+
+    def _step(self, latent: LatentPath, latent_BCHW: Tensor) -> Part:
+        transformer: Any = latent.transformer.transformer
+        sprint = bool(transformer.config.guidance_embeds)
+        one_B = latent_BCHW.new_ones(1)
+
+        def theirs() -> object:
+            return transformer(
+                latent_BCHW.to(self.dtype), encoder_hidden_states=self._tokens.token_BLD.to(self.dtype),
+                encoder_attention_mask=self._tokens.mask_BL, timestep=one_B if sprint else one_B * TIMESTEPS,
+                guidance=one_B.to(self.dtype) if sprint else None, return_dict=False,
+            )[0]  # fmt: skip
+
+        return Part(
+            name="step",
+            ours=lambda: latent.transformer(latent_BCHW, latent_BCHW, self._tokens, one_B),
+            # A widened patch embedding takes both latents, which diffusers' own module does not.
+            theirs=theirs if latent.transformer.condition.kind == "projection" else None,
+        )
+
+
+@torch.inference_mode()
+def measured_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
+    """Of this device in this arithmetic, by a matrix product and by a copy: the best of some runs."""
+    large = device.type != "cpu"
+    side, size = (MATRIX, COPIED) if large else (MATRIX // 4, COPIED // 4)
+    matrix = torch.randn(side, side, device=device, dtype=dtype)
+    source = torch.zeros(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    product, copied = (
+        min(_seconds_of(work, device) for _ in range(5))
+        for work in (lambda: matrix @ matrix, lambda: target.copy_(source))
+    )
+    return Ceilings(flops=2 * side**3 / product, bandwidth=2 * size / copied)
+
+
+def in_turn(arms: Sequence[Work], rounds: int, device: torch.device) -> list[list[float]]:
+    """Seconds of every arm in every round; the first to go is another one each round."""
+    found: list[list[float]] = [[0.0] * rounds for _ in arms]
+    for number in range(rounds):
+        for place in range(len(arms)):
+            arm = (number + place) % len(arms)
+            found[arm][number] = _seconds_of(arms[arm], device)
+    return found
+
+
+@torch.inference_mode()
+def _timed(part: Part, subject: Subject, size: int, rounds: int, ceilings: Ceilings) -> Timing:
+    arms = [part.ours, part.ours, *([part.theirs] if part.theirs else [])]
+    watch = PeakMemory(str(subject.device))
+    part.ours()
+    _wait(subject.device)
+    memory = watch.taken()
+    flop, moved = _counted(part.ours)
+    in_turn(arms, WARM_UPS, subject.device)
+    ours, again, *theirs = in_turn(arms, rounds, subject.device)
+    seconds = statistics.median(ours)
+    ratios = [other / own for other, own in zip(theirs[0], ours, strict=True)] if theirs else None
+    chance = statistics.median(other / own for other, own in zip(again, ours, strict=True))
+    return Timing(
+        part=part.name, size=size, steps=subject.options.steps or int(subject.model.defaults.get("steps", 1)),
+        dtype=str(subject.dtype).removeprefix("torch."), device=str(subject.device), rounds=rounds,
+        seconds=seconds, seconds_per_megapixel=seconds / (size * size / 1e6),
+        diffusers_seconds=statistics.median(theirs[0]) if theirs else None,
+        ratio=statistics.median(ratios) if ratios else None,
+        ratio_interval=(min(ratios), max(ratios)) if ratios else None,
+        chance=math.exp(abs(math.log(chance))), peak_memory=memory,
+        teraflop=flop / 1e12, of_compute=flop / seconds / ceilings.flops,
+        gigabytes=moved / 1e9, of_bandwidth=moved / seconds / ceilings.bandwidth,
+    )  # fmt: skip
+
+
+def _seconds_of(work: Work, device: torch.device) -> float:
+    _wait(device)
+    begun = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - begun
+
+
+def _wait(device: torch.device) -> None:
+    """Until a device that works on its own is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+class _Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of tensors that operations take and give; views cost nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            for tensor in torch.utils._pytree.tree_leaves((args, kwargs, given)):
+                self.bytes += tensor.numel() * tensor.element_size() if isinstance(tensor, Tensor) else 0
+        return given
+
+
+def _counted(work: Work) -> tuple[int, int]:
+    """Floating-point operations and bytes moved of one run."""
+    with FlopCounterMode(display=False) as flop, _Moved() as moved:
+        work()
+    return flop.get_total_flops(), moved.bytes
+
+
+def _model(options: RestoreOptions, dtype: torch.dtype) -> RestorationModel:
+    if options.model is not None and options.model.startswith(RANDOM):
+        return random_model(options.model, dtype=dtype)
+    return load_model(options.model, options.adapter, dtype=dtype)
+
+
+def _on_device(latent: LatentPath, device: torch.device, dtype: torch.dtype) -> LatentPath:
+    transformer: Any = copy.deepcopy(latent.transformer)
+    autoencoder: Any = copy.deepcopy(latent.autoencoder).with_dtype(dtype)
+    return LatentPath(autoencoder=autoencoder.to(device), transformer=transformer.to(device, dtype), flow=latent.flow)
+
+
+class _Theirs(nn.Module):
+    """diffusers' encoder and decoder as `AutoencoderDC` chains them, all in one arithmetic."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def encode(self, image_BCHW: Tensor) -> Tensor:
+        latent: Tensor = self.encoder(image_BCHW)
+        return latent
+
+    def decode(self, latent_BCHW: Tensor) -> Tensor:
+        image: Tensor = self.decoder(latent_BCHW)
+        return image
+
+
+def _diffusers_autoencoder(model: RestorationModel, device: torch.device, dtype: torch.dtype) -> _Theirs:
+    assert model.latent is not None
+    halves = (model.latent.autoencoder.encoder, model.latent.autoencoder.decoder)
+    return _Theirs(*(copy.deepcopy(half) for half in halves)).to(device, dtype).eval()
+
+
+def _pixels(timing: Timing) -> float:
+    return float(timing.size) ** 2
+
+
+def _seconds(timing: Timing) -> float:
+    return timing.seconds

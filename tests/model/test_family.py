@@ -1,0 +1,71 @@
+"""The published sizes are what their checkpoints say, and run with random weights."""
+
+import pytest
+import torch
+
+from sanarestore import images
+from sanarestore.engine.restorer import Restorer
+from sanarestore.errors import UsageError
+from sanarestore.model import family
+from sanarestore.model.condition import KINDS, ConditionKind
+from sanarestore.model.family import CHECKPOINTS, DC_AE, PROMPT, Checkpoint, random_model
+from sanarestore.options import RestoreOptions
+from tests.conftest import photo
+
+TINY = Checkpoint(
+    changes={
+        "num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 2, "num_cross_attention_heads": 2,
+        "cross_attention_head_dim": 8, "cross_attention_dim": 16, "caption_channels": 16, "sample_size": 8,
+    },
+    parameters=0,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_parameters_of_the_published_transformers(name: str) -> None:
+    from diffusers import SanaTransformer2DModel
+
+    with torch.device("meta"):
+        transformer = SanaTransformer2DModel(**CHECKPOINTS[name].changes)
+    assert sum(parameter.numel() for parameter in transformer.parameters()) == CHECKPOINTS[name].parameters
+
+
+def test_parameters_of_the_published_autoencoder() -> None:
+    from diffusers import AutoencoderDC
+
+    with torch.device("meta"):
+        dc = AutoencoderDC(**DC_AE)
+    counts = [sum(parameter.numel() for parameter in half.parameters()) for half in (dc.encoder, dc.decoder)]
+    assert counts == [153_027_104, 159_223_171]
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint `tiny`, and an autoencoder as narrow."""
+    widths = {"encoder_block_out_channels": [32] * 6, "decoder_block_out_channels": [32] * 6, "attention_head_dim": 4}
+    layers = {"encoder_layers_per_block": [1] * 6, "decoder_layers_per_block": [1] * 6}
+    monkeypatch.setitem(family.CHECKPOINTS, "tiny", TINY)
+    monkeypatch.setattr(family, "DC_AE", {**DC_AE, **widths, **layers})
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_random_model_goes_through_the_whole_engine(kind: ConditionKind) -> None:
+    model = random_model("random:tiny", condition=kind)
+    image = images.Image(pixels_HWC=photo(48, 64), depth="float32", format="tiff")
+    options = RestoreOptions(steps=2)
+    first, again = (
+        Restorer(options, device="cpu", model=random_model("tiny", condition=kind))(image) for _ in range(2)
+    )
+    assert (first.pixels_HWC == again.pixels_HWC).all(), "named by the seed"
+    assert abs(first.pixels_HWC - image.pixels_HWC).max() > 0.01
+    assert abs(first.pixels_HWC).max() < 1e3
+    assert model.latent is not None
+    assert model.latent.transformer.condition.kind == kind
+    with pytest.raises(UsageError, match=f"knows one prompt, '{PROMPT}'"):
+        Restorer(RestoreOptions(prompt="deblur"), device="cpu", model=model)
+
+
+def test_another_name_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"no published size.*SANA1.5_1.6B_1024px"):
+        random_model("random:SANA9")
