@@ -36,7 +36,7 @@ PIECE = 1 << 16
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.md", "LICENSE*")
 """What is fetched of a hub repository: no pickles, no other frameworks."""
 
-AUTOENCODER = (
+WANTED_OF_AUTOENCODERS = (
     "config.json", "diffusion_pytorch_model*.safetensors", "diffusion_pytorch_model*.json", "vae/*.json",
     "vae/*.safetensors", "*.md", "LICENSE*",
 )  # fmt: skip
@@ -99,9 +99,9 @@ def files_in(folder: Path, *parts: str) -> set[str]:
     }
 
 
-def pinned(name: str) -> str:
+def pinned(name: str, wanted: tuple[str, ...] = WANTED) -> str:
     """A name that means the same weights from anywhere and later on: a whole path, or a hub id with its revision."""
-    folder = resolve(name)
+    folder = resolve(name, wanted)
     if name == EMBEDDED:
         return name
     # The cache's folder of a revision is named by its commit.
@@ -159,16 +159,16 @@ def sampled_hash(folder: Path, *parts: str) -> str:
     return digest.hexdigest()
 
 
-def licence_notice(name: str, records: Path | None = None) -> str | None:
+def licence_notice(name: str, records: Path | None = None, wanted: tuple[str, ...] = WANTED) -> str | None:
     """What to tell the user of a hub model's licence, the first time that its weights are there; None after.
 
     Kept in `records`, else in `licences.json` of the user's data folder: which licence each fetched revision came with.
     """
-    folder = resolve(name)
+    folder = resolve(name, wanted)
     if not _is_hub_id(name):
         return None
     path = records or platformdirs.user_data_path("sanarestore") / "licences.json"
-    key, said = pinned(name), licence(folder)
+    key, said = pinned(name, wanted), licence(folder)
     known = _known_licences(path)
     if known.get(key) == said:
         return None

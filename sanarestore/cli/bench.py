@@ -109,7 +109,7 @@ def bench(
             "--autoencoder",
             metavar="NAME",
             rich_help_panel=MODEL,
-            help="Of ceiling: any of diffusers', by folder or hub id, beside the model's own.",
+            help="Of ceiling: diffusers' image autoencoders, by folder or hub id.",
         ),
     ] = None,
     output: Annotated[
@@ -149,7 +149,7 @@ def bench(
     from sanarestore.evaluation.comparison import compare, read_rows
     from sanarestore.evaluation.datasets import GRAY
     from sanarestore.evaluation.downloads import download
-    from sanarestore.evaluation.methods import autoencoders, our_methods
+    from sanarestore.evaluation.methods import autoencoder_sources, autoencoders, our_methods
     from sanarestore.evaluation.rows import Row, rows
     from sanarestore.evaluation.tasks import CEILING, Levels, cases
     from sanarestore.ndjson import Lines
@@ -169,7 +169,9 @@ def bench(
         console.counted(f"fetching {name.lower()}", download(name, data_dir), quiet=quiet or as_json)
     # All of it before anything is measured, so that a set that is not there is known at once.
     ours = partial(our_methods, options, tuple(range(seeds)), tuple(peers or ()))
-    reconstructing = partial(autoencoders, options, tuple(autoencoder or ()))
+    sources = autoencoder_sources(options, autoencoder or ()) if CEILING in chosen else ()
+    console.show_licences(*(autoencoder or ()), wanted=weights.WANTED_OF_AUTOENCODERS)
+    reconstructing = partial(autoencoders, sources)
     plans = [
         Benchmark(dataset=name, items=items[:limit], gray=gray, cases=of_a_kind, methods=methods)
         for name, own, items in _sets(names or [], data or [], data_dir)

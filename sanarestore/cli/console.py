@@ -314,9 +314,9 @@ def counted(label: str, steps: Iterable[tuple[int, int]], *, quiet: bool) -> Non
             progress.update(task, completed=done, total=total)
 
 
-def show_licences(*names: str | None) -> None:
+def show_licences(*names: str | None, wanted: tuple[str, ...] = weights.WANTED) -> None:
     """Of weights from the hub, once: SANA's are not under its code's licence. Not even --quiet hides it."""
-    notices = [weights.licence_notice(name) for name in names if name]
+    notices = [weights.licence_notice(name, wanted=wanted) for name in names if name]
     for notice in filter(None, notices):
         say(notice)
 

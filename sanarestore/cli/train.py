@@ -194,5 +194,5 @@ def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], list[tuple[Path
     if recipe.objective == "tone":
         return ToneSamples(photos, recipe), tone_validation(kept), used
     if recipe.objective == "wording":
-        return WordingSamples(recipe), wording_validation(kept), used
+        return WordingSamples(recipe), wording_validation(kept), []  # no photo is learnt from
     return PhotoSamples(photos, recipe), validation_batches(kept), used

@@ -1,7 +1,7 @@
 """How people ask for a restoration: many wordings per kind of degradation, some kept back for measuring.
 
-The training wordings are a small grammar (frames x nouns, plus phrases). `HELD_OUT` is used for measuring only:
-none of its sentences can be produced by the grammar, a test holds that.
+The training wordings are a small grammar: frames filled with nouns, looks or wishes, and phrases. `HELD_OUT` is used
+for measuring only: no sentence and no frame of it is of the grammar, a test holds that.
 """
 
 import numpy as np

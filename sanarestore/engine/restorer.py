@@ -58,7 +58,7 @@ class Restorer:
         # All prompts at once, so that a large encoder is loaded at most once.
         self.model.prompts.fetch([prompt, ""] if options.guidance != 1 else [prompt])
         self._prompt_BD = self.model.prompts.pooled(prompt)[None].to(self.device)
-        self._generation = self._latent_path(own, prompt, dtype) if self._is_generated() else None
+        self._generation = self._latent_path(own, prompt, dtype) if is_generated(options, self.model) else None
 
     @property
     def tile(self) -> int:
@@ -152,28 +152,10 @@ class Restorer:
         stages.append((refined, self._tiles.count(*size, stride=refiner.stride)))
         yield from in_turn(stages)
 
-    def _is_generated(self) -> bool:
-        """Whether the latent path runs: if there is one, and it was asked for or the model recommends it."""
-        options = self.options
-        asked = [
-            name for name, chosen in (("--steps", options.steps is not None), ("--guidance", options.guidance != 1))
-            if chosen
-        ]  # fmt: skip
-        if self.model.load_latent is None:
-            if asked:
-                raise UsageError("this model has no latent path to steer", where=asked[0], next_step="Leave it out.")
-            return False
-        if asked and options.fidelity == 1 and not self._refines_generated:
-            raise UsageError(
-                "this model's refiner works on the photograph, and what is generated would not be seen",
-                where=asked[0], next_step="Choose a --fidelity below 1, or leave it out.",
-            )  # fmt: skip
-        return options.fidelity < 1 or self._refines_generated
-
     @property
     def _refines_generated(self) -> bool:
         """Whether the refiner was trained on what the latent path generates."""
-        return bool(self.model.defaults.get("latent", True))
+        return refines_generated(self.model)
 
     def _latent_path(self, own: Callable[[Any], Any], prompt: str, dtype: torch.dtype) -> Generation:
         latent = self.model.latent
@@ -221,6 +203,32 @@ class Restorer:
         if self.options.dtype == "auto":
             return torch.bfloat16 if self.device.type == "cuda" else torch.float32
         return torch.bfloat16 if self.options.dtype == "bfloat16" else torch.float32
+
+
+def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
+    """Whether the latent path runs: if there is one, and it was asked for or the model recommends it.
+
+    UsageError if its flags are given and it would not be seen.
+    """
+    asked = [
+        name for name, chosen in (("--steps", options.steps is not None), ("--guidance", options.guidance != 1))
+        if chosen
+    ]  # fmt: skip
+    if model.load_latent is None:
+        if asked:
+            raise UsageError("this model has no latent path to steer", where=asked[0], next_step="Leave it out.")
+        return False
+    if asked and options.fidelity == 1 and not refines_generated(model):
+        raise UsageError(
+            "this model's refiner works on the photograph, and what is generated would not be seen",
+            where=asked[0], next_step="Choose a --fidelity below 1, or leave it out.",
+        )  # fmt: skip
+    return options.fidelity < 1 or refines_generated(model)
+
+
+def refines_generated(model: RestorationModel) -> bool:
+    """Whether the refiner was trained on what the latent path generates."""
+    return bool(model.defaults.get("latent", True))
 
 
 def pick_device(name: str, flag: str = "--devices") -> torch.device:

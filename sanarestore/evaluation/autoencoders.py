@@ -1,4 +1,4 @@
-"""Any of diffusers' image autoencoders, as the ceiling sees them: [0, 1] in, latent, [0, 1] out.
+"""diffusers' image autoencoders, as the ceiling sees them: [0, 1] in, latent, [0, 1] out.
 
 Shape suffixes: B batch, C channels, H W pixels or latent positions.
 """
@@ -65,12 +65,26 @@ class AnyAutoencoder(nn.Module):
 
 def autoencoder_folder(name: str) -> Path:
     """Where its configuration and weights are: the folder, or the `vae/` of a whole pipeline; by folder or hub id."""
-    folder = weights.resolve(name, weights.AUTOENCODER)
+    folder = weights.resolve(name, weights.WANTED_OF_AUTOENCODERS)
     return folder / "vae" if (folder / "vae").is_dir() else folder
 
 
 def load_autoencoder(folder: Path) -> AnyAutoencoder:
     """Of the class that its configuration names, on the CPU in float32; WeightsError if it is none, or not whole."""
+    kind = autoencoder_class(folder)
+    found = AnyAutoencoder(load_module(kind, folder, torch.float32)).eval().requires_grad_(False)
+    try:
+        with torch.no_grad():
+            image_BCHW = found.decode(found.encode(torch.zeros(1, 3, found.stride, found.stride)))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:  # of videos, of sound
+        raise WeightsError(f"{kind.__name__} is no autoencoder of still images", where=folder) from error
+    if image_BCHW.shape != (1, 3, found.stride, found.stride):
+        raise WeightsError(f"{kind.__name__} does not give images back at their size", where=folder)
+    return found
+
+
+def autoencoder_class(folder: Path) -> Any:
+    """What its configuration names, of diffusers; WeightsError if that is no autoencoder. No weights are read."""
     import diffusers
 
     try:
@@ -83,4 +97,4 @@ def load_autoencoder(folder: Path) -> AnyAutoencoder:
     made: Any = getattr(diffusers, kind, None)
     if not all(hasattr(made, method) for method in ("from_pretrained", "encode", "decode")):
         raise WeightsError(f"{kind} is no autoencoder of diffusers", where=folder)
-    return AnyAutoencoder(load_module(made, folder, torch.float32)).eval().requires_grad_(False)
+    return made

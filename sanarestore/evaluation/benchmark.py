@@ -15,9 +15,11 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from sanarestore import weights
 from sanarestore.degradations.operations import Pixels, to_gray
+from sanarestore.errors import SanarestoreError
 from sanarestore.evaluation.datasets import Item
 from sanarestore.evaluation.memory import PeakMemory
 from sanarestore.evaluation.metrics import luma, psnr, psnr_b, sharpness, ssim, to_8bit
@@ -47,8 +49,19 @@ class Method(Protocol):
     def parameters(self) -> int | None:
         """Of the networks that an image goes through; None for what has none."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def prepare(self, prompt: str | None, seed: int) -> None:
+        """Load all that `__call__` needs, so that neither its seconds nor its memory are those of loading."""
+
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
         """The restored image, of the degraded one's shape, not rounded; `prompt` of the trial, or its wrong one."""
+
+
+def nothing_to_prepare(prompt: str | None, seed: int) -> None:
+    """Of a method that is whole when it is made."""
 
 
 class Degraded:
@@ -58,6 +71,8 @@ class Degraded:
     settings = ""
     seeds = (0,)
     parameters = None
+    device = torch.device("cpu")
+    prepare = staticmethod(nothing_to_prepare)
 
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
         return trial.degraded_HWC
@@ -77,17 +92,14 @@ class Benchmark:
 
     def on(self, device: str, known: Mapping[tuple[object, ...], Score]) -> "Bench":
         """The same, with methods made, on one device."""
-        return Bench(self, self.methods(device), known, device)
+        return Bench(self, self.methods(device), known)
 
 
 class Bench:
     """A benchmark on one device."""
 
-    def __init__(
-        self, plan: Benchmark, methods: Sequence[Method], known: Mapping[tuple[object, ...], Score], device: str
-    ) -> None:
+    def __init__(self, plan: Benchmark, methods: Sequence[Method], known: Mapping[tuple[object, ...], Score]) -> None:
         self._plan = plan
-        self._device = device
         self._methods = [Degraded(), *methods]
         self._known = known
 
@@ -103,7 +115,7 @@ class Bench:
                 first = cache(partial(self._first, method, trial))
                 for seed in method.seeds:
                     key = _key(place, case, method, seed)
-                    yield self._known.get(key) or _score(place, case, method, seed, trial(), first, self._device)
+                    yield self._known.get(key) or _score(place, case, method, seed, trial(), first)
 
     def pictures(self, number: int, case: Case) -> dict[str, Pixels]:
         """Degraded, what each method makes of it, and the target of one image, by name."""
@@ -168,10 +180,9 @@ def _key(place: _Place, case: Case, method: Method, seed: int) -> tuple[object, 
     return (*where, method.name, method.settings, seed)
 
 
-def _score(
-    place: _Place, case: Case, method: Method, seed: int, trial: Trial, first: Callable[[], Pixels], device: str
-) -> Score:
-    watch, begun = PeakMemory(device), time.perf_counter()
+def _score(place: _Place, case: Case, method: Method, seed: int, trial: Trial, first: Callable[[], Pixels]) -> Score:
+    method.prepare(trial.prompt, seed)
+    watch, begun = PeakMemory(method.device), time.perf_counter()
     restored_HWC = method(trial, trial.prompt, seed)
     seconds, memory = time.perf_counter() - begun, watch.taken()
     judged = _judged(restored_HWC, trial), _judged(trial.target_HWC, trial)
@@ -237,12 +248,20 @@ def _in_pool(
 _bench: Bench | None = None
 """Of a worker process."""
 
+_problem: SanarestoreError | None = None
+"""Why there is none."""
+
 
 def _begin(plan: Benchmark, device: str, known: Mapping[tuple[object, ...], Score]) -> None:
-    global _bench
-    _bench = plan.on(device, known)
+    global _bench, _problem
+    try:
+        _bench = plan.on(device, known)
+    except SanarestoreError as problem:  # here it would be lost with the pool: the first image raises it
+        _problem = problem
 
 
 def _item(number: int) -> list[Score]:
+    if _problem is not None:
+        raise _problem
     assert _bench is not None, "the pool's initializer made it"
     return list(_bench.item(number))

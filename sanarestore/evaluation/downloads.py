@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 
 from sanarestore import __version__
 from sanarestore.errors import NoImagesError, UsageError
-from sanarestore.evaluation.datasets import SETS, Remote, data_folder
+from sanarestore.evaluation.datasets import SETS, Remote, data_folder, find_set
 
 PATIENCE = 30
 """Seconds without an answer after which a server is given up."""
@@ -31,6 +31,16 @@ def download(name: str, data_dir: Path | None = None) -> Iterator[tuple[int, int
     if known is None or known.remote is None:
         return
     folder = data_folder(data_dir) / known.name
+    if _is_whole(name, data_dir):
+        return
+    others = sorted(
+        path.name for path in folder.rglob("[!.]*") if path.is_file() and path.name not in known.remote.sha256
+    )
+    if others:
+        raise UsageError(
+            f"holds files of other names than those that are fetched, as {others[0]}", where=folder,
+            next_step="Complete the set by hand, or name an empty --data-dir.",
+        )  # fmt: skip
     missing = [file for file in known.remote.sha256 if not (folder / file).exists()]
     total = len(known.remote.sha256)
     for number, file in enumerate(missing):
@@ -42,8 +52,20 @@ def download(name: str, data_dir: Path | None = None) -> Iterator[tuple[int, int
 
 def pixel_hash(content: bytes) -> str:
     """The first 16 digits of the sha256 of an image file's pixels as 8-bit RGB. OSError if it is no image."""
-    with PillowImage.open(io.BytesIO(content)) as opened:
-        return hashlib.sha256(np.asarray(opened.convert("RGB")).tobytes()).hexdigest()[:16]
+    try:
+        with PillowImage.open(io.BytesIO(content)) as opened:
+            return hashlib.sha256(np.asarray(opened.convert("RGB")).tobytes()).hexdigest()[:16]
+    except (SyntaxError, ValueError, PillowImage.DecompressionBombError) as error:  # a PNG broken in other ways
+        raise OSError(str(error)) from error
+
+
+def _is_whole(name: str, data_dir: Path | None) -> bool:
+    """Whether the set is there already, under any of the names that it is known by."""
+    try:
+        find_set(name, data_dir)
+    except NoImagesError:
+        return False
+    return True
 
 
 def _fetched(remote: Remote, file: str) -> bytes:

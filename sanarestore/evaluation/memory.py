@@ -14,9 +14,10 @@ class PeakMemory:
     What an allocator kept for itself from earlier work is held before, so the first work of its size shows most.
     """
 
-    def __init__(self, device: str) -> None:
-        self._device = torch.device(device) if device.startswith("cuda") else None
+    def __init__(self, device: torch.device) -> None:
+        self._device = device if device.type == "cuda" else None
         if self._device:
+            torch.cuda.init()  # type: ignore[no-untyped-call] # the first to use the device may be this
             torch.cuda.reset_peak_memory_stats(self._device)
             self._before: int | None = torch.cuda.memory_allocated(self._device)
         else:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,10 +12,10 @@ from torch import nn
 
 from sanarestore import images, weights
 from sanarestore.degradations.operations import Pixels
-from sanarestore.engine.restorer import Restorer, pick_device
+from sanarestore.engine.restorer import Restorer, is_generated, pick_device
 from sanarestore.errors import UsageError
-from sanarestore.evaluation.autoencoders import Reconstructs, autoencoder_folder, load_autoencoder
-from sanarestore.evaluation.benchmark import Method
+from sanarestore.evaluation.autoencoders import Reconstructs, autoencoder_class, autoencoder_folder, load_autoencoder
+from sanarestore.evaluation.benchmark import Method, nothing_to_prepare
 from sanarestore.evaluation.peers import peer
 from sanarestore.evaluation.tasks import CEILING, Trial
 from sanarestore.model.loading import load_model
@@ -30,20 +31,21 @@ class Ours:
 
     def __init__(self, options: RestoreOptions, device: str, *, seeds: Sequence[int] = (0,)) -> None:
         self._options = options
-        self._device = device
+        self.device = pick_device(device)
         self.model = load_model(options.model, options.adapter)
         self.name = self.model.name
         self.seeds = tuple(seeds)
         self.settings = f"{options.fingerprint()[:16]}:{self.model.fingerprint[:16]}"
         self._restorer = lru_cache(maxsize=KEPT)(self._new)
-
-    @cached_property
-    def parameters(self) -> int:
-        """Of the refiner, and of the latent path where it runs; not of the prompt encoder, which sees no image."""
         networks: list[nn.Module] = [self.model.refiner]
-        latent = self.model.latent if self._restorer(self._options.prompt, self.seeds[0]).generates else None
+        latent = self.model.latent if is_generated(options, self.model) else None
         networks += [latent.autoencoder, latent.transformer] if latent else []
-        return count(*networks)
+        # Not of the prompt encoder, which sees no image.
+        self.parameters = count(*networks)
+
+    def prepare(self, prompt: str | None, seed: int) -> None:
+        """Make the restorer, and with it the prompt's embedding."""
+        self._restorer(self._options.prompt if prompt is None else prompt, seed)
 
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
         """Restore; the prompt of the trial counts more than that of the options."""
@@ -51,18 +53,19 @@ class Ours:
         return self._restorer(self._options.prompt if prompt is None else prompt, seed)(image).pixels_HWC
 
     def _new(self, prompt: str | None, seed: int) -> Restorer:
-        return Restorer(replace(self._options, prompt=prompt, seed=seed), device=self._device, model=self.model)
+        return Restorer(replace(self._options, prompt=prompt, seed=seed), device=str(self.device), model=self.model)
 
 
 class Ceiling:
     """decode(encode(clean)): the most that a latent path through this autoencoder can reach."""
 
     seeds = (0,)
+    prepare = staticmethod(nothing_to_prepare)
 
     def __init__(self, autoencoder: Reconstructs, settings: str, *, name: str = CEILING, device: str = "cpu") -> None:
-        self._device = pick_device(device)
+        self.device = pick_device(device)
         # On another device a copy, since the engine takes its own from the model.
-        self._autoencoder = autoencoder if self._device.type == "cpu" else deepcopy(autoencoder).to(self._device)
+        self._autoencoder = autoencoder if self.device.type == "cpu" else deepcopy(autoencoder).to(self.device)
         self.settings = settings
         self.name = name
         self.parameters = count(self._autoencoder)
@@ -75,7 +78,7 @@ class Ceiling:
         rows, columns = (mirror(np.arange(-(-side // stride) * stride), side) for side in (height, width))
         padded = np.repeat(clean_HWC, 3, axis=2) if channels == 1 else clean_HWC
         padded_1CHW = torch.from_numpy(padded[np.ix_(rows, columns)]).permute(2, 0, 1)[None]
-        latent = self._autoencoder.encode(padded_1CHW.to(self._device))
+        latent = self._autoencoder.encode(padded_1CHW.to(self.device))
         decoded = self._autoencoder.decode(latent)[0].permute(1, 2, 0).cpu().numpy()[:height, :width]
         return decoded.mean(axis=2, keepdims=True) if channels == 1 else np.ascontiguousarray(decoded)
 
@@ -90,24 +93,33 @@ def our_methods(options: RestoreOptions, seeds: Sequence[int], peers: Sequence[s
     ours = Ours(options, device, seeds=seeds)
     methods: list[Method] = [peer(name, device) for name in peers]
     if ours.model.latent is not None:
-        fingerprint = weights.fingerprint(weights.chosen(options.model, options.adapter), options.adapter)
-        methods.append(Ceiling(ours.model.latent.autoencoder, fingerprint[:16], device=device))
+        methods.append(Ceiling(ours.model.latent.autoencoder, ours.model.fingerprint[:16], device=device))
     return [*methods, ours]
 
 
-def autoencoders(options: RestoreOptions, names: Sequence[str], device: str) -> list[Method]:
-    """What is compared under the task ceiling: the model's own autoencoder, and any of diffusers' by name."""
-    found: list[Method] = []
-    model = load_model(options.model, options.adapter)
-    if model.latent is not None:
-        found.append(Ceiling(model.latent.autoencoder, model.fingerprint[:16], name=model.name, device=device))
-    for name in names:
-        folder = autoencoder_folder(name)
-        settings = weights.sampled_hash(folder.parent, folder.name)[:16]
-        found.append(Ceiling(load_autoencoder(folder), settings, name=name, device=device))
+def autoencoder_sources(options: RestoreOptions, names: Sequence[str]) -> tuple[tuple[str, Path], ...]:
+    """Names and folders of what the task ceiling compares: the model's own autoencoder, and others by name.
+
+    UsageError if there is none, WeightsError if one is none; weights are not read yet.
+    """
+    own = weights.chosen(options.model, options.adapter)
+    found = [(own, folder) for folder in [weights.resolve(own) / "vae"] if folder.is_dir()]
+    found += [(name, autoencoder_folder(name)) for name in names]
+    for _, folder in found:
+        autoencoder_class(folder)
     if not found:
         raise UsageError(
             "this model has no autoencoder to measure", where="--task ceiling",
             next_step="Name one with --autoencoder: a folder or a hub id in diffusers' layout.",
         )  # fmt: skip
-    return found
+    return tuple(found)
+
+
+def autoencoders(sources: Sequence[tuple[str, Path]], device: str) -> list[Method]:
+    """What the task ceiling compares, loaded."""
+    return [
+        Ceiling(
+            load_autoencoder(folder), weights.sampled_hash(folder.parent, folder.name)[:16], name=name, device=device
+        )
+        for name, folder in sources
+    ]

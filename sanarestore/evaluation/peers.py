@@ -14,7 +14,9 @@ import torch
 
 from sanarestore import weights
 from sanarestore.degradations.operations import Pixels
+from sanarestore.engine.restorer import pick_device
 from sanarestore.errors import UsageError, WeightsError
+from sanarestore.evaluation.benchmark import nothing_to_prepare
 from sanarestore.evaluation.tasks import Trial
 
 HALVINGS = 7
@@ -26,6 +28,8 @@ class Classical:
 
     seeds = (0,)
     parameters = None
+    device = torch.device("cpu")
+    prepare = staticmethod(nothing_to_prepare)
 
     def __init__(self, name: str, version: str, denoise: Callable[[Pixels, float], Pixels]) -> None:
         self.name = name
@@ -90,6 +94,7 @@ class Network:
     """Any restoration network that spandrel reads from a file; image in, image of the same size out."""
 
     seeds = (0,)
+    prepare = staticmethod(nothing_to_prepare)
 
     def __init__(self, path: Path, device: str) -> None:
         if importlib.util.find_spec("spandrel") is None:
@@ -104,15 +109,15 @@ class Network:
             raise WeightsError(f"no network that can be loaded ({error})", where=path) from error
         if not isinstance(found, ImageModelDescriptor) or found.scale != 1:
             raise WeightsError("its results are not of the size of its inputs", where=path)
-        self._device = torch.device("cpu" if device == "auto" and not torch.cuda.is_available() else device)
+        self.device = pick_device(device)
         self._channels = found.input_channels
-        self._model = found.to(self._device).eval()
+        self._model = found.to(self.device).eval()
         self.parameters = sum(parameter.numel() for parameter in found.model.parameters())
 
     @torch.inference_mode()
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
         """Restore, blind. Gray is shown three times to a network for colour, channels one by one to one for gray."""
-        degraded_1CHW = torch.from_numpy(trial.degraded_HWC).permute(2, 0, 1)[None].to(self._device)
+        degraded_1CHW = torch.from_numpy(trial.degraded_HWC).permute(2, 0, 1)[None].to(self.device)
         channels = degraded_1CHW.shape[1]
         if self._channels == 3 and channels == 1:
             degraded_1CHW = degraded_1CHW.expand(-1, 3, -1, -1)

@@ -210,7 +210,8 @@ def _example(example: Example) -> str:
         f"<figcaption>{html.escape(name)}</figcaption></figure>"
         for name, pixels in example.pictures.items()
     )
-    told = f"{example.title}, {example.kind}: {example.item}, {example.gain:+.2f} dB"
+    decibels = f"{example.gain:+.2f} dB" if DEGRADED in example.pictures else f"{example.gain:.2f} dB"
+    told = f"{example.title}, {example.kind}: {example.item}, {decibels}"
     return f"<h3>{html.escape(told)}</h3>{figures}"
 
 

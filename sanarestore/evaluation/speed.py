@@ -207,7 +207,7 @@ def in_turn(arms: Sequence[Work], rounds: int, device: torch.device) -> list[lis
 @torch.inference_mode()
 def _timed(part: Part, subject: Subject, size: int, rounds: int, ceilings: Ceilings) -> Timing:
     arms = [part.ours, part.ours, *([part.theirs] if part.theirs else [])]
-    watch = PeakMemory(str(subject.device))
+    watch = PeakMemory(subject.device)
     part.ours()
     _wait(subject.device)
     memory = watch.taken()

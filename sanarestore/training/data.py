@@ -32,6 +32,9 @@ NARROWEST_FRAMING = 0.35
 """Share of a photo's sides that the photograph is taken to have had, at least, when its tone is measured."""
 
 
+PLAINLY = 0.15
+"""Where wordings are learnt, the share of plain ones, which shall stay as they are, and of prompts that say nothing."""
+
 KINDS_NAMED = (0.15, 0.65, 0.15, 0.05)
 """Where wordings are learnt, the shares of those that name no kind, one, two, three."""
 
@@ -174,11 +177,15 @@ class WordingSamples(Dataset[Sample]):
         count = int(rng.choice(len(KINDS_NAMED), p=KINDS_NAMED))
         drawn = [KINDS[int(place)] for place in rng.permutation(len(KINDS))]
         removed, kept = drawn[:count], drawn[count]
-        prompt = word_strangely(rng, tuple(removed), kept if removed else None)
+        meaning = plain(tuple(sorted(removed, key=KINDS.index)))
+        if rng.random() < PLAINLY:
+            prompt = meaning if removed or rng.random() < 0.5 else ""
+        else:
+            prompt = word_strangely(rng, tuple(removed), kept if removed else None)
         nothing = torch.zeros(3, 0, 0)
         return Sample(
             degraded=nothing, target=nothing, tone=torch.zeros(0), prompt=prompt,
-            meaning=plain(tuple(sorted(removed, key=KINDS.index))), note="",
+            meaning=meaning, note="",
         )  # fmt: skip
 
 

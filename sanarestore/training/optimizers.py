@@ -12,8 +12,8 @@ MUON_SIDE = 32
 """Kernels smaller than this on either side, as matrices, are left to AdamW: gates and the last layer."""
 
 MUON_ROWS = 256
-"""Kernels of more outputs are orthogonalised in blocks of this many: queries, keys and values apart, and each place of
-a pixel shuffle. As a whole the two widest of an autoencoder would cost more than its forward and backward passes."""
+"""Kernels of more outputs are orthogonalised in blocks of this many, for the cost: as a whole the two widest of an
+autoencoder would take longer than its forward and backward passes."""
 
 MUON_DECAY = 0.01
 """Muon's weight decay, times the rate per step."""
@@ -71,7 +71,7 @@ class Muon(torch.optim.Optimizer):
                 update = orthogonal(blocks)
                 scale = 0.2 * max(blocks.shape[1:]) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
+                parameter.add_(update.reshape_as(parameter), alpha=-group["lr"] * scale)
 
 
 def _blocks(matrix_MN: Tensor) -> Tensor:

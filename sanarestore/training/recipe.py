@@ -207,6 +207,7 @@ class Recipe:
                 self.loss_floor,
                 self.coarse_weight,
                 self.generated_weight,
+                self.agreement_weight,
                 self.validation_photos,
                 self.validate_every,
                 self.checkpoint_every,

@@ -166,6 +166,10 @@ def test_autoencoders_are_compared_by_what_they_keep(sets: Path, capsys: pytest.
 def test_a_ceiling_needs_an_autoencoder_and_an_autoencoder_the_task(
     sets: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert bench("urban100", "--limit", "1", "--task", "denoise", "--task", "ceiling", "--autoencoder", "gone") == 4
+    shown = capsys.readouterr()
+    assert "no such model folder" in shown.err
+    assert "denoise" not in shown.err, "before anything is measured"
     assert bench("urban100", "--task", "ceiling") == 2
     assert "no autoencoder to measure" in capsys.readouterr().err
     assert bench("urban100", "--autoencoder", str(sets)) == 2

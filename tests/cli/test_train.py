@@ -86,15 +86,23 @@ layers = 1
 
 
 def test_objectives_follow_one_another(photos: Path) -> None:
-    """Refiner, autoencoder, flow, all together: each from the model of the one before."""
+    """Refiner, wordings, autoencoder, flow, all together: each from the model of the one before."""
     base = "scratch"
-    for objective in ("refiner", "autoencoder", "flow", "end-to-end"):
+    for objective in ("refiner", "wording", "autoencoder", "flow", "end-to-end"):
         Path("tiny.toml").write_text(LATENT_RECIPE.replace("{objective}", objective))
         assert run(["train", "photos", "--recipe", "tiny.toml", "-o", objective, "--base", base, "-q"]) == 0
         base = f"{objective}/model"
     assert Path(base, "transformer/config.json").is_file()
     assert run(["restore", "photos/0.png", "-o", "out.png", "--model", base, "--fidelity", "0", "--steps", "2"]) == 0
     assert images.read("out.png").height == 64
+
+
+@pytest.mark.parametrize("objective", ["tone", "wording"])
+def test_what_needs_photos_takes_no_pairs(photos: Path, objective: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("pairs.csv").write_text("target,degraded,prompt\nphotos/0.png,photos/0.png,remove noise\n")
+    Path("tiny.toml").write_text(LATENT_RECIPE.replace("{objective}", objective))
+    assert run(["train", "pairs.csv", "--recipe", "tiny.toml", "-o", "run", "--base", "scratch"]) == 2
+    assert f"'{objective}' needs clean photos" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("lora", [[], ["--lora", "--rank", "2"]])

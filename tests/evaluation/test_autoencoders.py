@@ -23,6 +23,13 @@ def tiny_kl() -> Any:
     ).eval()  # fmt: skip
 
 
+def tiny_video() -> Any:
+    from diffusers import AutoencoderKLWan
+
+    make: Any = AutoencoderKLWan
+    return make(base_dim=4, z_dim=2, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False])
+
+
 def tiny_taesd() -> Any:
     from diffusers import AutoencoderTiny
 
@@ -56,6 +63,9 @@ def test_what_is_none_is_refused(tmp_path: Path) -> None:
     tiny_transformer().save_pretrained(tmp_path / "transformer")
     with pytest.raises(WeightsError, match="SanaTransformer2DModel is no autoencoder"):
         load_autoencoder(tmp_path / "transformer")
+    tiny_video().save_pretrained(tmp_path / "video")
+    with pytest.raises(WeightsError, match="no autoencoder of still images"):
+        load_autoencoder(tmp_path / "video")
     tiny_kl().save_pretrained(tmp_path / "kl")
     (tmp_path / "kl/diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(WeightsError, match="cannot be loaded"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sanarestore import images
 from sanarestore.degradations.operations import Pixels
@@ -24,10 +25,15 @@ class Halfway:
     name = "halfway"
     settings = "1"
     parameters = 7
+    device = torch.device("cpu")
 
     def __init__(self, seeds: Sequence[int] = (0,), device: str = "") -> None:
         self.seeds = seeds
         self.prompts: list[str | None] = []
+        self.prepared: list[tuple[str | None, int]] = []
+
+    def prepare(self, prompt: str | None, seed: int) -> None:
+        self.prepared.append((prompt, seed))
 
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
         self.prompts.append(prompt)

@@ -3,14 +3,16 @@
 import http.server
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
 from sanarestore.cli.app import run
-from sanarestore.errors import NoImagesError
+from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.evaluation import datasets
 from sanarestore.evaluation.datasets import SETS, Remote, find_set
 from sanarestore.evaluation.downloads import download, pixel_hash
@@ -84,6 +86,34 @@ def test_another_picture_is_refused_and_not_kept(tmp_path: Path, server: Server,
         list(download("kodak24", tmp_path))
     assert not (tmp_path / "kodak24").exists()
     assert server.asked
+
+
+def test_a_set_that_is_there_under_other_names_is_left_alone(tmp_path: Path, server: Server) -> None:
+    for number in range(1, 24):
+        save_photo(tmp_path / f"kodak24/{number}.png", 8, 12)
+    with pytest.raises(UsageError, match=r"files of other names.*1\.png"):
+        list(download("kodak24", tmp_path))
+    save_photo(tmp_path / "kodak24/24.png", 8, 12)
+    assert list(download("kodak24", tmp_path)) == []
+    assert not server.asked
+    assert len(find_set("kodak24", tmp_path)) == 24
+
+
+@pytest.mark.usefixtures("server")
+def test_what_a_crash_left_does_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "kodak24").mkdir()
+    (tmp_path / "kodak24/.kodim01.png.part").write_bytes(b"half")
+    assert len(list(download("kodak24", tmp_path))) == 25
+
+
+def test_no_damage_of_a_file_escapes_as_anything_but_an_os_error(published: Path) -> None:
+    whole = (published / NAMES[0]).read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        damaged = bytearray(whole)
+        damaged[int(rng.integers(len(whole)))] ^= 1 << int(rng.integers(8))
+        with suppress(OSError):
+            pixel_hash(bytes(damaged))
 
 
 @pytest.mark.usefixtures("server")

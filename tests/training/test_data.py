@@ -107,6 +107,9 @@ def test_wordings_come_with_what_they_mean() -> None:
     meanings = [sample["meaning"] for sample in drawn]
     assert 0.08 < meanings.count(DEFAULT_PROMPT) / 300 < 0.22
     assert {plain((kind,)) for kind in KINDS} < set(meanings)
+    plainly = np.mean([sample["prompt"] in (sample["meaning"], "") for sample in drawn])
+    assert 0.1 < plainly < 0.25, "the plain ones are learnt too, or they would drift"
+    assert "" in [sample["prompt"] for sample in drawn]
     batch = next(batches(samples, recipe(steps=100), 0))
     assert batch.prompts == [sample["prompt"] for sample in drawn[:3]]
     assert batch.meanings == tuple(meanings[:3])

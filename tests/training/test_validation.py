@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from sanarestore import images
 from sanarestore.degradations.pairs import Pair
+from sanarestore.degradations.recipes import Recipe as Degradation
+from sanarestore.degradations.recipes import stream
 from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.training import validation
 from sanarestore.training.photos import hold_back, to_tensor
@@ -45,7 +48,18 @@ def test_pairs_are_validated_as_they_are(tmp_path: Path) -> None:
     assert pair_validation([]) == []
 
 
-def test_wordings_are_validated_on_pairs_whose_prompt_names_one_of_two(photos: list[Path]) -> None:
+def test_wordings_are_validated_on_what_their_prompt_names(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is named is gone from the target, and the other degradation is still there."""
+    monkeypatch.setattr(validation, "word_strangely", lambda _rng, removed: removed[0])
+    (batch,) = wording_validation(photos[:1], side=64)
+    for index, named in enumerate(batch.prompts):
+        plan = Degradation.parse("selective").draw(stream("validation", "wording", photos[0].name, index), index)
+        stays = [operation.kind for operation, gone in zip(plan.operations, plan.removed, strict=True) if not gone]
+        assert named not in stays
+        assert {named, *stays} == {operation.kind for operation in plan.operations}
+
+
+def test_wordings_are_validated_on_pairs(photos: list[Path]) -> None:
     (batch,) = wording_validation(photos[:2], side=32)
     assert batch.degraded_BCHW.shape == (2 * validation.WORDING_DRAWS, 3, 32, 32)
     assert len(set(batch.prompts)) > validation.WORDING_DRAWS
