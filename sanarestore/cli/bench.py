@@ -143,7 +143,7 @@ def bench(
         _measure_speed(options, devices, _numbers("--sizes", sizes, int), rounds, csv, as_json=as_json, quiet=quiet)
         return
     from sanarestore import weights
-    from sanarestore.cli import console
+    from sanarestore.cli import console, reports
     from sanarestore.engine.workers import parse_devices
     from sanarestore.evaluation.benchmark import Benchmark, run
     from sanarestore.evaluation.comparison import compare, read_rows
@@ -166,7 +166,7 @@ def bench(
     chosen = task or (["recipe"] if recipe else [])
     earlier = read_rows(old) if old is not None else None
     for name in names or [] if fetch else ():
-        console.counted(f"fetching {name.lower()}", download(name, data_dir), quiet=quiet or as_json)
+        reports.counted(f"fetching {name.lower()}", download(name, data_dir), quiet=quiet or as_json)
     # All of it before anything is measured, so that a set that is not there is known at once.
     ours = partial(our_methods, options, tuple(range(seeds)), tuple(peers or ()))
     sources = autoencoder_sources(options, autoencoder or ()) if CEILING in chosen else ()
@@ -186,7 +186,7 @@ def bench(
     lines = Lines(output / "scores.jsonl") if output else None
     measured: list[Row] = []
     total = sum(len(plan.items) * len(plan.cases) for plan in plans)
-    with console.BenchReport(total, quiet=quiet, as_json=as_json) as report:
+    with reports.BenchReport(total, quiet=quiet, as_json=as_json) as report:
         for plan in plans:
             scores, begun = [], set()
             for score in run(plan, parse_devices(devices), lines):
@@ -209,7 +209,7 @@ def _measure_speed(
     options: RestoreOptions, devices: str, sizes: tuple[int, ...], rounds: int, csv: Path | None, *, as_json: bool,
     quiet: bool,
 ) -> None:  # fmt: skip
-    from sanarestore.cli import console
+    from sanarestore.cli import console, reports
     from sanarestore.evaluation.speed import Timing, growth, measure
 
     timings = []
@@ -218,10 +218,11 @@ def _measure_speed(
         if as_json:
             console.print_json({"schema_version": 1, "task": SPEED, **timing.to_json()})
     powers = growth(timings)
-    if as_json and powers:
-        console.print_json({"schema_version": 1, "task": SPEED, "growth": powers})
+    if as_json:
+        if powers:
+            console.print_json({"schema_version": 1, "task": SPEED, "growth": powers})
     elif not quiet:
-        console.timings([timing.to_json() for timing in timings], powers)
+        reports.timings([timing.to_json() for timing in timings], powers)
     if csv is not None:
         _write_csv(csv, timings, Timing)
 

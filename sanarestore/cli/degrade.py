@@ -37,14 +37,14 @@ def degrade(
 ) -> None:
     """Make training pairs: degraded photos, prompts, and pairs.csv for `train`. Run again, it makes what is missing."""
     from sanarestore import images
-    from sanarestore.cli import console
+    from sanarestore.cli import console, reports
     from sanarestore.training.making import make_pairs, originals
 
     found = images.find(inputs)
     photos = originals(found.images, output)
     outcomes = make_pairs(photos, output, recipe=recipe, variants=variants, seed=seed, pairs=pairs, workers=workers)
     total = len(photos) * variants
-    with closing(outcomes), console.Report("degraded", total, quiet=quiet, as_json=as_json) as report:
+    with closing(outcomes), reports.Report("degraded", total, quiet=quiet, as_json=as_json) as report:
         for outcome in outcomes:
             report.add(outcome)
     if found.skipped:

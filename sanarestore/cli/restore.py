@@ -29,7 +29,7 @@ from sanarestore.errors import ExitCode, ImageError, OutOfMemory, UnreadableImag
 from sanarestore.options import RestoreOptions
 
 if TYPE_CHECKING:
-    from sanarestore.cli.console import Report
+    from sanarestore.cli.reports import Report
     from sanarestore.engine.jobs import Job, Outcome
     from sanarestore.engine.journal import Journal
     from sanarestore.images import Image
@@ -85,7 +85,7 @@ def restore(
         _refuse_what_no_pipe_can(inputs, output, devices, as_json=as_json, dry_run=dry_run)
         raise typer.Exit(_through_pipe(inputs[0], output, options, devices, overwrite, as_json=as_json, quiet=quiet))
     from sanarestore import images, weights
-    from sanarestore.cli import console
+    from sanarestore.cli import console, reports
     from sanarestore.engine.jobs import plan
 
     found = images.find(inputs)
@@ -96,7 +96,7 @@ def restore(
     journals = _journals(jobs, options)
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     with (
-        console.Report("restored", len(jobs), quiet=quiet, as_json=as_json) as report,
+        reports.Report("restored", len(jobs), quiet=quiet, as_json=as_json) as report,
         closing(_outcomes(jobs, journals, options, devices, report, overwrite=overwrite)) as outcomes,
     ):
         for outcome in outcomes:
@@ -210,7 +210,7 @@ def _through_pipe(
 ) -> ExitCode:  # fmt: skip
     """One image from stdin or a file, to stdout or a file."""
     from sanarestore import weights
-    from sanarestore.cli import console
+    from sanarestore.cli import console, reports
     from sanarestore.engine.jobs import Outcome
     from sanarestore.engine.restorer import Restorer
     from sanarestore.engine.workers import parse_devices
@@ -218,7 +218,7 @@ def _through_pipe(
     target = None if output in ("-", None) else Path(str(output))
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     begun = time.perf_counter()
-    with console.Report("restored", 1, quiet=quiet, as_json=as_json) as report:
+    with reports.Report("restored", 1, quiet=quiet, as_json=as_json) as report:
         try:
             if target is not None and target.exists() and not overwrite:
                 raise _is_there_already(target)

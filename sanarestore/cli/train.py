@@ -76,7 +76,7 @@ def train(
     import torch
 
     from sanarestore import weights
-    from sanarestore.cli import console
+    from sanarestore.cli import console, reports
     from sanarestore.engine.restorer import pick_device
     from sanarestore.training.loop import Schedule, Trainer
     from sanarestore.training.objectives import new_objective
@@ -93,7 +93,7 @@ def train(
     trainer = Trainer(folder, objective, chosen, schedule, validation, origin=origin, data=_fingerprint(used))
     if resume:
         trainer.resume()
-    with console.TrainingReport(quiet=quiet, as_json=as_json) as report:
+    with reports.TrainingReport(quiet=quiet, as_json=as_json) as report:
         _run(trainer, samples, report)
     model = trainer.finish(
         {"base": origin, "samples": len(used), "steps": trainer.step, "minutes": round(trainer.minutes, 1)}

@@ -25,6 +25,7 @@ class Generation:
         self, latent: LatentPath, prompts: Prompts, *, prompt: str, steps: int, guidance: float, seed: int, tiles: Tiles
     ) -> None:
         """`latent` is moved to the device of `tiles`, in place."""
+        self.latent = latent
         self._tiles = tiles
         self._autoencoder = latent.autoencoder.to(tiles.device)
         self._transformer = latent.transformer.to(tiles.device)

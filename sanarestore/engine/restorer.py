@@ -23,7 +23,7 @@ from sanarestore.engine.generation import Generation
 from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.tiles import Steps, Tiles, in_turn
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
-from sanarestore.model.loading import RestorationModel, load_model
+from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.options import RestoreOptions
 
@@ -66,9 +66,9 @@ class Restorer:
         return self._tiles.size
 
     @property
-    def generates(self) -> bool:
-        """Whether images go through the latent path."""
-        return self._generation is not None
+    def latent(self) -> LatentPath | None:
+        """The latent path as it runs, on the device and in its arithmetic; None where images do not go through it."""
+        return self._generation.latent if self._generation else None
 
     def __call__(self, image: images.Image) -> images.Image:
         """Restore one image: same size (times scale), depth, format, alpha and metadata; input unchanged."""
@@ -152,11 +152,6 @@ class Restorer:
         stages.append((refined, self._tiles.count(*size, stride=refiner.stride)))
         yield from in_turn(stages)
 
-    @property
-    def _refines_generated(self) -> bool:
-        """Whether the refiner was trained on what the latent path generates."""
-        return refines_generated(self.model)
-
     def _latent_path(self, own: Callable[[Any], Any], prompt: str, dtype: torch.dtype) -> Generation:
         latent = self.model.latent
         assert latent is not None
@@ -190,7 +185,7 @@ class Restorer:
             return generated[0]
         # A refiner that never saw what is generated goes on working on the photograph, and only the mixture changes.
         refined: Tensor = self._refiner(
-            degraded, generated if self._refines_generated else degraded, self._prompt_BD, tone_1K
+            degraded, generated if self.model.refines_generated else degraded, self._prompt_BD, tone_1K
         )
         if self.options.fidelity == 1:
             return refined[0]
@@ -218,17 +213,12 @@ def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
         if asked:
             raise UsageError("this model has no latent path to steer", where=asked[0], next_step="Leave it out.")
         return False
-    if asked and options.fidelity == 1 and not refines_generated(model):
+    if asked and options.fidelity == 1 and not model.refines_generated:
         raise UsageError(
             "this model's refiner works on the photograph, and what is generated would not be seen",
             where=asked[0], next_step="Choose a --fidelity below 1, or leave it out.",
         )  # fmt: skip
-    return options.fidelity < 1 or refines_generated(model)
-
-
-def refines_generated(model: RestorationModel) -> bool:
-    """Whether the refiner was trained on what the latent path generates."""
-    return bool(model.defaults.get("latent", True))
+    return options.fidelity < 1 or model.refines_generated
 
 
 def pick_device(name: str, flag: str = "--devices") -> torch.device:

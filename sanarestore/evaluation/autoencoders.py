@@ -4,9 +4,8 @@ Shape suffixes: B batch, C channels, H W pixels or latent positions.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,23 +16,6 @@ from sanarestore.model.base import load_module
 
 STRIDE = 64
 """Pixels that sides are mirrored up to a multiple of, where a configuration does not say how far it shrinks images."""
-
-
-class Reconstructs(Protocol):
-    """What the ceiling asks of an autoencoder."""
-
-    @property
-    def stride(self) -> int:
-        """Pixels that sides must be multiples of."""
-
-    def encode(self, image_BCHW: Tensor) -> Tensor:
-        """[B,3,H,W] in [0,1] -> latent."""
-
-    def decode(self, latent_BCHW: Tensor) -> Tensor:
-        """Latent -> [B,3,H,W] around [0,1]."""
-
-    def to(self, device: torch.device) -> Any: ...
-    def parameters(self) -> Iterator[nn.Parameter]: ...
 
 
 class AnyAutoencoder(nn.Module):

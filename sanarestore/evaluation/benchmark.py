@@ -5,13 +5,13 @@ where it was.
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,45 +34,31 @@ SMALLEST_WINDOW = 16
 """Pixels a side below which SSIM and PSNR-B are not defined."""
 
 
-class Method(Protocol):
+class Method(ABC):
     """Something that restores."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def settings(self) -> str:
-        """Fingerprint of all that decides its pixels."""
+    name: str
+    settings: str
+    """Fingerprint of all that decides its pixels."""
+    seeds: Sequence[int] = (0,)
+    parameters: int | None = None
+    """Of the networks that an image goes through; None for what has none."""
+    device = torch.device("cpu")
+    """Where it computes."""
 
-    @property
-    def seeds(self) -> Sequence[int]: ...
-    @property
-    def parameters(self) -> int | None:
-        """Of the networks that an image goes through; None for what has none."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-
-    def prepare(self, prompt: str | None, seed: int) -> None:
+    def prepare(self, prompt: str | None, seed: int) -> None:  # noqa: B027 - most are whole when they are made
         """Load all that `__call__` needs, so that neither its seconds nor its memory are those of loading."""
 
+    @abstractmethod
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
         """The restored image, of the degraded one's shape, not rounded; `prompt` of the trial, or its wrong one."""
 
 
-def nothing_to_prepare(prompt: str | None, seed: int) -> None:
-    """Of a method that is whole when it is made."""
-
-
-class Degraded:
+class Degraded(Method):
     """The input as it is."""
 
     name = DEGRADED
     settings = ""
-    seeds = (0,)
-    parameters = None
-    device = torch.device("cpu")
-    prepare = staticmethod(nothing_to_prepare)
 
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
         return trial.degraded_HWC
@@ -100,7 +86,7 @@ class Bench:
 
     def __init__(self, plan: Benchmark, methods: Sequence[Method], known: Mapping[tuple[object, ...], Score]) -> None:
         self._plan = plan
-        self._methods = [Degraded(), *methods]
+        self._methods = methods
         self._known = known
 
     def item(self, number: int) -> Iterator[Score]:
@@ -111,7 +97,7 @@ class Bench:
         for case in self._plan.cases:
             # Read and degraded when the first score needs it, and not where all scores are known.
             trial = cache(partial(self._trial, case, read, number))
-            for method in self._methods if case.degrades else self._methods[1:]:
+            for method in self._of(case):
                 first = cache(partial(self._first, method, trial))
                 for seed in method.seeds:
                     key = _key(place, case, method, seed)
@@ -120,9 +106,12 @@ class Bench:
     def pictures(self, number: int, case: Case) -> dict[str, Pixels]:
         """Degraded, what each method makes of it, and the target of one image, by name."""
         trial = self._trial(case, lambda: self._read(self._plan.items[number]), number)
-        methods = self._methods if case.degrades else self._methods[1:]
-        made = {method.name: method(trial, trial.prompt, method.seeds[0]) for method in methods}
+        made = {method.name: method(trial, trial.prompt, method.seeds[0]) for method in self._of(case)}
         return {**made, "target": trial.target_HWC}
+
+    def _of(self, case: Case) -> list[Method]:
+        """The methods of a case, the input before them where there is anything to restore."""
+        return [*([Degraded()] if case.degrades else []), *self._methods]
 
     def _first(self, method: Method, trial: Callable[[], Trial]) -> Pixels:
         """What the method makes of it with its first seed, for the others to be compared with."""

@@ -1,7 +1,6 @@
 """What is measured: the engine as `restore` runs it, and what its autoencoder alone could reach."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,8 +13,8 @@ from sanarestore import images, weights
 from sanarestore.degradations.operations import Pixels
 from sanarestore.engine.restorer import Restorer, is_generated, pick_device
 from sanarestore.errors import UsageError
-from sanarestore.evaluation.autoencoders import Reconstructs, autoencoder_class, autoencoder_folder, load_autoencoder
-from sanarestore.evaluation.benchmark import Method, nothing_to_prepare
+from sanarestore.evaluation.autoencoders import autoencoder_class, autoencoder_folder, load_autoencoder
+from sanarestore.evaluation.benchmark import Method
 from sanarestore.evaluation.peers import peer
 from sanarestore.evaluation.tasks import CEILING, Trial
 from sanarestore.model.loading import load_model
@@ -26,7 +25,7 @@ KEPT = 8
 """Restorers kept for prompts and seeds; each holds a copy of the weights."""
 
 
-class Ours:
+class Ours(Method):
     """A model at chosen settings, through the Python API, in memory and in float."""
 
     def __init__(self, options: RestoreOptions, device: str, *, seeds: Sequence[int] = (0,)) -> None:
@@ -56,18 +55,15 @@ class Ours:
         return Restorer(replace(self._options, prompt=prompt, seed=seed), device=str(self.device), model=self.model)
 
 
-class Ceiling:
+class Ceiling(Method):
     """decode(encode(clean)): the most that a latent path through this autoencoder can reach."""
 
-    seeds = (0,)
-    prepare = staticmethod(nothing_to_prepare)
-
-    def __init__(self, autoencoder: Reconstructs, settings: str, *, name: str = CEILING, device: str = "cpu") -> None:
-        self.device = pick_device(device)
-        # On another device a copy, since the engine takes its own from the model.
-        self._autoencoder = autoencoder if self.device.type == "cpu" else deepcopy(autoencoder).to(self.device)
-        self.settings = settings
+    def __init__(self, folder: Path, device: str, *, name: str = CEILING) -> None:
+        """Of the autoencoder in a folder, as diffusers lays it out."""
         self.name = name
+        self.device = pick_device(device)
+        self.settings = weights.sampled_hash(folder.parent, folder.name)[:16]
+        self._autoencoder = load_autoencoder(folder).to(self.device)
         self.parameters = count(self._autoencoder)
 
     @torch.inference_mode()
@@ -83,7 +79,7 @@ class Ceiling:
         return decoded.mean(axis=2, keepdims=True) if channels == 1 else np.ascontiguousarray(decoded)
 
 
-def count(*networks: nn.Module | Reconstructs) -> int:
+def count(*networks: nn.Module) -> int:
     """Parameters of all of them."""
     return sum(parameter.numel() for network in networks for parameter in network.parameters())
 
@@ -92,8 +88,8 @@ def our_methods(options: RestoreOptions, seeds: Sequence[int], peers: Sequence[s
     """The peers, the model's ceiling where it has a latent path, and the model."""
     ours = Ours(options, device, seeds=seeds)
     methods: list[Method] = [peer(name, device) for name in peers]
-    if ours.model.latent is not None:
-        methods.append(Ceiling(ours.model.latent.autoencoder, ours.model.fingerprint[:16], device=device))
+    if ours.model.load_latent is not None:
+        methods.append(Ceiling(ours.model.folder / "vae", device))
     return [*methods, ours]
 
 
@@ -117,9 +113,4 @@ def autoencoder_sources(options: RestoreOptions, names: Sequence[str]) -> tuple[
 
 def autoencoders(sources: Sequence[tuple[str, Path]], device: str) -> list[Method]:
     """What the task ceiling compares, loaded."""
-    return [
-        Ceiling(
-            load_autoencoder(folder), weights.sampled_hash(folder.parent, folder.name)[:16], name=name, device=device
-        )
-        for name, folder in sources
-    ]
+    return [Ceiling(folder, device, name=name) for name, folder in sources]

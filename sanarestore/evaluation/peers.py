@@ -16,20 +16,15 @@ from sanarestore import weights
 from sanarestore.degradations.operations import Pixels
 from sanarestore.engine.restorer import pick_device
 from sanarestore.errors import UsageError, WeightsError
-from sanarestore.evaluation.benchmark import nothing_to_prepare
+from sanarestore.evaluation.benchmark import Method
 from sanarestore.evaluation.tasks import Trial
 
 HALVINGS = 7
 """Of the interval in which TV's weight is looked for."""
 
 
-class Classical:
+class Classical(Method):
     """A method of image and estimated noise, [H, W, C] in [0, 1] and its standard deviation."""
-
-    seeds = (0,)
-    parameters = None
-    device = torch.device("cpu")
-    prepare = staticmethod(nothing_to_prepare)
 
     def __init__(self, name: str, version: str, denoise: Callable[[Pixels, float], Pixels]) -> None:
         self.name = name
@@ -90,11 +85,8 @@ CLASSICAL: dict[str, tuple[tuple[str, ...], Callable[[Pixels, float], Pixels]]] 
 """Name -> the modules that it needs, and what it does."""
 
 
-class Network:
+class Network(Method):
     """Any restoration network that spandrel reads from a file; image in, image of the same size out."""
-
-    seeds = (0,)
-    prepare = staticmethod(nothing_to_prepare)
 
     def __init__(self, path: Path, device: str) -> None:
         if importlib.util.find_spec("spandrel") is None:

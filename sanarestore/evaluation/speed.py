@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -129,9 +130,6 @@ class Subject:
         self.dtype = automatic if options.dtype == "auto" else getattr(torch, options.dtype)
         self.model = _model(options, self.dtype)
         self.restorer = Restorer(options, device=str(device), model=self.model)
-        latent = self.model.latent if self.restorer.generates else None
-        self._latent = _on_device(latent, device, self.dtype) if latent else None
-        self._theirs = _diffusers_autoencoder(self.model, device, self.dtype) if self._latent else None
         prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
         self._tokens = Tokens.of([self.model.prompts.tokens(prompt).to(device)])
 
@@ -140,24 +138,32 @@ class Subject:
         pixels = np.random.default_rng(0).random((size, size, 3), dtype=np.float32)
         image = images.Image(pixels_HWC=pixels, depth="float32", format="tiff")
         yield Part(name="restore", ours=lambda: self.restorer(image))
-        latent, theirs = self._latent, self._theirs
-        if latent is None or theirs is None:
+        latent = self.restorer.latent
+        if latent is None:
             return
+        encoder, decoder = self._theirs()
         side = size // latent.autoencoder.stride
         image_BCHW = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(self.device)
         image_BCHW = image_BCHW[..., : side * latent.autoencoder.stride, : side * latent.autoencoder.stride]
         yield Part(
             name="encode",
             ours=lambda: latent.autoencoder.encode(image_BCHW),
-            theirs=lambda: theirs.encode(image_BCHW.to(self.dtype)),
+            theirs=lambda: encoder(image_BCHW.to(self.dtype)),
         )
         latent_BCHW = torch.randn(1, latent.autoencoder.latent_channels, side, side, device=self.device)
         yield self._step(latent, latent_BCHW)
         yield Part(
             name="decode",
             ours=lambda: latent.autoencoder.decode(latent_BCHW),
-            theirs=lambda: theirs.decode(latent_BCHW.to(self.dtype)),
+            theirs=lambda: decoder(latent_BCHW.to(self.dtype)),
         )
+
+    @cache  # noqa: B019 - a subject lives as long as the command
+    def _theirs(self) -> list[nn.Module]:
+        """diffusers' encoder and decoder, all in one arithmetic: ours keeps the ends in float32."""
+        assert self.model.latent is not None
+        halves = (self.model.latent.autoencoder.encoder, self.model.latent.autoencoder.decoder)
+        return [copy.deepcopy(half).to(self.device, self.dtype).eval() for half in halves]
 
     def _step(self, latent: LatentPath, latent_BCHW: Tensor) -> Part:
         transformer: Any = latent.transformer.transformer
@@ -272,34 +278,6 @@ def _model(options: RestoreOptions, dtype: torch.dtype) -> RestorationModel:
     if options.model is not None and options.model.startswith(RANDOM):
         return random_model(options.model, dtype=dtype)
     return load_model(options.model, options.adapter, dtype=dtype)
-
-
-def _on_device(latent: LatentPath, device: torch.device, dtype: torch.dtype) -> LatentPath:
-    transformer: Any = copy.deepcopy(latent.transformer)
-    autoencoder: Any = copy.deepcopy(latent.autoencoder).with_dtype(dtype)
-    return LatentPath(autoencoder=autoencoder.to(device), transformer=transformer.to(device, dtype), flow=latent.flow)
-
-
-class _Theirs(nn.Module):
-    """diffusers' encoder and decoder as `AutoencoderDC` chains them, all in one arithmetic."""
-
-    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder, self.decoder = encoder, decoder
-
-    def encode(self, image_BCHW: Tensor) -> Tensor:
-        latent: Tensor = self.encoder(image_BCHW)
-        return latent
-
-    def decode(self, latent_BCHW: Tensor) -> Tensor:
-        image: Tensor = self.decoder(latent_BCHW)
-        return image
-
-
-def _diffusers_autoencoder(model: RestorationModel, device: torch.device, dtype: torch.dtype) -> _Theirs:
-    assert model.latent is not None
-    halves = (model.latent.autoencoder.encoder, model.latent.autoencoder.decoder)
-    return _Theirs(*(copy.deepcopy(half) for half in halves)).to(device, dtype).eval()
 
 
 def _pixels(timing: Timing) -> float:

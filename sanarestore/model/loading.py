@@ -66,6 +66,11 @@ class RestorationModel:
         """The latent path; WeightsError if it is there but cannot be read."""
         return self.load_latent() if self.load_latent else None
 
+    @property
+    def refines_generated(self) -> bool:
+        """Whether the refiner was trained on what the latent path generates."""
+        return bool(self.defaults.get("latent", True))
+
 
 def load_model(
     name: str | None = None, adapter: str | None = None, *, dtype: torch.dtype = torch.float32

@@ -106,8 +106,8 @@ class _PartsObjective:
 class RefinerObjective(_PartsObjective):
     """The pixel refiner and its prompt encoder; `generated` is what a frozen latent path gives, where that is on."""
 
-    def __init__(self, parts: Parts, recipe: Recipe) -> None:
-        super().__init__(parts, recipe, {"refiner": parts.refiner, **parts.worded})
+    def __init__(self, parts: Parts, recipe: Recipe, trained: dict[str, nn.Module] | None = None) -> None:
+        super().__init__(parts, recipe, trained or {"refiner": parts.refiner, **parts.worded})
 
     @property
     def refines_generated(self) -> bool:
@@ -154,7 +154,7 @@ class WordingObjective(RefinerObjective):
     """
 
     def __init__(self, parts: Parts, recipe: Recipe) -> None:
-        _PartsObjective.__init__(self, parts, recipe, parts.worded)
+        super().__init__(parts, recipe, parts.worded)
         plainly = [plain(kinds) for count in range(len(KINDS) + 1) for kinds in combinations(KINDS, count)]
         with torch.no_grad():
             self._wanted_KD = pool(*parts.encoder(plainly))

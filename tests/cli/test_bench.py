@@ -192,5 +192,8 @@ def test_speed_is_measured_alone(
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line.get("part") for line in lines] == ["restore", "restore", None]
     assert lines[-1]["growth"].keys() == {"restore"}
+    assert bench("speed", "--sizes", "64", "--rounds", "1", "--devices", "cpu", "--json") == 0
+    shown = capsys.readouterr()
+    assert (len(shown.out.splitlines()), shown.err) == (1, ""), "of one size nothing grows"
     assert bench("speed", "urban100") == 2
     assert "measured alone" in capsys.readouterr().err

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from sanarestore import images
 from sanarestore.degradations.operations import Pixels
-from sanarestore.evaluation.benchmark import Benchmark, _hash_file, read_scores, run
+from sanarestore.evaluation.benchmark import Benchmark, Method, _hash_file, read_scores, run
 from sanarestore.evaluation.datasets import Item
 from sanarestore.evaluation.metrics import luma, psnr, psnr_b, sharpness, ssim, to_8bit
 from sanarestore.evaluation.rows import Score, bootstrap, rows
@@ -19,13 +18,12 @@ from sanarestore.ndjson import Lines
 from tests.conftest import photo, save_photo
 
 
-class Halfway:
+class Halfway(Method):
     """Goes half of the way to the target, and a little to one side by the seed."""
 
     name = "halfway"
     settings = "1"
     parameters = 7
-    device = torch.device("cpu")
 
     def __init__(self, seeds: Sequence[int] = (0,), device: str = "") -> None:
         self.seeds = seeds

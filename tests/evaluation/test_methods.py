@@ -37,10 +37,11 @@ def test_ours_is_the_engine_with_the_prompt_that_is_asked(tiny_folder: Path) -> 
 
 @pytest.mark.parametrize("size", [(64, 96), (33, 70), (1, 5)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_ceiling_is_what_the_autoencoder_keeps(size: tuple[int, int], channels: int) -> None:
+def test_the_ceiling_is_what_the_autoencoder_keeps(tmp_path: Path, size: tuple[int, int], channels: int) -> None:
+    tiny_autoencoder().save_pretrained(tmp_path / "vae")
     autoencoder = Autoencoder(tiny_autoencoder()).eval()
     clean = photo(*size)[..., :channels]
-    found = Ceiling(autoencoder, "")(Trial(degraded_HWC=clean * 0, target_HWC=clean), None, 0)
+    found = Ceiling(tmp_path / "vae", "cpu")(Trial(degraded_HWC=clean * 0, target_HWC=clean), None, 0)
     assert found.shape == clean.shape
     if size == (64, 96) and channels == 3:
         with torch.no_grad():

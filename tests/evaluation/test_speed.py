@@ -58,10 +58,11 @@ def test_both_arms_do_the_same(whole: str) -> None:
         for part in ("encode", "step", "decode"):
             assert parts[part].ours().shape == parts[part].theirs().shape  # type: ignore[attr-defined, misc]
         image = torch.rand(1, 3, 64, 64)
-        latent = subject._latent.autoencoder.encode(image)  # type: ignore[union-attr]
-        assert torch.allclose(subject._theirs.encode(image * 2 - 1) * scale, latent, atol=1e-5)  # type: ignore[union-attr]
-        decoded = subject._latent.autoencoder.decode(latent)  # type: ignore[union-attr]
-        assert torch.allclose(subject._theirs.decode(latent / scale) / 2 + 0.5, decoded, atol=1e-5)  # type: ignore[union-attr]
+        encoder, decoder = subject._theirs()
+        ours = subject.restorer.latent.autoencoder  # type: ignore[union-attr]
+        latent = ours.encode(image)
+        assert torch.allclose(encoder(image * 2 - 1) * scale, latent, atol=1e-5)
+        assert torch.allclose(decoder(latent / scale) / 2 + 0.5, ours.decode(latent), atol=1e-5)
 
 
 def test_arms_take_turns_in_going_first() -> None:

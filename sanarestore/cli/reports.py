@@ -1,0 +1,306 @@
+"""How far commands are, and what came of it: bars while they run, a summary or tables at the end.
+
+Nothing moves when stderr is no terminal, under --quiet, --json or TERM=dumb. Notes and summaries are said unless
+--quiet or --json.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from sanarestore.cli import console
+from sanarestore.errors import ExitCode
+
+_NAME_WIDTH = 28
+"""Characters of a file's name that fit beside its bar on 80 columns."""
+
+
+class Outcome(Protocol):
+    """What a report needs to know of one file."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def megapixels(self) -> float: ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+    def to_json(self) -> dict[str, Any]: ...
+
+
+class Report:
+    """Owns the counts, the progress bars and the exit code of a command over many files."""
+
+    def __init__(self, verb: str, total: int, *, quiet: bool = False, as_json: bool = False) -> None:
+        """`verb` in the past tense: "restored"; `total` files are expected."""
+        self._verb, self._total = verb, total
+        self._quiet, self._json = quiet, as_json
+        self._counts = {"done": 0, "skipped": 0, "failed": 0}
+        self._unreadable = 0
+        self._told: set[str] = set()
+        self._megapixels = 0.0
+        self._begun = time.perf_counter()
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None),
+            _Count(), _Speed(), TimeRemainingColumn(compact=True),
+            console=console.stderr, transient=True, expand=True, disable=not console.is_live(quiet=quiet or as_json),
+        )  # fmt: skip
+        self._all = self._progress.add_task(verb, total=total)
+        self._files: dict[Path, TaskID] = {}
+        self._parts: dict[Path, float] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        if sum(self._counts.values()) and not self._quiet and not self._json:
+            console.say(self.summary())
+
+    def part(self, path: Path, done: int, total: int) -> None:
+        """Show how far one file is; `total` may change on the way."""
+        self._parts[path] = done / total
+        if path not in self._files and total > 1:  # one part: done as soon as begun
+            self._files[path] = self._progress.add_task(f"  {_shortened(path.name)}", total=total)
+        if path in self._files:
+            self._progress.update(self._files[path], completed=done, total=total)
+        self._advance()
+
+    def add(self, outcome: Outcome, *, readable: bool = True) -> None:
+        """Count one file's outcome, show what needs showing, and print its JSON line if asked."""
+        self._counts[outcome.status] += 1
+        self._unreadable += not readable
+        if outcome.status == "done":
+            self._megapixels += outcome.megapixels
+        self._parts.pop(outcome.path, None)
+        if outcome.path in self._files:
+            self._progress.remove_task(self._files.pop(outcome.path))
+        self._advance()
+        if outcome.error and outcome.error not in self._told:
+            # Once: every variant of an unreadable photo fails for the same reason.
+            self._told.add(outcome.error)
+            console.print_word("failed", "red", outcome.error)
+        elif outcome.notes and not self._quiet and not self._json:
+            console.print_word("note", "yellow", f"{outcome.path}: {'; '.join(outcome.notes)}")
+        if self._json:
+            console.print_json(outcome.to_json())
+
+    def summary(self) -> str:
+        """One line: how many, how much, how fast."""
+        seconds = max(time.perf_counter() - self._begun, 1e-9)
+        parts = [f"{self._counts['done']} {self._verb}"]
+        if self._counts["skipped"]:
+            parts.append(f"{self._counts['skipped']} finished before")
+        if self._counts["failed"]:
+            parts.append(f"{self._counts['failed']} failed")
+        if self._megapixels:
+            rate = f"{self._megapixels / seconds:.2f} MP/s"
+            parts.append(f"{self._megapixels:.1f} MP in {seconds:.1f} s ({rate})")
+        return ", ".join(parts)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """DONE unless a file failed; NO_IMAGES if none of the files could be read."""
+        if self._counts["failed"] and self._unreadable == self._total:
+            return ExitCode.NO_IMAGES
+        return ExitCode.SOME_FAILED if self._counts["failed"] else ExitCode.DONE
+
+    def _advance(self) -> None:
+        completed = sum(self._counts.values()) + sum(self._parts.values())
+        speed = self._megapixels / max(time.perf_counter() - self._begun, 1e-9)
+        self._progress.update(self._all, completed=completed, speed=speed)
+
+
+class TrainingReport:
+    """Progress of a training run: loss, speed, time left, validation."""
+
+    def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
+        self._json = as_json
+        self._quiet = quiet
+        self._validation = float("nan")
+        self._told: set[str] = set()
+        self._said = 0.0
+        live = console.is_live(quiet=quiet or as_json)
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=None),
+            TextColumn("{task.fields[left]}"), console=console.stderr, expand=True, disable=not live,
+        )  # fmt: skip
+        self._live = live
+        self._task = self._progress.add_task("starting", total=1.0, left="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def step(self, fields: Mapping[str, Any]) -> None:
+        """Show one step, given `training.loop.Progress` as a mapping; JSON lines only at validations."""
+        for note in set(fields["notes"]) - self._told if not self._quiet and not self._json else ():
+            self._told.add(note)
+            console.print_word("note", "yellow", note)
+        fresh = fields["validation"] is not None
+        self._validation = fields["validation"] if fresh else self._validation
+        gain = "" if self._validation != self._validation else f"  validation {self._validation:+.2f} dB"
+        speed = f"{fields['images_per_second']:.0f} images/s"
+        line = f"step {fields['step']}/{fields['steps']}  loss {fields['loss']:.4g}  {speed}"
+        share = max(fields["share"], 1e-9)
+        left = f"{fields['minutes'] * (1 - share) / share:.0f} min left"
+        self._progress.update(self._task, completed=share, description=line + gain, left=left)
+        if self._json and fresh:
+            console.print_json({"schema_version": 1, **fields})
+        # Without a terminal, a line a minute, so that a log says where the run is.
+        if not self._live and not self._quiet and not self._json and (fresh or fields["minutes"] - self._said >= 1):
+            self._said = fields["minutes"]
+            console.stderr.print(f"{line}{gain}  {left}", soft_wrap=True)
+
+
+class BenchReport:
+    """Progress over images and cases, and a table of rows for every set."""
+
+    def __init__(self, total: int, *, quiet: bool = False, as_json: bool = False) -> None:
+        self._json, self._shown = as_json, not (as_json or quiet)
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), _Count(),
+            TimeRemainingColumn(compact=True), console=console.stderr, transient=True, expand=True,
+            disable=not console.is_live(quiet=quiet or as_json),
+        )  # fmt: skip
+        self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def score(self, dataset: str, case: str, *, finished: bool) -> None:
+        """Show where it is; `finished` once for every image and case."""
+        self._progress.update(self._task, description=f"{dataset} {case}", advance=int(finished))
+
+    def rows(self, rows: list[dict[str, Any]]) -> None:
+        """The rows of one set: lines of JSON, or a table."""
+        for row in rows if self._json else ():
+            console.print_json({"schema_version": 1, **row})
+        if rows and self._shown:
+            columns = ["", "method", "PSNR", "±", "gain", "better", "SSIM", "s/MP"]
+            count = rows[0]["images"]
+            title = f"{rows[0]['dataset']}, {count} image{'s' * (count > 1)}"
+            console.table(
+                title, columns, [_cells(row, rows[max(index - 1, 0)]) for index, row in enumerate(rows)], texts=2
+            )
+        for row in rows if self._shown else ():
+            if "margin" in row:
+                share, margin = row["right_beats_wrong"], row["margin"]
+                console.say(
+                    f"{row['method']}: the right prompt comes closer in {share:.1%} of pairs, by {margin:.2f} dB"
+                )
+
+    def changes(self, changes: list[dict[str, Any]]) -> None:
+        """What changed since an earlier benchmark: lines of JSON, or a table."""
+        for change in changes if self._json else ():
+            console.print_json({"schema_version": 1, "compared": True, **change})
+        if changes and self._shown:
+            columns = ["", "method", "then", "now", "change", "95%", "beyond chance"]
+            cells = [
+                [
+                    f"{each['dataset']} {each['task']} {each['level']}", each["method"], f"{each['before']:.2f}",
+                    f"{each['after']:.2f}", f"{each['change']:+.2f}",
+                    f"{each['interval'][0]:+.2f} to {each['interval'][1]:+.2f}",
+                    "yes" if each["exceeds_noise"] else "no",
+                ]
+                for each in changes
+            ]  # fmt: skip
+            console.table("Since then", columns, cells, texts=2)
+
+
+def timings(rows: list[dict[str, Any]], powers: Mapping[str, float]) -> None:
+    """A table of what parts of a model take, and below it how that grows."""
+    columns = ["", "size", "s", "s/MP", "diffusers", "ratio", "A/A", "MiB", "compute", "memory"]
+    cells = [
+        [
+            row["part"], str(row["size"]), f"{row['seconds']:.3f}", f"{row['seconds_per_megapixel']:.2f}",
+            f"{row['diffusers_seconds']:.3f}" if "ratio" in row else "",
+            f"{row['ratio']:.2f}" if "ratio" in row else "", f"{row['chance']:.2f}",
+            f"{row['peak_memory'] / 2**20:.0f}" if "peak_memory" in row else "",
+            f"{row['of_compute']:.0%}", f"{row['of_bandwidth']:.0%}",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    console.table(f"{rows[0]['device']}, {rows[0]['dtype']}, {rows[0]['rounds']} rounds", columns, cells, texts=1)
+    grown = ", ".join(f"{part} {power:.2f}" for part, power in powers.items())
+    console.say(f"seconds grow with the pixel count to the power of: {grown}", quiet=not powers)
+
+
+def _cells(row: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
+    """A row of `BenchReport`; what is as above is not said again."""
+    case = f"{row['task']} {row['level']}"
+    told = "" if row is not above and case == f"{above['task']} {above['level']}" else case
+    if "published" in row:
+        return [told, f"{row['method']}, published", f"{row['psnr']:.2f}", *[""] * 5]
+    low, high = row["interval"]
+    around = f"{(high - low) / 2:.2f}"
+    ssim = f"{row['ssim']:.3f}" if "ssim" in row else ""
+    if row["method"] == "degraded":
+        return [told, row["method"], f"{row['psnr']:.2f}", around, "", "", ssim, ""]
+    speed = f"{row['seconds_per_megapixel']:.2f}"
+    gain, better = (f"{row['gain']:+.2f}", f"{row['better']:.0%}") if "gain" in row else ("", "")
+    return [told, row["method"], f"{row['psnr']:.2f}", around, gain, better, ssim, speed]
+
+
+class _Count(ProgressColumn):
+    """Whole parts done, of all."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{int(task.completed)}/{int(task.total or 0)}", style="progress.download", justify="right")
+
+
+class _Speed(ProgressColumn):
+    """Megapixels a second, on the overall bar."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.fields.get("speed")
+        return Text(f"{speed:.2f} MP/s" if speed else "")
+
+
+def counted(label: str, steps: Iterable[tuple[int, int]], *, quiet: bool) -> None:
+    """Go through steps that say (done, in all), behind a bar."""
+    progress = Progress(
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), _Count(),
+        console=console.stderr, transient=True, expand=True, disable=not console.is_live(quiet=quiet),
+    )  # fmt: skip
+    with progress:
+        task = progress.add_task(label)
+        for done, total in steps:
+            progress.update(task, completed=done, total=total)
+
+
+def _shortened(name: str) -> str:
+    """Both ends of a long name: folders of photos differ in the last digits."""
+    if len(name) <= _NAME_WIDTH:
+        return name
+    half = (_NAME_WIDTH - 1) // 2
+    return f"{name[:half]}…{name[-half:]}"
