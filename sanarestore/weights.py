@@ -25,8 +25,8 @@ MANIFEST = "restoration/config.json"
 ADAPTER = "adapter.json"
 """The file that makes a folder an adapter, and lists the hashes of the others."""
 
-BASE_PARTS = ("transformer", "vae")
-"""Of a published base, what an adapter is trained on."""
+BASE_PARTS = ("transformer", "vae", "restoration")
+"""What an adapter is trained on; a published base has no restoration/, whose manifest names all of a model's files."""
 
 FETCH = "Fetch the model again."
 
@@ -62,6 +62,11 @@ def resolve(name: str, wanted: tuple[str, ...] = WANTED) -> Path:
         where=name,
         next_step=f"Give a folder, a hub id such as owner/model, or {EMBEDDED}.",
     )
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder holds a restoration model, rather than a base to be adapted."""
+    return (folder / MANIFEST).is_file()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -217,7 +222,7 @@ def _read_index(folder: Path, name: str, otherwise: str, next_step: str) -> dict
 def _embedded() -> Path:
     """Inside the wheel, or beside the package in a checkout."""
     for folder in (_PACKAGE / "_models" / EMBEDDED, _PACKAGE.parent / "models" / EMBEDDED):
-        if (folder / MANIFEST).is_file():
+        if is_model(folder):
             return folder
     raise WeightsError(
         "the embedded model is not in this installation",

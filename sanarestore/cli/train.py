@@ -37,7 +37,7 @@ def train(
     ] = None,
     base: Annotated[str, typer.Option("--base", help="Model to go on from, or 'scratch'.")] = "sanarestore-mini",
     lora: Annotated[
-        bool, typer.Option("--lora", help="Adapt a published SANA base by low-rank changes, not by all its weights.")
+        bool, typer.Option("--lora", help="Write a small adapter of low-rank changes, and leave the base's weights.")
     ] = False,
     rank: Annotated[
         int | None,
@@ -140,7 +140,7 @@ def _origin(base: str, rank: int | None) -> str:
     if base == SCRATCH:
         return base
     folder = weights.resolve(base)
-    parts = (*weights.BASE_PARTS, "restoration", "text_encoder", "tokenizer")
+    parts = (*weights.BASE_PARTS, "text_encoder", "tokenizer")
     low_rank = f", by changes of rank {rank}" if rank else ""
     return f"{Path(base).name} {weights.sampled_hash(folder, *parts)[:16]}{low_rank}"
 
@@ -158,8 +158,8 @@ def _recipe(path: Path | None, folder: Path, *, base: str, resume: bool) -> "Rec
     embedded = Recipe.load(weights.resolve(weights.EMBEDDED) / "recipe.toml")
     if base == SCRATCH:
         return embedded
-    own_model = (weights.resolve(base) / weights.MANIFEST).is_file()
-    return embedded.for_tuning(folder.name) if own_model else embedded.for_adapting(folder.name)
+    is_model = weights.is_model(weights.resolve(base))
+    return embedded.for_tuning(folder.name) if is_model else embedded.for_adapting(folder.name)
 
 
 def _fingerprint(used: Sequence[tuple[Path, ...]]) -> str:

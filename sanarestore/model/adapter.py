@@ -1,9 +1,12 @@
-"""An adapter on disk: what turns a published text-to-image base into a restorer.
+"""An adapter on disk: what turns a published text-to-image base into a restorer, or bends a restorer to other photos.
 
 adapter.json                        format, base, condition kind, refiner configuration, defaults, training, hashes
 pytorch_lora_weights.safetensors    low-rank changes of the transformer, in diffusers' key layout
 transformer/                        or the transformer's own weights, after a full fine-tune
-condition.safetensors  refiner.safetensors  prompts.safetensors
+condition.safetensors               of the transformer; where it has neither, it is the base's
+refiner.safetensors                 a refiner's own weights
+refiner_lora.safetensors            or low-rank changes of the base's
+prompts.safetensors
 """
 
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from sanarestore.model.tensors import read_tensors, write_json, write_tensors
 
 INDEX, LORA, TRANSFORMER = weights.ADAPTER, "pytorch_lora_weights.safetensors", "transformer"
 CONDITION, REFINER, PROMPTS = "condition.safetensors", "refiner.safetensors", "prompts.safetensors"
+REFINER_LORA = "refiner_lora.safetensors"
 
 PREFIX = "transformer."
 """Of LoRA keys: diffusers' name for the part of the pipeline that they change."""
@@ -41,9 +45,11 @@ class Adapter:
     """Name of the base that it was trained on, with its revision."""
     base_sha256: str
     """`weights.sampled_hash` of the parts of that base."""
-    condition: ConditionKind
+    condition: ConditionKind | None
+    """None: the latent path is the base's, if it has one."""
     change: Change
-    refiner: RefinerConfig
+    refiner: RefinerConfig | None
+    """None: the refiner is the base's, with low-rank changes."""
     defaults: dict[str, Any]
     """What its makers recommend: prompt, steps."""
 
@@ -58,9 +64,9 @@ def read_adapter(name: str) -> Adapter:
             folder=folder,
             base=content["base"],
             base_sha256=str(content["base_sha256"]),
-            condition=kind_of(content["condition"]),
+            condition=kind_of(content["condition"]) if content["condition"] else None,
             change=_change(content["change"]),
-            refiner=RefinerConfig.from_dict(content["refiner"]),
+            refiner=RefinerConfig.from_dict(content["refiner"]) if content["refiner"] else None,
             defaults=dict(content["defaults"]),
         )
         hashes = dict(content["sha256"])
@@ -68,7 +74,9 @@ def read_adapter(name: str) -> Adapter:
             raise TypeError("base and defaults.prompt are names and words")
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"not as this version writes it ({error!r})", where=path, next_step=NEXT_STEP) from error
-    read = {CONDITION, REFINER, PROMPTS, *({LORA} if adapter.change == "lora" else ())}
+    read = {PROMPTS, REFINER if adapter.refiner else REFINER_LORA}
+    read |= {CONDITION} if adapter.condition else set()
+    read |= {LORA} if adapter.change == "lora" else set()
     if adapter.change == "full":
         read |= weights.files_in(folder, TRANSFORMER)
     weights.verify(folder, hashes, read)
@@ -79,24 +87,30 @@ def write_adapter(
     folder: Path,
     *,
     base: str,
-    condition: nn.Module,
-    refiner: nn.Module,
     prompts: dict[str, Tensor],
     defaults: dict[str, Any],
     training: dict[str, Any],
+    condition: nn.Module | None = None,
     lora: dict[str, Tensor] | None = None,
     transformer: Any = None,
+    refiner: nn.Module | None = None,
+    refiner_lora: dict[str, Tensor] | None = None,
 ) -> None:
     """Write an adapter that `read_adapter` reads: the refiner and a whole transformer float16, the rest as it is.
 
     `base` is a name that `weights.pinned` gave. `lora` holds `<module>.lora_A.weight` [r, in] and
     `<module>.lora_B.weight` [out, r] by the transformer's own module names, of scale 1; `transformer`, diffusers' own,
-    is written whole instead.
+    is written whole instead; either asks for a condition. `refiner_lora` holds such changes of the base's refiner, in
+    place of a `refiner`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / CONDITION, condition.state_dict())
-    write_tensors(folder / REFINER, {name: tensor.half() for name, tensor in refiner.state_dict().items()})
     write_tensors(folder / PROMPTS, prompts)
+    if condition is not None:
+        write_tensors(folder / CONDITION, condition.state_dict())
+    if refiner is not None:
+        write_tensors(folder / REFINER, {name: tensor.half() for name, tensor in refiner.state_dict().items()})
+    elif refiner_lora is not None:
+        write_tensors(folder / REFINER_LORA, refiner_lora)
     change: Change = "none"
     if lora is not None:
         change = "lora"
@@ -109,9 +123,9 @@ def write_adapter(
         "format": 1,
         "base": base,
         "base_sha256": weights.sampled_hash(weights.resolve(base), *weights.BASE_PARTS),
-        "condition": condition.kind,
+        "condition": condition.kind if condition is not None else None,
         "change": change,
-        "refiner": refiner.config.to_dict(),  # type: ignore[union-attr, operator]
+        "refiner": refiner.config.to_dict() if refiner is not None else None,  # type: ignore[union-attr, operator]
         "defaults": defaults,
         "training": training,
         "sha256": {path.relative_to(folder).as_posix(): weights.hash_file(path) for path in files},
@@ -120,17 +134,20 @@ def write_adapter(
 
 
 @torch.no_grad()
-def merge_lora(transformer: nn.Module, path: Path) -> None:
-    """Add every B A of a LoRA file to the weight it belongs to, in place; WeightsError if one belongs to none."""
+def merge_lora(module: nn.Module, path: Path, prefix: str = "") -> None:
+    """Add every B A of a LoRA file to the weight it belongs to, in place; WeightsError if one belongs to none.
+
+    `prefix` is what the file's names have before the module's own: `PREFIX` those of a transformer.
+    """
     tensors = read_tensors(path)
-    names = {name.removeprefix(PREFIX).rsplit(".lora_", 1)[0] for name in tensors}
-    expected = {f"{PREFIX}{name}.lora_{side}.weight" for name in names for side in "AB"}
+    names = {name.removeprefix(prefix).rsplit(".lora_", 1)[0] for name in tensors}
+    expected = {f"{prefix}{name}.lora_{side}.weight" for name in names for side in "AB"}
     if expected != tensors.keys():
         odd = min(expected ^ tensors.keys())
         raise WeightsError(f"{odd} is missing or not expected", where=path, next_step=NEXT_STEP)
-    parameters = dict(transformer.named_parameters())
+    parameters = dict(module.named_parameters())
     for name in sorted(names):
-        down, up = (tensors[f"{PREFIX}{name}.lora_{side}.weight"].flatten(1) for side in "AB")
+        down, up = (tensors[f"{prefix}{name}.lora_{side}.weight"].flatten(1) for side in "AB")
         weight = parameters.get(f"{name}.weight")
         if weight is None or (up.shape[0], down.shape[1]) != tuple(weight.flatten(1).shape) or len(down) != up.shape[1]:
             raise WeightsError(f"{name} fits no weight of the base", where=path, next_step="Name its own base.")

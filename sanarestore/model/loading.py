@@ -117,31 +117,53 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
 
 
 def _load_adapted(name: str, adapter: str, dtype: torch.dtype) -> RestorationModel:
-    found = adapters.read_adapter(adapter)
-    base = load_base(name, dtype=dtype)
-    if weights.sampled_hash(base.folder, *weights.BASE_PARTS) != found.base_sha256:
+    found, folder = adapters.read_adapter(adapter), weights.resolve(name)
+    if weights.sampled_hash(folder, *weights.BASE_PARTS) != found.base_sha256:
         raise WeightsError(
             f"it was trained on other weights than these of {name}", where=found.folder,
             next_step=f"Leave out --model, or name {found.base}.",
         )  # fmt: skip
+    if weights.is_model(folder):
+        model = _load_whole(name, dtype)
+        prompts, refiner, load_latent = model.prompts, model.refiner, model.load_latent
+        if found.condition:
+            load_latent = functools.cache(lambda: _adapted_path(load_base(name, dtype=dtype), found, dtype))
+    else:
+        base = load_base(name, dtype=dtype)
+        prompts, refiner, latent = base.prompts, None, _adapted_path(base, found, dtype)
+        load_latent = lambda: latent  # noqa: E731
+    prompts.known.update(read_tensors(found.folder / adapters.PROMPTS))
+    return RestorationModel(
+        name=f"{name} + {adapter}",
+        folder=folder,
+        refiner=_adapted_refiner(refiner, found),
+        prompts=prompts,
+        defaults=found.defaults,
+        fingerprint=weights.fingerprint(name, adapter),
+        load_latent=load_latent,
+    )
+
+
+def _adapted_path(base: Base, found: adapters.Adapter, dtype: torch.dtype) -> LatentPath:
+    if found.condition is None:
+        raise WeightsError("it has no condition for its base", where=found.folder, next_step=adapters.NEXT_STEP)
     if found.change == "full":
         transformer = load_transformer(found.folder / adapters.TRANSFORMER, dtype)
         if transformer.config.in_channels != base.transformer.config.in_channels:
             raise WeightsError("its transformer is of another shape than the base's", where=found.folder)
         base = replace(base, transformer=transformer)
     elif found.change == "lora":
-        adapters.merge_lora(base.transformer, found.folder / adapters.LORA)
-    base.prompts.known.update(read_tensors(found.folder / adapters.PROMPTS))
-    latent = _latent_path(base, found.condition, found.folder / adapters.CONDITION)
-    return RestorationModel(
-        name=f"{name} + {adapter}",
-        folder=base.folder,
-        refiner=_load_refiner(found.refiner, found.folder / adapters.REFINER),
-        prompts=base.prompts,
-        defaults=found.defaults,
-        fingerprint=weights.fingerprint(name, adapter),
-        load_latent=lambda: latent,
-    )
+        adapters.merge_lora(base.transformer, found.folder / adapters.LORA, adapters.PREFIX)
+    return _latent_path(base, found.condition, found.folder / adapters.CONDITION)
+
+
+def _adapted_refiner(refiner: Refiner | None, found: adapters.Adapter) -> Refiner:
+    if found.refiner:
+        return _load_refiner(found.refiner, found.folder / adapters.REFINER)
+    if refiner is None:
+        raise WeightsError("it has no refiner for its base", where=found.folder, next_step=adapters.NEXT_STEP)
+    adapters.merge_lora(refiner, found.folder / adapters.REFINER_LORA)
+    return refiner
 
 
 def _latent_path(base: Base, kind: ConditionKind, path: Path) -> LatentPath:

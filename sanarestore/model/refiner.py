@@ -215,7 +215,7 @@ class Refiner(nn.Module):
                 nn.init.normal_(module.prompt.weight, std=0.1)
         nn.init.zeros_(self.head.weight)
 
-    def grown(self, *, spectrum: int = 0, tone: int = 0) -> "Refiner":
+    def grown(self, spectrum: int = 0, tone: int = 0) -> "Refiner":
         """The same function with a spectrum or a tone to learn with, where it has none; itself if there is nothing new.
 
         What is new starts at zero.

@@ -22,7 +22,7 @@ from sanarestore.model.transformer import Tokens
 from sanarestore.training.data import Batch
 from sanarestore.training.losses import charbonnier, off_unit_variance, psnr_loss
 from sanarestore.training.parts import Parts
-from sanarestore.training.recipe import LATENT_OBJECTIVES, Recipe
+from sanarestore.training.recipe import FLOWING, LATENT_OBJECTIVES, Recipe
 
 VARIANCE_WEIGHT = 1.0
 """Decibels that the latents' distance from unit variance weighs."""
@@ -54,7 +54,7 @@ class _PartsObjective:
         self.parts = parts
         self.recipe = recipe
         self.modules: nn.Module = nn.ModuleDict(trained)
-        everything: list[nn.Module] = [parts.refiner, parts.encoder, *filter(None, [parts.lora])]
+        everything: list[nn.Module] = [parts.refiner, parts.encoder, *filter(None, [parts.lora, parts.refiner_lora])]
         if parts.latent:
             everything += [parts.latent.autoencoder, parts.latent.transformer]
         self._everything = nn.ModuleList(everything)
@@ -107,7 +107,7 @@ class RefinerObjective(_PartsObjective):
     """The pixel refiner and its prompt encoder; `generated` is what a frozen latent path gives, where that is on."""
 
     def __init__(self, parts: Parts, recipe: Recipe, trained: dict[str, nn.Module] | None = None) -> None:
-        super().__init__(parts, recipe, trained or {"refiner": parts.refiner, **parts.worded})
+        super().__init__(parts, recipe, trained or parts.refining)
 
     @property
     def refines_generated(self) -> bool:
@@ -230,7 +230,7 @@ class EndToEndObjective(_PartsObjective):
     def __init__(self, parts: Parts, recipe: Recipe) -> None:
         # An adapter carries no decoder: a published one stays as it is.
         decoder = {} if parts.base else {"decoder": _latent(parts).autoencoder.decoder}
-        super().__init__(parts, recipe, {"refiner": parts.refiner, **parts.worded, **parts.flowing, **decoder})
+        super().__init__(parts, recipe, {**parts.refining, **parts.flowing, **decoder})
 
     @property
     def refines_generated(self) -> bool:
@@ -276,11 +276,12 @@ def drawn_noise(seed: int, number: int, shape: Sequence[int]) -> Tensor:
 def new_objective(recipe: Recipe, base: str | None = None, *, rank: int | None = None) -> Objective:
     """The recipe's objective, on fresh weights or on those of a base; a latent path is added where it needs one.
 
-    With a `rank`, low-rank changes of a published base are trained instead of its transformer.
+    With a `rank`, low-rank changes of a base are trained: of its transformer, or under the objective refiner of that.
     """
-    parts = Parts.from_base(base, recipe) if base else Parts.from_scratch(recipe)
-    parts = parts.with_lora(rank) if rank else parts
-    if parts.base and recipe.objective not in ("flow", "end-to-end"):
+    if rank and not base:
+        raise UsageError("fresh weights are not adapted", where="--lora", next_step="Name a --base, or leave it out.")
+    parts = Parts.from_base(base, recipe, rank) if base else Parts.from_scratch(recipe)
+    if parts.is_published and recipe.objective not in FLOWING:
         raise UsageError(
             f"the objective '{recipe.objective}' would leave the base's condition untrained, and the photo unseen",
             where=parts.base, next_step="Use a recipe whose objective is flow or end-to-end.",

@@ -22,7 +22,7 @@ from sanarestore.model.lora import Lora
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder, new_encoder, train_tokenizer
 from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
-from sanarestore.training.recipe import LatentShape, ModelShape, Recipe
+from sanarestore.training.recipe import FLOWING, LatentShape, ModelShape, Recipe
 
 KEPT_PROMPTS = 512
 """Embeddings that are remembered while training with a published encoder: of Gemma-2 2B about 200 KB each."""
@@ -52,6 +52,10 @@ class FrozenPrompts(nn.Module):
             self._recent.popitem(last=False)
         return tokens.token_BLD, tokens.mask_BL
 
+    def table(self, prompts: Iterable[str]) -> dict[str, Tensor]:
+        """Token embeddings [L,D] of each prompt."""
+        return self.prompts.fetch(prompts)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
@@ -62,9 +66,11 @@ class Parts:
     latent: LatentPath | None
     defaults: dict[str, Any]
     base: str | None = None
-    """Name of the published base that an adapter is trained for; None for a model of its own."""
+    """Name of the base that an adapter is trained for; None for a model of its own."""
     lora: Lora | None = None
     """What is trained instead of the transformer."""
+    refiner_lora: Lora | None = None
+    """What is trained instead of the refiner and the prompt encoder."""
 
     @classmethod
     def from_scratch(cls, recipe: Recipe) -> "Parts":
@@ -77,14 +83,21 @@ class Parts:
         return cls(refiner=refiner, encoder=encoder, latent=None, defaults={"prompt": DEFAULT_PROMPT})
 
     @classmethod
-    def from_base(cls, name: str, recipe: Recipe) -> "Parts":
-        """The weights of a restoration model, to go on from; or a published base, to be adapted."""
-        if not (weights.resolve(name) / weights.MANIFEST).is_file():
-            return cls._from_published(name, recipe)
-        model = load_model(name)
-        torch.manual_seed(recipe.seed)
-        refiner = model.refiner.grown(spectrum=recipe.model.spectrum, tone=recipe.model.tone)
-        return cls(refiner=refiner, encoder=load_encoder(model.folder), latent=model.latent, defaults=model.defaults)
+    def from_base(cls, name: str, recipe: Recipe, rank: int | None = None) -> "Parts":
+        """The weights of a restoration model, to go on from; or a published base, to be adapted.
+
+        With a `rank`, an adapter of either, by low-rank changes; UsageError where the objective knows none.
+        """
+        if not weights.is_model(weights.resolve(name)):
+            parts = cls._from_published(name, recipe)
+        else:
+            model = load_model(name)
+            torch.manual_seed(recipe.seed)
+            # Low-rank changes are of what is there.
+            refiner = model.refiner if rank else model.refiner.grown(recipe.model.spectrum, recipe.model.tone)
+            encoder, latent, defaults = load_encoder(model.folder), model.latent, model.defaults
+            parts = cls(refiner=refiner, encoder=encoder, latent=latent, defaults=defaults)
+        return parts._with_lora(name, recipe.objective, rank) if rank else parts
 
     @classmethod
     def _from_published(cls, name: str, recipe: Recipe) -> "Parts":
@@ -104,14 +117,27 @@ class Parts:
             defaults={"prompt": DEFAULT_PROMPT, "steps": 1},
         )  # fmt: skip
 
-    def with_lora(self, rank: int) -> "Parts":
-        """Themselves, with low-rank changes to train in the transformer's place; UsageError where there is none."""
-        if self.latent is None or self.base is None:
-            raise UsageError(
-                "only a published SANA base is adapted by low-rank changes", where="--lora",
-                next_step="Name one with --base, or leave --lora out.",
-            )  # fmt: skip
-        return replace(self, lora=Lora(self.latent.transformer.transformer, rank))
+    def _with_lora(self, base: str, objective: str, rank: int) -> "Parts":
+        parts = replace(self, base=weights.pinned(base))
+        if objective == "refiner":
+            return replace(parts, refiner_lora=Lora.of_refiner(parts.refiner, rank))
+        if objective in FLOWING and parts.latent is not None:
+            return replace(parts, lora=Lora.of_transformer(parts.latent.transformer.transformer, rank))
+        raise UsageError(
+            "this base has no transformer to adapt" if objective in FLOWING
+            else f"the objective '{objective}' is not learnt by low-rank changes",
+            where="--lora", next_step="Leave it out, or use a recipe whose objective is refiner.",
+        )  # fmt: skip
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the base is of others, and without an adapter no restorer at all."""
+        return isinstance(self.encoder, FrozenPrompts)
+
+    @property
+    def refining(self) -> dict[str, nn.Module]:
+        """What is trained of the refiner and of the words that it is told."""
+        return {"lora": self.refiner_lora} if self.refiner_lora else {"refiner": self.refiner, **self.worded}
 
     @property
     def flowing(self) -> dict[str, nn.Module]:
@@ -122,7 +148,7 @@ class Parts:
 
     @property
     def worded(self) -> dict[str, nn.Module]:
-        """What is trained of the prompt encoder: a published one is not."""
+        """What is trained of the prompt encoder: an adapter leaves the base's as it is."""
         return {} if self.base else {"text_encoder": self.encoder}
 
     def with_latent_path(self, recipe: Recipe) -> "Parts":
@@ -135,24 +161,25 @@ class Parts:
 
     def save(self, folder: Path, name: str, training: dict[str, Any]) -> None:
         """Write the folder, with the embeddings of what most people type."""
-        if isinstance(self.encoder, FrozenPrompts):
-            self._save_adapter(folder, self.encoder.prompts, training)
+        if self.base:
+            self._save_adapter(folder, self.base, training)
             return
+        assert isinstance(self.encoder, PromptEncoder), "a published base is adapted"
         save_model(
             folder, name=name, refiner=self.refiner, encoder=self.encoder, usual_prompts=usual_prompts(),
             defaults=self.defaults, training=training, latent=self.latent,
         )  # fmt: skip
 
-    def _save_adapter(self, folder: Path, prompts: Prompts, training: dict[str, Any]) -> None:
-        assert self.latent is not None
-        assert self.base is not None
-        transformer = self.latent.transformer
+    def _save_adapter(self, folder: Path, base: str, training: dict[str, Any]) -> None:
+        transformer = self.latent.transformer if self.latent and not self.refiner_lora else None
         write_adapter(
-            folder, base=self.base, condition=transformer.condition, refiner=self.refiner,
-            prompts=prompts.fetch(usual_prompts()), defaults=self.defaults,
-            training={**training, "licence of the base": weights.licence(weights.resolve(self.base))},
+            folder, base=base, prompts=self.encoder.table(usual_prompts()), defaults=self.defaults,
+            training={**training, "licence of the base": weights.licence(weights.resolve(base))},
+            condition=transformer.condition if transformer else None,
             lora=self.lora.tensors() if self.lora else None,
-            transformer=None if self.lora else transformer.transformer,
+            transformer=transformer.transformer if transformer and not self.lora else None,
+            refiner=None if self.refiner_lora else self.refiner,
+            refiner_lora=self.refiner_lora.tensors() if self.refiner_lora else None,
         )  # fmt: skip
 
 

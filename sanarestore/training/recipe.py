@@ -17,6 +17,9 @@ OBJECTIVES = ("tone", "refiner", "wording", "autoencoder", "flow", "end-to-end")
 LATENT_OBJECTIVES = OBJECTIVES[3:]
 """Those that need a latent path."""
 
+FLOWING = OBJECTIVES[4:]
+"""Those that train its transformer."""
+
 LATENT_STAGES = 6
 """Of the autoencoders that are made here, as of the published ones."""
 

@@ -1,6 +1,7 @@
 """Training from the command line: photos or pairs in, a model that `restore` takes out."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from sanarestore import images
 from sanarestore.cli.app import run
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.training.loop import Trainer
+from sanarestore.training.recipe import Recipe
 from tests.conftest import save_photo
 from tests.published import write_published
 
@@ -121,9 +123,26 @@ def test_a_published_base_becomes_an_adapter(
     assert images.read("restored.png").height == 64
 
 
-def test_a_model_of_its_own_takes_no_lora(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_embedded_model_is_adapted_by_default(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"photos/{index}.png,photos/{(index + 1) % 3}.png,remove noise" for index in range(3)]
+    Path("pairs.csv").write_text("\n".join(["image_path,condition_image_path,caption", *rows]))
+    arguments = ["train", "pairs.csv", "--lora", "--rank", "2", "--steps", "2", "-o", "run"]
+    # The embedded model's recipe asks for crops larger than these photos.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recipe, "for_tuning", lambda recipe, name: replace(recipe, name=name, patch=32, batch=2))
+        assert run(arguments) == 0
+        assert capsys.readouterr().err.splitlines()[-1].endswith("use it with --adapter run/model")
+        assert run([*arguments, "--resume"]) == 0
+    assert json.loads(Path("run/model/adapter.json").read_text())["base"] == "sanarestore-mini"
+    for name, adapter in (("plain", []), ("adapted", ["--adapter", "run/model"])):
+        assert run(["restore", "photos/0.png", "-o", f"{name}.png", *adapter]) == 0
+    plain, adapted = (images.read(f"{name}.png").pixels_HWC for name in ("plain", "adapted"))
+    assert (plain != adapted).any()
+
+
+def test_fresh_weights_are_not_adapted(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--lora") == 2
-    assert "--lora: only a published SANA base" in capsys.readouterr().err
+    assert "--lora: fresh weights are not adapted. Name a --base" in capsys.readouterr().err
 
 
 def test_a_rank_without_low_rank_changes_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from sanarestore import weights
 from sanarestore.errors import WeightsError
-from sanarestore.model.adapter import merge_lora, read_adapter, write_adapter
+from sanarestore.model.adapter import PREFIX, merge_lora, read_adapter, write_adapter
 from sanarestore.model.condition import KINDS, ConditionKind
 from sanarestore.model.loading import RestorationModel, load_model
+from sanarestore.model.lora import Lora
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.model.transformer import Tokens
 from tests.conftest import random_refiner
@@ -125,8 +126,47 @@ def test_a_base_without_an_adapter_is_refused(base: Path) -> None:
 
 @pytest.mark.usefixtures("base")
 def test_a_model_that_is_no_base_takes_no_adapter(tmp_path: Path, tiny_folder: Path, encoder: PromptEncoder) -> None:
-    with pytest.raises(WeightsError, match=r"its transformer is missing.*Name a SANA model"):
+    with pytest.raises(WeightsError, match=r"trained on other weights than these of .*tiny-model"):
         load_model(str(tiny_folder), str(written(tmp_path, encoder)))
+
+
+def of_tiny_model(folder: Path, base: Path, **change: Any) -> Path:
+    lora = Lora.of_refiner(random_refiner(), rank=2)
+    torch.manual_seed(4)
+    with torch.no_grad():
+        for parameter in lora.parameters():
+            parameter.copy_(0.1 * torch.randn_like(parameter))
+    write_adapter(
+        folder / "adapter", base=str(base), prompts={PROMPT: torch.full((3, 8), 0.5)}, defaults={"prompt": PROMPT},
+        training={}, **{"refiner_lora": lora.tensors(), **change},
+    )  # fmt: skip
+    return folder / "adapter"
+
+
+def test_a_model_with_changes_of_its_refiner(tmp_path: Path, tiny_folder: Path) -> None:
+    plain, model = load_model(str(tiny_folder)), load_model(adapter=str(of_tiny_model(tmp_path, tiny_folder)))
+    assert model.load_latent is None
+    assert model.prompts.tokens(PROMPT).eq(0.5).all()
+    changed, before = model.refiner.state_dict(), plain.refiner.state_dict()
+    still = {name for name, tensor in before.items() if torch.equal(tensor, changed[name])}
+    assert still == {name for name in before if name.endswith("bias")}, "every matrix, and nothing else"
+    assert model.fingerprint != plain.fingerprint
+
+
+def test_a_model_with_another_refiner(tmp_path: Path, tiny_folder: Path) -> None:
+    other = random_refiner(seed=5)
+    model = load_model(adapter=str(of_tiny_model(tmp_path, tiny_folder, refiner=other)))
+    assert torch.equal(model.refiner.head.weight, other.head.weight.half().float())
+
+
+def test_what_a_published_base_lacks_must_come_with_the_adapter(base: Path, tmp_path: Path) -> None:
+    lacking = of_tiny_model(tmp_path, base)
+    with pytest.raises(WeightsError, match="it has no condition for its base"):
+        load_model(adapter=str(lacking))
+    path = latent_path(prompt_width=8)
+    lacking = of_tiny_model(tmp_path, base, condition=path.transformer.condition)
+    with pytest.raises(WeightsError, match="it has no refiner for its base"):
+        load_model(adapter=str(lacking))
 
 
 @pytest.mark.usefixtures("base")
@@ -199,7 +239,7 @@ def test_a_lora_that_does_not_fit_is_refused(tmp_path: Path, encoder: PromptEnco
             tensors[f"transformer.elsewhere.lora_{side}.weight"] = tensors[f"{first}.lora_{side}.weight"].clone()
     save_file(tensors, path)
     with pytest.raises(WeightsError, match=r"is missing or not expected|fits no weight"):
-        merge_lora(transformer, path)
+        merge_lora(transformer, path, PREFIX)
 
 
 def test_the_fingerprint_follows_base_and_adapter(base: Path, tmp_path: Path, encoder: PromptEncoder) -> None:

@@ -5,11 +5,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sanarestore.model.adapter import merge_lora
+from sanarestore.model.adapter import PREFIX, merge_lora
 from sanarestore.model.condition import new_condition
 from sanarestore.model.lora import Lora
+from sanarestore.model.refiner import Refiner
 from sanarestore.model.tensors import write_tensors
+from sanarestore.model.tone import TONE_STATISTICS
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
+from tests.conftest import random_refiner
 from tests.published import CHANNELS, WIDTH, tiny_transformer
 
 
@@ -26,7 +29,7 @@ def velocity(transformer: torch.nn.Module) -> Tensor:
 def test_it_changes_nothing_at_first_and_every_linear_layer_later() -> None:
     transformer = tiny_transformer()
     before, names = velocity(transformer), set(transformer.state_dict())
-    lora = Lora(transformer, rank=2)
+    lora = Lora.of_transformer(transformer, rank=2)
     assert torch.equal(velocity(transformer), before)
     assert set(transformer.state_dict()) == names, "the transformer's own weights stay as published"
     adapted = {name.rsplit(".lora_", 1)[0] for name in lora.tensors()}
@@ -43,7 +46,7 @@ def test_it_changes_nothing_at_first_and_every_linear_layer_later() -> None:
 
 def test_trained_beside_is_merged_into(tmp_path: Path) -> None:
     transformer = tiny_transformer()
-    lora = Lora(transformer, rank=3)
+    lora = Lora.of_transformer(transformer, rank=3)
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in lora.parameters():
@@ -52,17 +55,46 @@ def test_trained_beside_is_merged_into(tmp_path: Path) -> None:
     write_tensors(path, {f"transformer.{name}": tensor for name, tensor in lora.tensors().items()})
     merged = tiny_transformer()
     untouched = velocity(merged)
-    merge_lora(merged, path)
+    merge_lora(merged, path, PREFIX)
     assert torch.allclose(velocity(merged), velocity(transformer), atol=1e-5)
     assert (velocity(merged) - untouched).abs().max() > 0.01
 
 
 def test_gradients_reach_it_and_not_the_weights() -> None:
     transformer = tiny_transformer().requires_grad_(False)
-    lora = Lora(transformer, rank=2).requires_grad_(True)
+    lora = Lora.of_transformer(transformer, rank=2).requires_grad_(True)
     model = ConditionedTransformer(transformer, new_condition("projection", transformer))
     tokens = Tokens.of([torch.randn(5, WIDTH)])
     latent = torch.randn(1, CHANNELS, 2, 2)
     model(latent, latent, tokens, torch.ones(1)).square().mean().backward()
     assert all(change.lora_B.grad is not None and change.lora_B.grad.any() for change in lora.changes.values())
     assert all(parameter.grad is None for parameter in transformer.parameters())
+
+
+def refined(refiner: Refiner) -> Tensor:
+    generator = torch.Generator().manual_seed(2)
+    image = torch.rand(1, 3, 48, 64, generator=generator)
+    tone = torch.randn(1, TONE_STATISTICS, generator=generator)
+    with torch.no_grad():
+        found: Tensor = refiner(image, image, torch.randn(1, 8, generator=generator), tone)
+    return found
+
+
+def test_a_refiner_in_all_its_layers_whatever_their_windows(tmp_path: Path) -> None:
+    """Strides, paddings and windows of its convolutions are followed, and the prompt's linear layers."""
+    refiner, merged = (random_refiner(spectrum=4, tone=8) for _ in range(2))
+    before = refined(refiner)
+    lora = Lora.of_refiner(refiner, rank=3)
+    assert torch.equal(refined(refiner), before)
+    matrices = {name.removesuffix(".weight") for name, tensor in refiner.state_dict().items() if tensor.dim() > 1}
+    assert {name.rsplit(".lora_", 1)[0] for name in lora.tensors()} == matrices
+    for change in lora.changes.values():
+        with torch.no_grad():
+            for parameter in change.parameters():
+                parameter.add_(0.02)
+        assert not torch.equal(refined(refiner), before)
+        before = refined(refiner)
+    path = tmp_path / "lora.safetensors"
+    write_tensors(path, lora.tensors())
+    merge_lora(merged, path)
+    assert torch.allclose(refined(merged), before, atol=1e-4, rtol=1e-4)

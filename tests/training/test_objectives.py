@@ -330,9 +330,55 @@ def test_an_adapter_whose_condition_stays_untrained_is_refused(name: str, base: 
         new_objective(replace(RECIPE, objective=name), base)
 
 
-def test_a_model_of_its_own_takes_no_lora() -> None:
-    with pytest.raises(UsageError, match="--lora"):
-        new_objective(replace(RECIPE, objective="flow"), rank=4)
+@pytest.mark.parametrize("name", ["refiner", "flow", "end-to-end"])
+def test_a_model_of_its_own_is_adapted_too(name: str, tmp_path: Path) -> None:
+    made("end-to-end").save(tmp_path / "base", RECIPE, {})
+    before = {path: path.read_bytes() for path in (tmp_path / "base").rglob("*") if path.is_file()}
+    # A recipe that would have the refiner grow: an adapter's changes are of what is there.
+    grown = replace(RECIPE.model, tone=RECIPE.model.tone + 8, spectrum=RECIPE.model.spectrum + 2)
+    objective: Any = new_objective(replace(RECIPE, objective=name, model=grown), str(tmp_path / "base"), rank=2)
+    objective.to(torch.device("cpu"))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in objective.modules.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    objective.save(tmp_path / "adapter", RECIPE, {})
+    model = load_model(adapter=str(tmp_path / "adapter"))
+    whole = restored_by(model)
+    assert model.latent is not None
+    assert (tmp_path / "adapter/refiner_lora.safetensors").is_file() == (name == "refiner")
+    assert (tmp_path / "adapter/pytorch_lora_weights.safetensors").is_file() == (name != "refiner")
+    with torch.no_grad():
+        given = batch()
+        tokens = objective._tokens(given)
+        generated = generate(objective.parts.latent, given, tokens, seed=0)
+        expected = objective._refined(given, generated, tokens)
+    assert torch.allclose(whole, expected, atol=2e-2 if name == "end-to-end" else 3e-3), "stored in half"
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def restored_by(model: RestorationModel) -> torch.Tensor:
+    """Degraded images through the latent path in one step, and refined."""
+    given, path = batch(), model.latent
+    tokens = Tokens.of([model.prompts.tokens(prompt) for prompt in given.prompts])
+    prompt_BD = torch.stack([model.prompts.pooled(prompt) for prompt in given.prompts])
+    assert path is not None
+    with torch.no_grad():
+        generated = generate(path, given, tokens, seed=0)
+        restored: torch.Tensor = model.refiner(given.degraded_BCHW, generated, prompt_BD, given.tone_BK)
+    return restored
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("autoencoder", "'autoencoder' is not learnt by low-rank"), ("flow", "no transformer"), ("tone", "'tone'")],
+)
+def test_what_has_no_low_rank_changes_is_refused(name: str, told: str, tmp_path: Path) -> None:
+    made("refiner").save(tmp_path / "base", RECIPE, {})
+    with pytest.raises(UsageError, match=rf"--lora: .*{told}"):
+        new_objective(replace(RECIPE, objective=name), str(tmp_path / "base"), rank=4)
+    with pytest.raises(UsageError, match="--lora: fresh weights"):
+        new_objective(replace(RECIPE, objective=name), rank=4)
 
 
 def test_the_encoder_of_a_base_is_loaded_once(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
