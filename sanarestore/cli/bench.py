@@ -83,6 +83,10 @@ def bench(
     ] = "512,1024",
     rounds: Annotated[int, typer.Option("--rounds", min=1, metavar="N", help="Of speed.", rich_help_panel=LEVELS)] = 7,
     gray: Annotated[bool, typer.Option("--gray", help="Judge gray versions.", rich_help_panel=LEVELS)] = False,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="NAME", help="Besides PSNR and SSIM: lpips, dists, fid (extra perceptual)."),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="Images of each set, for a quick look.")
     ] = None,
@@ -150,7 +154,8 @@ def bench(
     from sanarestore.evaluation.datasets import GRAY
     from sanarestore.evaluation.downloads import download
     from sanarestore.evaluation.methods import autoencoder_sources, autoencoders, our_methods
-    from sanarestore.evaluation.rows import Row, rows
+    from sanarestore.evaluation.perceptual import Perceptual
+    from sanarestore.evaluation.rows import FID_IMAGES, Row, rows
     from sanarestore.evaluation.tasks import CEILING, Levels, cases
     from sanarestore.ndjson import Lines
 
@@ -167,13 +172,15 @@ def bench(
     earlier = read_rows(old) if old is not None else None
     for name in names or [] if fetch else ():
         reports.counted(f"fetching {name.lower()}", download(name, data_dir), quiet=quiet or as_json)
+    metrics = tuple(dict.fromkeys(name.lower() for name in metric or ()))
     # All of it before anything is measured, so that a set that is not there is known at once.
+    Perceptual(metrics, parse_devices(devices)[0])
     ours = partial(our_methods, options, tuple(range(seeds)), tuple(peers or ()))
     sources = autoencoder_sources(options, autoencoder or ()) if CEILING in chosen else ()
     console.show_licences(*(autoencoder or ()), wanted=weights.WANTED_OF_AUTOENCODERS)
     reconstructing = partial(autoencoders, sources)
     plans = [
-        Benchmark(dataset=name, items=items[:limit], gray=gray, cases=of_a_kind, methods=methods)
+        Benchmark(dataset=name, items=items[:limit], gray=gray, cases=of_a_kind, methods=methods, metrics=metrics)
         for name, own, items in _sets(names or [], data or [], data_dir)
         for asked in [tuple(case for each in chosen or [own] for case in cases(each, levels))]
         for methods, of_a_kind in (
@@ -197,6 +204,11 @@ def bench(
             fresh = rows(scores)
             measured += fresh
             report.rows(_beside_published(fresh, gray=gray or plan.dataset in GRAY))
+            few = [row.images for row in fresh if row.fid is not None and row.images < FID_IMAGES]
+            console.say(
+                f"FID of {max(few, default=0)} images says little: below {FID_IMAGES} it is biased upwards",
+                quiet=not few or quiet or as_json,
+            )
         if earlier is not None:
             report.changes([change.to_json() for change in compare(earlier, measured)])
     if csv is not None:

@@ -29,6 +29,10 @@ _NAME_WIDTH = 28
 """Characters of a file's name that fit beside its bar on 80 columns."""
 
 
+JUDGED = {"lpips": 3, "dists": 3, "fid": 1}
+"""What networks say of rows, and its digits."""
+
+
 class Outcome(Protocol):
     """What a report needs to know of one file."""
 
@@ -212,6 +216,13 @@ class BenchReport:
             console.table(
                 title, columns, [_cells(row, rows[max(index - 1, 0)]) for index, row in enumerate(rows)], texts=2
             )
+        judged = [row for row in rows if JUDGED.keys() & row.keys()] if self._shown else []
+        if judged:
+            columns = ["", "method", "LPIPS", "DISTS", "FID"]
+            console.table(
+                "As networks judge", columns,
+                [_judged(row, judged[max(index - 1, 0)]) for index, row in enumerate(judged)], texts=2,
+            )  # fmt: skip
         for row in rows if self._shown else ():
             if "margin" in row:
                 share, margin = row["right_beats_wrong"], row["margin"]
@@ -255,10 +266,21 @@ def timings(rows: list[dict[str, Any]], powers: Mapping[str, float]) -> None:
     console.say(f"seconds grow with the pixel count to the power of: {grown}", quiet=not powers)
 
 
-def _cells(row: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
-    """A row of `BenchReport`; what is as above is not said again."""
+def _case(row: Mapping[str, Any], above: Mapping[str, Any]) -> str:
+    """Task and level; what is as above is not said again."""
     case = f"{row['task']} {row['level']}"
-    told = "" if row is not above and case == f"{above['task']} {above['level']}" else case
+    return "" if row is not above and case == f"{above['task']} {above['level']}" else case
+
+
+def _judged(row: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
+    """What networks say of a row of `BenchReport`."""
+    figures = [f"{row[name]:.{digits}f}" if name in row else "" for name, digits in JUDGED.items()]
+    return [_case(row, above), row["method"], *figures]
+
+
+def _cells(row: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
+    """A row of `BenchReport`."""
+    told = _case(row, above)
     if "published" in row:
         return [told, f"{row['method']}, published", f"{row['psnr']:.2f}", *[""] * 5]
     low, high = row["interval"]

@@ -23,6 +23,7 @@ from sanarestore.errors import SanarestoreError
 from sanarestore.evaluation.datasets import Item
 from sanarestore.evaluation.memory import PeakMemory
 from sanarestore.evaluation.metrics import luma, psnr, psnr_b, sharpness, ssim, to_8bit
+from sanarestore.evaluation.perceptual import Perceptual
 from sanarestore.evaluation.rows import DEGRADED, Score
 from sanarestore.evaluation.tasks import Case, Trial
 from sanarestore.ndjson import Lines
@@ -75,19 +76,22 @@ class Benchmark:
     """Makes the methods for a device; a module's function or a partial of one, so that it can be sent too."""
     gray: bool = False
     """Judge everything on gray images, as rounded BT.601 luma in full swing."""
+    metrics: tuple[str, ...] = ()
+    """Of `perceptual.METRICS`, besides those that need no network."""
 
     def on(self, device: str, known: Mapping[tuple[object, ...], Score]) -> "Bench":
         """The same, with methods made, on one device."""
-        return Bench(self, self.methods(device), known)
+        return Bench(self, device, known)
 
 
 class Bench:
     """A benchmark on one device."""
 
-    def __init__(self, plan: Benchmark, methods: Sequence[Method], known: Mapping[tuple[object, ...], Score]) -> None:
+    def __init__(self, plan: Benchmark, device: str, known: Mapping[tuple[object, ...], Score]) -> None:
         self._plan = plan
-        self._methods = methods
+        self._methods = plan.methods(device)
         self._known = known
+        self._perceptual = Perceptual(plan.metrics, device)
 
     def item(self, number: int) -> Iterator[Score]:
         """All scores of one image; those that are known are not measured again."""
@@ -100,8 +104,8 @@ class Bench:
             for method in self._of(case):
                 first = cache(partial(self._first, method, trial))
                 for seed in method.seeds:
-                    key = _key(place, case, method, seed)
-                    yield self._known.get(key) or _score(place, case, method, seed, trial(), first)
+                    known = self._known.get(self._key(place, case, method, seed))
+                    yield known or self._score(place, case, method, seed, trial(), first)
 
     def pictures(self, number: int, case: Case) -> dict[str, Pixels]:
         """Degraded, what each method makes of it, and the target of one image, by name."""
@@ -112,6 +116,38 @@ class Bench:
     def _of(self, case: Case) -> list[Method]:
         """The methods of a case, the input before them where there is anything to restore."""
         return [*([Degraded()] if case.degrades else []), *self._methods]
+
+    def _key(self, place: "_Place", case: Case, method: Method, seed: int) -> tuple[object, ...]:
+        where = (place.dataset, case.task, case.level, case.protocol, case.draw, place.item, place.sha256)
+        return (*where, method.name, method.settings, seed, self._perceptual.names)
+
+    def _score(
+        self, place: "_Place", case: Case, method: Method, seed: int, trial: Trial, first: Callable[[], Pixels]
+    ) -> Score:
+        method.prepare(trial.prompt, seed)
+        watch, begun = PeakMemory(method.device), time.perf_counter()
+        restored_HWC = method(trial, trial.prompt, seed)
+        seconds, memory = time.perf_counter() - begun, watch.taken()
+        judged = _judged(restored_HWC, trial), _judged(trial.target_HWC, trial)
+        wrong = None
+        if trial.wrong_prompt is not None and method.name != DEGRADED:
+            wrong = _finite(psnr(_judged(method(trial, trial.wrong_prompt, seed), trial), judged[1]))
+        height, width, channels = judged[1].shape
+        large = min(height, width) >= SMALLEST_WINDOW
+        return Score(
+            dataset=place.dataset, item=place.item, sha256=place.sha256,
+            task=case.task, level=case.level, protocol=case.protocol, draw=case.draw,
+            method=method.name, settings=method.settings, seed=seed,
+            psnr=_finite(psnr(*judged)),
+            ssim=ssim(*judged) if large else None,
+            psnr_y=_finite(psnr(luma(judged[0]), luma(judged[1]))) if channels == 3 else None,
+            psnr_b=_finite(psnr_b(*judged)) if case.task == "jpeg" and large else None,
+            wrong_psnr=wrong, sharpness=sharpness(*judged),
+            agreement=_finite(psnr(restored_HWC, first())) if seed != method.seeds[0] else None,
+            parameters=method.parameters, memory=memory,
+            seconds=seconds, megapixels=trial.target_HWC.shape[0] * trial.target_HWC.shape[1] / 1e6,
+            metrics=self._perceptual.names, **self._perceptual(*judged),
+        )  # fmt: skip
 
     def _first(self, method: Method, trial: Callable[[], Trial]) -> Pixels:
         """What the method makes of it with its first seed, for the others to be compared with."""
@@ -162,37 +198,6 @@ def _hash(item: Item) -> str:
 def _hash_file(path: Path) -> str:
     # Once: a thousand pairs may be blocks of two large files.
     return weights.hash_file(path)
-
-
-def _key(place: _Place, case: Case, method: Method, seed: int) -> tuple[object, ...]:
-    where = (place.dataset, case.task, case.level, case.protocol, case.draw, place.item, place.sha256)
-    return (*where, method.name, method.settings, seed)
-
-
-def _score(place: _Place, case: Case, method: Method, seed: int, trial: Trial, first: Callable[[], Pixels]) -> Score:
-    method.prepare(trial.prompt, seed)
-    watch, begun = PeakMemory(method.device), time.perf_counter()
-    restored_HWC = method(trial, trial.prompt, seed)
-    seconds, memory = time.perf_counter() - begun, watch.taken()
-    judged = _judged(restored_HWC, trial), _judged(trial.target_HWC, trial)
-    wrong = None
-    if trial.wrong_prompt is not None and method.name != DEGRADED:
-        wrong = _finite(psnr(_judged(method(trial, trial.wrong_prompt, seed), trial), judged[1]))
-    height, width, channels = judged[1].shape
-    large = min(height, width) >= SMALLEST_WINDOW
-    return Score(
-        dataset=place.dataset, item=place.item, sha256=place.sha256,
-        task=case.task, level=case.level, protocol=case.protocol, draw=case.draw,
-        method=method.name, settings=method.settings, seed=seed,
-        psnr=_finite(psnr(*judged)),
-        ssim=ssim(*judged) if large else None,
-        psnr_y=_finite(psnr(luma(judged[0]), luma(judged[1]))) if channels == 3 else None,
-        psnr_b=_finite(psnr_b(*judged)) if case.task == "jpeg" and large else None,
-        wrong_psnr=wrong, sharpness=sharpness(*judged),
-        agreement=_finite(psnr(restored_HWC, first())) if seed != method.seeds[0] else None,
-        parameters=method.parameters, memory=memory,
-        seconds=seconds, megapixels=trial.target_HWC.shape[0] * trial.target_HWC.shape[1] / 1e6,
-    )  # fmt: skip
 
 
 def _judged(image_HWC: Pixels, trial: Trial) -> npt.NDArray[np.float64]:

@@ -75,6 +75,22 @@ def _steps(image_HWC: npt.NDArray[np.float64]) -> float:
     return float(sum(np.abs(np.diff(image_HWC, axis=axis)).sum() for axis in (0, 1)))
 
 
+def frechet_distance(features_ND: npt.NDArray[np.float64], others_MD: npt.NDArray[np.float64]) -> float:
+    """Squared Frechet distance of the Gaussians that fit two sets of features: FID, if they are Inception's.
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson & Landau 1982, eq. 4). The last trace is the sum of singular
+    values of X1 X2^T, X the centred features over the root of their number less one. ValueError below two samples.
+    """
+    if min(len(features_ND), len(others_MD)) < 2:
+        raise ValueError("a covariance takes two samples")
+    centred = [(each - each.mean(axis=0)) / math.sqrt(len(each) - 1) for each in (features_ND, others_MD)]
+    # Of as many rows as there are features at most: the singular values of the product stay.
+    first, second = (np.asarray(np.linalg.qr(each, mode="r")) for each in centred)
+    shared = np.linalg.svd(first @ second.T, compute_uv=False).sum()
+    apart = np.square(features_ND.mean(axis=0) - others_MD.mean(axis=0)).sum()
+    return float(apart + sum(np.square(each).sum() for each in centred) - 2 * shared)
+
+
 def luma(image_HWC: Array) -> npt.NDArray[np.float64]:
     """Y of BT.601 in studio swing, [H, W, 1] in 16/255 to 235/255: what super-resolution is judged by. Gray stays."""
     if image_HWC.shape[2] == 1:

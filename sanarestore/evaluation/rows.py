@@ -1,6 +1,7 @@
 """Scores, and the rows that they make: means over images, with an interval that says how much another choice of images
 would change them."""
 
+import base64
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,8 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sanarestore.evaluation.metrics import frechet_distance
+
 PERCEPTIBLE = 60.0
 """Decibels above which the margin between two prompts is not counted."""
+
+FID_IMAGES = 5000
+"""Below which FID says little."""
 
 RESAMPLES = 2000
 """Of the bootstrap."""
@@ -55,12 +61,20 @@ class Score:
     """Bytes at most beyond what was held before, where the system tells."""
     seconds: float
     megapixels: float
+    metrics: str = ""
+    """Which of the following were asked for, with commas."""
+    lpips: float | None = None
+    """Distances that networks were taught: see `evaluation.perceptual`."""
+    dists: float | None = None
+    inception: str | None = None
+    """Features of the result, packed, for FID."""
+    inception_of_target: str | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
         """What it is a function of."""
         where = (self.dataset, self.task, self.level, self.protocol, self.draw, self.item, self.sha256)
-        return (*where, self.method, self.settings, self.seed)
+        return (*where, self.method, self.settings, self.seed, self.metrics)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +98,10 @@ class Row:
     ssim: float | None
     psnr_y: float | None
     psnr_b: float | None
+    lpips: float | None
+    dists: float | None
+    fid: float | None
+    """Of the first seed's results; biased upwards below `FID_IMAGES` of them."""
     seed_deviation: float | None
     """Standard deviation of `psnr` between seeds; None for one seed."""
     seed_agreement: float | None
@@ -131,6 +149,9 @@ def _row(key: tuple[str, ...], scores: Sequence[Score], inputs: Sequence[Score])
         ssim=_mean(score.ssim for score in scores),
         psnr_y=_mean(score.psnr_y for score in scores),
         psnr_b=_mean(score.psnr_b for score in scores),
+        lpips=_mean(score.lpips for score in scores),
+        dists=_mean(score.dists for score in scores),
+        fid=_fid(scores),
         seed_deviation=_seed_deviation(scores),
         seed_agreement=_mean(score.agreement for score in scores),
         sharpness=_mean(score.sharpness if math.isfinite(score.sharpness) else None for score in scores),
@@ -141,6 +162,15 @@ def _row(key: tuple[str, ...], scores: Sequence[Score], inputs: Sequence[Score])
         seconds_per_megapixel=sum(score.seconds for score in scores) / sum(score.megapixels for score in scores),
         psnr_per_image=dict(zip(sorted({score.item for score in scores}), per_image.tolist(), strict=True)),
     )  # fmt: skip
+
+
+def packed(features_D: npt.NDArray[Any]) -> str:
+    """Features of an image as text that a line of JSON holds, in half precision."""
+    return base64.b64encode(features_D.astype("<f2").tobytes()).decode()
+
+
+def _unpacked(texts: Sequence[str]) -> npt.NDArray[np.float64]:
+    return np.stack([np.frombuffer(base64.b64decode(text), "<f2") for text in texts]).astype(np.float64)
 
 
 def bootstrap(values_N: npt.NDArray[np.float64]) -> tuple[float, float]:
@@ -154,6 +184,18 @@ def _per_image(scores: Sequence[Score], value: Callable[[Score], float]) -> npt.
     """Means over draws and seeds, in the order of items: images are what varies between sets."""
     ordered = sorted(scores, key=lambda score: score.item)
     return np.array([np.mean([value(one) for one in group]) for _, group in groupby(ordered, lambda score: score.item)])
+
+
+def _fid(scores: Sequence[Score]) -> float | None:
+    first = min(score.seed for score in scores)
+    pairs = [
+        (score.inception, score.inception_of_target) for score in scores
+        if score.seed == first and score.inception and score.inception_of_target
+    ]  # fmt: skip
+    if len(pairs) < 2:
+        return None
+    ours, targets = (_unpacked(features) for features in zip(*pairs, strict=True))
+    return frechet_distance(ours, targets)
 
 
 def _seed_deviation(scores: Sequence[Score]) -> float | None:

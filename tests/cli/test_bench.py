@@ -2,12 +2,16 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import Tensor
 
 from sanarestore.cli.app import run
 from sanarestore.evaluation.datasets import VARIABLE
+from sanarestore.evaluation.rows import packed
 from tests.conftest import save_photo
 from tests.published import tiny_autoencoder
 
@@ -120,6 +124,39 @@ def test_quietly_it_writes_and_says_nothing(capsys: pytest.CaptureFixture[str]) 
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", "")
     assert Path("r.csv").read_text(encoding="utf-8").count("urban100") == 2
+
+
+def test_what_networks_say_is_a_table_of_its_own(
+    sets: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judge(name: str, device: str) -> Callable[[Tensor, Tensor], dict[str, Any]]:
+        def describe(image: Tensor) -> str:
+            return packed(image.mean(dim=(2, 3))[0].numpy())
+
+        if name == "fid":
+            return lambda image, reference: {"inception": describe(image), "inception_of_target": describe(reference)}
+        return lambda image, reference: {name: 0.125}
+
+    monkeypatch.setattr("sanarestore.evaluation.perceptual.judge", judge)
+    for number in range(2):
+        save_photo(sets / f"mine/{number}.png", 64, 72, seed=number)
+    arguments = ["--data", "sets/mine", "--sigma", "25", "--metric", "lpips", "--metric", "FID"]
+    assert bench(*arguments, "--report", "page", "--json") == 0
+    row = json.loads(capsys.readouterr().out.splitlines()[1])
+    assert (row["lpips"], "dists" in row) == (0.125, False)
+    assert row["fid"] > 0
+    assert "<th>LPIPS</th>" in Path("page/index.html").read_text(encoding="utf-8")
+    assert bench(*arguments) == 0
+    shown = capsys.readouterr().err
+    assert "As networks judge" in shown
+    assert shown.count("0.125") == 2
+    assert "FID of 2 images says little: below 5000" in shown
+
+
+@pytest.mark.usefixtures("sets")
+def test_a_metric_that_is_not_there_is_known_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("classic5", "--metric", "niqe") == 2
+    assert "--metric: 'niqe' is no metric that is known" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("sets")

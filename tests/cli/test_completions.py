@@ -28,9 +28,9 @@ FLAGS = {
     },
     "bench": {
         "--data", "--data-dir", "--download", "--sizes", "--rounds", "--task", "--sigma", "--quality", "--scale",
-        "--blur", "--recipe", "--draws", "--gray", "--limit", "--prompt", "-p", "--model", "--adapter", "--fidelity",
-        "--steps", "--guidance", "--seeds", "--peer", "--autoencoder", "--output", "-o", "--csv", "--report",
-        "--compare", "--tile", "--devices", "--dtype", "--threads",
+        "--blur", "--recipe", "--draws", "--gray", "--limit", "--metric", "--prompt", "-p", "--model", "--adapter",
+        "--fidelity", "--steps", "--guidance", "--seeds", "--peer", "--autoencoder", "--output", "-o", "--csv",
+        "--report", "--compare", "--tile", "--devices", "--dtype", "--threads",
     },
 }  # fmt: skip
 """Scripts depend on these: taking one away is a new major version."""

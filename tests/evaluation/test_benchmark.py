@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from sanarestore import images
 from sanarestore.degradations.operations import Pixels
 from sanarestore.evaluation.benchmark import Benchmark, Method, _hash_file, read_scores, run
 from sanarestore.evaluation.datasets import Item
-from sanarestore.evaluation.metrics import luma, psnr, psnr_b, sharpness, ssim, to_8bit
-from sanarestore.evaluation.rows import Score, bootstrap, rows
+from sanarestore.evaluation.metrics import frechet_distance, luma, psnr, psnr_b, sharpness, ssim, to_8bit
+from sanarestore.evaluation.rows import Score, _unpacked, bootstrap, packed, rows
 from sanarestore.evaluation.tasks import Case, Levels, Trial, cases
 from sanarestore.ndjson import Lines
 from tests.conftest import photo, save_photo
@@ -49,7 +50,7 @@ def items(tmp_path: Path) -> tuple[Item, ...]:
     return tuple(Item(name=path.name, clean=path) for path in paths)
 
 
-def plan(items: tuple[Item, ...], *made: Case, seeds: Sequence[int] = (0,), **fields: bool) -> Benchmark:
+def plan(items: tuple[Item, ...], *made: Case, seeds: Sequence[int] = (0,), **fields: Any) -> Benchmark:
     return Benchmark(dataset="ours", items=items, cases=made, methods=partial(halfway, seeds), **fields)
 
 
@@ -204,3 +205,36 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnreadableImage, match=r"bad\.png"):
         list(run(plan((Item(name="bad", clean=path),), *NOISE), ["cpu"]))
     assert images.find([tmp_path]).images == ()
+
+
+class Mean:
+    """In the place of networks: how far the mean is off, and one feature."""
+
+    names = "lpips,fid"
+
+    def __init__(self, metrics: Sequence[str], device: str) -> None:
+        self.names = ",".join(metrics)
+
+    def __call__(self, image: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
+        if not self.names:
+            return {}
+        features = {"inception": packed(image[0, 0, :1]), "inception_of_target": packed(reference[0, 0, :1])}
+        return {"lpips": float(image.mean() - reference.mean()), **features}
+
+
+def test_learned_metrics_are_kept_and_asked_for_again(
+    items: tuple[Item, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sanarestore.evaluation.benchmark.Perceptual", Mean)
+    lines = Lines(tmp_path / "scores.jsonl")
+    without = rows(run(plan(items, *NOISE), ["cpu"], lines))[1]
+    assert (without.lpips, without.fid) == (None, None)
+    scores = list(run(plan(items, *NOISE, seeds=(0, 1), metrics=("lpips", "fid")), ["cpu"], lines))
+    ours = rows(scores)[1]
+    first = [score for score in scores if score.method == "halfway" and score.seed == 0]
+    assert ours.lpips == pytest.approx(np.mean([score.lpips for score in scores if score.method == "halfway"]))
+    ends = [_unpacked([getattr(s, name) for s in first]) for name in ("inception", "inception_of_target")]
+    assert ours.fid == pytest.approx(frechet_distance(*ends)), "of the first seed alone"
+    assert ours.fid > 0
+    assert list(run(plan(items, *NOISE, seeds=(0, 1), metrics=("lpips", "fid")), ["cpu"], lines)) == scores
+    assert rows(scores[:2])[1].fid is None, "of one image there is none"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from sanarestore.evaluation.metrics import luma, psnr, psnr_b, sharpness, ssim, to_8bit
+from sanarestore.evaluation.metrics import frechet_distance, luma, psnr, psnr_b, sharpness, ssim, to_8bit
 from tests.conftest import photo
 
 
@@ -79,3 +79,27 @@ def test_luma_is_studio_swing() -> None:
     assert (luma(corners)[0, :, 0] * 255).tolist() == pytest.approx([16, 235, 81.481, 144.553, 40.966])
     gray = photo(4, 5)[..., :1]
     assert np.array_equal(luma(gray), gray)
+
+
+def test_the_frechet_distance_of_known_gaussians() -> None:
+    """Features on the corners of boxes have exactly these means and variances, and no covariances."""
+    corners = np.stack(np.meshgrid([-1, 1], [-1, 1]), axis=-1).reshape(-1, 2) * math.sqrt(3 / 4)
+    one, other = corners * [1, 2], corners * [3, 2] + [5, 0]
+    assert frechet_distance(one, other) == pytest.approx(5**2 + (3 - 1) ** 2)
+    assert frechet_distance(one, np.repeat(other, 1000, axis=0)) == pytest.approx(5**2 + 2**2, rel=0.15), "any numbers"
+    with pytest.raises(ValueError, match="two samples"):
+        frechet_distance(one[:1], other)
+
+
+@pytest.mark.parametrize(("count", "features"), [(300, 8), (10, 40)])
+def test_the_frechet_distance_by_its_definition(count: int, features: int) -> None:
+    """With a matrix root, whether there are more samples than features or fewer."""
+    rng = np.random.default_rng(0)
+    one = rng.normal(size=(count, features)) @ rng.normal(size=(features, features))
+    other = 2 * rng.normal(size=(count + 3, features)) + 1
+    first, second = np.cov(one.T), np.cov(other.T)
+    values, vectors = np.linalg.eigh(first)
+    root = vectors * np.sqrt(np.clip(values, 0, None)) @ vectors.T
+    shared = np.sqrt(np.clip(np.linalg.eigvalsh(root @ second @ root), 0, None)).sum()
+    expected = np.square(one.mean(0) - other.mean(0)).sum() + np.trace(first) + np.trace(second) - 2 * shared
+    assert frechet_distance(one, other) == pytest.approx(expected, rel=1e-6)

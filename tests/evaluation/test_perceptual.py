@@ -1,0 +1,117 @@
+"""Learned metrics: torchmetrics is given what its documentation asks for, and what is missing is said.
+
+Their weights need a download, so that small stand-ins take the place of the networks here.
+"""
+
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sanarestore.errors import UsageError, WeightsError
+from sanarestore.evaluation import perceptual
+from sanarestore.evaluation.perceptual import METRICS, Perceptual
+from sanarestore.evaluation.rows import _unpacked
+from tests.conftest import photo
+
+
+class Distance(nn.Module):
+    """Half the mean absolute difference, of pairs that it remembers until it is reset."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.options = options
+        self.held = 0
+
+    def forward(self, image: Tensor, reference: Tensor) -> Tensor:
+        assert image.shape == reference.shape == (1, 3, *image.shape[2:])
+        assert min(image.min(), reference.min()) >= 0
+        assert max(image.max(), reference.max()) <= 1
+        assert self.held == 0, "the one before was not forgotten"
+        self.held += 1
+        return (image - reference).abs().mean() / 2
+
+    def reset(self) -> None:
+        self.held = 0
+
+
+class Means(nn.Module):
+    """Three features: the means of the channels, of codes."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        assert image.dtype == torch.uint8
+        return image.float().mean(dim=(2, 3))
+
+
+class Frechet:
+    def __init__(self, *, feature: int) -> None:
+        assert feature == 2048
+        self.inception = Means()
+
+
+@pytest.fixture
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Distance]]:
+    """torchmetrics with small networks; gives the pairwise ones that were made."""
+    made: list[Distance] = []
+
+    def distance(**options: Any) -> Distance:
+        made.append(Distance(**options))
+        return made[-1]
+
+    for name, entry, value in (
+        ("lpip", "LearnedPerceptualImagePatchSimilarity", distance),
+        ("dists", "DeepImageStructureAndTextureSimilarity", distance),
+        ("fid", "FrechetInceptionDistance", Frechet),
+    ):
+        module = ModuleType(f"torchmetrics.image.{name}")
+        setattr(module, entry, value)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    perceptual.judge.cache_clear()
+    yield made
+    perceptual.judge.cache_clear()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_is_given_the_range_that_it_asks_for(stand_ins: list[Distance], channels: int) -> None:
+    image, reference = (photo(64, 80, seed)[..., :channels].astype(np.float64) for seed in (0, 1))
+    judged = Perceptual(METRICS, "cpu")
+    for _ in range(2):
+        found = judged(image, reference)
+    assert judged.names == "lpips,dists,fid"
+    assert found["lpips"] == found["dists"] == pytest.approx(np.abs(image - reference).mean() / 2, abs=1e-6)
+    features = _unpacked([found["inception"], found["inception_of_target"]])
+    expected = [np.broadcast_to(each.mean(axis=(0, 1)) * 255, 3) for each in (image, reference)]
+    assert np.allclose(features, expected, rtol=1e-3), "whole codes, kept in half precision"
+    assert stand_ins[0].options == {"net_type": "alex", "normalize": True}, "AlexNet, of images in [0, 1]"
+    assert len(stand_ins) == 2, "loaded once"
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_small_images_are_not_judged() -> None:
+    small = photo(63, 80).astype(np.float64)
+    assert Perceptual(METRICS, "cpu")(small, small) == {}
+
+
+def test_without_any_nothing_is_loaded() -> None:
+    image = photo(64, 64).astype(np.float64)
+    assert Perceptual((), "cpu")(image, image) == {}
+
+
+def test_what_is_not_there_is_said(stand_ins: list[Distance], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"'niqe' is no metric that is known. Known: lpips, dists, fid"):
+        Perceptual(["niqe"], "cpu")
+
+    def offline(**_: Any) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(sys.modules["torchmetrics.image.lpip"], "LearnedPerceptualImagePatchSimilarity", offline)
+    with pytest.raises(WeightsError, match=r"weights of 'lpips' cannot be fetched \(no route to host\)"):
+        Perceptual(["lpips"], "cpu")
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.dists", None)
+    with pytest.raises(UsageError, match=r"'dists' needs torchmetrics.*pip install 'sanarestore\[perceptual\]'"):
+        Perceptual(["dists"], "cpu")
