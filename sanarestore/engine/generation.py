@@ -5,15 +5,17 @@ Shape suffixes: C channels, H W pixels, Z latent channels, h w latent positions,
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sanarestore.engine.tiles import Steps, Tiles, in_turn, is_out_of_memory
 from sanarestore.errors import OutOfMemory
-from sanarestore.flow import noise_field
+from sanarestore.flow import Predict, noise_field
 from sanarestore.model.loading import LatentPath
 from sanarestore.model.prompts import Prompts
+from sanarestore.model.runners.exact import exact
 from sanarestore.model.runners.whole import whole
 from sanarestore.model.transformer import Tokens
 
@@ -68,15 +70,24 @@ class Generation:
             latent_1Zhw.copy_(model.encode_deep(map_CHW[None].to(self._tiles.device)))
 
     def _sample(self, condition_1Zhw: Tensor, latent_1Zhw: Tensor) -> Steps:
-        predict = whole(
-            self._transformer, condition_1Zhw, self._tokens, negative=self._negative, guidance=self._guidance
-        )
         drawn = noise_field(self._seed, *condition_1Zhw.shape)
-        with _in_one_piece(self._tiles.device):
+
+        def steps() -> Steps:
+            predict = self._predict(condition_1Zhw)
             states = self._flow.steps(predict, lambda number: drawn(number).to(self._tiles.device), self._steps)
             for done, state in enumerate(states, start=1):
                 latent_1Zhw.copy_(state)
                 yield done, self._steps
+
+        yield from self._tiles.again(steps, max(condition_1Zhw.shape) * self._autoencoder.stride)
+
+    def _predict(self, condition_1Zhw: Tensor) -> Predict:
+        """By the tiles in force: what a strip of tokens holds is what a tile of the latent does."""
+        led: Any = {"negative": self._negative, "guidance": self._guidance}
+        if self._tiles.whole:
+            return whole(self._transformer, condition_1Zhw, self._tokens, **led)
+        largest = max(self._tiles.size // self._autoencoder.stride, 1) ** 2
+        return exact(self._transformer, condition_1Zhw, self._tokens, largest=largest, **led)
 
     def _decode(self, latent_1Zhw: Tensor, image_CHW: Tensor) -> Steps:
         model = self._autoencoder

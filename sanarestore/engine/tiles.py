@@ -1,6 +1,6 @@
 """Tiles on a device: how large they are, smaller once memory runs out, and the count of what is done."""
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ class Tiles:
         """`size` in pixels is the user's, None chooses by device; `whole` never cuts."""
         self.device = device
         self.size = size or DEFAULT_TILE.get(device.type, 1024)
-        self._whole = whole
+        self.whole = whole
 
     def count(self, height: int, width: int, *, stride: int) -> int:
         """How many tiles an image of this size takes, as things stand."""
@@ -42,34 +42,39 @@ class Tiles:
         input_cell: int = 1,
         output_cell: int = 1,
     ) -> Steps:
-        """`tiling.map_with_halo`, again with tiles of half the size where memory runs out; OutOfMemory at the end."""
+        """`tiling.map_with_halo`, as `again` has it."""
         height, width = (side * output_cell for side in output_CHW.shape[1:])
-        while True:
-            steps = tiling.map_with_halo(
-                function,
-                inputs,
-                output_CHW,
-                tile=self._largest(height, width, stride),
-                halo=halo,
-                stride=stride,
-                input_cell=input_cell,
+
+        def steps() -> Iterator[tuple[int, int]]:
+            tile = self._largest(height, width, stride)
+            return tiling.map_with_halo(
+                function, inputs, output_CHW, tile=tile, halo=halo, stride=stride, input_cell=input_cell,
                 output_cell=output_cell,
-            )
+            )  # fmt: skip
+
+        yield from self.again(steps, max(height, width))
+
+    def again(self, steps: Callable[[], Iterator[tuple[int, int]]], longest: int) -> Steps:
+        """Steps that go by `size`, and from the first on with half of it where memory runs out; OutOfMemory at the end.
+
+        `longest` is the image's longer side in pixels.
+        """
+        while True:
             try:
-                yield from steps
+                yield from steps()
                 return
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
             # Out here the error is gone, and with it the tensors that its traceback held.
-            self._halve(max(height, width))
+            self._halve(longest)
 
     def _largest(self, height: int, width: int, stride: int) -> int:
         # Tiles are cut at multiples of the stride, so one that holds all is a stride larger.
-        return max(height, width) + stride if self._whole else self.size
+        return max(height, width) + stride if self.whole else self.size
 
     def _halve(self, longest: int) -> None:
-        if self._whole:
+        if self.whole:
             raise OutOfMemory(
                 f"out of memory on {self.device} with the image in one piece", next_step="Leave out --tiling off."
             )

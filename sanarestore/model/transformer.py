@@ -3,6 +3,7 @@
 Shape suffixes: B batch, C latent channels, H W latent positions, L prompt tokens, D prompt features.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,20 +56,28 @@ class ConditionedTransformer(nn.Module):
         """Arithmetic of the blocks."""
         return next(self.transformer.parameters()).dtype
 
+    @property
+    def blocks(self) -> Iterable[nn.Module]:
+        """In the order in which tokens go through them."""
+        return self.transformer.transformer_blocks  # type: ignore[return-value]
+
     def forward(self, latent_BCHW: Tensor, condition_BCHW: Tensor, tokens: Tokens, time_B: Tensor) -> Tensor:
         """Velocity at `time_B` in [0, 1], [B,C,H,W] in float32; H and W are multiples of the patch size (1)."""
         dtype = self.dtype
         given = self.condition(latent_BCHW.to(dtype), condition_BCHW.to(dtype))
-        sprint = bool(self.config.guidance_embeds)
-        guidance = None
-        if sprint:
-            guidance = torch.full_like(time_B, SPRINT_GUIDANCE * self.config.guidance_embeds_scale, dtype=dtype)
+        timestep_B, guidance_B = self.timing(time_B)
         predicted: Tensor = self.transformer(
             given,
             encoder_hidden_states=tokens.token_BLD.to(dtype),
             encoder_attention_mask=tokens.mask_BL,
-            timestep=time_B if sprint else time_B * TIMESTEPS,
-            guidance=guidance,
+            timestep=timestep_B,
+            guidance=guidance_B,
             return_dict=False,
         )[0]
         return predicted.float()
+
+    def timing(self, time_B: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the transformer is told of times in [0, 1]: timesteps [B], and of Sprint's the guidance [B]."""
+        if not self.config.guidance_embeds:
+            return time_B * TIMESTEPS, None
+        return time_B, torch.full_like(time_B, SPRINT_GUIDANCE * self.config.guidance_embeds_scale, dtype=self.dtype)

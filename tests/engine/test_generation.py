@@ -193,6 +193,32 @@ def test_want_of_memory_where_the_image_is_whole_is_told(
         restorer(image_of(40, 50))
 
 
+def test_strips_of_tokens_are_halved_where_memory_runs_out(
+    model: RestorationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = image_of(256, 192)
+    expected = ran(model, image, tiling="off")
+    restorer = Restorer(RestoreOptions(tile=192), device="cpu", model=model)
+    assert restorer._generation is not None
+    feed: Any = restorer._generation._transformer.transformer.transformer_blocks[1].ff
+    forward = feed.forward
+
+    def small(given_BDHW: Tensor) -> Tensor:
+        if given_BDHW.shape[2] > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        result: Tensor = forward(given_BDHW)
+        return result
+
+    monkeypatch.setattr(feed, "forward", small)
+    restored = torch.from_numpy(restorer(image).pixels_HWC).permute(2, 0, 1)
+    assert restorer.tile == 96
+    assert (restored - expected).abs().max() < ROUNDING
+    off: Any = Restorer(RestoreOptions(tiling="off"), device="cpu", model=model)
+    monkeypatch.setattr(off._generation._transformer.transformer.transformer_blocks[1].ff, "forward", small)
+    with pytest.raises(OutOfMemory, match=r"in one piece.*Leave out --tiling off"):
+        off(image)
+
+
 @pytest.mark.parametrize("solver", ["euler", "dpm", "consistency"])
 def test_every_solver_runs(solver: Any, model: RestorationModel) -> None:
     assert model.latent is not None

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from sanarestore.flow import Predict
+from sanarestore.model.runners.guidance import guided
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 
 
@@ -17,18 +18,12 @@ def whole(
 ) -> Predict:
     """The velocity of latents [B,C,H,W] under this condition and prompt, for `Flow.sample`.
 
-    With `guidance` w above 1, v = v(negative) + w (v(prompt) - v(negative)) (Ho & Salimans 2022), at twice the cost.
+    `guidance` as in `guided`.
     """
-    if guidance != 1 and negative is None:
-        raise ValueError("guidance takes a negative prompt to lead away from")
 
-    @torch.inference_mode()
-    def predict(latent_BCHW: Tensor, time: float) -> Tensor:
+    def predict(latent_BCHW: Tensor, time: float, told: Tokens) -> Tensor:
         time_B = condition_BCHW.new_full((len(latent_BCHW),), time, dtype=torch.float32)
-        towards = transformer(latent_BCHW, condition_BCHW, tokens, time_B)
-        if guidance == 1 or negative is None:
-            return towards  # type: ignore[no-any-return]
-        away = transformer(latent_BCHW, condition_BCHW, negative, time_B)
-        return away + guidance * (towards - away)  # type: ignore[no-any-return]
+        velocity_BCHW: Tensor = transformer(latent_BCHW, condition_BCHW, told, time_B)
+        return velocity_BCHW
 
-    return predict
+    return guided(predict, tokens, negative, guidance)

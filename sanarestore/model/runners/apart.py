@@ -1,0 +1,123 @@
+"""A SANA transformer taken apart: the same arithmetic as diffusers' forward, in the steps that tiles are made of.
+
+Shape suffixes: B batch, C latent channels, H W latent positions, N tokens, D features, L prompt tokens, h heads,
+d features of a head.
+
+Everything but two things is done token by token, the same wherever a token stands: linear attention, which needs the
+sums over all tokens that are attended to, and the feed-forward's depthwise convolution, which looks one token around.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sanarestore.kernels.reference import attend, key_sums
+from sanarestore.model.transformer import ConditionedTransformer, Tokens
+
+FEED_RADIUS = 1
+"""Tokens to each side that the feed-forward looks at."""
+
+MASKED = -10000.0
+"""Added to the logits of padding, as in diffusers."""
+
+LARGEST_HALF = 65504.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shared:
+    """What all tokens of an image are told alike at one time and prompt."""
+
+    modulation_BKD: Tensor
+    """Of every block, before its own table: K = 6."""
+    embedded_BD: Tensor
+    """Of the last norm."""
+    prompt_BLD: Tensor
+    bias_B1L: Tensor
+
+
+def shared(model: ConditionedTransformer, tokens: Tokens, time_B: Tensor) -> Shared:
+    """At `time_B` in [0, 1]."""
+    transformer: Any = model.transformer
+    dtype = model.dtype
+    timestep_B, guidance_B = model.timing(time_B)
+    told = {"batch_size": len(time_B)} if guidance_B is None else {"guidance": guidance_B}
+    modulation_BF, embedded_BD = transformer.time_embed(timestep_B, hidden_dtype=dtype, **told)
+    prompt_BLD = transformer.caption_norm(transformer.caption_projection(tokens.token_BLD.to(dtype)))
+    bias_B1L = ((1 - tokens.mask_BL.to(dtype)) * MASKED)[:, None]
+    modulation_BKD = modulation_BF.unflatten(1, (6, -1))
+    return Shared(modulation_BKD=modulation_BKD, embedded_BD=embedded_BD, prompt_BLD=prompt_BLD, bias_B1L=bias_B1L)
+
+
+def embed(model: ConditionedTransformer, latent_BCHW: Tensor, condition_BCHW: Tensor) -> Tensor:
+    """Latent and condition to tokens in raster order, [B,N,D]; positions, where a base has them, are of the whole."""
+    dtype = model.dtype
+    transformer: Any = model.transformer
+    hidden_BND: Tensor = transformer.patch_embed(model.condition(latent_BCHW.to(dtype), condition_BCHW.to(dtype)))
+    return hidden_BND
+
+
+class Block:
+    """One block at one time and prompt."""
+
+    def __init__(self, block: Any, told: Shared) -> None:
+        self._block = block
+        self._told = told
+        table_1KD = block.scale_shift_table[None]
+        rows = (table_1KD + told.modulation_BKD).chunk(6, dim=1)
+        self._shift, self._scale, self._gate, self._feed_shift, self._feed_scale, self._feed_gate = rows
+
+    def key_sums(self, hidden_BND: Tensor) -> Tensor:
+        """What these tokens leave behind for others to attend to, [B,h,d+1,d] in float32."""
+        attention, given_BND = self._block.attn1, self._normed(hidden_BND)
+        key_BND = attention.to_k(given_BND)
+        if attention.norm_k is not None:
+            key_BND = attention.norm_k(key_BND)
+        return key_sums(_by_head(key_BND, attention), _by_head(attention.to_v(given_BND), attention))
+
+    def attend(self, hidden_BND: Tensor, sums_Bhed: Tensor) -> Tensor:
+        """These tokens after they attended to those that were summed and to the prompt, [B,N,D]."""
+        attention, given_BND = self._block.attn1, self._normed(hidden_BND)
+        query_BND = attention.to_q(given_BND)
+        if attention.norm_q is not None:
+            query_BND = attention.norm_q(query_BND)
+        mean_BND = attend(_by_head(query_BND, attention), sums_Bhed).flatten(2)
+        for layer in attention.to_out:
+            mean_BND = layer(mean_BND)
+        if mean_BND.dtype == torch.float16:
+            mean_BND = mean_BND.clip(-LARGEST_HALF, LARGEST_HALF)
+        attended_BND: Tensor = hidden_BND + self._gate * mean_BND
+        if self._block.attn2 is None:
+            return attended_BND
+        read_BND: Tensor = self._block.attn2(
+            attended_BND, encoder_hidden_states=self._told.prompt_BLD, attention_mask=self._told.bias_B1L
+        )
+        return read_BND + attended_BND
+
+    def feed(self, hidden_BHWD: Tensor) -> Tensor:
+        """What the feed-forward adds to a rectangle of tokens, [B,H,W,D]; wrong within `FEED_RADIUS` of an edge that is
+        none of the image's."""
+        normed = self._block.norm2(hidden_BHWD) * (1 + self._feed_scale[:, None]) + self._feed_shift[:, None]
+        added_BDHW: Tensor = self._block.ff(normed.permute(0, 3, 1, 2))
+        gated_BHWD: Tensor = self._feed_gate[:, None] * added_BDHW.permute(0, 2, 3, 1)
+        return gated_BHWD
+
+    def _normed(self, hidden_BND: Tensor) -> Tensor:
+        normed_BND: Tensor = self._block.norm1(hidden_BND) * (1 + self._scale) + self._shift
+        return normed_BND.to(hidden_BND.dtype)
+
+
+def velocity(model: ConditionedTransformer, hidden_BND: Tensor, told: Shared, *, columns: int) -> Tensor:
+    """The velocity of rows of tokens, `columns` to a row, after the last block: [B,C,H,W] in float32."""
+    transformer: Any = model.transformer
+    normed_BND = transformer.norm_out(hidden_BND, told.embedded_BD, transformer.scale_shift_table)
+    patch = int(model.config.patch_size)
+    batch = len(hidden_BND)
+    pieces = transformer.proj_out(normed_BND).reshape(batch, -1, columns, patch, patch, int(model.config.out_channels))
+    whole_BCHW: Tensor = pieces.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+    return whole_BCHW.float()
+
+
+def _by_head(features_BND: Tensor, attention: Any) -> Tensor:
+    return features_BND.reshape(*features_BND.shape[:2], attention.heads, -1)

@@ -1,0 +1,77 @@
+"""The transformer strip by strip, equal to the whole up to rounding: layer by layer, with the sums of all strips.
+
+Shape suffixes: B batch, C latent channels, H W latent positions, N tokens, D features.
+
+Besides the stream of tokens, what it holds does not grow with the image's height.
+"""
+
+from collections.abc import Iterator
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from sanarestore.flow import Predict
+from sanarestore.model.runners.apart import FEED_RADIUS, Block, embed, shared, velocity
+from sanarestore.model.runners.guidance import guided
+from sanarestore.model.transformer import ConditionedTransformer, Tokens
+
+
+def exact(
+    transformer: ConditionedTransformer,
+    condition_BCHW: Tensor,
+    tokens: Tokens,
+    *,
+    largest: int,
+    negative: Tokens | None = None,
+    guidance: float = 1.0,
+) -> Predict:
+    """The velocity of latents [B,C,H,W], for `Flow.sample`, in strips of at most `largest` tokens (one row at least).
+
+    `guidance` as in `guided`.
+    """
+
+    def predict(latent_BCHW: Tensor, time: float, told: Tokens) -> Tensor:
+        time_B = condition_BCHW.new_full((len(latent_BCHW),), time, dtype=torch.float32)
+        return _in_strips(transformer, latent_BCHW, condition_BCHW, told, time_B, largest)
+
+    return guided(predict, tokens, negative, guidance)
+
+
+def _in_strips(
+    transformer: ConditionedTransformer, latent_BCHW: Tensor, condition_BCHW: Tensor, tokens: Tokens, time_B: Tensor,
+    largest: int,
+) -> Tensor:  # fmt: skip
+    patch = int(transformer.config.patch_size)
+    rows, columns = (side // patch for side in latent_BCHW.shape[2:])
+    told = shared(transformer, tokens, time_B)
+    # Rows are views of the stream, changed in place: no second one is ever held.
+    stream_BND = embed(transformer, latent_BCHW, condition_BCHW)
+    stream_BHWD = stream_BND.view(len(stream_BND), rows, columns, -1)
+    strips = list(_strips(rows, max(largest // columns, 1)))
+    for layer in transformer.blocks:
+        block = Block(layer, told)
+        sums_Bhed = reduce(torch.add, (block.key_sums(stream_BHWD[:, strip].flatten(1, 2)) for strip in strips))
+        for strip in strips:
+            attended_BND = block.attend(stream_BHWD[:, strip].flatten(1, 2), sums_Bhed)
+            stream_BHWD[:, strip] = attended_BND.reshape(stream_BHWD[:, strip].shape)
+        _feed(block, stream_BHWD, strips)
+    found = [velocity(transformer, stream_BHWD[:, strip].flatten(1, 2), told, columns=columns) for strip in strips]
+    return torch.cat(found, dim=2)
+
+
+def _feed(block: Block, stream_BHWD: Tensor, strips: list[slice]) -> None:
+    """The feed-forward, in place: each strip with the rows around it as they were."""
+    above_BHWD = stream_BHWD[:, :0]
+    for strip in strips:
+        window = torch.cat([above_BHWD, stream_BHWD[:, strip.start : strip.stop + FEED_RADIUS]], dim=1)
+        added = block.feed(window)[:, above_BHWD.shape[1] :][:, : strip.stop - strip.start]
+        above_BHWD = stream_BHWD[:, strip][:, -FEED_RADIUS:].clone()
+        stream_BHWD[:, strip] += added
+
+
+def _strips(rows: int, largest: int) -> Iterator[slice]:
+    """The fewest strips of at most `largest` rows, nearly equal."""
+    count = -(-rows // largest)
+    for index in range(count):
+        yield slice(index * rows // count, (index + 1) * rows // count)

@@ -1,0 +1,31 @@
+"""Classifier-free guidance, the same for every runner."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sanarestore.flow import Predict
+from sanarestore.model.transformer import Tokens
+
+Prompted = Callable[[Tensor, float, Tokens], Tensor]
+"""(x [B,C,H,W], s, prompts) -> v [B,C,H,W]."""
+
+
+def guided(predict: Prompted, tokens: Tokens, negative: Tokens | None, guidance: float) -> Predict:
+    """The velocity under a prompt, for `Flow.sample`.
+
+    With `guidance` w other than 1, v = v(negative) + w (v(prompt) - v(negative)) (Ho & Salimans 2022), at twice the
+    cost. ValueError if there is no negative prompt then.
+    """
+    if guidance == 1:
+        return torch.inference_mode()(lambda latent_BCHW, time: predict(latent_BCHW, time, tokens))
+    if negative is None:
+        raise ValueError("guidance takes a negative prompt to lead away from")
+
+    @torch.inference_mode()
+    def led(latent_BCHW: Tensor, time: float) -> Tensor:
+        away = predict(latent_BCHW, time, negative)
+        return away + guidance * (predict(latent_BCHW, time, tokens) - away)
+
+    return led
