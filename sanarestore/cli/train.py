@@ -84,7 +84,7 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     console.show_licences(base if base != SCRATCH else None)
-    chosen = _recipe(recipe, folder, base=base, resume=resume)
+    chosen = _recipe(recipe, folder, base=base, low_rank=lora, resume=resume)
     chosen = replace(chosen, steps=steps) if steps else chosen
     samples, validation, used = _data(data, chosen)
     objective = new_objective(chosen, None if base == SCRATCH else base, rank=rank)
@@ -145,7 +145,7 @@ def _origin(base: str, rank: int | None) -> str:
     return f"{Path(base).name} {weights.sampled_hash(folder, *parts)[:16]}{low_rank}"
 
 
-def _recipe(path: Path | None, folder: Path, *, base: str, resume: bool) -> "Recipe":
+def _recipe(path: Path | None, folder: Path, *, base: str, low_rank: bool, resume: bool) -> "Recipe":
     """The one named; else, of a run to resume, its own; else the embedded model's, changed for what the base is."""
     from sanarestore import weights
     from sanarestore.training.recipe import Recipe
@@ -159,7 +159,7 @@ def _recipe(path: Path | None, folder: Path, *, base: str, resume: bool) -> "Rec
     if base == SCRATCH:
         return embedded
     is_model = weights.is_model(weights.resolve(base))
-    return embedded.for_tuning(folder.name) if is_model else embedded.for_adapting(folder.name)
+    return embedded.for_tuning(folder.name, low_rank=low_rank) if is_model else embedded.for_adapting(folder.name)
 
 
 def _fingerprint(used: Sequence[tuple[Path, ...]]) -> str:

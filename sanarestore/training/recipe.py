@@ -163,9 +163,14 @@ class Recipe:
         recipe.check(where)
         return recipe
 
-    def for_tuning(self, name: str) -> "Recipe":
-        """To go on from trained weights: a fifth of the rates, under another name."""
-        return replace(self, name=name, learning_rate=self.learning_rate / 5, muon_rate=self.muon_rate / 5)
+    def for_tuning(self, name: str, *, low_rank: bool = False) -> "Recipe":
+        """To go on from trained weights: a fifth of the rates, under another name.
+
+        Low-rank changes begin at nothing, and take the whole rates: after 120 steps on pairs of noise, blur and JPEG
+        together +3.83 dB on validation, as by all weights; at a fifth of them +3.82.
+        """
+        share = 1.0 if low_rank else 0.2
+        return replace(self, name=name, learning_rate=self.learning_rate * share, muon_rate=self.muon_rate * share)
 
     def for_adapting(self, name: str) -> "Recipe":
         """To make a published base a restorer: all that an adapter holds, on crops that are worth a latent."""

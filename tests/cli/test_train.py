@@ -127,9 +127,14 @@ def test_the_embedded_model_is_adapted_by_default(photos: Path, capsys: pytest.C
     rows = [f"photos/{index}.png,photos/{(index + 1) % 3}.png,remove noise" for index in range(3)]
     Path("pairs.csv").write_text("\n".join(["image_path,condition_image_path,caption", *rows]))
     arguments = ["train", "pairs.csv", "--lora", "--rank", "2", "--steps", "2", "-o", "run"]
+
     # The embedded model's recipe asks for crops larger than these photos.
+    def small(recipe: Recipe, name: str, *, low_rank: bool) -> Recipe:
+        assert low_rank
+        return replace(recipe, name=name, patch=32, batch=2)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Recipe, "for_tuning", lambda recipe, name: replace(recipe, name=name, patch=32, batch=2))
+        patch.setattr(Recipe, "for_tuning", small)
         assert run(arguments) == 0
         assert capsys.readouterr().err.splitlines()[-1].endswith("use it with --adapter run/model")
         assert run([*arguments, "--resume"]) == 0
