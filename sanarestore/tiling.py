@@ -7,7 +7,7 @@ input pixels at most `halo` away, and whose strides divide the window's origin, 
 output gives exactly what the whole image would have given there.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -99,6 +99,33 @@ def map_with_halo(
         core = result[:, top - above : bottom - above, left - before : right - before]
         output_CHW[:, top:bottom, left:right].copy_(core)
         yield done, len(tiles)
+
+
+def sum_with_halo(
+    function: Callable[[Tensor, tuple[slice, slice]], Tensor],
+    image_CHW: Tensor,
+    *,
+    tile: int,
+    halo: int,
+    stride: int,
+    cell: int = 1,
+) -> Generator[tuple[int, int], None, Tensor]:
+    """The sum of `function` over the cores of all tiles, as the generator's value; yields as `map_with_halo` does.
+
+    `function` takes a window [C,h,w] and the place of the core in it. `cell` is the pixels per position of the image.
+    """
+    _, height, width = image_CHW.shape
+    tiles = grid(height * cell, width * cell, tile=tile, halo=halo, stride=stride)
+    total: Tensor | None = None
+    for done, part in enumerate(tiles, start=1):
+        top, bottom, left, right = _in_cells(part.core, cell)
+        above, _, before, _ = window = _in_cells(part.window, cell)
+        core = slice(top - above, bottom - above), slice(left - before, right - before)
+        found = function(cut(image_CHW, window), core)
+        total = found if total is None else total + found
+        yield done, len(tiles)
+    assert total is not None, "an image has a tile"
+    return total
 
 
 def _in_cells(box: tuple[int, int, int, int], cell: int) -> tuple[int, int, int, int]:

@@ -1,5 +1,7 @@
 """Tiles cover the image once, and the map over them equals the map over the whole."""
 
+from collections.abc import Generator
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sanarestore.tiling import balanced_cuts, cut, grid, map_with_halo, mirror
+from sanarestore.tiling import balanced_cuts, cut, grid, map_with_halo, mirror, sum_with_halo
 
 
 @given(size=st.integers(1, 5000), largest=st.integers(16, 1500), stride=st.sampled_from([1, 8, 16, 32]))
@@ -95,3 +97,24 @@ def test_a_halo_too_small_would_be_noticed() -> None:
     list(map_with_halo(blur_twice, (image,), whole, tile=4096, halo=0, stride=1))
     list(map_with_halo(blur_twice, (image,), tiled, tile=16, halo=1, stride=1))
     assert not torch.allclose(tiled, whole, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("tile", [8, 16, 24, 200])
+def test_sums_count_every_position_once(tile: int) -> None:
+    """Whatever the halo, and where the last tile is cut short."""
+    image = torch.arange(3 * 5 * 11, dtype=torch.float64).reshape(3, 5, 11)
+    seen = []
+
+    def total(window: torch.Tensor, core: tuple[slice, slice]) -> torch.Tensor:
+        seen.append(window.shape)
+        return window[:, core[0], core[1]].sum(dim=(1, 2))
+
+    results = []
+
+    def steps() -> Generator[tuple[int, int], None, None]:
+        results.append((yield from sum_with_halo(total, image, tile=tile, halo=8, stride=8, cell=4)))
+
+    counted = list(steps())
+    assert torch.equal(results[0], image.sum(dim=(1, 2)))
+    assert counted == [(done, len(seen)) for done in range(1, len(seen) + 1)]
+    assert max(max(shape[1:]) for shape in seen) <= (tile + 2 * 8) // 4

@@ -54,6 +54,26 @@ class Tiles:
 
         yield from self.again(steps, max(height, width))
 
+    def sum(
+        self,
+        function: Callable[[Tensor, tuple[slice, slice]], Tensor],
+        image_CHW: Tensor,
+        keep: Callable[[Tensor], None],
+        *,
+        halo: int,
+        stride: int,
+        cell: int,
+    ) -> Steps:
+        """`tiling.sum_with_halo`, as `again` has it; `keep` is given the sum."""
+        height, width = (side * cell for side in image_CHW.shape[1:])
+
+        def steps() -> Steps:
+            tile = self._largest(height, width, stride)
+            total = yield from tiling.sum_with_halo(function, image_CHW, tile=tile, halo=halo, stride=stride, cell=cell)
+            keep(total)
+
+        yield from self.again(steps, max(height, width))
+
     def again(self, steps: Callable[[], Iterator[tuple[int, int]]], longest: int) -> Steps:
         """Steps that go by `size`, and from the first on with half of it where memory runs out; OutOfMemory at the end.
 

@@ -99,20 +99,37 @@ class Autoencoder(nn.Module):
 
     def encode_deep(self, map_BChw: Tensor) -> Tensor:
         """The stages that attend: map -> scaled latent in float32."""
-        hidden = _through(self.encoder.down_blocks[self._encoder_depth :], map_BChw)
-        latent = self.encoder.conv_out(hidden)
-        if self.encoder.out_shortcut:
-            latent = latent + hidden.unflatten(1, (-1, self.encoder.out_shortcut_average_group_size)).mean(dim=2)  # type: ignore[no-untyped-call]
-        scaled: Tensor = latent.float() * self.config.scaling_factor
-        return scaled
+        return self.to_latent(_through(self.deep_encoder, map_BChw))
 
     def decode_deep(self, latent_BZHW: Tensor) -> Tensor:
         """The stages that attend: scaled latent -> map [B,C,H/cell,W/cell]."""
+        return _through(self.deep_decoder, self.from_latent(latent_BZHW))
+
+    @property
+    def deep_encoder(self) -> list[nn.Module]:
+        """The blocks between the map and `to_latent`, in order."""
+        return [block for stage in self.encoder.down_blocks[self._encoder_depth :] for block in stage]
+
+    @property
+    def deep_decoder(self) -> list[nn.Module]:
+        """The blocks between `from_latent` and the map, in order."""
+        return [block for stage in reversed(self.decoder.up_blocks[self._decoder_depth :]) for block in stage]
+
+    def to_latent(self, hidden_BCHW: Tensor) -> Tensor:
+        """The encoder's last convolution and the scaling factor, to float32; one position is looked at around."""
+        latent = self.encoder.conv_out(hidden_BCHW)
+        if self.encoder.out_shortcut:
+            latent = latent + hidden_BCHW.unflatten(1, (-1, self.encoder.out_shortcut_average_group_size)).mean(dim=2)  # type: ignore[no-untyped-call]
+        scaled: Tensor = latent.float() * self.config.scaling_factor
+        return scaled
+
+    def from_latent(self, latent_BZHW: Tensor) -> Tensor:
+        """The decoder's first convolution, of what `to_latent` gave; one position is looked at around."""
         latent = (latent_BZHW.float() / self.config.scaling_factor).to(self.dtype)
-        hidden = self.decoder.conv_in(latent)
+        hidden: Tensor = self.decoder.conv_in(latent)
         if self.decoder.in_shortcut:
             hidden = hidden + latent.repeat_interleave(self.decoder.in_shortcut_repeats, dim=1)
-        return _through(reversed(self.decoder.up_blocks[self._decoder_depth :]), hidden)
+        return hidden
 
     def decode_shallow(self, map_BChw: Tensor) -> Tensor:
         """The convolutional stages: map -> [B,3,H,W] around [0,1], in float32."""

@@ -124,8 +124,11 @@ def test_no_convolutional_stage_sees_more_than_a_tile_and_its_halo(
 def test_progress_counts_every_stage(model: RestorationModel) -> None:
     restorer = Restorer(RestoreOptions(tile=64, steps=3), device="cpu", model=model)
     steps = list(restorer.stages(image_of(100, 130)))
-    tiles = 2 * 3
-    assert steps == [(done, 3 * tiles + 3) for done in range(1, 3 * tiles + 4)]
+    # Refined, encoded and decoded in tiles; six passes each way, three of which sum first; three steps of the flow.
+    total = 2 * 3 * (3 + 2 * (6 + 3)) + 3
+    assert steps == [(done, total) for done in range(1, total + 1)]
+    whole = list(Restorer(RestoreOptions(steps=3), device="cpu", model=model).stages(image_of(100, 130)))
+    assert whole == [(done, 3 + 2 + 3) for done in range(1, 3 + 2 + 3 + 1)]
 
 
 def test_seeds_differ_and_repeat(model: RestorationModel) -> None:
@@ -179,9 +182,11 @@ def test_the_model_given_is_left_alone(model: RestorationModel) -> None:
 
 
 @pytest.mark.parametrize("part", ["encode_deep", "decode_deep"])
-def test_want_of_memory_where_the_image_is_whole_is_told(
+def test_what_does_not_fit_in_one_piece_is_done_pass_by_pass(
     part: str, model: RestorationModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    image = image_of(200, 300)
+    expected = ran(model, image, tiling="off")
     restorer = Restorer(RestoreOptions(), device="cpu", model=model)
     assert restorer._generation is not None
 
@@ -189,7 +194,10 @@ def test_want_of_memory_where_the_image_is_whole_is_told(
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(restorer._generation._autoencoder, part, refuse, raising=False)
-    with pytest.raises(OutOfMemory, match="holds the whole image"):
+    restored = torch.from_numpy(restorer(image).pixels_HWC).permute(2, 0, 1)
+    assert restorer.tile == 160, "half of the whole latent positions"
+    assert (restored - expected).abs().max() < ROUNDING
+    with pytest.raises(OutOfMemory, match="even with tiles of"):
         restorer(image_of(40, 50))
 
 

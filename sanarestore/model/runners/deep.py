@@ -1,0 +1,127 @@
+"""The stages of a DC-AE that attend, window by window: equal to the whole up to rounding.
+
+Shape suffixes: B batch, C channels, h w positions of a window, N positions in a row, G groups of D features.
+
+A stage that attends is two passes over its map: one sums what all positions leave behind, the other applies the sums.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sanarestore.kernels.reference import attend, key_sums
+from sanarestore.model.autoencoder import Autoencoder
+
+Core = tuple[slice, slice]
+"""Rows and columns of a window."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """Something that is done to a whole map, window by window."""
+
+    run: Callable[[Tensor, Tensor | None], Tensor]
+    """Window [B,C,h,w] and the sums -> window of the next map."""
+    radius: int
+    """Positions of its input that it looks at around each."""
+    channels: int
+    """Of the next map."""
+    input_cell: int
+    """Pixels per position of its input."""
+    output_cell: int
+    """Of the next map."""
+    key_sums: Callable[[Tensor, Core], Tensor] | None = None
+    """What the core of a window adds to the sums; None where nothing is summed."""
+
+    @property
+    def halo(self) -> int:
+        """Its radius in pixels."""
+        return self.radius * self.input_cell
+
+
+def encoder_passes(autoencoder: Autoencoder) -> list[Pass]:
+    """From the map that `encode_shallow` makes to the scaled latent."""
+    passes, cell = _passes(autoencoder.deep_encoder, autoencoder.encoder_cell, autoencoder.encoder_channels)
+    channels = autoencoder.latent_channels
+    return [*passes, _local(autoencoder.to_latent, radius=1, channels=channels, input_cell=cell, output_cell=cell)]
+
+
+def decoder_passes(autoencoder: Autoencoder) -> list[Pass]:
+    """From the scaled latent to the map that `decode_shallow` takes."""
+    cell, width = autoencoder.stride, int(autoencoder.decoder.conv_in.out_channels)
+    first = _local(autoencoder.from_latent, radius=1, channels=width, input_cell=cell, output_cell=cell)
+    return [first, *_passes(autoencoder.deep_decoder, cell, width)[0]]
+
+
+def _passes(blocks: list[nn.Module], cell: int, channels: int) -> tuple[list[Pass], int]:
+    """One for each block, and the pixels per position after the last."""
+    passes = []
+    for block in blocks:
+        kind, known = type(block).__name__, cell
+        module: Any = block
+        if kind == "EfficientViTBlock":
+            passes.append(_attending(module, channels, cell))
+            continue
+        if kind == "ResBlock":
+            radius = 2
+        elif kind == "DCDownBlock2d":
+            radius, cell = 1, 2 * cell
+            channels = int(module.conv.out_channels) * (4 if module.downsample else 1)
+        elif kind == "DCUpBlock2d":
+            radius, cell = 1, cell // 2
+            channels = int(module.conv.out_channels) // (1 if module.interpolate else 4)
+        else:
+            raise ValueError(f"how far a {kind} looks is not known")
+        passes.append(_local(block, radius=radius, channels=channels, input_cell=known, output_cell=cell))
+    return passes, cell
+
+
+def _local(
+    function: Callable[[Tensor], Tensor], *, radius: int, channels: int, input_cell: int, output_cell: int
+) -> Pass:
+    return Pass(
+        run=lambda window_BChw, _: function(window_BChw),
+        radius=radius, channels=channels, input_cell=input_cell, output_cell=output_cell,
+    )  # fmt: skip
+
+
+def _attending(block: Any, channels: int, cell: int) -> Pass:
+    attention = block.attn
+    reach = max((projection.proj_in.kernel_size[0] // 2 for projection in attention.to_qkv_multiscale), default=0)
+
+    def sums(window_BChw: Tensor, core: Core) -> Tensor:
+        _, key_BNGD, value_BNGD = _queries_keys_values(attention, window_BChw, core)
+        return key_sums(key_BNGD, value_BNGD)
+
+    def run(window_BChw: Tensor, sums_BGED: Tensor | None) -> Tensor:
+        assert sums_BGED is not None, "a pass that sums is given its sums"
+        everywhere = (slice(None), slice(None))
+        query_BNGD, _, _ = _queries_keys_values(attention, window_BChw, everywhere)
+        mean_BhwF = attend(query_BNGD, sums_BGED).to(window_BChw.dtype).unflatten(1, window_BChw.shape[2:]).flatten(3)  # type: ignore[no-untyped-call]
+        attended = attention.to_out(mean_BhwF)
+        if attention.norm_type == "rms_norm":
+            attended = attention.norm_out(attended).movedim(-1, 1)
+        else:
+            attended = attention.norm_out(attended.movedim(-1, 1))
+        if attention.residual_connection:
+            attended = attended + window_BChw
+        fed: Tensor = block.conv_out(attended)
+        return fed
+
+    # One more for the depthwise convolution of the feed-forward.
+    return Pass(
+        run=run, radius=reach + 1, channels=channels, input_cell=cell, output_cell=cell, key_sums=sums,
+    )  # fmt: skip
+
+
+def _queries_keys_values(attention: Any, window_BChw: Tensor, core: Core) -> tuple[Tensor, ...]:
+    """Of the core's positions, [B,N,G,D] each in float32; groups are heads, of every scale."""
+    last = window_BChw.movedim(1, -1)
+    alone = torch.cat([attention.to_q(last), attention.to_k(last), attention.to_v(last)], dim=3).movedim(-1, 1)
+    scales = torch.cat([alone, *(projection(alone) for projection in attention.to_qkv_multiscale)], dim=1)
+    chosen = scales[:, :, core[0], core[1]].float()
+    size = int(attention.attention_head_dim)
+    return chosen.flatten(2).unflatten(1, (-1, 3 * size)).permute(0, 3, 1, 2).chunk(3, dim=3)  # type: ignore[no-untyped-call, no-any-return]
