@@ -11,7 +11,13 @@ from sanarestore.errors import UsageError
 
 DType = Literal["auto", "float32", "bfloat16"]
 
-Tiling = Literal["exact", "off"]
+Tiling = Literal["exact", "causal", "multidiffusion", "independent", "off"]
+
+BLENDING = ("causal", "multidiffusion", "independent")
+"""Ways of tiling whose tiles overlap, and whose result depends on them."""
+
+DEFAULT_TILE, DEFAULT_OVERLAP = 1024, 128
+"""Of those, in pixels, whatever the device."""
 
 SCALES = (1, 2, 4)
 """How much larger the result can be made, per side."""
@@ -43,9 +49,14 @@ class RestoreOptions:
     scale: int = 1
     """Enlarge by 1, 2 or 4 per side (bicubic) before restoring."""
     tile: int | None = None
-    """Largest side of a tile's core in pixels; None chooses by device. Changes memory and speed, not the result."""
+    """Largest side of a tile's core in pixels; None chooses by device, or 1024 where tiles are blended. Changes
+    memory and speed, and not the result unless they are."""
     tiling: Tiling = "exact"
-    """exact equals the whole image up to rounding; off is the whole image, if memory allows."""
+    """exact equals the whole image up to rounding; off is the whole image, if memory allows. Of the latent path alone:
+    causal, whose tiles attend to those before them, and multidiffusion, whose tiles are blended at every step.
+    independent restores every tile alone."""
+    overlap: int | None = None
+    """Of tiles that are blended, in pixels; None takes 128."""
     dtype: DType = "auto"
     """Arithmetic inside the network; auto is bfloat16 on CUDA and float32 elsewhere. Its ends are always float32."""
     seed: int = 0
@@ -64,8 +75,9 @@ class RestoreOptions:
             raise UsageError(f"{self.scale} is not one of {', '.join(map(str, SCALES))}", where="--scale")
         if self.tile is not None and self.tile < SMALLEST_TILE:
             raise UsageError(f"{self.tile} px is too small", where="--tile", next_step=f"Use {SMALLEST_TILE} or more.")
-        if self.tiling not in ("exact", "off"):
-            raise UsageError(f"'{self.tiling}' is not exact or off", where="--tiling")
+        if self.tiling not in ("exact", *BLENDING, "off"):
+            raise UsageError(f"'{self.tiling}' is not exact, {', '.join(BLENDING)} or off", where="--tiling")
+        self._check_overlap()
         if self.tiling == "off" and self.tile is not None:
             raise UsageError("there are no tiles with --tiling off", where="--tile", next_step="Leave one of them out.")
         if self.dtype not in ("auto", "float32", "bfloat16"):
@@ -77,10 +89,34 @@ class RestoreOptions:
         if self.threads is not None and self.threads < 1:
             raise UsageError("at least one thread is needed", where="--threads")
 
+    @property
+    def blended(self) -> tuple[int, int]:
+        """Side and overlap of tiles that are blended, in pixels."""
+        return self.tile or DEFAULT_TILE, DEFAULT_OVERLAP if self.overlap is None else self.overlap
+
+    def _check_overlap(self) -> None:
+        if self.tiling not in BLENDING:
+            if self.overlap is not None:
+                raise UsageError(
+                    f"tiles do not overlap with --tiling {self.tiling}", where="--overlap",
+                    next_step=f"Leave it out, or use --tiling {', '.join(BLENDING)}.",
+                )  # fmt: skip
+            return
+        tile, overlap = self.blended
+        if not 0 <= overlap <= tile // 2:
+            raise UsageError(
+                f"{overlap} px is not between 0 and half of a tile of {tile} px", where="--overlap",
+                next_step="Choose a smaller one, or a larger --tile.",
+            )  # fmt: skip
+
     def fingerprint(self) -> str:
         """Hash of all that changes the pixels of a result; the model's own weights are hashed separately."""
         chosen = dataclasses.asdict(self)
-        # Tiling is exact, so tiles are a matter of memory; models and adapters are known by their weights, not by name.
-        for irrelevant in ("tile", "tiling", "threads", "model", "adapter"):
-            del chosen[irrelevant]
+        # Models and adapters are known by their weights, not by name.
+        irrelevant = {"threads", "model", "adapter", "tile", "tiling", "overlap"}
+        if self.tiling in BLENDING:
+            irrelevant -= {"tiling"}
+            chosen["tiling"] = (self.tiling, *self.blended)
+        for name in irrelevant:
+            del chosen[name]
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()

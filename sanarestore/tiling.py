@@ -27,6 +27,18 @@ class Tile:
     """What it looks at; it may reach past the image's bottom and right, up to a multiple of the stride."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """One of the overlapping windows, all of one size, whose results are blended."""
+
+    box: tuple[int, int, int, int]
+    """(top, bottom, left, right), ends exclusive."""
+    owned: tuple[int, int, int, int]
+    """What no window before it in raster order covers, in the same coordinates."""
+    weight_hw: Tensor
+    """Falls linearly towards its neighbours, float32; the weights of all windows add up to 1 everywhere."""
+
+
 def balanced_cuts(size: int, largest: int, stride: int) -> list[int]:
     """Cut [0, size) into the fewest spans of at most `largest`, nearly equal, cut at multiples of `stride`.
 
@@ -45,6 +57,26 @@ def grid(height: int, width: int, *, tile: int, halo: int, stride: int) -> list[
     rows = list(_spans(height, tile, halo, stride))
     columns = list(_spans(width, tile, halo, stride))
     return [Tile(core=(*row[:2], *column[:2]), window=(*row[2:], *column[2:])) for row in rows for column in columns]
+
+
+def overlapping(height: int, width: int, *, tile: int, overlap: int, stride: int = 1) -> list[Window]:
+    """The fewest windows of at most `tile` a side that overlap by `overlap` or more, in raster order.
+
+    They begin at multiples of `stride`, are all of one size, as small as that number allows, and inside the image:
+    where its sides are no multiples of the stride, the last ones are cut there. ValueError unless 0 <= overlap < tile,
+    both rounded up to the stride.
+    """
+    units, shared = -(-tile // stride), -(-overlap // stride)
+    if not 0 <= shared < units:
+        raise ValueError(f"windows of {tile} cannot overlap by {overlap}")
+    rows, columns = (_overlapping_spans(size, units, shared, stride) for size in (height, width))
+    return [
+        Window(
+            box=(*row.span, *column.span), owned=(*row.owned, *column.owned),
+            weight_hw=row.weight[:, None] * column.weight[None],
+        )
+        for row in rows for column in columns
+    ]  # fmt: skip
 
 
 def mirror(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
@@ -131,6 +163,37 @@ def sum_with_halo(
 def _in_cells(box: tuple[int, int, int, int], cell: int) -> tuple[int, int, int, int]:
     top, bottom, left, right = box
     return top // cell, bottom // cell, left // cell, right // cell
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A window along one side."""
+
+    span: tuple[int, int]
+    owned: tuple[int, int]
+    weight: Tensor
+
+
+def _overlapping_spans(size: int, tile: int, overlap: int, stride: int) -> list[_Span]:
+    """`tile` and `overlap` in units of `stride`."""
+    units = -(-size // stride)
+    count = 1 if units <= tile else -(-(units - overlap) // (tile - overlap))
+    length = -(-(units + (count - 1) * overlap) // count)
+    starts = [index * (units - length) // max(count - 1, 1) for index in range(count)]
+    spans = [(start * stride, min((start + length) * stride, size)) for start in starts]
+    ramps = torch.zeros(count, size)
+    for index, (start, end) in enumerate(spans):
+        # A side of the image is no neighbour: there it stays at 1.
+        before = spans[index - 1][1] - start if index else 0
+        after = end - spans[index + 1][0] if index + 1 < count else 0
+        ramp = ramps[index, start:end].fill_(1)
+        ramp[:before] *= torch.arange(1, before + 1) / (before + 1)
+        ramp[end - start - after :] *= torch.arange(after, 0, -1) / (after + 1)
+    ramps /= ramps.sum(dim=0)
+    return [
+        _Span(span, (spans[index - 1][1] if index else 0, span[1]), ramps[index, slice(*span)])
+        for index, span in enumerate(spans)
+    ]
 
 
 def _spans(size: int, tile: int, halo: int, stride: int) -> Iterator[tuple[int, int, int, int]]:

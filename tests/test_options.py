@@ -6,7 +6,7 @@ import math
 import pytest
 
 from sanarestore.errors import UsageError
-from sanarestore.options import SMALLEST_TILE, RestoreOptions
+from sanarestore.options import BLENDING, SMALLEST_TILE, RestoreOptions
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,11 @@ from sanarestore.options import SMALLEST_TILE, RestoreOptions
         ({"guidance": 0.9}, "--guidance"),
         ({"guidance": math.nan}, "--guidance"),
         ({"guidance": math.inf}, "--guidance"),
-        ({"tiling": "causal"}, "--tiling"),
+        ({"tiling": "mosaic"}, "--tiling"),
+        ({"overlap": 64}, "--overlap"),
+        ({"tiling": "off", "overlap": 64}, "--overlap"),
+        ({"tiling": "causal", "overlap": -1}, "--overlap"),
+        ({"tiling": "causal", "tile": 256, "overlap": 129}, "--overlap"),
         ({"tiling": "off", "tile": 512}, "--tile"),
         ({"scale": 3}, "--scale"),
         ({"scale": 0}, "--scale"),
@@ -55,9 +59,25 @@ SAME = {"model": "other", "adapter": "other", "tile": 128, "tiling": "off", "thr
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RestoreOptions)])
 def test_the_fingerprint_changes_with_the_result(name: str) -> None:
     """Every field is in one of the two lists: a new one must be thought about."""
-    value = (CHANGES | SAME)[name]
-    changed = RestoreOptions(**{name: value}).fingerprint()  # type: ignore[arg-type]
+    values = CHANGES | SAME
+    if name == "overlap":  # of tiles that are blended alone
+        assert "overlap" in BLENDED
+        return
+    changed = RestoreOptions(**{name: values[name]}).fingerprint()  # type: ignore[arg-type]
     assert (changed != RestoreOptions().fingerprint()) == (name in CHANGES)
+
+
+BLENDED = {"tile": 512, "overlap": 64}
+
+
+@pytest.mark.parametrize("tiling", BLENDING)
+def test_tiles_that_are_blended_change_the_result(tiling: str) -> None:
+    plain = RestoreOptions(tiling=tiling)  # type: ignore[arg-type]
+    prints = {plain.fingerprint(), RestoreOptions().fingerprint()}
+    for name, value in BLENDED.items():
+        prints.add(dataclasses.replace(plain, **{name: value}).fingerprint())
+        assert dataclasses.replace(plain, **{name: plain.blended[name == "overlap"]}).fingerprint() in prints
+    assert len(prints) == 4
 
 
 def test_options_are_frozen() -> None:

@@ -1,6 +1,7 @@
 """Tiles cover the image once, and the map over them equals the map over the whole."""
 
 from collections.abc import Generator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sanarestore.tiling import balanced_cuts, cut, grid, map_with_halo, mirror, sum_with_halo
+from sanarestore.tiling import balanced_cuts, cut, grid, map_with_halo, mirror, overlapping, sum_with_halo
 
 
 @given(size=st.integers(1, 5000), largest=st.integers(16, 1500), stride=st.sampled_from([1, 8, 16, 32]))
@@ -118,3 +119,42 @@ def test_sums_count_every_position_once(tile: int) -> None:
     assert torch.equal(results[0], image.sum(dim=(1, 2)))
     assert counted == [(done, len(seen)) for done in range(1, len(seen) + 1)]
     assert max(max(shape[1:]) for shape in seen) <= (tile + 2 * 8) // 4
+
+
+@given(
+    height=st.integers(1, 200), width=st.integers(1, 90), tile=st.integers(2, 60), overlap=st.integers(0, 30),
+    stride=st.sampled_from([1, 8]),
+)  # fmt: skip
+def test_windows_share_out_an_image(height: int, width: int, tile: int, overlap: int, stride: int) -> None:
+    if -(-overlap // stride) >= -(-tile // stride):
+        with pytest.raises(ValueError, match="cannot overlap"):
+            overlapping(height, width, tile=tile, overlap=overlap, stride=stride)
+        return
+    total, owners = torch.zeros(height, width), torch.zeros(height, width)
+    windows = overlapping(height, width, tile=tile, overlap=overlap, stride=stride)
+    for window in windows:
+        top, bottom, left, right = window.box
+        assert 0 <= top < bottom <= height
+        assert 0 <= left < right <= width
+        assert top % stride == left % stride == 0
+        assert max(bottom - top, right - left) <= -(-tile // stride) * stride
+        assert window.weight_hw.min() > 0
+        total[top:bottom, left:right] += window.weight_hw
+        first, last, begin, end = window.owned
+        assert owners[first:last, begin:end].eq(0).all()
+        assert (top <= first, last, left <= begin, end) == (True, bottom, True, right)
+        owners[first:last, begin:end] += 1
+    assert torch.allclose(total, torch.ones(()), atol=1e-6)
+    assert owners.eq(1).all()
+    columns = sorted({window.box[2:] for window in windows})
+    assert all(one[1] - other[0] >= min(overlap, one[1] - one[0]) for one, other in pairwise(columns))
+
+
+def test_windows_are_few_and_no_larger_than_needed() -> None:
+    assert [window.box[2:] for window in overlapping(8, 20, tile=8, overlap=2)] == [(0, 8), (6, 14), (12, 20)]
+    assert [window.box[2:] for window in overlapping(8, 21, tile=12, overlap=2)] == [(0, 12), (9, 21)]
+    (one,) = overlapping(5, 7, tile=64, overlap=8)
+    assert one.weight_hw.eq(1).all()
+    weights = [window.weight_hw[0] for window in overlapping(1, 6, tile=4, overlap=2)]
+    assert torch.allclose(weights[0], torch.tensor([1, 1, 2 / 3, 1 / 3]))
+    assert torch.allclose(weights[1], weights[0].flip(0))

@@ -58,8 +58,15 @@ def restore(
     seed: Seed = 0,
     tile: Tile = None,
     tiling: Annotated[
-        str, typer.Option("--tiling", help="exact, or off: the image whole.", rich_help_panel=MACHINE)
+        str,
+        typer.Option(
+            "--tiling", help="exact; causal, multidiffusion, independent: blended; off: whole.", rich_help_panel=MACHINE
+        ),
     ] = "exact",
+    overlap: Annotated[
+        int | None,
+        typer.Option("--overlap", metavar="PX", help="Of tiles that are blended; else 128.", rich_help_panel=MACHINE),
+    ] = None,
     devices: Devices = "auto",
     dtype: Dtype = "auto",
     threads: Threads = None,
@@ -79,7 +86,7 @@ def restore(
     """Restore photographs: the tree below a folder is mirrored, finished files are skipped, inputs never change."""
     options = RestoreOptions(
         prompt=prompt, model=model, adapter=adapter, fidelity=fidelity, steps=steps, guidance=guidance, scale=scale,
-        tile=tile, tiling=tiling, dtype=dtype, seed=seed, threads=threads,  # type: ignore[arg-type]
+        tile=tile, tiling=tiling, overlap=overlap, dtype=dtype, seed=seed, threads=threads,  # type: ignore[arg-type]
     )  # fmt: skip
     if output == "-" or "-" in inputs:
         _refuse_what_no_pipe_can(inputs, output, devices, as_json=as_json, dry_run=dry_run)

@@ -4,7 +4,7 @@ Shape suffixes: C channels, H W pixels, Z latent channels, h w latent positions,
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,14 +16,28 @@ from sanarestore.model.prompts import Prompts
 from sanarestore.model.runners.deep import Core, Pass, decoder_passes, encoder_passes
 from sanarestore.model.runners.exact import exact
 from sanarestore.model.runners.whole import whole
+from sanarestore.model.runners.windowed import causal, multidiffusion
 from sanarestore.model.transformer import Tokens
+from sanarestore.options import RestoreOptions
+
+WINDOWS_AT_ONCE = 4
+"""Of the schemes that blend, on a GPU: fewer leave it idle between small kernels."""
+
+
+class Place(NamedTuple):
+    """Where a part of an image begins in it, and how large the whole is, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
 
 
 class Generation:
     """SANA ready for any number of images under one prompt."""
 
     def __init__(
-        self, latent: LatentPath, prompts: Prompts, *, prompt: str, steps: int, guidance: float, seed: int, tiles: Tiles
+        self, latent: LatentPath, prompts: Prompts, options: RestoreOptions, *, prompt: str, steps: int, tiles: Tiles
     ) -> None:
         """`latent` is moved to the device of `tiles`, in place."""
         self.latent = latent
@@ -33,50 +47,62 @@ class Generation:
         self._way_in = encoder_passes(latent.autoencoder)
         self._way_out = decoder_passes(latent.autoencoder)
         self._flow = latent.flow
+        self._options = options
         self._steps = steps
-        self._guidance = guidance
-        self._seed = seed
-        table = prompts.fetch([prompt, ""] if guidance != 1 else [prompt])
+        is_led = options.guidance != 1
+        table = prompts.fetch([prompt, ""] if is_led else [prompt])
         self._tokens = self._prompt(table[prompt.strip()])
-        self._negative = self._prompt(table[""]) if guidance != 1 else None
+        self._negative = self._prompt(table[""]) if is_led else None
+
+    @property
+    def stride(self) -> int:
+        """Pixels per latent position."""
+        return self._autoencoder.stride
 
     def count(self, height: int, width: int) -> int:
         """How many steps of progress an image of this size takes, as things stand."""
         tiles = self._tiles.count(height, width, stride=self._autoencoder.stride)
         return 2 * tiles + self._steps + sum(_count(passes, tiles) for passes in (self._way_in, self._way_out))
 
-    def __call__(self, degraded_CHW: Tensor, generated_CHW: Tensor) -> Steps:
-        """Fill `generated_CHW`, around [0,1], from `degraded_CHW`; both on the host and of one size, whatever it is."""
+    def __call__(self, degraded_CHW: Tensor, generated_CHW: Tensor, place: Place | None = None) -> Steps:
+        """Fill `generated_CHW`, around [0,1], from `degraded_CHW`; both on the host and of one size, whatever it is.
+
+        Where they are a part of an image, its `place` says which noise is theirs.
+        """
         height, width = degraded_CHW.shape[1:]
-        model, device = self._autoencoder, self._tiles.device
-        shape = (1, model.latent_channels, -(-height // model.stride), -(-width // model.stride))
+        stride, device = self.stride, self._tiles.device
+        shape = (1, self._autoencoder.latent_channels, -(-height // stride), -(-width // stride))
         condition_1Zhw, latent_1Zhw = torch.empty(shape, device=device), torch.empty(shape, device=device)
-        seen_CHW = self._map(latent_1Zhw, model.encoder_channels, model.encoder_cell)
-        drawn_CHW = self._map(latent_1Zhw, self._way_out[-1].channels, model.decoder_cell)
-        tiles = self._tiles.count(height, width, stride=model.stride)
+        tiles = self._tiles.count(height, width, stride=stride)
         yield from in_turn(
             [
-                (self._encode(degraded_CHW, seen_CHW), tiles),
-                (self._deep(self._way_in, model.encode_deep, seen_CHW, condition_1Zhw[0]), _count(self._way_in, tiles)),
-                (self._sample(condition_1Zhw, latent_1Zhw), self._steps),
-                (self._deep(self._way_out, model.decode_deep, latent_1Zhw[0], drawn_CHW), _count(self._way_out, tiles)),
-                (self._decode(drawn_CHW, generated_CHW), tiles),
+                (self._encode(degraded_CHW, condition_1Zhw), tiles + _count(self._way_in, tiles)),
+                (self._sample(condition_1Zhw, latent_1Zhw, place or Place(0, 0, height, width)), self._steps),
+                (self._decode(latent_1Zhw, generated_CHW), tiles + _count(self._way_out, tiles)),
             ]
         )
 
-    def _encode(self, image_CHW: Tensor, map_CHW: Tensor) -> Steps:
+    def _encode(self, image_CHW: Tensor, latent_1Zhw: Tensor) -> Steps:
         model = self._autoencoder
-        yield from self._tiles.map(
+        map_CHW = self._map(latent_1Zhw, model.encoder_channels, model.encoder_cell)
+        shallow = self._tiles.map(
             self._encode_window, (image_CHW,), map_CHW,
             halo=_whole(model.encoder_radius, model.stride), stride=model.stride, output_cell=model.encoder_cell,
         )  # fmt: skip
+        tiles = self._tiles.count(*image_CHW.shape[1:], stride=model.stride)
+        deep = self._deep(self._way_in, model.encode_deep, map_CHW, latent_1Zhw[0])
+        yield from in_turn([(shallow, tiles), (deep, _count(self._way_in, tiles))])
 
-    def _decode(self, map_CHW: Tensor, image_CHW: Tensor) -> Steps:
+    def _decode(self, latent_1Zhw: Tensor, image_CHW: Tensor) -> Steps:
         model = self._autoencoder
-        yield from self._tiles.map(
+        map_CHW = self._map(latent_1Zhw, self._way_out[-1].channels, model.decoder_cell)
+        shallow = self._tiles.map(
             self._decode_window, (map_CHW,), image_CHW,
             halo=_whole(model.decoder_radius, model.stride), stride=model.stride, input_cell=model.decoder_cell,
         )  # fmt: skip
+        tiles = self._tiles.count(*image_CHW.shape[1:], stride=model.stride)
+        deep = self._deep(self._way_out, model.decode_deep, latent_1Zhw[0], map_CHW)
+        yield from in_turn([(deep, _count(self._way_out, tiles)), (shallow, tiles)])
 
     def _deep(
         self, passes: Sequence[Pass], whole: Callable[[Tensor], Tensor], given_CHW: Tensor, result_CHW: Tensor
@@ -127,25 +153,36 @@ class Generation:
             output_cell=each.output_cell,
         )  # fmt: skip
 
-    def _sample(self, condition_1Zhw: Tensor, latent_1Zhw: Tensor) -> Steps:
-        drawn = noise_field(self._seed, *condition_1Zhw.shape)
+    def _sample(self, condition_1Zhw: Tensor, latent_1Zhw: Tensor, place: Place) -> Steps:
+        stride = self.stride
+        _, channels, rows, columns = condition_1Zhw.shape
+        top, left = place.top // stride, place.left // stride
+        whole_size = (-(-side // stride) for side in (place.height, place.width))
+        field = noise_field(self._options.seed, 1, channels, *whole_size)
+
+        def drawn(number: int) -> Tensor:
+            return field(number)[:, :, top : top + rows, left : left + columns].to(self._tiles.device)
 
         def steps() -> Steps:
-            predict = self._predict(condition_1Zhw)
-            states = self._flow.steps(predict, lambda number: drawn(number).to(self._tiles.device), self._steps)
+            states = self._flow.steps(self._predict(condition_1Zhw), drawn, self._steps)
             for done, state in enumerate(states, start=1):
                 latent_1Zhw.copy_(state)
                 yield done, self._steps
 
-        yield from self._tiles.again(steps, max(condition_1Zhw.shape) * self._autoencoder.stride)
+        yield from self._tiles.again(steps, max(rows, columns) * stride)
 
     def _predict(self, condition_1Zhw: Tensor) -> Predict:
         """By the tiles in force: what a strip of tokens holds is what a tile of the latent does."""
-        led: Any = {"negative": self._negative, "guidance": self._guidance}
-        if self._tiles.whole:
-            return whole(self._transformer, condition_1Zhw, self._tokens, **led)
-        largest = max(self._tiles.size // self._autoencoder.stride, 1) ** 2
-        return exact(self._transformer, condition_1Zhw, self._tokens, largest=largest, **led)
+        given = (self._transformer, condition_1Zhw, self._tokens)
+        led: Any = {"negative": self._negative, "guidance": self._options.guidance}
+        if self._options.tiling in ("off", "independent"):
+            return whole(*given, **led)
+        if self._options.tiling == "exact":
+            return exact(*given, largest=max(self._tiles.size // self.stride, 1) ** 2, **led)
+        tile, overlap = (side // self.stride for side in self._options.blended)
+        windowed = causal if self._options.tiling == "causal" else multidiffusion
+        at_once = 1 if self._tiles.device.type == "cpu" else WINDOWS_AT_ONCE
+        return windowed(*given, tile=tile, overlap=overlap, at_once=at_once, **led)
 
     @torch.inference_mode()
     def _encode_window(self, image_Chw: Tensor) -> Tensor:

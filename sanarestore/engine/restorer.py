@@ -17,9 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sanarestore import images, weights
+from sanarestore import images, tiling, weights
 from sanarestore.degradations.operations import resize
-from sanarestore.engine.generation import Generation
+from sanarestore.engine.generation import Generation, Place
 from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.tiles import Steps, Tiles, in_turn
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
@@ -104,9 +104,13 @@ class Restorer:
             )
         image = enlarge(image, self.options.scale)
         degraded_CHW = host_tensor(image)
-        generated_CHW = torch.empty_like(degraded_CHW) if self._generation else degraded_CHW
         restored_HWC = np.empty((image.height, image.width, 3), dtype=np.float32)
-        yield from self._all_stages(degraded_CHW, generated_CHW, torch.from_numpy(restored_HWC).permute(2, 0, 1))
+        restored_CHW = torch.from_numpy(restored_HWC).permute(2, 0, 1)
+        if self.options.tiling == "independent":
+            yield from self._alone(degraded_CHW, restored_CHW)
+        else:
+            generated_CHW = torch.empty_like(degraded_CHW) if self._generation else degraded_CHW
+            yield from self._all_stages(degraded_CHW, generated_CHW, restored_CHW)
         if not _is_finite(restored_HWC):
             raise ImageError("the model's result is no finite number everywhere", next_step="Try --dtype float32.")
         if image.pixels_HWC.shape[2] == 3:
@@ -136,11 +140,45 @@ class Restorer:
             tile=self.tile, sha256=sha256,
         )  # fmt: skip
 
-    def _all_stages(self, degraded_CHW: Tensor, generated_CHW: Tensor, restored_CHW: Tensor) -> Steps:
+    def _alone(self, degraded_CHW: Tensor, restored_CHW: Tensor) -> Steps:
+        """Every window restored as if it were the image, and the results blended."""
+        size = degraded_CHW.shape[1:]
+        tile, overlap = self.options.blended
+        stride = self._generation.stride if self._generation else self.model.refiner.stride
+        windows = tiling.overlapping(*size, tile=tile, overlap=overlap, stride=stride)
+        restored_CHW.zero_()
+        yield from in_turn([self._window_alone(window, degraded_CHW, restored_CHW) for window in windows])
+
+    def _window_alone(self, window: tiling.Window, degraded_CHW: Tensor, restored_CHW: Tensor) -> tuple[Steps, int]:
+        """The steps of one, and how many they are."""
+        top, bottom, left, right = window.box
+
+        def steps() -> Steps:
+            given_Chw = degraded_CHW[:, top:bottom, left:right]
+            generated_Chw = torch.empty_like(given_Chw) if self._generation else given_Chw
+            result_Chw = torch.empty(given_Chw.shape)
+            place = Place(top, left, *degraded_CHW.shape[1:])
+            yield from self._all_stages(given_Chw, generated_Chw, result_Chw, place)
+            restored_CHW[:, top:bottom, left:right] += window.weight_hw * result_Chw
+
+        return steps(), self._count(bottom - top, right - left)
+
+    def _count(self, height: int, width: int) -> int:
+        """Steps of progress of an image of this size, as things stand."""
+        generated = self._generation.count(height, width) if self._generation else 0
+        return generated + self._tiles.count(height, width, stride=self.model.refiner.stride)
+
+    def _all_stages(
+        self,
+        degraded_CHW: Tensor,
+        generated_CHW: Tensor,
+        restored_CHW: Tensor,
+        place: Place | None = None,
+    ) -> Steps:
         size = degraded_CHW.shape[1:]
         stages = []
         if self._generation:
-            stages.append((self._generation(degraded_CHW, generated_CHW), self._generation.count(*size)))
+            stages.append((self._generation(degraded_CHW, generated_CHW, place), self._generation.count(*size)))
         refiner = self.model.refiner
         refined = self._tiles.map(
             functools.partial(self._refine_window, self._tone(degraded_CHW)),
@@ -162,10 +200,9 @@ class Restorer:
                 transformer=own(latent.transformer).to(dtype),
             ),
             self.model.prompts,
+            self.options,
             prompt=prompt,
             steps=self.options.steps or int(self.model.defaults.get("steps", 1)),
-            guidance=self.options.guidance,
-            seed=self.options.seed,
             tiles=self._tiles,
         )
 
@@ -206,8 +243,10 @@ def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
     UsageError if its flags are given and it would not be seen.
     """
     asked = [
-        name for name, chosen in (("--steps", options.steps is not None), ("--guidance", options.guidance != 1))
-        if chosen
+        name for name, chosen in (
+            ("--steps", options.steps is not None), ("--guidance", options.guidance != 1),
+            (f"--tiling {options.tiling}", options.tiling in ("causal", "multidiffusion")),
+        ) if chosen
     ]  # fmt: skip
     if model.load_latent is None:
         if asked:

@@ -19,7 +19,7 @@ FLAGS = {
     "restore": {
         "--output", "-o", "--prompt", "-p", "--model", "--fidelity", "--scale", "--seed", "--tile", "--devices",
         "--dtype", "--threads", "--overwrite", "--fail-fast", "--dry-run", "--adapter", "--steps", "--guidance",
-        "--tiling",
+        "--tiling", "--overlap",
     },
     "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed"},
     "train": {

@@ -15,9 +15,10 @@ from sanarestore.errors import OutOfMemory, UsageError
 from sanarestore.flow import Flow, noise_field
 from sanarestore.model.loading import RestorationModel
 from sanarestore.model.runners.whole import whole
+from sanarestore.model.runners.windowed import causal, multidiffusion
 from sanarestore.model.transformer import Tokens
 from sanarestore.options import RestoreOptions
-from sanarestore.tiling import cut
+from sanarestore.tiling import cut, overlapping
 from tests.conftest import photo
 from tests.published import latent_path
 
@@ -94,6 +95,56 @@ def test_tiles_change_nothing(height: int, fidelity: float, model: RestorationMo
             assert (ran(model, image, tile=tile, fidelity=fidelity) - untiled).abs().max() < ROUNDING
 
 
+@pytest.mark.parametrize(("scheme", "runner"), [("causal", causal), ("multidiffusion", multidiffusion)])
+def test_schemes_that_blend_latents(scheme: Any, runner: Any, model: RestorationModel) -> None:
+    """Encode, windows of the latent, decode; encoder and decoder stay exact."""
+    image = image_of(200, 300)
+    latent = model.latent
+    assert latent is not None
+    pixels = cut(torch.from_numpy(image.pixels_HWC).permute(2, 0, 1), (0, 224, 0, 320))[None]
+    tokens = Tokens.of([model.prompts.tokens("Restore this image")])
+    with torch.inference_mode():
+        condition = latent.autoencoder.encode(pixels)
+        predict = runner(latent.transformer, condition, tokens, tile=4, overlap=1)
+        expected = latent.autoencoder.decode(latent.flow.sample(predict, noise_field(0, *condition.shape), 2))
+    found = ran(model, image, tiling=scheme, tile=128, overlap=32, fidelity=0)
+    assert (found - expected[0, :, :200, :300]).abs().max() < ROUNDING
+    assert (found - ran(model, image, tiling="off", fidelity=0)).abs().max() > 1e-3
+    assert (
+        ran(model, image, tiling=scheme, tile=512, fidelity=0) - ran(model, image, fidelity=0)
+    ).abs().max() < ROUNDING
+
+
+def test_each_tile_restored_alone(model: RestorationModel) -> None:
+    """As images of their own, but with their part of the one noise field."""
+    image = image_of(100, 300)
+    found = ran(model, image, tiling="independent", tile=128, overlap=32)
+    expected = torch.zeros(3, 100, 300)
+    windows = overlapping(100, 300, tile=128, overlap=32, stride=32)
+    assert len(windows) == 3
+    whole_field = noise_field(0, 1, 8, 4, 10)
+    for window in windows:
+        top, bottom, left, right = window.box
+        part = replace(image, pixels_HWC=image.pixels_HWC[top:bottom, left:right])
+
+        def field(seed: int, *shape: int, start: int = left // 32) -> Any:
+            return lambda number: whole_field(number)[..., : shape[2], start : start + shape[3]]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sanarestore.engine.generation.noise_field", field)
+            expected[:, top:bottom, left:right] += window.weight_hw * ran(model, part, tiling="off")
+    assert (found - expected).abs().max() < ROUNDING
+    assert (found - ran(model, image, tiling="off")).abs().max() > 1e-3
+    assert (ran(model, image, tiling="independent") - ran(model, image, tiling="off")).abs().max() < ROUNDING
+
+
+def test_progress_counts_every_tile_that_is_restored_alone(model: RestorationModel) -> None:
+    restorer = Restorer(RestoreOptions(tiling="independent", tile=128, overlap=32), device="cpu", model=model)
+    steps = list(restorer.stages(image_of(100, 300)))
+    total = 3 * (1 + 1 + 2 + 1 + 1 + 1)
+    assert steps == [(done, total) for done in range(1, total + 1)]
+
+
 def watch(module: nn.Module, method: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Shapes that a method of a module will be given."""
     seen: list[tuple[int, ...]] = []
@@ -157,7 +208,7 @@ def test_where_the_refiner_never_saw_it_fidelity_mixes_evenly(model: Restoration
     assert torch.allclose(torch.as_tensor(half), (torch.as_tensor(generated) + torch.as_tensor(full)) / 2, atol=1e-5)
 
 
-@pytest.mark.parametrize("chosen", [{"steps": 1}, {"guidance": 2.0}])
+@pytest.mark.parametrize("chosen", [{"steps": 1}, {"guidance": 2.0}, {"tiling": "causal"}])
 def test_what_would_change_nothing_is_refused(chosen: dict[str, Any], model: RestorationModel) -> None:
     sparing = replace(model, defaults={**model.defaults, "latent": False})
     with pytest.raises(UsageError, match="fidelity below 1"):
@@ -165,7 +216,7 @@ def test_what_would_change_nothing_is_refused(chosen: dict[str, Any], model: Res
     Restorer(RestoreOptions(fidelity=0.5, **chosen), device="cpu", model=sparing)
 
 
-@pytest.mark.parametrize("chosen", [{"steps": 2}, {"guidance": 1.5}])
+@pytest.mark.parametrize("chosen", [{"steps": 2}, {"guidance": 1.5}, {"tiling": "multidiffusion"}])
 def test_what_steers_it_is_refused_where_there_is_none(chosen: dict[str, Any], tiny_model: RestorationModel) -> None:
     with pytest.raises(UsageError, match="no latent path"):
         Restorer(RestoreOptions(**chosen), device="cpu", model=tiny_model)

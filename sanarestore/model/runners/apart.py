@@ -36,6 +36,13 @@ class Shared:
     prompt_BLD: Tensor
     bias_B1L: Tensor
 
+    def repeated(self, count: int) -> "Shared":
+        """For that many windows of the image, one after another."""
+        return Shared(
+            modulation_BKD=self.modulation_BKD.repeat(count, 1, 1), embedded_BD=self.embedded_BD.repeat(count, 1),
+            prompt_BLD=self.prompt_BLD.repeat(count, 1, 1), bias_B1L=self.bias_B1L.repeat(count, 1, 1),
+        )  # fmt: skip
+
 
 def shared(model: ConditionedTransformer, tokens: Tokens, time_B: Tensor) -> Shared:
     """At `time_B` in [0, 1]."""
@@ -68,12 +75,17 @@ class Block:
         rows = (table_1KD + told.modulation_BKD).chunk(6, dim=1)
         self._shift, self._scale, self._gate, self._feed_shift, self._feed_scale, self._feed_gate = rows
 
-    def key_sums(self, hidden_BND: Tensor) -> Tensor:
-        """What these tokens leave behind for others to attend to, [B,h,d+1,d] in float32."""
+    def key_sums(self, hidden_BND: Tensor, counted_BN1: Tensor | None = None) -> Tensor:
+        """What these tokens leave behind for others to attend to, [B,h,d+1,d] in float32.
+
+        `counted_BN1` is 1 for those that count and 0 for the others; None counts all.
+        """
         attention, given_BND = self._block.attn1, self._normed(hidden_BND)
         key_BND = attention.to_k(given_BND)
         if attention.norm_k is not None:
             key_BND = attention.norm_k(key_BND)
+        if counted_BN1 is not None:
+            key_BND = key_BND * counted_BN1
         return key_sums(_by_head(key_BND, attention), _by_head(attention.to_v(given_BND), attention))
 
     def attend(self, hidden_BND: Tensor, sums_Bhed: Tensor) -> Tensor:

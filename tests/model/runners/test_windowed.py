@@ -1,0 +1,115 @@
+"""Windows that attend backwards: what they see, that running them together changes nothing, and what they carry."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sanarestore.model.condition import new_condition
+from sanarestore.model.family import CHECKPOINTS
+from sanarestore.model.runners.apart import Block, embed, shared, velocity
+from sanarestore.model.runners.whole import whole
+from sanarestore.model.runners.windowed import causal, multidiffusion, state_bytes
+from sanarestore.model.transformer import ConditionedTransformer
+from sanarestore.tiling import overlapping
+from tests.model.runners.test_exact import BASES, conditioned, given
+
+TILE, OVERLAP = 8, 2
+
+
+@pytest.mark.parametrize("scheme", [causal, multidiffusion])
+@pytest.mark.parametrize("base", BASES)
+def test_one_window_is_the_whole(scheme: Any, base: str) -> None:
+    model = conditioned(**BASES[base])
+    latent, condition, tokens = given(6, 8, batch=1)
+    expected = whole(model, condition, tokens)(latent, 0.7)
+    found = scheme(model, condition, tokens, tile=8, overlap=2)(latent, 0.7)
+    assert torch.allclose(found, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("scheme", [causal, multidiffusion])
+@pytest.mark.parametrize("base", BASES)
+def test_windows_together_are_windows_in_turn(scheme: Any, base: str) -> None:
+    """Prefix sums against the loop, also in groups that carry on from one another."""
+    model = conditioned(**BASES[base])
+    latent, condition, tokens = given(14, 22, batch=1)
+    in_turn = scheme(model, condition, tokens, tile=TILE, overlap=OVERLAP)(latent, 0.7)
+    for at_once in (2, 5, 100):
+        together = scheme(model, condition, tokens, tile=TILE, overlap=OVERLAP, at_once=at_once)(latent, 0.7)
+        assert torch.allclose(together, in_turn, atol=2e-6), at_once
+
+
+def by_definition(model: Any, latent: Tensor, condition: Tensor, tokens: Any, height: int, width: int) -> Tensor:
+    """Each window with a list of all tokens that it sees, each once, and no state at all."""
+    told = shared(model, tokens, torch.full((1,), 0.7))
+    stream = embed(model, latent, condition).view(1, height, width, -1)
+    windows = overlapping(height, width, tile=TILE, overlap=OVERLAP)
+    seen: list[list[Tensor]] = [[] for _ in model.blocks]
+    total = torch.zeros_like(latent)
+    for window in windows:
+        top, bottom, left, right = window.box
+        first, last, begin, end = window.owned
+        hidden = stream[:, top:bottom, left:right]
+        rows, columns = bottom - top, right - left
+        for layer, parts in enumerate(model.blocks):
+            block = Block(parts, told)
+            seen[layer].append(hidden[:, first - top : last - top, begin - left : end - left].flatten(1, 2))
+            attended = block.attend(hidden.flatten(1, 2), block.key_sums(torch.cat(seen[layer], dim=1)))
+            hidden = attended.view(1, rows, columns, -1)
+            hidden = hidden + block.feed(hidden)
+        predicted = velocity(model, hidden.flatten(1, 2), told, columns=columns)
+        total[:, :, top:bottom, left:right] += window.weight_hw * predicted
+    return total
+
+
+@torch.no_grad()
+def test_every_token_before_is_seen_once() -> None:
+    model = conditioned(qk_norm="rms_norm_across_heads")
+    latent, condition, tokens = given(14, 22, batch=1)
+    expected = by_definition(model, latent, condition, tokens, 14, 22)
+    found = causal(model, condition, tokens, tile=TILE, overlap=OVERLAP, at_once=3)(latent, 0.7)
+    assert torch.allclose(found, expected, atol=2e-6)
+    assert (
+        found - multidiffusion(model, condition, tokens, tile=TILE, overlap=OVERLAP)(latent, 0.7)
+    ).abs().max() > 1e-3
+
+
+def test_the_first_window_knows_nothing_of_the_last() -> None:
+    model = conditioned()
+    latent, condition, tokens = given(8, 26, batch=1)
+    changed = condition.clone()
+    changed[..., -1] += 1
+    for scheme in (causal, multidiffusion):
+        one, other = (scheme(model, each, tokens, tile=8, overlap=2)(latent, 0.7) for each in (condition, changed))
+        assert torch.equal(one[..., :4], other[..., :4])
+        assert not torch.equal(one, other)
+
+
+def test_the_last_window_knows_of_the_first_where_it_looks_back() -> None:
+    model = conditioned()
+    latent, condition, tokens = given(8, 26, batch=1)
+    changed = condition.clone()
+    changed[..., 0] += 1
+    for scheme, looks_back in ((causal, True), (multidiffusion, False)):
+        one, other = (scheme(model, each, tokens, tile=8, overlap=2)(latent, 0.7) for each in (condition, changed))
+        assert torch.equal(one[..., -4:], other[..., -4:]) != looks_back
+
+
+@pytest.mark.parametrize("name", ["Sana_1600M_1024px", "SANA1.5_1.6B_1024px", "Sana_Sprint_1.6B_1024px"])
+def test_what_is_carried_at_the_published_size(name: str) -> None:
+    from diffusers import SanaTransformer2DModel
+
+    with torch.device("meta"):
+        make: Any = SanaTransformer2DModel
+        transformer = make(**CHECKPOINTS[name].changes)
+        model = ConditionedTransformer(transformer, new_condition("projection", transformer))
+    assert state_bytes(model) == 5_913_600
+
+
+def test_what_is_carried_is_what_layers_sum() -> None:
+    model = conditioned()
+    latent, condition, tokens = given(4, 4, batch=1)
+    told = shared(model, tokens, torch.ones(1))
+    stream = embed(model, latent, condition)
+    assert state_bytes(model) == sum(4 * Block(block, told).key_sums(stream).numel() for block in model.blocks)
