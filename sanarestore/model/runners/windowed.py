@@ -9,6 +9,7 @@ Windows overlap, and go in raster order. A token counts once: in the first windo
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,11 +21,12 @@ from sanarestore.model.transformer import ConditionedTransformer, Tokens
 from sanarestore.tiling import Window, overlapping
 
 
-def causal(
+def windowed(
     transformer: ConditionedTransformer,
     condition_1CHW: Tensor,
     tokens: Tokens,
     *,
+    looks_back: bool,
     tile: int,
     overlap: int,
     at_once: int = 1,
@@ -33,35 +35,20 @@ def causal(
 ) -> Predict:
     """The velocity of latents [1,C,H,W], for `Flow.sample`, from windows of at most `tile` latent positions a side.
 
-    What is carried from window to window does not grow with the image: `state_bytes`. It begins anew at every step.
-    `at_once` windows are run together, by prefix sums, with the result of one after another. `guidance` as in `guided`.
+    If it `looks_back`, what is carried from window to window does not grow with the image (`state_bytes`), and begins
+    anew at every step. `at_once` windows are run together, by prefix sums, with the result of one after another.
+    `guidance` as in `guided`.
     """
 
     def predict(latent_1CHW: Tensor, time: float, told: Tokens) -> Tensor:
         run = _Run(transformer, latent_1CHW, condition_1CHW, told, time)
-        return run.blended(_windows(run, tile, overlap), at_once, backwards=True)
+        return run.blended(_windows(run, tile, overlap), at_once, looks_back=looks_back)
 
     return guided(predict, tokens, negative, guidance)
 
 
-def multidiffusion(
-    transformer: ConditionedTransformer,
-    condition_1CHW: Tensor,
-    tokens: Tokens,
-    *,
-    tile: int,
-    overlap: int,
-    at_once: int = 1,
-    negative: Tokens | None = None,
-    guidance: float = 1.0,
-) -> Predict:
-    """As `causal`, of windows that know nothing of each other."""
-
-    def predict(latent_1CHW: Tensor, time: float, told: Tokens) -> Tensor:
-        run = _Run(transformer, latent_1CHW, condition_1CHW, told, time)
-        return run.blended(_windows(run, tile, overlap), at_once, backwards=False)
-
-    return guided(predict, tokens, negative, guidance)
+causal = partial(windowed, looks_back=True)
+multidiffusion = partial(windowed, looks_back=False)
 
 
 def state_bytes(transformer: ConditionedTransformer) -> int:
@@ -84,19 +71,19 @@ class _Run:
         self._stream_HWD = embed(model, latent_1CHW, condition_1CHW)[0].view(self.rows, self.columns, -1)
         self._blended_1CHW = torch.zeros_like(latent_1CHW, dtype=torch.float32)
 
-    def blended(self, windows: Sequence[Window], at_once: int, *, backwards: bool) -> Tensor:
-        """The velocity; `backwards` if windows attend to those before them."""
+    def blended(self, windows: Sequence[Window], at_once: int, *, looks_back: bool) -> Tensor:
+        """The velocity; whether windows attend to those before them is `looks_back`."""
         carried: dict[int, Tensor] = {}
         for group in _groups(windows, at_once):
             told = self._told.repeated(len(group))
-            for window, velocity_CHW in zip(group, self._through(group, told, carried, backwards), strict=True):
+            for window, velocity_CHW in zip(group, self._through(group, told, carried, looks_back), strict=True):
                 top, bottom, left, right = (self.patch * side for side in window.box)
                 weight = window.weight_hw.to(velocity_CHW).repeat_interleave(self.patch, 0)
                 weight = weight.repeat_interleave(self.patch, 1)
                 self._blended_1CHW[0, :, top:bottom, left:right] += weight * velocity_CHW
         return self._blended_1CHW
 
-    def _through(self, group: Sequence[Window], told: Shared, carried: dict[int, Tensor], backwards: bool) -> Tensor:
+    def _through(self, group: Sequence[Window], told: Shared, carried: dict[int, Tensor], looks_back: bool) -> Tensor:
         """Their velocities, [T,C,h,w]; `carried` are each layer's sums of the windows before, and then of these too."""
         hidden_THWD = torch.stack([_cut(self._stream_HWD, window) for window in group])
         shape = hidden_THWD.shape[:3]
@@ -104,8 +91,8 @@ class _Run:
         hidden_TND = hidden_THWD.flatten(1, 2)
         for layer, parts in enumerate(self._model.blocks):
             block = Block(parts, told)
-            sums_Thed = block.key_sums(hidden_TND, counted_TN1 if backwards else None)
-            if backwards:
+            sums_Thed = block.key_sums(hidden_TND, counted_TN1 if looks_back else None)
+            if looks_back:
                 sums_Thed = sums_Thed.cumsum(dim=0)
                 sums_Thed = sums_Thed + carried[layer] if layer in carried else sums_Thed
                 carried[layer] = sums_Thed[-1:]
