@@ -39,37 +39,40 @@ class Window:
     """Falls linearly towards its neighbours, float32; the weights of all windows add up to 1 everywhere."""
 
 
-def balanced_cuts(size: int, largest: int, stride: int) -> list[int]:
+def balanced_cuts(size: int, largest: int, stride: int, shift: int = 0) -> list[int]:
     """Cut [0, size) into the fewest spans of at most `largest`, nearly equal, cut at multiples of `stride`.
 
     Returns the borders, 0 and `size` included. An even grid leaves no sliver at the end to be paid for with a whole
-    halo. `largest` is rounded down to the stride, but never below it.
+    halo. `largest` is rounded down to the stride, but never below it. With a `shift`, a multiple of the stride, the
+    first cut is there, and what follows is cut as if it were all: for measuring what depends on the grid.
     """
+    if 0 < shift < size:
+        return [0, *(shift + cut for cut in balanced_cuts(size - shift, largest, stride))]
     units = -(-size // stride)
     count = -(-units // max(largest // stride, 1))
     return [index * units // count * stride for index in range(count)] + [size]
 
 
-def grid(height: int, width: int, *, tile: int, halo: int, stride: int) -> list[Tile]:
-    """All tiles of an image in raster order; `halo` must be a multiple of `stride`."""
+def grid(height: int, width: int, *, tile: int, halo: int, stride: int, shift: int = 0) -> list[Tile]:
+    """All tiles of an image in raster order; `halo` must be a multiple of `stride`. `shift` as in `balanced_cuts`."""
     if halo % stride:
         raise ValueError(f"a halo of {halo} is no multiple of the stride {stride}")
-    rows = list(_spans(height, tile, halo, stride))
-    columns = list(_spans(width, tile, halo, stride))
+    rows, columns = (list(_spans(size, tile, halo, stride, shift)) for size in (height, width))
     return [Tile(core=(*row[:2], *column[:2]), window=(*row[2:], *column[2:])) for row in rows for column in columns]
 
 
-def overlapping(height: int, width: int, *, tile: int, overlap: int, stride: int = 1) -> list[Window]:
+def overlapping(height: int, width: int, *, tile: int, overlap: int, stride: int = 1, shift: int = 0) -> list[Window]:
     """The fewest windows of at most `tile` a side that overlap by `overlap` or more, in raster order.
 
     They begin at multiples of `stride`, are all of one size, as small as that number allows, and inside the image:
     where its sides are no multiples of the stride, the last ones are cut there. ValueError unless 0 <= overlap < tile,
-    both rounded up to the stride.
+    both rounded up to the stride. With a `shift`, a multiple of the stride, a smaller window comes first, and those
+    from there on lie as if they were all.
     """
     units, shared = -(-tile // stride), -(-overlap // stride)
     if not 0 <= shared < units:
         raise ValueError(f"windows of {tile} cannot overlap by {overlap}")
-    rows, columns = (_overlapping_spans(size, units, shared, stride) for size in (height, width))
+    rows, columns = (_overlapping_spans(size, units, shared, stride, shift // stride) for size in (height, width))
     return [
         Window(
             box=(*row.span, *column.span), owned=(*row.owned, *column.owned),
@@ -112,6 +115,7 @@ def map_with_halo(
     stride: int,
     input_cell: int = 1,
     output_cell: int = 1,
+    shift: int = 0,
 ) -> Iterator[tuple[int, int]]:
     """Fill `output_CHW` with `function` of the inputs, tile by tile; yields (tiles done, tiles in all) after each.
 
@@ -123,7 +127,7 @@ def map_with_halo(
     if stride % input_cell or stride % output_cell:
         raise ValueError(f"positions of {input_cell} and {output_cell} pixels do not divide a stride of {stride}")
     _, height, width = output_CHW.shape
-    tiles = grid(height * output_cell, width * output_cell, tile=tile, halo=halo, stride=stride)
+    tiles = grid(height * output_cell, width * output_cell, tile=tile, halo=halo, stride=stride, shift=shift)
     for done, part in enumerate(tiles, start=1):
         top, bottom, left, right = _in_cells(part.core, output_cell)
         above, _, before, _ = _in_cells(part.window, output_cell)
@@ -141,13 +145,14 @@ def sum_with_halo(
     halo: int,
     stride: int,
     cell: int = 1,
+    shift: int = 0,
 ) -> Generator[tuple[int, int], None, Tensor]:
     """The sum of `function` over the cores of all tiles, as the generator's value; yields as `map_with_halo` does.
 
     `function` takes a window [C,h,w] and the place of the core in it. `cell` is the pixels per position of the image.
     """
     _, height, width = image_CHW.shape
-    tiles = grid(height * cell, width * cell, tile=tile, halo=halo, stride=stride)
+    tiles = grid(height * cell, width * cell, tile=tile, halo=halo, stride=stride, shift=shift)
     total: Tensor | None = None
     for done, part in enumerate(tiles, start=1):
         top, bottom, left, right = _in_cells(part.core, cell)
@@ -174,18 +179,17 @@ class _Span:
     weight: Tensor
 
 
-def _overlapping_spans(size: int, tile: int, overlap: int, stride: int) -> list[_Span]:
-    """`tile` and `overlap` in units of `stride`."""
+def _overlapping_spans(size: int, tile: int, overlap: int, stride: int, shift: int) -> list[_Span]:
+    """`tile`, `overlap` and `shift` in units of `stride`."""
     units = -(-size // stride)
-    count = 1 if units <= tile else -(-(units - overlap) // (tile - overlap))
-    length = -(-(units + (count - 1) * overlap) // count)
-    starts = [index * (units - length) // max(count - 1, 1) for index in range(count)]
-    spans = [(start * stride, min((start + length) * stride, size)) for start in starts]
-    ramps = torch.zeros(count, size)
+    places = [(0, shift + overlap)] if overlap and 0 < shift < units - overlap else []
+    places += [(shift + begin, shift + end) for begin, end in _even(units - shift, tile, overlap)] if places else []
+    spans = [(begin * stride, min(end * stride, size)) for begin, end in places or _even(units, tile, overlap)]
+    ramps = torch.zeros(len(spans), size)
     for index, (start, end) in enumerate(spans):
         # A side of the image is no neighbour: there it stays at 1.
         before = spans[index - 1][1] - start if index else 0
-        after = end - spans[index + 1][0] if index + 1 < count else 0
+        after = end - spans[index + 1][0] if index + 1 < len(spans) else 0
         ramp = ramps[index, start:end].fill_(1)
         ramp[:before] *= torch.arange(1, before + 1) / (before + 1)
         ramp[end - start - after :] *= torch.arange(after, 0, -1) / (after + 1)
@@ -196,10 +200,17 @@ def _overlapping_spans(size: int, tile: int, overlap: int, stride: int) -> list[
     ]
 
 
-def _spans(size: int, tile: int, halo: int, stride: int) -> Iterator[tuple[int, int, int, int]]:
+def _even(units: int, tile: int, overlap: int) -> list[tuple[int, int]]:
+    count = 1 if units <= tile else -(-(units - overlap) // (tile - overlap))
+    length = -(-(units + (count - 1) * overlap) // count)
+    starts = [index * (units - length) // max(count - 1, 1) for index in range(count)]
+    return [(start, start + length) for start in starts]
+
+
+def _spans(size: int, tile: int, halo: int, stride: int, shift: int) -> Iterator[tuple[int, int, int, int]]:
     """(core start, core end, window start, window end) along one side."""
     whole = -(-size // stride) * stride
-    cuts = balanced_cuts(size, tile, stride)
+    cuts = balanced_cuts(size, tile, stride, shift)
     for start, end in pairwise(cuts):
         reach = -(-end // stride) * stride + halo
         yield start, end, max(start - halo, 0), min(reach, whole)

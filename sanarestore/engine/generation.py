@@ -24,6 +24,10 @@ WINDOWS_AT_ONCE = 4
 """Of the schemes that blend, on a GPU: fewer leave it idle between small kernels."""
 
 
+Watch = Callable[[str, Tensor], None]
+"""What is told of a stage when it is done: its name, and what came of it [C,H,W], not to be changed or kept."""
+
+
 class Place(NamedTuple):
     """Where a part of an image begins in it, and how large the whole is, in pixels."""
 
@@ -49,6 +53,7 @@ class Generation:
         self._flow = latent.flow
         self._options = options
         self._steps = steps
+        self.watch: Watch = _unwatched
         is_led = options.guidance != 1
         table = prompts.fetch([prompt, ""] if is_led else [prompt])
         self._tokens = self._prompt(table[prompt.strip()])
@@ -81,6 +86,7 @@ class Generation:
                 (self._decode(latent_1Zhw, generated_CHW), tiles + _count(self._way_out, tiles)),
             ]
         )
+        self.watch("generated", generated_CHW)
 
     def _encode(self, image_CHW: Tensor, latent_1Zhw: Tensor) -> Steps:
         model = self._autoencoder
@@ -100,6 +106,7 @@ class Generation:
             self._decode_window, (map_CHW,), image_CHW,
             halo=_whole(model.decoder_radius, model.stride), stride=model.stride, input_cell=model.decoder_cell,
         )  # fmt: skip
+        self.watch("latent", latent_1Zhw[0])
         tiles = self._tiles.count(*image_CHW.shape[1:], stride=model.stride)
         deep = self._deep(self._way_out, model.decode_deep, latent_1Zhw[0], map_CHW)
         yield from in_turn([(deep, _count(self._way_out, tiles)), (shallow, tiles)])
@@ -169,6 +176,7 @@ class Generation:
                 latent_1Zhw.copy_(state)
                 yield done, self._steps
 
+        self.watch("condition", condition_1Zhw[0])
         yield from self._tiles.again(steps, max(rows, columns) * stride)
 
     def _predict(self, condition_1Zhw: Tensor) -> Predict:
@@ -182,7 +190,8 @@ class Generation:
         tile, overlap = (side // self.stride for side in self._options.blended)
         windowed = causal if self._options.tiling == "causal" else multidiffusion
         at_once = 1 if self._tiles.device.type == "cpu" else WINDOWS_AT_ONCE
-        return windowed(*given, tile=tile, overlap=overlap, at_once=at_once, **led)
+        shift = self._tiles.shift // self.stride
+        return windowed(*given, tile=tile, overlap=overlap, shift=shift, at_once=at_once, **led)
 
     @torch.inference_mode()
     def _encode_window(self, image_Chw: Tensor) -> Tensor:
@@ -203,6 +212,10 @@ class Generation:
 
     def _prompt(self, token_LD: Tensor) -> Tokens:
         return Tokens.of([token_LD.to(self._tiles.device)])
+
+
+def _unwatched(stage: str, result_CHW: Tensor) -> None:
+    """Nobody looks."""
 
 
 def _count(passes: Sequence[Pass], tiles: int) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sanarestore import images, tiling, weights
 from sanarestore.degradations.operations import resize
-from sanarestore.engine.generation import Generation, Place
+from sanarestore.engine.generation import Generation, Place, Watch
 from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.tiles import Steps, Tiles, in_turn
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
@@ -41,15 +41,21 @@ class Restorer:
         *,
         device: str = "auto",
         model: RestorationModel | None = None,
+        shift: int = 0,
+        watch: Watch | None = None,
     ) -> None:
-        """Load the model of `options` (or take the one given) onto a device: cpu, cuda, cuda:1, mps, or auto."""
+        """Load the model of `options` (or take the one given) onto a device: cpu, cuda, cuda:1, mps, or auto.
+
+        For measuring: `shift` moves the grid of tiles by pixels, multiples of 32 for SANA's, and `watch` is told of the
+        stages condition, latent, generated of every image, or of every tile that is restored alone.
+        """
         self.options = options
         self.device = pick_device(device)
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         dtype = self._dtype()
         self.model = model or load_model(options.model, options.adapter, dtype=dtype)
-        self._tiles = Tiles(self.device, options.tile, whole=options.tiling == "off")
+        self._tiles = Tiles(self.device, options.tile, whole=options.tiling == "off", shift=shift)
         # Copies of what was given, because casting is in place and the model may serve others, at another precision.
         own = copy.deepcopy if model else _itself
         refiner = own(self.model.refiner).eval().with_dtype(dtype)
@@ -59,6 +65,8 @@ class Restorer:
         self.model.prompts.fetch([prompt, ""] if options.guidance != 1 else [prompt])
         self._prompt_BD = self.model.prompts.pooled(prompt)[None].to(self.device)
         self._generation = self._latent_path(own, prompt, dtype) if is_generated(options, self.model) else None
+        if self._generation and watch:
+            self._generation.watch = watch
 
     @property
     def tile(self) -> int:
@@ -145,7 +153,7 @@ class Restorer:
         size = degraded_CHW.shape[1:]
         tile, overlap = self.options.blended
         stride = self._generation.stride if self._generation else self.model.refiner.stride
-        windows = tiling.overlapping(*size, tile=tile, overlap=overlap, stride=stride)
+        windows = tiling.overlapping(*size, tile=tile, overlap=overlap, stride=stride, shift=self._tiles.shift)
         restored_CHW.zero_()
         yield from in_turn([self._window_alone(window, degraded_CHW, restored_CHW) for window in windows])
 

@@ -19,17 +19,23 @@ Steps = Generator[tuple[int, int], None, None]
 class Tiles:
     """The largest tile that the device is trusted with, shared by all stages."""
 
-    def __init__(self, device: torch.device, size: int | None = None, *, whole: bool = False) -> None:
-        """`size` in pixels is the user's, None chooses by device; `whole` never cuts."""
+    def __init__(self, device: torch.device, size: int | None = None, *, whole: bool = False, shift: int = 0) -> None:
+        """`size` in pixels is the user's, None chooses by device; `whole` never cuts; `shift` moves the grid."""
         self.device = device
         self.size = size or DEFAULT_TILE.get(device.type, 1024)
         self.whole = whole
+        self.shift = shift
 
     def count(self, height: int, width: int, *, stride: int) -> int:
         """How many tiles an image of this size takes, as things stand."""
-        cuts = (tiling.balanced_cuts(side, self._largest(height, width, stride), stride) for side in (height, width))
-        rows, columns = (len(borders) - 1 for borders in cuts)
+        rows, columns = (len(cuts) - 1 for cuts in self.cuts(height, width, stride=stride))
         return rows * columns
+
+    def cuts(self, height: int, width: int, *, stride: int) -> tuple[list[int], list[int]]:
+        """Where an image of this size is cut, as things stand, its sides included: rows and columns in pixels."""
+        tile = self._largest(height, width, stride)
+        rows, columns = (tiling.balanced_cuts(side, tile, stride, self.shift) for side in (height, width))
+        return rows, columns
 
     def map(
         self,
@@ -49,7 +55,7 @@ class Tiles:
             tile = self._largest(height, width, stride)
             return tiling.map_with_halo(
                 function, inputs, output_CHW, tile=tile, halo=halo, stride=stride, input_cell=input_cell,
-                output_cell=output_cell,
+                output_cell=output_cell, shift=self.shift,
             )  # fmt: skip
 
         yield from self.again(steps, max(height, width))
@@ -69,7 +75,9 @@ class Tiles:
 
         def steps() -> Steps:
             tile = self._largest(height, width, stride)
-            total = yield from tiling.sum_with_halo(function, image_CHW, tile=tile, halo=halo, stride=stride, cell=cell)
+            total = yield from tiling.sum_with_halo(
+                function, image_CHW, tile=tile, halo=halo, stride=stride, cell=cell, shift=self.shift
+            )
             keep(total)
 
         yield from self.again(steps, max(height, width))

@@ -1,8 +1,6 @@
 """A benchmark as one HTML page that needs nothing else: tables, quality against speed, best and worst crops."""
 
-import base64
 import html
-import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,33 +8,15 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as PillowImage
 
-from sanarestore import __version__
 from sanarestore.degradations.operations import Pixels
 from sanarestore.evaluation.benchmark import Benchmark
+from sanarestore.evaluation.page import figures, table, write_page
 from sanarestore.evaluation.rows import DEGRADED, Row
 from sanarestore.evaluation.tasks import Case
 
 CROP = 160
 """Side of a crop in pixels."""
-
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem }
-body { color: #222; background: #fff }
-h1, h2 { line-height: 1.2 } h2 { margin-top: 2.5rem }
-table { border-collapse: collapse; width: 100% }
-th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap }
-th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left } thead th { border-bottom: 2px solid #222 }
-tbody tr.first td { border-top: 1px solid #ccc }
-figure { display: inline-block; margin: 0 .5rem 1rem 0 } figcaption { font-size: 13px; color: #555 }
-img { image-rendering: pixelated; width: 240px; height: 240px; object-fit: contain; display: block; background: #eee }
-svg { max-width: 100%; height: auto } .note { color: #555 }
-@media (prefers-color-scheme: dark) {
-  body { color: #ddd; background: #181818 } thead th { border-color: #ddd } tbody tr.first td { border-color: #444 }
-  .note, figcaption { color: #aaa } img { background: #333 }
-}
-"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,19 +80,13 @@ def extremes(plan: Benchmark, rows: Sequence[Row], device: str) -> Iterator[Exam
 
 def write_report(path: Path, rows: Sequence[Row], examples: Iterable[Example], *, command: str) -> None:
     """Write the page; OSError if the disk refuses."""
-    parts = [
-        "<h1>sanarestore bench</h1>",
-        f"<p class=note>sanarestore {html.escape(__version__)} &middot; <code>{html.escape(command)}</code></p>",
-    ]
+    parts = []
     shown = list(examples)
     for dataset, group in groupby(rows, lambda row: row.dataset):
         mine = list(group)
         parts += [f"<h2>{html.escape(dataset)}, {mine[0].images} images</h2>", _table(mine), _plot(mine)]
         parts += [_example(example) for example in shown if example.title.startswith(f"{dataset} ")]
-    body = "\n".join(parts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    head = f"<meta charset=utf-8><title>sanarestore bench</title><style>{STYLE}</style>"
-    path.write_text(f"<!doctype html><html lang=en>{head}\n{body}\n", encoding="utf-8")
+    write_page(path, "sanarestore bench", command, parts)
 
 
 def _table(rows: Sequence[Row]) -> str:
@@ -137,15 +111,12 @@ def _table(rows: Sequence[Row]) -> str:
     }
     # Without the columns that say nothing of these rows.
     shown = {name: cell for name, cell in columns.items() if any(map(cell, rows))}
-    lines = ["<table><thead><tr>", *(f"<th>{name}</th>" for name in ("", "method", *shown)), "</tr></thead><tbody>"]
-    case = ""
+    cells, case = [], ""
     for row in rows:
         told = f"{row.task} {row.level}"
-        cells = ["" if told == case else told, row.method, *(cell(row) for cell in shown.values())]
-        first = " class=first" if told != case else ""
-        lines.append(f"<tr{first}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
+        cells.append(["" if told == case else told, row.method, *(cell(row) for cell in shown.values())])
         case = told
-    return "".join([*lines, "</tbody></table>"])
+    return table(["", "method", *shown], cells)
 
 
 def _figure(value: float | None, digits: int) -> str:
@@ -208,18 +179,6 @@ def _scale(values: Sequence[float], begin: float, end: float) -> Callable[[float
 
 
 def _example(example: Example) -> str:
-    figures = "".join(
-        f'<figure><img src="data:image/png;base64,{_png(pixels)}" alt="{html.escape(name)}">'
-        f"<figcaption>{html.escape(name)}</figcaption></figure>"
-        for name, pixels in example.pictures.items()
-    )
     decibels = f"{example.gain:+.2f} dB" if DEGRADED in example.pictures else f"{example.gain:.2f} dB"
     told = f"{example.title}, {example.kind}: {example.item}, {decibels}"
-    return f"<h3>{html.escape(told)}</h3>{figures}"
-
-
-def _png(pixels_HWC: Pixels) -> str:
-    codes = np.rint(np.clip(pixels_HWC, 0, 1) * 255).astype(np.uint8)
-    buffer = io.BytesIO()
-    PillowImage.fromarray(codes[..., 0] if codes.shape[2] == 1 else codes).save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
+    return f"<h3>{html.escape(told)}</h3>{figures(example.pictures)}"

@@ -29,6 +29,7 @@ def windowed(
     looks_back: bool,
     tile: int,
     overlap: int,
+    shift: int = 0,
     at_once: int = 1,
     negative: Tokens | None = None,
     guidance: float = 1.0,
@@ -37,12 +38,12 @@ def windowed(
 
     If it `looks_back`, what is carried from window to window does not grow with the image (`state_bytes`), and begins
     anew at every step. `at_once` windows are run together, by prefix sums, with the result of one after another.
-    `guidance` as in `guided`.
+    `shift` moves the grid of windows, for measuring. `guidance` as in `guided`.
     """
 
     def predict(latent_1CHW: Tensor, time: float, told: Tokens) -> Tensor:
         run = _Run(transformer, latent_1CHW, condition_1CHW, told, time)
-        return run.blended(_windows(run, tile, overlap), at_once, looks_back=looks_back)
+        return run.blended(_windows(run, tile, overlap, shift), at_once, looks_back=looks_back)
 
     return guided(predict, tokens, negative, guidance)
 
@@ -101,14 +102,21 @@ class _Run:
         return velocity(self._model, hidden_TND, told, columns=shape[2])
 
 
-def _windows(run: _Run, tile: int, overlap: int) -> list[Window]:
+def _windows(run: _Run, tile: int, overlap: int, shift: int) -> list[Window]:
     tile = max(tile // run.patch, 1)
-    return overlapping(run.rows, run.columns, tile=tile, overlap=min(-(-overlap // run.patch), tile - 1))
+    overlap = min(-(-overlap // run.patch), tile - 1)
+    return overlapping(run.rows, run.columns, tile=tile, overlap=overlap, shift=shift // run.patch)
 
 
 def _groups(windows: Sequence[Window], at_once: int) -> Iterator[Sequence[Window]]:
-    for start in range(0, len(windows), at_once):
-        yield windows[start : start + at_once]
+    """In turn, at most so many, and all of one size."""
+    group: list[Window] = []
+    for window in windows:
+        if group and (len(group) == at_once or group[0].weight_hw.shape != window.weight_hw.shape):
+            yield group
+            group = []
+        group.append(window)
+    yield group
 
 
 def _cut(stream_HWD: Tensor, window: Window) -> Tensor:
