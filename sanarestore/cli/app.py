@@ -10,6 +10,7 @@ from sanarestore import __version__
 from sanarestore.cli.bench import bench
 from sanarestore.cli.degrade import degrade
 from sanarestore.cli.restore import restore
+from sanarestore.cli.seams import seams
 from sanarestore.cli.train import train
 from sanarestore.errors import ExitCode, SanarestoreError
 
@@ -24,6 +25,7 @@ app.command()(restore)
 app.command()(degrade)
 app.command()(train)
 app.command()(bench)
+app.command()(seams)
 
 
 def _version(wanted: bool) -> None:

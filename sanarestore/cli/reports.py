@@ -6,6 +6,7 @@ Nothing moves when stderr is no terminal, under --quiet, --json or TERM=dumb. No
 
 import time
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -187,11 +188,7 @@ class BenchReport:
 
     def __init__(self, total: int, *, quiet: bool = False, as_json: bool = False) -> None:
         self._json, self._shown = as_json, not (as_json or quiet)
-        self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), _Count(),
-            TimeRemainingColumn(compact=True), console=console.stderr, transient=True, expand=True,
-            disable=not console.is_live(quiet=quiet or as_json),
-        )  # fmt: skip
+        self._progress = _counting(quiet=quiet or as_json)
         self._task = self._progress.add_task("", total=total)
 
     def __enter__(self) -> Self:
@@ -246,6 +243,41 @@ class BenchReport:
                 for each in changes
             ]  # fmt: skip
             console.table("Since then", columns, cells, texts=2)
+
+
+class SeamsReport:
+    """Progress over images and schemes, and a table at the end."""
+
+    def __init__(self, total: int, *, quiet: bool = False, as_json: bool = False) -> None:
+        self._json, self._shown = as_json, not (as_json or quiet)
+        self._rows: list[dict[str, Any]] = []
+        self._progress = _counting(quiet=quiet or as_json)
+        self._task = self._progress.add_task("in one piece", total=total)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._progress.stop()
+        columns = ["", "seams", "at them", "off them", "steps", "shifted", "flat", "s", "MiB"]
+        for image, rows in groupby(self._rows if self._shown else (), lambda row: row["image"]):
+            console.table(f"{image}, PSNR against one piece", columns, [_seam_cells(row) for row in rows], texts=1)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """One image under one scheme: a line of JSON now, or of the table later."""
+        self._rows.append(row)
+        self._progress.update(self._task, description=f"{row['image']} {row['tiling']}", advance=1)
+        if self._json:
+            console.print_json({"schema_version": 1, **row})
+
+
+def _seam_cells(row: Mapping[str, Any]) -> list[str]:
+    figures = [f"{row[name]:.1f}" if name in row else "" for name in ("seam_psnr", "off_seam_psnr")]
+    steps = f"{row['discontinuity'] / row['untiled_discontinuity']:.3f}" if row.get("untiled_discontinuity") else ""
+    rest = [f"{row[name]:.1f}" if name in row else "" for name in ("shift_psnr", "flat_step", "seconds")]
+    memory = f"{row['peak_bytes'] / 2**20:.0f}" if "peak_bytes" in row else ""
+    return [row["tiling"], str(row["borders"]), *figures, steps, *rest, memory]
 
 
 def timings(rows: list[dict[str, Any]], powers: Mapping[str, float]) -> None:
@@ -308,12 +340,18 @@ class _Speed(ProgressColumn):
         return Text(f"{speed:.2f} MP/s" if speed else "")
 
 
+def _counting(*, quiet: bool) -> Progress:
+    """A bar that counts whole parts."""
+    return Progress(
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), _Count(),
+        TimeRemainingColumn(compact=True), console=console.stderr, transient=True, expand=True,
+        disable=not console.is_live(quiet=quiet),
+    )  # fmt: skip
+
+
 def counted(label: str, steps: Iterable[tuple[int, int]], *, quiet: bool) -> None:
     """Go through steps that say (done, in all), behind a bar."""
-    progress = Progress(
-        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), _Count(),
-        console=console.stderr, transient=True, expand=True, disable=not console.is_live(quiet=quiet),
-    )  # fmt: skip
+    progress = _counting(quiet=quiet)
     with progress:
         task = progress.add_task(label)
         for done, total in steps:

@@ -42,12 +42,10 @@ class Restorer:
         device: str = "auto",
         model: RestorationModel | None = None,
         shift: int = 0,
-        watch: Watch | None = None,
     ) -> None:
         """Load the model of `options` (or take the one given) onto a device: cpu, cuda, cuda:1, mps, or auto.
 
-        For measuring: `shift` moves the grid of tiles by pixels, multiples of 32 for SANA's, and `watch` is told of the
-        stages condition, latent, generated of every image, or of every tile that is restored alone.
+        `shift` moves the grid of tiles, by a multiple of the strides: for measuring what depends on it.
         """
         self.options = options
         self.device = pick_device(device)
@@ -65,8 +63,6 @@ class Restorer:
         self.model.prompts.fetch([prompt, ""] if options.guidance != 1 else [prompt])
         self._prompt_BD = self.model.prompts.pooled(prompt)[None].to(self.device)
         self._generation = self._latent_path(own, prompt, dtype) if is_generated(options, self.model) else None
-        if self._generation and watch:
-            self._generation.watch = watch
 
     @property
     def tile(self) -> int:
@@ -77,6 +73,12 @@ class Restorer:
     def latent(self) -> LatentPath | None:
         """The latent path as it runs, on the device and in its arithmetic; None where images do not go through it."""
         return self._generation.latent if self._generation else None
+
+    def watch(self, told: Watch) -> None:
+        """From now on, `told` is called with the condition, the latent and the generated image of every image, or of
+        every tile that is restored alone."""
+        if self._generation:
+            self._generation.watch = told
 
     def __call__(self, image: images.Image) -> images.Image:
         """Restore one image: same size (times scale), depth, format, alpha and metadata; input unchanged."""

@@ -1,6 +1,8 @@
 """How much memory a piece of work takes at most, beyond what was held before it."""
 
+import ctypes
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -11,7 +13,8 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 class PeakMemory:
     """Begins to watch when it is made; on CUDA the device's memory as torch counts it, else the process's, on Linux.
 
-    What an allocator kept for itself from earlier work is held before, so the first work of its size shows most.
+    Where an allocator cannot be told to give back what it kept of earlier work, that is held before: the first work of
+    its size shows most.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -21,6 +24,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self._device)
             self._before: int | None = torch.cuda.memory_allocated(self._device)
         else:
+            _give_back()
             self._before = _resident() if _forget_peak() else None
 
     def taken(self) -> int | None:
@@ -29,6 +33,12 @@ class PeakMemory:
             return None
         peak = torch.cuda.max_memory_allocated(self._device) if self._device else _status("VmHWM")
         return max(peak - self._before, 0)
+
+
+def _give_back() -> None:
+    """What glibc's allocator kept of earlier work, or the work after it would seem to take nothing."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _resident() -> int:

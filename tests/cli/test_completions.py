@@ -32,6 +32,10 @@ FLAGS = {
         "--fidelity", "--steps", "--guidance", "--seeds", "--peer", "--autoencoder", "--output", "-o", "--csv",
         "--report", "--compare", "--tile", "--devices", "--dtype", "--threads",
     },
+    "seams": {
+        "--tilings", "--tile", "--overlap", "--clean", "--prompt", "-p", "--model", "--adapter", "--fidelity",
+        "--steps", "--guidance", "--seed", "--output", "-o", "--device", "--dtype", "--threads",
+    },
 }  # fmt: skip
 """Scripts depend on these: taking one away is a new major version."""
 

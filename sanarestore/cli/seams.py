@@ -1,0 +1,119 @@
+"""`sanarestore seams`: what each way of tiling leaves behind on one's own photographs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sanarestore.cli.flags import (
+    MODEL,
+    Adapter,
+    Dtype,
+    Fidelity,
+    Guidance,
+    Json,
+    Model,
+    Quiet,
+    Seed,
+    Steps,
+    Threads,
+    Verbose,
+)
+from sanarestore.errors import NoImagesError, UsageError
+from sanarestore.options import BLENDING, RestoreOptions
+
+if TYPE_CHECKING:
+    from sanarestore import images
+
+SCHEMES = ("exact", *BLENDING)
+
+
+def seams(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Photographs, larger than a tile.", show_default=False)
+    ],
+    tilings: Annotated[
+        str, typer.Option("--tilings", metavar="LIST", help="What to compare with the image in one piece.")
+    ] = ",".join(SCHEMES),
+    tile: Annotated[int | None, typer.Option("--tile", metavar="PX", help="Largest tile; else 1024.")] = None,
+    overlap: Annotated[
+        int | None, typer.Option("--overlap", metavar="PX", help="Of tiles that are blended; else 128.")
+    ] = None,
+    clean: Annotated[
+        Path | None,
+        typer.Option("--clean", metavar="FILE", help="The photograph without its faults, or a folder of such."),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", help="What to remove; else blind.", rich_help_panel=MODEL)
+    ] = None,
+    model: Model = None,
+    adapter: Adapter = None,
+    fidelity: Fidelity = 1.0,
+    steps: Steps = None,
+    guidance: Guidance = 1.0,
+    seed: Seed = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="REPORT", help="Folder for a page with difference maps and crops."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare ways of tiling with the image in one piece: PSNR at the seams, steps across them, time, memory."""
+    asked = [name.strip() for name in tilings.split(",") if name.strip()]
+    options = RestoreOptions(
+        prompt=prompt, model=model, adapter=adapter, fidelity=fidelity, steps=steps, guidance=guidance, seed=seed,
+        tile=tile, dtype=dtype, threads=threads,  # type: ignore[arg-type]
+    )  # fmt: skip
+    from sanarestore import images, weights
+    from sanarestore.cli import console, reports
+    from sanarestore.evaluation.seams import Bench
+    from sanarestore.evaluation.seams_report import Pictures, write_seams
+
+    targets = {path: _clean(path, clean) for path in inputs}
+    console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
+    bench = Bench(options, device, asked, overlap=overlap)
+    pictures, rows = Pictures(), []
+    with reports.SeamsReport(len(inputs) * len(asked), quiet=quiet, as_json=as_json) as report:
+        for path in inputs:
+            image, target = images.read(path), targets[path]
+            for measured in bench.measure(path.name, image, target, watch=pictures.add if output else None):
+                rows.append(measured)
+                report.add(measured.to_json())
+    if output is not None:
+        _write(write_seams, output, rows, pictures)
+
+
+def _clean(path: Path, clean: Path | None) -> "images.Image | None":
+    """What the photograph should look like; NoImagesError if it is not where it should be."""
+    from sanarestore import images
+
+    if not path.is_file():
+        raise NoImagesError("there is no such file", where=path)
+    if clean is None:
+        return None
+    place = clean / path.name if clean.is_dir() else clean
+    if not place.is_file():
+        raise NoImagesError(
+            f"there is no clean photograph for {path.name}",
+            where=place,
+            next_step="It has the same name in that folder.",
+        )
+    target = images.read(place)
+    if target.pixels_HWC.shape != images.read(path).pixels_HWC.shape:
+        raise UsageError(f"is not of the size of {path.name}", where=place)
+    return target
+
+
+def _write(write: Any, folder: Path, rows: list[Any], pictures: Any) -> None:
+    import shlex
+    import sys
+
+    try:
+        write(folder / "index.html", rows, pictures, command=shlex.join(["sanarestore", *sys.argv[1:]]))
+    except OSError as error:
+        raise UsageError(f"cannot be written ({error.strerror})", where=folder) from error

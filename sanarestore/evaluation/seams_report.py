@@ -1,0 +1,107 @@
+"""Seams as one HTML page: a table, maps of the difference to the image in one piece, and crops of the worst seam."""
+
+import html
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sanarestore.degradations.operations import Pixels
+from sanarestore.evaluation.page import figures, table, write_page
+from sanarestore.evaluation.seams import BAND, Borders, Measured, Seen
+
+CROP = 160
+"""Side of a crop in pixels."""
+
+MAP = 480
+"""Longest side of a map of differences, in pixels."""
+
+FAINTEST, STRONGEST = -120.0, -20.0
+"""dB of full scale that maps show as black and as white."""
+
+
+class Pictures:
+    """What is shown of each image and scheme, gathered while they are measured."""
+
+    def __init__(self) -> None:
+        self._by_image: dict[str, dict[str, Pixels]] = {}
+
+    def add(self, image: str, scheme: str, seen: Seen, untiled: Seen, borders: Borders) -> None:
+        """Keep the map of differences, and the crop at the border where it is largest."""
+        result, reference = (np.moveaxis(each.maps["result"], 0, 2) for each in (seen, untiled))
+        error = np.square(result - reference).mean(axis=2)
+        kept = self._by_image.setdefault(image, {})
+        kept[f"{scheme}: difference to one piece"] = _map(error)
+        rows, columns = _worst(error, borders)
+        kept[f"{scheme}: at its worst seam"] = result[rows, columns]
+        kept[f"in one piece, there ({scheme})"] = reference[rows, columns]
+
+    def of(self, image: str) -> dict[str, Pixels]:
+        """By what is written below them."""
+        return self._by_image.get(image, {})
+
+
+def write_seams(path: Path, rows: Sequence[Measured], pictures: Pictures, *, command: str) -> None:
+    """Write the page; OSError if the disk refuses."""
+    parts = [
+        f"<p>Compared with the image in one piece, with the same noise. A band is {BAND} px to each side of a border "
+        f"between tiles. Difference maps go from {FAINTEST:.0f} dB (black) to {STRONGEST:.0f} dB (white).</p>"
+    ]
+    for image, group in groupby(rows, lambda row: row.image):
+        mine = list(group)
+        parts += [f"<h2>{html.escape(image)}</h2>", table(COLUMNS, [line for row in mine for line in _lines(row)])]
+        parts.append(figures(pictures.of(image)))
+    write_page(path, "sanarestore seams", command, parts)
+
+
+COLUMNS = (
+    "", "stage", "in the bands", "off them", "discontinuity", "in one piece", "grid shifted", "flat", "gradient",
+    "clean", "s", "MiB",
+)  # fmt: skip
+
+
+def _lines(row: Measured) -> list[list[str]]:
+    """A line for the result, with all there is, and one for each stage before it."""
+    lines: list[list[str]] = []
+    for stage, (inside, outside) in row.stages.items():
+        first = f"{row.tiling}, {row.borders} borders" if not lines else ""
+        rest = _rest(row) if stage == "result" else [""] * 8
+        lines.append([first, stage, _decibels(inside), _decibels(outside), *rest])
+    return lines
+
+
+def _rest(row: Measured) -> list[str]:
+    codes = [f"{value:.1f}" if value is not None else "" for value in (row.flat_step, row.gradient_step)]
+    ratios = [f"{value:.3f}" if value is not None else "" for value in (row.discontinuity, row.untiled_discontinuity)]
+    memory = f"{row.peak_bytes / 2**20:.0f}" if row.peak_bytes is not None else ""
+    return [*ratios, _decibels(row.shift_psnr), *codes, _decibels(row.clean_psnr), f"{row.seconds:.1f}", memory]
+
+
+def _decibels(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _map(error_HW: npt.NDArray[np.floating]) -> Pixels:
+    """Errors as gray, on a scale of decibels; large images by the largest error of every cell."""
+    step = -(-max(error_HW.shape) // MAP)
+    height, width = (-(-side // step) * step for side in error_HW.shape)
+    padded = np.zeros((height, width), np.float64)
+    padded[: error_HW.shape[0], : error_HW.shape[1]] = error_HW
+    worst = padded.reshape(height // step, step, width // step, step).max(axis=(1, 3))
+    decibels = 10 * np.log10(np.maximum(worst, 10 ** (FAINTEST / 10)))
+    gray: Pixels = ((decibels - FAINTEST) / (STRONGEST - FAINTEST)).astype(np.float32)[..., None]
+    return gray
+
+
+def _worst(error_HW: npt.NDArray[np.floating], borders: Borders) -> tuple[slice, slice]:
+    """A crop around the pixel on a border, or anywhere where there is none, that differs most."""
+    on = np.full(error_HW.shape, not any(borders))
+    for rows in borders[0]:
+        on[rows - 1 : rows + 1] = True
+    for columns in borders[1]:
+        on[:, columns - 1 : columns + 1] = True
+    place = np.unravel_index(np.argmax(np.where(on, error_HW, -1)), error_HW.shape)
+    begins = [max(min(int(at) - CROP // 2, side - CROP), 0) for at, side in zip(place, error_HW.shape, strict=True)]
+    return slice(begins[0], begins[0] + CROP), slice(begins[1], begins[1] + CROP)

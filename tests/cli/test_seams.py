@@ -1,0 +1,81 @@
+"""The command from end to end, on made photographs and a random model."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sanarestore.cli.app import run
+from sanarestore.model.loading import save_model
+from sanarestore.model.prompts import PromptEncoder
+from tests.conftest import random_refiner, save_photo
+from tests.published import latent_path
+
+
+@pytest.fixture
+def photos(tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two photographs, clean ones in a folder, and a model; the current folder holds them."""
+    monkeypatch.chdir(tmp_path)
+    for index in range(2):
+        save_photo(Path(f"{index}.png"), 128, 160, seed=index)
+        save_photo(Path(f"clean/{index}.png"), 128, 160, seed=index)
+    save_model(
+        Path("model"), name="tiny", refiner=random_refiner(), encoder=encoder, training={},
+        usual_prompts=["Restore this image"], defaults={"prompt": "Restore this image", "latent": True},
+        latent=latent_path(prompt_width=8),
+    )  # fmt: skip
+
+
+def seams(*arguments: str) -> int:
+    return run(["seams", *arguments, "--model", "model", "--threads", "1", "--tile", "64"])
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_line_of_json_for_each_image_and_scheme(capsys: pytest.CaptureFixture[str]) -> None:
+    assert seams("0.png", "1.png", "--tilings", "exact,causal", "--overlap", "32", "--clean", "clean", "--json") == 0
+    shown = capsys.readouterr()
+    rows = [json.loads(line) for line in shown.out.splitlines()]
+    assert shown.err == ""
+    assert [(row["image"], row["tiling"]) for row in rows] == [
+        ("0.png", "exact"), ("0.png", "causal"), ("1.png", "exact"), ("1.png", "causal"),
+    ]  # fmt: skip
+    assert {"schema_version", "seam_psnr", "off_seam_psnr", "clean_psnr", "seconds", "stages"} <= rows[0].keys()
+    assert rows[0]["seam_psnr"] > 90 > rows[1]["seam_psnr"]
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_table_and_a_page(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert seams("0.png", "--overlap", "32", "-o", "page") == 0
+    shown = capsys.readouterr().err
+    assert "0.png, PSNR against one piece" in shown
+    assert all(name in shown for name in ("exact", "causal", "multidiffusion", "independent"))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "…" not in shown
+    page = Path("page/index.html").read_text(encoding="utf-8")
+    assert "independent: difference to one piece" in page
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("2.png",), 3, "2.png: there is no such file"),
+        (("0.png", "--clean", "nowhere"), 3, "nowhere: there is no clean photograph for 0.png"),
+        (("0.png", "--tilings", "off"), 2, "--tilings: off is what the others are compared with"),
+        (("0.png", "--tilings", "mosaic"), 2, "'mosaic' is not exact"),
+        (("0.png", "--tilings", "causal", "--overlap", "60"), 2, "--overlap: 60 px is not between 0 and half"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    arguments: tuple[str, ...], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert seams(*arguments) == code
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("photos")
+def test_clean_photographs_of_another_size_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    save_photo(Path("clean/0.png"), 64, 64)
+    assert seams("0.png", "--clean", "clean") == 2
+    assert "is not of the size of 0.png" in capsys.readouterr().err

@@ -1,0 +1,155 @@
+"""Measures of seams against images whose seams are known, and schemes against what they must be."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sanarestore import images
+from sanarestore.errors import UsageError
+from sanarestore.evaluation.seams import (
+    MOST_DECIBELS,
+    Bench,
+    Borders,
+    Measured,
+    banded_psnr,
+    discontinuity,
+    largest_step,
+)
+from sanarestore.evaluation.seams_report import CROP, Pictures, write_seams
+from sanarestore.model.loading import save_model
+from sanarestore.model.prompts import PromptEncoder
+from sanarestore.options import BLENDING, RestoreOptions
+from tests.conftest import photo, random_refiner
+from tests.published import latent_path
+
+
+def test_bands_are_sixteen_pixels_to_each_side() -> None:
+    untiled = np.zeros((3, 100, 120), np.float32)
+    tiled = untiled.copy()
+    tiled[:, 50 - 16, 7] = 0.1
+    tiled[:, 3, 60 + 15] = 0.1
+    inside, outside = banded_psnr(tiled, untiled, ((50,), (60,)))
+    band = 32 * 120 + 100 * 32 - 32 * 32
+    assert inside == pytest.approx(-10 * np.log10(2 * 0.01 / band))
+    assert outside == MOST_DECIBELS
+    tiled[:, 50 - 17, 0] = 0.2
+    assert banded_psnr(tiled, untiled, ((50,), (60,)))[1] == pytest.approx(-10 * np.log10(0.04 / (100 * 120 - band)))
+    assert banded_psnr(tiled, untiled, ((), ()))[0] is None
+
+
+def test_bands_of_coarser_maps() -> None:
+    untiled = np.zeros((8, 10, 10), np.float32)
+    tiled = untiled.copy()
+    tiled[:, 4] = 0.1
+    assert banded_psnr(tiled, untiled, ((128,), ()), cell=32)[0] == pytest.approx(-10 * np.log10(0.01 / 2)), "rows 3, 4"
+
+
+def test_steps_across_borders_stand_out() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.normal(0.5, 0.05, (60, 80, 3)).astype(np.float32)
+    borders: Borders = ((20,), (40,))
+    assert discontinuity(image, borders) == pytest.approx(1, abs=0.15)
+    image[20:] += 0.3
+    assert discontinuity(image, borders) > 5
+    assert largest_step(image, borders) > 0.3
+    assert discontinuity(np.full((60, 80, 3), 0.5, np.float32), borders) == 1
+
+
+def test_the_largest_step_is_of_borders_alone() -> None:
+    image = np.zeros((20, 20, 1))
+    image[10:, :, 0] = 0.25
+    image[:, 5:, 0] += 0.5
+    assert largest_step(image, ((10,), ())) == 0.25
+    assert largest_step(image, ((), (5,))) == 0.5
+    assert largest_step(image, ((9,), (6,))) == 0
+    assert largest_step(image, ((), ())) == 0
+
+
+@pytest.fixture
+def model(tmp_path: Path, encoder: PromptEncoder) -> str:
+    """A folder with a random latent path that speaks, and a refiner that works on what it generates."""
+    save_model(
+        tmp_path / "model", name="tiny", refiner=random_refiner(), encoder=encoder, training={},
+        usual_prompts=["Restore this image"], defaults={"prompt": "Restore this image", "latent": True},
+        latent=latent_path(prompt_width=8),
+    )  # fmt: skip
+    return str(tmp_path / "model")
+
+
+def image_of(height: int, width: int) -> images.Image:
+    return images.Image(pixels_HWC=photo(height, width), depth="float32", format="tiff")
+
+
+def measured(model: str, tilings: list[str], height: int = 192, width: int = 256) -> dict[str, Measured]:
+    bench = Bench(RestoreOptions(model=model, tile=96), "cpu", tilings, overlap=32)
+    image = image_of(height, width)
+    return {row.tiling: row for row in bench.measure("photo", image, image_of(height, width))}
+
+
+def test_exact_is_exact_and_the_others_are_told_apart(model: str) -> None:
+    rows = measured(model, ["exact", *BLENDING])
+    assert list(rows) == ["exact", *BLENDING]
+    exact = rows["exact"]
+    assert (exact.borders, exact.tile) == (1 + 2, 96)
+    assert set(exact.stages) == {"condition", "latent", "generated", "result"}
+    for stage, (inside, outside) in exact.stages.items():
+        assert inside is not None
+        assert min(inside, outside) > 100, stage
+    assert exact.shift_psnr is not None
+    assert exact.shift_psnr > 100
+    assert exact.discontinuity == pytest.approx(exact.untiled_discontinuity, rel=1e-3)
+    assert exact.flat_step is not None
+    assert exact.flat_step < 1 < (rows["independent"].flat_step or 0)
+    assert exact.clean_psnr == pytest.approx(exact.untiled_clean_psnr, abs=1e-3)
+    for name in BLENDING:
+        assert (rows[name].seam_psnr or 0) < 90, name
+        assert rows[name].borders == 3 + 5, "where windows begin and where they end"
+    assert rows["causal"].stages["condition"][1] > 100, "the encoder is exact whatever the scheme"
+    assert set(rows["independent"].stages) == {"result"}
+    told = json.loads(json.dumps(exact.to_json()))
+    assert {"image", "tiling", "seam_psnr", "off_seam_psnr", "clean_psnr", "seconds"} <= told.keys()
+
+
+def test_an_image_within_one_tile_has_no_seams(model: str) -> None:
+    rows = measured(model, ["exact", "causal"], 64, 96)
+    for row in rows.values():
+        assert (row.borders, row.seam_psnr, row.flat_step, row.shift_psnr) == (0, None, None, None)
+        assert row.off_seam_psnr > 100
+        assert "seam_psnr" not in row.to_json()
+
+
+def test_it_is_the_grid_that_shifts(model: str) -> None:
+    bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["exact", "causal"], overlap=32)
+    assert bench.borders("exact", 192, 256) == ((96,), (64, 160))
+    assert bench.borders("exact", 192, 256, shift=32) == ((32, 96), (32, 96, 160))
+    rows, _ = bench.borders("causal", 192, 256, shift=32)
+    assert rows[0] == 32
+    still, moved = (bench.run("causal", image_of(192, 256), shift=shift).maps["result"] for shift in (0, 32))
+    assert np.abs(still - moved).max() > 1e-4
+
+
+def test_what_cannot_be_compared_is_refused(model: str, tiny_folder: Path) -> None:
+    with pytest.raises(UsageError, match="--tilings: off is what the others are compared with"):
+        Bench(RestoreOptions(model=model), "cpu", ["exact", "off"])
+    with pytest.raises(UsageError, match="'mosaic' is not exact"):
+        Bench(RestoreOptions(model=model), "cpu", ["mosaic"])
+    with pytest.raises(UsageError, match="no latent path"):
+        Bench(RestoreOptions(model=str(tiny_folder)), "cpu", ["causal"])
+
+
+def test_the_page_shows_where_it_differs(model: str, tmp_path: Path) -> None:
+    bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["exact", "independent"], overlap=32)
+    pictures = Pictures()
+    rows = list(bench.measure("a <b>.png", image_of(192, 256), watch=pictures.add))
+    shown = pictures.of("a <b>.png")
+    assert len(shown) == 2 * 3
+    assert shown["independent: at its worst seam"].shape == (CROP, CROP, 3)
+    exact, independent = (shown[f"{name}: difference to one piece"] for name in ("exact", "independent"))
+    assert exact.mean() < independent.mean()
+    write_seams(tmp_path / "page/index.html", rows, pictures, command="sanarestore seams a.png")
+    page = (tmp_path / "page/index.html").read_text(encoding="utf-8")
+    assert "a &lt;b&gt;.png" in page
+    assert page.count("<img") == 6
+    assert all(f"<td>{stage}</td>" in page for stage in ("condition", "latent", "generated", "result"))
