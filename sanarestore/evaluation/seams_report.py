@@ -26,40 +26,41 @@ class Pictures:
     """What is shown of each image and scheme, gathered while they are measured."""
 
     def __init__(self) -> None:
-        self._by_image: dict[str, dict[str, Pixels]] = {}
+        self._by_image: dict[str, list[dict[str, Pixels]]] = {}
 
     def add(self, image: str, scheme: str, seen: Seen, untiled: Seen, borders: Borders) -> None:
         """Keep the map of differences, and the crop at the border where it is largest."""
         result, reference = (np.moveaxis(each.maps["result"], 0, 2) for each in (seen, untiled))
         error = np.square(result - reference).mean(axis=2)
-        kept = self._by_image.setdefault(image, {})
-        kept[f"{scheme}: difference to one piece"] = _map(error)
         rows, columns = _worst(error, borders)
-        kept[f"{scheme}: at its worst seam"] = result[rows, columns]
-        kept[f"in one piece, there ({scheme})"] = reference[rows, columns]
+        kept = {
+            f"{scheme}: difference to one piece": _map(error),
+            f"{scheme}: at its worst seam": result[rows, columns],
+            "there, in one piece": reference[rows, columns],
+        }
+        self._by_image.setdefault(image, []).append(kept)
 
-    def of(self, image: str) -> dict[str, Pixels]:
-        """By what is written below them."""
-        return self._by_image.get(image, {})
+    def of(self, image: str) -> list[dict[str, Pixels]]:
+        """Scheme by scheme, by what is written below them."""
+        return self._by_image.get(image, [])
 
 
 def write_seams(path: Path, rows: Sequence[Measured], pictures: Pictures, *, command: str) -> None:
     """Write the page; OSError if the disk refuses."""
     parts = [
         f"<p>Compared with the image in one piece, with the same noise. A band is {BAND} px to each side of a border "
-        f"between tiles. Difference maps go from {FAINTEST:.0f} dB (black) to {STRONGEST:.0f} dB (white).</p>"
+        f"between tiles; steps are those across borders over all others, in tiles and untiled; flat and gradient are the "
+        f"largest step that tiles add, in codes of 16 bits. Maps go from {FAINTEST:.0f} dB (black) to {STRONGEST:.0f} dB "
+        "(white).</p>"
     ]
     for image, group in groupby(rows, lambda row: row.image):
         mine = list(group)
         parts += [f"<h2>{html.escape(image)}</h2>", table(COLUMNS, [line for row in mine for line in _lines(row)])]
-        parts.append(figures(pictures.of(image)))
+        parts += [f"<div>{figures(each)}</div>" for each in pictures.of(image)]
     write_page(path, "sanarestore seams", command, parts)
 
 
-COLUMNS = (
-    "", "stage", "in the bands", "off them", "discontinuity", "in one piece", "grid shifted", "flat", "gradient",
-    "clean", "s", "MiB",
-)  # fmt: skip
+COLUMNS = ("", "stage", "in bands", "off them", "steps", "untiled", "shifted", "flat", "gradient", "clean", "s", "MiB")
 
 
 def _lines(row: Measured) -> list[list[str]]:

@@ -143,10 +143,9 @@ def test_the_page_shows_where_it_differs(model: str, tmp_path: Path) -> None:
     bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["exact", "independent"], overlap=32)
     pictures = Pictures()
     rows = list(bench.measure("a <b>.png", image_of(192, 256), watch=pictures.add))
-    shown = pictures.of("a <b>.png")
-    assert len(shown) == 2 * 3
-    assert shown["independent: at its worst seam"].shape == (CROP, CROP, 3)
-    exact, independent = (shown[f"{name}: difference to one piece"] for name in ("exact", "independent"))
+    shown = dict(zip(("exact", "independent"), pictures.of("a <b>.png"), strict=True))
+    assert shown["independent"]["independent: at its worst seam"].shape == (CROP, CROP, 3)
+    exact, independent = (each[f"{name}: difference to one piece"] for name, each in shown.items())
     assert exact.mean() < independent.mean()
     write_seams(tmp_path / "page/index.html", rows, pictures, command="sanarestore seams a.png")
     page = (tmp_path / "page/index.html").read_text(encoding="utf-8")
