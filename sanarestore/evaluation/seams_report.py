@@ -49,9 +49,9 @@ def write_seams(path: Path, rows: Sequence[Measured], pictures: Pictures, *, com
     """Write the page; OSError if the disk refuses."""
     parts = [
         f"<p>Compared with the image in one piece, with the same noise. A band is {BAND} px to each side of a border "
-        f"between tiles; steps are those across borders over all others, in tiles and untiled; flat and gradient are the "
-        f"largest step that tiles add, in codes of 16 bits. Maps go from {FAINTEST:.0f} dB (black) to {STRONGEST:.0f} dB "
-        "(white).</p>"
+        "between tiles; steps are those across borders over all others, in tiles and untiled; flat and gradient are "
+        "the largest step that tiles add, in codes of 16 bits. "
+        f"Maps go from {FAINTEST:.0f} dB (black) to {STRONGEST:.0f} dB (white).</p>"
     ]
     for image, group in groupby(rows, lambda row: row.image):
         mine = list(group)
