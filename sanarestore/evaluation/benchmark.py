@@ -46,6 +46,8 @@ class Method(ABC):
     """Of the networks that an image goes through; None for what has none."""
     device = torch.device("cpu")
     """Where it computes."""
+    reads_prompts = False
+    """Whether another prompt may be another result."""
 
     def prepare(self, prompt: str | None, seed: int) -> None:  # noqa: B027 - most are whole when they are made
         """Load all that `__call__` needs, so that neither its seconds nor its memory are those of loading."""
@@ -130,7 +132,7 @@ class Bench:
         seconds, memory = time.perf_counter() - begun, watch.taken()
         judged = _judged(restored_HWC, trial), _judged(trial.target_HWC, trial)
         wrong = None
-        if trial.wrong_prompt is not None and method.name != DEGRADED:
+        if trial.wrong_prompt is not None and method.reads_prompts:
             wrong = _finite(psnr(_judged(method(trial, trial.wrong_prompt, seed), trial), judged[1]))
         height, width, channels = judged[1].shape
         large = min(height, width) >= SMALLEST_WINDOW

@@ -28,6 +28,8 @@ KEPT = 8
 class Ours(Method):
     """A model at chosen settings, through the Python API, in memory and in float."""
 
+    reads_prompts = True
+
     def __init__(self, options: RestoreOptions, device: str, *, seeds: Sequence[int] = (0,)) -> None:
         self._options = options
         self.device = pick_device(device)

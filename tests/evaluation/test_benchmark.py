@@ -25,6 +25,7 @@ class Halfway(Method):
     name = "halfway"
     settings = "1"
     parameters = 7
+    reads_prompts = True
 
     def __init__(self, seeds: Sequence[int] = (0,), device: str = "") -> None:
         self.seeds = seeds
