@@ -1,6 +1,7 @@
 """Scores are what their definitions say, rows are means of them, and what was measured is not measured again."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,20 @@ def test_prompt_pairs_compare_right_and_wrong(items: tuple[Item, ...]) -> None:
     assert ours.margin == pytest.approx(np.mean([min(s.psnr, 60) - s.wrong_psnr for s in scores[1::2]]))  # type: ignore[operator]
     assert (ours.images, len(scores)) == (3, 12)
     assert degraded.margin is None
+
+
+class Deaf(Halfway):
+    reads_prompts = False
+
+
+def deaf(device: str) -> list[Deaf]:
+    return [Deaf()]
+
+
+def test_who_reads_no_prompts_is_not_asked_twice(items: tuple[Item, ...]) -> None:
+    silent = replace(plan(items, *cases("prompts", Levels(draws=1))), methods=deaf)
+    ours = rows(run(silent, ["cpu"]))[1]
+    assert (ours.margin, ours.right_beats_wrong) == (None, None)
 
 
 def test_a_pair_s_own_prompt_is_asked(tmp_path: Path) -> None:
