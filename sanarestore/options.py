@@ -16,6 +16,12 @@ Tiling = Literal["exact", "causal", "multidiffusion", "independent", "off"]
 BLENDING = ("causal", "multidiffusion", "independent")
 """Ways of tiling whose tiles overlap, and whose result depends on them."""
 
+LATENT = ("causal", "multidiffusion")
+"""Those of them that are the latent path's."""
+
+SCHEMES = ("exact", *BLENDING)
+"""All that cut an image."""
+
 DEFAULT_TILE, DEFAULT_OVERLAP = 1024, 128
 """Of those, in pixels, whatever the device."""
 

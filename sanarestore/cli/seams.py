@@ -20,12 +20,10 @@ from sanarestore.cli.flags import (
     Verbose,
 )
 from sanarestore.errors import NoImagesError, UsageError
-from sanarestore.options import BLENDING, RestoreOptions
+from sanarestore.options import SCHEMES, RestoreOptions
 
 if TYPE_CHECKING:
     from sanarestore import images
-
-SCHEMES = ("exact", *BLENDING)
 
 
 def seams(
@@ -33,8 +31,14 @@ def seams(
         list[Path], typer.Argument(metavar="IMAGE...", help="Photographs, larger than a tile.", show_default=False)
     ],
     tilings: Annotated[
-        str, typer.Option("--tilings", metavar="LIST", help="What to compare with the image in one piece.")
-    ] = ",".join(SCHEMES),
+        str | None,
+        typer.Option(
+            "--tilings",
+            metavar="LIST",
+            show_default=False,
+            help=f"Of {', '.join(SCHEMES)}; else all that these options let be seen.",
+        ),
+    ] = None,
     tile: Annotated[int | None, typer.Option("--tile", metavar="PX", help="Largest tile; else 1024.")] = None,
     overlap: Annotated[
         int | None, typer.Option("--overlap", metavar="PX", help="Of tiles that are blended; else 128.")
@@ -64,7 +68,7 @@ def seams(
     verbose: Verbose = False,
 ) -> None:
     """Compare ways of tiling with the image in one piece: PSNR at the seams, steps across them, time, memory."""
-    asked = [name.strip() for name in tilings.split(",") if name.strip()]
+    asked = None if tilings is None else [name.strip() for name in tilings.split(",") if name.strip()]
     options = RestoreOptions(
         prompt=prompt, model=model, adapter=adapter, fidelity=fidelity, steps=steps, guidance=guidance, seed=seed,
         tile=tile, dtype=dtype, threads=threads,  # type: ignore[arg-type]
@@ -78,7 +82,7 @@ def seams(
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     bench = Bench(options, device, asked, overlap=overlap)
     pictures, rows = Pictures(), []
-    with reports.SeamsReport(len(inputs) * len(asked), quiet=quiet, as_json=as_json) as report:
+    with reports.SeamsReport(len(inputs) * len(bench.compared), quiet=quiet, as_json=as_json) as report:
         for path in inputs:
             image, target = images.read(path), targets[path]
             for measured in bench.measure(path.name, image, target, watch=pictures.add if output else None):

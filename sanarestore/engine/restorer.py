@@ -25,7 +25,7 @@ from sanarestore.engine.tiles import Steps, Tiles, in_turn
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.model.tone import overview, tone_statistics
-from sanarestore.options import RestoreOptions
+from sanarestore.options import LATENT, RestoreOptions
 
 
 class Restorer:
@@ -255,7 +255,7 @@ def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
     asked = [
         name for name, chosen in (
             ("--steps", options.steps is not None), ("--guidance", options.guidance != 1),
-            (f"--tiling {options.tiling}", options.tiling in ("causal", "multidiffusion")),
+            (f"--tiling {options.tiling}", options.tiling in LATENT),
         ) if chosen
     ]  # fmt: skip
     if model.load_latent is None:

@@ -21,11 +21,11 @@ import numpy.typing as npt
 
 from sanarestore import images, tiling
 from sanarestore.degradations.operations import Pixels
-from sanarestore.engine.restorer import Restorer
+from sanarestore.engine.restorer import Restorer, is_generated
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.memory import PeakMemory
 from sanarestore.model.loading import RestorationModel, load_model
-from sanarestore.options import BLENDING, DEFAULT_TILE, RestoreOptions
+from sanarestore.options import BLENDING, DEFAULT_TILE, LATENT, SCHEMES, RestoreOptions
 
 BAND = 16
 """Pixels to each side of a border that belong to its band."""
@@ -90,13 +90,19 @@ class Bench:
     """A model, and the options under which schemes are compared."""
 
     def __init__(
-        self, options: RestoreOptions, device: str, tilings: Sequence[str], *, overlap: int | None = None
+        self,
+        options: RestoreOptions,
+        device: str,
+        tilings: Sequence[str] | None = None,
+        *,
+        overlap: int | None = None,
     ) -> None:
-        """All schemes are given the tile of `options`, and those that blend the overlap.
+        """All schemes are given the tile of `options`, and those that blend the overlap; None takes all that can be
+        seen: without the latent path, those of the refiner.
 
         UsageError for a scheme that is not known, or that cannot be seen with these options.
         """
-        if not tilings or "off" in tilings:
+        if tilings is not None and (not tilings or "off" in tilings):
             raise UsageError(
                 "off is what the others are compared with", where="--tilings", next_step="Name others, or leave it out."
             )
@@ -104,6 +110,9 @@ class Bench:
         self.model: RestorationModel = load_model(options.model, options.adapter)
         plain = replace(options, tile=None, tiling="off")
         self.schemes = {"off": plain}
+        if tilings is None:
+            tilings = [name for name in SCHEMES if name not in LATENT or is_generated(plain, self.model)]
+        self.compared = tuple(tilings)
         for name in tilings:
             shared = overlap if name in BLENDING else None
             self.schemes[name] = replace(plain, tile=options.tile or DEFAULT_TILE, tiling=name, overlap=shared)  # type: ignore[arg-type]
@@ -116,7 +125,7 @@ class Bench:
     ) -> Iterator[Measured]:
         """The image in one piece, then under every scheme; yields a line for each of those."""
         reference = self.run("off", image)
-        for scheme in list(self.schemes)[1:]:
+        for scheme in self.compared:
             seen = self.run(scheme, image)
             borders = self.borders(scheme, image.height, image.width)
             if watch:

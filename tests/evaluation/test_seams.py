@@ -130,6 +130,13 @@ def test_it_is_the_grid_that_shifts(model: str) -> None:
     assert np.abs(still - moved).max() > 1e-4
 
 
+def test_all_that_can_be_seen_is_compared(model: str, tiny_folder: Path) -> None:
+    assert Bench(RestoreOptions(model=model), "cpu").compared == ("exact", *BLENDING)
+    assert Bench(RestoreOptions(model=str(tiny_folder)), "cpu").compared == ("exact", "independent")
+    assert Bench(RestoreOptions(), "cpu").compared == ("exact", "independent"), "the embedded model, its refiner alone"
+    assert Bench(RestoreOptions(fidelity=0.5), "cpu").compared == ("exact", *BLENDING)
+
+
 def test_what_cannot_be_compared_is_refused(model: str, tiny_folder: Path) -> None:
     with pytest.raises(UsageError, match="--tilings: off is what the others are compared with"):
         Bench(RestoreOptions(model=model), "cpu", ["exact", "off"])
