@@ -22,7 +22,7 @@ LATENT = ("causal", "multidiffusion")
 SCHEMES = ("exact", *BLENDING)
 """All that cut an image."""
 
-DEFAULT_TILE, DEFAULT_OVERLAP = 1024, 128
+BLENDED_TILE, BLENDED_OVERLAP = 1024, 128
 """Of those, in pixels, whatever the device."""
 
 SCALES = (1, 2, 4)
@@ -49,7 +49,8 @@ class RestoreOptions:
     fidelity: float = 1.0
     """1 trusts the refiner's result, 0 the image that the latent path generated; between, a mixture."""
     steps: int | None = None
-    """Of the latent path: 1 is the most faithful, more are sharper; None takes the model's default."""
+    """Of the latent path: 1 gives the mean of what the photo allows, more draw one of many; None takes the model's
+    default."""
     guidance: float = 1.0
     """Classifier-free guidance of the latent path: above 1 follows the prompt more, at twice the cost; 1 is off."""
     scale: int = 1
@@ -98,7 +99,7 @@ class RestoreOptions:
     @property
     def blended(self) -> tuple[int, int]:
         """Side and overlap of tiles that are blended, in pixels."""
-        return self.tile or DEFAULT_TILE, DEFAULT_OVERLAP if self.overlap is None else self.overlap
+        return self.tile or BLENDED_TILE, BLENDED_OVERLAP if self.overlap is None else self.overlap
 
     def _check_overlap(self) -> None:
         if self.tiling not in BLENDING:

@@ -16,6 +16,7 @@ from sanarestore.cli.flags import (
     Guidance,
     Json,
     Model,
+    Prompt,
     Quiet,
     Steps,
     Threads,
@@ -90,9 +91,7 @@ def bench(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="Images of each set, for a quick look.")
     ] = None,
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", "-p", help="What to remove; else blind.", rich_help_panel=MODEL)
-    ] = None,
+    prompt: Prompt = None,
     model: Model = None,
     adapter: Adapter = None,
     fidelity: Fidelity = 1.0,
@@ -147,7 +146,7 @@ def bench(
         _measure_speed(options, devices, _numbers("--sizes", sizes, int), rounds, csv, as_json=as_json, quiet=quiet)
         return
     from sanarestore import weights
-    from sanarestore.cli import console, reports
+    from sanarestore.cli import console, figures, reports
     from sanarestore.engine.workers import parse_devices
     from sanarestore.evaluation.benchmark import Benchmark, run
     from sanarestore.evaluation.comparison import compare, read_rows
@@ -193,7 +192,7 @@ def bench(
     lines = Lines(output / "scores.jsonl") if output else None
     measured: list[Row] = []
     total = sum(len(plan.items) * len(plan.cases) for plan in plans)
-    with reports.BenchReport(total, quiet=quiet, as_json=as_json) as report:
+    with figures.BenchReport(total, quiet=quiet, as_json=as_json) as report:
         for plan in plans:
             scores, begun = [], set()
             for score in run(plan, parse_devices(devices), lines):
@@ -221,7 +220,7 @@ def _measure_speed(
     options: RestoreOptions, devices: str, sizes: tuple[int, ...], rounds: int, csv: Path | None, *, as_json: bool,
     quiet: bool,
 ) -> None:  # fmt: skip
-    from sanarestore.cli import console, reports
+    from sanarestore.cli import console, figures
     from sanarestore.evaluation.speed import Timing, growth, measure
 
     timings = []
@@ -234,7 +233,7 @@ def _measure_speed(
         if powers:
             console.print_json({"schema_version": 1, "task": SPEED, "growth": powers})
     elif not quiet:
-        reports.timings([timing.to_json() for timing in timings], powers)
+        figures.timings([timing.to_json() for timing in timings], powers)
     if csv is not None:
         _write_csv(csv, timings, Timing)
 
@@ -275,17 +274,11 @@ def _beside_published(measured: "Sequence[Row]", *, gray: bool) -> list[dict[str
 
 
 def _write_report(folder: Path, plans: "Sequence[Benchmark]", measured: "Sequence[Row]", device: str) -> None:
-    import shlex
-    import sys
-
+    from sanarestore.cli import figures
     from sanarestore.evaluation.report import extremes, write_report
 
     examples = [example for plan in plans for example in extremes(plan, measured, device)]
-    command = shlex.join(["sanarestore", *sys.argv[1:]])
-    try:
-        write_report(folder / "index.html", measured, examples, command=command)
-    except OSError as error:
-        raise UsageError(f"cannot be written ({error.strerror})", where=folder) from error
+    figures.page(folder, partial(write_report, rows=measured, examples=examples))
 
 
 def _write_csv(path: Path, measured: "Sequence[Any]", kind: type) -> None:

@@ -24,6 +24,9 @@ Devices = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+Prompt = Annotated[
+    str | None, typer.Option("--prompt", "-p", help="What to remove; else blind.", rich_help_panel=MODEL)
+]
 Model = Annotated[
     str | None,
     typer.Option("--model", help="A model's name, folder or hub id; else the embedded one.", rich_help_panel=MODEL),
@@ -41,7 +44,7 @@ Fidelity = Annotated[
 Steps = Annotated[
     int | None,
     typer.Option(
-        "--steps", metavar="1..50", help="Of the latent path: 1 is faithful, more sharper.", rich_help_panel=MODEL
+        "--steps", metavar="1..50", help="Of the latent path: 1 is the mean, more one of many.", rich_help_panel=MODEL
     ),
 ]
 Guidance = Annotated[

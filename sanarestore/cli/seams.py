@@ -1,18 +1,19 @@
 """`sanarestore seams`: what each way of tiling leaves behind on one's own photographs."""
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sanarestore.cli.flags import (
-    MODEL,
     Adapter,
     Dtype,
     Fidelity,
     Guidance,
     Json,
     Model,
+    Prompt,
     Quiet,
     Seed,
     Steps,
@@ -47,9 +48,7 @@ def seams(
         Path | None,
         typer.Option("--clean", metavar="FILE", help="The photograph without its faults, or a folder of such."),
     ] = None,
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", "-p", help="What to remove; else blind.", rich_help_panel=MODEL)
-    ] = None,
+    prompt: Prompt = None,
     model: Model = None,
     adapter: Adapter = None,
     fidelity: Fidelity = 1.0,
@@ -74,7 +73,7 @@ def seams(
         tile=tile, dtype=dtype, threads=threads,  # type: ignore[arg-type]
     )  # fmt: skip
     from sanarestore import images, weights
-    from sanarestore.cli import console, reports
+    from sanarestore.cli import console, figures
     from sanarestore.evaluation.seams import Bench
     from sanarestore.evaluation.seams_report import Pictures, write_seams
 
@@ -82,14 +81,14 @@ def seams(
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     bench = Bench(options, device, asked, overlap=overlap)
     pictures, rows = Pictures(), []
-    with reports.SeamsReport(len(inputs) * len(bench.compared), quiet=quiet, as_json=as_json) as report:
+    with figures.SeamsReport(len(inputs) * len(bench.compared), quiet=quiet, as_json=as_json) as report:
         for path in inputs:
             image, target = images.read(path), targets[path]
             for measured in bench.measure(path.name, image, target, watch=pictures.add if output else None):
                 rows.append(measured)
                 report.add(measured.to_json())
     if output is not None:
-        _write(write_seams, output, rows, pictures)
+        figures.page(output, partial(write_seams, rows=rows, pictures=pictures))
 
 
 def _clean(path: Path, clean: Path | None) -> "images.Image | None":
@@ -111,13 +110,3 @@ def _clean(path: Path, clean: Path | None) -> "images.Image | None":
     if target.pixels_HWC.shape != images.read(path).pixels_HWC.shape:
         raise UsageError(f"is not of the size of {path.name}", where=place)
     return target
-
-
-def _write(write: Any, folder: Path, rows: list[Any], pictures: Any) -> None:
-    import shlex
-    import sys
-
-    try:
-        write(folder / "index.html", rows, pictures, command=shlex.join(["sanarestore", *sys.argv[1:]]))
-    except OSError as error:
-        raise UsageError(f"cannot be written ({error.strerror})", where=folder) from error

@@ -66,7 +66,7 @@ class Generation:
 
     def count(self, height: int, width: int) -> int:
         """How many steps of progress an image of this size takes, as things stand."""
-        tiles = self._tiles.count(height, width, stride=self._autoencoder.stride)
+        tiles = self._tiles.count(height, width, stride=self.stride)
         return 2 * tiles + self._steps + sum(_count(passes, tiles) for passes in (self._way_in, self._way_out))
 
     def __call__(self, degraded_CHW: Tensor, generated_CHW: Tensor, place: Place | None = None) -> Steps:
@@ -93,9 +93,9 @@ class Generation:
         map_CHW = self._map(latent_1Zhw, model.encoder_channels, model.encoder_cell)
         shallow = self._tiles.map(
             self._encode_window, (image_CHW,), map_CHW,
-            halo=_whole(model.encoder_radius, model.stride), stride=model.stride, output_cell=model.encoder_cell,
+            halo=_whole(model.encoder_radius, self.stride), stride=self.stride, output_cell=model.encoder_cell,
         )  # fmt: skip
-        tiles = self._tiles.count(*image_CHW.shape[1:], stride=model.stride)
+        tiles = self._tiles.count(*image_CHW.shape[1:], stride=self.stride)
         deep = self._deep(self._way_in, model.encode_deep, map_CHW, latent_1Zhw[0])
         yield from in_turn([(shallow, tiles), (deep, _count(self._way_in, tiles))])
 
@@ -104,10 +104,10 @@ class Generation:
         map_CHW = self._map(latent_1Zhw, self._way_out[-1].channels, model.decoder_cell)
         shallow = self._tiles.map(
             self._decode_window, (map_CHW,), image_CHW,
-            halo=_whole(model.decoder_radius, model.stride), stride=model.stride, input_cell=model.decoder_cell,
+            halo=_whole(model.decoder_radius, self.stride), stride=self.stride, input_cell=model.decoder_cell,
         )  # fmt: skip
         self.watch("latent", latent_1Zhw[0])
-        tiles = self._tiles.count(*image_CHW.shape[1:], stride=model.stride)
+        tiles = self._tiles.count(*image_CHW.shape[1:], stride=self.stride)
         deep = self._deep(self._way_out, model.decode_deep, latent_1Zhw[0], map_CHW)
         yield from in_turn([(deep, _count(self._way_out, tiles)), (shallow, tiles)])
 
@@ -118,7 +118,7 @@ class Generation:
         height, width = (side * passes[0].input_cell for side in given_CHW.shape[1:])
 
         def steps() -> Steps:
-            if self._tiles.count(height, width, stride=self._autoencoder.stride) > 1:
+            if self._tiles.count(height, width, stride=self.stride) > 1:
                 yield from self._pass_by_pass(passes, given_CHW, result_CHW)
                 return
             with torch.inference_mode():
@@ -129,7 +129,7 @@ class Generation:
 
     def _pass_by_pass(self, passes: Sequence[Pass], given_CHW: Tensor, result_CHW: Tensor) -> Steps:
         height, width = (side * passes[0].input_cell for side in given_CHW.shape[1:])
-        total = _count(passes, self._tiles.count(height, width, stride=self._autoencoder.stride))
+        total = _count(passes, self._tiles.count(height, width, stride=self.stride))
         done = 0
         for each in passes:
             shape = (each.channels, *(side * each.input_cell // each.output_cell for side in given_CHW.shape[1:]))
@@ -140,7 +140,7 @@ class Generation:
             given_CHW = following_CHW
 
     def _pass(self, each: Pass, given_CHW: Tensor, result_CHW: Tensor) -> Steps:
-        stride = self._autoencoder.stride
+        stride = self.stride
         sums: list[Tensor] = []
 
         @torch.inference_mode()
@@ -206,7 +206,7 @@ class Generation:
 
     def _map(self, latent_1Zhw: Tensor, channels: int, cell: int) -> Tensor:
         """Room on the host for the map between the autoencoder's two parts."""
-        positions = self._autoencoder.stride // cell
+        positions = self.stride // cell
         rows, columns = latent_1Zhw.shape[2:]
         return torch.empty((channels, rows * positions, columns * positions), dtype=self._autoencoder.dtype)
 

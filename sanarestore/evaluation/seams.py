@@ -25,7 +25,7 @@ from sanarestore.engine.restorer import Restorer, is_generated
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.memory import PeakMemory
 from sanarestore.model.loading import RestorationModel, load_model
-from sanarestore.options import BLENDING, DEFAULT_TILE, LATENT, SCHEMES, RestoreOptions
+from sanarestore.options import BLENDED_TILE, BLENDING, LATENT, SCHEMES, RestoreOptions
 
 BAND = 16
 """Pixels to each side of a border that belong to its band."""
@@ -115,7 +115,7 @@ class Bench:
         self.compared = tuple(tilings)
         for name in tilings:
             shared = overlap if name in BLENDING else None
-            self.schemes[name] = replace(plain, tile=options.tile or DEFAULT_TILE, tiling=name, overlap=shared)  # type: ignore[arg-type]
+            self.schemes[name] = replace(plain, tile=options.tile or BLENDED_TILE, tiling=name, overlap=shared)  # type: ignore[arg-type]
         self._untiled: dict[tuple[str, tuple[int, int]], npt.NDArray[np.float32]] = {}
         # Here, so that what cannot be run is known before anything is.
         self._restorers = {name: self._restorer(name) for name in self.schemes}

@@ -1,0 +1,165 @@
+"""Figures that were measured: bars while they are, tables or lines of JSON at the end, and pages."""
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Self
+
+from sanarestore.cli import console
+from sanarestore.cli.reports import counting
+from sanarestore.errors import UsageError
+
+JUDGED = {"lpips": 3, "dists": 3, "fid": 1}
+"""What networks say of rows, and its digits."""
+
+
+class BenchReport:
+    """Progress over images and cases, and a table of rows for every set."""
+
+    def __init__(self, total: int, *, quiet: bool = False, as_json: bool = False) -> None:
+        self._json, self._shown = as_json, not (as_json or quiet)
+        self._progress = counting(quiet=quiet or as_json)
+        self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def score(self, dataset: str, case: str, *, finished: bool) -> None:
+        """Show where it is; `finished` once for every image and case."""
+        self._progress.update(self._task, description=f"{dataset} {case}", advance=int(finished))
+
+    def rows(self, rows: list[dict[str, Any]]) -> None:
+        """The rows of one set: lines of JSON, or a table."""
+        for row in rows if self._json else ():
+            console.print_json({"schema_version": 1, **row})
+        if rows and self._shown:
+            columns = ["", "method", "PSNR", "±", "gain", "better", "SSIM", "s/MP"]
+            count = rows[0]["images"]
+            title = f"{rows[0]['dataset']}, {count} image{'s' * (count > 1)}"
+            console.table(
+                title, columns, [_cells(row, rows[max(index - 1, 0)]) for index, row in enumerate(rows)], texts=2
+            )
+        judged = [row for row in rows if JUDGED.keys() & row.keys()] if self._shown else []
+        if judged:
+            columns = ["", "method", "LPIPS", "DISTS", "FID"]
+            console.table(
+                "As networks judge", columns,
+                [_judged(row, judged[max(index - 1, 0)]) for index, row in enumerate(judged)], texts=2,
+            )  # fmt: skip
+        for row in rows if self._shown else ():
+            if "margin" in row:
+                share, margin = row["right_beats_wrong"], row["margin"]
+                console.say(
+                    f"{row['method']}: the right prompt comes closer in {share:.1%} of pairs, by {margin:.2f} dB"
+                )
+
+    def changes(self, changes: list[dict[str, Any]]) -> None:
+        """What changed since an earlier benchmark: lines of JSON, or a table."""
+        for change in changes if self._json else ():
+            console.print_json({"schema_version": 1, "compared": True, **change})
+        if changes and self._shown:
+            columns = ["", "method", "then", "now", "change", "95%", "beyond chance"]
+            cells = [
+                [
+                    f"{each['dataset']} {each['task']} {each['level']}", each["method"], f"{each['before']:.2f}",
+                    f"{each['after']:.2f}", f"{each['change']:+.2f}",
+                    f"{each['interval'][0]:+.2f} to {each['interval'][1]:+.2f}",
+                    "yes" if each["exceeds_noise"] else "no",
+                ]
+                for each in changes
+            ]  # fmt: skip
+            console.table("Since then", columns, cells, texts=2)
+
+
+class SeamsReport:
+    """Progress over images and schemes, and a table at the end."""
+
+    def __init__(self, total: int, *, quiet: bool = False, as_json: bool = False) -> None:
+        self._json, self._shown = as_json, not (as_json or quiet)
+        self._rows: list[dict[str, Any]] = []
+        self._progress = counting(quiet=quiet or as_json)
+        self._task = self._progress.add_task("in one piece", total=total)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._progress.stop()
+        columns = ["", "seams", "at them", "off them", "steps", "shifted", "flat", "s", "MiB"]
+        for image, rows in groupby(self._rows if self._shown else (), lambda row: row["image"]):
+            console.table(f"{image}, PSNR against one piece", columns, [_seam_cells(row) for row in rows], texts=1)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """One image under one scheme: a line of JSON now, or of the table later."""
+        self._rows.append(row)
+        self._progress.update(self._task, description=f"{row['image']} {row['tiling']}", advance=1)
+        if self._json:
+            console.print_json({"schema_version": 1, **row})
+
+
+def _seam_cells(row: Mapping[str, Any]) -> list[str]:
+    figures = [f"{row[name]:.1f}" if name in row else "" for name in ("seam_psnr", "off_seam_psnr")]
+    steps = f"{row['discontinuity'] / row['untiled_discontinuity']:.3f}" if row.get("untiled_discontinuity") else ""
+    rest = [f"{row[name]:.1f}" if name in row else "" for name in ("shift_psnr", "flat_step", "seconds")]
+    memory = f"{row['peak_bytes'] / 2**20:.0f}" if "peak_bytes" in row else ""
+    return [row["tiling"], str(row["borders"]), *figures, steps, *rest, memory]
+
+
+def timings(rows: list[dict[str, Any]], powers: Mapping[str, float]) -> None:
+    """A table of what parts of a model take, and below it how that grows."""
+    columns = ["", "size", "s", "s/MP", "diffusers", "ratio", "A/A", "MiB", "compute", "memory"]
+    cells = [
+        [
+            row["part"], str(row["size"]), f"{row['seconds']:.3f}", f"{row['seconds_per_megapixel']:.2f}",
+            f"{row['diffusers_seconds']:.3f}" if "ratio" in row else "",
+            f"{row['ratio']:.2f}" if "ratio" in row else "", f"{row['chance']:.2f}",
+            f"{row['peak_memory'] / 2**20:.0f}" if "peak_memory" in row else "",
+            f"{row['of_compute']:.0%}", f"{row['of_bandwidth']:.0%}",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    console.table(f"{rows[0]['device']}, {rows[0]['dtype']}, {rows[0]['rounds']} rounds", columns, cells, texts=1)
+    grown = ", ".join(f"{part} {power:.2f}" for part, power in powers.items())
+    console.say(f"seconds grow with the pixel count to the power of: {grown}", quiet=not powers)
+
+
+def _case(row: Mapping[str, Any], above: Mapping[str, Any]) -> str:
+    """Task and level; what is as above is not said again."""
+    case = f"{row['task']} {row['level']}"
+    return "" if row is not above and case == f"{above['task']} {above['level']}" else case
+
+
+def _judged(row: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
+    """What networks say of a row of `BenchReport`."""
+    figures = [f"{row[name]:.{digits}f}" if name in row else "" for name, digits in JUDGED.items()]
+    return [_case(row, above), row["method"], *figures]
+
+
+def _cells(row: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
+    """A row of `BenchReport`."""
+    told = _case(row, above)
+    if "published" in row:
+        return [told, f"{row['method']}, published", f"{row['psnr']:.2f}", *[""] * 5]
+    low, high = row["interval"]
+    around = f"{(high - low) / 2:.2f}"
+    ssim = f"{row['ssim']:.3f}" if "ssim" in row else ""
+    if row["method"] == "degraded":
+        return [told, row["method"], f"{row['psnr']:.2f}", around, "", "", ssim, ""]
+    speed = f"{row['seconds_per_megapixel']:.2f}"
+    gain, better = (f"{row['gain']:+.2f}", f"{row['better']:.0%}") if "gain" in row else ("", "")
+    return [told, row["method"], f"{row['psnr']:.2f}", around, gain, better, ssim, speed]
+
+
+def page(folder: Path, write: Callable[..., None]) -> None:
+    """`write(path, command=...)` with the command line that was given; UsageError if the disk refuses."""
+    try:
+        write(folder / "index.html", command=shlex.join(["sanarestore", *sys.argv[1:]]))
+    except OSError as error:
+        raise UsageError(f"cannot be written ({error.strerror})", where=folder) from error
