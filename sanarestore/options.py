@@ -11,6 +11,8 @@ from sanarestore.errors import UsageError
 
 DType = Literal["auto", "float32", "bfloat16"]
 
+DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16")
+
 Tiling = Literal["exact", "causal", "multidiffusion", "independent", "off"]
 
 BLENDING = ("causal", "multidiffusion", "independent")
@@ -33,6 +35,17 @@ MOST_STEPS = 50
 
 SMALLEST_TILE = 64
 """Below this the halo is nearly all there is."""
+
+
+def dtype_of(value: str) -> DType:
+    """What `--dtype` was given; UsageError for another word."""
+    for known in DTYPES:
+        if value == known:
+            return known
+    raise UsageError(
+        f"'{value}' is not {', '.join(DTYPES[:-1])} or {DTYPES[-1]}", where="--dtype",
+        next_step="float16 is left out on purpose: SANA's weights overflow in it.",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,12 +100,7 @@ class RestoreOptions:
         self._check_overlap()
         if self.tiling == "off" and self.tile is not None:
             raise UsageError("there are no tiles with --tiling off", where="--tile", next_step="Leave one of them out.")
-        if self.dtype not in ("auto", "float32", "bfloat16"):
-            raise UsageError(
-                f"'{self.dtype}' is not auto, float32 or bfloat16",
-                where="--dtype",
-                next_step="float16 is left out on purpose: SANA's weights overflow in it.",
-            )
+        dtype_of(self.dtype)
         if self.threads is not None and self.threads < 1:
             raise UsageError("at least one thread is needed", where="--threads")
 

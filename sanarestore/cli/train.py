@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sanarestore.cli.flags import MACHINE, Json, Quiet, Verbose
+from sanarestore.cli.flags import MACHINE, Dtype, Json, Quiet, Verbose
 from sanarestore.errors import NoImagesError, UsageError
+from sanarestore.options import dtype_of
 
 if TYPE_CHECKING:
     from sanarestore.training.loop import Trainer
@@ -60,8 +61,9 @@ def train(
         int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads.", rich_help_panel=MACHINE)
     ] = None,
     compile_model: Annotated[
-        bool, typer.Option("--compile", help="torch.compile the model (CUDA).", rich_help_panel=MACHINE)
+        bool, typer.Option("--compile", help="torch.compile the loss.", rich_help_panel=MACHINE)
     ] = False,
+    dtype: Dtype = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -88,7 +90,10 @@ def train(
     chosen = replace(chosen, steps=steps) if steps else chosen
     samples, validation, used = _data(data, chosen)
     objective = new_objective(chosen, None if base == SCRATCH else base, rank=rank)
-    schedule = Schedule(device=str(pick_device(device, "--device")), max_minutes=max_minutes, compile=compile_model)
+    schedule = Schedule(
+        device=str(pick_device(device, "--device")), max_minutes=max_minutes, compile=compile_model,
+        dtype=dtype_of(dtype),
+    )  # fmt: skip
     origin = _origin(base, rank)
     trainer = Trainer(folder, objective, chosen, schedule, validation, origin=origin, data=_fingerprint(used))
     if resume:

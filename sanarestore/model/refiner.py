@@ -215,20 +215,24 @@ class Refiner(nn.Module):
                 nn.init.normal_(module.prompt.weight, std=0.1)
         nn.init.zeros_(self.head.weight)
 
-    def grown(self, spectrum: int = 0, tone: int = 0) -> "Refiner":
-        """The same function with a spectrum or a tone to learn with, where it has none; itself if there is nothing new.
+    def grown(self, spectrum: int = 0, tone: int = 0, widths: tuple[int, ...] = ()) -> "Refiner":
+        """The same function with a spectrum or a tone to learn with, where it has none, and with levels at least as
+        wide; itself if there is nothing new. ValueError for another number of levels.
 
-        What is new starts at zero.
+        What is new is not heard at first: every weight that listens to it starts at zero.
         """
-        config = replace(self.config, spectrum=self.config.spectrum or spectrum, tone=self.config.tone or tone)
+        widest = tuple(map(max, self.config.widths, widths or self.config.widths))
+        if widths and len(widths) != len(widest):
+            raise ValueError(f"{len(widths)} widths do not fit a refiner of {len(self.config.widths)} levels")
+        config = replace(
+            self.config, spectrum=self.config.spectrum or spectrum, tone=self.config.tone or tone, widths=widest
+        )
         if config == self.config:
             return self
-        larger = Refiner(config)
-        state = self.state_dict()
-        old = state["steering.statistics.weight"]
-        new = torch.zeros_like(larger.steering.statistics.weight)
-        new[:, : old.shape[1]] = old
-        larger.load_state_dict({**larger.state_dict(), **state, "steering.statistics.weight": new})
+        larger = Refiner(config).train(self.training)
+        known = self.state_dict()
+        grown = {name: _placed(name, known[name], new) for name, new in larger.state_dict().items() if name in known}
+        larger.load_state_dict({**larger.state_dict(), **grown})
         return larger
 
     @property
@@ -286,6 +290,20 @@ class Refiner(nn.Module):
             raise ValueError("this refiner asks for the tone statistics of the whole photograph")
         toned_BCHW: Tensor = self.tone(restored_BCHW, tone_BK, whole_prompt_BD)
         return toned_BCHW
+
+
+def _placed(name: str, old: Tensor, new: Tensor) -> Tensor:
+    """The old weights in a larger tensor: new outputs as they were made, deaf ends where the old ones listen."""
+    # A modulation's rows are all scales, then all shifts.
+    halves = 2 if ".modulation." in name else 1
+    grown, known = new.unflatten(0, (halves, -1)).clone(), old.unflatten(0, (halves, -1))  # type: ignore[no-untyped-call]
+    outputs = known.shape[1]
+    if known.ndim > 2:
+        grown[:, :, known.shape[2] :] = 0
+        grown[:, :outputs, : known.shape[2]] = known
+    else:
+        grown[:, :outputs] = known
+    return grown.flatten(0, 1)
 
 
 def _resize(steering_BSHW: Tensor, hidden_BCHW: Tensor) -> Tensor:

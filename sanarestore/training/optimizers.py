@@ -19,11 +19,13 @@ MUON_DECAY = 0.01
 """Muon's weight decay, times the rate per step."""
 
 
-def optimizers(modules: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def optimizers(
+    modules: nn.Module, recipe: Recipe, dtype: torch.dtype = torch.float32
+) -> list[torch.optim.Optimizer]:
     """What trains `modules`: each group knows its peak rate as `initial_lr`.
 
     AdamW (Loshchilov & Hutter 2019) without decay of biases, norms and gains; with a `muon_rate`, Muon for the
-    kernels of convolutions.
+    kernels of convolutions, orthogonalised in `dtype`.
     """
     parameters = [parameter for parameter in modules.parameters() if parameter.requires_grad]
     kernels = [p for p in parameters if recipe.muon_rate and p.ndim == 4 and min(p.flatten(1).shape) >= MUON_SIDE]
@@ -35,7 +37,7 @@ def optimizers(modules: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer
     ]
     found: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99))]
     if kernels:
-        found.append(Muon(kernels, lr=recipe.muon_rate, weight_decay=MUON_DECAY))
+        found.append(Muon(kernels, lr=recipe.muon_rate, weight_decay=MUON_DECAY, dtype=dtype))
     for optimizer in found:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
@@ -51,9 +53,16 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        """`dtype` is that of the orthogonalisation, for which bfloat16 is enough (Jordan et al. 2024)."""
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -68,7 +77,7 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
                 ahead = parameter.grad.lerp(state["momentum"], group["momentum"])  # Nesterov's
                 blocks = _blocks(ahead.flatten(1))
-                update = orthogonal(blocks)
+                update = orthogonal(blocks.to(self._dtype)).to(parameter.dtype)
                 scale = 0.2 * max(blocks.shape[1:]) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update.reshape_as(parameter), alpha=-group["lr"] * scale)

@@ -23,6 +23,7 @@ from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder, new_
 from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 from sanarestore.training.recipe import FLOWING, LatentShape, ModelShape, Recipe
+from sanarestore.training.transform_code import begin_as_transform_code
 
 KEPT_PROMPTS = 512
 """Embeddings that are remembered while training with a published encoder: of Gemma-2 2B about 200 KB each."""
@@ -94,7 +95,8 @@ class Parts:
             model = load_model(name)
             torch.manual_seed(recipe.seed)
             # Low-rank changes are of what is there.
-            refiner = model.refiner if rank else model.refiner.grown(recipe.model.spectrum, recipe.model.tone)
+            shape = recipe.model
+            refiner = model.refiner if rank else model.refiner.grown(shape.spectrum, shape.tone, shape.widths)
             encoder, latent, defaults = load_encoder(model.folder), model.latent, model.defaults
             parts = cls(refiner=refiner, encoder=encoder, latent=latent, defaults=defaults)
         return parts._with_lora(name, recipe.objective, rank) if rank else parts
@@ -204,10 +206,10 @@ def new_latent_path(shape: LatentShape, *, prompt_width: int, shift: float) -> L
         encoder_block_out_channels=list(shape.channels), decoder_block_out_channels=list(shape.channels),
         encoder_layers_per_block=list(shape.blocks), decoder_layers_per_block=list(shape.blocks),
         encoder_qkv_multiscales=scales, decoder_qkv_multiscales=scales,
-        # Latents are taught to have unit variance instead.
-        scaling_factor=1.0,
+        # Latents begin with unit variance, and are taught to keep it.
+        scaling_factor=1.0, downsample_block_type="Conv",
     )  # fmt: skip
-    _begin_as_shortcuts(autoencoder)
+    begin_as_transform_code(autoencoder)
     make_transformer: Any = SanaTransformer2DModel
     transformer = make_transformer(
         in_channels=shape.latent_channels, out_channels=shape.latent_channels, num_attention_heads=shape.heads,
@@ -221,16 +223,6 @@ def new_latent_path(shape: LatentShape, *, prompt_width: int, shift: float) -> L
         transformer=ConditionedTransformer(transformer, new_condition(shape.condition, transformer)),
         flow=Flow(shift=shift, solver="dpm"),
     )
-
-
-def _begin_as_shortcuts(autoencoder: nn.Module) -> None:
-    """Silence every residual branch, whose last norm would add noise as loud as the signal: a hundred steps then reach
-    what took a thousand (-21.0 against -17.5 dB after 100 steps of the embedded model's recipe)."""
-    for module in autoencoder.modules():
-        last = {"ResBlock": "norm", "GLUMBConv": "norm", "SanaMultiscaleLinearAttention": "norm_out"}
-        name = last.get(type(module).__name__)
-        if name is not None:
-            nn.init.zeros_(module.get_submodule(name).weight)  # type: ignore[arg-type]
 
 
 def usual_prompts() -> Iterable[str]:

@@ -274,7 +274,7 @@ def test_a_base_with_an_adapter_restores(adapted: Path, capsys: pytest.CaptureFi
         to_stored(images.read(f"{name}.png")).astype(int) for name in ("out", "same", "other", "whole")
     )
     assert np.array_equal(out, same)
-    assert np.array_equal(out, whole)
+    assert np.abs(out - whole).max() <= 1, "equal up to rounding"
     assert np.abs(out - to_stored(images.read(adapted / "a.png"))).mean() > 1
     assert np.abs(out - other).mean() > 1
     assert "licence" not in capsys.readouterr().err, "nothing was fetched"

@@ -53,7 +53,8 @@ def test_it_keeps_what_diffusers_keeps(tmp_path: Path, make: Any, stride: int) -
         latent = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded[0]
         expected = theirs.decode(latent).sample / 2 + 0.5
     assert found.shape == image.shape
-    assert torch.equal(found, expected)
+    # Not bit for bit: where a library splits its sums may depend on where weights lie in memory.
+    assert torch.allclose(found, expected, atol=1e-6, rtol=0)
     assert torch.equal(ours.decode(ours.encode(image)), found), "nothing is drawn"
 
 
