@@ -221,9 +221,9 @@ class Refiner(nn.Module):
 
         What is new is not heard at first: every weight that listens to it starts at zero.
         """
-        widest = tuple(map(max, self.config.widths, widths or self.config.widths))
-        if widths and len(widths) != len(widest):
+        if widths and len(widths) != len(self.config.widths):
             raise ValueError(f"{len(widths)} widths do not fit a refiner of {len(self.config.widths)} levels")
+        widest = tuple(map(max, self.config.widths, widths or self.config.widths))
         config = replace(
             self.config, spectrum=self.config.spectrum or spectrum, tone=self.config.tone or tone, widths=widest
         )
@@ -296,7 +296,7 @@ def _placed(name: str, old: Tensor, new: Tensor) -> Tensor:
     """The old weights in a larger tensor: new outputs as they were made, deaf ends where the old ones listen."""
     # A modulation's rows are all scales, then all shifts.
     halves = 2 if ".modulation." in name else 1
-    grown, known = new.unflatten(0, (halves, -1)).clone(), old.unflatten(0, (halves, -1))  # type: ignore[no-untyped-call]
+    grown, known = (each.reshape(halves, -1, *each.shape[1:]) for each in (new.clone(), old))
     outputs = known.shape[1]
     if known.ndim > 2:
         grown[:, :, known.shape[2] :] = 0

@@ -37,6 +37,10 @@ class Tokens:
         """Those of some of the images."""
         return Tokens(token_BLD=self.token_BLD[chosen_B], mask_BL=self.mask_BL[chosen_B])
 
+    def repeated(self, count: int) -> "Tokens":
+        """That many times over, one after another."""
+        return Tokens(token_BLD=self.token_BLD.repeat(count, 1, 1), mask_BL=self.mask_BL.repeat(count, 1))
+
 
 class ConditionedTransformer(nn.Module):
     """diffusers' `SanaTransformer2DModel` and a condition of either kind."""

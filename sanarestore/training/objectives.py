@@ -201,9 +201,9 @@ class FlowObjective(_PartsObjective):
     def loss(self, batch: Batch) -> Tensor:
         latent, recipe = _latent(self.parts), self.recipe
         with torch.no_grad():
-            condition_BCHW = latent.autoencoder.encode(batch.degraded_BCHW)
-            clean_BCHW = latent.autoencoder.encode(batch.target_BCHW)
-            tokens = self._tokens(batch)
+            condition_BCHW = latent.autoencoder.encode(batch.degraded_BCHW).repeat(recipe.draws, 1, 1, 1)
+            clean_BCHW = latent.autoencoder.encode(batch.target_BCHW).repeat(recipe.draws, 1, 1, 1)
+            tokens = self._tokens(batch).repeated(recipe.draws)
         generator = torch.Generator().manual_seed(int(stream(recipe.seed, "flow", batch.number).integers(2**62)))
         noise_BCHW = torch.randn(clean_BCHW.shape, generator=generator).to(clean_BCHW)
         time_B = training_times(len(clean_BCHW), generator, shift=latent.flow.shift, p_one=recipe.p_one)

@@ -19,9 +19,7 @@ MUON_DECAY = 0.01
 """Muon's weight decay, times the rate per step."""
 
 
-def optimizers(
-    modules: nn.Module, recipe: Recipe, dtype: torch.dtype = torch.float32
-) -> list[torch.optim.Optimizer]:
+def optimizers(modules: nn.Module, recipe: Recipe, dtype: torch.dtype = torch.float32) -> list[torch.optim.Optimizer]:
     """What trains `modules`: each group knows its peak rate as `initial_lr`.
 
     AdamW (Loshchilov & Hutter 2019) without decay of biases, norms and gains; with a `muon_rate`, Muon for the

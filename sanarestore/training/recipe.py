@@ -51,10 +51,10 @@ class ModelShape:
 class LatentShape:
     """The latent path to begin, of the published classes; ignored where the base has one."""
 
-    channels: tuple[int, ...] = (16, 32, 64, 128, 256, 256)
+    channels: tuple[int, ...] = (16, 32, 64, 128, 256, 128)
     """Of the autoencoder's stages, at 1, 1/2 ... 1/32 of the resolution; the last three attend. Each divides four times
     the one before, and four times the one after, for the shortcuts around its changes of size."""
-    blocks: tuple[int, ...] = (0, 1, 1, 1, 1, 1)
+    blocks: tuple[int, ...] = (0, 1, 1, 2, 1, 1)
     """Of each stage, in the encoder and again in the decoder."""
     latent_channels: int = 32
     head_width: int = 32
@@ -108,6 +108,8 @@ class Recipe:
     brightness moves all weights together, and would drown what is to be learnt of detail."""
     p_one: float = 0.5
     """Under flow, share of times that are exactly 1, where sampling in one step asks."""
+    draws: int = 1
+    """Under flow, times and noises drawn for each crop: its latents cost more to make than to learn from."""
     agreement_weight: float = 0.0
     """Under flow and end-to-end, weight of how far apart two seeds come out in one step: the mean of what a condition
     allows, which is asked of that step, is one; without, the noise shines through where training is short."""
@@ -199,7 +201,9 @@ class Recipe:
                 4 * one % other or 4 * other % one for one, other in pairwise(self.latent.channels)
             ),
             "candidates must be at least 1, and shrink_most too": min(self.candidates, self.shrink_most) < 1,
-            "steps, batch and workers must be positive": min(self.steps, self.batch) < 1 or self.workers < 0,
+            "steps, batch, draws and workers must be positive": (
+                min(self.steps, self.batch, self.draws) < 1 or self.workers < 0
+            ),
             "shares must be between 0 and 1": not all(
                 0 <= share <= 1 for share in (self.p_one, self.gray, self.stored, self.shifted, self.shrink, self.ema)
             ),

@@ -1,7 +1,7 @@
 """How a new autoencoder begins: as a transform code, which training then only has to improve.
 
-Shape suffixes: N kept coefficients of a block, M those of its four parts, P pixels and channels of a block; O I h w of a
-kernel.
+Shape suffixes: N kept coefficients of a block, M those of its four parts, P pixels and channels of a block; O I h w of
+a kernel.
 
 An autoencoder of random weights takes hours to find what is known in closed form: which few numbers say most of a block
 of natural pixels. Here they are the principal components of fields with the power spectrum of photographs and channels
@@ -50,7 +50,7 @@ INSIDE = ((1, 1), (1, 2), (2, 1), (2, 2))
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Coefficients of blocks of one size; parts are top left, top right, bottom left, bottom right, channels go last."""
+    """Coefficients of blocks of one size. Its parts go top left, top right, bottom left, bottom right; channels go last."""
 
     analysis_NM: Matrix
     """From those of the parts; rows are orthonormal."""

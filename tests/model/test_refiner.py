@@ -1,5 +1,7 @@
 """The refiner: the identity before training, local, and float32 at its ends."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -108,8 +110,17 @@ def test_images_of_a_batch_do_not_mix() -> None:
     assert torch.allclose(both[1:], alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("more", [{"spectrum": 5}, {"tone": 4}, {"spectrum": 5, "tone": 4}])
-def test_it_grows_without_changing_what_it_does(more: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"spectrum": 5},
+        {"tone": 4},
+        {"spectrum": 5, "tone": 4},
+        {"widths": (12, 8, 24, 16)},
+        {"widths": (8, 12, 16, 20)},
+    ],
+)
+def test_it_grows_without_changing_what_it_does(more: dict[str, Any]) -> None:
     refiner = random_refiner()
     grown = refiner.grown(**more)
     assert {name: getattr(grown.config, name) for name in more} == more
@@ -122,6 +133,26 @@ def test_it_grows_without_changing_what_it_does(more: dict[str, int]) -> None:
         "tone": 9,
         **more,
     }
+
+
+def test_what_is_grown_can_learn() -> None:
+    grown = random_refiner().grown(widths=(12, 12, 24, 24)).requires_grad_(True)
+    before = {name: parameter.detach().clone() for name, parameter in grown.named_parameters()}
+    optimizer = torch.optim.SGD(grown.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        grown(*inputs(32, 32)).square().mean().backward()
+        optimizer.step()
+    for name, parameter in grown.named_parameters():
+        moved = (parameter - before[name]).abs().flatten(1) if parameter.ndim > 1 else parameter - before[name]
+        assert moved[-1].any(), name
+
+
+def test_no_level_is_taken_away() -> None:
+    refiner = random_refiner()
+    assert refiner.grown(widths=(4, 4, 4, 4)) is refiner
+    with pytest.raises(ValueError, match="levels"):
+        refiner.grown(widths=(8, 8, 16))
 
 
 def test_the_tone_is_asked_for_and_moves_the_whole() -> None:

@@ -57,6 +57,15 @@ def test_a_step_of_muon_is_a_fifth_of_its_rate() -> None:
     assert (kernel * kernel.grad).sum() < 0
 
 
+def test_muon_is_nearly_the_same_in_bfloat16() -> None:
+    kernels = [nn.Parameter(torch.zeros(64, 32, 3, 3)) for _ in range(2)]
+    for kernel, dtype in zip(kernels, (torch.float32, torch.bfloat16), strict=True):
+        kernel.grad = torch.randn(kernel.shape, generator=torch.Generator().manual_seed(0))
+        Muon([kernel], lr=0.01, dtype=dtype).step()
+    assert torch.nn.functional.cosine_similarity(*(kernel.flatten() for kernel in kernels), dim=0) > 0.99
+    assert kernels[1].dtype == torch.float32
+
+
 def test_tall_kernels_are_orthogonalised_in_blocks() -> None:
     """Each block moves as a kernel of its own would: one that learns fast does not hold the others back."""
     gradient = torch.randn(512, 4, 3, 3, generator=torch.Generator().manual_seed(0))

@@ -52,20 +52,6 @@ def test_the_default_latent_path_runs_and_fits_beside_the_refiner() -> None:
     assert sum(parameter.numel() for module in modules for parameter in module.parameters()) < 16e6
 
 
-def test_a_new_autoencoder_begins_as_its_shortcuts() -> None:
-    autoencoder = new_latent_path(LatentShape(), prompt_width=8, shift=3.0).autoencoder
-    widths: set[int] = set()
-    for block in autoencoder.modules():
-        if type(block).__name__ in ("ResBlock", "EfficientViTBlock"):
-            width = next(
-                parameter.shape[0] for name, parameter in block.named_parameters() if name.endswith("norm.bias")
-            )
-            hidden = torch.randn(1, width, 4, 4, generator=torch.Generator().manual_seed(0))
-            assert torch.equal(block(hidden), hidden)
-            widths.add(width)
-    assert widths == {32, 64, 128, 256}
-
-
 def test_a_latent_path_is_added_once() -> None:
     parts = Parts.from_scratch(RECIPE)
     assert parts.latent is None
