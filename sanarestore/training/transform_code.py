@@ -50,7 +50,7 @@ INSIDE = ((1, 1), (1, 2), (2, 1), (2, 2))
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Coefficients of blocks of one size. Its parts go top left, top right, bottom left, bottom right; channels go last."""
+    """Coefficients of blocks of one size. Parts go top left, top right, bottom left, bottom right, channels last."""
 
     analysis_NM: Matrix
     """From those of the parts; rows are orthonormal."""
