@@ -85,15 +85,15 @@ def train(
 
     if threads is not None:
         torch.set_num_threads(threads)
+    place = pick_device(device, "--device")
+    if compile_model and place.type == "cpu":
+        _check_compiler()
+    schedule = Schedule(device=str(place), max_minutes=max_minutes, compile=compile_model, dtype=dtype_of(dtype))
     console.show_licences(base if base != SCRATCH else None)
     chosen = _recipe(recipe, folder, base=base, low_rank=lora, resume=resume)
     chosen = replace(chosen, steps=steps) if steps else chosen
     samples, validation, used = _data(data, chosen)
     objective = new_objective(chosen, None if base == SCRATCH else base, rank=rank)
-    schedule = Schedule(
-        device=str(pick_device(device, "--device")), max_minutes=max_minutes, compile=compile_model,
-        dtype=dtype_of(dtype),
-    )  # fmt: skip
     origin = _origin(base, rank)
     trainer = Trainer(folder, objective, chosen, schedule, validation, origin=origin, data=_fingerprint(used))
     if resume:
@@ -105,6 +105,17 @@ def train(
     )
     kind = "adapter" if (model / weights.ADAPTER).is_file() else "model"
     console.say(f"the {kind} is in {model}: use it with --{kind} {model}", quiet=quiet or as_json)
+
+
+def _check_compiler() -> None:
+    """UsageError where torch.compile would find nothing to build code for the CPU with."""
+    import os
+    import shutil
+
+    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++", "c++", "cl"))):
+        raise UsageError(
+            "needs a C++ compiler to train on the CPU", where="--compile", next_step="Install one, or leave it out."
+        )
 
 
 def _run(trainer: "Trainer", samples: Any, report: Any) -> None:

@@ -53,6 +53,21 @@ def train(*arguments: str | Path) -> int:
     return run(["train", *map(str, arguments), "--base", "scratch"])
 
 
+def test_arithmetic_is_checked(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--dtype", "float16") == 2
+    assert "float16" in capsys.readouterr().err
+    assert not Path("run").exists()
+
+
+def test_compiling_without_a_compiler_is_refused(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--device", "cpu", "--compile") == 2
+    assert "C++ compiler" in capsys.readouterr().err
+
+
 def test_photos_in_model_out(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--json") == 0
     shown = capsys.readouterr()

@@ -42,7 +42,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def trainer(
-    folder: Path, photos: list[Path], recipe: Recipe = RECIPE, **schedule: float
+    folder: Path, photos: list[Path], recipe: Recipe = RECIPE, **schedule: float | str
 ) -> tuple[Trainer, PhotoSamples]:
     learnt, kept = hold_back(photos, recipe.validation_photos)
     objective = new_objective(recipe)
@@ -72,6 +72,16 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, photos: li
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     averaged = whole._average.state()
     assert all(torch.equal(averaged[name], tensor) for name, tensor in second._average.state().items())
+
+
+def test_in_bfloat16_the_weights_stay_float32(tmp_path: Path, photos: list[Path]) -> None:
+    losses = {}
+    for dtype in ("float32", "bfloat16"):
+        made, samples = trainer(tmp_path / dtype, photos, dtype=dtype)
+        losses[dtype] = [progress.loss for progress in made.run(samples)]
+        assert {tensor.dtype for tensor in weights_of(made).values()} == {torch.float32}
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], abs=1.0)
+    assert losses["bfloat16"] != losses["float32"]
 
 
 @pytest.mark.parametrize("objective", ["autoencoder", "flow", "end-to-end"])
