@@ -1,8 +1,13 @@
 """What the kernels compute, in plain PyTorch: their specification, and what runs where there is no GPU.
 
-Shape suffixes: B batch, N tokens, H heads, D features of a head, E = D + 1.
+Shape suffixes: B batch, N tokens, H heads, D features of a head, E = D + 1, F = H D features of a token; for maps
+H W positions, C channels, G = 2 C; for windows T of them, h w positions.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -10,20 +15,89 @@ SMALLEST = 1e-15
 """Added to the sum of weights before dividing, as SANA's checkpoints were trained."""
 
 
-def key_sums(key_BNHD: Tensor, value_BNHD: Tensor) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """An RMS norm with a weight for every feature, as diffusers' `RMSNorm`."""
+
+    weight_F: Tensor
+    epsilon: float
+
+
+def rms_norm(feature_F: Tensor, norm: Norm) -> Tensor:
+    """Features over the root of their mean square, times the weight; any dimensions before, bit by bit as diffusers."""
+    square = feature_F.float().pow(2).mean(-1, keepdim=True)
+    normed_F = feature_F * torch.rsqrt(square + norm.epsilon)
+    if norm.weight_F.dtype in (torch.float16, torch.bfloat16):
+        normed_F = normed_F.to(norm.weight_F.dtype)
+    return normed_F * norm.weight_F
+
+
+def key_sums(
+    key_BNHD: Tensor,
+    value_BNHD: Tensor,
+    *,
+    norm: Norm | None = None,
+    counted_BN1: Tensor | None = None,
+    state_BHED: Tensor | None = None,
+) -> Tensor:
     """What linear attention keeps of tokens, [B,H,E,D] in float32: sum over n of (v_n, 1) relu(k_n)^T.
 
-    Sums of more tokens are the sums of these, whatever the order.
+    Sums of more tokens are the sums of these, whatever the order: `state_BHED` are sums that these are added to.
+    Keys are normed first, over all heads together, if there is a `norm`. `counted_BN1` is 1 for tokens that count and
+    0 for the others; None counts all.
     """
+    if norm is not None:
+        key_BNHD = _normed(key_BNHD, norm)
+    if counted_BN1 is not None:
+        key_BNHD = key_BNHD * counted_BN1[..., None]
     values_BHEN = F.pad(value_BNHD.permute(0, 2, 3, 1).float(), (0, 0, 0, 1), value=1.0)
-    return values_BHEN @ F.relu(key_BNHD).transpose(1, 2).float()
+    sums_BHED = values_BHEN @ F.relu(key_BNHD).transpose(1, 2).float()
+    return sums_BHED if state_BHED is None else sums_BHED + state_BHED
 
 
-def attend(query_BNHD: Tensor, sums_BHED: Tensor) -> Tensor:
+def attend(query_BNHD: Tensor, sums_BHED: Tensor, *, norm: Norm | None = None) -> Tensor:
     """Linear attention to the tokens that were summed, [B,N,H,D] in the type of the queries (Xie et al. 2024, eq. 1).
 
-    sum_m v_m relu(k_m)^T relu(q_n) / sum_m relu(k_m)^T relu(q_n), in float32.
+    sum_m v_m relu(k_m)^T relu(q_n) / sum_m relu(k_m)^T relu(q_n), in float32. Queries are normed first, over all heads
+    together, if there is a `norm`.
     """
+    if norm is not None:
+        query_BNHD = _normed(query_BNHD, norm)
     weighed_BHEN = sums_BHED @ F.relu(query_BNHD).permute(0, 2, 3, 1).float()
     mean_BHDN = weighed_BHEN[:, :, :-1] / (weighed_BHEN[:, :, -1:] + SMALLEST)
     return mean_BHDN.permute(0, 3, 1, 2).to(query_BNHD.dtype)
+
+
+def depthwise_glu(hidden_BHWG: Tensor, weight_G133: Tensor, bias_G: Tensor) -> Tensor:
+    """The middle of a gated feed-forward, [B,H,W,C]: SiLU, 3x3 of each channel alone, a SiLU(g) of its halves a, g.
+
+    Beyond the edges of the map are zeros.
+    """
+    lifted_BGHW = F.silu(hidden_BHWG).permute(0, 3, 1, 2)
+    mixed_BGHW = F.conv2d(lifted_BGHW, weight_G133, bias_G, padding=1, groups=len(bias_G))
+    value_BCHW, gate_BCHW = mixed_BGHW.chunk(2, dim=1)
+    return (value_BCHW * F.silu(gate_BCHW)).permute(0, 2, 3, 1)
+
+
+def bias_silu(hidden_BCHW: Tensor, bias_C: Tensor) -> Tensor:
+    """What follows the first convolution of a residual block: its bias, and SiLU."""
+    return F.silu(hidden_BCHW + bias_C[:, None, None])
+
+
+def norm_add(hidden_BCHW: Tensor, residual_BCHW: Tensor, norm: Norm, bias_C: Tensor) -> Tensor:
+    """The tail of a residual block: an RMS norm over channels with a bias, added to what the block was given."""
+    normed_BHWC = rms_norm(hidden_BCHW.movedim(1, -1), norm) + bias_C
+    return normed_BHWC.movedim(-1, 1) + residual_BCHW
+
+
+def add_windows(
+    blended_CHW: Tensor, window_TChw: Tensor, weight_Thw: Tensor, corners: Sequence[tuple[int, int]]
+) -> None:
+    """Add windows times their weights, in place, one after another, where their (top, left) corners say."""
+    height, width = weight_Thw.shape[1:]
+    for window_Chw, weight_hw, (top, left) in zip(window_TChw, weight_Thw, corners, strict=True):
+        blended_CHW[:, top : top + height, left : left + width] += weight_hw * window_Chw
+
+
+def _normed(feature_BNHD: Tensor, norm: Norm) -> Tensor:
+    return rms_norm(feature_BNHD.flatten(2), norm).reshape(feature_BNHD.shape)

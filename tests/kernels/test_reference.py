@@ -1,7 +1,9 @@
 """The reference of linear attention against its definition, and its sums against those of its parts."""
 
+import pytest
 import torch
 
+from sanarestore.kernels import reference
 from sanarestore.kernels.reference import attend, key_sums
 
 
@@ -34,3 +36,48 @@ def test_sums_are_float32_whatever_comes_in() -> None:
 def test_who_attends_to_nothing_gets_nothing() -> None:
     query = -torch.ones(1, 2, 1, 4)
     assert attend(query, key_sums(query, query)).eq(0).all()
+
+
+def test_a_state_is_added_to() -> None:
+    key, value = (some(1, 9, 2, 4, seed=seed) for seed in range(2))
+    parts = key_sums(key[:, 4:], value[:, 4:], state_BHED=key_sums(key[:, :4], value[:, :4]))
+    assert torch.allclose(parts, key_sums(key, value), atol=1e-6)
+
+
+def test_what_does_not_count_is_as_if_it_were_not_there() -> None:
+    key, value = (some(2, 9, 2, 4, seed=seed) for seed in range(2))
+    counted = torch.tensor([1, 0, 1, 1, 0, 0, 1, 1, 1])
+    found = key_sums(key, value, counted_BN1=counted.float().expand(2, 9)[..., None])
+    assert torch.allclose(found, key_sums(key[:, counted > 0], value[:, counted > 0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_norm_is_that_of_diffusers(dtype: torch.dtype) -> None:
+    from diffusers.models.normalization import RMSNorm
+
+    theirs = RMSNorm(8, eps=1e-5, bias=True)
+    with torch.no_grad():
+        theirs.weight.copy_(some(8, seed=1))
+        theirs.bias.copy_(some(8, seed=2))
+        theirs.to(dtype)
+        given = some(2, 7, 2, 4, seed=0).to(dtype)
+        norm = reference.Norm(theirs.weight, 1e-5)
+        assert torch.equal(reference.rms_norm(given.flatten(2), norm) + theirs.bias, theirs(given.flatten(2)))
+        maps = some(2, 8, 3, 5, seed=3).to(dtype), some(2, 8, 3, 5, seed=4).to(dtype)
+        expected = theirs(maps[0].movedim(1, -1)).movedim(-1, 1) + maps[1]
+        assert torch.equal(reference.norm_add(*maps, norm, theirs.bias), expected)
+    normed = reference.rms_norm(given.flatten(2), norm).view_as(given)
+    assert torch.equal(key_sums(given, given, norm=norm), key_sums(normed, given))
+    sums = key_sums(given, given)
+    assert torch.equal(attend(given, sums, norm=norm), attend(normed, sums))
+
+
+def test_the_feed_forward_is_that_of_diffusers() -> None:
+    from diffusers.models.transformers.sana_transformer import GLUMBConv
+
+    block = GLUMBConv(4, 4, expand_ratio=2.5, residual_connection=False)
+    given = some(2, 4, 5, 6, seed=0)
+    with torch.no_grad():
+        wide = block.conv_inverted(given).permute(0, 2, 3, 1)
+        middle = reference.depthwise_glu(wide, block.conv_depth.weight, block.conv_depth.bias)
+        assert torch.allclose(block.conv_point(middle.permute(0, 3, 1, 2)), block(given), atol=1e-6)
