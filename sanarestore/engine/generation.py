@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sanarestore.engine.tiles import Steps, Tiles, in_turn
 from sanarestore.flow import Predict, noise_field
+from sanarestore.kernels import choice
 from sanarestore.model.loading import LatentPath
 from sanarestore.model.prompts import Prompts
 from sanarestore.model.runners.deep import Core, Pass, decoder_passes, encoder_passes
@@ -47,6 +48,9 @@ class Generation:
         self.latent = latent
         self._tiles = tiles
         self._autoencoder = latent.autoencoder.to(tiles.device)
+        if choice.available(tiles.device):
+            # As the kernels want maps: its convolutions then need not turn their weights around at every call.
+            self._autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._transformer = latent.transformer.to(tiles.device)
         self._way_in = encoder_passes(latent.autoencoder)
         self._way_out = decoder_passes(latent.autoencoder)

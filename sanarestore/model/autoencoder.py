@@ -9,11 +9,13 @@ The map is that before the first, or after the last, stage that is no plain ResB
 published configurations. [0, 1] becomes [-1, 1] here and nowhere else.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from sanarestore.model.blocks import through
 
 
 class Autoencoder(nn.Module):
@@ -95,15 +97,15 @@ class Autoencoder(nn.Module):
         """The convolutional stages: [B,3,H,W] in [0,1] -> map [B,C,H/cell,W/cell]."""
         with _exactly(image_BCHW.device):
             hidden: Tensor = self.encoder.conv_in(image_BCHW.float() * 2 - 1)
-        return _through(self.encoder.down_blocks[: self._encoder_depth], hidden.to(self.dtype))
+        return through(self.encoder.down_blocks[: self._encoder_depth], hidden.to(self.dtype))
 
     def encode_deep(self, map_BChw: Tensor) -> Tensor:
         """The stages that attend: map -> scaled latent in float32."""
-        return self.to_latent(_through(self.deep_encoder, map_BChw))
+        return self.to_latent(through(self.deep_encoder, map_BChw))
 
     def decode_deep(self, latent_BZHW: Tensor) -> Tensor:
         """The stages that attend: scaled latent -> map [B,C,H/cell,W/cell]."""
-        return _through(self.deep_decoder, self.from_latent(latent_BZHW))
+        return through(self.deep_decoder, self.from_latent(latent_BZHW))
 
     @property
     def deep_encoder(self) -> list[nn.Module]:
@@ -133,7 +135,7 @@ class Autoencoder(nn.Module):
 
     def decode_shallow(self, map_BChw: Tensor) -> Tensor:
         """The convolutional stages: map -> [B,3,H,W] around [0,1], in float32."""
-        hidden = _through(reversed(self.decoder.up_blocks[: self._decoder_depth]), map_BChw).float()
+        hidden = through(reversed(self.decoder.up_blocks[: self._decoder_depth]), map_BChw).float()
         with _exactly(map_BChw.device):
             hidden = self.decoder.norm_out(hidden.movedim(1, -1)).movedim(-1, 1)
             image: Tensor = self.decoder.conv_out(self.decoder.conv_act(hidden))
@@ -149,12 +151,6 @@ def _leading(kinds: str | Sequence[str], stages: int) -> int:
     """How many stages, from full resolution on, are plain ResBlocks."""
     kinds = [kinds] * stages if isinstance(kinds, str) else list(kinds)
     return next((depth for depth, kind in enumerate(kinds) if kind != "ResBlock"), stages)
-
-
-def _through(blocks: Iterable[nn.Module], hidden: Tensor) -> Tensor:
-    for block in blocks:
-        hidden = block(hidden)
-    return hidden
 
 
 def _way_in(encoder: Any, depth: int) -> list[nn.Module]:

@@ -69,7 +69,8 @@ def test_old_devices_and_missing_triton(gpu: pytest.MonkeyPatch) -> None:
     assert not choice.fits(on_cuda())
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_importing_an_operation_needs_no_triton(module: str) -> None:
-    code = f"import sys; sys.modules['triton'] = None; import sanarestore.kernels.{module}; print('fine')"
+def test_importing_operations_needs_no_triton() -> None:
+    code = (
+        f"import sys; sys.modules['triton'] = None; from sanarestore.kernels import {', '.join(MODULES)}; print('fine')"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "fine"

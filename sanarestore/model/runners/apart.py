@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sanarestore.kernels.reference import attend, key_sums
+from sanarestore.kernels.linear_attention import Norm, attend, key_sums
+from sanarestore.model.blocks import across_heads, gated_feed
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 
 FEED_RADIUS = 1
@@ -75,26 +76,23 @@ class Block:
         rows = (table_1KD + told.modulation_BKD).chunk(6, dim=1)
         self._shift, self._scale, self._gate, self._feed_shift, self._feed_scale, self._feed_gate = rows
 
-    def key_sums(self, hidden_BND: Tensor, counted_BN1: Tensor | None = None) -> Tensor:
-        """What these tokens leave behind for others to attend to, [B,h,d+1,d] in float32.
+    def key_sums(
+        self, hidden_BND: Tensor, counted_BN1: Tensor | None = None, state_Bhed: Tensor | None = None
+    ) -> Tensor:
+        """What these tokens leave behind for others to attend to, [B,h,d+1,d] in float32, added to a state if given.
 
         `counted_BN1` is 1 for those that count and 0 for the others; None counts all.
         """
         attention, given_BND = self._block.attn1, self._normed(hidden_BND)
-        key_BND = attention.to_k(given_BND)
-        if attention.norm_k is not None:
-            key_BND = attention.norm_k(key_BND)
-        if counted_BN1 is not None:
-            key_BND = key_BND * counted_BN1
-        return key_sums(_by_head(key_BND, attention), _by_head(attention.to_v(given_BND), attention))
+        key_BND, norm = _ready(attention.to_k(given_BND), attention.norm_k)
+        key_BNhd, value_BNhd = _by_head(key_BND, attention), _by_head(attention.to_v(given_BND), attention)
+        return key_sums(key_BNhd, value_BNhd, norm=norm, counted_BN1=counted_BN1, state_BHED=state_Bhed)
 
     def attend(self, hidden_BND: Tensor, sums_Bhed: Tensor) -> Tensor:
         """These tokens after they attended to those that were summed and to the prompt, [B,N,D]."""
         attention, given_BND = self._block.attn1, self._normed(hidden_BND)
-        query_BND = attention.to_q(given_BND)
-        if attention.norm_q is not None:
-            query_BND = attention.norm_q(query_BND)
-        mean_BND = attend(_by_head(query_BND, attention), sums_Bhed).flatten(2)
+        query_BND, norm = _ready(attention.to_q(given_BND), attention.norm_q)
+        mean_BND = attend(_by_head(query_BND, attention), sums_Bhed, norm=norm).flatten(2)
         for layer in attention.to_out:
             mean_BND = layer(mean_BND)
         if mean_BND.dtype == torch.float16:
@@ -111,8 +109,7 @@ class Block:
         """What the feed-forward adds to a rectangle of tokens, [B,H,W,D]; wrong within `FEED_RADIUS` of an edge that is
         none of the image's."""
         normed = self._block.norm2(hidden_BHWD) * (1 + self._feed_scale[:, None]) + self._feed_shift[:, None]
-        added_BDHW: Tensor = self._block.ff(normed.permute(0, 3, 1, 2))
-        gated_BHWD: Tensor = self._feed_gate[:, None] * added_BDHW.permute(0, 2, 3, 1)
+        gated_BHWD: Tensor = self._feed_gate[:, None] * gated_feed(self._block.ff, normed)
         return gated_BHWD
 
     def _normed(self, hidden_BND: Tensor) -> Tensor:
@@ -129,6 +126,12 @@ def velocity(model: ConditionedTransformer, hidden_BND: Tensor, told: Shared, *,
     pieces = transformer.proj_out(normed_BND).reshape(batch, -1, columns, patch, patch, int(model.config.out_channels))
     whole_BCHW: Tensor = pieces.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
     return whole_BCHW.float()
+
+
+def _ready(features_BND: Tensor, norm: Any) -> tuple[Tensor, Norm | None]:
+    """Queries or keys, and the norm that is left to the attention; another kind of norm is applied here."""
+    left = across_heads(norm)
+    return (features_BND if norm is None or left is not None else norm(features_BND)), left
 
 
 def _by_head(features_BND: Tensor, attention: Any) -> Tensor:

@@ -7,13 +7,15 @@ A stage that attends is two passes over its map: one sums what all positions lea
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sanarestore.kernels.reference import attend, key_sums
+from sanarestore.kernels.linear_attention import attend, key_sums
 from sanarestore.model.autoencoder import Autoencoder
+from sanarestore.model.blocks import gated_feed, through
 
 Core = tuple[slice, slice]
 """Rows and columns of a window."""
@@ -75,7 +77,9 @@ def _passes(blocks: list[nn.Module], cell: int, channels: int) -> tuple[list[Pas
             channels = int(module.conv.out_channels) // (1 if module.interpolate else 4)
         else:
             raise ValueError(f"how far a {kind} looks is not known")
-        passes.append(_local(block, radius=radius, channels=channels, input_cell=known, output_cell=cell))
+        passes.append(
+            _local(partial(through, [block]), radius=radius, channels=channels, input_cell=known, output_cell=cell)
+        )
     return passes, cell
 
 
@@ -100,7 +104,7 @@ def _attending(block: Any, channels: int, cell: int) -> Pass:
         assert sums_BGED is not None, "a pass that sums is given its sums"
         everywhere = (slice(None), slice(None))
         query_BNGD, _, _ = _queries_keys_values(attention, window_BChw, everywhere)
-        mean_BhwF = attend(query_BNGD, sums_BGED).to(window_BChw.dtype).unflatten(1, window_BChw.shape[2:]).flatten(3)  # type: ignore[no-untyped-call]
+        mean_BhwF = attend(query_BNGD, sums_BGED).unflatten(1, window_BChw.shape[2:]).flatten(3)  # type: ignore[no-untyped-call]
         attended = attention.to_out(mean_BhwF)
         if attention.norm_type == "rms_norm":
             attended = attention.norm_out(attended).movedim(-1, 1)
@@ -108,8 +112,7 @@ def _attending(block: Any, channels: int, cell: int) -> Pass:
             attended = attention.norm_out(attended.movedim(-1, 1))
         if attention.residual_connection:
             attended = attended + window_BChw
-        fed: Tensor = block.conv_out(attended)
-        return fed
+        return gated_feed(block.conv_out, attended.movedim(1, -1)).movedim(-1, 1)
 
     # One more for the depthwise convolution of the feed-forward.
     return Pass(
@@ -118,10 +121,10 @@ def _attending(block: Any, channels: int, cell: int) -> Pass:
 
 
 def _queries_keys_values(attention: Any, window_BChw: Tensor, core: Core) -> tuple[Tensor, ...]:
-    """Of the core's positions, [B,N,G,D] each in float32; groups are heads, of every scale."""
+    """Of the core's positions, [B,N,G,D] each; groups are heads, of every scale."""
     last = window_BChw.movedim(1, -1)
     alone = torch.cat([attention.to_q(last), attention.to_k(last), attention.to_v(last)], dim=3).movedim(-1, 1)
     scales = torch.cat([alone, *(projection(alone) for projection in attention.to_qkv_multiscale)], dim=1)
-    chosen = scales[:, :, core[0], core[1]].float()
+    chosen = scales[:, :, core[0], core[1]]
     size = int(attention.attention_head_dim)
     return chosen.flatten(2).unflatten(1, (-1, 3 * size)).permute(0, 3, 1, 2).chunk(3, dim=3)  # type: ignore[no-untyped-call, no-any-return]

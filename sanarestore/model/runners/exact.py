@@ -6,7 +6,6 @@ Besides the stream of tokens, what it holds does not grow with the image's heigh
 """
 
 from collections.abc import Iterator
-from functools import reduce
 
 import torch
 from torch import Tensor
@@ -51,7 +50,10 @@ def _in_strips(
     strips = list(_strips(rows, max(largest // columns, 1)))
     for layer in transformer.blocks:
         block = Block(layer, told)
-        sums_Bhed = reduce(torch.add, (block.key_sums(stream_BHWD[:, strip].flatten(1, 2)) for strip in strips))
+        sums_Bhed: Tensor | None = None
+        for strip in strips:
+            sums_Bhed = block.key_sums(stream_BHWD[:, strip].flatten(1, 2), state_Bhed=sums_Bhed)
+        assert sums_Bhed is not None, "an image has a strip"
         for strip in strips:
             attended_BND = block.attend(stream_BHWD[:, strip].flatten(1, 2), sums_Bhed)
             stream_BHWD[:, strip] = attended_BND.reshape(stream_BHWD[:, strip].shape)

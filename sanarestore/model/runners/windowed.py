@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sanarestore.flow import Predict
+from sanarestore.kernels.blend import add_windows
 from sanarestore.model.runners.apart import Block, Shared, embed, shared, velocity
 from sanarestore.model.runners.guidance import guided
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
@@ -77,11 +78,11 @@ class _Run:
         carried: dict[int, Tensor] = {}
         for group in _groups(windows, at_once):
             told = self._told.repeated(len(group))
-            for window, velocity_CHW in zip(group, self._through(group, told, carried, looks_back), strict=True):
-                top, bottom, left, right = (self.patch * side for side in window.box)
-                weight = window.weight_hw.to(velocity_CHW).repeat_interleave(self.patch, 0)
-                weight = weight.repeat_interleave(self.patch, 1)
-                self._blended_1CHW[0, :, top:bottom, left:right] += weight * velocity_CHW
+            velocity_TChw = self._through(group, told, carried, looks_back)
+            weight_Thw = torch.stack([window.weight_hw for window in group]).to(velocity_TChw)
+            weight_Thw = weight_Thw.repeat_interleave(self.patch, 1).repeat_interleave(self.patch, 2)
+            corners = [(self.patch * window.box[0], self.patch * window.box[2]) for window in group]
+            add_windows(self._blended_1CHW[0], velocity_TChw, weight_Thw, corners)
         return self._blended_1CHW
 
     def _through(self, group: Sequence[Window], told: Shared, carried: dict[int, Tensor], looks_back: bool) -> Tensor:
