@@ -113,21 +113,32 @@ def _seam_cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def timings(rows: list[dict[str, Any]], powers: Mapping[str, float]) -> None:
-    """A table of what parts of a model take, and below it how that grows."""
+    """A table of what parts of a model take, and below it how that grows.
+
+    Kernels stand beside their reference in place of diffusers; "compiled" is the ratio to that one compiled.
+    """
     columns = ["", "size", "s", "s/MP", "diffusers", "ratio", "A/A", "MiB", "compute", "memory"]
+    kernels = any("compiled_ratio" in row for row in rows)
+    columns += ["compiled"] if kernels else []
     cells = [
         [
-            row["part"], str(row["size"]), f"{row['seconds']:.3f}", f"{row['seconds_per_megapixel']:.2f}",
-            f"{row['diffusers_seconds']:.3f}" if "ratio" in row else "",
+            row["part"], str(row["size"]), _seconds(row["seconds"]), f"{row['seconds_per_megapixel']:.2f}",
+            _seconds(row["diffusers_seconds"]) if "ratio" in row else "",
             f"{row['ratio']:.2f}" if "ratio" in row else "", f"{row['chance']:.2f}",
             f"{row['peak_memory'] / 2**20:.0f}" if "peak_memory" in row else "",
             f"{row['of_compute']:.0%}", f"{row['of_bandwidth']:.0%}",
+            *([f"{row['compiled_ratio']:.2f}" if "compiled_ratio" in row else ""] if kernels else []),
         ]
         for row in rows
     ]  # fmt: skip
     console.table(f"{rows[0]['device']}, {rows[0]['dtype']}, {rows[0]['rounds']} rounds", columns, cells, texts=1)
     grown = ", ".join(f"{part} {power:.2f}" for part, power in powers.items())
     console.say(f"seconds grow with the pixel count to the power of: {grown}", quiet=not powers)
+
+
+def _seconds(value: float) -> str:
+    """A kernel takes some microseconds."""
+    return f"{value:.3f}" if value >= 0.01 else f"{value:.6f}"
 
 
 def _case(row: Mapping[str, Any], above: Mapping[str, Any]) -> str:

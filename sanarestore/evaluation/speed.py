@@ -1,5 +1,7 @@
 """How long the parts of a model take, and how much memory, beside diffusers' own modules with the same weights.
 
+Where kernels run, each is a part too, beside its reference and beside that one compiled.
+
 Shape suffixes: B batch, C channels, H W pixels or latent positions.
 
 Arms are run in turn, round after round: ours, theirs, ours again. A machine that slows down slows all of them, and what
@@ -12,7 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from sanarestore import images
 from sanarestore.engine.restorer import Restorer, pick_device
 from sanarestore.errors import UsageError
+from sanarestore.evaluation.kernel_speed import REPEATS, kernel_arms
 from sanarestore.evaluation.memory import PeakMemory
+from sanarestore.kernels import choice
 from sanarestore.model.family import RANDOM, random_model
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.model.transformer import TIMESTEPS, Tokens
@@ -46,7 +50,11 @@ class Part:
     name: str
     ours: Work
     theirs: Work | None = None
-    """The same by diffusers' modules alone; None where they have no such part."""
+    """The same by diffusers' modules alone, or by a kernel's reference; None where there is no such part."""
+    compiled: Work | None = None
+    """The same by a kernel's reference, compiled."""
+    repeats: int = 1
+    """Runs from one look at the clock to the next."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,10 +83,16 @@ class Timing:
     """Median of our rounds."""
     seconds_per_megapixel: float
     diffusers_seconds: float | None
+    """Of a kernel, those of its reference."""
     ratio: float | None
     """diffusers' seconds over ours, median of the rounds: above 1, ours is faster."""
     ratio_interval: tuple[float, float] | None
     """Smallest and largest of the rounds."""
+    compiled_seconds: float | None = None
+    """Of a kernel's reference, compiled."""
+    compiled_ratio: float | None = None
+    """Those over ours, median of the rounds."""
+    compiled_ratio_interval: tuple[float, float] | None = None
     chance: float
     """Ours again over ours, median of the rounds, as a factor of 1 or more: ratios closer to 1 say nothing."""
     peak_memory: int | None
@@ -157,6 +171,9 @@ class Subject:
             ours=lambda: latent.autoencoder.decode(latent_BCHW),
             theirs=lambda: decoder(latent_BCHW.to(self.dtype)),
         )
+        if choice.available(self.device):
+            for name, ours, plain, compiled in kernel_arms(latent, size):
+                yield Part(name=f"kernel: {name}", ours=ours, theirs=plain, compiled=compiled, repeats=REPEATS)
 
     @cache  # noqa: B019 - a subject lives as long as the command
     def _theirs(self) -> list[nn.Module]:
@@ -212,28 +229,41 @@ def in_turn(arms: Sequence[Work], rounds: int, device: torch.device) -> list[lis
 
 @torch.inference_mode()
 def _timed(part: Part, subject: Subject, size: int, rounds: int, ceilings: Ceilings) -> Timing:
-    arms = [part.ours, part.ours, *([part.theirs] if part.theirs else [])]
+    arms = [partial(_repeated, arm, part.repeats) for arm in (part.ours, part.ours, part.theirs, part.compiled) if arm]
     watch = PeakMemory(subject.device)
     part.ours()
     _wait(subject.device)
     memory = watch.taken()
     flop, moved = _counted(part.ours)
     in_turn(arms, WARM_UPS, subject.device)
-    ours, again, *theirs = in_turn(arms, rounds, subject.device)
-    seconds = statistics.median(ours)
-    ratios = [other / own for other, own in zip(theirs[0], ours, strict=True)] if theirs else None
-    chance = statistics.median(other / own for other, own in zip(again, ours, strict=True))
+    ours, again, *others = in_turn(arms, rounds, subject.device)
+    seconds = statistics.median(ours) / part.repeats
+    chance, _ = _ratio(again, ours)
+    (theirs, ratio, interval), (compiled, compiled_ratio, compiled_interval) = (
+        (statistics.median(arm) / part.repeats, *_ratio(arm, ours)) if arm else (None, None, None)
+        for arm in (*others, [], [])[:2]
+    )
     return Timing(
         part=part.name, size=size, steps=subject.options.steps or int(subject.model.defaults.get("steps", 1)),
         dtype=str(subject.dtype).removeprefix("torch."), device=str(subject.device), rounds=rounds,
         seconds=seconds, seconds_per_megapixel=seconds / (size * size / 1e6),
-        diffusers_seconds=statistics.median(theirs[0]) if theirs else None,
-        ratio=statistics.median(ratios) if ratios else None,
-        ratio_interval=(min(ratios), max(ratios)) if ratios else None,
+        diffusers_seconds=theirs, ratio=ratio, ratio_interval=interval,
+        compiled_seconds=compiled, compiled_ratio=compiled_ratio, compiled_ratio_interval=compiled_interval,
         chance=math.exp(abs(math.log(chance))), peak_memory=memory,
         teraflop=flop / 1e12, of_compute=flop / seconds / ceilings.flops,
         gigabytes=moved / 1e9, of_bandwidth=moved / seconds / ceilings.bandwidth,
     )  # fmt: skip
+
+
+def _repeated(work: Work, times: int) -> None:
+    for _ in range(times):
+        work()
+
+
+def _ratio(others: Sequence[float], ours: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """Theirs over ours: the median of the rounds, and the smallest and the largest."""
+    ratios = [other / own for other, own in zip(others, ours, strict=True)]
+    return statistics.median(ratios), (min(ratios), max(ratios))
 
 
 def _seconds_of(work: Work, device: torch.device) -> float:
@@ -268,8 +298,8 @@ class _Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _counted(work: Work) -> tuple[int, int]:
-    """Floating-point operations and bytes moved of one run."""
-    with FlopCounterMode(display=False) as flop, _Moved() as moved:
+    """Floating-point operations and bytes moved of one run; of kernels, those of their references, which are seen."""
+    with choice.references(), FlopCounterMode(display=False) as flop, _Moved() as moved:
         work()
     return flop.get_total_flops(), moved.bytes
 

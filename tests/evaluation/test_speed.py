@@ -7,7 +7,9 @@ import torch
 
 from sanarestore.errors import UsageError
 from sanarestore.evaluation import speed
+from sanarestore.evaluation.kernel_speed import kernel_arms
 from sanarestore.evaluation.speed import Subject, Timing, growth, in_turn, measure
+from sanarestore.kernels import choice
 from sanarestore.model.loading import save_model
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.options import RestoreOptions
@@ -42,6 +44,46 @@ def test_every_part_is_timed_at_every_size(whole: str) -> None:
     pixels = {timing.size: timing.teraflop for timing in timings if timing.part == "decode"}
     assert pixels[96] / pixels[64] == pytest.approx((96 / 64) ** 2, rel=0.05)
     assert growth(timings).keys() == {"restore", "encode", "step", "decode"}
+
+
+KERNELS = ["key sums", "attend", "depthwise GLU", "bias and SiLU", "norm and residual", "blend"]
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this device ran kernels: their references stand in for them, and for what is compiled."""
+    monkeypatch.setattr(choice, "available", lambda device: True)
+    monkeypatch.setattr(choice, "fits", lambda *tensors: False)
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_kernels_are_parts_beside_their_references(whole: str) -> None:
+    timings = list(measure(RestoreOptions(model=whole, threads=1), "cpu", (64,), 2))
+    assert [timing.part for timing in timings[4:]] == [f"kernel: {name}" for name in KERNELS]
+    for timing in timings[4:]:
+        assert timing.seconds > 0
+        assert timing.gigabytes > 0
+        assert timing.ratio is not None
+        assert timing.compiled_ratio is not None
+        assert timing.compiled_ratio_interval is not None
+        assert timing.compiled_ratio_interval[0] <= timing.compiled_ratio <= timing.compiled_ratio_interval[1]
+        assert timing.compiled_seconds is not None
+        assert timing.compiled_seconds < 0.02, "of one run, not of all"
+    assert all("compiled_ratio" not in timing.to_json() for timing in timings[:4])
+
+
+@torch.inference_mode()
+def test_arms_of_kernels_do_the_same(whole: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
+    latent = Subject(RestoreOptions(model=whole), CPU).restorer.latent
+    assert latent is not None
+    for size in (32, 96):
+        for name, *arms in kernel_arms(latent, size):
+            found = [arm() for arm in arms]
+            if name != "blend":  # which gives nothing back
+                assert isinstance(found[0], torch.Tensor)
+                assert all(torch.equal(found[0], each) for each in found[1:]), name  # type: ignore[arg-type]
 
 
 def test_a_model_of_a_refiner_alone_has_one_part(tiny_folder: Path) -> None:

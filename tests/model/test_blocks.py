@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from sanarestore.model import blocks
 from sanarestore.model.blocks import across_heads, gated_feed, residual_block, through
-from sanarestore.model.runners.exact import exact
 from tests.kernels.guards import needs_kernels, some
-from tests.model.runners.test_exact import conditioned, given
 from tests.published import tiny_autoencoder
 
 
@@ -127,14 +125,3 @@ def test_on_a_gpu_they_are_diffusers_up_to_rounding(dtype: torch.dtype, monkeypa
     assert torch.allclose(residual_block(residual, map_BCHW), residual(map_BCHW), atol=near)
     found = gated_feed(feed, map_BCHW.permute(0, 2, 3, 1).contiguous()).permute(0, 3, 1, 2)
     assert torch.allclose(found, feed(map_BCHW), atol=near)
-
-
-@needs_kernels
-def test_a_transformer_on_a_gpu_is_itself_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    model = conditioned(qk_norm="rms_norm_across_heads", num_attention_heads=2, attention_head_dim=16, num_layers=2)
-    latent, condition, tokens = given(6, 10)
-    expected = exact(model, condition, tokens, largest=20)(latent, 0.7)
-    moved = type(tokens)(token_BLD=tokens.token_BLD.cuda(), mask_BL=tokens.mask_BL.cuda())
-    found = exact(model.cuda(), condition.cuda(), moved, largest=20)(latent.cuda(), 0.7)
-    assert torch.allclose(found.cpu(), expected, atol=1e-4)
