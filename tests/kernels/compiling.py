@@ -5,8 +5,7 @@ Run as a program, in a process that was told nothing of Triton's interpreter.
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -24,46 +23,66 @@ OPTIONS = {"num_warps", "num_stages"}
 LARGEST = 2**31
 
 
-def started(
-    dtype: torch.dtype, sizes: Sequence[tuple[int, int]]
-) -> Iterator[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
-    """Every kernel with what it is started with, at the shapes of the 1.6B model and of so many heads of such sizes."""
+class Shapes(NamedTuple):
+    """Of what a kernel is started with."""
+
+    heads: int
+    size: int
+    """Of a head."""
+    side: int
+    """Tokens, or positions."""
+    channels: int
+
+
+USUAL = Shapes(heads=70, size=32, side=32, channels=128)
+"""Those of the 1.6B model."""
+
+WIDE = Shapes(heads=8, size=128, side=33, channels=1500)
+
+ONES = Shapes(heads=1, size=16, side=1, channels=1)
+"""Numbers that are 1 are constants."""
+
+
+def started(dtype: torch.dtype, shapes: Shapes) -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
+    """Every kernel with what it is started with."""
     launched: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
     for module in (blend, feed_forward, linear_attention, residual):
-        # The launchers of a package under test, on tensors without memory.
+        # The real launchers, on tensors without memory.
         module.launch = lambda kernel, _programs, _device, *given, **fixed: launched.append((kernel, given, fixed))  # type: ignore[assignment]
 
     def some(*shape: int, of: torch.dtype = dtype) -> Tensor:
         return torch.empty(shape, dtype=of, device="meta")
 
-    for heads, size in sizes:
-        token, norm = some(2, 1024, heads, size), Norm(some(heads * size), 1e-5)
-        state = some(2, heads, size + 1, size, of=torch.float32)
-        linear_attention.key_sums(token, token)
-        linear_attention.key_sums(token, token, norm=norm, counted_BN1=some(2, 1024, 1), state_BHED=state)
-        linear_attention.attend(token, state)
-        linear_attention.attend(token, state, norm=norm)
-    feed_forward.depthwise_glu(some(1, 32, 32, 11200), some(11200, 1, 3, 3), some(11200))
-    hidden = some(1, 128, 64, 64).to(memory_format=torch.channels_last)
-    residual.bias_silu(hidden, some(128))
-    residual.norm_add(hidden, hidden, Norm(some(128), 1e-5), some(128))
-    blend.add_windows(some(32, 64, 64), some(3, 32, 32, 32), some(3, 32, 32), [(0, 0), (0, 32), (32, 0)])
-    yield from launched
+    heads, size, side, channels = shapes
+    token, norm = some(1, side * side, heads, size), Norm(some(heads * size), 1e-5)
+    state = some(1, heads, size + 1, size, of=torch.float32)
+    linear_attention.key_sums(token, token)
+    linear_attention.key_sums(token, token, norm=norm, counted_BN1=some(1, side * side, 1), state_BHED=state)
+    linear_attention.attend(token, state)
+    linear_attention.attend(token, state, norm=norm)
+    both = 5 * heads * size if channels > 1 else 2
+    feed_forward.depthwise_glu(some(1, side, side, both), some(both, 1, 3, 3), some(both))
+    hidden = some(1, channels, side, side).to(memory_format=torch.channels_last)
+    residual.bias_silu(hidden, some(channels))
+    residual.norm_add(hidden, hidden, Norm(some(channels), 1e-5), some(channels))
+    blend.add_windows(some(channels, side, side), some(2, channels, side, 1), some(2, side, 1), [(0, 0), (0, side - 1)])
+    return launched
 
 
 def compiled(kernel: Any, given: tuple[Any, ...], fixed: dict[str, Any], target: GPUTarget) -> Any:
     """As a launch on such a device would have it: whole numbers that are 1 are constants, memory is aligned."""
     signature, constants, attributes = {}, {}, {}
-    for place, (name, value) in enumerate(zip(kernel.arg_names, given, strict=False)):
+    for place, (parameter, value) in enumerate(zip(kernel.params, given, strict=False)):
+        name, is_fixed = parameter.name, not parameter.do_not_specialize
         if isinstance(value, Tensor):
             signature[name] = TYPES[value.dtype]
         elif isinstance(value, float):
             signature[name] = "fp32"
-        elif value == 1:
+        elif value == 1 and is_fixed:
             signature[name], constants[name] = "constexpr", 1
         else:
             signature[name] = "i64" if value >= LARGEST else "i32"
-        if isinstance(value, Tensor) or (isinstance(value, int) and value % 16 == 0):
+        if isinstance(value, Tensor) or (isinstance(value, int) and is_fixed and value % 16 == 0):
             attributes[(place,)] = [["tt.divisibility", 16]]
     for name in fixed.keys() - OPTIONS:
         signature[name], constants[name] = "constexpr", fixed[name]
@@ -73,16 +92,16 @@ def compiled(kernel: Any, given: tuple[Any, ...], fixed: dict[str, Any], target:
 
 
 def main(*architectures: int) -> None:
-    """Both types and the widest heads on the first device; what is usual on the others."""
+    """What is usual on every device, and on the first what is not."""
     everything = {
         name for module in (blend, feed_forward, linear_attention, residual) for name in vars(module)
         if name.endswith("_kernel")
     }  # fmt: skip
     seen = set()
-    plan = [(architecture, torch.bfloat16, [(70, 32)]) for architecture in architectures]
-    plan.append((architectures[0], torch.float32, [(8, 128)]))
-    for architecture, dtype, sizes in plan:
-        for kernel, given, fixed in started(dtype, sizes):
+    plan = [(architecture, torch.bfloat16, USUAL) for architecture in architectures]
+    plan += [(architectures[0], torch.float32, shapes) for shapes in (WIDE, ONES)]
+    for architecture, dtype, shapes in plan:
+        for kernel, given, fixed in started(dtype, shapes):
             seen.add(kernel.__name__)
             found = compiled(kernel, given, fixed, GPUTarget("cuda", architecture, 32))
             print(json.dumps({

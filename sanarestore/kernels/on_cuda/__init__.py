@@ -2,4 +2,5 @@
 
 A launcher takes what the public function of its name takes, and does not ask whether it fits. Blocks are fixed and not
 tuned at run time: tuning would make results depend on the machine's mood, and everything here waits for memory anyway.
+The size of an image is no constant of a kernel (`do_not_specialize`), so that another photo compiles nothing.
 """

@@ -21,6 +21,8 @@ from sanarestore.kernels.on_cuda.launching import launch
 POSITIONS = 512
 """That a program owns."""
 
+SIZES = ["H", "W", "T", "h", "w", "stride_c", "stride_h", "window_t", "window_c", "window_h"]
+
 
 def add_windows(
     blended_CHW: Tensor, window_TChw: Tensor, weight_Thw: Tensor, corners: Sequence[tuple[int, int]]
@@ -36,7 +38,7 @@ def add_windows(
     )  # fmt: skip
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=SIZES)  # type: ignore[untyped-decorator]
 def add_windows_kernel(  # type: ignore[no-untyped-def]
     blended, window, weight, corner, C, H, W, T, h, w, stride_c, stride_h, stride_w,
     window_t, window_c, window_h, window_w, BLOCK: tl.constexpr,

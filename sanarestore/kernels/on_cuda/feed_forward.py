@@ -50,7 +50,7 @@ def _tap(weight, tap, c, there):  # type: ignore[no-untyped-def]
     return tl.load(weight + tap + c, there, other=0.0).to(tl.float32)[None, :]
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["H", "W"])  # type: ignore[untyped-decorator]
 def depthwise_glu_kernel(  # type: ignore[no-untyped-def]
     hidden, weight, bias, gated, H, W, C, stride_b, stride_h, stride_w,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr,
@@ -72,7 +72,7 @@ def depthwise_glu_kernel(  # type: ignore[no-untyped-def]
     for step in range(ROWS + 2):
         # Rows are far apart, so where one begins is counted in 64 bits; within one 32 do.
         y = top + step - 1
-        row = hidden + (b * stride_b + y * stride_h.to(tl.int64))
+        row = hidden + (b * stride_b + y.to(tl.int64) * stride_h)
         for shift in tl.static_range(3):
             column = x + shift - 1
             there = (y >= 0) & (y < H) & ((column >= 0) & (column < W))[:, None] & known[None, :]

@@ -114,7 +114,7 @@ def _wide(token_BNHD: Tensor) -> bool:
     return token_BNHD.dtype == torch.float32 or token_BNHD.device.type == "cpu"
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["N"])  # type: ignore[untyped-decorator]
 def row_scales_kernel(  # type: ignore[no-untyped-def]
     token, scale, epsilon, N, F, stride_b, stride_n, stride_h, stride_d, D: tl.constexpr, BLOCK: tl.constexpr
 ):
@@ -139,7 +139,7 @@ def _raised(given, scale, weight, NORMED: tl.constexpr):  # type: ignore[no-unty
     return tl.where(wide < 0, 0.0, wide)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["N", "BH", "part"])  # type: ignore[untyped-decorator]
 def partial_sums_kernel(  # type: ignore[no-untyped-def]
     key, value, weight, scale, counted, partial, N, H, BH, part,
     key_b, key_n, key_h, key_d, value_b, value_n, value_h, value_d, counted_b, counted_n,
@@ -177,7 +177,7 @@ def partial_sums_kernel(  # type: ignore[no-untyped-def]
     tl.store(partial + D * D + d, total)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["count", "parts"])  # type: ignore[untyped-decorator]
 def add_parts_kernel(partial, state, sums, count, parts, STATE: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     """The parts in their order, and the state last."""
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -191,7 +191,7 @@ def add_parts_kernel(partial, state, sums, count, parts, STATE: tl.constexpr, BL
     tl.store(sums + index, total, there)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["N", "BH"])  # type: ignore[untyped-decorator]
 def attend_kernel(  # type: ignore[no-untyped-def]
     query, sums, weight, scale, mean, smallest, N, H, BH, query_b, query_n, query_h, query_d,
     NORMED: tl.constexpr, D: tl.constexpr, STEP: tl.constexpr, BLOCK: tl.constexpr,

@@ -56,7 +56,7 @@ def _like(hidden_BCHW: Tensor) -> Tensor:
     return torch.empty_like(hidden_BCHW, memory_format=torch.channels_last)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["P"])  # type: ignore[untyped-decorator]
 def bias_silu_kernel(hidden, bias, result, P, C, BLOCK: tl.constexpr, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
     """One program for some positions with all their channels."""
     first = tl.program_id(0).to(tl.int64) * BLOCK
@@ -68,7 +68,7 @@ def bias_silu_kernel(hidden, bias, result, P, C, BLOCK: tl.constexpr, CHANNELS: 
     tl.store(result + first * C + at, (x / (1 + tl.exp(-x))).to(result.dtype.element_ty), there)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["P"])  # type: ignore[untyped-decorator]
 def norm_add_kernel(  # type: ignore[no-untyped-def]
     hidden, residual, weight, bias, result, epsilon, P, C, BLOCK: tl.constexpr, CHANNELS: tl.constexpr
 ):

@@ -56,13 +56,13 @@ def kernels() -> Iterator[None]:
 @torch.no_grad()
 def test_runners(device: torch.device, launched: Counter[str], base: str) -> None:
     model = conditioned(**{**BASES[base], **HEADS}).to(device)
-    latent, condition, tokens = given(6, 10, batch=1)
+    latent, condition, tokens = given(4, 6, batch=1)
     latent, condition = latent.to(device), condition.to(device)
     tokens = Tokens(token_BLD=tokens.token_BLD.to(device), mask_BL=tokens.mask_BL.to(device))
     runners = (
-        exact(model, condition, tokens, largest=30),
-        causal(model, condition, tokens, tile=6, overlap=2, at_once=2),
-        multidiffusion(model, condition, tokens, tile=6, overlap=2, at_once=3),
+        exact(model, condition, tokens, largest=12),
+        causal(model, condition, tokens, tile=4, overlap=2, at_once=2),
+        multidiffusion(model, condition, tokens, tile=4, overlap=2, at_once=3),
     )
     expected = [runner(latent, 0.7) for runner in runners]
     assert not launched
