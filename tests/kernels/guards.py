@@ -9,8 +9,9 @@ from torch import Tensor
 
 from sanarestore.kernels import choice
 
-GUARD = 257
-"""Values around what a kernel is given, and around what it gives: odd, so that nothing is aligned by chance."""
+GUARD = 2**14 + 1
+"""Values around what a kernel is given, and around what it gives: more than a program reaches, and an odd number, so
+that nothing is aligned by chance."""
 
 POISON = float("nan")
 
