@@ -98,7 +98,8 @@ def test_it_trains_what_it_says_and_nothing_else(name: str) -> None:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_it_learns_one_batch(name: str) -> None:
     objective = made(name)
-    optimizer = torch.optim.AdamW(objective.modules.parameters(), 3e-3)
+    # An autoencoder begins near where it ends, and is thrown off by large steps.
+    optimizer = torch.optim.AdamW(objective.modules.parameters(), 5e-4 if name == "autoencoder" else 3e-3)
     losses = []
     for _ in range(40):
         loss = objective.loss(batch())
@@ -180,7 +181,8 @@ def test_wordings_come_to_mean_what_their_plain_ones_meant() -> None:
         return sum(kind == found for kind, found in nearest.items())
 
     assert understood() < 3
-    optimizer = torch.optim.AdamW(objective.modules.parameters(), 3e-3)
+    # An autoencoder begins near where it ends, and is thrown off by large steps.
+    optimizer = torch.optim.AdamW(objective.modules.parameters(), 5e-4 if name == "autoencoder" else 3e-3)
     plainly = [plain((kind,)) for kind in DEGRADED]
     told = [*wordings.values(), *plainly]
     learnt = replace(batch(), prompts=told, meanings=(*(plain((kind,)) for kind in wordings), *plainly))
