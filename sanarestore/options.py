@@ -13,12 +13,12 @@ DType = Literal["auto", "float32", "bfloat16"]
 
 DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16")
 
-Tiling = Literal["exact", "causal", "multidiffusion", "independent", "off"]
+Tiling = Literal["exact", "causal", "causal-clean", "multidiffusion", "independent", "off"]
 
-BLENDING = ("causal", "multidiffusion", "independent")
+BLENDING = ("causal", "causal-clean", "multidiffusion", "independent")
 """Ways of tiling whose tiles overlap, and whose result depends on them."""
 
-LATENT = ("causal", "multidiffusion")
+LATENT = ("causal", "causal-clean", "multidiffusion")
 """Those of them that are the latent path's."""
 
 SCHEMES = ("exact", *BLENDING)
@@ -73,8 +73,8 @@ class RestoreOptions:
     memory and speed, and not the result unless they are."""
     tiling: Tiling = "exact"
     """exact equals the whole image up to rounding; off is the whole image, if memory allows. Of the latent path alone:
-    causal, whose tiles attend to those before them, and multidiffusion, whose tiles are blended at every step.
-    independent restores every tile alone."""
+    causal, whose tiles attend to those before them, and multidiffusion, both blended at every step; and causal-clean,
+    whose tiles are finished one after another and attend to those that are. independent restores every tile alone."""
     overlap: int | None = None
     """Of tiles that are blended, in pixels; None takes 128."""
     dtype: DType = "auto"

@@ -26,7 +26,7 @@ from sanarestore.cli.flags import (
     Verbose,
 )
 from sanarestore.errors import ExitCode, ImageError, OutOfMemory, UnreadableImage, UnwritableImage, UsageError
-from sanarestore.options import RestoreOptions
+from sanarestore.options import BLENDING, RestoreOptions
 
 if TYPE_CHECKING:
     from sanarestore.cli.reports import Report
@@ -59,9 +59,7 @@ def restore(
     tile: Tile = None,
     tiling: Annotated[
         str,
-        typer.Option(
-            "--tiling", help="exact; causal, multidiffusion, independent: blended; off: whole.", rich_help_panel=MACHINE
-        ),
+        typer.Option("--tiling", help=f"exact; {', '.join(BLENDING)}: blended; off: whole.", rich_help_panel=MACHINE),
     ] = "exact",
     overlap: Annotated[
         int | None,

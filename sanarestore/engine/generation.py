@@ -14,10 +14,12 @@ from sanarestore.flow import Predict, noise_field
 from sanarestore.kernels import choice
 from sanarestore.model.loading import LatentPath
 from sanarestore.model.prompts import Prompts
+from sanarestore.model.runners.clean_pass import clean_pass
 from sanarestore.model.runners.deep import Core, Pass, decoder_passes, encoder_passes
 from sanarestore.model.runners.exact import exact
 from sanarestore.model.runners.whole import whole
 from sanarestore.model.runners.windowed import causal, multidiffusion
+from sanarestore.model.runners.windows import windows_of
 from sanarestore.model.transformer import Tokens
 from sanarestore.options import RestoreOptions
 
@@ -71,7 +73,8 @@ class Generation:
     def count(self, height: int, width: int) -> int:
         """How many steps of progress an image of this size takes, as things stand."""
         tiles = self._tiles.count(height, width, stride=self.stride)
-        return 2 * tiles + self._steps + sum(_count(passes, tiles) for passes in (self._way_in, self._way_out))
+        sampling = self._sampling(-(-height // self.stride), -(-width // self.stride))
+        return 2 * tiles + sampling + sum(_count(passes, tiles) for passes in (self._way_in, self._way_out))
 
     def __call__(self, degraded_CHW: Tensor, generated_CHW: Tensor, place: Place | None = None) -> Steps:
         """Fill `generated_CHW`, around [0,1], from `degraded_CHW`; both on the host and of one size, whatever it is.
@@ -86,7 +89,10 @@ class Generation:
         yield from in_turn(
             [
                 (self._encode(degraded_CHW, condition_1Zhw), tiles + _count(self._way_in, tiles)),
-                (self._sample(condition_1Zhw, latent_1Zhw, place or Place(0, 0, height, width)), self._steps),
+                (
+                    self._sample(condition_1Zhw, latent_1Zhw, place or Place(0, 0, height, width)),
+                    self._sampling(*shape[2:]),
+                ),
                 (self._decode(latent_1Zhw, generated_CHW), tiles + _count(self._way_out, tiles)),
             ]
         )
@@ -175,6 +181,10 @@ class Generation:
             return field(number)[:, :, top : top + rows, left : left + columns].to(self._tiles.device)
 
         def steps() -> Steps:
+            if self._options.tiling == "causal-clean":
+                given = (self._transformer, condition_1Zhw, self._tokens, latent_1Zhw, self._flow, drawn)
+                yield from clean_pass(*given, steps=self._steps, **self._blended)
+                return
             states = self._flow.steps(self._predict(condition_1Zhw), drawn, self._steps)
             for done, state in enumerate(states, start=1):
                 latent_1Zhw.copy_(state)
@@ -183,19 +193,38 @@ class Generation:
         self.watch("condition", condition_1Zhw[0])
         yield from self._tiles.again(steps, max(rows, columns) * stride)
 
+    def _sampling(self, rows: int, columns: int) -> int:
+        """Steps of progress of the flow, for a latent of this size."""
+        if self._options.tiling != "causal-clean":
+            return self._steps
+        return self._steps * len(windows_of(self._transformer, rows, columns, **self._windows))
+
     def _predict(self, condition_1Zhw: Tensor) -> Predict:
         """By the tiles in force: what a strip of tokens holds is what a tile of the latent does."""
         given = (self._transformer, condition_1Zhw, self._tokens)
-        led: Any = {"negative": self._negative, "guidance": self._options.guidance}
         if self._options.tiling in ("off", "independent"):
-            return whole(*given, **led)
+            return whole(*given, **self._led)
         if self._options.tiling == "exact":
-            return exact(*given, largest=max(self._tiles.size // self.stride, 1) ** 2, **led)
-        tile, overlap = (side // self.stride for side in self._options.blended)
+            return exact(*given, largest=max(self._tiles.size // self.stride, 1) ** 2, **self._led)
         windowed = causal if self._options.tiling == "causal" else multidiffusion
         at_once = 1 if self._tiles.device.type == "cpu" else WINDOWS_AT_ONCE
-        shift = self._tiles.shift // self.stride
-        return windowed(*given, tile=tile, overlap=overlap, shift=shift, at_once=at_once, **led)
+        return windowed(*given, at_once=at_once, **self._blended)
+
+    @property
+    def _led(self) -> dict[str, Any]:
+        """Where the runners go, and away from what."""
+        return {"negative": self._negative, "guidance": self._options.guidance}
+
+    @property
+    def _windows(self) -> dict[str, int]:
+        """Of the schemes that blend, in latent positions."""
+        tile, overlap = (side // self.stride for side in self._options.blended)
+        return {"tile": tile, "overlap": overlap, "shift": self._tiles.shift // self.stride}
+
+    @property
+    def _blended(self) -> dict[str, Any]:
+        """What the runners of schemes that blend are told alike."""
+        return {**self._windows, **self._led}
 
     @torch.inference_mode()
     def _encode_window(self, image_Chw: Tensor) -> Tensor:

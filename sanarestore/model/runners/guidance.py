@@ -1,19 +1,21 @@
 """Classifier-free guidance, the same for every runner."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from sanarestore.flow import Predict
-from sanarestore.model.transformer import Tokens
 
-Prompted = Callable[[Tensor, float, Tokens], Tensor]
-"""(x [B,C,H,W], s, prompts) -> v [B,C,H,W]."""
+Told = TypeVar("Told")
+"""A prompt, as a runner keeps it."""
 
 
-def guided(predict: Prompted, tokens: Tokens, negative: Tokens | None, guidance: float) -> Predict:
-    """The velocity under a prompt, for `Flow.sample`.
+def guided(
+    predict: Callable[[Tensor, float, Told], Tensor], tokens: Told, negative: Told | None, guidance: float
+) -> Predict:
+    """The velocity under a prompt, for `Flow.sample`; `predict` is (x [B,C,H,W], s, prompt) -> v [B,C,H,W].
 
     With `guidance` w other than 1, v = v(negative) + w (v(prompt) - v(negative)) (Ho & Salimans 2022), at twice the
     cost. ValueError if there is no negative prompt then.

@@ -10,7 +10,8 @@ from sanarestore.model.condition import new_condition
 from sanarestore.model.family import CHECKPOINTS
 from sanarestore.model.runners.apart import Block, embed, shared, velocity
 from sanarestore.model.runners.whole import whole
-from sanarestore.model.runners.windowed import causal, multidiffusion, state_bytes
+from sanarestore.model.runners.windowed import causal, multidiffusion
+from sanarestore.model.runners.windows import state_bytes
 from sanarestore.model.transformer import ConditionedTransformer
 from sanarestore.tiling import overlapping
 from tests.model.runners.test_exact import BASES, conditioned, given

@@ -1,0 +1,104 @@
+"""Window after window, each finished before the next begins: what is carried on is of clean latents.
+
+Shape suffixes: C latent channels, H W latent positions, h w those of a window, N tokens of a window, D features.
+
+    causal       step outer, window inner: a window sees those before it at the same step, as noisy as it is itself
+    clean pass   window outer, step inner: it sees them finished, through one more forward at time 0 over each
+
+Windows are blended once, as clean latents.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sanarestore.flow import Flow, Noise
+from sanarestore.model.runners.apart import embed_part, positions, shared
+from sanarestore.model.runners.guidance import guided
+from sanarestore.model.runners.windows import Carried, add, place_of, through, windows_of
+from sanarestore.model.transformer import ConditionedTransformer, Tokens
+from sanarestore.tiling import Window
+
+
+def clean_pass(
+    transformer: ConditionedTransformer,
+    condition_1CHW: Tensor,
+    tokens: Tokens,
+    latent_1CHW: Tensor,
+    flow: Flow,
+    noise: Noise,
+    *,
+    steps: int,
+    tile: int,
+    overlap: int,
+    shift: int = 0,
+    negative: Tokens | None = None,
+    guidance: float = 1.0,
+) -> Iterator[tuple[int, int]]:
+    """Fill `latent_1CHW` with a clean latent, in windows of at most `tile` latent positions a side.
+
+    Yields (done, in all) after every step of every window. `noise` is of the whole latent, and each window is given its
+    part. What is carried (`state_bytes`, twice with a `guidance` other than 1) does not grow with the image. `shift`
+    moves the grid of windows, for measuring. `guidance` as in `guided`.
+    """
+    patch = int(transformer.config.patch_size)
+    rows, columns = latent_1CHW.shape[2:]
+    windows = windows_of(transformer, rows, columns, tile=tile, overlap=overlap, shift=shift)
+    position_1ND = positions(transformer, rows // patch, columns // patch)
+    position_1HWD = None if position_1ND is None else position_1ND.view(1, rows // patch, columns // patch, -1)
+    wanted, unwanted = _Prompt(tokens), _Prompt(negative) if negative is not None and guidance != 1 else None
+    prompts = [wanted, unwanted] if unwanted else [wanted]
+    latent_1CHW.zero_()
+    for index, window in enumerate(windows):
+        part = _Part(transformer, condition_1CHW, position_1HWD, window)
+        predict = guided(part.velocity, wanted, unwanted, guidance)
+        for step, clean_1Chw in enumerate(flow.steps(predict, part.noise(noise), steps), start=1):
+            if step == steps:
+                add(latent_1CHW, clean_1Chw, [window], patch)
+                # Nobody comes after the last one.
+                for prompt in prompts if window is not windows[-1] else ():
+                    part.leave(clean_1Chw, prompt)
+            yield index * steps + step, len(windows) * steps
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """A prompt, and what windows that are finished left behind under it."""
+
+    tokens: Tokens
+    carried: Carried = field(default_factory=dict)
+
+
+class _Part:
+    """A window, and what of the whole is its own."""
+
+    def __init__(
+        self, model: ConditionedTransformer, condition_1CHW: Tensor, position_1HWD: Tensor | None, window: Window
+    ) -> None:
+        self._model = model
+        self._window = window
+        self._place = place_of(window, int(model.config.patch_size))
+        self._condition_1Chw = condition_1CHW[..., *self._place]
+        self._position_1ND = None if position_1HWD is None else position_1HWD[:, *place_of(window, 1)].flatten(1, 2)
+
+    def noise(self, whole: Noise) -> Noise:
+        """Its part of every draw."""
+        return lambda number: whole(number)[..., *self._place]
+
+    def velocity(self, latent_1Chw: Tensor, time: float, prompt: _Prompt) -> Tensor:
+        """As it sees itself at this time, and what is finished."""
+        # A copy: what it adds is of no use to anybody before it is finished too.
+        return self._through(latent_1Chw, time, prompt.tokens, dict(prompt.carried))
+
+    @torch.inference_mode()
+    def leave(self, clean_1Chw: Tensor, prompt: _Prompt) -> None:
+        """The clean pass: its own sums at time 0 are added to what is carried."""
+        self._through(clean_1Chw, 0.0, prompt.tokens, prompt.carried)
+
+    def _through(self, latent_1Chw: Tensor, time: float, tokens: Tokens, carried: Carried) -> Tensor:
+        told = shared(self._model, tokens, latent_1Chw.new_full((1,), time, dtype=torch.float32))
+        hidden_1ND = embed_part(self._model, latent_1Chw, self._condition_1Chw, self._position_1ND)
+        hidden_1hwD = hidden_1ND.view(1, *self._window.weight_hw.shape, -1)
+        return through(self._model, hidden_1hwD, [self._window], told, carried)

@@ -1,0 +1,84 @@
+"""Windows of a latent that attend to themselves and to those before them: what all schemes that blend are made of.
+
+Shape suffixes: C latent channels, H W latent positions, h w those of a window, T windows, N tokens of a window,
+D features, h heads, d features of a head, e = d + 1.
+
+Windows overlap, and go in raster order. A token counts once: in the first window that covers it.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sanarestore.kernels.blend import add_windows
+from sanarestore.model.runners.apart import Block, Shared, velocity
+from sanarestore.model.transformer import ConditionedTransformer
+from sanarestore.tiling import Window, overlapping
+
+Carried = dict[int, Tensor]
+"""Layer -> the sums [1,h,e,d] of all windows so far, in float32; none before the first."""
+
+
+def windows_of(
+    model: ConditionedTransformer, rows: int, columns: int, *, tile: int, overlap: int, shift: int = 0
+) -> list[Window]:
+    """Those of a latent of this size, in tokens; `tile`, `overlap` and `shift` are latent positions."""
+    patch = int(model.config.patch_size)
+    tile = max(tile // patch, 1)
+    overlap = min(-(-overlap // patch), tile - 1)
+    return overlapping(rows // patch, columns // patch, tile=tile, overlap=overlap, shift=shift // patch)
+
+
+def through(
+    model: ConditionedTransformer, hidden_THWD: Tensor, windows: Sequence[Window], told: Shared,
+    carried: Carried | None = None,
+) -> Tensor:  # fmt: skip
+    """The velocities of windows of one size, [T,C,h,w].
+
+    With what is `carried` from the windows before, each attends to those and to the ones before it in `windows`, and
+    their own sums are added to it; without, each attends to itself alone.
+    """
+    shape = hidden_THWD.shape[:3]
+    counted_TN1 = torch.stack([_owned(window) for window in windows]).flatten(1)[..., None].to(hidden_THWD)
+    hidden_TND = hidden_THWD.flatten(1, 2)
+    for layer, parts in enumerate(model.blocks):
+        block = Block(parts, told)
+        sums_Thed = block.key_sums(hidden_TND, None if carried is None else counted_TN1)
+        if carried is not None:
+            sums_Thed = sums_Thed.cumsum(dim=0)
+            sums_Thed = sums_Thed + carried[layer] if layer in carried else sums_Thed
+            carried[layer] = sums_Thed[-1:]
+        hidden_TND = block.attend(hidden_TND, sums_Thed)
+        hidden_TND = hidden_TND + block.feed(hidden_TND.view(*shape, -1)).flatten(1, 2)
+    return velocity(model, hidden_TND, told, columns=shape[2])
+
+
+def place_of(window: Window, patch: int) -> tuple[slice, slice]:
+    """Its rows and columns of the latent."""
+    top, bottom, left, right = (patch * side for side in window.box)
+    return slice(top, bottom), slice(left, right)
+
+
+def add(blended_1CHW: Tensor, part_TChw: Tensor, windows: Sequence[Window], patch: int) -> None:
+    """Add the share that windows of one size have of a latent they all blend into, in place."""
+    weight_Thw = torch.stack([window.weight_hw for window in windows]).to(part_TChw)
+    weight_Thw = weight_Thw.repeat_interleave(patch, 1).repeat_interleave(patch, 2)
+    corners = [(patch * window.box[0], patch * window.box[2]) for window in windows]
+    add_windows(blended_1CHW[0], part_TChw, weight_Thw, corners)
+
+
+def state_bytes(model: ConditionedTransformer) -> int:
+    """What is carried under one prompt: for every layer and head, the sums of D + 1 by D floats."""
+    config = model.config
+    size = int(config.attention_head_dim)
+    return int(config.num_layers) * int(config.num_attention_heads) * (size + 1) * size * 4
+
+
+def _owned(window: Window) -> Tensor:
+    """1 where the window is the first to cover a token, [h,w]."""
+    top, bottom, left, right = window.box
+    first, last, begin, end = window.owned
+    mask_hw = torch.zeros(bottom - top, right - left)
+    mask_hw[first - top : last - top, begin - left : end - left] = 1
+    return mask_hw
