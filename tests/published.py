@@ -7,12 +7,14 @@ from typing import Any
 import torch
 
 from sanarestore.flow import Flow
+from sanarestore.model.adapter import write_adapter
 from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.condition import ConditionKind, new_condition
 from sanarestore.model.loading import LatentPath
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.model.transformer import ConditionedTransformer
 from sanarestore.training.recipe import LatentShape, ModelShape, Recipe
+from tests.conftest import random_refiner
 
 CHANNELS = 8
 """Of latents."""
@@ -69,33 +71,51 @@ def tiny_autoencoder(*, seed: int = 0, **changes: Any) -> Any:
     return AutoencoderDC(**{**config, **changes}).eval()
 
 
-def latent_path(*, prompt_width: int, kind: ConditionKind = "projection") -> LatentPath:
-    """Tiny and random in all its parts: the condition too, which would ignore the photo otherwise."""
-    transformer = tiny_transformer(caption_channels=prompt_width)
+def latent_path(*, prompt_width: int, kind: ConditionKind = "projection", **changes: Any) -> LatentPath:
+    """Tiny and random in all its parts: the condition too, which would ignore the photo otherwise.
+
+    `changes` go into the transformer's configuration; with `SPRINT`'s it flows as Sprint does.
+    """
+    transformer = tiny_transformer(caption_channels=prompt_width, **changes)
     condition = new_condition(kind, transformer)
     with torch.no_grad():
         for parameter in condition.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     conditioned = ConditionedTransformer(transformer, condition).eval().requires_grad_(False)
     autoencoder = Autoencoder(tiny_autoencoder()).eval().requires_grad_(False)
-    return LatentPath(autoencoder=autoencoder, transformer=conditioned, flow=Flow(shift=3.0))
+    flow = Flow(shift=1.0, solver="consistency") if transformer.config.guidance_embeds else Flow(shift=3.0)
+    return LatentPath(autoencoder=autoencoder, transformer=conditioned, flow=flow)
 
 
-def write_published(folder: Path, encoder: PromptEncoder, **saving: Any) -> Path:
+def write_published(folder: Path, encoder: PromptEncoder, *, sprint: bool = False, **saving: Any) -> Path:
     """A whole base in the published layout; `saving` goes to diffusers' `save_pretrained` of the transformer."""
-    from diffusers import DPMSolverMultistepScheduler
+    from diffusers import DPMSolverMultistepScheduler, SCMScheduler
 
-    tiny_transformer(caption_channels=encoder.width).save_pretrained(folder / "transformer", **saving)
+    changes = SPRINT if sprint else {}
+    tiny_transformer(caption_channels=encoder.width, **changes).save_pretrained(folder / "transformer", **saving)
     tiny_autoencoder().save_pretrained(folder / "vae")
     encoder.tokenizer.save_pretrained(folder / "tokenizer")
     encoder.model.save_pretrained(folder / "text_encoder")
-    scheduler = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    scheduler: Any = SCMScheduler() if sprint else DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )  # fmt: skip
     scheduler.save_pretrained(folder / "scheduler")
     index = {
-        "_class_name": "SanaPipeline", "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
+        "_class_name": "SanaSprintPipeline" if sprint else "SanaPipeline",
+        "scheduler": ["diffusers", type(scheduler).__name__],
         "text_encoder": ["transformers", "Gemma2Model"], "tokenizer": ["transformers", "GemmaTokenizerFast"],
         "transformer": ["diffusers", "SanaTransformer2DModel"], "vae": ["diffusers", "AutoencoderDC"],
     }  # fmt: skip
     (folder / "model_index.json").write_text(json.dumps(index))
     (folder / "README.md").write_text("---\nlicense: other\nlicense_name: some-weights-licence\n---\n# tiny\n")
     return folder
+
+
+def write_adapted(folder: Path, encoder: PromptEncoder, *, sprint: bool = False) -> None:
+    """A base in the published layout, and an adapter that makes it a restorer: base/ and adapter/."""
+    base = write_published(folder / "base", encoder, sprint=sprint)
+    write_adapter(
+        folder / "adapter", base=str(base), condition=latent_path(prompt_width=encoder.width).transformer.condition,
+        refiner=random_refiner(), prompts=encoder.table(["remove noise"]),
+        defaults={"prompt": "remove noise", "steps": 2}, training={},
+    )  # fmt: skip

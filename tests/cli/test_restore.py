@@ -21,7 +21,7 @@ from sanarestore.model.adapter import write_adapter
 from sanarestore.model.loading import REFINER
 from sanarestore.model.prompts import PromptEncoder
 from tests.conftest import photo, random_refiner, save_photo
-from tests.published import latent_path, write_published
+from tests.published import latent_path, write_adapted
 
 
 @pytest.fixture
@@ -255,12 +255,7 @@ def adapted(shoot: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
     """A published base and an adapter beside the photos; the user's folders are elsewhere."""
     for kind in ("cache", "data"):
         monkeypatch.setattr(f"platformdirs.user_{kind}_path", lambda *_, kind=kind, **__: Path(kind).absolute())
-    write_published(Path("base"), encoder)
-    write_adapter(
-        Path("adapter"), base="base", condition=latent_path(prompt_width=encoder.width).transformer.condition,
-        refiner=random_refiner(), prompts=encoder.table(["remove noise"]),
-        defaults={"prompt": "remove noise", "steps": 2}, training={},
-    )  # fmt: skip
+    write_adapted(Path(), encoder)
     return shoot
 
 

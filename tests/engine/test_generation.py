@@ -1,41 +1,26 @@
 """The latent path in the engine: equal to its parts put together by hand, in tiles or not, step by step."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sanarestore import images, options
+from sanarestore import images
 from sanarestore.engine.restorer import Restorer
 from sanarestore.errors import OutOfMemory, UsageError
 from sanarestore.flow import Flow, noise_field
 from sanarestore.model.loading import RestorationModel
 from sanarestore.model.runners.whole import whole
-from sanarestore.model.runners.windowed import causal, multidiffusion
 from sanarestore.model.transformer import Tokens
 from sanarestore.options import RestoreOptions
-from sanarestore.tiling import cut, overlapping
+from sanarestore.tiling import cut
 from tests.conftest import photo
-from tests.published import latent_path
 
 ROUNDING = 1e-5
 """Two networks one after the other, each within its own rounding."""
-
-
-@pytest.fixture
-def model(tiny_model: RestorationModel) -> RestorationModel:
-    path = latent_path(prompt_width=8)
-    return replace(tiny_model, load_latent=lambda: path, defaults={**tiny_model.defaults, "steps": 2})
-
-
-@pytest.fixture
-def tiny_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Allow tiles that nobody would want."""
-    monkeypatch.setattr(options, "SMALLEST_TILE", 8)
 
 
 def image_of(height: int, width: int, seed: int = 0) -> images.Image:
@@ -82,94 +67,6 @@ def test_the_refiner_has_the_last_word(model: RestorationModel) -> None:
     assert torch.allclose(
         ran(model, image, fidelity=0.25), (0.75 * generated + 0.25 * refined)[0], atol=ROUNDING, rtol=0
     )
-
-
-@pytest.mark.usefixtures("tiny_tiles")
-@pytest.mark.parametrize("height", [1, 31, 33, 70, 130])
-@pytest.mark.parametrize("fidelity", [0.0, 1.0])
-def test_tiles_change_nothing(height: int, fidelity: float, model: RestorationModel) -> None:
-    for width in (2, 32, 65, 200):
-        image = image_of(height, width)
-        untiled = ran(model, image, tiling="off", fidelity=fidelity)
-        for tile in (8, 64):
-            assert (ran(model, image, tile=tile, fidelity=fidelity) - untiled).abs().max() < ROUNDING
-
-
-@pytest.mark.parametrize(("scheme", "runner"), [("causal", causal), ("multidiffusion", multidiffusion)])
-def test_schemes_that_blend_latents(scheme: Any, runner: Any, model: RestorationModel) -> None:
-    """Encode, windows of the latent, decode; encoder and decoder stay exact."""
-    image = image_of(200, 300)
-    latent = model.latent
-    assert latent is not None
-    pixels = cut(torch.from_numpy(image.pixels_HWC).permute(2, 0, 1), (0, 224, 0, 320))[None]
-    tokens = Tokens.of([model.prompts.tokens("Restore this image")])
-    with torch.inference_mode():
-        condition = latent.autoencoder.encode(pixels)
-        predict = runner(latent.transformer, condition, tokens, tile=4, overlap=1)
-        expected = latent.autoencoder.decode(latent.flow.sample(predict, noise_field(0, *condition.shape), 2))
-    found = ran(model, image, tiling=scheme, tile=128, overlap=32, fidelity=0)
-    assert (found - expected[0, :, :200, :300]).abs().max() < ROUNDING
-    assert (found - ran(model, image, tiling="off", fidelity=0)).abs().max() > 1e-3
-    assert (
-        ran(model, image, tiling=scheme, tile=512, fidelity=0) - ran(model, image, fidelity=0)
-    ).abs().max() < ROUNDING
-
-
-def test_each_tile_restored_alone(model: RestorationModel) -> None:
-    """As images of their own, but with their part of the one noise field."""
-    image = image_of(100, 300)
-    found = ran(model, image, tiling="independent", tile=128, overlap=32)
-    expected = torch.zeros(3, 100, 300)
-    windows = overlapping(100, 300, tile=128, overlap=32, stride=32)
-    assert len(windows) == 3
-    whole_field = noise_field(0, 1, 8, 4, 10)
-    for window in windows:
-        top, bottom, left, right = window.box
-        part = replace(image, pixels_HWC=image.pixels_HWC[top:bottom, left:right])
-
-        def field(seed: int, *shape: int, start: int = left // 32) -> Any:
-            return lambda number: whole_field(number)[..., : shape[2], start : start + shape[3]]
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sanarestore.engine.generation.noise_field", field)
-            expected[:, top:bottom, left:right] += window.weight_hw * ran(model, part, tiling="off")
-    assert (found - expected).abs().max() < ROUNDING
-    assert (found - ran(model, image, tiling="off")).abs().max() > 1e-3
-    assert (ran(model, image, tiling="independent") - ran(model, image, tiling="off")).abs().max() < ROUNDING
-
-
-def test_progress_counts_every_tile_that_is_restored_alone(model: RestorationModel) -> None:
-    restorer = Restorer(RestoreOptions(tiling="independent", tile=128, overlap=32), device="cpu", model=model)
-    steps = list(restorer.stages(image_of(100, 300)))
-    total = 3 * (1 + 1 + 2 + 1 + 1 + 1)
-    assert steps == [(done, total) for done in range(1, total + 1)]
-
-
-def watch(module: nn.Module, method: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Shapes that a method of a module will be given."""
-    seen: list[tuple[int, ...]] = []
-    original: Callable[[Tensor], Tensor] = getattr(module, method)
-
-    def look(given: Tensor) -> Tensor:
-        seen.append(tuple(given.shape))
-        return original(given)
-
-    monkeypatch.setattr(module, method, look, raising=False)
-    return seen
-
-
-def test_no_convolutional_stage_sees_more_than_a_tile_and_its_halo(
-    model: RestorationModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    restorer = Restorer(RestoreOptions(tile=64), device="cpu", model=model)
-    assert restorer._generation is not None
-    autoencoder = restorer._generation._autoencoder
-    images_seen = watch(autoencoder, "encode_shallow", monkeypatch)
-    maps_seen = watch(autoencoder, "decode_shallow", monkeypatch)
-    restorer(image_of(200, 300))
-    assert len(images_seen) == len(maps_seen) == 4 * 5
-    assert max(max(shape[2:]) for shape in images_seen) == 64 + 2 * 64
-    assert max(max(shape[2:]) for shape in maps_seen) == (64 + 2 * 64) // 8
 
 
 def test_progress_counts_every_stage(model: RestorationModel) -> None:

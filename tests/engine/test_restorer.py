@@ -49,12 +49,6 @@ def identity_model(tiny_model: RestorationModel) -> RestorationModel:
     return replace(tiny_model, refiner=refiner.eval().requires_grad_(False))
 
 
-@pytest.fixture
-def tiny_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Allow tiles that nobody would want."""
-    monkeypatch.setattr(options, "SMALLEST_TILE", 8)
-
-
 def image_of(pixels_HWC: npt.NDArray[np.float32], depth: images.Depth = "float32", **fields: Any) -> images.Image:
     return images.Image(pixels_HWC=pixels_HWC, depth=depth, format="tiff", **fields)
 

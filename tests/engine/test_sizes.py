@@ -1,0 +1,90 @@
+"""Images of every awkward size, in tiles and in one piece, and what a stage is shown at most of a large one."""
+
+from functools import partial
+
+import pytest
+from torch import Tensor, nn
+
+from sanarestore.engine.restorer import Restorer
+from sanarestore.model.loading import RestorationModel
+from sanarestore.model.runners.deep import decoder_passes, encoder_passes
+from sanarestore.options import RestoreOptions
+from tests.engine.test_generation import ROUNDING, image_of, ran
+
+TILES = (8, 64)
+"""The first is less than a position of the latent: a tile is one."""
+
+SIZES = (1, 2, 31, 32, 33, 63, 64, 65, 70, 200)
+"""Around both tiles, and one that no window sees the whole of."""
+
+
+@pytest.mark.usefixtures("tiny_tiles")
+@pytest.mark.parametrize("fidelity", [0.0, 1.0])
+@pytest.mark.parametrize("height", SIZES)
+def test_tiles_change_nothing(height: int, fidelity: float, model: RestorationModel) -> None:
+    """Every size on either axis, beside two others."""
+    place = SIZES.index(height)
+    for apart in (3, 8):
+        image = image_of(height, SIZES[(place + apart) % len(SIZES)])
+        untiled = ran(model, image, tiling="off", fidelity=fidelity)
+        assert untiled.shape == (3, image.height, image.width)
+        for tile in TILES:
+            found = ran(model, image, tile=tile, fidelity=fidelity)
+            assert (found - untiled).abs().max() < ROUNDING, (image.width, tile)
+
+
+def convolutions(restorer: Restorer) -> dict[str, nn.Module]:
+    """Of the refiner and the autoencoder, as the engine runs them."""
+    assert restorer.latent is not None
+    parts = nn.ModuleDict({"refiner": restorer._refiner, "autoencoder": restorer.latent.autoencoder})
+    return {name: module for name, module in parts.named_modules() if isinstance(module, nn.Conv2d)}
+
+
+def halos(restorer: Restorer) -> dict[nn.Module, int]:
+    """Pixels that are added to each side of a tile, for the stage that a module belongs to."""
+    assert restorer.latent is not None
+    autoencoder = restorer.latent.autoencoder
+    encoder, decoder = autoencoder.encoder, autoencoder.decoder
+    found = dict.fromkeys(restorer._refiner.modules(), restorer._refiner.halo)
+    found |= dict.fromkeys(encoder.modules(), whole_positions(autoencoder.encoder_radius))
+    found |= dict.fromkeys(decoder.modules(), whole_positions(autoencoder.decoder_radius))
+    for blocks, passes in (
+        ([*autoencoder.deep_encoder, encoder.conv_out], encoder_passes(autoencoder)),
+        ([decoder.conv_in, *autoencoder.deep_decoder], decoder_passes(autoencoder)),
+    ):
+        for block, each in zip(blocks, passes, strict=True):
+            found |= dict.fromkeys(block.modules(), whole_positions(each.halo))
+    return found
+
+
+def whole_positions(pixels: int) -> int:
+    return -(-pixels // 32) * 32
+
+
+def sides_seen(restorer: Restorer, height: int, width: int) -> dict[str, list[tuple[int, int]]]:
+    """Heights and widths that every convolution is shown while an image of this size is restored."""
+    seen: dict[str, list[tuple[int, int]]] = {}
+
+    def note(name: str, _module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        seen.setdefault(name, []).append((given[0].shape[2], given[0].shape[3]))
+
+    for name, module in convolutions(restorer).items():
+        module.register_forward_pre_hook(partial(note, name))
+    restorer(image_of(height, width))
+    assert seen.keys() == convolutions(restorer).keys(), "none is left out"
+    return seen
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 512), (512, 64)])
+def test_no_convolution_sees_more_than_a_tile_and_its_halo(height: int, width: int, model: RestorationModel) -> None:
+    """Each in its own resolution, which is told by what it is shown of the image in one piece."""
+    restorer = Restorer(RestoreOptions(tile=64, steps=1), device="cpu", model=model)
+    halo_of, modules = halos(restorer), convolutions(restorer)
+    tiled = sides_seen(restorer, height, width)
+    whole = sides_seen(Restorer(RestoreOptions(tiling="off", steps=1), device="cpu", model=model), height, width)
+    for name, ((rows, columns),) in whole.items():
+        cell = height // rows
+        assert (cell * rows, cell * columns) == (height, width)
+        largest = 64 + 2 * halo_of[modules[name]]
+        assert max(max(sides) for sides in tiled[name]) * cell == largest < max(height, width), name
+        assert len(tiled[name]) >= 8, name
