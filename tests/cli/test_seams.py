@@ -8,8 +8,9 @@ import pytest
 from sanarestore.cli.app import run
 from sanarestore.model.loading import save_model
 from sanarestore.model.prompts import PromptEncoder
+from sanarestore.options import LATENT, SCHEMES
 from tests.conftest import random_refiner, save_photo
-from tests.published import latent_path
+from tests.published import latent_path, write_adapted
 
 
 @pytest.fixture
@@ -43,13 +44,35 @@ def test_a_line_of_json_for_each_image_and_scheme(capsys: pytest.CaptureFixture[
     assert rows[0]["seam_psnr"] > 90 > rows[1]["seam_psnr"]
 
 
+@pytest.mark.parametrize("sprint", [False, True], ids=["sana", "sprint"])
+def test_a_published_base_with_an_adapter(
+    sprint: bool, tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Under every scheme, all of which can be seen; exact is exact at every stage."""
+    monkeypatch.chdir(tmp_path)
+    for kind in ("cache", "data"):
+        monkeypatch.setattr(f"platformdirs.user_{kind}_path", lambda *_, kind=kind, **__: Path(kind).absolute())
+    write_adapted(Path(), encoder, sprint=sprint)
+    save_photo(Path("a.png"), 100, 160)
+    chosen = ("--adapter", "adapter", "--threads", "1", "--tile", "96", "--overlap", "32", "--steps", "2")
+    assert run(["seams", "a.png", "--fidelity", "0.5", "--json", *chosen]) == 0
+    rows = {row["tiling"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert list(rows) == list(SCHEMES)
+    assert all(min(stage) > 90 for stage in rows["exact"]["stages"].values())
+    for name in LATENT:
+        assert min(rows[name]["stages"]["condition"]) > 90, name
+        assert rows[name]["stages"]["latent"][0] < 60, name
+    assert list(rows["independent"]["stages"]) == ["result"]
+
+
 @pytest.mark.usefixtures("photos")
 def test_a_table_and_a_page(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert seams("0.png", "--overlap", "32", "-o", "page") == 0
     shown = capsys.readouterr().err
     assert "0.png, PSNR against one piece" in shown
-    assert all(name in shown for name in ("exact", "causal", "multidiffusion", "independent"))
+    assert all(f" {name} " in shown for name in SCHEMES)
     assert max(map(len, shown.splitlines())) <= 80
     assert "…" not in shown
     page = Path("page/index.html").read_text(encoding="utf-8")

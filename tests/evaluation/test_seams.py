@@ -20,7 +20,7 @@ from sanarestore.evaluation.seams import (
 from sanarestore.evaluation.seams_report import CROP, Pictures, write_seams
 from sanarestore.model.loading import save_model
 from sanarestore.model.prompts import PromptEncoder
-from sanarestore.options import BLENDING, RestoreOptions
+from sanarestore.options import BLENDING, LATENT, RestoreOptions
 from tests.conftest import photo, random_refiner
 from tests.published import latent_path
 
@@ -106,14 +106,16 @@ def test_exact_is_exact_and_the_others_are_told_apart(model: str) -> None:
     for name in BLENDING:
         assert (rows[name].seam_psnr or 0) < 90, name
         assert rows[name].borders == 3 + 5, "where windows begin and where they end"
-    assert rows["causal"].stages["condition"][1] > 100, "the encoder is exact whatever the scheme"
+    for name in LATENT:
+        assert rows[name].stages["condition"][1] > 100, "the encoder is exact whatever the scheme"
+    assert len({rows[name].stages["latent"] for name in LATENT}) == len(LATENT), "no two of them are the same"
     assert set(rows["independent"].stages) == {"result"}
     told = json.loads(json.dumps(exact.to_json()))
     assert {"image", "tiling", "seam_psnr", "off_seam_psnr", "clean_psnr", "seconds"} <= told.keys()
 
 
 def test_an_image_within_one_tile_has_no_seams(model: str) -> None:
-    rows = measured(model, ["exact", "causal"], 64, 96)
+    rows = measured(model, ["exact", *LATENT], 64, 96)
     for row in rows.values():
         assert (row.borders, row.seam_psnr, row.flat_step, row.shift_psnr) == (0, None, None, None)
         assert row.off_seam_psnr > 100
@@ -121,13 +123,14 @@ def test_an_image_within_one_tile_has_no_seams(model: str) -> None:
 
 
 def test_it_is_the_grid_that_shifts(model: str) -> None:
-    bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["exact", "causal"], overlap=32)
+    bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["exact", *LATENT], overlap=32)
     assert bench.borders("exact", 192, 256) == ((96,), (64, 160))
     assert bench.borders("exact", 192, 256, shift=32) == ((32, 96), (32, 96, 160))
     rows, _ = bench.borders("causal", 192, 256, shift=32)
     assert rows[0] == 32
-    still, moved = (bench.run("causal", image_of(192, 256), shift=shift).maps["result"] for shift in (0, 32))
-    assert np.abs(still - moved).max() > 1e-4
+    for name in LATENT:
+        still, moved = (bench.run(name, image_of(192, 256), shift=shift).maps["result"] for shift in (0, 32))
+        assert np.abs(still - moved).max() > 1e-4, name
 
 
 def test_all_that_can_be_seen_is_compared(model: str, tiny_folder: Path) -> None:
