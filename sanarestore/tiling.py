@@ -35,8 +35,16 @@ class Window:
     """(top, bottom, left, right), ends exclusive."""
     owned: tuple[int, int, int, int]
     """What no window before it in raster order covers, in the same coordinates."""
-    weight_hw: Tensor
-    """Falls linearly towards its neighbours, float32; the weights of all windows add up to 1 everywhere."""
+    row_weight_h: Tensor
+    column_weight_w: Tensor
+
+    @property
+    def weight_hw(self) -> Tensor:
+        """Falls linearly towards its neighbours, float32; the weights of all windows add up to 1 everywhere.
+
+        Made when it is asked for: those of all windows together are larger than the image.
+        """
+        return self.row_weight_h[:, None] * self.column_weight_w[None]
 
 
 def balanced_cuts(size: int, largest: int, stride: int, shift: int = 0) -> list[int]:
@@ -75,8 +83,8 @@ def overlapping(height: int, width: int, *, tile: int, overlap: int, stride: int
     rows, columns = (_overlapping_spans(size, units, shared, stride, shift // stride) for size in (height, width))
     return [
         Window(
-            box=(*row.span, *column.span), owned=(*row.owned, *column.owned),
-            weight_hw=row.weight[:, None] * column.weight[None],
+            box=(*row.span, *column.span), owned=(*row.owned, *column.owned), row_weight_h=row.weight,
+            column_weight_w=column.weight,
         )
         for row in rows for column in columns
     ]  # fmt: skip

@@ -20,7 +20,7 @@ MAXIMUM: dict[Depth, float] = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0
 MAXIMUM_PIXELS = 2**30
 """Larger images are refused before anything is allocated: no camera makes them, and damaged headers do."""
 
-_ROWS = 256  # rows converted at a time, so that temporaries stay small beside the image
+_AT_ONCE = 2**21  # values converted at a time, so that temporaries do not grow with the image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,19 +118,25 @@ def from_stored(
 
 def to_stored(image: Image) -> Stored:
     """Codes [H, W, S] in the image's depth, alpha last; an alpha of another depth is scaled to it."""
-    stored_HWC = from_float(image.pixels_HWC, image.depth)
     if image.alpha_HW is None:
-        return stored_HWC
+        return from_float(image.pixels_HWC, image.depth)
     alpha = image.alpha_HW
     if alpha.dtype.name != image.depth:
         alpha = from_float(to_float(alpha, alpha.dtype.name), image.depth)  # type: ignore[arg-type]
-    return np.concatenate([stored_HWC, alpha[..., None]], axis=2)
+    channels = image.pixels_HWC.shape[2]
+    stored_HWS = np.empty((image.height, image.width, channels + 1), dtype=image.depth)
+    _fill(stored_HWS[..., :channels], image.pixels_HWC, image.depth)
+    stored_HWS[..., channels] = alpha
+    return stored_HWS
 
 
 def to_float(stored: npt.NDArray[np.generic], depth: Depth) -> npt.NDArray[np.float32]:
-    """Stored codes to float32 with 1.0 for the largest code; exact inverse of `from_float` for every code."""
+    """Stored codes to float32 with 1.0 for the largest code; exact inverse of `from_float` for every code.
+
+    float32 passes through, without a copy.
+    """
     if depth == "float32":
-        return stored.astype(np.float32)
+        return stored.astype(np.float32, copy=False)
     values: npt.NDArray[np.float32] = np.divide(stored, np.float32(MAXIMUM[depth]), dtype=np.float32)
     return values
 
@@ -143,8 +149,19 @@ def from_float(values: npt.NDArray[np.float32], depth: Depth) -> npt.NDArray[Any
     if depth == "float32":
         return values
     stored = np.empty(values.shape, dtype=depth)
-    for top in range(0, len(values), _ROWS):
-        rows = slice(top, top + _ROWS)
-        unit = np.clip(np.nan_to_num(values[rows], nan=0.0), 0, 1)
-        stored[rows] = np.rint(unit * np.float32(MAXIMUM[depth]))
+    _fill(stored, values, depth)
     return stored
+
+
+def _fill(stored: npt.NDArray[Any], values: npt.NDArray[np.float32], depth: Depth) -> None:
+    """`from_float` into an array that is there."""
+    if depth == "float32":
+        stored[...] = values
+        return
+    count = max(_AT_ONCE // max(values[:1].size, 1), 1)
+    for top in range(0, len(values), count):
+        rows = slice(top, top + count)
+        unit = np.nan_to_num(values[rows], nan=0.0)
+        np.clip(unit, 0, 1, out=unit)
+        unit *= np.float32(MAXIMUM[depth])
+        stored[rows] = np.rint(unit, out=unit)

@@ -8,7 +8,7 @@ import numpy as np
 
 from sanarestore.errors import UnreadableImage, UnwritableImage
 from sanarestore.images import exif, resources
-from sanarestore.images.image import Image, Metadata, check_size, from_stored, to_stored
+from sanarestore.images.image import Image, Metadata, Stored, check_size, from_stored, to_stored
 
 QUALITY = 95
 """With chroma at full resolution: what is lost is below what restoring gains."""
@@ -28,20 +28,25 @@ Segment = tuple[int, bytes]
 
 def decode(data: bytes) -> Image:
     """The image of a JPEG file; UnreadableImage if it is truncated or not 8-bit gray or RGB."""
-    from PIL import JpegImagePlugin
-
     segments = list(_segments(data))
     _check(segments)
-    # Not Image.open: it warns at 89 megapixels and refuses at twice that; `check_size` is our guard.
-    with JpegImagePlugin.JpegImageFile(io.BytesIO(_picture(data))) as file:
-        file.load()
-        stored = np.asarray(file if file.mode in ("L", "RGB") else file.convert("RGB"))
+    stored = _codes(data)
     notes = []
     if any(body.startswith(_EXTENDED) for _, body in segments):
         notes.append("the extended part of the XMP packet is left out")
     if any(marker == _APP2 and body.startswith(_PICTURES) for marker, body in segments):
         notes.append("only the main picture is used; gain map or preview pictures are left out")
     return from_stored(stored, format="jpeg", metadata=_metadata(segments), notes=tuple(notes))
+
+
+def _codes(data: bytes) -> Stored:
+    """[H, W] or [H, W, 3]; what Pillow holds of the picture, four bytes a pixel, is let go."""
+    from PIL import JpegImagePlugin
+
+    # Not Image.open: it warns at 89 megapixels and refuses at twice that; `check_size` is our guard.
+    with JpegImagePlugin.JpegImageFile(io.BytesIO(_picture(data))) as file:
+        file.load()
+        return np.asarray(file if file.mode in ("L", "RGB") else file.convert("RGB"))
 
 
 def _segments(data: bytes) -> Iterator[Segment]:
@@ -68,8 +73,9 @@ def _spans(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def _picture(data: bytes) -> bytes:
     """The file without its metadata, which Pillow would interpret and warn about; what tells the colours stays."""
-    kept = [data[start:end] for marker, start, end in _spans(data) if not _APP1 <= marker <= 0xEF or marker == _ADOBE]
-    return b"\xff\xd8" + b"".join(kept)
+    view = memoryview(data)
+    kept = [view[start:end] for marker, start, end in _spans(data) if not _APP1 <= marker <= 0xEF or marker == _ADOBE]
+    return b"".join([b"\xff\xd8", *kept])
 
 
 def _check(segments: list[Segment]) -> None:

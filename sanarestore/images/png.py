@@ -66,11 +66,13 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _picture(data: bytes) -> bytes:
     """The file without its metadata, about which libpng prints warnings (and a still without its animation)."""
-    needed, at = [_SIGNATURE], len(_SIGNATURE)
+    # Views, since every slice of bytes is a copy, and this is nearly all of the file.
+    view, at = memoryview(data), len(_SIGNATURE)
+    needed: list[bytes | memoryview] = [_SIGNATURE]
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">L", data, at)
         if data[at + 4 : at + 8] in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
-            needed.append(data[at : at + 12 + length])
+            needed.append(view[at : at + 12 + length])
         at += 12 + length
     return b"".join(needed)
 
@@ -137,9 +139,12 @@ def encode(image: Image) -> bytes:
             f"PNG cannot hold an alpha channel that is {image.alpha_kind} in TIFF", next_step="Write TIFF."
         )
     stored_HWS = to_stored(image)
-    plain = bytes(imagecodecs.png_encode(stored_HWS if stored_HWS.shape[2] > 1 else stored_HWS[..., 0], level=_LEVEL))
+    plain = memoryview(
+        imagecodecs.png_encode(stored_HWS if stored_HWS.shape[2] > 1 else stored_HWS[..., 0], level=_LEVEL)
+    )
     first = len(_SIGNATURE) + 25  # behind IHDR, where everything that PNG wants before the pixels may stand
-    return plain[:first] + _metadata_chunks(image.metadata) + plain[first:]
+    del stored_HWS
+    return b"".join((plain[:first], _metadata_chunks(image.metadata), plain[first:]))
 
 
 def _metadata_chunks(metadata: Metadata) -> bytes:

@@ -16,6 +16,8 @@ _ALPHA: dict[int, AlphaKind] = {0: "unspecified", 1: "associated", 2: "unassocia
 _EXTRASAMPLE = {name: code for code, name in _ALPHA.items()}
 _CLASSIC_LIMIT = 4_000_000_000
 """Classic TIFF ends at 2**32 bytes; deflate can make noise a little larger than it was."""
+_READ_AT_ONCE = 2**24
+"""Bytes of the file that tifffile copies before it decodes them; by itself, hundreds of megabytes."""
 _COLOUR_SPACES = {5: "CMYK", 8: "CIE Lab", 9: "ICC Lab", 10: "ITU Lab", 32844: "LogL", 32845: "LogLuv"}
 _CONVERT = "Convert it to RGB first (most photo editors do); sanarestore does not convert it yet."
 _RAW = "Develop it with a raw converter and restore the TIFF that it writes."
@@ -117,7 +119,7 @@ def _check_samples(page: Any, photometric: int) -> None:
 
 def _codes(page: Any) -> tuple[Stored, tuple[str, ...]]:
     """The page's codes [H, W] or [H, W, S] as uint8, uint16 or float32, and what was done to get them."""
-    stored: Stored = page.asarray()
+    stored: Stored = page.asarray(buffersize=_READ_AT_ONCE)
     notes: list[str] = []
     if page.samplesperpixel > 1 and int(page.planarconfig) == 2:
         stored = np.moveaxis(stored, 0, -1)
@@ -187,12 +189,16 @@ def _with_entries(buffer: io.BytesIO, layout: Layout, entries: ifd.Directory) ->
 
     tifffile cannot write inner directories (it drops EXIF with a line in the log), and converts what it writes.
     """
-    data = buffer.getvalue()
-    _, offset = ifd.read_header(data) or (layout, 0)
-    directory = {**ifd.read(data, offset, layout), **entries}
-    end = len(data) + len(data) % 2
+    directory, end = _written(buffer.getvalue(), layout)
+    # Nothing but the buffer holds its bytes now: it grows in place, and does not copy them first.
     buffer.seek(end)
-    buffer.write(ifd.pack(directory, end, layout))
+    buffer.write(ifd.pack({**directory, **entries}, end, layout))
     buffer.seek(len(layout.header))
     buffer.write(layout.offset.pack(end))
     return buffer.getvalue()
+
+
+def _written(data: bytes, layout: Layout) -> tuple[ifd.Directory, int]:
+    """The first directory of a file, and where another one may stand behind it all."""
+    _, offset = ifd.read_header(data) or (layout, 0)
+    return ifd.read(data, offset, layout), len(data) + len(data) % 2
