@@ -100,54 +100,63 @@ class Generation:
 
     def _encode(self, image_CHW: Tensor, latent_1Zhw: Tensor) -> Steps:
         model = self._autoencoder
-        map_CHW = self._map(latent_1Zhw, model.encoder_channels, model.encoder_cell)
+        maps = [self._map(latent_1Zhw, model.encoder_channels, model.encoder_cell)]
         shallow = self._tiles.map(
-            self._encode_window, (image_CHW,), map_CHW,
+            self._encode_window, (image_CHW,), maps[0],
             halo=_whole(model.encoder_radius, self.stride), stride=self.stride, output_cell=model.encoder_cell,
         )  # fmt: skip
         tiles = self._tiles.count(*image_CHW.shape[1:], stride=self.stride)
-        deep = self._deep(self._way_in, model.encode_deep, map_CHW, latent_1Zhw[0])
+        deep = self._deep(self._way_in, model.encode_deep, maps, torch.float32)
         yield from in_turn([(shallow, tiles), (deep, _count(self._way_in, tiles))])
+        latent_1Zhw[0].copy_(maps.pop())
 
     def _decode(self, latent_1Zhw: Tensor, image_CHW: Tensor) -> Steps:
         model = self._autoencoder
-        map_CHW = self._map(latent_1Zhw, self._way_out[-1].channels, model.decoder_cell)
-        shallow = self._tiles.map(
-            self._decode_window, (map_CHW,), image_CHW,
-            halo=_whole(model.decoder_radius, self.stride), stride=self.stride, input_cell=model.decoder_cell,
-        )  # fmt: skip
+        maps = [latent_1Zhw[0]]
+
+        def shallow() -> Steps:
+            yield from self._tiles.map(
+                self._decode_window, (maps.pop(),), image_CHW,
+                halo=_whole(model.decoder_radius, self.stride), stride=self.stride, input_cell=model.decoder_cell,
+            )  # fmt: skip
+
         self.watch("latent", latent_1Zhw[0])
         tiles = self._tiles.count(*image_CHW.shape[1:], stride=self.stride)
-        deep = self._deep(self._way_out, model.decode_deep, latent_1Zhw[0], map_CHW)
-        yield from in_turn([(deep, _count(self._way_out, tiles)), (shallow, tiles)])
+        deep = self._deep(self._way_out, model.decode_deep, maps, model.dtype)
+        yield from in_turn([(deep, _count(self._way_out, tiles)), (shallow(), tiles)])
 
     def _deep(
-        self, passes: Sequence[Pass], whole: Callable[[Tensor], Tensor], given_CHW: Tensor, result_CHW: Tensor
+        self, passes: Sequence[Pass], whole: Callable[[Tensor], Tensor], maps: list[Tensor], dtype: torch.dtype
     ) -> Steps:
-        """The stages that attend: in one piece where a tile holds the image, else pass by pass over its tiles."""
-        height, width = (side * passes[0].input_cell for side in given_CHW.shape[1:])
+        """The stages that attend: in one piece where a tile holds the image, else pass by pass over its tiles.
 
-        def steps() -> Steps:
+        `maps` is the one that is given, and then the one that results, of `dtype`. Who gives it keeps no other hold of
+        it: after its pass it is let go, since two maps may be as large as the image.
+        """
+        height, width = (side * passes[0].input_cell for side in maps[0].shape[1:])
+
+        def in_one_piece() -> Steps:
             if self._tiles.count(height, width, stride=self.stride) > 1:
-                yield from self._pass_by_pass(passes, given_CHW, result_CHW)
                 return
+            result_CHW = self._room(passes[-1], height, width, dtype)
             with torch.inference_mode():
-                result_CHW.copy_(whole(self._to_device(given_CHW))[0])
+                result_CHW.copy_(whole(self._to_device(maps[0]))[0])
+            maps[:] = [result_CHW]
             yield 1, 1
 
-        yield from self._tiles.again(steps, max(height, width))
+        yield from self._tiles.again(in_one_piece, max(height, width))
+        if (tiles := self._tiles.count(height, width, stride=self.stride)) > 1:
+            total, done = _count(passes, tiles), 0
+            for each in passes:
+                given_CHW = maps.pop()
+                maps.append(self._room(each, height, width, dtype if each is passes[-1] else self._autoencoder.dtype))
+                for _ in self._pass(each, given_CHW, maps[0]):
+                    done += 1
+                    yield done, max(total, done)  # more, where memory ran out
 
-    def _pass_by_pass(self, passes: Sequence[Pass], given_CHW: Tensor, result_CHW: Tensor) -> Steps:
-        height, width = (side * passes[0].input_cell for side in given_CHW.shape[1:])
-        total = _count(passes, self._tiles.count(height, width, stride=self.stride))
-        done = 0
-        for each in passes:
-            shape = (each.channels, *(side * each.input_cell // each.output_cell for side in given_CHW.shape[1:]))
-            following_CHW = result_CHW if each is passes[-1] else torch.empty(shape, dtype=self._autoencoder.dtype)
-            for _ in self._pass(each, given_CHW, following_CHW):
-                done += 1
-                yield done, max(total, done)  # more, where memory ran out
-            given_CHW = following_CHW
+    def _room(self, each: Pass, height: int, width: int, dtype: torch.dtype) -> Tensor:
+        """On the host, for the map that a pass makes of an image of so many pixels."""
+        return torch.empty((each.channels, height // each.output_cell, width // each.output_cell), dtype=dtype)
 
     def _pass(self, each: Pass, given_CHW: Tensor, result_CHW: Tensor) -> Steps:
         stride = self.stride

@@ -21,7 +21,7 @@ from sanarestore import images, tiling, weights
 from sanarestore.degradations.operations import resize
 from sanarestore.engine.generation import Generation, Place, Watch
 from sanarestore.engine.jobs import Job, Outcome, TileDone
-from sanarestore.engine.tiles import Steps, Tiles, in_turn
+from sanarestore.engine.tiles import Steps, Tiles, in_turn, is_out_of_memory
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.model.tone import overview, tone_statistics
@@ -119,8 +119,7 @@ class Restorer:
         if self.options.tiling == "independent":
             yield from self._alone(degraded_CHW, restored_CHW)
         else:
-            generated_CHW = torch.empty_like(degraded_CHW) if self._generation else degraded_CHW
-            yield from self._all_stages(degraded_CHW, generated_CHW, restored_CHW)
+            yield from self._all_stages(degraded_CHW, restored_CHW)
         if not _is_finite(restored_HWC):
             raise ImageError("the model's result is no finite number everywhere", next_step="Try --dtype float32.")
         if image.pixels_HWC.shape[2] == 3:
@@ -137,6 +136,7 @@ class Restorer:
         image = images.read(job.source)
         images.check_writable(image, job.target, format=job.format)
         steps = self.stages(image)
+        del image  # nobody else holds it, and writing takes room of its own
         while True:
             try:
                 done, total = next(steps)
@@ -165,10 +165,9 @@ class Restorer:
 
         def steps() -> Steps:
             given_Chw = degraded_CHW[:, top:bottom, left:right]
-            generated_Chw = torch.empty_like(given_Chw) if self._generation else given_Chw
             result_Chw = torch.empty(given_Chw.shape)
             place = Place(top, left, *degraded_CHW.shape[1:])
-            yield from self._all_stages(given_Chw, generated_Chw, result_Chw, place)
+            yield from self._all_stages(given_Chw, result_Chw, place)
             restored_CHW[:, top:bottom, left:right] += window.weight_hw * result_Chw
 
         return steps(), self._count(bottom - top, right - left)
@@ -176,19 +175,25 @@ class Restorer:
     def _count(self, height: int, width: int) -> int:
         """Steps of progress of an image of this size, as things stand."""
         generated = self._generation.count(height, width) if self._generation else 0
+        if self._is_unrefined:
+            return generated
         return generated + self._tiles.count(height, width, stride=self.model.refiner.stride)
 
-    def _all_stages(
-        self,
-        degraded_CHW: Tensor,
-        generated_CHW: Tensor,
-        restored_CHW: Tensor,
-        place: Place | None = None,
-    ) -> Steps:
+    @property
+    def _is_unrefined(self) -> bool:
+        """Whether what is generated is the result."""
+        return self._generation is not None and self.options.fidelity == 0
+
+    def _all_stages(self, degraded_CHW: Tensor, restored_CHW: Tensor, place: Place | None = None) -> Steps:
         size = degraded_CHW.shape[1:]
         stages = []
+        generated_CHW = degraded_CHW
         if self._generation:
+            generated_CHW = restored_CHW if self._is_unrefined else torch.empty_like(degraded_CHW)
             stages.append((self._generation(degraded_CHW, generated_CHW, place), self._generation.count(*size)))
+        if self._is_unrefined:
+            yield from in_turn(stages)
+            return
         refiner = self.model.refiner
         refined = self._tiles.map(
             functools.partial(self._refine_window, self._tone(degraded_CHW)),
@@ -310,7 +315,7 @@ def host_tensor(image: images.Image) -> Tensor:
 
 def _failed(job: Job, error: Exception) -> Outcome:
     """The outcome of a file whose restoration raised `error`; its sentence names the file."""
-    if isinstance(error, MemoryError):
+    if not isinstance(error, SanarestoreError) and is_out_of_memory(error):
         error = OutOfMemory("the image does not fit into memory", next_step="Close other programs.")
     foreseen = isinstance(error, SanarestoreError)
     sentence = str(error) if foreseen else f"unexpected {type(error).__name__}: {error}. Please report it, with -v."
