@@ -20,7 +20,7 @@ MAXIMUM: dict[Depth, float] = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0
 MAXIMUM_PIXELS = 2**30
 """Larger images are refused before anything is allocated: no camera makes them, and damaged headers do."""
 
-_AT_ONCE = 2**21  # values converted at a time, so that temporaries do not grow with the image
+_AT_ONCE = 2**18  # values converted at a time, so that temporaries do not grow with the image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

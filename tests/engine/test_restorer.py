@@ -1,5 +1,6 @@
 """The engine: tiles change nothing, nothing of the image is lost, and one bad file is one outcome."""
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -420,3 +421,25 @@ def test_a_16_bit_tiff_keeps_all_that_travels_with_its_pixels(tiny_model: Restor
     assert stored.dtype == np.uint16
     assert np.array_equal(stored[..., 3], alpha)
     assert not np.array_equal(stored[..., :3], tifffile.imread(source)[..., :3])
+
+
+def test_the_photograph_is_let_go_before_its_result_is_written(
+    tmp_path: Path, tiny_model: RestorationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(source=save_photo(tmp_path / "a.png"), target=tmp_path / "b.png")
+    read: list[weakref.ref[Any]] = []
+    reading, writing = images.read, images.write
+
+    def noted(path: Path) -> images.Image:
+        image = reading(path)
+        read.append(weakref.ref(image.pixels_HWC))
+        return image
+
+    def checked(*arguments: Any, **named: Any) -> None:
+        assert [pixels() for pixels in read] == [None]
+        writing(*arguments, **named)
+
+    monkeypatch.setattr(images, "read", noted)
+    monkeypatch.setattr(images, "write", checked)
+    assert restored(tiny_model, job)[0][0].status == "done"
+    assert len(read) == 1

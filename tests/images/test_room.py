@@ -1,0 +1,62 @@
+"""Reading and writing hold few copies of an image: bytes a pixel at most, as Python's and NumPy's allocators count."""
+
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sanarestore.images import Depth, Format, Image, decode, encode, from_float, to_float
+from sanarestore.images.image import to_stored
+
+HEIGHT, WIDTH = 1500, 1000
+
+
+def room(work: Callable[[], Any]) -> float:
+    """Bytes a pixel that a piece of work takes at most, its result for one."""
+    tracemalloc.start()
+    try:
+        kept = work()
+        del kept
+        return tracemalloc.get_traced_memory()[1] / (HEIGHT * WIDTH)
+    finally:
+        tracemalloc.stop()
+
+
+def noise(depth: Depth, channels: int = 3) -> Image:
+    """Which nothing compresses: files are as large as they can be."""
+    codes = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, channels), dtype=np.uint16)
+    kinds = {"uint8": (codes >> 8).astype(np.uint8), "uint16": codes, "float32": codes.astype(np.float32) / 65535}
+    stored = kinds[depth]
+    alpha = stored[..., 3] if channels == 4 else None
+    return Image(pixels_HWC=to_float(stored[..., :3], depth), depth=depth, format="tiff", alpha_HW=alpha)
+
+
+# Reading holds floats (12) and codes (3, 6 or 12), writing codes and the file, PNG and JPEG that twice; the rest are
+# temporaries. What reading and writing are given is not counted.
+@pytest.mark.parametrize(
+    ("format", "depth", "reading", "writing"),
+    [
+        ("png", "uint8", 16, 10.5), ("png", "uint16", 19.5, 20), ("tiff", "uint8", 16, 7.5),
+        ("tiff", "uint16", 19.5, 14), ("tiff", "float32", 35, 12.5), ("jpeg", "uint8", 19, 11.5),
+        ("webp", "uint8", 16, 6.5),
+    ],
+)  # fmt: skip
+def test_few_copies_are_held(format: Format, depth: Depth, reading: float, writing: float) -> None:  # noqa: A002
+    image = noise(depth)
+    data = encode(image, format)
+    decode(data)  # what is imported now is not the image's
+    assert room(lambda: encode(image, format)) < writing
+    assert room(lambda: decode(data)) < reading
+
+
+def test_alpha_is_written_into_place() -> None:
+    image = noise("uint16", 4)
+    assert room(lambda: to_stored(image)) < 8 + 3
+
+
+def test_float_values_are_not_copied() -> None:
+    values = noise("float32").pixels_HWC
+    assert np.shares_memory(values, to_float(values, "float32"))
+    assert np.shares_memory(values, from_float(values, "float32"))
