@@ -1,11 +1,11 @@
 """How much memory a piece of work takes at most, beyond what was held before it."""
 
-import ctypes
 import re
-from contextlib import suppress
 from pathlib import Path
 
 import torch
+
+from sanarestore.engine.tiles import release
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -24,7 +24,8 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self._device)
             self._before: int | None = torch.cuda.memory_allocated(self._device)
         else:
-            _give_back()
+            # What the allocator kept of earlier work, or the work after it would seem to take nothing.
+            release(device)
             self._before = _resident() if _forget_peak() else None
 
     def taken(self) -> int | None:
@@ -33,12 +34,6 @@ class PeakMemory:
             return None
         peak = torch.cuda.max_memory_allocated(self._device) if self._device else _status("VmHWM")
         return max(peak - self._before, 0)
-
-
-def _give_back() -> None:
-    """What glibc's allocator kept of earlier work, or the work after it would seem to take nothing."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _resident() -> int:

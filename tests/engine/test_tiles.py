@@ -54,3 +54,15 @@ def test_whole_never_cuts_and_says_so_when_memory_runs_out() -> None:
 
     with pytest.raises(OutOfMemory, match=r"in one piece.*--tiling off"):
         list(tiles.map(refuse, (torch.rand(3, 8, 8),), torch.empty(3, 8, 8), halo=8, stride=8))
+
+
+def test_a_heap_is_given_back_every_few_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or its gaps would add up, tile by tile, to more than the image."""
+    released: list[torch.device] = []
+    monkeypatch.setattr("sanarestore.engine.tiles.release", released.append)
+    image, output = torch.zeros(3, 64, 64 * 9), torch.empty(3, 64, 64 * 9)
+    for device, times in (("cpu", 2), ("meta", 0)):
+        released.clear()
+        steps = Tiles(torch.device(device), 64).map(lambda window: window, (image,), output, halo=0, stride=8)
+        assert len(list(steps)) == 9
+        assert released == [torch.device(device)] * times
