@@ -132,6 +132,11 @@ def timings(rows: list[dict[str, Any]], powers: Mapping[str, float]) -> None:
         for row in rows
     ]  # fmt: skip
     console.table(f"{rows[0]['device']}, {rows[0]['dtype']}, {rows[0]['rounds']} rounds", columns, cells, texts=1)
+    for row in rows:
+        if "tile_area_factor" in row:
+            memory = row.get("beyond_buffers")
+            beyond = "" if memory is None else f"; {memory / 2**20:.0f} MiB beyond the image's buffers"
+            console.say(f"at {row['size']} px, tiles compute {row['tile_area_factor']:.2f} times the area{beyond}")
     grown = ", ".join(f"{part} {power:.2f}" for part, power in powers.items())
     console.say(f"seconds grow with the pixel count to the power of: {grown}", quiet=not powers)
 

@@ -4,6 +4,7 @@ Shape suffixes: C channels, H W pixels, Z latent channels, h w latent positions,
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -38,6 +39,19 @@ class Place(NamedTuple):
     left: int
     height: int
     width: int
+
+
+class Growing(NamedTuple):
+    """Bytes of what the latent path holds that grows with the image, besides images."""
+
+    maps: int
+    """On the host: of the autoencoder's deep stages, two at a time at most."""
+    last_map: int
+    """On the host: what the decoder's tiles are cut from."""
+    latents: int
+    """On the device: the condition and the result."""
+    sampling: int
+    """On the device: the stream of tokens and the latents of a step of the flow."""
 
 
 class Generation:
@@ -75,6 +89,26 @@ class Generation:
         tiles = self._tiles.count(height, width, stride=self.stride)
         sampling = self._sampling(-(-height // self.stride), -(-width // self.stride))
         return 2 * tiles + sampling + sum(_count(passes, tiles) for passes in (self._way_in, self._way_out))
+
+    def growing(self, height: int, width: int) -> Growing:
+        """Of an image of this size."""
+        stride, size = self.stride, self._autoencoder.dtype.itemsize
+        positions = -(-height // stride) * -(-width // stride)
+        # Per latent position, the map that each part begins with and those that its passes make.
+        first = self._autoencoder.encoder_channels * (stride // self._autoencoder.encoder_cell) ** 2
+        way_in, way_out = (
+            [each.channels * (stride // each.output_cell) ** 2 for each in way] for way in (self._way_in, self._way_out)
+        )
+        pairs = [sum(pair) for way in ([first, *way_in], way_out) for pair in pairwise(way)]
+        latents = 2 * positions * self._autoencoder.latent_channels * 4
+        config: Any = self._transformer.config
+        width_D = int(config.num_attention_heads) * int(config.attention_head_dim)
+        tokens = positions // int(config.patch_size) ** 2 * width_D * self._transformer.dtype.itemsize
+        return Growing(
+            maps=positions * max(pairs) * size, last_map=positions * way_out[-1] * size, latents=latents,
+            # Noise, the state before and after, and the velocity in strips and whole.
+            sampling=tokens + 2 * latents,
+        )  # fmt: skip
 
     def __call__(self, degraded_CHW: Tensor, generated_CHW: Tensor, place: Place | None = None) -> Steps:
         """Fill `generated_CHW`, around [0,1], from `degraded_CHW`; both on the host and of one size, whatever it is.

@@ -74,6 +74,21 @@ class Restorer:
         """The latent path as it runs, on the device and in its arithmetic; None where images do not go through it."""
         return self._generation.latent if self._generation else None
 
+    def buffers(self, height: int, width: int) -> int:
+        """Bytes of what grows with an image of this size, at most at once, besides what it was given.
+
+        On a CPU the result, and of the latent path the generated image and the maps and latents on the way to it; on
+        other devices its latents and tokens alone, since there the host's memory is not the device's.
+        """
+        image = height * width * 3 * 4 if self.device.type == "cpu" else 0
+        if self._generation is None:
+            return image
+        growing = self._generation.growing(height, width)
+        if self.device.type != "cpu":
+            return growing.latents + growing.sampling
+        within = growing.latents + max(growing.maps, growing.sampling, growing.last_map + image)
+        return within if self._is_unrefined else max(within, 2 * image)
+
     def watch(self, told: Watch) -> None:
         """From now on, `told` is called with the condition, the latent and the generated image of every image, or of
         every tile that is restored alone."""

@@ -37,6 +37,12 @@ from sanarestore.options import RestoreOptions
 WARM_UPS = 2
 """Runs of every arm that are not counted: kernels are chosen and memory is taken then."""
 
+LONG = 10.0
+"""Seconds after which two runs that count other things have warmed up enough."""
+
+SMALL = 256
+"""Side in pixels of an image that a tile holds."""
+
 MATRIX, COPIED = 4096, 2**28
 """Side of the matrices, and bytes of the copies, that ceilings are measured with; a quarter of it on a CPU."""
 
@@ -97,6 +103,11 @@ class Timing:
     """Ours again over ours, median of the rounds, as a factor of 1 or more: ratios closer to 1 say nothing."""
     peak_memory: int | None
     """Bytes beyond what was held before, weights for one."""
+    beyond_buffers: int | None
+    """Of them, in the part restore, those beyond the buffers that must grow with the image: the same for all sizes of
+    more than a few tiles."""
+    tile_area_factor: float | None
+    """What tiles with their halos compute, in the part restore, over what the image in one piece would."""
     teraflop: float
     """What a run computes in products of matrices and convolutions."""
     of_compute: float
@@ -124,12 +135,15 @@ def measure(options: RestoreOptions, device: str, sizes: Sequence[int], rounds: 
 
 
 def growth(timings: Sequence[Timing]) -> dict[str, float]:
-    """By part, the power of the pixel count that its seconds grow with, 1 being linear; of parts at several sizes."""
+    """By part, the power of the pixel count that its seconds grow with, 1 being linear; of parts at several sizes.
+
+    What tiles compute twice is divided out: it differs from size to size as they come out even.
+    """
     found = {}
     for part in dict.fromkeys(timing.part for timing in timings):
         mine = [timing for timing in timings if timing.part == part]
         if len({timing.size for timing in mine}) > 1:
-            pixels, seconds = (np.log([value(timing) for timing in mine]) for value in (_pixels, _seconds))
+            pixels, seconds = (np.log([value(timing) for timing in mine]) for value in (_pixels, _seconds_a_piece))
             found[part] = float(np.polyfit(pixels, seconds, 1)[0])
     return found
 
@@ -149,8 +163,8 @@ class Subject:
 
     def parts(self, size: int) -> Iterator[Part]:
         """The whole restoration; and where images go through the latent path, encoder, one step, and decoder."""
-        pixels = np.random.default_rng(0).random((size, size, 3), dtype=np.float32)
-        image = images.Image(pixels_HWC=pixels, depth="float32", format="tiff")
+        image = _noise(size)
+        pixels = image.pixels_HWC
         yield Part(name="restore", ours=lambda: self.restorer(image))
         latent = self.restorer.latent
         if latent is None:
@@ -174,6 +188,13 @@ class Subject:
         if choice.available(self.device):
             for name, ours, plain, compiled in kernel_arms(latent, size):
                 yield Part(name=f"kernel: {name}", ours=ours, theirs=plain, compiled=compiled, repeats=REPEATS)
+
+    @cache  # noqa: B019 - a subject lives as long as the command
+    def flop_per_pixel(self) -> float:
+        """Of a whole restoration in one piece."""
+        side = min(self.restorer.tile, SMALL) // 32 * 32
+        image = _noise(side)
+        return _counted(lambda: self.restorer(image))[0] / side**2
 
     @cache  # noqa: B019 - a subject lives as long as the command
     def _theirs(self) -> list[nn.Module]:
@@ -230,12 +251,14 @@ def in_turn(arms: Sequence[Work], rounds: int, device: torch.device) -> list[lis
 @torch.inference_mode()
 def _timed(part: Part, subject: Subject, size: int, rounds: int, ceilings: Ceilings) -> Timing:
     arms = [partial(_repeated, arm, part.repeats) for arm in (part.ours, part.ours, part.theirs, part.compiled) if arm]
+    whole = part.name == "restore"
+    # Before memory is watched: what the first run of all takes for good is not this size's.
+    in_one_piece = subject.flop_per_pixel() * size**2 if whole else None
     watch = PeakMemory(subject.device)
-    part.ours()
-    _wait(subject.device)
+    once = _seconds_of(part.ours, subject.device)
     memory = watch.taken()
     flop, moved = _counted(part.ours)
-    in_turn(arms, WARM_UPS, subject.device)
+    in_turn(arms[2:] if once > LONG else arms, WARM_UPS, subject.device)
     ours, again, *others = in_turn(arms, rounds, subject.device)
     seconds = statistics.median(ours) / part.repeats
     chance, _ = _ratio(again, ours)
@@ -250,6 +273,8 @@ def _timed(part: Part, subject: Subject, size: int, rounds: int, ceilings: Ceili
         diffusers_seconds=theirs, ratio=ratio, ratio_interval=interval,
         compiled_seconds=compiled, compiled_ratio=compiled_ratio, compiled_ratio_interval=compiled_interval,
         chance=math.exp(abs(math.log(chance))), peak_memory=memory,
+        beyond_buffers=memory - subject.restorer.buffers(size, size) if whole and memory is not None else None,
+        tile_area_factor=flop / in_one_piece if in_one_piece else None,
         teraflop=flop / 1e12, of_compute=flop / seconds / ceilings.flops,
         gigabytes=moved / 1e9, of_bandwidth=moved / seconds / ceilings.bandwidth,
     )  # fmt: skip
@@ -310,9 +335,15 @@ def _model(options: RestoreOptions, dtype: torch.dtype) -> RestorationModel:
     return load_model(options.model, options.adapter, dtype=dtype)
 
 
+def _noise(side: int) -> images.Image:
+    pixels = np.random.default_rng(0).random((side, side, 3), dtype=np.float32)
+    return images.Image(pixels_HWC=pixels, depth="float32", format="tiff")
+
+
 def _pixels(timing: Timing) -> float:
     return float(timing.size) ** 2
 
 
-def _seconds(timing: Timing) -> float:
-    return timing.seconds
+def _seconds_a_piece(timing: Timing) -> float:
+    """What the image in one piece would take."""
+    return timing.seconds / (timing.tile_area_factor or 1)

@@ -221,6 +221,7 @@ def test_speed_is_measured_alone(
     assert bench(*command, "--csv", "speed.csv") == 0
     shown = capsys.readouterr().err
     assert "cpu, float32, 1 rounds" in shown
+    assert "at 96 px, tiles compute 1.00 times the area" in shown
     assert "grow with the pixel count" in shown
     assert max(map(len, shown.splitlines())) <= 80
     with (sets.parent / "speed.csv").open(encoding="utf-8") as file:
@@ -229,6 +230,8 @@ def test_speed_is_measured_alone(
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line.get("part") for line in lines] == ["restore", "restore", None]
     assert lines[-1]["growth"].keys() == {"restore"}
+    assert [line.get("tile_area_factor") for line in lines] == [pytest.approx(1, rel=1e-3)] * 2 + [None]
+    assert all(("beyond_buffers" in line) == ("peak_memory" in line) for line in lines)
     assert bench("speed", "--sizes", "64", "--rounds", "1", "--devices", "cpu", "--json") == 0
     shown = capsys.readouterr()
     assert (len(shown.out.splitlines()), shown.err) == (1, ""), "of one size nothing grows"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sanarestore import tiling
 from sanarestore.errors import UsageError
 from sanarestore.evaluation import speed
 from sanarestore.evaluation.kernel_speed import kernel_arms
@@ -39,7 +40,7 @@ def test_every_part_is_timed_at_every_size(whole: str) -> None:
         assert timing.chance >= 1
         assert timing.teraflop > 0
         assert timing.gigabytes > 0
-        assert (timing.ratio is None) == (timing.part == "restore")
+        assert (timing.ratio is None) == (timing.part == "restore") == (timing.tile_area_factor is not None)
         assert timing.ratio_interval is None or timing.ratio_interval[0] <= timing.ratio <= timing.ratio_interval[1]  # type: ignore[operator]
     pixels = {timing.size: timing.teraflop for timing in timings if timing.part == "decode"}
     assert pixels[96] / pixels[64] == pytest.approx((96 / 64) ** 2, rel=0.05)
@@ -116,17 +117,32 @@ def test_arms_take_turns_in_going_first() -> None:
 
 
 def test_growth_is_the_power_of_the_pixel_count() -> None:
-    def timing(part: str, size: int, seconds: float) -> Timing:
+    def timing(part: str, size: int, seconds: float, factor: float | None = None) -> Timing:
         return Timing(
             part=part, size=size, steps=1, dtype="float32", device="cpu", rounds=1, seconds=seconds,
             seconds_per_megapixel=0, diffusers_seconds=None, ratio=None, ratio_interval=None, chance=1,
-            peak_memory=None,
-            teraflop=0, of_compute=0, gigabytes=0, of_bandwidth=0,
+            peak_memory=None, beyond_buffers=None, tile_area_factor=factor, teraflop=0,
+            of_compute=0, gigabytes=0, of_bandwidth=0,
         )  # fmt: skip
 
     timings = [timing("linear", size, size**2) for size in (64, 128, 256)]
     timings += [timing("square", size, size**4) for size in (64, 256)]
-    assert growth([*timings, timing("once", 64, 1)]) == {"linear": pytest.approx(1), "square": pytest.approx(2)}
+    timings += [timing("tiled", size, size**2 * factor, factor) for size, factor in ((64, 1.0), (128, 1.9), (256, 1.4))]
+    assert growth([*timings, timing("once", 64, 1)]) == {
+        "linear": pytest.approx(1), "square": pytest.approx(2), "tiled": pytest.approx(1),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("tile", "size"), [(64, 200), (96, 300), (None, 300)])
+def test_the_factor_is_that_of_the_windows_areas(tiny_folder: Path, tile: int | None, size: int) -> None:
+    (timing,) = measure(RestoreOptions(model=str(tiny_folder), threads=1, tile=tile), "cpu", (size,), 1)
+    refiner = random_refiner()
+    tiles = tiling.grid(size, size, tile=tile or 1024, halo=refiner.halo, stride=refiner.stride)
+    areas = [(bottom - top) * (right - left) for top, bottom, left, right in (each.window for each in tiles)]
+    # Each tile makes its modulations anew, from the prompt.
+    assert timing.tile_area_factor == pytest.approx(sum(areas) / size**2, rel=2e-3)
+    if timing.peak_memory is not None:
+        assert timing.beyond_buffers == timing.peak_memory - 12 * size**2
 
 
 def test_a_counter_counts_products_and_bytes() -> None:
