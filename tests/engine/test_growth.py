@@ -1,0 +1,170 @@
+"""Cost is linear in pixels and memory beyond the image's buffers flat, up to 100 megapixels, with the embedded model.
+
+Operations and tensors are counted, where seconds and a process's memory would be blurred by what else a machine does.
+"""
+
+import functools
+
+import pytest
+import torch
+
+from sanarestore import tiling, weights
+from sanarestore.engine.restorer import Restorer
+from sanarestore.model.loading import RestorationModel, load_model
+from sanarestore.model.runners.deep import Pass
+from sanarestore.options import RestoreOptions, Tiling
+from tests.counting import Cost, cost, exponent, fake
+
+Size = tuple[int, int]
+
+SIZES: tuple[Size, ...] = ((1440, 1440), (2816, 5472), (4064, 8160), (8160, 12256))
+"""2, 15, 33 and 100 megapixels in 1, 2, 2 and 6 tiles; multiples of 32, so that nothing is padded."""
+
+TILE = 4096
+PIXELS = [height * width for height, width in SIZES]
+
+
+@functools.cache
+def mini() -> RestorationModel:
+    return load_model(weights.EMBEDDED)
+
+
+@functools.cache
+def restorer(fidelity: float, scheme: Tiling = "exact") -> Restorer:
+    tile = None if scheme == "off" else TILE
+    options = RestoreOptions(threads=1, fidelity=fidelity, tiling=scheme, tile=tile)
+    return Restorer(options, device="cpu", model=mini())
+
+
+@functools.cache
+def restored(size: Size, fidelity: float, scheme: Tiling = "exact") -> Cost:
+    """The engine's own work; the image that it is given does not count."""
+    subject = restorer(fidelity, scheme)
+    with fake(), pytest.MonkeyPatch.context() as patch:
+        # Which reads numbers out of a tensor, and fake ones have none.
+        patch.setattr("sanarestore.flow.euler_times", lambda steps, shift: [1.0, 0.0])
+        degraded_CHW = torch.empty(*size, 3).permute(2, 0, 1)
+
+        def work() -> None:
+            for _ in subject._all_stages(degraded_CHW, torch.empty(*size, 3).permute(2, 0, 1)):
+                pass
+
+        return cost(work)
+
+
+def windows(size: Size, halo: int, stride: int) -> list[int]:
+    """Their areas."""
+    tiles = tiling.grid(*size, tile=TILE, halo=halo, stride=stride)
+    return [(bottom - top) * (right - left) for top, bottom, left, right in (each.window for each in tiles)]
+
+
+def area_factor(size: Size, halo: int, stride: int) -> float:
+    """Of windows over cores."""
+    return sum(windows(size, halo, stride)) / (size[0] * size[1])
+
+
+def divided(flops: list[int], factors: list[float]) -> list[float]:
+    return [flop / factor for flop, factor in zip(flops, factors, strict=True)]
+
+
+# Operations.
+
+
+@pytest.mark.parametrize(("fidelity", "thousands"), [(1.0, 49.74), (0.0, 66.32), (0.5, 116.05)])
+def test_what_a_pixel_costs(fidelity: float, thousands: float) -> None:
+    """Multiplications with additions, in one piece: pinned, so that a change of what everybody pays is noticed.
+
+    The refiner (at 1) was designed to take 50 to 100 thousand; the latent path (at 0) comes on top of it between.
+    """
+    assert restored(SIZES[0], fidelity, "off").flop / 2e3 / PIXELS[0] == pytest.approx(thousands, rel=0.002)
+
+
+@pytest.mark.parametrize("fidelity", [1.0, 0.0])
+def test_in_one_piece_every_pixel_costs_the_same(fidelity: float) -> None:
+    """Attention too: a product of all tokens with all tokens would be most of the cost at 100 megapixels."""
+    flops = [restored(size, fidelity, "off").flop for size in SIZES]
+    assert exponent(PIXELS, flops) == pytest.approx(1, abs=1e-3)
+
+
+def test_in_tiles_the_refiner_costs_the_area_of_its_windows() -> None:
+    refiner = mini().refiner
+    factors = [area_factor(size, refiner.halo, refiner.stride) for size in SIZES]
+    assert max(factors) > 1.05, "there is something to divide out"
+    found = divided([restored(size, 1.0).flop for size in SIZES], factors)
+    assert found == pytest.approx([restored(size, 1.0, "off").flop for size in SIZES], rel=1e-4)
+    assert exponent(PIXELS, found) == pytest.approx(1, abs=1e-3)
+
+
+def test_in_tiles_the_latent_path_costs_the_area_of_its_windows() -> None:
+    """Each stage by its own halo, and what two passes of an attending stage both compute."""
+    stages = per_pixel()
+    in_tiles = sum(flop for flop, _ in stages)
+    factors = [sum(flop * area_factor(size, halo, 32) for flop, halo in stages) / in_tiles for size in SIZES[1:]]
+    assert min(factors) > 1.005
+    found = divided([restored(size, 0.0).flop for size in SIZES[1:]], factors)
+    assert [flop / pixels for flop, pixels in zip(found, PIXELS[1:], strict=True)] == pytest.approx(
+        [in_tiles] * len(found), rel=0.01
+    )
+    assert exponent(PIXELS[1:], found) == pytest.approx(1, abs=0.01)
+    whole = restored(SIZES[0], 0.0).flop / PIXELS[0]
+    assert whole < in_tiles < 1.15 * whole
+
+
+def per_pixel() -> list[tuple[float, int]]:
+    """Operations per pixel of all stages of the latent path, in passes, and the halo of each."""
+    generation, side = restorer(0.0)._generation, 1024
+    assert generation is not None
+    model = generation.latent.autoencoder
+    found: list[tuple[int, int]] = []
+
+    def of_a_pass(each: Pass, channels: int) -> None:
+        window = torch.empty(1, channels, side // each.input_cell, side // each.input_cell)
+        everywhere = (slice(None), slice(None))
+        sums = None if each.key_sums is None else each.key_sums(window, everywhere)
+        flop = cost(lambda: each.run(window, sums)).flop
+        if each.key_sums is not None:
+            flop += cost(lambda: each.key_sums(window, everywhere)).flop  # type: ignore[misc]
+        found.append((flop, -(-each.halo // 32) * 32))
+
+    with fake(), torch.inference_mode():
+        image = torch.empty(1, 3, side, side)
+        found.append((cost(lambda: model.encode_shallow(image)).flop, -(-model.encoder_radius // 32) * 32))
+        for way, channels in ((generation._way_in, model.encoder_channels), (generation._way_out, 32)):
+            for each in way:
+                of_a_pass(each, channels)
+                channels = each.channels
+        cells = side // model.decoder_cell
+        map_BChw = torch.empty(1, channels, cells, cells)
+        found.append((cost(lambda: model.decode_shallow(map_BChw)).flop, -(-model.decoder_radius // 32) * 32))
+        latent = torch.empty(1, 32, side // 32, side // 32)
+        found.append((cost(lambda: generation._predict(latent)(latent, 1.0)).flop, 0))
+    return [(flop / side**2, halo) for flop, halo in found]
+
+
+# Memory.
+
+
+def test_beyond_the_result_the_refiner_holds_what_a_window_takes() -> None:
+    refiner = mini().refiner
+    found = [
+        (restored(size, 1.0).bytes - restorer(1.0).buffers(*size)) / max(windows(size, refiner.halo, refiner.stride))
+        for size in SIZES
+    ]
+    assert restorer(1.0).buffers(*SIZES[0]) == 12 * PIXELS[0]
+    assert max(found) < 1.05 * min(found)
+    assert max(found) < 340, "bytes a pixel"
+
+
+def test_beyond_images_maps_and_latents_the_latent_path_holds_what_a_window_takes() -> None:
+    """Of maps, not more than two at a time."""
+    generation = restorer(0.0)._generation
+    assert generation is not None
+    found = []
+    for size in SIZES[1:]:
+        growing, image = generation.growing(*size), 12 * size[0] * size[1]
+        # The result is there from the beginning, though its pages are taken only as it is written.
+        buffers = image + growing.latents + max(growing.maps, growing.last_map, growing.sampling)
+        assert restorer(0.0).buffers(*size) <= buffers
+        found.append((restored(size, 0.0).bytes - buffers) / max(windows(size, 32, 32)))
+    assert max(found) < 1.1 * min(found)
+    assert max(found) < 240, "bytes a pixel"
