@@ -28,6 +28,9 @@ from sanarestore.training.transform_code import begin_as_transform_code
 KEPT_PROMPTS = 512
 """Embeddings that are remembered while training with a published encoder: of Gemma-2 2B about 200 KB each."""
 
+FLOW_SHIFT = 3.0
+"""Of a latent path to begin, unless the recipe says another: that of SANA's checkpoints."""
+
 ATTENDING = 3
 """The deepest stages of the autoencoder, which attend as the published ones do."""
 
@@ -154,11 +157,17 @@ class Parts:
         return {} if self.base else {"text_encoder": self.encoder}
 
     def with_latent_path(self, recipe: Recipe) -> "Parts":
-        """Themselves, or with a fresh latent path by the recipe's shape and seed where they have none."""
+        """Themselves, or with a fresh latent path by the recipe's shape and seed where they have none.
+
+        Its times are moved as the recipe says; those of a base that is adapted stay its own.
+        """
         if self.latent is not None:
-            return self
+            if self.base or not recipe.flow_shift:
+                return self
+            return replace(self, latent=replace(self.latent, flow=replace(self.latent.flow, shift=recipe.flow_shift)))
         torch.manual_seed(recipe.seed)
-        path = new_latent_path(recipe.latent, prompt_width=self.encoder.width, shift=recipe.flow_shift)
+        shift = recipe.flow_shift or FLOW_SHIFT
+        path = new_latent_path(recipe.latent, prompt_width=self.encoder.width, shift=shift)
         return replace(self, latent=path, defaults={**self.defaults, "steps": 1, "latent": False})
 
     def save(self, folder: Path, name: str, training: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ FLAGS = {
     },
     "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed"},
     "train": {
-        "--recipe", "--output", "-o", "--base", "--steps", "--max-minutes", "--resume", "--device", "--threads",
+        "--recipe", "--output", "-o", "--base", "--steps", "--max-minutes", "--resume", "--device", "--dtype", "--threads",
         "--compile", "--lora", "--rank",
     },
     "bench": {

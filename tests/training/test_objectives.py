@@ -167,6 +167,25 @@ def test_seeds_that_disagree_cost_what_the_recipe_says(name: str, monkeypatch: p
     assert cost(2.0) == pytest.approx(cost(0.0), abs=1e-5)
 
 
+def test_draws_of_a_crop_differ_in_nothing_but_noise_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective: Any = made("flow", draws=3, p_one=0.0)
+    seen: list[Any] = []
+
+    def velocity(latent: torch.Tensor, condition: torch.Tensor, tokens: Any, time: torch.Tensor) -> torch.Tensor:
+        seen.append((latent, condition, tokens, time))
+        return latent
+
+    monkeypatch.setattr(objective.parts.latent.transformer, "forward", velocity)
+    with torch.no_grad():
+        objective.loss(batch())
+    ((latent, condition, tokens, time),) = seen
+    assert len(latent) == len(time) == len(tokens.mask_BL) == 3 * len(batch().prompts)
+    for one, other in (condition[:4], condition[4:8]), (condition[:4], condition[8:]):
+        assert torch.equal(one, other)
+    assert len(set(time.tolist())) == 12
+    assert not torch.equal(latent[:4], latent[4:8])
+
+
 def test_wordings_come_to_mean_what_their_plain_ones_meant() -> None:
     objective: Any = made("wording")
     encoder = objective.parts.encoder

@@ -52,6 +52,19 @@ def test_the_default_latent_path_runs_and_fits_beside_the_refiner() -> None:
     assert sum(parameter.numel() for module in modules for parameter in module.parameters()) < 16e6
 
 
+def test_times_are_moved_as_the_recipe_says() -> None:
+    parts = Parts.from_scratch(RECIPE)
+    begun = parts.with_latent_path(RECIPE)
+    moved = begun.with_latent_path(replace(RECIPE, flow_shift=1.0))
+    kept = moved.with_latent_path(RECIPE)
+    assert [each.latent and each.latent.flow.shift for each in (begun, moved, kept)] == [3.0, 1.0, 1.0]
+    assert moved.latent is not None
+    assert begun.latent is not None
+    assert moved.latent.transformer is begun.latent.transformer
+    adapted = replace(begun, base="somebody/else")
+    assert adapted.with_latent_path(replace(RECIPE, flow_shift=1.0)) is adapted
+
+
 def test_a_latent_path_is_added_once() -> None:
     parts = Parts.from_scratch(RECIPE)
     assert parts.latent is None
