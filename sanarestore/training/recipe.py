@@ -114,7 +114,7 @@ class Recipe:
     """Under flow and end-to-end, weight of how far apart two seeds come out in one step: the mean of what a condition
     allows, which is asked of that step, is one; without, the noise shines through where training is short."""
     flow_shift: float = 0.0
-    """How far times are moved towards noise, in training and in sampling; 0 leaves a model its own, which begins with 3.
+    """How far times are moved towards noise, in training and in sampling; 0 leaves a model its own, which begins as 3.
     A condition that leaves little open wants less, for what it leaves open is decided late."""
     generated_weight: float = 0.3
     """Under end-to-end, weight of the generated image's own error beside the restored one's."""

@@ -23,8 +23,8 @@ FLAGS = {
     },
     "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed"},
     "train": {
-        "--recipe", "--output", "-o", "--base", "--steps", "--max-minutes", "--resume", "--device", "--dtype", "--threads",
-        "--compile", "--lora", "--rank",
+        "--recipe", "--output", "-o", "--base", "--steps", "--max-minutes", "--resume", "--device", "--dtype",
+        "--threads", "--compile", "--lora", "--rank",
     },
     "bench": {
         "--data", "--data-dir", "--download", "--sizes", "--rounds", "--task", "--sigma", "--quality", "--scale",
