@@ -29,7 +29,8 @@ def decode(data: bytes) -> Image:
     import tifffile
 
     layout, directory = _directory(data)
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
+    # Closed, because tifffile's pages and files hold one another, and would hold all of its bytes for a long time.
+    with io.BytesIO(data) as source, tifffile.TiffFile(source) as file:
         page = file.pages[0]
         _check(page, directory, len(data))
         pages = len(file.pages)

@@ -1,5 +1,6 @@
 """Reading and writing hold few copies of an image: bytes a pixel at most, as Python's and NumPy's allocators count."""
 
+import gc
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -49,6 +50,24 @@ def test_few_copies_are_held(format: Format, depth: Depth, reading: float, writi
     decode(data)  # what is imported now is not the image's
     assert room(lambda: encode(image, format)) < writing
     assert room(lambda: decode(data)) < reading
+
+
+@pytest.mark.parametrize(
+    ("format", "depth"), [("png", "uint16"), ("tiff", "uint16"), ("jpeg", "uint8"), ("webp", "uint8")]
+)
+def test_nothing_but_the_image_is_held_after_reading(format: Format, depth: Depth) -> None:  # noqa: A002
+    """Not the file's bytes, until the garbage of cycles is collected."""
+    data = encode(noise(depth), format)
+    decode(data)
+    gc.disable()
+    tracemalloc.start()
+    try:
+        image = decode(bytes(bytearray(data)))
+        assert tracemalloc.get_traced_memory()[0] / (HEIGHT * WIDTH) < 12.5
+        assert image.depth == depth
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 def test_alpha_is_written_into_place() -> None:
