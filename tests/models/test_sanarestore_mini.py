@@ -70,18 +70,24 @@ def test_every_degradation_gains(mini: RestorationModel, line: str, least: float
 
 
 @pytest.mark.parametrize(
-    ("line", "least"), [("blur:1.6", 0.9), ("kernel:5", 0.5), ("lowres:2", 0.05), ("lowres:3", 0.25), ("lowres:4", 0.1)]
-)
-def test_what_was_sharp_becomes_sharper(mini: RestorationModel, line: str, least: float) -> None:
-    assert gain(mini, line, lambda height, width, seed: leaves(seed, height, width)) > least
+    ("line", "prompt", "least"),
+    [
+        ("blur:1.6", None, 0.7), ("lowres:3", None, 0.2), ("lowres:4", None, 0.15), ("blur:1.6", "deblur", 1.5),
+        ("kernel:5", "deblur", 1.8), ("lowres:2", "increase the resolution", 0.35),
+    ],
+)  # fmt: skip
+def test_what_was_sharp_becomes_sharper(mini: RestorationModel, line: str, prompt: str | None, least: float) -> None:
+    assert gain(mini, line, lambda height, width, seed: leaves(seed, height, width), prompt) > least
 
 
-def gain(model: RestorationModel, line: str, made: Callable[[int, int, int], Pixels]) -> float:
+def gain(
+    model: RestorationModel, line: str, made: Callable[[int, int, int], Pixels], prompt: str | None = None
+) -> float:
     gains = []
     for seed in range(3):
         clean = made(128, 160, seed)
         degraded = degrade(line, clean, seed)
-        gains.append(psnr(np.clip(restore(model, degraded), 0, 1), clean) - psnr(degraded, clean))
+        gains.append(psnr(np.clip(restore(model, degraded, prompt), 0, 1), clean) - psnr(degraded, clean))
     return float(np.mean(gains))
 
 
