@@ -108,9 +108,11 @@ def cut(image_CHW: Tensor, window: tuple[int, int, int, int]) -> Tensor:
     _, height, width = image_CHW.shape
     if top >= 0 and left >= 0 and bottom <= height and right <= width:
         return image_CHW[:, top:bottom, left:right]
-    rows = torch.from_numpy(mirror(np.arange(top, bottom), height))
-    columns = torch.from_numpy(mirror(np.arange(left, right), width))
-    return image_CHW.index_select(1, rows).index_select(2, columns)
+    rows, columns = mirror(np.arange(top, bottom), height), mirror(np.arange(left, right), width)
+    # Of a view of what is needed, because selecting rows of the image copies them in their whole width.
+    first, begin = int(rows.min()), int(columns.min())
+    needed_CHW = image_CHW[:, first : int(rows.max()) + 1, begin : int(columns.max()) + 1]
+    return needed_CHW.index_select(1, torch.from_numpy(rows - first)).index_select(2, torch.from_numpy(columns - begin))
 
 
 def map_with_halo(

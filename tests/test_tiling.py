@@ -72,6 +72,25 @@ def test_cut_inside_is_a_view() -> None:
     assert cut(image, (8, 24, 16, 48)).data_ptr() == image[:, 8:, 16:].data_ptr()
 
 
+def test_cut_at_a_border_copies_no_more_than_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an image stored pixel by pixel, selecting copies all that it selects from."""
+    image = torch.rand(300, 200, 3).permute(2, 0, 1)
+    rows, columns = (
+        torch.from_numpy(mirror(np.arange(*span), size)) for span, size in (((200, 304), 300), ((120, 208), 200))
+    )
+    expected = image[:, rows][:, :, columns]
+    given: list[int] = []
+    select = Tensor.index_select
+
+    def noted(self: Tensor, dim: int, index: Tensor) -> Tensor:
+        given.append(self.numel())
+        return select(self, dim, index)
+
+    monkeypatch.setattr(Tensor, "index_select", noted)
+    assert torch.equal(cut(image, (200, 304, 120, 208)), expected)
+    assert max(given) <= 3 * 104 * 88
+
+
 def blur_twice(window: Tensor) -> Tensor:
     """A linear map of radius 2 with zero padding, as convolutions have it."""
     kernel = torch.ones(3, 1, 3, 3) / 9
