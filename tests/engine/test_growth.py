@@ -70,7 +70,7 @@ def divided(flops: list[int], factors: list[float]) -> list[float]:
 # Operations.
 
 
-@pytest.mark.parametrize(("fidelity", "thousands"), [(1.0, 49.74), (0.0, 66.32), (0.5, 116.05)])
+@pytest.mark.parametrize(("fidelity", "thousands"), [(1.0, 98.91), (0.0, 73.28), (0.5, 172.19)])
 def test_what_a_pixel_costs(fidelity: float, thousands: float) -> None:
     """Multiplications with additions, in one piece: pinned, so that a change of what everybody pays is noticed.
 
@@ -152,7 +152,7 @@ def test_beyond_the_result_the_refiner_holds_what_a_window_takes() -> None:
     ]
     assert restorer(1.0).buffers(*SIZES[0]) == 12 * PIXELS[0]
     assert max(found) < 1.05 * min(found)
-    assert max(found) < 340, "bytes a pixel"
+    assert max(found) < 480, "bytes a pixel"
 
 
 def test_beyond_images_maps_and_latents_the_latent_path_holds_what_a_window_takes() -> None:
