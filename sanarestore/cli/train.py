@@ -79,7 +79,7 @@ def train(
 
     from sanarestore import weights
     from sanarestore.cli import console, reports
-    from sanarestore.engine.restorer import pick_device
+    from sanarestore.engine.devices import pick_device
     from sanarestore.training.loop import Schedule, Trainer
     from sanarestore.training.objectives import new_objective
 

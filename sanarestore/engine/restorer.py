@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sanarestore import images, tiling, weights
 from sanarestore.degradations.operations import resize
+from sanarestore.engine.devices import pick_device
 from sanarestore.engine.generation import Generation, Place, Watch
 from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.tiles import Steps, Tiles, in_turn, is_out_of_memory
@@ -288,26 +289,6 @@ def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
             where=asked[0], next_step="Choose a --fidelity below 1, or leave it out.",
         )  # fmt: skip
     return options.fidelity < 1 or model.refines_generated
-
-
-def pick_device(name: str, flag: str = "--devices") -> torch.device:
-    """auto is CUDA, then Apple's GPU, then the CPU; UsageError, naming the flag, for a device that is not here."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(
-            f"'{name}' is no device", where=flag, next_step="Use cpu, cuda, cuda:1, mps, or auto."
-        ) from error
-    there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not there.get(device.type, False):
-        raise UsageError(f"'{name}' is not on this machine", where=flag, next_step=f"Use {flag} cpu.")
-    return device
 
 
 def enlarge(image: images.Image, scale: int) -> images.Image:

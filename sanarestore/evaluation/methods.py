@@ -11,7 +11,8 @@ from torch import nn
 
 from sanarestore import images, weights
 from sanarestore.degradations.operations import Pixels
-from sanarestore.engine.restorer import Restorer, is_generated, pick_device
+from sanarestore.engine.devices import pick_device
+from sanarestore.engine.restorer import Restorer, is_generated
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.autoencoders import autoencoder_class, autoencoder_folder, load_autoencoder
 from sanarestore.evaluation.benchmark import Method

@@ -14,7 +14,7 @@ import torch
 
 from sanarestore import weights
 from sanarestore.degradations.operations import Pixels
-from sanarestore.engine.restorer import pick_device
+from sanarestore.engine.devices import pick_device
 from sanarestore.errors import UsageError, WeightsError
 from sanarestore.evaluation.benchmark import Method
 from sanarestore.evaluation.tasks import Trial

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sanarestore.engine.restorer import pick_device
+from sanarestore.engine.devices import pick_device
 from sanarestore.errors import UsageError, WeightsError
 from sanarestore.evaluation.rows import packed
 

@@ -24,7 +24,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from sanarestore import images
-from sanarestore.engine.restorer import Restorer, pick_device
+from sanarestore.engine.devices import pick_device
+from sanarestore.engine.restorer import Restorer
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.kernel_speed import REPEATS, kernel_arms
 from sanarestore.evaluation.memory import PeakMemory
