@@ -22,7 +22,7 @@ from sanarestore.degradations.operations import resize
 from sanarestore.engine.devices import pick_device
 from sanarestore.engine.generation import Generation, Place, Watch
 from sanarestore.engine.jobs import Job, Outcome, TileDone
-from sanarestore.engine.tiles import Steps, Tiles, in_turn, is_out_of_memory
+from sanarestore.engine.tiles import Steps, Tiles, in_turn, is_out_of_memory, keep_pages
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.model.tone import overview, tone_statistics
@@ -52,6 +52,7 @@ class Restorer:
         self.device = pick_device(device)
         if options.threads is not None:
             torch.set_num_threads(options.threads)
+        keep_pages(self.device)
         dtype = self._dtype()
         self.model = model or load_model(options.model, options.adapter, dtype=dtype)
         self._tiles = Tiles(self.device, options.tile, whole=options.tiling == "off", shift=shift)

@@ -107,8 +107,8 @@ class Modulation(nn.Module):
         self.project = nn.Linear(prompt_width, 2 * channels)
 
     def forward(self, hidden_BCHW: Tensor, prompt_BD: Tensor) -> Tensor:
-        scale_BC, shift_BC = self.project(prompt_BD).chunk(2, dim=1)
-        return torch.addcmul(shift_BC[:, :, None, None], hidden_BCHW, 1 + scale_BC[:, :, None, None])
+        scale_BC11, shift_BC11 = self.project(prompt_BD)[:, :, None, None].chunk(2, dim=1)
+        return _modulated(hidden_BCHW, 1 + scale_BC11, shift_BC11)
 
 
 class Block(nn.Module):
@@ -123,7 +123,7 @@ class Block(nn.Module):
     def forward(self, hidden_BCHW: Tensor, prompt_BD: Tensor) -> Tensor:
         inner_BCHW = F.relu(self.modulation(self.conv_in(hidden_BCHW), prompt_BD), inplace=True)
         branch_BCHW: Tensor = self.conv_out(inner_BCHW)
-        return hidden_BCHW + branch_BCHW
+        return branch_BCHW.add_(hidden_BCHW)
 
 
 class SteeredBlock(Block):
@@ -134,11 +134,11 @@ class SteeredBlock(Block):
         self.gate = nn.Conv2d(steering, channels, 1)
 
     def forward(self, hidden_BCHW: Tensor, prompt_BD: Tensor, steering_BSHW: Tensor) -> Tensor:  # type: ignore[override]
-        scale_BC, shift_BC = self.modulation.project(prompt_BD)[:, :, None, None].chunk(2, dim=1)
-        scale_BCHW = self.gate(steering_BSHW) + (1 + scale_BC)
-        inner_BCHW = F.relu(torch.addcmul(shift_BC, self.conv_in(hidden_BCHW), scale_BCHW), inplace=True)
+        scale_BC11, shift_BC11 = self.modulation.project(prompt_BD)[:, :, None, None].chunk(2, dim=1)
+        scale_BCHW = self.gate(steering_BSHW).add_(1 + scale_BC11)
+        inner_BCHW = F.relu(_modulated(self.conv_in(hidden_BCHW), scale_BCHW, shift_BC11), inplace=True)
         branch_BCHW: Tensor = self.conv_out(inner_BCHW)
-        return hidden_BCHW + branch_BCHW
+        return branch_BCHW.add_(hidden_BCHW)
 
 
 class Steering(nn.Module):
@@ -194,7 +194,9 @@ class Refiner(nn.Module):
             for count, width in zip(config.decoder_blocks, widths, strict=True)
         )
         self.head = nn.Conv2d(widths[0], 3 * 4, 1)
-        self._initialise()
+        # Not where it is to be loaded, on the meta device: normal distributions there import torch's compiler.
+        if not self.stem.weight.is_meta:
+            self._initialise()
         self.tone = Tone(prompt, config.tone) if config.tone else None
 
     def _initialise(self) -> None:
@@ -281,7 +283,7 @@ class Refiner(nn.Module):
             hidden = down(hidden)
         hidden = self.middle(hidden, prompt_BD)
         for level, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips), strict=True):
-            hidden = F.pixel_shuffle(up(hidden), 2) + skip
+            hidden = F.pixel_shuffle(up(hidden), 2).add_(skip)
             hidden = level(hidden, prompt_BD, _resize(steering, hidden))
         restored_BCHW = generated_BCHW.float() + F.pixel_shuffle(self.head(hidden.float()), 2).float()
         if self.tone is None:
@@ -290,6 +292,11 @@ class Refiner(nn.Module):
             raise ValueError("this refiner asks for the tone statistics of the whole photograph")
         toned_BCHW: Tensor = self.tone(restored_BCHW, tone_BK, whole_prompt_BD)
         return toned_BCHW
+
+
+def _modulated(hidden_BCHW: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """hidden * scale + shift; in place where no gradient is asked for: fresh pages cost a CPU more than the product."""
+    return torch.addcmul(shift, hidden_BCHW, scale, out=None if torch.is_grad_enabled() else hidden_BCHW)
 
 
 def _placed(name: str, old: Tensor, new: Tensor) -> Tensor:

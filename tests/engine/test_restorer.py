@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sanarestore import images, options
 from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.restorer import Restorer, enlarge
+from sanarestore.engine.tiles import DEFAULT_TILE
 from sanarestore.errors import ImageError, OutOfMemory, UnreadableImage
 from sanarestore.images.image import to_stored
 from sanarestore.model.loading import RestorationModel
@@ -252,7 +253,7 @@ def test_other_errors_are_not_taken_for_want_of_memory(small_model: RestorationM
     short_of_memory(restorer, 10, lambda: RuntimeError("shapes do not fit"))
     with pytest.raises(RuntimeError, match="shapes"):
         restorer(image_of(photo(300, 200)))
-    assert restorer.tile == 1024
+    assert restorer.tile == DEFAULT_TILE["cpu"]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

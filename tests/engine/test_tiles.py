@@ -1,5 +1,8 @@
 """Tiles as a device can bear them, and one count for many stages."""
 
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -66,3 +69,29 @@ def test_a_heap_is_given_back_every_few_tiles(monkeypatch: pytest.MonkeyPatch) -
         steps = Tiles(torch.device(device), 64).map(lambda window: window, (image,), output, halo=0, stride=8)
         assert len(list(steps)) == 9
         assert released == [torch.device(device)] * times
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_tiles_get_no_fresh_pages_once_they_have_some() -> None:
+    """Counted by the system, in a process of its own: the setting is of the whole process."""
+    script = """
+import resource, torch
+from sanarestore.engine.tiles import keep_pages
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        torch.empty(64 << 20, dtype=torch.uint8).fill_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+fresh = faults()
+keep_pages(torch.device("cuda"))
+same = faults()
+keep_pages(torch.device("cpu"))
+faults()
+print(fresh, same, faults())
+"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    fresh, same, kept = map(int, told.split())
+    assert same > 0.5 * fresh
+    assert kept < 0.05 * fresh

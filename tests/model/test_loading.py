@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,16 @@ def test_what_was_saved_comes_back(tiny_folder: Path) -> None:
     assert model.name == "tiny"
     assert model.defaults["prompt"] == "Restore this image"
     assert not any(parameter.requires_grad for parameter in model.refiner.parameters())
+
+
+def test_the_refiner_is_loaded_without_torchs_compiler(tiny_folder: Path) -> None:
+    """Whose import takes more than a second, at every start."""
+    script = (
+        "import sys; from sanarestore.model.loading import load_model; load_model(sys.argv[1]); "
+        "print('torch._dynamo' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", script, str(tiny_folder)], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "False"
 
 
 def test_the_table_agrees_with_the_encoder(tiny_folder: Path) -> None:
