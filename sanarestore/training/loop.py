@@ -9,13 +9,14 @@ import json
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sanarestore.errors import Diverged, UsageError
 from sanarestore.model.tensors import write_json
@@ -244,7 +245,7 @@ class Trainer:
                 group["lr"] = share * group["initial_lr"]
         batch = self._move(batch)
         lower = self.schedule.arithmetic != torch.float32
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=lower):
+        with _attention(self._device), torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=lower):
             loss = self._loss(batch)
         value = float(loss.detach())
         loss.backward()  # type: ignore[no-untyped-call]
@@ -303,6 +304,11 @@ class Trainer:
             states[int(which)].setdefault(int(index), {})[key] = tensor
         for optimizer, state in zip(self._optimizers, states, strict=True):
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _attention(device: torch.device) -> AbstractContextManager[Any]:
+    """A CPU's fused attention goes back so slowly through prompts of some words that it takes a quarter of a step."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def _is_due(step: int, every: int) -> bool:

@@ -86,7 +86,9 @@ class _PartsObjective:
         """Whether the refiner has learnt to work on what the latent path generates."""
         return False
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _tokens(self, batch: Batch) -> Tokens:
+        """Prompt embeddings; never compiled, or every new wording would be."""
         token_BLD, mask_BL = self.parts.encoder(batch.prompts)
         device = batch.degraded_BCHW.device
         return Tokens(token_BLD=token_BLD.to(device), mask_BL=mask_BL.to(device))

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from sanarestore import weights
 from sanarestore.degradations.wordings import DEFAULT_PROMPT, vocabulary
 from sanarestore.errors import UsageError
-from sanarestore.flow import Flow
 from sanarestore.model.adapter import write_adapter
-from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.base import load_base
 from sanarestore.model.condition import new_condition
 from sanarestore.model.loading import LatentPath, load_model, save_model
@@ -22,17 +20,11 @@ from sanarestore.model.lora import Lora
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder, new_encoder, train_tokenizer
 from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
-from sanarestore.training.recipe import FLOWING, LatentShape, ModelShape, Recipe
-from sanarestore.training.transform_code import begin_as_transform_code
+from sanarestore.training.latent_path import FLOW_SHIFT, new_latent_path
+from sanarestore.training.recipe import FLOWING, ModelShape, Recipe
 
 KEPT_PROMPTS = 512
 """Embeddings that are remembered while training with a published encoder: of Gemma-2 2B about 200 KB each."""
-
-FLOW_SHIFT = 3.0
-"""Of a latent path to begin, unless the recipe says another: that of SANA's checkpoints."""
-
-ATTENDING = 3
-"""The deepest stages of the autoencoder, which attend as the published ones do."""
 
 
 class FrozenPrompts(nn.Module):
@@ -157,17 +149,24 @@ class Parts:
         return {} if self.base else {"text_encoder": self.encoder}
 
     def with_latent_path(self, recipe: Recipe) -> "Parts":
-        """Themselves, or with a fresh latent path by the recipe's shape and seed where they have none.
+        """Themselves, or with a fresh latent path by the recipe's shape and seed where they have none, or with a
+        fresh transformer where it asks for one.
 
         Its times are moved as the recipe says; those of a base that is adapted stay its own.
         """
-        if self.latent is not None:
+        if self.latent is not None and not recipe.fresh_flow:
             if self.base or not recipe.flow_shift:
                 return self
             return replace(self, latent=replace(self.latent, flow=replace(self.latent.flow, shift=recipe.flow_shift)))
+        if self.base and recipe.fresh_flow:
+            raise UsageError(
+                "an adapter goes on from its base's transformer", where="fresh_flow", next_step="Set it to false.",
+            )  # fmt: skip
         torch.manual_seed(recipe.seed)
-        shift = recipe.flow_shift or FLOW_SHIFT
-        path = new_latent_path(recipe.latent, prompt_width=self.encoder.width, shift=shift)
+        path = new_latent_path(
+            recipe.latent, prompt_width=self.encoder.width, shift=recipe.flow_shift or FLOW_SHIFT,
+            autoencoder=self.latent.autoencoder if self.latent else None,
+        )  # fmt: skip
         return replace(self, latent=path, defaults={**self.defaults, "steps": 1, "latent": False})
 
     def save(self, folder: Path, name: str, training: dict[str, Any]) -> None:
@@ -199,39 +198,6 @@ def _refiner_config(shape: ModelShape, prompt_width: int) -> RefinerConfig:
         widths=shape.widths, encoder_blocks=shape.encoder_blocks, decoder_blocks=shape.decoder_blocks,
         spectrum=shape.spectrum, tone=shape.tone, prompt_width=prompt_width,
     )  # fmt: skip
-
-
-def new_latent_path(shape: LatentShape, *, prompt_width: int, shift: float) -> LatentPath:
-    """The published classes with small configurations and random weights; 32 pixels a latent position."""
-    from diffusers import AutoencoderDC, SanaTransformer2DModel
-
-    stages = len(shape.channels)
-    kinds = ["ResBlock"] * (stages - ATTENDING) + ["EfficientViTBlock"] * ATTENDING
-    scales: list[list[int]] = [[] if kind == "ResBlock" else [5] for kind in kinds]
-    make_autoencoder: Any = AutoencoderDC
-    autoencoder = make_autoencoder(
-        latent_channels=shape.latent_channels, attention_head_dim=shape.head_width,
-        encoder_block_types=kinds, decoder_block_types=kinds,
-        encoder_block_out_channels=list(shape.channels), decoder_block_out_channels=list(shape.channels),
-        encoder_layers_per_block=list(shape.blocks), decoder_layers_per_block=list(shape.blocks),
-        encoder_qkv_multiscales=scales, decoder_qkv_multiscales=scales,
-        # Latents begin with unit variance, and are taught to keep it.
-        scaling_factor=1.0, downsample_block_type="Conv",
-    )  # fmt: skip
-    begin_as_transform_code(autoencoder)
-    make_transformer: Any = SanaTransformer2DModel
-    transformer = make_transformer(
-        in_channels=shape.latent_channels, out_channels=shape.latent_channels, num_attention_heads=shape.heads,
-        attention_head_dim=shape.head_width, num_cross_attention_heads=shape.heads,
-        cross_attention_head_dim=shape.head_width, cross_attention_dim=shape.heads * shape.head_width,
-        num_layers=shape.layers, caption_channels=prompt_width, sample_size=32, patch_size=1,
-        interpolation_scale=None, qk_norm="rms_norm_across_heads",
-    )  # fmt: skip
-    return LatentPath(
-        autoencoder=Autoencoder(autoencoder),
-        transformer=ConditionedTransformer(transformer, new_condition(shape.condition, transformer)),
-        flow=Flow(shift=shift, solver="dpm"),
-    )
 
 
 def usual_prompts() -> Iterable[str]:

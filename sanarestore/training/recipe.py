@@ -116,6 +116,8 @@ class Recipe:
     flow_shift: float = 0.0
     """How far times are moved towards noise, in training and in sampling; 0 leaves a model its own, which begins as 3.
     A condition that leaves little open wants less, for what it leaves open is decided late."""
+    fresh_flow: bool = False
+    """Under flow, begin another transformer, by the recipe's shape, on the autoencoder of the base."""
     generated_weight: float = 0.3
     """Under end-to-end, weight of the generated image's own error beside the restored one's."""
     gray: float = 0.08
@@ -273,7 +275,7 @@ def _build(kind: Any, table: dict[str, Any], where: Path | str) -> Any:
             value = float(value)
         if wanted is tuple and isinstance(value, list) and all(type(part) is type(default[0]) for part in value):
             value = tuple(value)
-        if not isinstance(value, wanted) or isinstance(value, bool):
+        if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
             kind_told = f"a list of {type(default[0]).__name__}" if wanted is tuple else wanted.__name__
             raise UsageError(f"'{name}' must be {kind_told}, not {value!r}", where=where)
         values[name] = value

@@ -186,6 +186,27 @@ def test_draws_of_a_crop_differ_in_nothing_but_noise_and_time(monkeypatch: pytes
     assert not torch.equal(latent[:4], latent[4:8])
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's own, which it hides by a filter
+def test_new_wordings_are_no_reason_to_compile_again() -> None:
+    """Prompts are of any words, and what is compiled once must do for all."""
+    objective = made("refiner")
+    graphs: list[Any] = []
+
+    def backend(graph: Any, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    loss = torch.compile(objective.loss, backend=backend)
+    for number, prompt in enumerate(["remove noise", "please take away the grain", "deblur", "x", "make it larger"]):
+        given = replace(batch(number), prompts=[prompt] * 4, number=number)
+        torch.testing.assert_close(loss(given), objective.loss(given))
+        if number == 1:
+            known = len(graphs)
+    assert known
+    assert len(graphs) == known
+
+
 def test_wordings_come_to_mean_what_their_plain_ones_meant() -> None:
     objective: Any = made("wording")
     encoder = objective.parts.encoder

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sanarestore.training.parts import new_latent_path
+from sanarestore.training.latent_path import new_latent_path
 from sanarestore.training.recipe import LatentShape
 from sanarestore.training.transform_code import begin_as_transform_code, stages
 from tests.conftest import photo

@@ -10,7 +10,7 @@ from torch import Tensor
 from sanarestore import tiling
 from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.runners.deep import Core, Pass, decoder_passes, encoder_passes
-from sanarestore.training.parts import new_latent_path
+from sanarestore.training.latent_path import new_latent_path
 from tests.published import TINY_RECIPE, tiny_autoencoder
 
 KINDS: dict[str, dict[str, Any]] = {
