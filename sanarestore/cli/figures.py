@@ -113,25 +113,24 @@ def _seam_cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def timings(rows: list[dict[str, Any]], powers: Mapping[str, float]) -> None:
-    """A table of what parts of a model take, and below it how that grows.
-
-    Kernels stand beside their reference in place of diffusers; "compiled" is the ratio to that one compiled.
-    """
-    columns = ["", "size", "s", "s/MP", "diffusers", "ratio", "A/A", "MiB", "compute", "memory"]
-    kernels = any("compiled_ratio" in row for row in rows)
-    columns += ["compiled"] if kernels else []
-    cells = [
-        [
-            row["part"], str(row["size"]), _seconds(row["seconds"]), f"{row['seconds_per_megapixel']:.2f}",
-            _seconds(row["diffusers_seconds"]) if "ratio" in row else "",
-            f"{row['ratio']:.2f}" if "ratio" in row else "", f"{row['chance']:.2f}",
-            f"{row['peak_memory'] / 2**20:.0f}" if "peak_memory" in row else "",
-            f"{row['of_compute']:.0%}", f"{row['of_bandwidth']:.0%}",
-            *([f"{row['compiled_ratio']:.2f}" if "compiled_ratio" in row else ""] if kernels else []),
-        ]
-        for row in rows
-    ]  # fmt: skip
-    console.table(f"{rows[0]['device']}, {rows[0]['dtype']}, {rows[0]['rounds']} rounds", columns, cells, texts=1)
+    """A table of what parts of a model take, each by us and below it by others, and how that grows."""
+    columns = ["", "by", "size", "s", "s/MP", "ratio", "95%", "A/A", "MiB", "compute", "memory"]
+    cells = []
+    for row in rows:
+        is_ours = "of_compute" in row
+        low, high = row.get("ratio_interval", (0.0, 0.0))
+        cells.append(
+            [
+                row["part"] if is_ours else "", row["by"], str(row["size"]) if is_ours else "",
+                _seconds(row["seconds"]) if "seconds" in row else "no memory",
+                f"{row['seconds_per_megapixel']:.2f}" if "seconds" in row else "",
+                *([f"{row['ratio']:.2f}", f"{low:.2f}..{high:.2f}"] if "ratio" in row else ["", ""]),
+                f"{row['chance']:.2f}" if is_ours else "",
+                f"{row['peak_memory'] / 2**20:.0f}" if "peak_memory" in row else "",
+                *([f"{row['of_compute']:.0%}", f"{row['of_bandwidth']:.0%}"] if is_ours else ["", ""]),
+            ]
+        )  # fmt: skip
+    console.table(f"{rows[0]['device']}, {rows[0]['dtype']}, {rows[0]['rounds']} rounds", columns, cells, texts=2)
     for row in rows:
         if "tile_area_factor" in row:
             memory = row.get("beyond_buffers")

@@ -122,17 +122,18 @@ class Generation:
         tiles = self._tiles.count(height, width, stride=stride)
         yield from in_turn(
             [
-                (self._encode(degraded_CHW, condition_1Zhw), tiles + _count(self._way_in, tiles)),
+                (self.encode(degraded_CHW, condition_1Zhw), tiles + _count(self._way_in, tiles)),
                 (
                     self._sample(condition_1Zhw, latent_1Zhw, place or Place(0, 0, height, width)),
                     self._sampling(*shape[2:]),
                 ),
-                (self._decode(latent_1Zhw, generated_CHW), tiles + _count(self._way_out, tiles)),
+                (self.decode(latent_1Zhw, generated_CHW), tiles + _count(self._way_out, tiles)),
             ]
         )
         self.watch("generated", generated_CHW)
 
-    def _encode(self, image_CHW: Tensor, latent_1Zhw: Tensor) -> Steps:
+    def encode(self, image_CHW: Tensor, latent_1Zhw: Tensor) -> Steps:
+        """Fill `latent_1Zhw`, on the device, from an image on the host."""
         model = self._autoencoder
         maps = [self._map(latent_1Zhw, model.encoder_channels, model.encoder_cell)]
         shallow = self._tiles.map(
@@ -144,7 +145,8 @@ class Generation:
         yield from in_turn([(shallow, tiles), (deep, _count(self._way_in, tiles))])
         latent_1Zhw[0].copy_(maps.pop())
 
-    def _decode(self, latent_1Zhw: Tensor, image_CHW: Tensor) -> Steps:
+    def decode(self, latent_1Zhw: Tensor, image_CHW: Tensor) -> Steps:
+        """Fill `image_CHW`, on the host and around [0,1], from a latent on the device."""
         model = self._autoencoder
         maps = [latent_1Zhw[0]]
 
@@ -228,7 +230,7 @@ class Generation:
                 given = (self._transformer, condition_1Zhw, self._tokens, latent_1Zhw, self._flow, drawn)
                 yield from clean_pass(*given, steps=self._steps, **self._blended)
                 return
-            states = self._flow.steps(self._predict(condition_1Zhw), drawn, self._steps)
+            states = self._flow.steps(self.predict(condition_1Zhw), drawn, self._steps)
             for done, state in enumerate(states, start=1):
                 latent_1Zhw.copy_(state)
                 yield done, self._steps
@@ -242,8 +244,8 @@ class Generation:
             return self._steps
         return self._steps * len(windows_of(self._transformer, rows, columns, **self._windows))
 
-    def _predict(self, condition_1Zhw: Tensor) -> Predict:
-        """By the tiles in force: what a strip of tokens holds is what a tile of the latent does."""
+    def predict(self, condition_1Zhw: Tensor) -> Predict:
+        """The velocity, by the tiles in force: what a strip of tokens holds is what a tile of the latent does."""
         given = (self._transformer, condition_1Zhw, self._tokens)
         if self._options.tiling in ("off", "independent"):
             return whole(*given, **self._led)

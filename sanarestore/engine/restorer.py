@@ -72,8 +72,13 @@ class Restorer:
         return self._tiles.size
 
     @property
+    def generation(self) -> Generation | None:
+        """How images go through the latent path; None where they do not."""
+        return self._generation
+
+    @property
     def latent(self) -> LatentPath | None:
-        """The latent path as it runs, on the device and in its arithmetic; None where images do not go through it."""
+        """The latent path as it runs, on the device and in its arithmetic."""
         return self._generation.latent if self._generation else None
 
     def buffers(self, height: int, width: int) -> int:

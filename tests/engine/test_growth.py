@@ -137,7 +137,7 @@ def per_pixel() -> list[tuple[float, int]]:
         map_BChw = torch.empty(1, channels, cells, cells)
         found.append((cost(lambda: model.decode_shallow(map_BChw)).flop, -(-model.decoder_radius // 32) * 32))
         latent = torch.empty(1, 32, side // 32, side // 32)
-        found.append((cost(lambda: generation._predict(latent)(latent, 1.0)).flop, 0))
+        found.append((cost(lambda: generation.predict(latent)(latent, 1.0)).flop, 0))
     return [(flop / side**2, halo) for flop, halo in found]
 
 

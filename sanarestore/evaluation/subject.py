@@ -1,0 +1,194 @@
+"""What is timed: the parts of a model, each done by us and in the other ways that there are.
+
+Shape suffixes: B batch, C channels, H W pixels or latent positions, Z latent channels.
+
+Beside ours stand diffusers' own modules with the same weights: as they are, with the autoencoder's own tiling, and
+compiled; beside a kernel its reference, and that one compiled. What takes minutes to compile is compiled where kernels
+run, too.
+"""
+
+import copy
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sanarestore import images, tiling
+from sanarestore.engine.generation import Generation
+from sanarestore.engine.restorer import Restorer, host_tensor
+from sanarestore.evaluation.clock import Work, counted
+from sanarestore.evaluation.kernel_arms import REPEATS, kernel_arms
+from sanarestore.flow import noise_field
+from sanarestore.kernels import choice
+from sanarestore.model.family import RANDOM, random_model
+from sanarestore.model.loading import LatentPath, RestorationModel, load_model
+from sanarestore.model.transformer import Tokens
+from sanarestore.options import RestoreOptions
+
+SMALL = 256
+"""Side in pixels of an image that a tile holds."""
+
+TILED: dict[str, dict[str, int]] = {
+    "diffusers tiled": {},
+    "diffusers tiled 1024": {
+        "tile_sample_min_height": 1024, "tile_sample_min_width": 1024, "tile_sample_stride_height": 896,
+        "tile_sample_stride_width": 896,
+    },
+}  # fmt: skip
+"""Settings of diffusers' `AutoencoderDC.enable_tiling`: its own, 512 px every 448, and twice that."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Something to time."""
+
+    name: str
+    ours: Work
+    others: Mapping[str, Work] = field(default_factory=dict)
+    """The same in other ways, by what does it."""
+    repeats: int = 1
+    """Runs from one look at the clock to the next."""
+
+
+class Subject:
+    """A model on a device, and its parts."""
+
+    def __init__(self, options: RestoreOptions, device: torch.device) -> None:
+        self.device = device
+        self.options = options
+        automatic = torch.bfloat16 if device.type == "cuda" else torch.float32
+        self.dtype = automatic if options.dtype == "auto" else getattr(torch, options.dtype)
+        self.model = _model(options, self.dtype)
+        self.restorer = Restorer(options, device=str(device), model=self.model)
+        prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
+        self._tokens = Tokens.of([self.model.prompts.tokens(prompt).to(device)])
+
+    @property
+    def steps(self) -> int:
+        """Of the flow."""
+        return self.options.steps or int(self.model.defaults.get("steps", 1))
+
+    def parts(self, size: int) -> Iterator[Part]:
+        """The whole restoration; and where images go through the latent path, that path, its parts, and its kernels.
+
+        Ours work as in a restoration: on images that lie on the host, in tiles.
+        """
+        image = _noise(size)
+        yield Part(name="restore", ours=lambda: self.restorer(image))
+        generation = self.restorer.generation
+        if generation is None:
+            return
+        yield from self._path(generation, host_tensor(image))
+        if choice.available(self.device):
+            for name, ours, plain, compiled in kernel_arms(generation.latent, size):
+                others = {"reference": plain, "reference compiled": compiled}
+                yield Part(name=f"kernel: {name}", ours=ours, others=others, repeats=REPEATS)
+
+    @cache  # noqa: B019 - a subject lives as long as the command
+    def flop_per_pixel(self) -> float:
+        """Of a whole restoration in one piece."""
+        side = min(self.restorer.tile, SMALL) // 32 * 32
+        image = _noise(side)
+        return counted(lambda: self.restorer(image))[0] / side**2
+
+    def _path(self, generation: Generation, image_CHW: Tensor) -> Iterator[Part]:
+        """All of it, and encoder, one step, and decoder alone."""
+        latent, theirs = generation.latent, self._autoencoders()
+        stride, channels = latent.autoencoder.stride, latent.autoencoder.latent_channels
+        shape = (1, channels, *(-(-side // stride) for side in image_CHW.shape[1:]))
+        latent_1Zhw = torch.randn(shape, device=self.device)
+        generated_CHW = torch.empty_like(image_CHW)
+        # Their encoder takes whole latent positions alone.
+        image_1CHW = tiling.cut(image_CHW, (0, shape[2] * stride, 0, shape[3] * stride))[None].to(self.device)
+        yield Part(
+            name="generate",
+            ours=lambda: _exhaust(generation(image_CHW, generated_CHW)),
+            others={name: partial(self._generate, latent, each, image_1CHW) for name, each in theirs.items()},
+        )
+        yield Part(
+            name="encode",
+            ours=lambda: _exhaust(generation.encode(image_CHW, torch.empty_like(latent_1Zhw))),
+            others={name: partial(_encode, each, image_1CHW) for name, each in theirs.items()},
+        )
+        given = (latent_1Zhw, latent_1Zhw, self._tokens, latent_1Zhw.new_ones(1))
+        others: dict[str, Work] = {"diffusers": partial(latent.transformer, *given)}
+        if self._compiles:
+            compiled: Any = torch.compile(latent.transformer, dynamic=False)
+            others["diffusers compiled"] = partial(compiled, *given)
+        yield Part(name="step", ours=lambda: generation.predict(latent_1Zhw)(latent_1Zhw, 1.0), others=others)
+        yield Part(
+            name="decode",
+            ours=lambda: _exhaust(generation.decode(latent_1Zhw, generated_CHW)),
+            others={name: partial(_decode, each, latent_1Zhw) for name, each in theirs.items()},
+        )
+
+    def _generate(self, latent: LatentPath, autoencoder: Any, image_1CHW: Tensor) -> Tensor:
+        """What ours does, by diffusers' modules alone and on the device from end to end."""
+        condition_1Zhw = _encode(autoencoder, image_1CHW)
+        drawn = noise_field(self.options.seed, *condition_1Zhw.shape)
+
+        def velocity(state_1Zhw: Tensor, time: float) -> Tensor:
+            moment_B = torch.full((1,), time, device=self.device)
+            found: Tensor = latent.transformer(state_1Zhw, condition_1Zhw, self._tokens, moment_B)
+            return found
+
+        return _decode(
+            autoencoder, latent.flow.sample(velocity, lambda number: drawn(number).to(self.device), self.steps)
+        )
+
+    @property
+    def _compiles(self) -> bool:
+        return choice.available(self.device)
+
+    @cache  # noqa: B019 - a subject lives as long as the command
+    def _autoencoders(self) -> dict[str, Any]:
+        """diffusers' own, in one arithmetic from end to end where ours keeps the ends in float32; by what they are."""
+        from diffusers import AutoencoderDC
+
+        assert self.model.latent is not None
+        ours, make = self.model.latent.autoencoder, AutoencoderDC
+        with torch.device("meta"):
+            found: dict[str, Any] = {name: make.from_config(ours.config) for name in ("diffusers", *TILED)}  # type: ignore[no-untyped-call]
+        halves = [copy.deepcopy(half).to(self.device, self.dtype).eval() for half in (ours.encoder, ours.decoder)]
+        for name, each in found.items():
+            each.encoder, each.decoder = halves
+            if name in TILED:
+                each.enable_tiling(**TILED[name])
+        if self._compiles:
+            with torch.device("meta"):
+                found["diffusers compiled"] = each = make.from_config(ours.config)  # type: ignore[no-untyped-call]
+            each.encoder, each.decoder = (torch.compile(half, dynamic=False) for half in halves)
+        return found
+
+
+def _encode(autoencoder: Any, image_1CHW: Tensor) -> Tensor:
+    """An image in [0,1] to a scaled latent in float32."""
+    latent_1Zhw: Tensor = autoencoder.encode(image_1CHW.to(autoencoder.dtype) * 2 - 1, return_dict=False)[0].float()
+    return latent_1Zhw * float(autoencoder.config.scaling_factor)
+
+
+def _decode(autoencoder: Any, latent_1Zhw: Tensor) -> Tensor:
+    """The way back."""
+    unscaled_1Zhw = (latent_1Zhw / float(autoencoder.config.scaling_factor)).to(autoencoder.dtype)
+    image_1CHW: Tensor = autoencoder.decode(unscaled_1Zhw, return_dict=False)[0].float()
+    return image_1CHW / 2 + 0.5
+
+
+def _exhaust(steps: Iterator[object]) -> None:
+    deque(steps, maxlen=0)
+
+
+def _model(options: RestoreOptions, dtype: torch.dtype) -> RestorationModel:
+    if options.model is not None and options.model.startswith(RANDOM):
+        return random_model(options.model, dtype=dtype)
+    return load_model(options.model, options.adapter, dtype=dtype)
+
+
+def _noise(side: int) -> images.Image:
+    pixels = np.random.default_rng(0).random((side, side, 3), dtype=np.float32)
+    return images.Image(pixels_HWC=pixels, depth="float32", format="tiff")

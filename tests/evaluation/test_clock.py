@@ -1,0 +1,38 @@
+"""Arms take turns, their ratios have intervals, and work is counted."""
+
+import math
+
+import pytest
+import torch
+
+from sanarestore.evaluation.clock import counted, in_turn, ratio
+
+CPU = torch.device("cpu")
+
+
+def test_arms_take_turns_in_going_first() -> None:
+    order: list[str] = []
+    arms = [lambda name=name: order.append(name) for name in "abc"]
+    seconds = in_turn(arms, 3, CPU)  # type: ignore[arg-type]
+    assert "".join(order) == "abcbcacab"
+    assert [len(rounds) for rounds in seconds] == [3, 3, 3]
+
+
+def test_a_ratio_is_the_middle_one_and_its_interval_shrinks_with_the_rounds() -> None:
+    assert ratio([2.0, 200.0, 4.0], [1.0, 100.0, 1.0])[0] == pytest.approx(2)
+    drawn = torch.randn(400, generator=torch.Generator().manual_seed(0))
+    few, many = (ratio((3 * (0.1 * drawn[:count]).exp()).tolist(), [1.0] * count) for count in (10, 400))
+    for middle, (low, high) in (few, many):
+        assert low < middle < high
+        assert low < 3 < high
+    widths = [math.log(high / low) for _, (low, high) in (few, many)]
+    # Of a median of normal logarithms, 2 * 1.96 * sqrt(pi / 2) * 0.1 / sqrt(n).
+    assert widths[1] == pytest.approx(0.0246, rel=0.4)
+    assert widths[0] > 3 * widths[1]
+
+
+def test_a_counter_counts_products_and_bytes() -> None:
+    one, other = torch.ones(8, 16), torch.ones(16, 4)
+    flop, moved = counted(lambda: one @ other)
+    assert flop == 2 * 8 * 16 * 4
+    assert moved == 4 * (8 * 16 + 16 * 4 + 8 * 4)
