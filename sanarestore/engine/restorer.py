@@ -13,15 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from sanarestore import images, tiling, weights
-from sanarestore.degradations.operations import resize
 from sanarestore.engine.devices import pick_device
 from sanarestore.engine.generation import Generation, Place, Watch
 from sanarestore.engine.jobs import Job, Outcome, TileDone
+from sanarestore.engine.pixels import enlarge, host_tensor, is_finite
 from sanarestore.engine.tiles import Steps, Tiles, in_turn, is_out_of_memory, keep_pages
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
@@ -130,7 +129,7 @@ class Restorer:
 
         The count begins anew where memory runs out and smaller tiles are tried. ImageError if pixels are no numbers.
         """
-        if not _is_finite(image.pixels_HWC):
+        if not is_finite(image.pixels_HWC):
             raise UnreadableImage(
                 "it holds values that are no finite numbers", next_step="Replace them by numbers first."
             )
@@ -142,7 +141,7 @@ class Restorer:
             yield from self._alone(degraded_CHW, restored_CHW)
         else:
             yield from self._all_stages(degraded_CHW, restored_CHW)
-        if not _is_finite(restored_HWC):
+        if not is_finite(restored_HWC):
             raise ImageError("the model's result is no finite number everywhere", next_step="Try --dtype float32.")
         if image.pixels_HWC.shape[2] == 3:
             return replace(image, pixels_HWC=restored_HWC)
@@ -297,24 +296,6 @@ def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
     return options.fidelity < 1 or model.refines_generated
 
 
-def enlarge(image: images.Image, scale: int) -> images.Image:
-    """Bicubic enlargement of pixels and alpha by a whole factor; the image itself at 1."""
-    if scale == 1:
-        return image
-    width, height = image.width * scale, image.height * scale
-    alpha = image.alpha_HW
-    if alpha is not None:
-        larger = resize(images.to_float(alpha, image.depth)[..., None], width, height)[..., 0]
-        alpha = images.from_float(np.clip(larger, 0, 1), image.depth)
-    return replace(image, pixels_HWC=resize(image.pixels_HWC, width, height), alpha_HW=alpha)
-
-
-def host_tensor(image: images.Image) -> Tensor:
-    """The pixels as a [3,H,W] view, no copy; gray is shown three times."""
-    pixels_CHW = torch.from_numpy(image.pixels_HWC).permute(2, 0, 1)
-    return pixels_CHW.expand(3, -1, -1)
-
-
 def _failed(job: Job, error: Exception) -> Outcome:
     """The outcome of a file whose restoration raised `error`; its sentence names the file."""
     if not isinstance(error, SanarestoreError) and is_out_of_memory(error):
@@ -329,11 +310,6 @@ def _failed(job: Job, error: Exception) -> Outcome:
         readable=not isinstance(error, UnreadableImage),
         trace="" if foreseen else "".join(traceback.format_exception(error)),
     )
-
-
-def _is_finite(pixels_HWC: npt.NDArray[np.float32]) -> bool:
-    """Neither NaN nor infinite anywhere; the extremes carry both, so that no map of the image's size is needed."""
-    return bool(np.isfinite(pixels_HWC.min()) and np.isfinite(pixels_HWC.max()))
 
 
 def _itself(module: Any) -> Any:

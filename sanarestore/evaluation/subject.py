@@ -20,7 +20,8 @@ from torch import Tensor
 
 from sanarestore import images, tiling
 from sanarestore.engine.generation import Generation
-from sanarestore.engine.restorer import Restorer, host_tensor
+from sanarestore.engine.pixels import host_tensor
+from sanarestore.engine.restorer import Restorer
 from sanarestore.evaluation.clock import Work, counted
 from sanarestore.evaluation.kernel_arms import REPEATS, kernel_arms
 from sanarestore.flow import noise_field
