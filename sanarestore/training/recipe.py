@@ -62,8 +62,8 @@ class LatentShape:
     heads: int = 8
     """Of the transformer, whose width is heads times head_width."""
     layers: int = 5
-    condition: ConditionKind = "projection"
-    """How the degraded latent comes in: projection or patch-embed."""
+    condition: ConditionKind = "patch-embed"
+    """How the degraded latent comes in: patch-embed, apart from the noisy one, or projection, mixed with it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
