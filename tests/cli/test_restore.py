@@ -16,6 +16,7 @@ import pytest
 
 from sanarestore import images, weights
 from sanarestore.cli.app import run
+from sanarestore.engine.tiles import DEFAULT_TILE
 from sanarestore.images.image import to_stored
 from sanarestore.model.adapter import write_adapter
 from sanarestore.model.loading import REFINER
@@ -214,7 +215,7 @@ def test_json_and_quiet(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None
     (line,) = lines_of(shown.out)
     assert shown.err == ""
     assert (line["status"], line["input"], line["output"]) == ("done", "shoot/a.png", "out/a.png")
-    assert (line["device"], line["tile"], line["error"]) == ("cpu", 1024, None)
+    assert (line["device"], line["tile"], line["error"]) == ("cpu", DEFAULT_TILE["cpu"], None)
     assert restore("shoot", "-o", "elsewhere", "-q") == 0
     assert capsys.readouterr() == ("", "")
 
