@@ -14,8 +14,8 @@ from sanarestore.options import SMALLEST_TILE
 DEFAULT_TILE = {"cpu": 1536, "cuda": 4096}
 """Where memory and the cost of the halo balance; 1024 for other devices."""
 
-RELEASED_EVERY = 4
-"""Tiles on a CPU: done more often, more pages must be got anew; less often, the heap grows meanwhile."""
+RELEASED_EVERY = 2
+"""Tiles on a CPU, and after the last: done more often, more pages must be got anew; less often, the heap grows meanwhile."""
 
 HEAP_BLOCK = 256 << 20
 """Bytes: more than any tensor of a tile takes on a CPU, less than the buffers of an image of 22 MP."""
@@ -101,7 +101,7 @@ class Tiles:
         while True:
             try:
                 for done, total in steps():
-                    if self.device.type == "cpu" and done % RELEASED_EVERY == 0:
+                    if self.device.type == "cpu" and (done % RELEASED_EVERY == 0 or done == total):
                         release(self.device)
                     yield done, total
                 return
