@@ -15,7 +15,7 @@ DEFAULT_TILE = {"cpu": 1536, "cuda": 4096}
 """Where memory and the cost of the halo balance; 1024 for other devices."""
 
 RELEASED_EVERY = 2
-"""Tiles on a CPU, and after the last: done more often, more pages must be got anew; less often, the heap grows meanwhile."""
+"""Tiles on a CPU, and after the last; more often, more pages must be got anew, less often, the heap grows more."""
 
 HEAP_BLOCK = 256 << 20
 """Bytes: more than any tensor of a tile takes on a CPU, less than the buffers of an image of 22 MP."""
