@@ -103,17 +103,17 @@ class Subject:
         stride, channels = latent.autoencoder.stride, latent.autoencoder.latent_channels
         shape = (1, channels, *(-(-side // stride) for side in image_CHW.shape[1:]))
         latent_1Zhw = torch.randn(shape, device=self.device)
-        generated_CHW = torch.empty_like(image_CHW)
+        condition_1Zhw, generated_CHW = torch.empty_like(latent_1Zhw), torch.empty(image_CHW.shape)
         # Their encoder takes whole latent positions alone.
         image_1CHW = tiling.cut(image_CHW, (0, shape[2] * stride, 0, shape[3] * stride))[None].to(self.device)
         yield Part(
             name="generate",
-            ours=lambda: _exhaust(generation(image_CHW, generated_CHW)),
+            ours=lambda: _filled(generated_CHW, generation(image_CHW, generated_CHW)),
             others={name: partial(self._generate, latent, each, image_1CHW) for name, each in theirs.items()},
         )
         yield Part(
             name="encode",
-            ours=lambda: _exhaust(generation.encode(image_CHW, torch.empty_like(latent_1Zhw))),
+            ours=lambda: _filled(condition_1Zhw, generation.encode(image_CHW, condition_1Zhw)),
             others={name: partial(_encode, each, image_1CHW) for name, each in theirs.items()},
         )
         given = (latent_1Zhw, latent_1Zhw, self._tokens, latent_1Zhw.new_ones(1))
@@ -124,7 +124,7 @@ class Subject:
         yield Part(name="step", ours=lambda: generation.predict(latent_1Zhw)(latent_1Zhw, 1.0), others=others)
         yield Part(
             name="decode",
-            ours=lambda: _exhaust(generation.decode(latent_1Zhw, generated_CHW)),
+            ours=lambda: _filled(generated_CHW, generation.decode(latent_1Zhw, generated_CHW)),
             others={name: partial(_decode, each, latent_1Zhw) for name, each in theirs.items()},
         )
 
@@ -153,17 +153,16 @@ class Subject:
 
         assert self.model.latent is not None
         ours, make = self.model.latent.autoencoder, AutoencoderDC
-        with torch.device("meta"):
-            found: dict[str, Any] = {name: make.from_config(ours.config) for name in ("diffusers", *TILED)}  # type: ignore[no-untyped-call]
         halves = [copy.deepcopy(half).to(self.device, self.dtype).eval() for half in (ours.encoder, ours.decoder)]
-        for name, each in found.items():
-            each.encoder, each.decoder = halves
+        found: dict[str, Any] = {}
+        for name in ("diffusers", *TILED, *(["diffusers compiled"] if self._compiles else [])):
+            with torch.device("meta"):
+                each: Any = make.from_config(ours.config)  # type: ignore[no-untyped-call]
+            compiled = name == "diffusers compiled"
+            each.encoder, each.decoder = (torch.compile(half, dynamic=False) if compiled else half for half in halves)
             if name in TILED:
                 each.enable_tiling(**TILED[name])
-        if self._compiles:
-            with torch.device("meta"):
-                found["diffusers compiled"] = each = make.from_config(ours.config)  # type: ignore[no-untyped-call]
-            each.encoder, each.decoder = (torch.compile(half, dynamic=False) for half in halves)
+            found[name] = each
         return found
 
 
@@ -180,8 +179,10 @@ def _decode(autoencoder: Any, latent_1Zhw: Tensor) -> Tensor:
     return image_1CHW / 2 + 0.5
 
 
-def _exhaust(steps: Iterator[object]) -> None:
+def _filled(result: Tensor, steps: Iterator[object]) -> Tensor:
+    """The tensor, once all steps that fill it are done."""
     deque(steps, maxlen=0)
+    return result
 
 
 def _model(options: RestoreOptions, dtype: torch.dtype) -> RestorationModel:

@@ -112,7 +112,7 @@ def test_in_tiles_the_latent_path_costs_the_area_of_its_windows() -> None:
 
 def per_pixel() -> list[tuple[float, int]]:
     """Operations per pixel of all stages of the latent path, in passes, and the halo of each."""
-    generation, side = restorer(0.0)._generation, 1024
+    generation, side = restorer(0.0).generation, 1024
     assert generation is not None
     model = generation.latent.autoencoder
     found: list[tuple[int, int]] = []
