@@ -1,7 +1,9 @@
 """Muon for kernels, AdamW for the rest, the learning-rate schedule, and the averaged weights."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,19 +68,31 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Move every kernel that has a gradient."""
         for group in self.param_groups:
+            alike: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["momentum"] = torch.zeros_like(parameter.grad)
-                state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                ahead = parameter.grad.lerp(state["momentum"], group["momentum"])  # Nesterov's
-                blocks = _blocks(ahead.flatten(1))
-                update = orthogonal(blocks.to(self._dtype)).to(parameter.dtype)
-                scale = 0.2 * max(blocks.shape[1:]) ** 0.5
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update.reshape_as(parameter), alpha=-group["lr"] * scale)
+                if parameter.grad is not None:
+                    alike[parameter.flatten(1).shape].append(parameter)
+            for parameters in alike.values():
+                self._move(parameters, **group)
+
+    def _move(self, kernels: list[nn.Parameter], *, lr: float, momentum: float, weight_decay: float, **_: Any) -> None:
+        """Kernels of one shape as matrices, at once: many small products cost more than a large one."""
+        each_BMN = [_blocks(self._ahead(kernel, momentum).flatten(1)) for kernel in kernels]
+        updates = orthogonal(torch.cat(each_BMN).to(self._dtype)).chunk(len(kernels))
+        scale = 0.2 * max(each_BMN[0].shape[1:]) ** 0.5
+        for kernel, update_BMN in zip(kernels, updates, strict=True):
+            kernel.mul_(1 - lr * weight_decay)
+            kernel.add_(update_BMN.to(kernel.dtype).reshape_as(kernel), alpha=-lr * scale)
+
+    def _ahead(self, kernel: nn.Parameter, momentum: float) -> Tensor:
+        """Nesterov's momentum after this step's gradient."""
+        assert kernel.grad is not None
+        state = self.state[kernel]
+        if not state:
+            state["momentum"] = torch.zeros_like(kernel.grad)
+        state["momentum"].lerp_(kernel.grad, 1 - momentum)
+        ahead: Tensor = kernel.grad.lerp(state["momentum"], momentum)
+        return ahead
 
 
 def _blocks(matrix_MN: Tensor) -> Tensor:
@@ -94,7 +108,8 @@ def orthogonal(matrix_BMN: Tensor) -> Tensor:
     wide = wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-12)
     for _ in range(5):
         gram = wide @ wide.mT
-        wide = 3.4445 * wide + (-4.775 * gram + 2.0315 * gram @ gram) @ wide
+        quartic = torch.baddbmm(gram, gram, gram, beta=-4.775, alpha=2.0315)
+        wide = torch.baddbmm(wide, quartic, wide, beta=3.4445)
     found: Tensor = wide.mT if is_tall else wide
     return found
 

@@ -41,7 +41,7 @@ def test_orthogonal_brings_singular_values_to_one_and_keeps_the_directions(shape
     left, _ = torch.linalg.qr(torch.randn(shape[0], min(shape), generator=generator))
     right, _ = torch.linalg.qr(torch.randn(shape[1], min(shape), generator=generator))
     values = torch.linspace(1, 100, min(shape))
-    update = orthogonal(left * values @ right.T)
+    (update,) = orthogonal((left * values @ right.T)[None])
     diagonal = left.T @ update @ right
     assert diagonal.diagonal().min() > 0.5
     assert diagonal.diagonal().max() < 1.3
