@@ -24,7 +24,8 @@ class Tile:
     core: tuple[int, int, int, int]
     """What this tile owns; cores cover the image once."""
     window: tuple[int, int, int, int]
-    """What it looks at; it may reach past the image's bottom and right, up to a multiple of the stride."""
+    """What it looks at; it may reach past the image's bottom and right, up to a multiple of the stride. Those of an
+    image are all of one size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,9 +219,15 @@ def _even(units: int, tile: int, overlap: int) -> list[tuple[int, int]]:
 
 
 def _spans(size: int, tile: int, halo: int, stride: int, shift: int) -> Iterator[tuple[int, int, int, int]]:
-    """(core start, core end, window start, window end) along one side."""
+    """(core start, core end, window start, window end) along one side.
+
+    Windows at the sides of the image look further inwards than they must, so that all are of one length: shapes repeat
+    then, and what allocators keep of one tile fits the next.
+    """
     whole = -(-size // stride) * stride
-    cuts = balanced_cuts(size, tile, stride, shift)
-    for start, end in pairwise(cuts):
-        reach = -(-end // stride) * stride + halo
-        yield start, end, max(start - halo, 0), min(reach, whole)
+    cores = list(pairwise(balanced_cuts(size, tile, stride, shift)))
+    reaches = [(max(start - halo, 0), min(-(-end // stride) * stride + halo, whole)) for start, end in cores]
+    longest = max(end - start for start, end in reaches)
+    for core, (start, _) in zip(cores, reaches, strict=True):
+        start = min(start, whole - longest)
+        yield *core, start, start + longest

@@ -47,6 +47,12 @@ def test_cores_cover_once_and_windows_stay_inside(height: int, width: int, tile:
     assert (owned == 1).all()
 
 
+@given(height=st.integers(1, 400), width=st.integers(1, 400), tile=st.integers(16, 90), shift=st.sampled_from([0, 48]))
+def test_windows_are_all_of_one_size(height: int, width: int, tile: int, shift: int) -> None:
+    windows = [part.window for part in grid(height, width, tile=tile, halo=32, stride=16, shift=shift)]
+    assert len({(below - above, after - before) for above, below, before, after in windows}) == 1
+
+
 def test_the_window_never_exceeds_tile_and_two_halos() -> None:
     for part in grid(1000, 777, tile=128, halo=96, stride=16):
         above, below, before, after = part.window
