@@ -137,6 +137,7 @@ class SteeredBlock(Block):
         scale_BC11, shift_BC11 = self.modulation.project(prompt_BD)[:, :, None, None].chunk(2, dim=1)
         scale_BCHW = self.gate(steering_BSHW).add_(1 + scale_BC11)
         inner_BCHW = F.relu(_modulated(self.conv_in(hidden_BCHW), scale_BCHW, shift_BC11), inplace=True)
+        del scale_BCHW  # at the finest level as large as anything
         branch_BCHW: Tensor = self.conv_out(inner_BCHW)
         return branch_BCHW.add_(hidden_BCHW)
 
@@ -156,15 +157,6 @@ class Steering(nn.Module):
         return F.relu(self.mix(both))
 
 
-class Level(nn.ModuleList):
-    """Blocks in a row at one resolution; what they are given besides the hidden state goes to each."""
-
-    def forward(self, hidden_BCHW: Tensor, *conditions: Tensor) -> Tensor:
-        for block in self:
-            hidden_BCHW = block(hidden_BCHW, *conditions)
-        return hidden_BCHW
-
-
 class Refiner(nn.Module):
     """R(degraded, generated, prompt): what to add to `generated` so that it agrees with the photograph.
 
@@ -178,7 +170,7 @@ class Refiner(nn.Module):
         prompt, steering = config.prompt_width, config.steering
         self.stem = nn.Conv2d(6 * 4 + LOCAL_STATISTICS, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(
-            Level(Block(width, prompt) for _ in range(count))
+            nn.ModuleList(Block(width, prompt) for _ in range(count))
             for count, width in zip(config.encoder_blocks, widths, strict=True)
         )
         self.down = nn.ModuleList(
@@ -190,7 +182,7 @@ class Refiner(nn.Module):
         )
         self.steering = Steering(prompt, steering, WIDE_STATISTICS + config.spectrum)
         self.decoder = nn.ModuleList(
-            Level(SteeredBlock(width, prompt, steering) for _ in range(count))
+            nn.ModuleList(SteeredBlock(width, prompt, steering) for _ in range(count))
             for count, width in zip(config.decoder_blocks, widths, strict=True)
         )
         self.head = nn.Conv2d(widths[0], 3 * 4, 1)
@@ -267,24 +259,21 @@ class Refiner(nn.Module):
         `tone_BK` are the `tone_statistics` of the whole degraded photographs; ValueError if it has a tone and lacks
         them. Not clipped. The residual is added in float32 whatever autocast is in force, so that 16-bit codes survive.
         """
-        # Centred on zero: convolutions pad with zeros, and mid-gray is the least surprising border.
-        inputs = F.pixel_unshuffle(torch.cat([degraded_BCHW, generated_BCHW], dim=1) - 0.5, 2)
-        statistics = Statistics.of(degraded_BCHW)
-        hidden = self.stem(torch.cat([inputs, statistics.local], dim=1)).to(self.dtype)
-        wide = statistics.wide
-        if self.config.spectrum:
-            wide = torch.cat([wide, spectrum(degraded_BCHW, self.config.spectrum)], dim=1)
-        steering = self.steering(wide, prompt_BD).to(self.dtype)
+        hidden, steering = self._measured(degraded_BCHW, generated_BCHW, prompt_BD)
         whole_prompt_BD, prompt_BD = prompt_BD, prompt_BD.to(self.dtype)
+        # Nothing is held longer than it is needed, hence no level of its own: memory is what bounds a tile.
         skips = []
         for level, down in zip(self.encoder, self.down, strict=True):
-            hidden = level(hidden, prompt_BD)
+            for block in level.children():
+                hidden = block(hidden, prompt_BD)
             skips.append(hidden)
             hidden = down(hidden)
         hidden = self.middle(hidden, prompt_BD)
-        for level, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips), strict=True):
-            hidden = F.pixel_shuffle(up(hidden), 2).add_(skip)
-            hidden = level(hidden, prompt_BD, _resize(steering, hidden))
+        for level, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
+            hidden = F.pixel_shuffle(up(hidden), 2).add_(skips.pop())
+            finer_steering = _resize(steering, hidden)
+            for block in level.children():
+                hidden = block(hidden, prompt_BD, finer_steering)
         restored_BCHW = generated_BCHW.float() + F.pixel_shuffle(self.head(hidden.float()), 2).float()
         if self.tone is None:
             return restored_BCHW
@@ -292,6 +281,17 @@ class Refiner(nn.Module):
             raise ValueError("this refiner asks for the tone statistics of the whole photograph")
         toned_BCHW: Tensor = self.tone(restored_BCHW, tone_BK, whole_prompt_BD)
         return toned_BCHW
+
+    def _measured(self, degraded_BCHW: Tensor, generated_BCHW: Tensor, prompt_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """What goes into the encoder [B,C,H/2,W/2], and the steering [B,S,H/8,W/8]."""
+        statistics = Statistics.of(degraded_BCHW)
+        wide = statistics.wide
+        if self.config.spectrum:
+            wide = torch.cat([wide, spectrum(degraded_BCHW, self.config.spectrum)], dim=1)
+        # Centred on zero: convolutions pad with zeros, and mid-gray is the least surprising border.
+        inputs = F.pixel_unshuffle(torch.cat([degraded_BCHW, generated_BCHW], dim=1) - 0.5, 2)
+        hidden = self.stem(torch.cat([inputs, statistics.local], dim=1))
+        return hidden.to(self.dtype), self.steering(wide, prompt_BD).to(self.dtype)
 
 
 def _modulated(hidden_BCHW: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -318,4 +318,17 @@ def _resize(steering_BSHW: Tensor, hidden_BCHW: Tensor) -> Tensor:
     height, width = hidden_BCHW.shape[2:]
     if height < steering_BSHW.shape[2]:
         return F.adaptive_avg_pool2d(steering_BSHW, (height, width))
+    if torch.is_grad_enabled():
+        # The same by products: compiled for a CPU, the gradient of an interpolation is written place by place.
+        down, across = (
+            _ramps(*sizes, steering_BSHW) for sizes in zip(steering_BSHW.shape[2:], hidden_BCHW.shape[2:], strict=True)
+        )
+        return down.mT @ steering_BSHW @ across
     return F.interpolate(steering_BSHW, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def _ramps(coarse: int, fine: int, like: Tensor) -> Tensor:
+    """[coarse, fine]: what each of `fine` positions takes of each of `coarse` when interpolated linearly."""
+    each = torch.eye(coarse, dtype=like.dtype, device=like.device)
+    ramps: Tensor = F.interpolate(each[None], size=fine, mode="linear", align_corners=False)[0]
+    return ramps

@@ -28,6 +28,9 @@ WIDE_RADIUS = 2 * CELL + 2
 WINDOW = 32
 """Side in pixels of what `spectrum` transforms: fine enough to see where a resolution ends."""
 
+WINDOWS_AT_ONCE = {"cpu": 2**11, "cuda": 2**16}
+"""That `spectrum` transforms by device, of 4 KiB each: what stays in a processor's cache, what keeps a GPU busy."""
+
 SPECTRUM_RADIUS = 4 * CELL + (WINDOW - CELL) // 2
 """Pixels that the spectrum looks around: four cells, and what a window has more than a cell."""
 
@@ -82,13 +85,22 @@ def spectrum(image_BCHW: Tensor, bands: int) -> Tensor:
     windows = padded.unfold(1, WINDOW, CELL).unfold(2, WINDOW, CELL)  # [B, H/8, W/8, 32, 32]
     taper = torch.hann_window(WINDOW, periodic=False, device=gray.device)
     taper = taper[:, None] * taper
-    tapered = (windows - windows.mean(dim=(-1, -2), keepdim=True)).mul_(taper)
-    # Squares of real and imaginary parts, whose sum the product with the rings takes too: a CPU is slow at complex abs.
-    squares = torch.view_as_real(torch.fft.rfft2(tapered)).square_()
     rings = (_rings(bands) / taper.square().sum().cpu()).repeat_interleave(2, dim=0).to(gray.device)
-    power = squares.flatten(3) @ rings
+    # Windows hold every pixel sixteen times: strips of them keep that small, and near the processor.
+    rows = max(WINDOWS_AT_ONCE.get(gray.device.type, 2**14) // (len(windows) * windows.shape[2]), 1)
+    power = torch.cat([_power(strip, taper) @ rings for strip in torch.split(windows, rows, dim=1)], dim=1)
     octaves: Tensor = torch.log2(_around(power.movedim(3, 1), 4) + 0.1)
     return octaves / 4 - 0.5
+
+
+def _power(windows_BHWww: Tensor, taper_ww: Tensor) -> Tensor:
+    """Squares of the coefficients of tapered windows without their means, real and imaginary parts in turn:
+    [B, H/8, W/8, 32 * 17 * 2].
+
+    The product with the rings adds the two: a CPU is slow at complex absolute values.
+    """
+    tapered = (windows_BHWww - windows_BHWww.mean(dim=(-1, -2), keepdim=True)).mul_(taper_ww)
+    return torch.view_as_real(torch.fft.rfft2(tapered)).square_().flatten(3)
 
 
 def _rings(bands: int) -> Tensor:

@@ -89,6 +89,15 @@ def test_the_statistics_steer() -> None:
     assert torch.equal(calm[..., 12:, 12:], stirred[..., 12:, 12:])
 
 
+def test_it_computes_the_same_while_it_learns() -> None:
+    """Where gradients are asked for, other operations make the same numbers."""
+    refiner = random_refiner().requires_grad_(True)
+    learning = refiner(*inputs(64, 96))
+    with torch.no_grad():
+        assert torch.allclose(learning, refiner(*inputs(64, 96)), atol=1e-5, rtol=0)
+    assert learning.requires_grad
+
+
 def test_the_default_reach_is_within_the_design() -> None:
     assert RefinerConfig().receptive_radius <= 96
 

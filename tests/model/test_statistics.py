@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from sanarestore.model import statistics
 from sanarestore.model.statistics import CELL, Statistics, spectrum
 
 
@@ -63,6 +64,13 @@ def test_white_noise_has_the_same_power_in_every_band() -> None:
             [math.log2(sigma**2 + 0.1) / 4 - 0.5] * 7, abs=0.05
         )
     assert spectrum(torch.full((1, 3, 64, 64), 0.3), 7).unique().numel() == 1, "nothing but the floor"
+
+
+def test_strips_of_windows_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.rand(2, 3, 72, 104, generator=torch.Generator().manual_seed(0))
+    whole = spectrum(image, 7)
+    monkeypatch.setitem(statistics.WINDOWS_AT_ONCE, "cpu", 30)
+    assert torch.allclose(spectrum(image, 7), whole, atol=1e-6, rtol=0)
 
 
 def test_the_spectrum_sees_where_a_resolution_ends_and_a_blur_does_not() -> None:
