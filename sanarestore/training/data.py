@@ -4,6 +4,7 @@ Sample i is a pure function of (recipe, photos, i): any number of worker process
 resumed, see the same samples in the same order.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ MARGIN = 16
 NARROWEST_FRAMING = 0.35
 """Share of a photo's sides that the photograph is taken to have had, at least, when its tone is measured."""
 
+WORKER_NICENESS = 9
+"""Of the processes that make samples, above that of the one that learns from them."""
 
 PLAINLY = 0.15
 """Where wordings are learnt, the share of plain ones, which shall stay as they are, and of prompts that say nothing."""
@@ -247,7 +250,7 @@ def batches(samples: Dataset[Sample], recipe: Recipe, first_step: int) -> Iterat
         sampler=range(first_step * recipe.batch, recipe.steps * recipe.batch),
         num_workers=recipe.workers,
         collate_fn=_collate_or_excuse,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_modestly,
         prefetch_factor=4 if recipe.workers else None,
         multiprocessing_context="spawn" if recipe.workers else None,
         pin_memory=torch.cuda.is_available(),
@@ -311,5 +314,8 @@ def collate(samples: list[Sample]) -> Batch:
     )
 
 
-def _one_thread(_worker: int) -> None:
+def _modestly(_worker: int) -> None:
+    """One thread, and where the system has priorities, what time the step leaves: it waits for its slowest thread."""
     torch.set_num_threads(1)
+    if hasattr(os, "nice"):
+        os.nice(WORKER_NICENESS)

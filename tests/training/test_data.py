@@ -1,5 +1,6 @@
 """Samples depend on the recipe, the photos and their number, and on nothing else."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,15 @@ from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.wordings import DEFAULT_PROMPT, KINDS, plain
 from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.training import photos as photos_module
-from sanarestore.training.data import PairSamples, PhotoSamples, ToneSamples, WordingSamples, batches
+from sanarestore.training.data import (
+    WORKER_NICENESS,
+    PairSamples,
+    PhotoSamples,
+    Sample,
+    ToneSamples,
+    WordingSamples,
+    batches,
+)
 from sanarestore.training.recipe import Recipe
 from sanarestore.training.validation import pair_validation
 from tests.conftest import photo
@@ -147,6 +156,19 @@ def test_batches_are_the_same_for_any_number_of_workers(photos: list[Path], work
     assert torch.equal(got[0].degraded_BCHW[1], samples[7]["degraded"])
     assert torch.equal(got[0].tone_BK[1], samples[7]["tone"])
     assert got[1].prompts[2] == samples[11]["prompt"]
+
+
+class _Priorities(WordingSamples):
+    """Samples that say how nice their process is."""
+
+    def __getitem__(self, index: int) -> Sample:
+        return {**super().__getitem__(index), "note": str(os.nice(0))}
+
+
+@pytest.mark.skipif(not hasattr(os, "nice"), reason="no priorities to give")
+def test_workers_leave_the_processor_to_the_step() -> None:
+    (batch,) = batches(_Priorities(recipe()), recipe(steps=1, workers=1), first_step=0)
+    assert {int(note) for note in batch.notes} == {min(os.nice(0) + WORKER_NICENESS, 19)}
 
 
 def test_pairs_are_cropped_alike(tmp_path: Path) -> None:
