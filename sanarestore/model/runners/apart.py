@@ -15,47 +15,33 @@ from torch import Tensor
 
 from sanarestore.kernels.linear_attention import Norm, attend, key_sums
 from sanarestore.model.blocks import across_heads, gated_feed
-from sanarestore.model.transformer import ConditionedTransformer, Tokens
+from sanarestore.model.runners.prompt import Prompt
+from sanarestore.model.transformer import ConditionedTransformer
 
 FEED_RADIUS = 1
 """Tokens to each side that the feed-forward looks at."""
-
-MASKED = -10000.0
-"""Added to the logits of padding, as in diffusers."""
 
 LARGEST_HALF = 65504.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shared:
-    """What all tokens of an image are told alike at one time and prompt."""
+    """What all tokens are told alike at one time and prompt; of one row, it serves any number of windows."""
 
     modulation_BKD: Tensor
     """Of every block, before its own table: K = 6."""
     embedded_BD: Tensor
     """Of the last norm."""
-    prompt_BLD: Tensor
-    bias_B1L: Tensor
-
-    def repeated(self, count: int) -> "Shared":
-        """For that many windows of the image, one after another."""
-        return Shared(
-            modulation_BKD=self.modulation_BKD.repeat(count, 1, 1), embedded_BD=self.embedded_BD.repeat(count, 1),
-            prompt_BLD=self.prompt_BLD.repeat(count, 1, 1), bias_B1L=self.bias_B1L.repeat(count, 1, 1),
-        )  # fmt: skip
+    prompt: Prompt
 
 
-def shared(model: ConditionedTransformer, tokens: Tokens, time_B: Tensor) -> Shared:
+def shared(model: ConditionedTransformer, prompt: Prompt, time_B: Tensor) -> Shared:
     """At `time_B` in [0, 1]."""
     transformer: Any = model.transformer
-    dtype = model.dtype
     timestep_B, guidance_B = model.timing(time_B)
     told = {"batch_size": len(time_B)} if guidance_B is None else {"guidance": guidance_B}
-    modulation_BF, embedded_BD = transformer.time_embed(timestep_B, hidden_dtype=dtype, **told)
-    prompt_BLD = transformer.caption_norm(transformer.caption_projection(tokens.token_BLD.to(dtype)))
-    bias_B1L = ((1 - tokens.mask_BL.to(dtype)) * MASKED)[:, None]
-    modulation_BKD = modulation_BF.unflatten(1, (6, -1))
-    return Shared(modulation_BKD=modulation_BKD, embedded_BD=embedded_BD, prompt_BLD=prompt_BLD, bias_B1L=bias_B1L)
+    modulation_BF, embedded_BD = transformer.time_embed(timestep_B, hidden_dtype=model.dtype, **told)
+    return Shared(modulation_BKD=modulation_BF.unflatten(1, (6, -1)), embedded_BD=embedded_BD, prompt=prompt)
 
 
 def embed(model: ConditionedTransformer, latent_BCHW: Tensor, condition_BCHW: Tensor) -> Tensor:
@@ -125,10 +111,7 @@ class Block:
         attended_BND: Tensor = hidden_BND + self._gate * mean_BND
         if self._block.attn2 is None:
             return attended_BND
-        read_BND: Tensor = self._block.attn2(
-            attended_BND, encoder_hidden_states=self._told.prompt_BLD, attention_mask=self._told.bias_B1L
-        )
-        return read_BND + attended_BND
+        return self._told.prompt.read(self._block.attn2, attended_BND) + attended_BND
 
     def feed(self, hidden_BHWD: Tensor) -> Tensor:
         """What the feed-forward adds to a rectangle of tokens, [B,H,W,D]; wrong within `FEED_RADIUS` of an edge that is

@@ -17,6 +17,7 @@ from torch import Tensor
 from sanarestore.flow import Flow, Noise
 from sanarestore.model.runners.apart import embed_part, positions, shared
 from sanarestore.model.runners.guidance import guided
+from sanarestore.model.runners.prompt import Prompt, prompts
 from sanarestore.model.runners.windows import Carried, add, place_of, through, windows_of
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 from sanarestore.tiling import Window
@@ -48,8 +49,9 @@ def clean_pass(
     windows = windows_of(transformer, rows, columns, tile=tile, overlap=overlap, shift=shift)
     position_1ND = positions(transformer, rows // patch, columns // patch)
     position_1HWD = None if position_1ND is None else position_1ND.view(1, rows // patch, columns // patch, -1)
-    wanted, unwanted = _Prompt(tokens), _Prompt(negative) if negative is not None and guidance != 1 else None
-    prompts = [wanted, unwanted] if unwanted else [wanted]
+    read, unread = prompts(transformer, tokens, negative)
+    wanted, unwanted = _Trail(read), _Trail(unread) if unread is not None and guidance != 1 else None
+    trails = [wanted, unwanted] if unwanted else [wanted]
     latent_1CHW.zero_()
     for index, window in enumerate(windows):
         part = _Part(transformer, condition_1CHW, position_1HWD, window)
@@ -58,16 +60,16 @@ def clean_pass(
             if step == steps:
                 add(latent_1CHW, clean_1Chw, [window], patch)
                 # Nobody comes after the last one.
-                for prompt in prompts if window is not windows[-1] else ():
-                    part.leave(clean_1Chw, prompt)
+                for trail in trails if window is not windows[-1] else ():
+                    part.leave(clean_1Chw, trail)
             yield index * steps + step, len(windows) * steps
 
 
 @dataclass(frozen=True, slots=True)
-class _Prompt:
-    """A prompt, and what windows that are finished left behind under it."""
+class _Trail:
+    """What windows that are finished left behind under a prompt."""
 
-    tokens: Tokens
+    prompt: Prompt
     carried: Carried = field(default_factory=dict)
 
 
@@ -87,18 +89,18 @@ class _Part:
         """Its part of every draw."""
         return lambda number: whole(number)[..., *self._place]
 
-    def velocity(self, latent_1Chw: Tensor, time: float, prompt: _Prompt) -> Tensor:
+    def velocity(self, latent_1Chw: Tensor, time: float, trail: _Trail) -> Tensor:
         """As it sees itself at this time, and what is finished."""
         # A copy: what it adds is of no use to anybody before it is finished too.
-        return self._through(latent_1Chw, time, prompt.tokens, dict(prompt.carried))
+        return self._through(latent_1Chw, time, trail.prompt, dict(trail.carried))
 
     @torch.inference_mode()
-    def leave(self, clean_1Chw: Tensor, prompt: _Prompt) -> None:
+    def leave(self, clean_1Chw: Tensor, trail: _Trail) -> None:
         """The clean pass: its own sums at time 0 are added to what is carried."""
-        self._through(clean_1Chw, 0.0, prompt.tokens, prompt.carried)
+        self._through(clean_1Chw, 0.0, trail.prompt, trail.carried)
 
-    def _through(self, latent_1Chw: Tensor, time: float, tokens: Tokens, carried: Carried) -> Tensor:
-        told = shared(self._model, tokens, latent_1Chw.new_full((1,), time, dtype=torch.float32))
+    def _through(self, latent_1Chw: Tensor, time: float, prompt: Prompt, carried: Carried) -> Tensor:
+        told = shared(self._model, prompt, latent_1Chw.new_full((1,), time, dtype=torch.float32))
         hidden_1ND = embed_part(self._model, latent_1Chw, self._condition_1Chw, self._position_1ND)
         hidden_1hwD = hidden_1ND.view(1, *self._window.weight_hw.shape, -1)
         return through(self._model, hidden_1hwD, [self._window], told, carried)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from sanarestore.flow import Predict
-from sanarestore.model.runners.apart import FEED_RADIUS, Block, embed, shared, velocity
+from sanarestore.model.runners.apart import FEED_RADIUS, Block, Shared, embed, shared, velocity
 from sanarestore.model.runners.guidance import guided
+from sanarestore.model.runners.prompt import Prompt, prompts
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 
 
@@ -30,20 +31,19 @@ def exact(
     `guidance` as in `guided`.
     """
 
-    def predict(latent_BCHW: Tensor, time: float, told: Tokens) -> Tensor:
+    def predict(latent_BCHW: Tensor, time: float, prompt: Prompt) -> Tensor:
         time_B = condition_BCHW.new_full((len(latent_BCHW),), time, dtype=torch.float32)
-        return _in_strips(transformer, latent_BCHW, condition_BCHW, told, time_B, largest)
+        told = shared(transformer, prompt, time_B)
+        return _in_strips(transformer, latent_BCHW, condition_BCHW, told, largest)
 
-    return guided(predict, tokens, negative, guidance)
+    return guided(predict, *prompts(transformer, tokens, negative), guidance)
 
 
 def _in_strips(
-    transformer: ConditionedTransformer, latent_BCHW: Tensor, condition_BCHW: Tensor, tokens: Tokens, time_B: Tensor,
-    largest: int,
-) -> Tensor:  # fmt: skip
+    transformer: ConditionedTransformer, latent_BCHW: Tensor, condition_BCHW: Tensor, told: Shared, largest: int
+) -> Tensor:
     patch = int(transformer.config.patch_size)
     rows, columns = (side // patch for side in latent_BCHW.shape[2:])
-    told = shared(transformer, tokens, time_B)
     # Rows are views of the stream, changed in place: no second one is ever held.
     stream_BND = embed(transformer, latent_BCHW, condition_BCHW)
     stream_BHWD = stream_BND.view(len(stream_BND), rows, columns, -1)

@@ -17,6 +17,7 @@ from torch import Tensor
 from sanarestore.flow import Predict
 from sanarestore.model.runners.apart import embed, shared
 from sanarestore.model.runners.guidance import guided
+from sanarestore.model.runners.prompt import Prompt, prompts
 from sanarestore.model.runners.windows import Carried, add, place_of, through, windows_of
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 from sanarestore.tiling import Window
@@ -42,12 +43,12 @@ def windowed(
     `shift` moves the grid of windows, for measuring. `guidance` as in `guided`.
     """
 
-    def predict(latent_1CHW: Tensor, time: float, told: Tokens) -> Tensor:
-        run = _Run(transformer, latent_1CHW, condition_1CHW, told, time)
+    def predict(latent_1CHW: Tensor, time: float, prompt: Prompt) -> Tensor:
+        run = _Run(transformer, latent_1CHW, condition_1CHW, prompt, time)
         windows = windows_of(transformer, *latent_1CHW.shape[2:], tile=tile, overlap=overlap, shift=shift)
         return run.blended(windows, at_once, looks_back=looks_back)
 
-    return guided(predict, tokens, negative, guidance)
+    return guided(predict, *prompts(transformer, tokens, negative), guidance)
 
 
 causal = partial(windowed, looks_back=True)
@@ -58,12 +59,12 @@ class _Run:
     """One call of the transformer: the tokens of the whole image, and what they are told alike."""
 
     def __init__(
-        self, model: ConditionedTransformer, latent_1CHW: Tensor, condition_1CHW: Tensor, tokens: Tokens, time: float
+        self, model: ConditionedTransformer, latent_1CHW: Tensor, condition_1CHW: Tensor, prompt: Prompt, time: float
     ) -> None:
         self._patch = int(model.config.patch_size)
         rows, columns = (side // self._patch for side in latent_1CHW.shape[2:])
         self._model = model
-        self._told = shared(model, tokens, latent_1CHW.new_full((1,), time, dtype=torch.float32))
+        self._told = shared(model, prompt, latent_1CHW.new_full((1,), time, dtype=torch.float32))
         self._stream_HWD = embed(model, latent_1CHW, condition_1CHW)[0].view(rows, columns, -1)
         self._blended_1CHW = torch.zeros_like(latent_1CHW, dtype=torch.float32)
 
@@ -72,7 +73,7 @@ class _Run:
         carried: Carried | None = {} if looks_back else None
         for group in _groups(windows, at_once):
             hidden_THWD = torch.stack([self._stream_HWD[place_of(window, 1)] for window in group])
-            found_TChw = through(self._model, hidden_THWD, group, self._told.repeated(len(group)), carried)
+            found_TChw = through(self._model, hidden_THWD, group, self._told, carried)
             add(self._blended_1CHW, found_TChw, group, self._patch)
         return self._blended_1CHW
 

@@ -7,6 +7,7 @@ import torch
 
 from sanarestore.model.runners.apart import FEED_RADIUS, Block, shared
 from sanarestore.model.runners.exact import exact
+from sanarestore.model.runners.prompt import Prompt
 from sanarestore.model.runners.whole import whole
 from sanarestore.model.runners.windowed import causal, multidiffusion
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
@@ -40,16 +41,32 @@ def test_every_token_costs_the_same(runner: object) -> None:
 
 @pytest.mark.parametrize("strips", [2, 4, 8])
 def test_strips_cost_what_the_whole_does_but_for_rows_at_their_borders(strips: int) -> None:
-    """A feed-forward looks at rows of the neighbours, and every strip makes keys of the prompt."""
+    """A feed-forward looks at rows of the neighbours."""
     rows, columns = 64, 24
     model, tokens = told()
-    block = Block(next(iter(model.blocks)), shared(model, tokens, torch.ones(1)))
+    block = Block(next(iter(model.blocks)), shared(model, Prompt(model, tokens), torch.ones(1)))
     width = int(model.config.num_attention_heads) * int(model.config.attention_head_dim)
     row = cost(lambda: block.feed(torch.zeros(1, 1, columns, width))).flop
-    layers, length, told_width = len(list(model.blocks)), tokens.token_BLD.shape[1], width
-    border = 2 * FEED_RADIUS * row + 2 * (2 * length * told_width * width)
     extra = flop(exact, rows, columns, largest=rows // strips * columns) - flop(whole, rows, columns)
-    assert extra == layers * (strips - 1) * border
+    assert extra == len(list(model.blocks)) * (strips - 1) * 2 * FEED_RADIUS * row
+
+
+@pytest.mark.parametrize(("runner", "chosen"), [(exact, {"largest": 64}), (causal, {"tile": 16, "overlap": 4})])
+def test_the_prompt_is_projected_once_for_all_steps(runner: object, chosen: dict[str, int]) -> None:
+    model, tokens = told()
+    latent, condition = torch.zeros(2, 1, int(model.config.in_channels), 32, 32)
+    predict = runner(model, condition, tokens, **chosen)  # type: ignore[operator]
+
+    def step(time: float) -> int:
+        return cost(lambda: predict(latent, time)).flop
+
+    first, second, third = map(step, (1.0, 0.5, 0.2))
+    width = int(model.config.num_attention_heads) * int(model.config.attention_head_dim)
+    length, given_width = tokens.token_BLD.shape[1:]
+    caption = 2 * length * width * (given_width + width)
+    keys_values = 2 * (2 * length * width * width)
+    assert first - second == caption + len(list(model.blocks)) * keys_values
+    assert third == second
 
 
 @pytest.mark.parametrize("runner", [causal, multidiffusion])
@@ -59,7 +76,7 @@ def test_windows_cost_their_area(runner: object, tile: int, overlap: int) -> Non
     areas = [window.weight_hw.numel() for window in overlapping(rows, columns, tile=tile, overlap=overlap)]
     found = flop(runner, rows, columns, tile=tile, overlap=overlap)
     expected = sum(areas) / (rows * columns) * flop(whole, rows, columns)
-    # Keys of the prompt are made for every window, and tokens are embedded but once.
+    # Tokens are embedded but once.
     assert found == pytest.approx(expected, rel=0.02)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from sanarestore.model.condition import new_condition
 from sanarestore.model.family import CHECKPOINTS
 from sanarestore.model.runners.apart import Block, embed, shared, velocity
+from sanarestore.model.runners.prompt import Prompt
 from sanarestore.model.runners.whole import whole
 from sanarestore.model.runners.windowed import causal, multidiffusion
 from sanarestore.model.runners.windows import state_bytes
@@ -43,7 +44,7 @@ def test_windows_together_are_windows_in_turn(scheme: Any, base: str) -> None:
 
 def by_definition(model: Any, latent: Tensor, condition: Tensor, tokens: Any, height: int, width: int) -> Tensor:
     """Each window with a list of all tokens that it sees, each once, and no state at all."""
-    told = shared(model, tokens, torch.full((1,), 0.7))
+    told = shared(model, Prompt(model, tokens), torch.full((1,), 0.7))
     stream = embed(model, latent, condition).view(1, height, width, -1)
     windows = overlapping(height, width, tile=TILE, overlap=OVERLAP)
     seen: list[list[Tensor]] = [[] for _ in model.blocks]
@@ -111,6 +112,6 @@ def test_what_is_carried_at_the_published_size(name: str) -> None:
 def test_what_is_carried_is_what_layers_sum() -> None:
     model = conditioned()
     latent, condition, tokens = given(4, 4, batch=1)
-    told = shared(model, tokens, torch.ones(1))
+    told = shared(model, Prompt(model, tokens), torch.ones(1))
     stream = embed(model, latent, condition)
     assert state_bytes(model) == sum(4 * Block(block, told).key_sums(stream).numel() for block in model.blocks)
