@@ -1,5 +1,6 @@
 """`sanarestore bench`: how good and how fast, on the published sets or on one's own."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,12 @@ LEVELS = "What is done to the images"
 SPEED = "speed"
 """A name that no set has: what is measured then is time and memory."""
 
+LEVELS_OF = {
+    "--sigma": {"denoise"}, "--quality": {"jpeg"}, "--scale": {"sr"}, "--blur": {"deblur"}, "--recipe": {"recipe"},
+    "--draws": {"mixed", "prompts"},
+}  # fmt: skip
+"""Flag -> the tasks that it is of use to."""
+
 Number = TypeVar("Number")
 
 
@@ -63,26 +70,47 @@ def bench(
         ),
     ] = None,
     sigma: Annotated[
-        str, typer.Option("--sigma", metavar="LIST", help="Of denoise.", rich_help_panel=LEVELS)
-    ] = "15,25,50",
+        str | None,
+        typer.Option("--sigma", metavar="LIST", help="Of denoise: 15,25,50 if not given.", rich_help_panel=LEVELS),
+    ] = None,
     quality: Annotated[
-        str, typer.Option("--quality", metavar="LIST", help="Of jpeg.", rich_help_panel=LEVELS)
-    ] = "10,20,30,40",
-    scale: Annotated[str, typer.Option("--scale", metavar="LIST", help="Of sr.", rich_help_panel=LEVELS)] = "2,4",
+        str | None,
+        typer.Option("--quality", metavar="LIST", help="Of jpeg: 10,20,30,40 if not given.", rich_help_panel=LEVELS),
+    ] = None,
+    scale: Annotated[
+        str | None, typer.Option("--scale", metavar="LIST", help="Of sr: 2,4 if not given.", rich_help_panel=LEVELS)
+    ] = None,
     blur: Annotated[
-        str, typer.Option("--blur", metavar="LIST", help="Of deblur, in pixels.", rich_help_panel=LEVELS)
-    ] = "1.6",
+        str | None,
+        typer.Option("--blur", metavar="LIST", help="Of deblur, in pixels: 1.6 if not given.", rich_help_panel=LEVELS),
+    ] = None,
     recipe: Annotated[
         list[str] | None,
         typer.Option("--recipe", metavar="LINE", help="Of recipe, as `degrade` takes it.", rich_help_panel=LEVELS),
     ] = None,
     draws: Annotated[
-        int, typer.Option("--draws", min=1, metavar="N", help="Of mixed, prompts.", rich_help_panel=LEVELS)
-    ] = 4,
+        int | None,
+        typer.Option("--draws", min=1, metavar="N", help="Of mixed, prompts: 4 if not given.", rich_help_panel=LEVELS),
+    ] = None,
     sizes: Annotated[
-        str, typer.Option("--sizes", metavar="LIST", help="Of speed: sides of square images.", rich_help_panel=LEVELS)
-    ] = "512,1024",
-    rounds: Annotated[int, typer.Option("--rounds", min=1, metavar="N", help="Of speed.", rich_help_panel=LEVELS)] = 7,
+        str | None,
+        typer.Option(
+            "--sizes",
+            metavar="LIST",
+            rich_help_panel=LEVELS,
+            help="Of speed, sides of square images: 256,512,1024,2048 if not given.",
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            "--rounds",
+            min=1,
+            metavar="N",
+            rich_help_panel=LEVELS,
+            help="Of speed: 40, or as many as 20 s allow, if not given.",
+        ),
+    ] = None,
     gray: Annotated[bool, typer.Option("--gray", help="Judge gray versions.", rich_help_panel=LEVELS)] = False,
     metric: Annotated[
         list[str] | None,
@@ -92,6 +120,9 @@ def bench(
         int | None, typer.Option("--limit", min=1, metavar="N", help="Images of each set, for a quick look.")
     ] = None,
     prompt: Prompt = None,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Ask for nothing, whatever a pairs.csv says.", rich_help_panel=MODEL)
+    ] = False,
     model: Model = None,
     adapter: Adapter = None,
     fidelity: Fidelity = 1.0,
@@ -140,17 +171,38 @@ def bench(
         prompt=prompt, model=model, adapter=adapter, fidelity=fidelity, steps=steps, guidance=guidance, tile=tile,
         dtype=dtype, threads=threads,  # type: ignore[arg-type]
     )  # fmt: skip
+    given: dict[str, object] = {
+        "--sigma": sigma, "--quality": quality, "--scale": scale, "--blur": blur, "--recipe": recipe, "--draws": draws,
+    }  # fmt: skip
     if SPEED in (names or []):
-        if names != [SPEED] or data or task or recipe or peers or page or old:
-            raise UsageError("is measured alone, and on no images", where=SPEED, next_step="Leave the rest out.")
-        _measure_speed(options, devices, _numbers("--sizes", sizes, int), rounds, csv, as_json=as_json, quiet=quiet)
+        given |= {
+            "--data": data, "--data-dir": data_dir, "--download": fetch, "--task": task, "--gray": gray,
+            "--metric": metric, "--limit": limit, "--blind": blind, "--seeds": seeds > 1, "--peer": peers,
+            "--autoencoder": autoencoder, "--output": output, "--report": page, "--compare": old,
+        }  # fmt: skip
+        others = [name for name in names or [] if name != SPEED]
+        useless = [*others, *(flag for flag, value in given.items() if value)]
+        if useless:
+            raise UsageError(
+                f"is measured alone, and on no images: {useless[0]} is of no use", where=SPEED,
+                next_step="Leave it out.",
+            )  # fmt: skip
+        _check_writable(csv)
+        chosen_sizes = _numbers("--sizes", sizes or "256,512,1024,2048", int)
+        _measure_speed(options, devices, chosen_sizes, rounds, csv, as_json=as_json, quiet=quiet)
         return
+    for flag, value in (("--sizes", sizes), ("--rounds", rounds)):
+        if value is not None:
+            raise UsageError("is of no use where no speed is measured", where=flag, next_step="Leave it out.")
+    if blind and prompt is not None:
+        raise UsageError("asks for nothing, and --prompt for something", where="--blind", next_step="Leave one out.")
+    _check_writable(csv, page)
     from sanarestore import weights
     from sanarestore.cli import console, figures, reports
     from sanarestore.engine.workers import parse_devices
     from sanarestore.evaluation.benchmark import Benchmark, run
-    from sanarestore.evaluation.comparison import compare, read_rows
-    from sanarestore.evaluation.datasets import GRAY
+    from sanarestore.evaluation.comparison import compare, read_rows, unmatched
+    from sanarestore.evaluation.datasets import GRAY, SETS
     from sanarestore.evaluation.downloads import download
     from sanarestore.evaluation.methods import autoencoder_sources, autoencoders, our_methods
     from sanarestore.evaluation.perceptual import Perceptual
@@ -158,19 +210,22 @@ def bench(
     from sanarestore.evaluation.tasks import CEILING, Levels, cases
     from sanarestore.ndjson import Lines
 
+    told = {"draws": draws, "recipe": tuple(recipe or ())} | {
+        flag.removeprefix("--"): _numbers(flag, text, kind)
+        for flag, text, kind in (
+            ("--sigma", sigma, float), ("--quality", quality, int), ("--scale", scale, int), ("--blur", blur, float)
+        ) if text is not None
+    }  # fmt: skip
     if autoencoder and CEILING not in (task or ()):
         raise UsageError(
             "autoencoders are measured by the task ceiling", where="--autoencoder", next_step="Add --task ceiling."
         )
-    levels = Levels(
-        sigma=_numbers("--sigma", sigma, float), quality=_numbers("--quality", quality, int),
-        scale=_numbers("--scale", scale, int), blur=_numbers("--blur", blur, float),
-        recipe=tuple(recipe or ()), draws=draws,
-    )  # fmt: skip
-    chosen = task or (["recipe"] if recipe else [])
+    levels = Levels(**{name: value for name, value in told.items() if value is not None})  # type: ignore[arg-type]
     earlier = read_rows(old) if old is not None else None
     for name in names or [] if fetch else ():
         reports.counted(f"fetching {name.lower()}", download(name, data_dir), quiet=quiet or as_json)
+    sets = _sets(names or [], data or [], data_dir)
+    chosen = _tasks(task or [], [flag for flag, value in given.items() if value], [own for _, own, _ in sets])
     metrics = tuple(dict.fromkeys(name.lower() for name in metric or ()))
     # All of it before anything is measured, so that a set that is not there is known at once.
     Perceptual(metrics, parse_devices(devices)[0])
@@ -179,8 +234,17 @@ def bench(
     console.show_licences(*(autoencoder or ()), wanted=weights.WANTED_OF_AUTOENCODERS)
     reconstructing = partial(autoencoders, sources)
     plans = [
-        Benchmark(dataset=name, items=items[:limit], gray=gray, cases=of_a_kind, methods=methods, metrics=metrics)
-        for name, own, items in _sets(names or [], data or [], data_dir)
+        Benchmark(
+            dataset=name,
+            items=items[:limit],
+            gray=gray,
+            cases=of_a_kind,
+            methods=methods,
+            metrics=metrics,
+            blind=blind,
+            prompt=prompt,
+        )
+        for name, own, items in sets
         for asked in [tuple(case for each in chosen or [own] for case in cases(each, levels))]
         for methods, of_a_kind in (
             (ours, tuple(case for case in asked if case.degrades)),
@@ -202,14 +266,16 @@ def bench(
                 begun.add(place)
             fresh = rows(scores)
             measured += fresh
-            report.rows(_beside_published(fresh, gray=gray or plan.dataset in GRAY))
+            # The figures of others are of whole sets.
+            is_whole = plan.dataset in SETS and len(plan.items) == SETS[plan.dataset].count
+            report.rows(_beside_published(fresh, gray=gray or plan.dataset in GRAY) if is_whole else _plain(fresh))
             few = [row.images for row in fresh if row.fid is not None and row.images < FID_IMAGES]
             console.say(
                 f"FID of {max(few, default=0)} images says little: below {FID_IMAGES} it is biased upwards",
                 quiet=not few or quiet or as_json,
             )
         if earlier is not None:
-            report.changes([change.to_json() for change in compare(earlier, measured)])
+            report.changes([change.to_json() for change in compare(earlier, measured)], unmatched(earlier, measured))
     if csv is not None:
         _write_csv(csv, measured, Row)
     if page is not None:
@@ -217,8 +283,8 @@ def bench(
 
 
 def _measure_speed(
-    options: RestoreOptions, devices: str, sizes: tuple[int, ...], rounds: int, csv: Path | None, *, as_json: bool,
-    quiet: bool,
+    options: RestoreOptions, devices: str, sizes: tuple[int, ...], rounds: int | None, csv: Path | None, *,
+    as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     from sanarestore.cli import console, figures
     from sanarestore.evaluation.speed import Timing, growth, measure
@@ -238,6 +304,30 @@ def _measure_speed(
         _write_csv(csv, timings, Timing)
 
 
+def _tasks(asked: list[str], flags: list[str], own: list[str]) -> list[str]:
+    """What is asked for, or what flags of levels are for that would be of no use to the sets' own tasks; else nothing.
+
+    UsageError for such a flag where tasks are asked for.
+    """
+    useless = [flag for flag in flags if not LEVELS_OF[flag] & set(asked or own)]
+    if asked and useless:
+        raise UsageError(
+            f"is of no use to the task {', '.join(asked)}", where=useless[0],
+            next_step=f"Leave it out, or add --task {sorted(LEVELS_OF[useless[0]])[0]}.",
+        )  # fmt: skip
+    return asked or list(dict.fromkeys(sorted(LEVELS_OF[flag])[0] for flag in useless))
+
+
+def _check_writable(csv: Path | None, page: Path | None = None) -> None:
+    """UsageError before anything is measured if that could not be kept."""
+    for path, holder in ((csv, csv and csv.parent), (page, page)):
+        if path is None or holder is None:
+            continue
+        there = next(each for each in (holder, *holder.absolute().parents) if each.exists())
+        if (holder is not page and there != holder) or not there.is_dir() or not os.access(there, os.W_OK):
+            raise UsageError("cannot be written", where=path, next_step="Name a folder that is there and yours.")
+
+
 def _sets(names: list[str], folders: list[Path], data_dir: Path | None) -> list[tuple[str, str, tuple["Item", ...]]]:
     """Name, own task and items of each; UsageError if nothing is named."""
     from sanarestore.evaluation.datasets import SETS, find_folder, find_set
@@ -245,9 +335,11 @@ def _sets(names: list[str], folders: list[Path], data_dir: Path | None) -> list[
     if not names and not folders:
         raise UsageError("names no set", where="bench", next_step=f"Known: {', '.join(SETS)}; or use --data FOLDER.")
     found = [(name.lower(), items, SETS[name.lower()].task) for name in names for items in [find_set(name, data_dir)]]
+    short = [folder.resolve().name for folder in folders]
     found += [
-        (folder.name, items, "real" if items[0].degraded else "denoise")
-        for folder in folders for items in [find_folder(folder)]
+        # Two folders of one name are told apart by their paths.
+        (folder.as_posix() if short.count(name) > 1 else name, items, "real" if items[0].degraded else "denoise")
+        for folder, name in zip(folders, short, strict=True) for items in [find_folder(folder)]
     ]  # fmt: skip
     return [(name, own, items) for name, items, own in found]
 
@@ -258,6 +350,10 @@ def _numbers(flag: str, text: str, kind: Callable[[str], Number]) -> tuple[Numbe
         return tuple(kind(part) for part in text.split(","))
     except ValueError as error:
         raise UsageError(f"'{text}' is no list of numbers", where=flag, next_step="As in 15,25,50.") from error
+
+
+def _plain(measured: "Sequence[Row]") -> list[dict[str, Any]]:
+    return [row.to_json() for row in measured]
 
 
 def _beside_published(measured: "Sequence[Row]", *, gray: bool) -> list[dict[str, Any]]:
@@ -289,8 +385,17 @@ def _write_csv(path: Path, measured: "Sequence[Any]", kind: type) -> None:
     try:
         with path.open("w", newline="", encoding="utf-8") as file:
             names = [field.name for field in fields(kind) if field.name != "psnr_per_image"]
+            names = [each for name in names for each in _columns(name)]
             writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
-            writer.writerows(map(asdict, measured))
+            for each in measured:
+                told = asdict(each)
+                ends = {_columns(name): told[name] or ("", "") for name in told if name.endswith("interval")}
+                writer.writerow(told | {name: end for pair in ends for name, end in zip(pair, ends[pair], strict=True)})
     except OSError as error:
         raise UsageError(f"cannot be written ({error.strerror})", where=path) from error
+
+
+def _columns(name: str) -> tuple[str, ...]:
+    """Of a field: an interval has two ends."""
+    return (f"{name}_low", f"{name}_high") if name.endswith("interval") else (name,)

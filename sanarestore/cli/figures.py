@@ -11,6 +11,11 @@ from sanarestore.cli import console
 from sanarestore.cli.reports import counting
 from sanarestore.errors import UsageError
 
+BESIDES = {"psnr_y": {"sr"}, "psnr_b": {"jpeg"}}
+"""Figure -> the tasks that the literature compares it of."""
+
+TITLES = {"psnr_y": "PSNR-Y", "psnr_b": "PSNR-B"}
+
 JUDGED = {"lpips": 3, "dists": 3, "fid": 1}
 """What networks say of rows, and its digits."""
 
@@ -39,12 +44,15 @@ class BenchReport:
         for row in rows if self._json else ():
             console.print_json({"schema_version": 1, **row})
         if rows and self._shown:
-            columns = ["", "method", "PSNR", "±", "gain", "better", "SSIM", "s/MP"]
+            # What a task is compared by besides PSNR: of luma for super-resolution, with blocks counted for JPEG.
+            more = [name for name in ("psnr_y", "psnr_b") if {row["task"] for row in rows} & BESIDES[name]]
+            columns = ["", "method", "PSNR", "±", "gain", "better", "SSIM", *(TITLES[name] for name in more), "s/MP"]
             count = rows[0]["images"]
             title = f"{rows[0]['dataset']}, {count} image{'s' * (count > 1)}"
-            console.table(
-                title, columns, [_cells(row, rows[max(index - 1, 0)]) for index, row in enumerate(rows)], texts=2
-            )
+            cells = [_cells(row, rows[max(index - 1, 0)], more) for index, row in enumerate(rows)]
+            console.table(title, columns, cells, texts=2)
+            for sentence in _how(rows):
+                console.say(sentence)
         judged = [row for row in rows if JUDGED.keys() & row.keys()] if self._shown else []
         if judged:
             columns = ["", "method", "LPIPS", "DISTS", "FID"]
@@ -59,10 +67,15 @@ class BenchReport:
                     f"{row['method']}: the right prompt comes closer in {share:.1%} of pairs, by {margin:.2f} dB"
                 )
 
-    def changes(self, changes: list[dict[str, Any]]) -> None:
-        """What changed since an earlier benchmark: lines of JSON, or a table."""
+    def changes(self, changes: list[dict[str, Any]], unmatched: list[str]) -> None:
+        """What changed since an earlier benchmark, and what cannot be compared: lines of JSON, or a table."""
         for change in changes if self._json else ():
             console.print_json({"schema_version": 1, "compared": True, **change})
+        for sentence in unmatched:
+            if self._json:
+                console.print_json({"schema_version": 1, "compared": False, "why": sentence})
+            elif self._shown:
+                console.say(f"not compared: {sentence}")
         if changes and self._shown:
             columns = ["", "method", "then", "now", "change", "95%", "beyond chance"]
             cells = [
@@ -70,7 +83,7 @@ class BenchReport:
                     f"{each['dataset']} {each['task']} {each['level']}", each["method"], f"{each['before']:.2f}",
                     f"{each['after']:.2f}", f"{each['change']:+.2f}",
                     f"{each['interval'][0]:+.2f} to {each['interval'][1]:+.2f}",
-                    "yes" if each["exceeds_noise"] else "no",
+                    {True: "yes", False: "no", None: "too few images"}[each["exceeds_noise"]],
                 ]
                 for each in changes
             ]  # fmt: skip
@@ -151,25 +164,41 @@ def _case(row: Mapping[str, Any], above: Mapping[str, Any]) -> str:
     return "" if row is not above and case == f"{above['task']} {above['level']}" else case
 
 
+def _how(rows: list[dict[str, Any]]) -> list[str]:
+    """What figures rest on, in sentences: of each method, of what others published, of the protocols."""
+    told: dict[str, list[str]] = {}
+    for row in rows:
+        if "published" in row:
+            fact = row["source"]
+        else:
+            asked = "" if "prompt" not in row else f'told "{row["prompt"]}"; ' if row["prompt"] else "blind; "
+            fact = asked + row["conditions"] if row["method"] != "degraded" else ""
+        if fact and row["method"] not in told.setdefault(fact, []):
+            told[fact].append(row["method"])
+    protocols = dict.fromkeys(row["protocol"] for row in rows if "protocol" in row)
+    return [*(f"{', '.join(methods)}: {fact}" for fact, methods in told.items()), f"Protocol: {', '.join(protocols)}"]
+
+
 def _judged(row: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
     """What networks say of a row of `BenchReport`."""
     figures = [f"{row[name]:.{digits}f}" if name in row else "" for name, digits in JUDGED.items()]
     return [_case(row, above), row["method"], *figures]
 
 
-def _cells(row: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
-    """A row of `BenchReport`."""
+def _cells(row: Mapping[str, Any], above: Mapping[str, Any], more: list[str]) -> list[str]:
+    """A row of `BenchReport`, with those of its figures besides."""
     told = _case(row, above)
     if "published" in row:
-        return [told, f"{row['method']}, published", f"{row['psnr']:.2f}", *[""] * 5]
+        return [told, f"{row['method']}, published", f"{row['psnr']:.2f}", *[""] * (5 + len(more))]
+    besides = [f"{row[name]:.2f}" if name in row else "" for name in more]
     low, high = row["interval"]
     around = f"{(high - low) / 2:.2f}"
     ssim = f"{row['ssim']:.3f}" if "ssim" in row else ""
     if row["method"] == "degraded":
-        return [told, row["method"], f"{row['psnr']:.2f}", around, "", "", ssim, ""]
+        return [told, row["method"], f"{row['psnr']:.2f}", around, "", "", ssim, *besides, ""]
     speed = f"{row['seconds_per_megapixel']:.2f}"
     gain, better = (f"{row['gain']:+.2f}", f"{row['better']:.0%}") if "gain" in row else ("", "")
-    return [told, row["method"], f"{row['psnr']:.2f}", around, gain, better, ssim, speed]
+    return [told, row["method"], f"{row['psnr']:.2f}", around, gain, better, ssim, *besides, speed]
 
 
 def page(folder: Path, write: Callable[..., None]) -> None:

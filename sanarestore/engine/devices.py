@@ -1,4 +1,4 @@
-"""Which device runs what, by the name that a user gave."""
+"""Which device runs what, and in what arithmetic, by the names that a user gave."""
 
 import torch
 
@@ -23,3 +23,20 @@ def pick_device(name: str, flag: str = "--devices") -> torch.device:
     if not there.get(device.type, False):
         raise UsageError(f"'{name}' is not on this machine", where=flag, next_step=f"Use {flag} cpu.")
     return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """auto is bfloat16 on CUDA and float32 elsewhere."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def describe(device: torch.device) -> str:
+    """What computes there, in words: a GPU's model, a CPU's threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        count = torch.get_num_threads()
+        return f"CPU, {count} thread{'s' * (count > 1)}"
+    return device.type

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sanarestore import images, tiling, weights
-from sanarestore.engine.devices import pick_device
+from sanarestore.engine.devices import pick_device, pick_dtype
 from sanarestore.engine.generation import Generation, Place, Watch
 from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.pixels import enlarge, host_tensor, is_finite
@@ -52,7 +52,7 @@ class Restorer:
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         keep_pages(self.device)
-        dtype = self._dtype()
+        dtype = pick_dtype(options.dtype, self.device)
         self.model = model or load_model(options.model, options.adapter, dtype=dtype)
         self._tiles = Tiles(self.device, options.tile, whole=options.tiling == "off", shift=shift)
         # Copies of what was given, because casting is in place and the model may serve others, at another precision.
@@ -266,11 +266,6 @@ class Restorer:
 
     def _to_device(self, window_Chw: Tensor) -> Tensor:
         return window_Chw[None].to(self.device, memory_format=torch.channels_last)
-
-    def _dtype(self) -> torch.dtype:
-        if self.options.dtype == "auto":
-            return torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        return torch.bfloat16 if self.options.dtype == "bfloat16" else torch.float32
 
 
 def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:

@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sanarestore import weights
+from sanarestore import __version__, weights
 from sanarestore.degradations.operations import Pixels, to_gray
-from sanarestore.errors import SanarestoreError
+from sanarestore.engine.devices import describe
+from sanarestore.errors import SanarestoreError, UsageError
 from sanarestore.evaluation.datasets import Item
 from sanarestore.evaluation.memory import PeakMemory
 from sanarestore.evaluation.metrics import luma, psnr, psnr_b, sharpness, ssim, to_8bit
@@ -40,7 +41,11 @@ class Method(ABC):
 
     name: str
     settings: str
-    """Fingerprint of all that decides its pixels."""
+    """Fingerprint of all that decides its pixels, besides the kind of device and this version."""
+    told: str = ""
+    """Of its settings, what a reader of its figures wants to know."""
+    prompt: str | None = None
+    """What it asks for where nothing else is asked for; None for a blind run."""
     seeds: Sequence[int] = (0,)
     parameters: int | None = None
     """Of the networks that an image goes through; None for what has none."""
@@ -48,6 +53,16 @@ class Method(ABC):
     """Where it computes."""
     reads_prompts = False
     """Whether another prompt may be another result."""
+
+    @property
+    def identity(self) -> str:
+        """Settings, kind of device and version: what a score that was kept must have come from."""
+        return f"{self.settings}@{self.device.type}, {__version__}"
+
+    @property
+    def conditions(self) -> str:
+        """How and where it computes, in words."""
+        return ", ".join(filter(None, [self.told, describe(self.device)]))
 
     def prepare(self, prompt: str | None, seed: int) -> None:  # noqa: B027 - most are whole when they are made
         """Load all that `__call__` needs, so that neither its seconds nor its memory are those of loading."""
@@ -80,6 +95,15 @@ class Benchmark:
     """Judge everything on gray images, as rounded BT.601 luma in full swing."""
     metrics: tuple[str, ...] = ()
     """Of `perceptual.METRICS`, besides those that need no network."""
+
+    blind: bool = False
+    """Ask for nothing, whatever a list of pairs says of its images."""
+    prompt: str | None = None
+    """Asked for every image, whatever a list of pairs says."""
+
+    def protocol(self, case: Case) -> str:
+        """Name and version, and whether gray versions are judged."""
+        return f"{case.protocol}, gray" if self.gray else case.protocol
 
     def on(self, device: str, known: Mapping[tuple[object, ...], Score]) -> "Bench":
         """The same, with methods made, on one device."""
@@ -120,8 +144,9 @@ class Bench:
         return [*([Degraded()] if case.degrades else []), *self._methods]
 
     def _key(self, place: "_Place", case: Case, method: Method, seed: int) -> tuple[object, ...]:
-        where = (place.dataset, case.task, case.level, case.protocol, case.draw, place.item, place.sha256)
-        return (*where, method.name, method.settings, seed, self._perceptual.names)
+        protocol = self._plan.protocol(case)
+        where = (place.dataset, case.task, case.level, protocol, case.draw, place.item, place.sha256)
+        return (*where, method.name, method.identity, seed, self._perceptual.names)
 
     def _score(
         self, place: "_Place", case: Case, method: Method, seed: int, trial: Trial, first: Callable[[], Pixels]
@@ -138,11 +163,15 @@ class Bench:
         large = min(height, width) >= SMALLEST_WINDOW
         return Score(
             dataset=place.dataset, item=place.item, sha256=place.sha256,
-            task=case.task, level=case.level, protocol=case.protocol, draw=case.draw,
-            method=method.name, settings=method.settings, seed=seed,
+            task=case.task, level=case.level, protocol=self._plan.protocol(case), draw=case.draw,
+            method=method.name, settings=method.identity, seed=seed,
+            prompt=(trial.prompt or method.prompt or "") if method.reads_prompts else None,
+            conditions=method.conditions,
             psnr=_finite(psnr(*judged)),
             ssim=ssim(*judged) if large else None,
-            psnr_y=_finite(psnr(luma(judged[0]), luma(judged[1]))) if channels == 3 else None,
+            # Of gray images too where it is what is compared: sets for super-resolution mix them.
+            psnr_y=_finite(psnr(luma(judged[0]), luma(judged[1]))) if channels == 3 or case.task == "sr" else None,
+            ssim_y=ssim(luma(judged[0]), luma(judged[1])) if large and case.task == "sr" else None,
             psnr_b=_finite(psnr_b(*judged)) if case.task == "jpeg" and large else None,
             wrong_psnr=wrong, sharpness=sharpness(*judged),
             agreement=_finite(psnr(restored_HWC, first())) if seed != method.seeds[0] else None,
@@ -156,8 +185,18 @@ class Bench:
         return method(trial(), trial().prompt, method.seeds[0])
 
     def _trial(self, case: Case, read: Callable[[], tuple[Pixels, Pixels | None]], number: int) -> Trial:
-        trial = case.trial(*read(), number)
-        return trial if trial.prompt else replace(trial, prompt=self._plan.items[number].prompt)
+        clean, degraded = read()
+        if degraded is not None and degraded.shape != clean.shape:
+            item = self._plan.items[number]
+            sizes = " and ".join(f"{each.shape[1]} x {each.shape[0]} x {each.shape[2]}" for each in (degraded, clean))
+            raise UsageError(
+                f"is not of the size of {item.clean}: {sizes}", where=item.degraded,
+                next_step="Make them of one size, both gray or both colour.",
+            )  # fmt: skip
+        trial = case.trial(clean, degraded, number)
+        if trial.prompt is not None or self._plan.blind:  # pairs of prompts are the task itself
+            return trial
+        return replace(trial, prompt=self._plan.prompt or self._plan.items[number].prompt)
 
     def _read(self, item: Item) -> tuple[Pixels, Pixels | None]:
         clean, degraded = item.read()

@@ -23,6 +23,12 @@ from sanarestore.kernels import choice
 MATRIX, COPIED = 4096, 2**28
 """Side of the matrices, and bytes of the copies, that ceilings are measured with; a quarter of it on a CPU."""
 
+ROUNDS, FEWEST = 40, 3
+"""How often arms are run, at most and at least."""
+
+ENOUGH = 20.0
+"""Seconds after which no other round begins."""
+
 RESAMPLES = 1000
 """Of the rounds, for the interval of a ratio."""
 
@@ -54,13 +60,19 @@ def measured_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
     return Ceilings(flops=2 * side**3 / product, bandwidth=2 * size / copied)
 
 
-def in_turn(arms: Sequence[Work], rounds: int, device: torch.device) -> list[list[float]]:
-    """Seconds of every arm in every round; the first to go is another one each round."""
-    found: list[list[float]] = [[0.0] * rounds for _ in arms]
-    for number in range(rounds):
+def in_turn(arms: Sequence[Work], rounds: int | None, device: torch.device) -> list[list[float]]:
+    """Seconds of every arm in every round; the first to go is another one each round.
+
+    Without a number, `ROUNDS`, or as many as begin within `ENOUGH` seconds, and `FEWEST` at least.
+    """
+    found: list[list[float]] = [[] for _ in arms]
+    begun = time.perf_counter()
+    for number in range(ROUNDS if rounds is None else rounds):
+        if rounds is None and number >= FEWEST and time.perf_counter() - begun > ENOUGH:
+            break
         for place in range(len(arms)):
             arm = (number + place) % len(arms)
-            found[arm][number] = seconds_of(arms[arm], device)
+            found[arm].append(seconds_of(arms[arm], device))
     return found
 
 

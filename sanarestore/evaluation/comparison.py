@@ -11,6 +11,12 @@ import numpy as np
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.rows import Row, bootstrap
 
+FEWEST = 5
+"""Images of which a bootstrap says something."""
+
+PRECISION = 0.005
+"""Decibels that figures are read to."""
+
 NEEDED = {"dataset", "task", "level", "protocol", "method", "psnr_per_image"}
 
 
@@ -35,9 +41,11 @@ class Change:
         return self.after - self.before
 
     @property
-    def exceeds_noise(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return not self.interval[0] <= 0 <= self.interval[1]
+    def exceeds_noise(self) -> bool | None:
+        """Whether the interval leaves out zero by what figures are read to; None of too few images to tell."""
+        if self.images < FEWEST:
+            return None
+        return abs(self.change) >= PRECISION and not self.interval[0] <= 0 <= self.interval[1]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with what follows from them."""
@@ -75,6 +83,27 @@ def compare(old: Iterable[dict[str, Any]], new: Sequence[Row]) -> list[Change]:
                 )
             )  # fmt: skip
     return changes
+
+
+def unmatched(old: Iterable[dict[str, Any]], new: Sequence[Row]) -> list[str]:
+    """Of each row of now that has none to be compared with, why, in a sentence."""
+    rows = list(old)
+    compared = {(each.dataset, each.task, each.level, each.method) for each in compare(rows, new)}
+    told = []
+    for row in new:
+        where = (row.dataset, row.task, row.level, row.method)
+        if where in compared:
+            continue
+        then = [each for each in rows if tuple(each[name] for name in ("dataset", "task", "level", "method")) == where]
+        protocols = {each["protocol"] for each in then}
+        if not then:
+            fact = "was not measured then"
+        elif row.protocol in protocols:
+            fact = "was measured on other images then"
+        else:
+            fact = f"was measured as {protocols.pop()} then, and as {row.protocol} now"
+        told.append(f"{row.dataset} {row.task} {row.level}: {row.method} {fact}")
+    return told
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:

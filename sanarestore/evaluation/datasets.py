@@ -231,13 +231,22 @@ def find_folder(path: Path) -> tuple[Item, ...]:
     if listed.suffix.lower() == ".csv" and listed.is_file():
         pairs = read_pairs(listed)
         return tuple(
-            Item(name=pair.degraded.name, clean=pair.target, degraded=pair.degraded, prompt=pair.prompt)
+            Item(
+                name=_below(pair.degraded, listed.parent), clean=pair.target, degraded=pair.degraded,
+                prompt=pair.prompt or None,
+            )
             for pair in pairs
-        )
+        )  # fmt: skip
     found = images.find([path]).images
     if not found:
         raise NoImagesError("holds no image that we read", where=path)
     return tuple(Item(name=each.relative.as_posix(), clean=each.path) for each in found)
+
+
+def _below(path: Path, folder: Path) -> str:
+    """The path from the folder on, which tells images of one name apart; whole where it lies elsewhere."""
+    path, folder = path.absolute(), folder.absolute()
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
 
 
 def data_folder(data_dir: Path | None) -> Path:

@@ -11,7 +11,7 @@ from torch import nn
 
 from sanarestore import images, weights
 from sanarestore.degradations.operations import Pixels
-from sanarestore.engine.devices import pick_device
+from sanarestore.engine.devices import pick_device, pick_dtype
 from sanarestore.engine.restorer import Restorer, is_generated
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.autoencoders import autoencoder_class, autoencoder_folder, load_autoencoder
@@ -32,12 +32,20 @@ class Ours(Method):
     reads_prompts = True
 
     def __init__(self, options: RestoreOptions, device: str, *, seeds: Sequence[int] = (0,)) -> None:
-        self._options = options
         self.device = pick_device(device)
+        arithmetic = str(pick_dtype(options.dtype, self.device)).removeprefix("torch.")
+        self._options = options = replace(options, dtype=arithmetic)  # type: ignore[arg-type]
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
         self.model = load_model(options.model, options.adapter)
         self.name = self.model.name
         self.seeds = tuple(seeds)
         self.settings = f"{options.fingerprint()[:16]}:{self.model.fingerprint[:16]}"
+        self.prompt = options.prompt
+        told = [f"weights {self.model.fingerprint[:8]}", f"fidelity {options.fidelity:g}"]
+        told += [f"{options.steps} steps"] if options.steps else []
+        told += [f"guidance {options.guidance:g}"] if options.guidance != 1 else []
+        self.told = ", ".join([*told, arithmetic])
         self._restorer = lru_cache(maxsize=KEPT)(self._new)
         networks: list[nn.Module] = [self.model.refiner]
         latent = self.model.latent if is_generated(options, self.model) else None
@@ -89,6 +97,7 @@ def count(*networks: nn.Module) -> int:
 
 def our_methods(options: RestoreOptions, seeds: Sequence[int], peers: Sequence[str], device: str) -> list[Method]:
     """The peers, the model's ceiling where it has a latent path, and the model."""
+    # First, since it says how many threads all of them have.
     ours = Ours(options, device, seeds=seeds)
     methods: list[Method] = [peer(name, device) for name in peers]
     if ours.model.load_latent is not None:

@@ -96,6 +96,7 @@ def _table(rows: Sequence[Row]) -> str:
         "gain": lambda row: "" if row.method == DEGRADED or row.gain is None else f"{row.gain:+.2f}",
         "better": lambda row: "" if row.method == DEGRADED or row.better is None else f"{row.better:.0%}",
         "SSIM": lambda row: _figure(row.ssim, 4),
+        "SSIM-Y": lambda row: _figure(row.ssim_y, 4),
         "PSNR-Y": lambda row: _figure(row.psnr_y, 2),
         "PSNR-B": lambda row: _figure(row.psnr_b, 2),
         "LPIPS": lambda row: _figure(row.lpips, 3),

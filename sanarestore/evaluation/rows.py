@@ -22,6 +22,9 @@ FID_IMAGES = 5000
 RESAMPLES = 2000
 """Of the bootstrap."""
 
+EACH = "of each image its own"
+"""Instead of a prompt."""
+
 DEGRADED = "degraded"
 """Name of the method that does nothing: the row to compare with."""
 
@@ -37,6 +40,10 @@ class Score:
     method: str
     settings: str
     """Fingerprint of all that decides the method's pixels."""
+    prompt: str | None
+    """What was asked for, empty for a blind run; None of a method that does not listen."""
+    conditions: str
+    """How and where the method computed, in words."""
     item: str
     sha256: str
     """Of the clean file, and of a pair's degraded one."""
@@ -47,6 +54,8 @@ class Score:
     ssim: float | None
     psnr_y: float | None
     """dB on luma, of colour images."""
+    ssim_y: float | None
+    """On luma, of the task sr."""
     psnr_b: float | None
     """dB with blocking counted, of the task jpeg."""
     wrong_psnr: float | None
@@ -86,6 +95,10 @@ class Row:
     level: str
     protocol: str
     method: str
+    prompt: str | None
+    """What was asked for, empty for a blind run, `EACH` if it differs; None of a method that does not listen."""
+    conditions: str
+    """How and where the method computed, in words."""
     images: int
     psnr: float
     interval: tuple[float, float]
@@ -97,6 +110,7 @@ class Row:
     """Share of images whose PSNR rises."""
     ssim: float | None
     psnr_y: float | None
+    ssim_y: float | None
     psnr_b: float | None
     lpips: float | None
     dists: float | None
@@ -142,12 +156,14 @@ def _row(key: tuple[str, ...], scores: Sequence[Score], inputs: Sequence[Score])
     margins = [min(right, PERCEPTIBLE) - min(wrong, PERCEPTIBLE) for right, wrong in prompted]
     dataset, task, level, protocol, method = key
     return Row(
-        dataset=dataset, task=task, level=level, protocol=protocol, method=method, images=len(per_image),
+        dataset=dataset, task=task, level=level, protocol=protocol, method=method, prompt=_common(scores),
+        conditions=scores[0].conditions, images=len(per_image),
         psnr=float(per_image.mean()), interval=bootstrap(per_image),
         gain=None if gains is None else float(gains.mean()), gain_interval=None if gains is None else bootstrap(gains),
         better=_mean(float(score.psnr > before[score.item, score.draw]) for score in scores) if before else None,
         ssim=_mean(score.ssim for score in scores),
         psnr_y=_mean(score.psnr_y for score in scores),
+        ssim_y=_mean(score.ssim_y for score in scores),
         psnr_b=_mean(score.psnr_b for score in scores),
         lpips=_mean(score.lpips for score in scores),
         dists=_mean(score.dists for score in scores),
@@ -162,6 +178,12 @@ def _row(key: tuple[str, ...], scores: Sequence[Score], inputs: Sequence[Score])
         seconds_per_megapixel=sum(score.seconds for score in scores) / sum(score.megapixels for score in scores),
         psnr_per_image=dict(zip(sorted({score.item for score in scores}), per_image.tolist(), strict=True)),
     )  # fmt: skip
+
+
+def _common(scores: Sequence[Score]) -> str | None:
+    """What all were asked for."""
+    prompts = {score.prompt for score in scores}
+    return prompts.pop() if len(prompts) == 1 else EACH
 
 
 def packed(features_D: npt.NDArray[Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sanarestore.engine.devices import pick_device
+from sanarestore.engine.devices import describe, pick_device
 from sanarestore.engine.tiles import is_out_of_memory, release
 from sanarestore.errors import OutOfMemory, UsageError
 from sanarestore.evaluation.clock import Ceilings, Work, counted, in_turn, measured_ceilings, ratio, seconds_of
@@ -23,6 +23,9 @@ WARM_UPS = 2
 
 LONG = 10.0
 """Seconds after which two runs that count other things have warmed up enough."""
+
+FEWEST_SIZES = 3
+"""Through two any power goes."""
 
 OURS = "sanarestore"
 
@@ -50,6 +53,8 @@ class Timing:
     """Where 95% of bootstrap samples of the rounds have it."""
     chance: float
     """Ours again over ours, median of the rounds, as a factor of 1 or more: ratios closer to 1 say nothing."""
+    chance_interval: tuple[float, float]
+    """Where 95% of bootstrap samples of the rounds have ours again over ours; without 1, the order of runs matters."""
     peak_memory: int | None
     """Bytes beyond what was held before, weights for one."""
     beyond_buffers: int | None = None
@@ -71,10 +76,10 @@ class Timing:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def measure(options: RestoreOptions, device: str, sizes: Sequence[int], rounds: int) -> Iterator[Timing]:
+def measure(options: RestoreOptions, device: str, sizes: Sequence[int], rounds: int | None) -> Iterator[Timing]:
     """Every part at every size, small sizes first, ours before the others; UsageError where model, sizes or rounds make
-    no sense."""
-    if rounds < 1 or not sizes or min(sizes) < 32:
+    no sense. Without `rounds`, as `in_turn` has it."""
+    if (rounds is not None and rounds < 1) or not sizes or min(sizes) < 32:
         raise UsageError("takes sizes of 32 px or more, and a round at least", where="bench speed")
     place = pick_device(device)
     subject = Subject(options, place)
@@ -85,7 +90,7 @@ def measure(options: RestoreOptions, device: str, sizes: Sequence[int], rounds: 
 
 
 def growth(timings: Sequence[Timing]) -> dict[str, float]:
-    """By part, the power of the pixel count that our seconds grow with, 1 being linear; of parts at several sizes.
+    """By part, the power of the pixel count that our seconds grow with, 1 being linear; of parts at three sizes.
 
     What tiles compute twice is divided out: it differs from size to size as they come out even.
     """
@@ -93,14 +98,14 @@ def growth(timings: Sequence[Timing]) -> dict[str, float]:
     ours = [timing for timing in timings if timing.by == OURS]
     for part in dict.fromkeys(timing.part for timing in ours):
         mine = [timing for timing in ours if timing.part == part]
-        if len({timing.size for timing in mine}) > 1:
+        if len({timing.size for timing in mine}) >= FEWEST_SIZES:
             pixels, seconds = (np.log([value(timing) for timing in mine]) for value in (_pixels, _seconds_a_piece))
             found[part] = float(np.polyfit(pixels, seconds, 1)[0])
     return found
 
 
 @torch.inference_mode()
-def _timed(part: Part, subject: Subject, size: int, rounds: int, ceilings: Ceilings) -> Iterator[Timing]:
+def _timed(part: Part, subject: Subject, size: int, rounds: int | None, ceilings: Ceilings) -> Iterator[Timing]:
     device = subject.device
     whole = part.name == "restore"
     # Before memory is watched: what the first run of all takes for good is not this size's.
@@ -119,9 +124,11 @@ def _timed(part: Part, subject: Subject, size: int, rounds: int, ceilings: Ceili
     running = [partial(_repeated, work, part.repeats) for work in (part.ours, part.ours, *arms.values())]
     in_turn(running[2:] if first > LONG else running, WARM_UPS, device)
     ours, again, *others = in_turn(running, rounds, device)
+    chance, chance_interval = ratio(again, ours)
     same: dict[str, Any] = {
         "part": part.name, "size": size, "steps": subject.steps, "dtype": str(subject.dtype).removeprefix("torch."),
-        "device": str(device), "rounds": rounds, "chance": math.exp(abs(math.log(ratio(again, ours)[0]))),
+        "device": describe(device), "rounds": len(ours), "chance": math.exp(abs(math.log(chance))),
+        "chance_interval": chance_interval,
     }  # fmt: skip
     seconds = statistics.median(ours) / part.repeats
     yield Timing(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import PIL
 from PIL import Image as PillowImage
+from PIL import features
 
 from sanarestore.degradations.operations import Pixels, resize
 from sanarestore.degradations.recipes import Recipe, stream
@@ -97,12 +98,15 @@ class Case:
 
 def cases(task: str, levels: Levels) -> tuple[Case, ...]:
     """A task at all its levels; UsageError for an unknown one, or a recipe that is none."""
+    _check(levels)
     if task == "denoise":
         return tuple(
             Case(task=task, level=f"{sigma:g}", protocol="awgn-float/1", value=sigma) for sigma in levels.sigma
         )
     if task == "jpeg":
-        protocol = f"jpeg-420-pillow-{PIL.__version__}/1"
+        # Which decoder it is decides the last code.
+        library = features.version("libjpeg_turbo") or f"libjpeg-{features.version('jpg')}"
+        protocol = f"jpeg-420-pillow-{PIL.__version__}-turbo-{library}/1"
         return tuple(Case(task=task, level=f"{q}", protocol=protocol, value=q) for q in levels.quality)
     if task == "sr":
         return tuple(Case(task=task, level=f"{n}", protocol="bicubic-antialiased/1", value=n) for n in levels.scale)
@@ -121,6 +125,18 @@ def cases(task: str, levels: Levels) -> tuple[Case, ...]:
     if task == CEILING:
         return (Case(task=task, level="clean", protocol="reconstruction/1"),)
     raise UsageError(f"'{task}' is no task", where="--task", next_step=f"Known: {', '.join(TASKS)}.")
+
+
+def _check(levels: Levels) -> None:
+    """UsageError, naming the flag, for a level that no degradation has."""
+    bounds: tuple[tuple[str, Sequence[float], float, float], ...] = (
+        ("sigma", levels.sigma, 0, 255), ("quality", levels.quality, 1, 100), ("scale", levels.scale, 2, 16),
+        ("blur", levels.blur, 0, 50),
+    )  # fmt: skip
+    for name, values, least, most in bounds:
+        wrong = [value for value in values if not least <= value <= most]  # which NaN is too
+        if wrong:
+            raise UsageError(f"{wrong[0]:g} is outside {least} to {most}", where=f"--{name}")
 
 
 def _recipes(task: str, lines: Sequence[str], draws: int = 1) -> tuple[Case, ...]:
@@ -142,7 +158,7 @@ def _jpeg(clean_HWC: Pixels, quality: int) -> Pixels:
     codes = np.rint(np.clip(clean_HWC, 0, 1) * 255).astype(np.uint8)
     buffer = io.BytesIO()
     picture = PillowImage.fromarray(codes[..., 0] if codes.shape[2] == 1 else codes)
-    picture.save(buffer, "JPEG", quality=quality)
+    picture.save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
     decoded = np.asarray(PillowImage.open(buffer), np.float32) / np.float32(255)
     return decoded.reshape(clean_HWC.shape)
 

@@ -39,8 +39,10 @@ def test_the_command_of_the_front_page(capsys: pytest.CaptureFixture[str], monke
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "urban100, 2 images" in shown.err
-    assert shown.err.count("sanarestore-mini") == 3
-    assert "Restormer, published" in shown.err
+    assert shown.err.count("sanarestore-mini") == 4, "three rows, and how they were made"
+    assert "sanarestore-mini: blind; weights" in shown.err
+    assert "Protocol: awgn-float/1" in shown.err
+    assert "published" not in shown.err, "their figures are of the whole set"
     assert all(f"denoise {sigma}" in shown.err for sigma in (15, 25, 50))
     assert max(map(len, shown.err.splitlines())) <= 80
     assert "…" not in shown.err
@@ -55,19 +57,55 @@ def test_rows_are_lines_of_json_and_of_csv(capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr()
     rows = [json.loads(line) for line in shown.out.splitlines()]
     assert shown.err == ""
-    rows = [row for row in rows if row["method"] not in ("BM3D", "DnCNN", "FFDNet", "DRUNet", "SwinIR", "Restormer")]
     assert [(row["dataset"], row["task"], row["level"], row["method"]) for row in rows] == [
         ("urban100", "denoise", "25", "degraded"), ("urban100", "denoise", "25", "tiny"),
         ("classic5", "jpeg", "10", "degraded"), ("classic5", "jpeg", "10", "tiny"),
-        ("classic5", "jpeg", "10", "FBCNN"),
     ]  # fmt: skip
     assert {"schema_version", "protocol", "psnr", "ssim", "images", "interval", "seconds_per_megapixel"} <= rows[
         0
     ].keys()
     assert "psnr_b" in rows[2]
+    assert rows[1]["prompt"] == "", "blind"
+    assert "float32, CPU, 1 thread" in rows[1]["conditions"]
     with Path("r.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
-    assert [row["psnr"] for row in read] == [str(row["psnr"]) for row in rows if "published" not in row]
+    assert [row["psnr"] for row in read] == [str(row["psnr"]) for row in rows]
+    assert [row["interval_low"] for row in read] == [str(row["interval"][0]) for row in rows]
+    assert read[0]["gain_interval_high"] == str(rows[0]["gain_interval"][1])
+
+
+@pytest.mark.usefixtures("sets")
+def test_figures_of_others_stand_beside_a_whole_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("classic5", "--quality", "10", "--json") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["method"] for row in rows] == ["degraded", "tiny", "FBCNN"]
+    assert bench("classic5", "--quality", "10") == 0
+    said = capsys.readouterr().err
+    assert "FBCNN, published" in said
+    assert "FBCNN: Jiang et al. 2021" in " ".join(said.split())
+    assert "PSNR-B" in said
+
+
+@pytest.mark.usefixtures("sets")
+def test_gray_versions_are_scores_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["urban100", "--limit", "1", "--sigma", "25", "--json", "-o", "scores"]
+    assert bench(*arguments) == 0
+    colour = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert bench(*arguments, "--gray") == 0
+    gray = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert colour[1]["psnr"] != gray[1]["psnr"]
+    assert (colour[1]["protocol"], gray[1]["protocol"]) == ("awgn-float/1", "awgn-float/1, gray")
+
+
+@pytest.mark.usefixtures("sets")
+def test_a_level_says_what_is_to_be_done(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("classic5", "--sigma", "25", "--limit", "1", "--json") == 0, "though its own task is jpeg"
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["task"] for row in rows} == {"denoise"}
+    assert bench("classic5", "--task", "jpeg", "--sigma", "25") == 2
+    assert "--sigma: is of no use to the task jpeg. Leave it out, or add --task denoise" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 @pytest.mark.usefixtures("sets")
@@ -92,7 +130,27 @@ def test_folders_of_ones_own(sets: Path, capsys: pytest.CaptureFixture[str]) -> 
     )
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["level"] for row in rows] == ["lowlight:2", "lowlight:2", "clean", "clean"]
+    assert rows[0]["dataset"] == "classic5"
     assert rows[2]["psnr"] == 100
+
+
+def test_captions_count_where_nothing_is_said(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two pairs of one file name, one of them without a caption."""
+    save_photo(sets / "other/1.png", 24, 24, seed=7)
+    (sets / "pairs.csv").write_text(
+        "image_path,condition_image_path,caption\nclassic5/1.png,classic5/2.png,deblur\nclassic5/3.png,other/1.png,\n"
+    )
+
+    def rows(*arguments: str) -> list[dict[str, Any]]:
+        assert bench("--data", "sets/pairs.csv", "--json", *arguments) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    degraded, ours = rows()
+    assert list(degraded["psnr_per_image"]) == ["classic5/2.png", "other/1.png"]
+    assert ours["prompt"] == "of each image its own"
+    assert rows("--prompt", "remove noise")[1]["prompt"] == "remove noise"
+    assert rows("--blind")[1]["prompt"] == ""
+    assert bench("--data", "sets/pairs.csv", "--blind", "--prompt", "deblur") == 2
 
 
 @pytest.mark.usefixtures("sets")
@@ -113,6 +171,9 @@ def test_changes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert [change["method"] for change in changes] == ["degraded", "tiny"]
     assert changes[0]["change"] == 0
     assert changes[1]["change"] != 0
+    assert changes[1]["exceeds_noise"] is None, "of two images"
+    assert bench("classic5", "--sigma", "25", "--limit", "2", "--compare", "old.json") == 0
+    assert "not compared: classic5 denoise 25: tiny was not measured then" in capsys.readouterr().err
     assert bench(*arguments[:-1], "--compare", "old.json") == 0
     assert "Since then" in capsys.readouterr().err
     assert bench(*arguments, "--compare", "nothing.json") == 2
@@ -176,7 +237,12 @@ def test_prompt_pairs_are_told_in_a_sentence(capsys: pytest.CaptureFixture[str])
         (("urban100", "--task", "noise"), 2, "'noise' is no task. Known: denoise"),
         (("urban100", "--sigma", "a"), 2, "--sigma: 'a' is no list of numbers. As in 15,25,50"),
         (("urban100", "--task", "real", "--limit", "1"), 2, "--task real: this set has no degraded images"),
-        (("urban100", "--csv", "no/such/rows.csv", "--limit", "1", "--sigma", "5"), 2, "cannot be written"),
+        (("urban100", "--csv", "no/such/rows.csv"), 2, "no/such/rows.csv: cannot be written"),
+        (("urban100", "--sigma", "nan"), 2, "--sigma: nan is outside 0 to 255"),
+        (("urban100", "--task", "sr", "--scale", "0"), 2, "--scale: 0 is outside 2 to 16"),
+        (("urban100", "--quality", "500"), 2, "--quality: 500 is outside 1 to 100"),
+        (("urban100", "--rounds", "3"), 2, "--rounds: is of no use where no speed is measured"),
+        (("speed", "--gray"), 2, "speed: is measured alone, and on no images: --gray is of no use"),
         (("urban100", "--fidelity", "2"), 2, "--fidelity: 2 is outside 0 to 1"),
     ],
 )
@@ -217,20 +283,20 @@ def test_speed_is_measured_alone(
     sets: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    command = ("speed", "--sizes", "64,96", "--rounds", "1", "--devices", "cpu")
+    command = ("speed", "--sizes", "64,96,128", "--rounds", "1", "--devices", "cpu")
     assert bench(*command, "--csv", "speed.csv") == 0
     shown = capsys.readouterr().err
-    assert "cpu, float32, 1 rounds" in shown
+    assert "CPU, 1 thread, float32, 1 rounds" in shown
     assert "at 96 px, tiles compute 1.00 times the area" in shown
     assert "grow with the pixel count" in shown
     assert max(map(len, shown.splitlines())) <= 80
     with (sets.parent / "speed.csv").open(encoding="utf-8") as file:
-        assert [row["size"] for row in csv.DictReader(file)] == ["64", "96"]
+        assert [row["size"] for row in csv.DictReader(file)] == ["64", "96", "128"]
     assert bench(*command, "--json") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line.get("part") for line in lines] == ["restore", "restore", None]
+    assert [line.get("part") for line in lines] == ["restore", "restore", "restore", None]
     assert lines[-1]["growth"].keys() == {"restore"}
-    assert [line.get("tile_area_factor") for line in lines] == [pytest.approx(1, rel=1e-3)] * 2 + [None]
+    assert [line.get("tile_area_factor") for line in lines] == [pytest.approx(1, rel=1e-3)] * 3 + [None]
     assert all(("beyond_buffers" in line) == ("peak_memory" in line) for line in lines)
     assert bench("speed", "--sizes", "64", "--rounds", "1", "--devices", "cpu", "--json") == 0
     shown = capsys.readouterr()

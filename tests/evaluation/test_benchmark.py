@@ -11,6 +11,7 @@ import pytest
 
 from sanarestore import images
 from sanarestore.degradations.operations import Pixels
+from sanarestore.errors import UsageError
 from sanarestore.evaluation.benchmark import Benchmark, Method, _hash_file, read_scores, run
 from sanarestore.evaluation.datasets import Item
 from sanarestore.evaluation.metrics import frechet_distance, luma, psnr, psnr_b, sharpness, ssim, to_8bit
@@ -157,7 +158,9 @@ def test_a_pair_s_own_prompt_is_asked(tmp_path: Path) -> None:
     assert method.prompts == ["deblur"]
 
 
-def test_what_is_known_is_not_measured_again(items: tuple[Item, ...], tmp_path: Path) -> None:
+def test_what_is_known_is_not_measured_again(
+    items: tuple[Item, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = Lines(tmp_path / "run" / "scores.jsonl")
     method = Halfway()
     made = Benchmark(dataset="ours", items=items, cases=NOISE, methods=lambda device: [method])
@@ -178,6 +181,27 @@ def test_what_is_known_is_not_measured_again(items: tuple[Item, ...], tmp_path: 
     method.settings = "2"
     list(run(made, ["cpu"], lines))
     assert len(method.prompts) == 7
+    monkeypatch.setattr("sanarestore.evaluation.benchmark.__version__", "another")
+    list(run(made, ["cpu"], lines))
+    assert len(method.prompts) == 10
+    list(run(replace(made, gray=True), ["cpu"], lines))
+    assert len(method.prompts) == 13
+
+
+def test_super_resolution_is_judged_on_luma_of_gray_images_too(items: tuple[Item, ...]) -> None:
+    (case,) = cases("sr", Levels(scale=(2,)))
+    for gray in (False, True):
+        _, ours = list(run(plan(items[:1], case, gray=gray), ["cpu"]))
+        assert ours.psnr_y is not None
+        assert ours.ssim_y is not None
+        if gray:
+            assert (ours.psnr_y, ours.ssim_y) == (pytest.approx(ours.psnr), pytest.approx(ours.ssim))
+
+
+def test_images_of_a_pair_have_one_size(tmp_path: Path) -> None:
+    item = Item(name="a", clean=save_photo(tmp_path / "a.png"), degraded=save_photo(tmp_path / "b.png", 24, 32))
+    with pytest.raises(UsageError, match=r"b.png: is not of the size of .*a.png: 32 x 24 x 3 and "):
+        list(run(plan((item,), *cases("real", Levels())), ["cpu"]))
 
 
 def test_a_pair_is_measured_again_when_either_file_changes(tmp_path: Path) -> None:

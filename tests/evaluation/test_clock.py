@@ -18,6 +18,20 @@ def test_arms_take_turns_in_going_first() -> None:
     assert [len(rounds) for rounds in seconds] == [3, 3, 3]
 
 
+def test_without_a_number_rounds_go_on_until_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def second() -> None:
+        now[0] += 1
+
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    assert len(in_turn([second, second], None, CPU)[0]) == 11, "the first that begins after 20 s is not begun"
+    assert in_turn([second], 2, CPU) == [[1, 1]]
+    assert len(in_turn([lambda: None], None, CPU)[0]) == 40
+    monkeypatch.setattr("sanarestore.evaluation.clock.ENOUGH", 0.5)
+    assert len(in_turn([second], None, CPU)[0]) == 3
+
+
 def test_a_ratio_is_the_middle_one_and_its_interval_shrinks_with_the_rounds() -> None:
     assert ratio([2.0, 200.0, 4.0], [1.0, 100.0, 1.0])[0] == pytest.approx(2)
     drawn = torch.randn(400, generator=torch.Generator().manual_seed(0))

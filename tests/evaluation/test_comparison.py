@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sanarestore.errors import UsageError
-from sanarestore.evaluation.comparison import compare, read_rows
+from sanarestore.evaluation.comparison import compare, read_rows, unmatched
 from sanarestore.evaluation.rows import Row
 
 
@@ -19,7 +19,7 @@ def row(psnr_per_image: dict[str, float], **fields: str) -> Row:
         **named, images=len(psnr_per_image), psnr=mean, interval=(mean, mean), gain=0.0, gain_interval=(0.0, 0.0),
         better=0.0, ssim=None, psnr_y=None, psnr_b=None, lpips=None, dists=None, fid=None, seed_deviation=None,
         seed_agreement=None, sharpness=None, right_beats_wrong=None, margin=None, parameters=None, peak_memory=None,
-        seconds_per_megapixel=1.0, psnr_per_image=psnr_per_image,
+        seconds_per_megapixel=1.0, prompt=None, conditions="", ssim_y=None, psnr_per_image=psnr_per_image,
     )  # type: ignore[arg-type] # fmt: skip
 
 
@@ -46,6 +46,24 @@ def test_only_common_images_under_one_protocol_are_compared() -> None:
     assert (change.images, change.before, change.after) == (1, 33.0, 34.0)
     assert compare([row(THEN).to_json()], [row(THEN, protocol="p/2"), row({"new.png": 1.0})]) == []
     assert compare([row(THEN, method="nlm").to_json()], [replace(row(THEN), level="15")]) == []
+
+
+def test_too_few_images_and_too_small_a_change_say_nothing() -> None:
+    few = {name: THEN[name] for name in ("0.png", "1.png", "2.png", "3.png")}
+    (change,) = compare([row(few).to_json()], [row({name: psnr + 1 for name, psnr in few.items()})])
+    assert change.exceeds_noise is None
+    (change,) = compare([row(THEN).to_json()], [row({name: psnr + 1e-6 for name, psnr in THEN.items()})])
+    assert change.exceeds_noise is False
+
+
+def test_what_cannot_be_compared_is_told_with_its_reason() -> None:
+    old = [row(THEN).to_json()]
+    assert unmatched(old, [row(THEN)]) == []
+    assert unmatched(old, [row(THEN, method="nlm")]) == ["d denoise 25: nlm was not measured then"]
+    assert unmatched(old, [row(THEN, protocol="p/2")]) == [
+        "d denoise 25: ours was measured as p/1 then, and as p/2 now"
+    ]
+    assert unmatched(old, [row({"new.png": 1.0})]) == ["d denoise 25: ours was measured on other images then"]
 
 
 def test_rows_are_read_from_what_bench_wrote(tmp_path: Path) -> None:

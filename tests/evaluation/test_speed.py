@@ -33,7 +33,7 @@ def test_every_part_is_timed_at_every_size_in_every_way(whole: str) -> None:
         assert (timing.tile_area_factor is not None) == (timing.part == "restore")
     pixels = {timing.size: timing.teraflop for timing in timings if timing.part == "decode" and timing.teraflop}
     assert pixels[96] / pixels[64] == pytest.approx((96 / 64) ** 2, rel=0.05)
-    assert growth(timings).keys() == set(PARTS)
+    assert growth(timings) == {}, "through two sizes any power goes"
 
 
 KERNELS = ["key sums", "attend", "depthwise GLU", "bias and SiLU", "norm and residual", "blend"]
@@ -88,11 +88,12 @@ def test_growth_is_the_power_of_the_pixel_count() -> None:
     ) -> Timing:
         return Timing(
             part=part, by=by, size=size, steps=1, dtype="float32", device="cpu", rounds=1, seconds=seconds,
-            seconds_per_megapixel=0, chance=1, peak_memory=None, tile_area_factor=factor,
+            seconds_per_megapixel=0, chance=1, chance_interval=(1, 1), peak_memory=None, tile_area_factor=factor,
         )  # fmt: skip
 
     timings = [timing("linear", size, size**2) for size in (64, 128, 256)]
-    timings += [timing("square", size, size**4) for size in (64, 256)]
+    timings += [timing("square", size, size**4) for size in (64, 128, 256)]
+    timings += [timing("through two", size, size**3) for size in (64, 256)]
     timings += [timing("tiled", size, size**2 * factor, factor) for size, factor in ((64, 1.0), (128, 1.9), (256, 1.4))]
     timings += [timing("linear", size, None, by="diffusers") for size in (64, 128, 256)]
     assert growth([*timings, timing("once", 64, 1)]) == {
