@@ -91,6 +91,12 @@ def overlapping(height: int, width: int, *, tile: int, overlap: int, stride: int
     ]  # fmt: skip
 
 
+def whole_strides(tile: int, overlap: int, stride: int) -> tuple[int, int]:
+    """A tile of whole strides, at most as large, and an overlap of whole strides, at least as large if it fits."""
+    tile = max(tile // stride, 1) * stride
+    return tile, min(-(-overlap // stride) * stride, tile - stride)
+
+
 def mirror(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
     """Indices beyond [0, size) reflected back, as often as it takes, without repeating the border.
 

@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sanarestore.tiling import balanced_cuts, cut, grid, map_with_halo, mirror, overlapping, sum_with_halo
+from sanarestore.tiling import (
+    balanced_cuts,
+    cut,
+    grid,
+    map_with_halo,
+    mirror,
+    overlapping,
+    sum_with_halo,
+    whole_strides,
+)
 
 
 @given(size=st.integers(1, 5000), largest=st.integers(16, 1500), stride=st.sampled_from([1, 8, 16, 32]))
@@ -49,8 +58,15 @@ def test_cores_cover_once_and_windows_stay_inside(height: int, width: int, tile:
 
 @given(height=st.integers(1, 400), width=st.integers(1, 400), tile=st.integers(16, 90), shift=st.sampled_from([0, 48]))
 def test_windows_are_all_of_one_size(height: int, width: int, tile: int, shift: int) -> None:
-    windows = [part.window for part in grid(height, width, tile=tile, halo=32, stride=16, shift=shift)]
-    assert len({(below - above, after - before) for above, below, before, after in windows}) == 1
+    parts = grid(height, width, tile=tile, halo=32, stride=16, shift=shift)
+    assert len({(part.window[1] - part.window[0], part.window[3] - part.window[2]) for part in parts}) == 1
+    for part in parts:
+        for core, window, size in ((part.core[:2], part.window[:2], height), (part.core[2:], part.window[2:], width)):
+            whole = -(-size // 16) * 16
+            assert 0 <= window[0] <= max(core[0] - 32, 0)
+            assert min(core[1] + 32, whole) <= window[1] <= whole
+            assert window[1] - window[0] <= max(tile // 16, 1) * 16 + 2 * 32
+            assert window[0] % 16 == window[1] % 16 == 0
 
 
 def test_the_window_never_exceeds_tile_and_two_halos() -> None:
@@ -58,6 +74,14 @@ def test_the_window_never_exceeds_tile_and_two_halos() -> None:
         above, below, before, after = part.window
         assert below - above <= 128 + 2 * 96
         assert after - before <= 128 + 2 * 96
+
+
+@pytest.mark.parametrize(
+    ("tile", "overlap", "found"),
+    [(1000, 100, (992, 128)), (1024, 128, (1024, 128)), (70, 35, (64, 32)), (8, 0, (32, 0))],
+)
+def test_tiles_are_rounded_down_to_strides_and_overlaps_up(tile: int, overlap: int, found: tuple[int, int]) -> None:
+    assert whole_strides(tile, overlap, 32) == found
 
 
 def test_a_halo_off_the_stride_is_refused() -> None:

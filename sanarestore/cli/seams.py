@@ -77,6 +77,8 @@ def seams(
     from sanarestore.evaluation.seams import Bench
     from sanarestore.evaluation.seams_report import Pictures, write_seams
 
+    short = [path.name for path in inputs]
+    names = {path: path.as_posix() if short.count(path.name) > 1 else path.name for path in inputs}
     targets = {path: _clean(path, clean) for path in inputs}
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     bench = Bench(options, device, asked, overlap=overlap)
@@ -84,7 +86,7 @@ def seams(
     with figures.SeamsReport(len(inputs) * len(bench.compared), quiet=quiet, as_json=as_json) as report:
         for path in inputs:
             image, target = images.read(path), targets[path]
-            for measured in bench.measure(path.name, image, target, watch=pictures.add if output else None):
+            for measured in bench.measure(names[path], image, target, watch=pictures.add if output else None):
                 rows.append(measured)
                 report.add(measured.to_json())
     if output is not None:

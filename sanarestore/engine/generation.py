@@ -4,13 +4,16 @@ Shape suffixes: C channels, H W pixels, Z latent channels, h w latent positions,
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from sanarestore.engine.tiles import Steps, Tiles, in_turn
+from sanarestore import tiling
+from sanarestore.engine.tiles import Steps, Tiles, in_turn, is_out_of_memory, release
+from sanarestore.errors import OutOfMemory
 from sanarestore.flow import Predict, noise_field
 from sanarestore.kernels import choice
 from sanarestore.model.loading import LatentPath
@@ -18,11 +21,12 @@ from sanarestore.model.prompts import Prompts
 from sanarestore.model.runners.clean_pass import clean_pass
 from sanarestore.model.runners.deep import Core, Pass, decoder_passes, encoder_passes
 from sanarestore.model.runners.exact import exact
+from sanarestore.model.runners.prompt import prompts as as_read
 from sanarestore.model.runners.whole import whole
 from sanarestore.model.runners.windowed import causal, multidiffusion
 from sanarestore.model.runners.windows import windows_of
 from sanarestore.model.transformer import Tokens
-from sanarestore.options import RestoreOptions
+from sanarestore.options import BLENDING, RestoreOptions
 
 WINDOWS_AT_ONCE = 4
 """Of the schemes that blend, on a GPU: fewer leave it idle between small kernels."""
@@ -76,8 +80,13 @@ class Generation:
         self.watch: Watch = _unwatched
         is_led = options.guidance != 1
         table = prompts.fetch([prompt, ""] if is_led else [prompt])
-        self._tokens = self._prompt(table[prompt.strip()])
-        self._negative = self._prompt(table[""]) if is_led else None
+        self._tokens = self._of_prompt(table[prompt.strip()])
+        self._negative = self._of_prompt(table[""]) if is_led else None
+        # Projected once, for all images.
+        self._read, self._unread = as_read(self._transformer, self._tokens, self._negative)
+        self._at_once = 1 if tiles.device.type == "cpu" else WINDOWS_AT_ONCE
+        # Of an image that is restored window by window, every window is given its part of one draw.
+        self._draw = lru_cache(maxsize=1)(_drawn)
 
     @property
     def stride(self) -> int:
@@ -219,15 +228,15 @@ class Generation:
         stride = self.stride
         _, channels, rows, columns = condition_1Zhw.shape
         top, left = place.top // stride, place.left // stride
-        whole_size = (-(-side // stride) for side in (place.height, place.width))
-        field = noise_field(self._options.seed, 1, channels, *whole_size)
+        height, width = (-(-side // stride) for side in (place.height, place.width))
 
         def drawn(number: int) -> Tensor:
-            return field(number)[:, :, top : top + rows, left : left + columns].to(self._tiles.device)
+            noise_1ZHW = self._draw(self._options.seed, channels, height, width, number)
+            return noise_1ZHW[:, :, top : top + rows, left : left + columns].to(self._tiles.device)
 
         def steps() -> Steps:
             if self._options.tiling == "causal-clean":
-                given = (self._transformer, condition_1Zhw, self._tokens, latent_1Zhw, self._flow, drawn)
+                given = (self._transformer, condition_1Zhw, self._read, latent_1Zhw, self._flow, drawn)
                 yield from clean_pass(*given, steps=self._steps, **self._blended)
                 return
             states = self._flow.steps(self.predict(condition_1Zhw), drawn, self._steps)
@@ -236,7 +245,30 @@ class Generation:
                 yield done, self._steps
 
         self.watch("condition", condition_1Zhw[0])
-        yield from self._tiles.again(steps, max(rows, columns) * stride)
+        if self._options.tiling in BLENDING:
+            yield from self._in_windows(steps)
+        else:
+            yield from self._tiles.again(steps, max(rows, columns) * stride)
+
+    def _in_windows(self, steps: Callable[[], Steps]) -> Steps:
+        """Steps that go by the windows that were chosen, which are not made smaller: the result would be another.
+
+        Where memory runs out they begin anew one by one; OutOfMemory if they were already.
+        """
+        while True:
+            try:
+                yield from steps()
+                return
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if self._at_once == 1:
+                raise OutOfMemory(
+                    f"out of memory on {self._tiles.device} with windows of {self._options.blended[0]} px",
+                    next_step="Choose a smaller --tile.",
+                )
+            self._at_once = 1
+            release(self._tiles.device)
 
     def _sampling(self, rows: int, columns: int) -> int:
         """Steps of progress of the flow, for a latent of this size."""
@@ -246,24 +278,23 @@ class Generation:
 
     def predict(self, condition_1Zhw: Tensor) -> Predict:
         """The velocity, by the tiles in force: what a strip of tokens holds is what a tile of the latent does."""
-        given = (self._transformer, condition_1Zhw, self._tokens)
+        given = (self._transformer, condition_1Zhw)
         if self._options.tiling in ("off", "independent"):
-            return whole(*given, **self._led)
+            return whole(*given, self._tokens, negative=self._negative, guidance=self._options.guidance)
         if self._options.tiling == "exact":
-            return exact(*given, largest=max(self._tiles.size // self.stride, 1) ** 2, **self._led)
+            return exact(*given, self._read, largest=max(self._tiles.size // self.stride, 1) ** 2, **self._led)
         windowed = causal if self._options.tiling == "causal" else multidiffusion
-        at_once = 1 if self._tiles.device.type == "cpu" else WINDOWS_AT_ONCE
-        return windowed(*given, at_once=at_once, **self._blended)
+        return windowed(*given, self._read, at_once=self._at_once, **self._blended)
 
     @property
     def _led(self) -> dict[str, Any]:
         """Where the runners go, and away from what."""
-        return {"negative": self._negative, "guidance": self._options.guidance}
+        return {"negative": self._unread, "guidance": self._options.guidance}
 
     @property
     def _windows(self) -> dict[str, int]:
         """Of the schemes that blend, in latent positions."""
-        tile, overlap = (side // self.stride for side in self._options.blended)
+        tile, overlap = (side // self.stride for side in tiling.whole_strides(*self._options.blended, self.stride))
         return {"tile": tile, "overlap": overlap, "shift": self._tiles.shift // self.stride}
 
     @property
@@ -288,12 +319,17 @@ class Generation:
         rows, columns = latent_1Zhw.shape[2:]
         return torch.empty((channels, rows * positions, columns * positions), dtype=self._autoencoder.dtype)
 
-    def _prompt(self, token_LD: Tensor) -> Tokens:
+    def _of_prompt(self, token_LD: Tensor) -> Tokens:
         return Tokens.of([token_LD.to(self._tiles.device)])
 
 
 def _unwatched(stage: str, result_CHW: Tensor) -> None:
     """Nobody looks."""
+
+
+def _drawn(seed: int, channels: int, height: int, width: int, number: int) -> Tensor:
+    """A draw of the noise of a latent of this size, [1,Z,h,w]."""
+    return noise_field(seed, 1, channels, height, width)(number)
 
 
 def _count(passes: Sequence[Pass], tiles: int) -> int:

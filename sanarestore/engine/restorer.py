@@ -21,7 +21,7 @@ from sanarestore.engine.devices import pick_device, pick_dtype
 from sanarestore.engine.generation import Generation, Place, Watch
 from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.pixels import enlarge, host_tensor, is_finite
-from sanarestore.engine.tiles import Steps, Tiles, in_turn, is_out_of_memory, keep_pages
+from sanarestore.engine.tiles import Steps, Tiles, exactly_float32, in_turn, is_out_of_memory, keep_pages
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.model.tone import overview, tone_statistics
@@ -52,6 +52,7 @@ class Restorer:
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         keep_pages(self.device)
+        exactly_float32(self.device)
         dtype = pick_dtype(options.dtype, self.device)
         self.model = model or load_model(options.model, options.adapter, dtype=dtype)
         self._tiles = Tiles(self.device, options.tile, whole=options.tiling == "off", shift=shift)
@@ -116,7 +117,8 @@ class Restorer:
         for job in jobs:
             begun = time.perf_counter()
             try:
-                outcome = yield from self._file(job)
+                with self._tiles.kept_on_failure():
+                    outcome = yield from self._file(job)
             except (UsageError, WeightsError):
                 raise  # not of this file alone
             except Exception as error:  # whatever a codec or a driver raises, the other files go on
@@ -174,8 +176,8 @@ class Restorer:
     def _alone(self, degraded_CHW: Tensor, restored_CHW: Tensor) -> Steps:
         """Every window restored as if it were the image, and the results blended."""
         size = degraded_CHW.shape[1:]
-        tile, overlap = self.options.blended
         stride = self._generation.stride if self._generation else self.model.refiner.stride
+        tile, overlap = tiling.whole_strides(*self.options.blended, stride)
         windows = tiling.overlapping(*size, tile=tile, overlap=overlap, stride=stride, shift=self._tiles.shift)
         restored_CHW.zero_()
         yield from in_turn([self._window_alone(window, degraded_CHW, restored_CHW) for window in windows])

@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import Tensor
@@ -36,6 +36,16 @@ class Tiles:
         self.size = size or DEFAULT_TILE.get(device.type, 1024)
         self.whole = whole
         self.shift = shift
+
+    @contextmanager
+    def kept_on_failure(self) -> Iterator[None]:
+        """Where the work inside fails, the size is what it was: it may have failed for want of something else."""
+        size = self.size
+        try:
+            yield
+        except BaseException:
+            self.size = size
+            raise
 
     def count(self, height: int, width: int, *, stride: int) -> int:
         """How many tiles an image of this size takes, as things stand."""
@@ -168,8 +178,18 @@ def keep_pages(device: torch.device) -> None:
                 ctypes.CDLL("libc.so.6").mallopt(parameter, HEAP_BLOCK)
 
 
+def exactly_float32(device: torch.device) -> None:
+    """On CUDA, let convolutions in float32 be just that: by default libraries round what they multiply to 10 bits, and
+    16-bit codes would not survive the ends of a network."""
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Some allocators have a class for it; the others raise a RuntimeError that says so."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return any(words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory"))
+    # The last as libraries of CUDA say it.
+    known = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+    return any(words in str(error) for words in known)

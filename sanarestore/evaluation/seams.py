@@ -145,15 +145,23 @@ class Bench:
         result = np.moveaxis(restored.pixels_HWC, 2, 0)
         return Seen(maps={**kept, "result": result}, seconds=seconds, peak_bytes=peak)
 
-    def borders(self, scheme: str, height: int, width: int, shift: int = 0) -> Borders:
-        """Where tiles meet."""
+    def borders(self, scheme: str, height: int, width: int, shift: int = 0, stage: str = "result") -> Borders:
+        """Where tiles meet at a stage; in the result, those of all stages before it too."""
         options, stride = self.schemes[scheme], self.stride
         if scheme not in BLENDING:
+            # The latent path and the refiner are cut each at its own strides.
+            strides = {stride} if stage != "result" or self._is_unrefined else {stride, self.model.refiner.stride}
             assert options.tile is not None
-            cuts = (tiling.balanced_cuts(side, options.tile, stride, shift) for side in (height, width))
-            rows, columns = (tuple(found[1:-1]) for found in cuts)
+            rows, columns = (
+                tuple(
+                    sorted(
+                        {cut for each in strides for cut in tiling.balanced_cuts(side, options.tile, each, shift)[1:-1]}
+                    )
+                )
+                for side in (height, width)
+            )
             return rows, columns
-        tile, overlap = options.blended
+        tile, overlap = tiling.whole_strides(*options.blended, stride)
         windows = tiling.overlapping(height, width, tile=tile, overlap=overlap, stride=stride, shift=shift)
         ends = [[window.box[:2] for window in windows], [window.box[2:] for window in windows]]
         rows, columns = (
@@ -168,6 +176,10 @@ class Bench:
         latent = self._restorers["off"].latent
         return latent.autoencoder.stride if latent else self.model.refiner.stride
 
+    @property
+    def _is_unrefined(self) -> bool:
+        return self._restorers["off"].latent is not None and self.schemes["off"].fidelity == 0
+
     def _restorer(self, scheme: str, shift: int = 0) -> Restorer:
         return Restorer(self.schemes[scheme], device=self._device, model=self.model, shift=shift)
 
@@ -176,7 +188,10 @@ class Bench:
         borders: Borders,
     ) -> Measured:  # fmt: skip
         stages = {
-            stage: banded_psnr(seen.maps[stage], reference.maps[stage], borders, self._cell(stage))
+            stage: banded_psnr(
+                seen.maps[stage], reference.maps[stage],
+                self.borders(scheme, image.height, image.width, stage=stage), self._cell(stage),
+            )
             for stage in STAGES if stage in seen.maps
         }  # fmt: skip
         result, untiled = (np.moveaxis(each.maps["result"], 0, 2) for each in (seen, reference))

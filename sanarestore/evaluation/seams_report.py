@@ -35,8 +35,9 @@ class Pictures:
         rows, columns = _worst(error, borders)
         kept = {
             f"{scheme}: difference to one piece": _map(error),
-            f"{scheme}: at its worst seam": result[rows, columns],
-            "there, in one piece": reference[rows, columns],
+            # Copies, or the whole results would be kept.
+            f"{scheme}: at its worst seam": result[rows, columns].copy(),
+            "there, in one piece": reference[rows, columns].copy(),
         }
         self._by_image.setdefault(image, []).append(kept)
 

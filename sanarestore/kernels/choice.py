@@ -1,15 +1,19 @@
 """Where the Triton kernels run: one predicate for all of them, that looks and never tries.
 
-Everywhere else the reference runs: on a CPU, on Apple's and AMD's devices, where Triton is not installed, in training,
-under autocast, in other arithmetic. The environment variable SANARESTORE_TRITON=0 turns all kernels off.
+Everywhere else the reference runs: on a CPU, on Apple's and AMD's devices, where Triton is not installed or has no C
+compiler, in training, under autocast, in other arithmetic. The environment variable SANARESTORE_TRITON=0 turns all
+kernels off.
 """
 
 import os
+import shutil
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -61,7 +65,14 @@ def references() -> Iterator[None]:
 @cache
 def _installed() -> bool:
     # AMD's devices call themselves cuda too: nothing was ever tried there.
-    return torch.cuda.is_available() and torch.version.hip is None and find_spec("triton") is not None
+    return torch.cuda.is_available() and torch.version.hip is None and find_spec("triton") is not None and compiles()
+
+
+def compiles() -> bool:
+    """Whether there is what Triton builds its launchers with: a C compiler, and Python's headers. Slim images of
+    containers have neither, and the first kernel would fail."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    return bool(compiler) and (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file()
 
 
 @cache

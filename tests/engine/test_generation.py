@@ -175,6 +175,44 @@ def test_strips_of_tokens_are_halved_where_memory_runs_out(
         off(image)
 
 
+def test_windows_are_not_made_smaller_where_memory_runs_out(
+    model: RestorationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are a choice that shows: run one by one they may fit, or else it is said which flag helps."""
+    image = image_of(96, 160)
+    chosen = RestoreOptions(tiling="causal", tile=96, overlap=32, steps=2)
+    expected = Restorer(chosen, device="cpu", model=model)(image).pixels_HWC
+    restorer = Restorer(chosen, device="cpu", model=model)
+    generation: Any = restorer._generation
+    monkeypatch.setattr(generation, "_at_once", 4)
+    feed = generation._transformer.transformer.transformer_blocks[1].ff
+    forward, most = feed.forward, 1
+
+    def small(given_BDHW: Tensor) -> Tensor:
+        if len(given_BDHW) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        result: Tensor = forward(given_BDHW)
+        return result
+
+    monkeypatch.setattr(feed, "forward", small)
+    assert np.abs(restorer(image).pixels_HWC - expected).max() < ROUNDING
+    assert restorer.tile == 96
+    most = 0
+    with pytest.raises(OutOfMemory, match=r"with windows of 96 px.*smaller --tile"):
+        restorer(image)
+
+
+def test_the_prompt_is_projected_once_for_all_images(model: RestorationModel) -> None:
+    restorer = Restorer(RestoreOptions(fidelity=0, steps=2), device="cpu", model=model)
+    assert restorer.generation is not None
+    made: list[int] = []
+    caption: Any = restorer.generation.latent.transformer.transformer
+    caption.caption_projection.register_forward_hook(lambda *_: made.append(1))
+    for _ in range(2):
+        restorer(image_of(64, 64))
+    assert len(made) == 1
+
+
 @pytest.mark.parametrize("solver", ["euler", "dpm", "consistency"])
 def test_every_solver_runs(solver: Any, model: RestorationModel) -> None:
     assert model.latent is not None

@@ -19,7 +19,7 @@ from sanarestore import images, options
 from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.pixels import enlarge
 from sanarestore.engine.restorer import Restorer
-from sanarestore.engine.tiles import DEFAULT_TILE
+from sanarestore.engine.tiles import DEFAULT_TILE, exactly_float32
 from sanarestore.errors import ImageError, OutOfMemory, UnreadableImage
 from sanarestore.images.image import to_stored
 from sanarestore.model.loading import RestorationModel
@@ -205,6 +205,7 @@ def short_of_memory(restorer: Restorer, largest: int, error: Callable[[], Except
     [
         lambda: torch.OutOfMemoryError("CUDA out of memory."),
         lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."),
+        lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         MemoryError,
     ],
 )  # fmt: skip
@@ -243,6 +244,33 @@ def test_no_memory_at_all_fails_the_image(small_model: RestorationModel) -> None
     with pytest.raises(OutOfMemory, match=r"tiles of \d+ px.*--devices cpu"):
         restorer(image_of(photo(300, 200)))
     assert restorer.tile >= options.SMALLEST_TILE
+
+
+def test_a_file_that_does_not_fit_leaves_the_tile_to_the_next(small_model: RestorationModel, tmp_path: Path) -> None:
+    jobs = []
+    for number, side in enumerate((300, 60)):
+        images.write(image_of(photo(side, side)), tmp_path / f"{number}.tiff")
+        jobs.append(Job(source=tmp_path / f"{number}.tiff", target=tmp_path / f"out/{number}.tiff"))
+    restorer = Restorer(RestoreOptions(tile=256), device="cpu", model=small_model)
+    short_of_memory(restorer, 70, torch.OutOfMemoryError)
+    outcomes = [each for each in restorer.restore(jobs) if isinstance(each, Outcome)]
+    assert [each.status for each in outcomes] == ["failed", "done"]
+    assert (restorer.tile, outcomes[1].tile) == (256, 256)
+
+
+def test_on_cuda_float32_is_not_rounded() -> None:
+    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = True
+        exactly_float32(torch.device("cpu"))
+        assert all(backend.allow_tf32 for backend in backends)
+        exactly_float32(torch.device("cuda"))
+        assert not any(backend.allow_tf32 for backend in backends)
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
 
 
 def test_other_errors_are_not_taken_for_want_of_memory(small_model: RestorationModel) -> None:

@@ -20,6 +20,7 @@ from sanarestore.evaluation.seams import (
 from sanarestore.evaluation.seams_report import CROP, Pictures, write_seams
 from sanarestore.model.loading import save_model
 from sanarestore.model.prompts import PromptEncoder
+from sanarestore.model.runners.windows import windows_of
 from sanarestore.options import BLENDING, LATENT, RestoreOptions
 from tests.conftest import photo, random_refiner
 from tests.published import latent_path
@@ -92,7 +93,7 @@ def test_exact_is_exact_and_the_others_are_told_apart(model: str) -> None:
     rows = measured(model, ["exact", *BLENDING])
     assert list(rows) == ["exact", *BLENDING]
     exact = rows["exact"]
-    assert (exact.borders, exact.tile) == (1 + 2, 96)
+    assert (exact.borders, exact.tile) == (1 + 3, 96), "the refiner's columns are cut at 80 and 160, the latents' at 64"
     assert set(exact.stages) == {"condition", "latent", "generated", "result"}
     for stage, (inside, outside) in exact.stages.items():
         assert inside is not None
@@ -124,13 +125,27 @@ def test_an_image_within_one_tile_has_no_seams(model: str) -> None:
 
 def test_it_is_the_grid_that_shifts(model: str) -> None:
     bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["exact", *LATENT], overlap=32)
-    assert bench.borders("exact", 192, 256) == ((96,), (64, 160))
-    assert bench.borders("exact", 192, 256, shift=32) == ((32, 96), (32, 96, 160))
+    assert bench.borders("exact", 192, 256, stage="latent") == ((96,), (64, 160))
+    assert bench.borders("exact", 192, 256) == ((96,), (64, 80, 160)), "the refiner's too"
+    assert bench.borders("exact", 192, 256, shift=32, stage="latent") == ((32, 96), (32, 96, 160))
     rows, _ = bench.borders("causal", 192, 256, shift=32)
     assert rows[0] == 32
     for name in LATENT:
         still, moved = (bench.run(name, image_of(192, 256), shift=shift).maps["result"] for shift in (0, 32))
         assert np.abs(still - moved).max() > 1e-4, name
+
+
+def test_windows_off_the_stride_are_where_the_runners_have_them(model: str) -> None:
+    bench = Bench(RestoreOptions(model=model, tile=100), "cpu", ["causal", "independent"], overlap=40)
+    for scheme in ("causal", "independent"):
+        assert bench.borders(scheme, 192, 256) == bench.borders(scheme, 192, 256, stage="latent")
+    restorer = bench._restorers["causal"]
+    assert restorer.generation is not None
+    assert restorer.generation._windows == {"tile": 3, "overlap": 2, "shift": 0}, "96 and 64 px"
+    windows = windows_of(restorer.generation.latent.transformer, 6, 8, tile=3, overlap=2)
+    assert set(bench.borders("causal", 192, 256)[0]) == {
+        edge * 32 for window in windows for edge in window.box[:2] if 0 < edge < 6
+    }
 
 
 def test_all_that_can_be_seen_is_compared(model: str, tiny_folder: Path) -> None:

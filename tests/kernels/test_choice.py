@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -67,6 +68,20 @@ def test_old_devices_and_missing_triton(gpu: pytest.MonkeyPatch) -> None:
     assert choice.fits(on_cuda())
     gpu.setattr(choice, "_installed", lambda: False)
     assert not choice.fits(on_cuda())
+
+
+def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr(choice.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(choice.shutil, "which", lambda name: "/usr/bin/clang" if name == "clang" else None)
+    assert choice.compiles()
+    monkeypatch.setattr(choice.shutil, "which", lambda name: None)
+    assert not choice.compiles()
+    monkeypatch.setenv("CC", "cc")
+    assert choice.compiles()
+    (tmp_path / "Python.h").unlink()
+    assert not choice.compiles()
 
 
 def test_importing_operations_needs_no_triton() -> None:

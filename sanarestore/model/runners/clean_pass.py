@@ -26,7 +26,7 @@ from sanarestore.tiling import Window
 def clean_pass(
     transformer: ConditionedTransformer,
     condition_1CHW: Tensor,
-    tokens: Tokens,
+    tokens: Tokens | Prompt,
     latent_1CHW: Tensor,
     flow: Flow,
     noise: Noise,
@@ -35,7 +35,7 @@ def clean_pass(
     tile: int,
     overlap: int,
     shift: int = 0,
-    negative: Tokens | None = None,
+    negative: Tokens | Prompt | None = None,
     guidance: float = 1.0,
 ) -> Iterator[tuple[int, int]]:
     """Fill `latent_1CHW` with a clean latent, in windows of at most `tile` latent positions a side.

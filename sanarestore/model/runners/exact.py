@@ -20,10 +20,10 @@ from sanarestore.model.transformer import ConditionedTransformer, Tokens
 def exact(
     transformer: ConditionedTransformer,
     condition_BCHW: Tensor,
-    tokens: Tokens,
+    tokens: Tokens | Prompt,
     *,
     largest: int,
-    negative: Tokens | None = None,
+    negative: Tokens | Prompt | None = None,
     guidance: float = 1.0,
 ) -> Predict:
     """The velocity of latents [B,C,H,W], for `Flow.sample`, in strips of at most `largest` tokens (one row at least).

@@ -26,14 +26,14 @@ from sanarestore.tiling import Window
 def windowed(
     transformer: ConditionedTransformer,
     condition_1CHW: Tensor,
-    tokens: Tokens,
+    tokens: Tokens | Prompt,
     *,
     looks_back: bool,
     tile: int,
     overlap: int,
     shift: int = 0,
     at_once: int = 1,
-    negative: Tokens | None = None,
+    negative: Tokens | Prompt | None = None,
     guidance: float = 1.0,
 ) -> Predict:
     """The velocity of latents [1,C,H,W], for `Flow.sample`, from windows of at most `tile` latent positions a side.
