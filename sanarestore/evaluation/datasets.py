@@ -20,6 +20,9 @@ from sanarestore.degradations.operations import Pixels
 from sanarestore.degradations.pairs import read_pairs
 from sanarestore.errors import NoImagesError, UnreadableImage, UsageError
 
+MISSING_NAMED = 5
+"""Files that are missing, of which a message tells the names."""
+
 VARIABLE = "SANARESTORE_DATA"
 """Environment variable that names the folder of sets."""
 
@@ -61,11 +64,19 @@ class Set:
     """Where its authors, or those who have it from them, publish it."""
     remote: Remote | None = None
     """Where `download` fetches it; None where only archives are published, or addresses that come and go."""
+    names: tuple[str, ...] = ()
+    """Of its images without suffixes, in lower case; empty where they go by several."""
+    folders: tuple[str, ...] = ()
+    """What its archives call the folder, in lower case, besides its name."""
 
 
-def _flat(pattern: str, example: str) -> Layout:
-    """Files of any lossless format in the folder, or one folder below."""
-    return Layout(clean=rf"(?:[^/]+/)?(?:{pattern})\.(?:png|bmp|tiff?)", example=example)
+def _flat(pattern: str, example: str, more: str = "") -> Layout:
+    """Files of any lossless format, and of those of `more`, in the folder, or one folder below."""
+    return Layout(clean=rf"(?:[^/]+/)?(?:{pattern})\.(?:png|bmp|tiff?{more})", example=example)
+
+
+def _numbered(pattern: str, first: int, last: int) -> tuple[str, ...]:
+    return tuple(pattern.format(number) for number in range(first, last + 1))
 
 
 _LIVE1 = (
@@ -91,13 +102,15 @@ SETS: Mapping[str, Set] = {
             name="urban100", title="Urban100 (Huang et al. 2015)", count=100, task="denoise",
             layouts=(
                 _flat(r"img_\d{3}", "img_001.png"),
+                _flat(r"img\d{3}", "HR/img001.png"),
                 Layout(clean=r"(?:image_SRF_4/)?img_\d{3}_SRF_4_HR\.png", example="img_001_SRF_4_HR.png"),
             ),
-            published="https://github.com/jbhuang0604/SelfExSR",
+            published="https://github.com/jbhuang0604/SelfExSR", names=_numbered("img_{:03d}", 1, 100),
         ),
         Set(
             name="cbsd68", title="CBSD68 (Martin et al. 2001; Roth & Black 2009)", count=68, task="denoise",
-            layouts=(_flat(r"\d{4,6}", "101085.png"), _flat(r"test\d{3}|\d{4}", "0001.png")),
+            # As Berkeley has them, these are JPEG files of the best quality.
+            layouts=(_flat(r"\d{4,6}", "101085.png", "|jpe?g"), _flat(r"test\d{3}|\d{4}", "0001.png")),
             published="https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/",
         ),
         Set(
@@ -108,6 +121,7 @@ SETS: Mapping[str, Set] = {
                 address="https://r0k.us/graphics/kodak/kodak/{name}",
                 sha256={f"kodim{number:02d}.png": sha256 for number, sha256 in enumerate(_KODAK, start=1)},
             ),
+            names=_numbered("kodim{:02d}", 1, 24), folders=("kodak",),
         ),
         Set(
             name="mcmaster", title="McMaster (Zhang et al. 2011)", count=18, task="denoise",
@@ -117,29 +131,34 @@ SETS: Mapping[str, Set] = {
         Set(
             name="set12", title="Set12 (Zhang et al. 2017)", count=12, task="denoise",
             layouts=(_flat(r"\d{2}", "01.png"),), published="https://github.com/cszn/DnCNN",
+            names=_numbered("{:02d}", 1, 12),
         ),
         Set(
             name="set14", title="Set14 (Zeyde et al. 2010)", count=14, task="sr",
             layouts=(_flat(_SET14, "baboon.png"), _flat(r"img_\d{3}(?:_SRF_4_HR)?", "img_001_SRF_4_HR.png")),
-            published="https://github.com/jbhuang0604/SelfExSR",
+            published="https://github.com/jbhuang0604/SelfExSR", names=tuple(_SET14.split("|")),
         ),
         Set(
             name="bsd100", title="BSD100 (Martin et al. 2001)", count=100, task="sr",
-            layouts=(_flat(r"\d{4,6}", "101085.png"), _flat(r"img_\d{3}(?:_SRF_4_HR)?", "img_001_SRF_4_HR.png")),
+            layouts=(
+                _flat(r"\d{4,6}", "101085.png", "|jpe?g"), _flat(r"img_\d{3}(?:_SRF_4_HR)?", "img_001_SRF_4_HR.png"),
+            ),
             published="https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/",
         ),
         Set(
             name="live1", title="LIVE1 (Sheikh et al. 2006)", count=29, task="jpeg",
             layouts=(_flat(_LIVE1, "bikes.bmp"),), published="https://live.ece.utexas.edu/research/quality/subjective.htm",
+            names=tuple(_LIVE1.replace("sailing[1-4]", "sailing1|sailing2|sailing3|sailing4").split("|")),
         ),
         Set(
             name="classic5", title="Classic5 (Foi et al. 2007)", count=5, task="jpeg",
             layouts=(_flat(_CLASSIC5, "baboon.bmp"), _flat("[1-5]", "1.png")),
-            published="https://webpages.tuni.fi/foi/SA-DCT/",
+            published="https://webpages.tuni.fi/foi/SA-DCT/", names=tuple(_CLASSIC5.split("|")),
         ),
         Set(
             name="div2k-val", title="DIV2K validation (Agustsson & Timofte 2017)", count=100, task="denoise",
             layouts=(_flat(r"0[89]\d\d", "DIV2K_valid_HR/0801.png"),), published="https://data.vision.ee.ethz.ch/cvl/DIV2K/",
+            names=_numbered("{:04d}", 801, 900), folders=("div2k_valid_hr", "div2k"),
         ),
         Set(
             name="sidd-val", title="SIDD validation blocks, sRGB (Abdelhamed et al. 2018)", count=1280, task="real",
@@ -165,12 +184,12 @@ SETS: Mapping[str, Set] = {
             name="realsr", title="RealSR version 3, x4 (Cai et al. 2019)", count=100, task="real",
             layouts=(
                 Layout(
-                    clean=r"(?:(?:Canon|Nikon)/Test/4/)?((?:Canon|Nikon)_\d{3})_HR\.png",
-                    degraded=r"(?:(?:Canon|Nikon)/Test/4/)?((?:Canon|Nikon)_\d{3})_LR4\.png",
+                    clean=r"(?:(?:[^/]+/)?(?:Canon|Nikon)/Test/4/)?((?:Canon|Nikon)_\d{3})_HR\.png",
+                    degraded=r"(?:(?:[^/]+/)?(?:Canon|Nikon)/Test/4/)?((?:Canon|Nikon)_\d{3})_LR4\.png",
                     example="Canon/Test/4/Canon_001_LR4.png",
                 ),
             ),
-            published="https://github.com/csjcai/RealSR",
+            published="https://github.com/csjcai/RealSR", folders=("realsr(v3)",),
         ),
     )
 }  # fmt: skip
@@ -206,23 +225,43 @@ def find_set(name: str, data_dir: Path | None = None) -> tuple[Item, ...]:
     known = SETS.get(name.lower())
     if known is None:
         raise UsageError(f"'{name}' is no set that is known", where="bench", next_step=f"Known: {', '.join(SETS)}.")
-    folder = data_folder(data_dir) / known.name
+    folder = _folder(known, data_folder(data_dir))
     found = [_paired(layout, folder) for layout in known.layouts] if folder.is_dir() else []
     items: Sequence[Item] = max(found, key=len, default=())
     if known.name == "sidd-val" and items:
         items = _blocks(items[0], known.count)
     if len(items) != known.count:
         examples = ", or ".join(layout.example for layout in known.layouts)
-        there = f"{len(items)} of {known.count} files of {known.title} are there" if folder.is_dir() else (
-            f"{known.title} is not there"
-        )  # fmt: skip
+        there = _short_of(known, items) if folder.is_dir() else f"{known.title} is not there"
         raise NoImagesError(
             there, where=folder,
             next_step=f"Put its {known.count} {'pairs' if known.layouts[0].degraded else 'images'} there, named as "
             f"{examples}: they are published at {known.published}. Or name another folder with --data-dir"
-            f"{', or fetch them with --download' if known.remote else ''}.",
+            f"{', or fetch them with --download' if known.remote else '; --download has no stable address of it'}.",
         )  # fmt: skip
     return tuple(items)
+
+
+def _folder(known: Set, parent: Path) -> Path:
+    """The set's, whatever the case of its letters, or what its archive makes; where it should be, if none is there."""
+    wanted = (known.name, *known.folders)
+    there = {path.name.lower(): path for path in sorted(parent.iterdir())} if parent.is_dir() else {}
+    return next((there[name] for name in wanted if name in there), parent / known.name)
+
+
+def _short_of(known: Set, items: Sequence[Item]) -> str:
+    """How many of a set's files are there, and which are not, if that can be told."""
+    counted = f"{len(items)} of {known.count} files of {known.title} are there"
+    stems = [item.clean.stem.lower() for item in items]
+    if len(items) > known.count:
+        strange = [stem for stem in stems if known.names and stem not in known.names]
+        return f"{counted}: more than it has{', as ' + strange[0] if strange else ''}"
+    missing = [name for name in known.names if name not in stems]
+    # By another naming, all would be.
+    if not items or len(missing) != known.count - len(items):
+        return counted
+    more = f" and {len(missing) - MISSING_NAMED} more" if len(missing) > MISSING_NAMED else ""
+    return f"{counted}, without {', '.join(missing[:MISSING_NAMED])}{more}"
 
 
 def find_folder(path: Path) -> tuple[Item, ...]:
@@ -291,7 +330,13 @@ def _blocks(files: Item, count: int) -> list[Item]:
 
 def _pixels(path: Path, block: int | None) -> Pixels:
     if block is not None:
-        pixels: Pixels = _mat(path)[block].astype(np.float32) / np.float32(255)
+        blocks = _mat(path)
+        if block >= len(blocks):
+            raise UnreadableImage(
+                f"holds {len(blocks)} blocks, and one of number {block + 1} is wanted", where=path,
+                next_step="Fetch it again: it was cut short.",
+            )  # fmt: skip
+        pixels: Pixels = blocks[block].astype(np.float32) / np.float32(255)
         return pixels
     if path.suffix.lower() == ".bmp":
         return _bmp(path)

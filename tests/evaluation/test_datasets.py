@@ -19,16 +19,24 @@ LIVE1 += (
 )
 LIVE1 += " sailing4 statue stream studentsculpture woman womanhat"
 
+SET14 = "baboon barbara bridge coastguard comic face flowers foreman lenna man monarch pepper ppt3 zebra"
+
 NAMES = {
     "urban100": [
         [f"img_{n:03d}.png" for n in range(1, 101)], [f"image_SRF_4/img_{n:03d}_SRF_4_HR.png" for n in range(1, 101)],
+        [f"HR/img{n:03d}.png" for n in range(1, 101)],
     ],
-    "cbsd68": [[f"{n * 1013}.png" for n in range(10, 78)], [f"original_png/{n:04d}.png" for n in range(68)]],
+    "cbsd68": [
+        [f"{n * 1013}.png" for n in range(10, 78)], [f"test/{n * 1013}.jpg" for n in range(10, 78)],
+        [f"original_png/{n:04d}.png" for n in range(68)],
+    ],
     "kodak24": [[f"kodim{n:02d}.png" for n in range(1, 25)], [f"{n}.png" for n in range(1, 25)]],
     "mcmaster": [[f"{n}.tif" for n in range(1, 19)], [f"McM{n:02d}.tif" for n in range(1, 19)]],
     "set12": [[f"{n:02d}.png" for n in range(1, 13)]],
-    "set14": [[f"img_{n:03d}_SRF_4_HR.png" for n in range(1, 15)]],
-    "bsd100": [[f"{n * 1013}.png" for n in range(10, 110)]],
+    "set14": [[f"{name}.bmp" for name in SET14.split()], [f"img_{n:03d}_SRF_4_HR.png" for n in range(1, 15)]],
+    "bsd100": [
+        [f"{n * 1013}.png" for n in range(10, 110)], [f"image_SRF_4/img_{n:03d}_SRF_4_HR.png" for n in range(1, 101)],
+    ],
     "live1": [[f"{name}.bmp" for name in LIVE1.split()]],
     "classic5": [
         [f"{name}.bmp" for name in ("baboon", "barbara", "boats", "lena", "peppers")],
@@ -56,6 +64,27 @@ def test_clean_sets_are_found_as_they_are_laid_out(name: str, layout: int, tmp_p
         find_set(name, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("urban100", "Urban100"), ("kodak24", "Kodak"), ("div2k-val", "DIV2K_valid_HR"), ("div2k-val", "DIV2K")],
+)
+def test_a_folder_may_be_called_as_its_archive_calls_it(name: str, folder: str, tmp_path: Path) -> None:
+    lay_out(tmp_path / folder, NAMES[name][0])
+    assert {item.clean.relative_to(tmp_path).parts[0] for item in find_set(name, tmp_path)} == {folder}
+
+
+def test_which_files_are_missing_or_too_many_is_said(tmp_path: Path) -> None:
+    lay_out(tmp_path / "kodak24", NAMES["kodak24"][0][2:])
+    with pytest.raises(NoImagesError, match=r"22 of 24 files .* are there, without kodim01, kodim02\."):
+        find_set("kodak24", tmp_path)
+    lay_out(tmp_path / "live1", ["bikes.bmp"])
+    with pytest.raises(NoImagesError, match=r"without building2, .* and 23 more"):
+        find_set("live1", tmp_path)
+    lay_out(tmp_path / "urban100", [*NAMES["urban100"][0], "img_101.png"])
+    with pytest.raises(NoImagesError, match=r"101 of 100 .*: more than it has, as img_101\. .*no stable address"):
+        find_set("urban100", tmp_path)
+
+
 def test_low_resolution_versions_beside_the_originals_are_left_out(tmp_path: Path) -> None:
     lay_out(tmp_path / "urban100", NAMES["urban100"][1])
     lay_out(tmp_path / "urban100", [name.replace("HR", "LR") for name in NAMES["urban100"][1]])
@@ -64,7 +93,7 @@ def test_low_resolution_versions_beside_the_originals_are_left_out(tmp_path: Pat
 
 def test_pairs_of_real_photos_are_found(tmp_path: Path) -> None:
     stems = [f"{camera}_{n:03d}" for camera in ("Canon", "Nikon") for n in range(1, 51)]
-    lay_out(tmp_path / "realsr", [f"{s[:5]}/Test/4/{s}_{kind}.png" for s in stems for kind in ("HR", "LR4")])
+    lay_out(tmp_path / "RealSR(V3)", [f"{s[:5]}/Test/4/{s}_{kind}.png" for s in stems for kind in ("HR", "LR4")])
     items = find_set("realsr", tmp_path)
     assert len(items) == 100
     assert items[60].clean.name == "Nikon_011_HR.png"
@@ -103,7 +132,7 @@ def test_what_is_missing_is_said_with_where_it_is_from(tmp_path: Path, monkeypat
     sentence = str(missing.value)
     assert str(tmp_path / "sets" / "urban100") in sentence
     assert "100 images" in sentence
-    assert "img_001.png, or img_001_SRF_4_HR.png" in sentence
+    assert "img_001.png, or HR/img001.png, or img_001_SRF_4_HR.png" in sentence
     assert SETS["urban100"].published in sentence
     with pytest.raises(UsageError, match="no set that is known"):
         find_set("urban101")

@@ -130,10 +130,10 @@ def test_sets_without_an_address_are_left_to_the_user(tmp_path: Path) -> None:
     assert list(download("urban100", tmp_path)) == []
     with pytest.raises(NoImagesError) as told:
         find_set("kodak24", tmp_path)
-    assert "--download" in str(told.value)
+    assert "or fetch them with --download" in str(told.value)
     with pytest.raises(NoImagesError) as told:
         find_set("urban100", tmp_path)
-    assert "--download" not in str(told.value)
+    assert "--download has no stable address of it" in str(told.value)
 
 
 def test_the_command_fetches_only_when_told(
