@@ -30,6 +30,7 @@ from sanarestore.options import RestoreOptions
 if TYPE_CHECKING:
     from sanarestore.evaluation.benchmark import Benchmark
     from sanarestore.evaluation.datasets import Item
+    from sanarestore.evaluation.published import Published
     from sanarestore.evaluation.rows import Row
 
 LEVELS = "What is done to the images"
@@ -58,6 +59,9 @@ def bench(
         Path | None,
         typer.Option("--data-dir", metavar="DIR", help="Where the sets are; else SANARESTORE_DATA, else the cache."),
     ] = None,
+    listed: Annotated[
+        bool, typer.Option("--list", help="Say which sets are known, and which of them are there; measure nothing.")
+    ] = False,
     fetch: Annotated[
         bool, typer.Option("--download", help="Fetch what is missing of sets with a stable address: kodak24.")
     ] = False,
@@ -194,6 +198,9 @@ def bench(
     for flag, value in (("--sizes", sizes), ("--rounds", rounds)):
         if value is not None:
             raise UsageError("is of no use where no speed is measured", where=flag, next_step="Leave it out.")
+    if listed:
+        _list_sets(data_dir, as_json=as_json)
+        return
     if blind and prompt is not None:
         raise UsageError("asks for nothing, and --prompt for something", where="--blind", next_step="Leave one out.")
     _check_writable(csv, page)
@@ -206,6 +213,7 @@ def bench(
     from sanarestore.evaluation.downloads import download
     from sanarestore.evaluation.methods import autoencoder_sources, autoencoders, our_methods
     from sanarestore.evaluation.perceptual import Perceptual
+    from sanarestore.evaluation.published import Published, of_others
     from sanarestore.evaluation.rows import FID_IMAGES, Row, rows
     from sanarestore.evaluation.tasks import CEILING, Levels, cases
     from sanarestore.ndjson import Lines
@@ -255,6 +263,7 @@ def bench(
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     lines = Lines(output / "scores.jsonl") if output else None
     measured: list[Row] = []
+    beside: list[Published] = []
     total = sum(len(plan.items) * len(plan.cases) for plan in plans)
     with figures.BenchReport(total, quiet=quiet, as_json=as_json) as report:
         for plan in plans:
@@ -268,7 +277,9 @@ def bench(
             measured += fresh
             # The figures of others are of whole sets.
             is_whole = plan.dataset in SETS and len(plan.items) == SETS[plan.dataset].count
-            report.rows(_beside_published(fresh, gray=gray or plan.dataset in GRAY) if is_whole else _plain(fresh))
+            known = of_others(fresh, gray=gray or plan.dataset in GRAY) if is_whole else []
+            report.rows(_beside(fresh, known))
+            beside += known
             few = [row.images for row in fresh if row.fid is not None and row.images < FID_IMAGES]
             console.say(
                 f"FID of {max(few, default=0)} images says little: below {FID_IMAGES} it is biased upwards",
@@ -279,7 +290,7 @@ def bench(
     if csv is not None:
         _write_csv(csv, measured, Row)
     if page is not None:
-        _write_report(page, plans, measured, parse_devices(devices)[0])
+        _write_report(page, plans, measured, beside, parse_devices(devices)[0])
 
 
 def _measure_speed(
@@ -302,6 +313,35 @@ def _measure_speed(
         figures.timings([timing.to_json() for timing in timings], powers)
     if csv is not None:
         _write_csv(csv, timings, Timing)
+
+
+def _list_sets(data_dir: Path | None, *, as_json: bool) -> None:
+    """All that are known by name: a table, or lines of JSON."""
+    from sanarestore.cli import console
+    from sanarestore.errors import NoImagesError
+    from sanarestore.evaluation.datasets import SETS, data_folder, find_set
+
+    rows: list[dict[str, Any]] = []
+    for known in SETS.values():
+        try:
+            find_set(known.name, data_dir)
+        except NoImagesError as error:
+            there, why = False, error.fact
+        else:
+            there, why = True, ""
+        rows.append({
+            "dataset": known.name, "title": known.title, "images": known.count, "task": known.task, "there": there,
+            "downloads": known.remote is not None, "published": known.published, **({"why": why} if why else {}),
+        })  # fmt: skip
+    if as_json:
+        for row in rows:
+            console.print_json({"schema_version": 1, **row})
+        return
+    cells = [
+        [row["dataset"], row["task"], "yes" if row["there"] else "--download" if row["downloads"] else "no",
+         str(row["images"])] for row in rows
+    ]  # fmt: skip
+    console.table(f"Sets below {data_folder(data_dir)}", ["", "task", "there", "images"], cells, texts=3)
 
 
 def _tasks(asked: list[str], flags: list[str], own: list[str]) -> list[str]:
@@ -352,29 +392,25 @@ def _numbers(flag: str, text: str, kind: Callable[[str], Number]) -> tuple[Numbe
         raise UsageError(f"'{text}' is no list of numbers", where=flag, next_step="As in 15,25,50.") from error
 
 
-def _plain(measured: "Sequence[Row]") -> list[dict[str, Any]]:
-    return [row.to_json() for row in measured]
-
-
-def _beside_published(measured: "Sequence[Row]", *, gray: bool) -> list[dict[str, Any]]:
+def _beside(measured: "Sequence[Row]", others: "Sequence[Published]") -> list[dict[str, Any]]:
     """The rows, and behind those of each task and level what others published of it."""
     from itertools import groupby
 
-    from sanarestore.evaluation.published import published
-
     lines: list[dict[str, Any]] = []
-    for (dataset, task, level), group in groupby(measured, lambda row: (row.dataset, row.task, row.level)):
+    for (task, level), group in groupby(measured, lambda row: (row.task, row.level)):
         lines += [row.to_json() for row in group]
-        lines += [each.to_json() for each in published(dataset, task, level, gray=gray)]
+        lines += [each.to_json() for each in others if (each.task, each.level) == (task, level)]
     return lines
 
 
-def _write_report(folder: Path, plans: "Sequence[Benchmark]", measured: "Sequence[Row]", device: str) -> None:
+def _write_report(
+    folder: Path, plans: "Sequence[Benchmark]", measured: "Sequence[Row]", beside: "Sequence[Published]", device: str
+) -> None:
     from sanarestore.cli import figures
     from sanarestore.evaluation.report import extremes, write_report
 
     examples = [example for plan in plans for example in extremes(plan, measured, device)]
-    figures.page(folder, partial(write_report, rows=measured, examples=examples))
+    figures.page(folder, partial(write_report, rows=measured, examples=examples, published=beside))
 
 
 def _write_csv(path: Path, measured: "Sequence[Any]", kind: type) -> None:

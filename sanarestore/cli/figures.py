@@ -10,6 +10,7 @@ from typing import Any, Self
 from sanarestore.cli import console
 from sanarestore.cli.reports import counting
 from sanarestore.errors import UsageError
+from sanarestore.evaluation.sources import sources
 
 BESIDES = {"psnr_y": {"sr"}, "psnr_b": {"jpeg"}}
 """Figure -> the tasks that the literature compares it of."""
@@ -51,7 +52,7 @@ class BenchReport:
             title = f"{rows[0]['dataset']}, {count} image{'s' * (count > 1)}"
             cells = [_cells(row, rows[max(index - 1, 0)], more) for index, row in enumerate(rows)]
             console.table(title, columns, cells, texts=2)
-            for sentence in _how(rows):
+            for sentence in sources(rows):
                 console.say(sentence)
         judged = [row for row in rows if JUDGED.keys() & row.keys()] if self._shown else []
         if judged:
@@ -162,21 +163,6 @@ def _case(row: Mapping[str, Any], above: Mapping[str, Any]) -> str:
     """Task and level; what is as above is not said again."""
     case = f"{row['task']} {row['level']}"
     return "" if row is not above and case == f"{above['task']} {above['level']}" else case
-
-
-def _how(rows: list[dict[str, Any]]) -> list[str]:
-    """What figures rest on, in sentences: of each method, of what others published, of the protocols."""
-    told: dict[str, list[str]] = {}
-    for row in rows:
-        if "published" in row:
-            fact = row["source"]
-        else:
-            asked = "" if "prompt" not in row else f'told "{row["prompt"]}"; ' if row["prompt"] else "blind; "
-            fact = asked + row["conditions"] if row["method"] != "degraded" else ""
-        if fact and row["method"] not in told.setdefault(fact, []):
-            told[fact].append(row["method"])
-    protocols = dict.fromkeys(row["protocol"] for row in rows if "protocol" in row)
-    return [*(f"{', '.join(methods)}: {fact}" for fact, methods in told.items()), f"Protocol: {', '.join(protocols)}"]
 
 
 def _judged(row: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:

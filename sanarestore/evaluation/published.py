@@ -1,8 +1,10 @@
 """Figures that others published, to stand beside those measured: facts with their sources, not measured here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from sanarestore.evaluation.rows import Row
 
 DRUNET = "as compared by Zhang et al. 2021 (DRUNet)"
 RESTORMER = "as compared by Zamir et al. 2022 (Restormer)"
@@ -66,3 +68,9 @@ def published(dataset: str, task: str, level: str, *, gray: bool) -> list[Publis
     """What is known of a set at one level of a task, judged in gray or in colour, in the order of years."""
     where = (dataset, task, level, gray)
     return [each for each in PUBLISHED if (each.dataset, each.task, each.level, each.gray) == where]
+
+
+def of_others(rows: Iterable[Row], *, gray: bool) -> list[Published]:
+    """What is known of the sets, tasks and levels of rows, once each."""
+    asked = dict.fromkeys((row.dataset, row.task, row.level) for row in rows)
+    return [each for where in asked for each in published(*where, gray=gray)]

@@ -12,7 +12,9 @@ import numpy as np
 from sanarestore.degradations.operations import Pixels
 from sanarestore.evaluation.benchmark import Benchmark
 from sanarestore.evaluation.page import figures, table, write_page
+from sanarestore.evaluation.published import Published
 from sanarestore.evaluation.rows import DEGRADED, Row
+from sanarestore.evaluation.sources import sources
 from sanarestore.evaluation.tasks import Case
 
 CROP = 160
@@ -78,15 +80,27 @@ def extremes(plan: Benchmark, rows: Sequence[Row], device: str) -> Iterator[Exam
             )  # fmt: skip
 
 
-def write_report(path: Path, rows: Sequence[Row], examples: Iterable[Example], *, command: str) -> None:
-    """Write the page; OSError if the disk refuses."""
+def write_report(
+    path: Path, rows: Sequence[Row], examples: Iterable[Example], published: Sequence[Published] = (), *, command: str
+) -> None:
+    """Write the page, with what others published of the same; OSError if the disk refuses."""
     parts = []
     shown = list(examples)
     for dataset, group in groupby(rows, lambda row: row.dataset):
         mine = list(group)
-        parts += [f"<h2>{html.escape(dataset)}, {mine[0].images} images</h2>", _table(mine), _plot(mine)]
+        others = [each for each in published if each.dataset == dataset]
+        told = sources([*(row.to_json() for row in mine), *(each.to_json() for each in others)])
+        parts += [f"<h2>{html.escape(dataset)}, {mine[0].images} images</h2>", _table(mine)]
+        parts += [_published(others), "".join(f"<p>{html.escape(sentence)}</p>" for sentence in told), _plot(mine)]
         parts += [_example(example) for example in shown if example.title.startswith(f"{dataset} ")]
     write_page(path, "sanarestore bench", command, parts)
+
+
+def _published(figures: Sequence[Published]) -> str:
+    if not figures:
+        return ""
+    lines = [[f"{each.task} {each.level}", each.method, f"{each.psnr:.2f}"] for each in figures]
+    return "<h3>As published</h3>" + table(("", "method", "PSNR"), lines)
 
 
 def _table(rows: Sequence[Row]) -> str:

@@ -49,6 +49,20 @@ def test_the_command_of_the_front_page(capsys: pytest.CaptureFixture[str], monke
 
 
 @pytest.mark.usefixtures("sets")
+def test_sets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("--list", "--json") == 0
+    rows = {row["dataset"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert len(rows) == 13
+    assert rows["urban100"]["there"]
+    assert (rows["kodak24"]["there"], rows["kodak24"]["downloads"]) == (False, True)
+    assert "is not there" in rows["kodak24"]["why"]
+    assert bench("--list") == 0
+    said = capsys.readouterr().err
+    assert "urban100" in said
+    assert "--download" in said
+
+
+@pytest.mark.usefixtures("sets")
 def test_rows_are_lines_of_json_and_of_csv(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         bench("urban100", "classic5", "--limit", "2", "--sigma", "25", "--quality", "10", "--json", "--csv", "r.csv")

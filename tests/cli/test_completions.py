@@ -29,7 +29,7 @@ FLAGS = {
     "bench": {
         "--data", "--data-dir", "--download", "--sizes", "--rounds", "--task", "--sigma", "--quality", "--scale",
         "--blur", "--recipe", "--draws", "--gray", "--limit", "--metric", "--prompt", "-p", "--model", "--adapter",
-        "--fidelity", "--steps", "--guidance", "--seeds", "--peer", "--autoencoder", "--output", "-o", "--csv",
+        "--fidelity", "--steps", "--guidance", "--seeds", "--peer", "--autoencoder", "--blind", "--list", "--output", "-o", "--csv",
         "--report", "--compare", "--tile", "--devices", "--dtype", "--threads",
     },
     "seams": {

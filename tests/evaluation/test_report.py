@@ -13,6 +13,7 @@ from PIL import Image as PillowImage
 
 from sanarestore.evaluation.benchmark import Benchmark, run
 from sanarestore.evaluation.datasets import Item
+from sanarestore.evaluation.published import Published
 from sanarestore.evaluation.report import CROP, extremes, most_wrong, write_report
 from sanarestore.evaluation.rows import rows
 from sanarestore.evaluation.tasks import Levels, cases
@@ -43,9 +44,11 @@ def page(tmp_path: Path) -> str:
     made = cases("denoise", Levels(sigma=(25,))) + cases("deblur", Levels())
     plan = Benchmark(dataset="ours", items=items, cases=made, methods=partial(halfway, (0,)))
     measured = rows(run(plan, ["cpu"]))
+    theirs = Published(dataset="ours", task="denoise", level="25", method="BM9D", psnr=12.34, source="Somebody 2031")
     write_report(
-        tmp_path / "report" / "index.html", measured, extremes(plan, measured, "cpu"), command="bench <x> --json"
-    )
+        tmp_path / "report" / "index.html", measured, extremes(plan, measured, "cpu"), [theirs],
+        command="bench <x> --json",
+    )  # fmt: skip
     return (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
 
 
@@ -64,6 +67,8 @@ def test_it_shows_every_row_and_the_best_and_the_worst(page: str) -> None:
     for told in ("ours, 2 images", "denoise 25", "deblur blur:1.6", "halfway", "degraded", "ours denoise 25, best: "):
         assert told in text
     pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    for told in ("As published", "BM9D", "12.34", "BM9D: Somebody 2031", "Protocol: awgn-float/1, recipe-8bit/1"):
+        assert told in text
     assert len(pictures) == 2 * 2 * 3, "two cases, best and worst, degraded and ours and target"
     sizes = {PillowImage.open(io.BytesIO(base64.b64decode(each))).size for each in pictures}
     assert sizes == {(CROP, CROP)}
