@@ -20,7 +20,8 @@ import torch
 from sanarestore import __version__, weights
 from sanarestore.degradations.operations import Pixels, to_gray
 from sanarestore.engine.devices import describe
-from sanarestore.errors import SanarestoreError, UsageError
+from sanarestore.engine.tiles import is_out_of_memory
+from sanarestore.errors import OutOfMemory, SanarestoreError, UsageError
 from sanarestore.evaluation.datasets import Item
 from sanarestore.evaluation.memory import PeakMemory
 from sanarestore.evaluation.metrics import luma, psnr, psnr_b, sharpness, ssim, to_8bit
@@ -153,7 +154,15 @@ class Bench:
     ) -> Score:
         method.prepare(trial.prompt, seed)
         watch, begun = PeakMemory(method.device), time.perf_counter()
-        restored_HWC = method(trial, trial.prompt, seed)
+        try:
+            restored_HWC = method(trial, trial.prompt, seed)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(
+                f"{method.name} does not fit into memory with it", where=place.item,
+                next_step="Leave that method out, or use smaller images; what is measured is kept with -o.",
+            ) from error  # fmt: skip
         seconds, memory = time.perf_counter() - begun, watch.taken()
         judged = _judged(restored_HWC, trial), _judged(trial.target_HWC, trial)
         wrong = None

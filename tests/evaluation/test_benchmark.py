@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sanarestore import images
 from sanarestore.degradations.operations import Pixels
-from sanarestore.errors import UsageError
+from sanarestore.errors import OutOfMemory, UsageError
 from sanarestore.evaluation.benchmark import Benchmark, Method, _hash_file, read_scores, run
 from sanarestore.evaluation.datasets import Item
 from sanarestore.evaluation.metrics import frechet_distance, luma, psnr, psnr_b, sharpness, ssim, to_8bit
@@ -202,6 +203,15 @@ def test_images_of_a_pair_have_one_size(tmp_path: Path) -> None:
     item = Item(name="a", clean=save_photo(tmp_path / "a.png"), degraded=save_photo(tmp_path / "b.png", 24, 32))
     with pytest.raises(UsageError, match=r"b.png: is not of the size of .*a.png: 32 x 24 x 3 and "):
         list(run(plan((item,), *cases("real", Levels())), ["cpu"]))
+
+
+def test_who_does_not_fit_is_named(items: tuple[Item, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    def large(*_: object) -> Pixels:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Halfway, "__call__", large)
+    with pytest.raises(OutOfMemory, match=r"0\.png: halfway does not fit into memory"):
+        list(run(plan(items, *NOISE), ["cpu"]))
 
 
 def test_a_pair_is_measured_again_when_either_file_changes(tmp_path: Path) -> None:
