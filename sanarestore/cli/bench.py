@@ -1,6 +1,5 @@
 """`sanarestore bench`: how good and how fast, on the published sets or on one's own."""
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from sanarestore.cli import outputs
 from sanarestore.cli.flags import (
     MODEL,
     Adapter,
@@ -28,7 +28,6 @@ from sanarestore.errors import UsageError
 from sanarestore.options import RestoreOptions
 
 if TYPE_CHECKING:
-    from sanarestore.evaluation.benchmark import Benchmark
     from sanarestore.evaluation.datasets import Item
     from sanarestore.evaluation.published import Published
     from sanarestore.evaluation.rows import Row
@@ -191,7 +190,7 @@ def bench(
                 f"is measured alone, and on no images: {useless[0]} is of no use", where=SPEED,
                 next_step="Leave it out.",
             )  # fmt: skip
-        _check_writable(csv)
+        outputs.check_writable(csv)
         chosen_sizes = _numbers("--sizes", sizes or "256,512,1024,2048", int)
         _measure_speed(options, devices, chosen_sizes, rounds, csv, as_json=as_json, quiet=quiet)
         return
@@ -203,7 +202,7 @@ def bench(
         return
     if blind and prompt is not None:
         raise UsageError("asks for nothing, and --prompt for something", where="--blind", next_step="Leave one out.")
-    _check_writable(csv, page)
+    outputs.check_writable(csv, page)
     from sanarestore import weights
     from sanarestore.cli import console, figures, reports
     from sanarestore.engine.workers import parse_devices
@@ -288,9 +287,9 @@ def bench(
         if earlier is not None:
             report.changes([change.to_json() for change in compare(earlier, measured)], unmatched(earlier, measured))
     if csv is not None:
-        _write_csv(csv, measured, Row)
+        outputs.write_csv(csv, measured, Row)
     if page is not None:
-        _write_report(page, plans, measured, beside, parse_devices(devices)[0])
+        outputs.write_report(page, plans, measured, beside, parse_devices(devices)[0])
 
 
 def _measure_speed(
@@ -312,7 +311,7 @@ def _measure_speed(
     elif not quiet:
         figures.timings([timing.to_json() for timing in timings], powers)
     if csv is not None:
-        _write_csv(csv, timings, Timing)
+        outputs.write_csv(csv, timings, Timing)
 
 
 def _list_sets(data_dir: Path | None, *, as_json: bool) -> None:
@@ -358,16 +357,6 @@ def _tasks(asked: list[str], flags: list[str], own: list[str]) -> list[str]:
     return asked or list(dict.fromkeys(sorted(LEVELS_OF[flag])[0] for flag in useless))
 
 
-def _check_writable(csv: Path | None, page: Path | None = None) -> None:
-    """UsageError before anything is measured if that could not be kept."""
-    for path, holder in ((csv, csv and csv.parent), (page, page)):
-        if path is None or holder is None:
-            continue
-        there = next(each for each in (holder, *holder.absolute().parents) if each.exists())
-        if (holder is not page and there != holder) or not there.is_dir() or not os.access(there, os.W_OK):
-            raise UsageError("cannot be written", where=path, next_step="Name a folder that is there and yours.")
-
-
 def _sets(names: list[str], folders: list[Path], data_dir: Path | None) -> list[tuple[str, str, tuple["Item", ...]]]:
     """Name, own task and items of each; UsageError if nothing is named."""
     from sanarestore.evaluation.datasets import SETS, find_folder, find_set
@@ -401,37 +390,3 @@ def _beside(measured: "Sequence[Row]", others: "Sequence[Published]") -> list[di
         lines += [row.to_json() for row in group]
         lines += [each.to_json() for each in others if (each.task, each.level) == (task, level)]
     return lines
-
-
-def _write_report(
-    folder: Path, plans: "Sequence[Benchmark]", measured: "Sequence[Row]", beside: "Sequence[Published]", device: str
-) -> None:
-    from sanarestore.cli import figures
-    from sanarestore.evaluation.report import extremes, write_report
-
-    examples = [example for plan in plans for example in extremes(plan, measured, device)]
-    figures.page(folder, partial(write_report, rows=measured, examples=examples, published=beside))
-
-
-def _write_csv(path: Path, measured: "Sequence[Any]", kind: type) -> None:
-    """Dataclasses of one kind, a line each, without what no cell holds."""
-    import csv
-    from dataclasses import asdict, fields
-
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            names = [field.name for field in fields(kind) if field.name != "psnr_per_image"]
-            names = [each for name in names for each in _columns(name)]
-            writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            for each in measured:
-                told = asdict(each)
-                ends = {_columns(name): told[name] or ("", "") for name in told if name.endswith("interval")}
-                writer.writerow(told | {name: end for pair in ends for name, end in zip(pair, ends[pair], strict=True)})
-    except OSError as error:
-        raise UsageError(f"cannot be written ({error.strerror})", where=path) from error
-
-
-def _columns(name: str) -> tuple[str, ...]:
-    """Of a field: an interval has two ends."""
-    return (f"{name}_low", f"{name}_high") if name.endswith("interval") else (name,)

@@ -252,6 +252,8 @@ def test_prompt_pairs_are_told_in_a_sentence(capsys: pytest.CaptureFixture[str])
         (("urban100", "--sigma", "a"), 2, "--sigma: 'a' is no list of numbers. As in 15,25,50"),
         (("urban100", "--task", "real", "--limit", "1"), 2, "--task real: this set has no degraded images"),
         (("urban100", "--csv", "no/such/rows.csv"), 2, "no/such/rows.csv: cannot be written"),
+        (("urban100", "--csv", "sets"), 2, "sets: cannot be written"),
+        (("urban100", "--report", "sets/classic5/1.png"), 2, "1.png: cannot be written"),
         (("urban100", "--sigma", "nan"), 2, "--sigma: nan is outside 0 to 255"),
         (("urban100", "--task", "sr", "--scale", "0"), 2, "--scale: 0 is outside 2 to 16"),
         (("urban100", "--quality", "500"), 2, "--quality: 500 is outside 1 to 100"),
