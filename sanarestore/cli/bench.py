@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from sanarestore.cli import outputs
+from sanarestore.cli import outputs, subjects
 from sanarestore.cli.flags import (
     MODEL,
     Adapter,
@@ -28,19 +28,12 @@ from sanarestore.errors import UsageError
 from sanarestore.options import RestoreOptions
 
 if TYPE_CHECKING:
-    from sanarestore.evaluation.datasets import Item
     from sanarestore.evaluation.published import Published
     from sanarestore.evaluation.rows import Row
 
 LEVELS = "What is done to the images"
 SPEED = "speed"
 """A name that no set has: what is measured then is time and memory."""
-
-LEVELS_OF = {
-    "--sigma": {"denoise"}, "--quality": {"jpeg"}, "--scale": {"sr"}, "--blur": {"deblur"}, "--recipe": {"recipe"},
-    "--draws": {"mixed", "prompts"},
-}  # fmt: skip
-"""Flag -> the tasks that it is of use to."""
 
 Number = TypeVar("Number")
 
@@ -198,7 +191,7 @@ def bench(
         if value is not None:
             raise UsageError("is of no use where no speed is measured", where=flag, next_step="Leave it out.")
     if listed:
-        _list_sets(data_dir, as_json=as_json)
+        subjects.list_sets(data_dir, as_json=as_json)
         return
     if blind and prompt is not None:
         raise UsageError("asks for nothing, and --prompt for something", where="--blind", next_step="Leave one out.")
@@ -208,10 +201,10 @@ def bench(
     from sanarestore.engine.workers import parse_devices
     from sanarestore.evaluation.benchmark import Benchmark, run
     from sanarestore.evaluation.comparison import compare, read_rows, unmatched
-    from sanarestore.evaluation.datasets import GRAY, SETS
     from sanarestore.evaluation.downloads import download
     from sanarestore.evaluation.methods import autoencoder_sources, autoencoders, our_methods
     from sanarestore.evaluation.perceptual import Perceptual
+    from sanarestore.evaluation.public import GRAY, SETS
     from sanarestore.evaluation.published import Published, of_others
     from sanarestore.evaluation.rows import FID_IMAGES, Row, rows
     from sanarestore.evaluation.tasks import CEILING, Levels, cases
@@ -231,8 +224,8 @@ def bench(
     earlier = read_rows(old) if old is not None else None
     for name in names or [] if fetch else ():
         reports.counted(f"fetching {name.lower()}", download(name, data_dir), quiet=quiet or as_json)
-    sets = _sets(names or [], data or [], data_dir)
-    chosen = _tasks(task or [], [flag for flag, value in given.items() if value], [own for _, own, _ in sets])
+    sets = subjects.find(names or [], data or [], data_dir)
+    chosen = subjects.tasks(task or [], [flag for flag, value in given.items() if value], [own for _, own, _ in sets])
     metrics = tuple(dict.fromkeys(name.lower() for name in metric or ()))
     # All of it before anything is measured, so that a set that is not there is known at once.
     Perceptual(metrics, parse_devices(devices)[0])
@@ -248,8 +241,7 @@ def bench(
             cases=of_a_kind,
             methods=methods,
             metrics=metrics,
-            blind=blind,
-            prompt=prompt,
+            captions=prompt is None and not blind,
         )
         for name, own, items in sets
         for asked in [tuple(case for each in chosen or [own] for case in cases(each, levels))]
@@ -312,65 +304,6 @@ def _measure_speed(
         figures.timings([timing.to_json() for timing in timings], powers)
     if csv is not None:
         outputs.write_csv(csv, timings, Timing)
-
-
-def _list_sets(data_dir: Path | None, *, as_json: bool) -> None:
-    """All that are known by name: a table, or lines of JSON."""
-    from sanarestore.cli import console
-    from sanarestore.errors import NoImagesError
-    from sanarestore.evaluation.datasets import SETS, data_folder, find_set
-
-    rows: list[dict[str, Any]] = []
-    for known in SETS.values():
-        try:
-            find_set(known.name, data_dir)
-        except NoImagesError as error:
-            there, why = False, error.fact
-        else:
-            there, why = True, ""
-        rows.append({
-            "dataset": known.name, "title": known.title, "images": known.count, "task": known.task, "there": there,
-            "downloads": known.remote is not None, "published": known.published, **({"why": why} if why else {}),
-        })  # fmt: skip
-    if as_json:
-        for row in rows:
-            console.print_json({"schema_version": 1, **row})
-        return
-    cells = [
-        [row["dataset"], row["task"], "yes" if row["there"] else "--download" if row["downloads"] else "no",
-         str(row["images"])] for row in rows
-    ]  # fmt: skip
-    console.table(f"Sets below {data_folder(data_dir)}", ["", "task", "there", "images"], cells, texts=3)
-
-
-def _tasks(asked: list[str], flags: list[str], own: list[str]) -> list[str]:
-    """What is asked for, or what flags of levels are for that would be of no use to the sets' own tasks; else nothing.
-
-    UsageError for such a flag where tasks are asked for.
-    """
-    useless = [flag for flag in flags if not LEVELS_OF[flag] & set(asked or own)]
-    if asked and useless:
-        raise UsageError(
-            f"is of no use to the task {', '.join(asked)}", where=useless[0],
-            next_step=f"Leave it out, or add --task {sorted(LEVELS_OF[useless[0]])[0]}.",
-        )  # fmt: skip
-    return asked or list(dict.fromkeys(sorted(LEVELS_OF[flag])[0] for flag in useless))
-
-
-def _sets(names: list[str], folders: list[Path], data_dir: Path | None) -> list[tuple[str, str, tuple["Item", ...]]]:
-    """Name, own task and items of each; UsageError if nothing is named."""
-    from sanarestore.evaluation.datasets import SETS, find_folder, find_set
-
-    if not names and not folders:
-        raise UsageError("names no set", where="bench", next_step=f"Known: {', '.join(SETS)}; or use --data FOLDER.")
-    found = [(name.lower(), items, SETS[name.lower()].task) for name in names for items in [find_set(name, data_dir)]]
-    short = [folder.resolve().name for folder in folders]
-    found += [
-        # Two folders of one name are told apart by their paths.
-        (folder.as_posix() if short.count(name) > 1 else name, items, "real" if items[0].degraded else "denoise")
-        for folder, name in zip(folders, short, strict=True) for items in [find_folder(folder)]
-    ]  # fmt: skip
-    return [(name, own, items) for name, items, own in found]
 
 
 def _numbers(flag: str, text: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:

@@ -40,3 +40,11 @@ def describe(device: torch.device) -> str:
         count = torch.get_num_threads()
         return f"CPU, {count} thread{'s' * (count > 1)}"
     return device.type
+
+
+def exactly_float32(device: torch.device) -> None:
+    """On CUDA, let convolutions in float32 be just that: by default libraries round what they multiply to 10 bits, and
+    16-bit codes would not survive the ends of a network."""
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False

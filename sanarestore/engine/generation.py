@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sanarestore import tiling
-from sanarestore.engine.tiles import Steps, Tiles, in_turn, is_out_of_memory, release
+from sanarestore.engine.tiles import Steps, Tiles, in_turn, release
 from sanarestore.errors import OutOfMemory
 from sanarestore.flow import Predict, noise_field
 from sanarestore.kernels import choice
@@ -245,30 +245,21 @@ class Generation:
                 yield done, self._steps
 
         self.watch("condition", condition_1Zhw[0])
-        if self._options.tiling in BLENDING:
-            yield from self._in_windows(steps)
-        else:
-            yield from self._tiles.again(steps, max(rows, columns) * stride)
+        shrink = self._one_by_one if self._options.tiling in BLENDING else None
+        yield from self._tiles.again(steps, max(rows, columns) * stride, shrink=shrink)
 
-    def _in_windows(self, steps: Callable[[], Steps]) -> Steps:
-        """Steps that go by the windows that were chosen, which are not made smaller: the result would be another.
+    def _one_by_one(self) -> None:
+        """Windows that are chosen are not made smaller, since the result would be another: they are run apart.
 
-        Where memory runs out they begin anew one by one; OutOfMemory if they were already.
+        OutOfMemory if they were already.
         """
-        while True:
-            try:
-                yield from steps()
-                return
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            if self._at_once == 1:
-                raise OutOfMemory(
-                    f"out of memory on {self._tiles.device} with windows of {self._options.blended[0]} px",
-                    next_step="Choose a smaller --tile.",
-                )
-            self._at_once = 1
-            release(self._tiles.device)
+        if self._at_once == 1:
+            raise OutOfMemory(
+                f"out of memory on {self._tiles.device} with windows of {self._options.blended[0]} px",
+                next_step="Choose a smaller --tile.",
+            )
+        self._at_once = 1
+        release(self._tiles.device)
 
     def _sampling(self, rows: int, columns: int) -> int:
         """Steps of progress of the flow, for a latent of this size."""

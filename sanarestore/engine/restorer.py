@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from sanarestore import images, tiling, weights
-from sanarestore.engine.devices import pick_device, pick_dtype
+from sanarestore.engine.devices import exactly_float32, pick_device, pick_dtype
 from sanarestore.engine.generation import Generation, Place, Watch
 from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.pixels import enlarge, host_tensor, is_finite
-from sanarestore.engine.tiles import Steps, Tiles, exactly_float32, in_turn, is_out_of_memory, keep_pages
+from sanarestore.engine.tiles import Steps, Tiles, in_turn, is_out_of_memory, keep_pages
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.model.tone import overview, tone_statistics

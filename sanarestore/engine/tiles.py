@@ -19,7 +19,7 @@ RELEASED_EVERY = 2
 
 HEAP_BLOCK = 128 << 20
 """Bytes: about the largest tensor of a tile on a CPU. Larger ones among smaller ones leave gaps: with twice as much the
-heap grows by half, for a tenth of the time."""
+heap grows by a quarter, for a tenth of the time at most."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of glibc's mallopt."""
@@ -104,10 +104,13 @@ class Tiles:
 
         yield from self.again(steps, max(height, width))
 
-    def again(self, steps: Callable[[], Iterator[tuple[int, int]]], longest: int) -> Steps:
+    def again(
+        self, steps: Callable[[], Iterator[tuple[int, int]]], longest: int, *, shrink: Callable[[], None] | None = None
+    ) -> Steps:
         """Steps that go by `size`, and from the first on with half of it where memory runs out; OutOfMemory at the end.
 
-        `longest` is the image's longer side in pixels.
+        `longest` is the image's longer side in pixels. Steps that go by something else bring what makes that smaller,
+        or raises OutOfMemory where nothing does.
         """
         while True:
             try:
@@ -120,7 +123,10 @@ class Tiles:
                 if not is_out_of_memory(error):
                     raise
             # Out here the error is gone, and with it the tensors that its traceback held.
-            self._halve(longest)
+            if shrink:
+                shrink()
+            else:
+                self._halve(longest)
 
     def _largest(self, height: int, width: int, stride: int) -> int:
         # Tiles are cut at multiples of the stride, so one that holds all is a stride larger.
@@ -177,14 +183,6 @@ def keep_pages(device: torch.device) -> None:
         with suppress(OSError, AttributeError):  # another system, another allocator
             for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
                 ctypes.CDLL("libc.so.6").mallopt(parameter, HEAP_BLOCK)
-
-
-def exactly_float32(device: torch.device) -> None:
-    """On CUDA, let convolutions in float32 be just that: by default libraries round what they multiply to 10 bits, and
-    16-bit codes would not survive the ends of a network."""
-    if device.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -97,10 +97,8 @@ class Benchmark:
     metrics: tuple[str, ...] = ()
     """Of `perceptual.METRICS`, besides those that need no network."""
 
-    blind: bool = False
-    """Ask for nothing, whatever a list of pairs says of its images."""
-    prompt: str | None = None
-    """Asked for every image, whatever a list of pairs says."""
+    captions: bool = True
+    """Ask for what a list of pairs says of its images, where the task does not ask itself."""
 
     def protocol(self, case: Case) -> str:
         """Name and version, and whether gray versions are judged."""
@@ -203,9 +201,9 @@ class Bench:
                 next_step="Make them of one size, both gray or both colour.",
             )  # fmt: skip
         trial = case.trial(clean, degraded, number)
-        if trial.prompt is not None or self._plan.blind:  # pairs of prompts are the task itself
+        if trial.prompt is not None or not self._plan.captions:
             return trial
-        return replace(trial, prompt=self._plan.prompt or self._plan.items[number].prompt)
+        return replace(trial, prompt=self._plan.items[number].prompt)
 
     def _read(self, item: Item) -> tuple[Pixels, Pixels | None]:
         clean, degraded = item.read()

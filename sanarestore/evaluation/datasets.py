@@ -1,6 +1,6 @@
-"""The public test sets: what they hold, how their authors lay them out, where they are found on this machine.
+"""Images to measure with: those of public test sets, where they are found on this machine, and one's own.
 
-None of them comes with sanarestore. A folder of one's own, of clean images or of pairs, is a set too.
+None comes with sanarestore. A folder of one's own, of clean images or of pairs, is a set too.
 """
 
 import os
@@ -19,184 +19,13 @@ from sanarestore import images
 from sanarestore.degradations.operations import Pixels
 from sanarestore.degradations.pairs import read_pairs
 from sanarestore.errors import NoImagesError, UnreadableImage, UsageError
+from sanarestore.evaluation.public import SETS, Layout, Set
 
 MISSING_NAMED = 5
 """Files that are missing, of which a message tells the names."""
 
 VARIABLE = "SANARESTORE_DATA"
 """Environment variable that names the folder of sets."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Layout:
-    """One way in which a set's files are named, as regular expressions of paths below its folder."""
-
-    clean: str
-    """Of clean files; where there are pairs, its groups name the pair."""
-    degraded: str | None = None
-    """Of degraded files, with the same groups; None where the set is clean."""
-    example: str
-    """Of a path, to show."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Remote:
-    """A stable public address of a set's files, one by one."""
-
-    address: str
-    """With {name} for a file's."""
-    sha256: Mapping[str, str]
-    """File name -> the first 16 digits of its hash, of the pixels as 8-bit RGB: recompressed, it is the same."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Set:
-    """A published test set."""
-
-    name: str
-    title: str
-    count: int
-    """Images, or pairs."""
-    task: str
-    """What it is mostly used for: the default task."""
-    layouts: tuple[Layout, ...]
-    published: str
-    """Where its authors, or those who have it from them, publish it."""
-    remote: Remote | None = None
-    """Where `download` fetches it; None where only archives are published, or addresses that come and go."""
-    names: tuple[str, ...] = ()
-    """Of its images without suffixes, in lower case; empty where they go by several."""
-    folders: tuple[str, ...] = ()
-    """What its archives call the folder, in lower case, besides its name."""
-
-
-def _flat(pattern: str, example: str, more: str = "") -> Layout:
-    """Files of any lossless format, and of those of `more`, in the folder, or one folder below."""
-    return Layout(clean=rf"(?:[^/]+/)?(?:{pattern})\.(?:png|bmp|tiff?{more})", example=example)
-
-
-def _numbered(pattern: str, first: int, last: int) -> tuple[str, ...]:
-    return tuple(pattern.format(number) for number in range(first, last + 1))
-
-
-_LIVE1 = (
-    "bikes|building2|buildings|caps|carnivaldolls|cemetry|churchandcapitol|coinsinfountain|dancers|flowersonih35|house|"
-    "lighthouse2|lighthouse3|manfishing|monarch|ocean|paintedhouse|parrots|plane|rapids|sailing[1-4]|statue|stream|"
-    "studentsculpture|woman|womanhat"
-)
-_SET14 = "baboon|barbara|bridge|coastguard|comic|face|flowers|foreman|lenna|man|monarch|pepper|ppt3|zebra"
-_CLASSIC5 = "baboon|barbara|boats|lena|peppers"
-
-_KODAK = (
-    "a002107433535944", "ae5a495df4ec40e0", "234e61f585503f2a", "e88e788fca00e6c7", "ed3d1ee770909d3b",
-    "7f45158999fa297d", "4e3664bf6fe865b4", "889c3740e4ed54ca", "f8453140e63a4230", "fabe11b5c4f02839",
-    "ab4dd9bf8431e717", "f412db2168e59994", "875703d56fb9396f", "2bd5029ee75ac169", "b5353e7511277009",
-    "ed21745fd32fce95", "566bc866664e9b06", "3475af71066f3ca8", "7956408ef24222d3", "666ce8f2db5566a1",
-    "2d6902daf7c4486b", "f430842120c108b6", "81992a83592267e6", "e3e3ccc3e795b82a",
-)  # fmt: skip
-
-SETS: Mapping[str, Set] = {
-    each.name: each
-    for each in (
-        Set(
-            name="urban100", title="Urban100 (Huang et al. 2015)", count=100, task="denoise",
-            layouts=(
-                _flat(r"img_\d{3}", "img_001.png"),
-                _flat(r"img\d{3}", "HR/img001.png"),
-                Layout(clean=r"(?:image_SRF_4/)?img_\d{3}_SRF_4_HR\.png", example="img_001_SRF_4_HR.png"),
-            ),
-            published="https://github.com/jbhuang0604/SelfExSR", names=_numbered("img_{:03d}", 1, 100),
-        ),
-        Set(
-            name="cbsd68", title="CBSD68 (Martin et al. 2001; Roth & Black 2009)", count=68, task="denoise",
-            # As Berkeley has them, these are JPEG files of the best quality.
-            layouts=(_flat(r"\d{4,6}", "101085.png", "|jpe?g"), _flat(r"test\d{3}|\d{4}", "0001.png")),
-            published="https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/",
-        ),
-        Set(
-            name="kodak24", title="Kodak (Eastman Kodak 1993)", count=24, task="denoise",
-            layouts=(_flat(r"(?:kodim)?\d{1,2}", "kodim01.png"),),
-            published="https://r0k.us/graphics/kodak/",
-            remote=Remote(
-                address="https://r0k.us/graphics/kodak/kodak/{name}",
-                sha256={f"kodim{number:02d}.png": sha256 for number, sha256 in enumerate(_KODAK, start=1)},
-            ),
-            names=_numbered("kodim{:02d}", 1, 24), folders=("kodak",),
-        ),
-        Set(
-            name="mcmaster", title="McMaster (Zhang et al. 2011)", count=18, task="denoise",
-            layouts=(_flat(r"(?:McM)?\d{1,2}", "1.tif"),),
-            published="https://www4.comp.polyu.edu.hk/~cslzhang/CDM_Dataset.htm",
-        ),
-        Set(
-            name="set12", title="Set12 (Zhang et al. 2017)", count=12, task="denoise",
-            layouts=(_flat(r"\d{2}", "01.png"),), published="https://github.com/cszn/DnCNN",
-            names=_numbered("{:02d}", 1, 12),
-        ),
-        Set(
-            name="set14", title="Set14 (Zeyde et al. 2010)", count=14, task="sr",
-            layouts=(_flat(_SET14, "baboon.png"), _flat(r"img_\d{3}(?:_SRF_4_HR)?", "img_001_SRF_4_HR.png")),
-            published="https://github.com/jbhuang0604/SelfExSR", names=tuple(_SET14.split("|")),
-        ),
-        Set(
-            name="bsd100", title="BSD100 (Martin et al. 2001)", count=100, task="sr",
-            layouts=(
-                _flat(r"\d{4,6}", "101085.png", "|jpe?g"), _flat(r"img_\d{3}(?:_SRF_4_HR)?", "img_001_SRF_4_HR.png"),
-            ),
-            published="https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/",
-        ),
-        Set(
-            name="live1", title="LIVE1 (Sheikh et al. 2006)", count=29, task="jpeg",
-            layouts=(_flat(_LIVE1, "bikes.bmp"),), published="https://live.ece.utexas.edu/research/quality/subjective.htm",
-            names=tuple(_LIVE1.replace("sailing[1-4]", "sailing1|sailing2|sailing3|sailing4").split("|")),
-        ),
-        Set(
-            name="classic5", title="Classic5 (Foi et al. 2007)", count=5, task="jpeg",
-            layouts=(_flat(_CLASSIC5, "baboon.bmp"), _flat("[1-5]", "1.png")),
-            published="https://webpages.tuni.fi/foi/SA-DCT/", names=tuple(_CLASSIC5.split("|")),
-        ),
-        Set(
-            name="div2k-val", title="DIV2K validation (Agustsson & Timofte 2017)", count=100, task="denoise",
-            layouts=(_flat(r"0[89]\d\d", "DIV2K_valid_HR/0801.png"),), published="https://data.vision.ee.ethz.ch/cvl/DIV2K/",
-            names=_numbered("{:04d}", 801, 900), folders=("div2k_valid_hr", "div2k"),
-        ),
-        Set(
-            name="sidd-val", title="SIDD validation blocks, sRGB (Abdelhamed et al. 2018)", count=1280, task="real",
-            layouts=(
-                Layout(
-                    clean=r"Validation(Gt)BlocksSrgb\.mat", degraded=r"Validation(Noisy)BlocksSrgb\.mat",
-                    example="ValidationNoisyBlocksSrgb.mat",
-                ),
-            ),
-            published="https://www.eecs.yorku.ca/~kamel/sidd/benchmark.php",
-        ),
-        Set(
-            name="nam", title="Nam, the 15 crops (Nam et al. 2016)", count=15, task="real",
-            layouts=(
-                Layout(
-                    clean=r"(?:[^/]+/)?(.+)_mean\.png", degraded=r"(?:[^/]+/)?(.+)_real\.png",
-                    example="5dmark3_iso3200_1_real.png",
-                ),
-            ),
-            published="https://github.com/woozzu/ccnoise",
-        ),
-        Set(
-            name="realsr", title="RealSR version 3, x4 (Cai et al. 2019)", count=100, task="real",
-            layouts=(
-                Layout(
-                    clean=r"(?:(?:[^/]+/)?(?:Canon|Nikon)/Test/4/)?((?:Canon|Nikon)_\d{3})_HR\.png",
-                    degraded=r"(?:(?:[^/]+/)?(?:Canon|Nikon)/Test/4/)?((?:Canon|Nikon)_\d{3})_LR4\.png",
-                    example="Canon/Test/4/Canon_001_LR4.png",
-                ),
-            ),
-            published="https://github.com/csjcai/RealSR", folders=("realsr(v3)",),
-        ),
-    )
-}  # fmt: skip
-"""Every set that is known by name."""
-
-GRAY = ("set12", "classic5")
-"""Those that are gray as they are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,7 +15,8 @@ from PIL import Image as PillowImage
 
 from sanarestore import __version__
 from sanarestore.errors import NoImagesError, UsageError
-from sanarestore.evaluation.datasets import SETS, Remote, data_folder, find_set
+from sanarestore.evaluation.datasets import data_folder, find_set
+from sanarestore.evaluation.public import SETS, Remote
 
 PATIENCE = 30
 """Seconds without an answer after which a server is given up."""

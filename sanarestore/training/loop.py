@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sanarestore.engine.devices import pick_dtype
 from sanarestore.errors import Diverged, UsageError
 from sanarestore.model.tensors import write_json
 from sanarestore.options import DType
@@ -77,8 +78,7 @@ class Schedule:
     @property
     def arithmetic(self) -> torch.dtype:
         """What `dtype` comes to on this device."""
-        lower = self.dtype == "bfloat16" or (self.dtype == "auto" and torch.device(self.device).type == "cuda")
-        return torch.bfloat16 if lower else torch.float32
+        return pick_dtype(self.dtype, torch.device(self.device))
 
 
 class Trainer:

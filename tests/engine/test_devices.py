@@ -1,8 +1,9 @@
 """Devices by name."""
 
 import pytest
+import torch
 
-from sanarestore.engine.devices import pick_device
+from sanarestore.engine.devices import describe, exactly_float32, pick_device, pick_dtype
 from sanarestore.errors import UsageError
 
 
@@ -13,3 +14,30 @@ def test_devices_that_are_not_here_are_refused() -> None:
     for name in ("gpu", "", "meta", "cuda:99", "xpu"):
         with pytest.raises(UsageError, match="--devices"):
             pick_device(name)
+
+
+def test_on_cuda_float32_is_not_rounded() -> None:
+    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = True
+        exactly_float32(torch.device("cpu"))
+        assert all(backend.allow_tf32 for backend in backends)
+        exactly_float32(torch.device("cuda"))
+        assert not any(backend.allow_tf32 for backend in backends)
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
+
+
+def test_auto_is_bfloat16_on_cuda_alone() -> None:
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    assert (pick_dtype("auto", cuda), pick_dtype("auto", cpu)) == (torch.bfloat16, torch.float32)
+    assert (pick_dtype("float32", cuda), pick_dtype("bfloat16", cpu)) == (torch.float32, torch.bfloat16)
+
+
+def test_a_cpu_is_told_by_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert describe(torch.device("cpu")) == "CPU, 3 threads"
+    assert describe(torch.device("mps")) == "mps"

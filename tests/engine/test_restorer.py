@@ -19,7 +19,7 @@ from sanarestore import images, options
 from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.pixels import enlarge
 from sanarestore.engine.restorer import Restorer
-from sanarestore.engine.tiles import DEFAULT_TILE, exactly_float32
+from sanarestore.engine.tiles import DEFAULT_TILE
 from sanarestore.errors import ImageError, OutOfMemory, UnreadableImage
 from sanarestore.images.image import to_stored
 from sanarestore.model.loading import RestorationModel
@@ -256,21 +256,6 @@ def test_a_file_that_does_not_fit_leaves_the_tile_to_the_next(small_model: Resto
     outcomes = [each for each in restorer.restore(jobs) if isinstance(each, Outcome)]
     assert [each.status for each in outcomes] == ["failed", "done"]
     assert (restorer.tile, outcomes[1].tile) == (256, 256)
-
-
-def test_on_cuda_float32_is_not_rounded() -> None:
-    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [backend.allow_tf32 for backend in backends]
-    try:
-        for backend in backends:
-            backend.allow_tf32 = True
-        exactly_float32(torch.device("cpu"))
-        assert all(backend.allow_tf32 for backend in backends)
-        exactly_float32(torch.device("cuda"))
-        assert not any(backend.allow_tf32 for backend in backends)
-    finally:
-        for backend, allowed in zip(backends, before, strict=True):
-            backend.allow_tf32 = allowed
 
 
 def test_other_errors_are_not_taken_for_want_of_memory(small_model: RestorationModel) -> None:

@@ -8,7 +8,8 @@ from PIL import Image as PillowImage
 from scipy.io import savemat
 
 from sanarestore.errors import NoImagesError, UnreadableImage, UsageError
-from sanarestore.evaluation.datasets import SETS, VARIABLE, Item, find_folder, find_set
+from sanarestore.evaluation.datasets import VARIABLE, Item, find_folder, find_set
+from sanarestore.evaluation.public import SETS
 from tests.conftest import photo, save_photo
 
 LIVE1 = (

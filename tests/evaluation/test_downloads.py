@@ -14,8 +14,9 @@ from PIL import Image as PillowImage
 from sanarestore.cli.app import run
 from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.evaluation import datasets
-from sanarestore.evaluation.datasets import SETS, Remote, find_set
+from sanarestore.evaluation.datasets import find_set
 from sanarestore.evaluation.downloads import download, pixel_hash
+from sanarestore.evaluation.public import SETS, Remote
 from tests.conftest import save_photo
 
 NAMES = [f"kodim{number:02d}.png" for number in range(1, 25)]

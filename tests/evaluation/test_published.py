@@ -1,6 +1,6 @@
 """Published figures belong to sets, tasks and levels that bench knows, and have sources."""
 
-from sanarestore.evaluation.datasets import GRAY, SETS
+from sanarestore.evaluation.public import GRAY, SETS
 from sanarestore.evaluation.published import PUBLISHED, published
 from sanarestore.evaluation.tasks import Levels, cases
 

@@ -1,0 +1,76 @@
+"""What `bench` is asked to measure: which sets, and what is done to their images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sanarestore.errors import UsageError
+
+if TYPE_CHECKING:
+    from sanarestore.evaluation.datasets import Item
+
+LEVELS_OF = {
+    "--sigma": {"denoise"}, "--quality": {"jpeg"}, "--scale": {"sr"}, "--blur": {"deblur"}, "--recipe": {"recipe"},
+    "--draws": {"mixed", "prompts"},
+}  # fmt: skip
+"""Flag -> the tasks that it is of use to."""
+
+
+def list_sets(data_dir: Path | None, *, as_json: bool) -> None:
+    """All that are known by name: a table, or lines of JSON."""
+    from sanarestore.cli import console
+    from sanarestore.errors import NoImagesError
+    from sanarestore.evaluation.datasets import data_folder, find_set
+    from sanarestore.evaluation.public import SETS
+
+    rows: list[dict[str, Any]] = []
+    for known in SETS.values():
+        try:
+            find_set(known.name, data_dir)
+        except NoImagesError as error:
+            there, why = False, error.fact
+        else:
+            there, why = True, ""
+        rows.append({
+            "dataset": known.name, "title": known.title, "images": known.count, "task": known.task, "there": there,
+            "downloads": known.remote is not None, "published": known.published, **({"why": why} if why else {}),
+        })  # fmt: skip
+    if as_json:
+        for row in rows:
+            console.print_json({"schema_version": 1, **row})
+        return
+    cells = [
+        [row["dataset"], row["task"], "yes" if row["there"] else "--download" if row["downloads"] else "no",
+         str(row["images"])] for row in rows
+    ]  # fmt: skip
+    console.table(f"Sets below {data_folder(data_dir)}", ["", "task", "there", "images"], cells, texts=3)
+
+
+def tasks(asked: list[str], flags: list[str], own: list[str]) -> list[str]:
+    """What is asked for, or what flags of levels are for that would be of no use to the sets' own tasks; else nothing.
+
+    UsageError for such a flag where tasks are asked for.
+    """
+    useless = [flag for flag in flags if not LEVELS_OF[flag] & set(asked or own)]
+    if asked and useless:
+        raise UsageError(
+            f"is of no use to the task {', '.join(asked)}", where=useless[0],
+            next_step=f"Leave it out, or add --task {sorted(LEVELS_OF[useless[0]])[0]}.",
+        )  # fmt: skip
+    return asked or list(dict.fromkeys(sorted(LEVELS_OF[flag])[0] for flag in useless))
+
+
+def find(names: list[str], folders: list[Path], data_dir: Path | None) -> list[tuple[str, str, tuple["Item", ...]]]:
+    """Name, own task and items of each; UsageError if nothing is named."""
+    from sanarestore.evaluation.datasets import find_folder, find_set
+    from sanarestore.evaluation.public import SETS
+
+    if not names and not folders:
+        raise UsageError("names no set", where="bench", next_step=f"Known: {', '.join(SETS)}; or use --data FOLDER.")
+    found = [(name.lower(), items, SETS[name.lower()].task) for name in names for items in [find_set(name, data_dir)]]
+    short = [folder.resolve().name for folder in folders]
+    found += [
+        # Two folders of one name are told apart by their paths.
+        (folder.as_posix() if short.count(name) > 1 else name, items, "real" if items[0].degraded else "denoise")
+        for folder, name in zip(folders, short, strict=True) for items in [find_folder(folder)]
+    ]  # fmt: skip
+    return [(name, own, items) for name, items, own in found]
