@@ -23,7 +23,9 @@ from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.pixels import enlarge, host_tensor, is_finite
 from sanarestore.engine.tiles import Steps, Tiles, in_turn, is_out_of_memory, keep_pages
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
+from sanarestore.model.evidence import evidence
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
+from sanarestore.model.refiner import Refiner
 from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.options import LATENT, RestoreOptions
 
@@ -58,8 +60,10 @@ class Restorer:
         self._tiles = Tiles(self.device, options.tile, whole=options.tiling == "off", shift=shift)
         # Copies of what was given, because casting is in place and the model may serve others, at another precision.
         own = copy.deepcopy if model else _itself
-        refiner = own(self.model.refiner).eval().with_dtype(dtype)
-        self._refiner = refiner.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._dtype = dtype
+        # Experts are made of the refiner as it was read.
+        general = copy.deepcopy(self.model.refiner) if model or self.model.experts else self.model.refiner
+        self._refiners = {"": self._placed(general)}
         prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
         # All prompts at once, so that a large encoder is loaded at most once.
         self.model.prompts.fetch([prompt, ""] if options.guidance != 1 else [prompt])
@@ -217,9 +221,9 @@ class Restorer:
         if self._is_unrefined:
             yield from in_turn(stages)
             return
-        refiner = self.model.refiner
+        refiner = self._refiner_for(degraded_CHW)
         refined = self._tiles.map(
-            functools.partial(self._refine_window, self._tone(degraded_CHW)),
+            functools.partial(self._refine_window, refiner, self._tone(degraded_CHW)),
             (degraded_CHW,) if generated_CHW is degraded_CHW else (degraded_CHW, generated_CHW),
             restored_CHW,
             halo=refiner.halo,
@@ -244,22 +248,38 @@ class Restorer:
             tiles=self._tiles,
         )
 
+    def _placed(self, refiner: Refiner) -> Refiner:
+        """On the device, in its arithmetic; in place."""
+        refiner.eval().with_dtype(self._dtype)
+        refiner.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return refiner
+
+    def _refiner_for(self, degraded_CHW: Tensor) -> Refiner:
+        """Whose the photograph is: an expert's, for all of it alike, or the one's that knows all."""
+        experts = self.model.experts
+        if experts is None:
+            return self._refiners[""]
+        chosen = experts.choose(evidence(degraded_CHW), self._prompt_BD[0].cpu()) or ""
+        if chosen not in self._refiners:
+            self._refiners[chosen] = self._placed(experts.refiner(chosen, self.model.refiner))
+        return self._refiners[chosen]
+
     def _tone(self, degraded_CHW: Tensor) -> Tensor | None:
         """Of the whole photograph, for every tile of it."""
-        if self._refiner.tone is None:
+        if self.model.refiner.tone is None:
             return None
         return tone_statistics(overview(degraded_CHW))[None].to(self.device)
 
     @torch.inference_mode()
     def _refine_window(
-        self, tone_1K: Tensor | None, degraded_Chw: Tensor, generated_Chw: Tensor | None = None
+        self, refiner: Refiner, tone_1K: Tensor | None, degraded_Chw: Tensor, generated_Chw: Tensor | None = None
     ) -> Tensor:
         degraded = self._to_device(degraded_Chw)
         generated = degraded if generated_Chw is None else self._to_device(generated_Chw)
         if self.options.fidelity == 0:
             return generated[0]
         # A refiner that never saw what is generated goes on working on the photograph, and only the mixture changes.
-        refined: Tensor = self._refiner(
+        refined: Tensor = refiner(
             degraded, generated if self.model.refines_generated else degraded, self._prompt_BD, tone_1K
         )
         if self.options.fidelity == 1:

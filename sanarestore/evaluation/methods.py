@@ -51,7 +51,7 @@ class Ours(Method):
         latent = self.model.latent if is_generated(options, self.model) else None
         networks += [latent.autoencoder, latent.transformer] if latent else []
         # Not of the prompt encoder, which sees no image.
-        self.parameters = count(*networks)
+        self.parameters = count(*networks) + (self.model.experts.parameters if self.model.experts else 0)
 
     def prepare(self, prompt: str | None, seed: int) -> None:
         """Make the restorer, and with it the prompt's embedding."""

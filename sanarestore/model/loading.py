@@ -5,6 +5,7 @@ text_encoder/ tokenizer/  transformers' own layout
 transformer/ vae/ scheduler/   the latent path, in diffusers' own layout; a model may be without
 restoration/config.json   format, name, configurations, defaults, sha256 of every file with weights
 restoration/refiner.safetensors
+restoration/experts.safetensors     of the refiner, and their router; a model may be without
 restoration/condition.safetensors   with the latent path
 restoration/prompts.safetensors     embeddings of the usual prompts, so that the encoder is rarely needed
 """
@@ -25,12 +26,14 @@ from sanarestore.model import adapter as adapters
 from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.base import Base, load_base, load_transformer, write_base
 from sanarestore.model.condition import ConditionKind, kind_of, new_condition
+from sanarestore.model.experts import Experts
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder
 from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.model.tensors import load_strictly, read_tensors, write_json, write_tensors
 from sanarestore.model.transformer import ConditionedTransformer
 
 REFINER = "restoration/refiner.safetensors"
+EXPERTS = "restoration/experts.safetensors"
 CONDITION = "restoration/condition.safetensors"
 PROMPTS = "restoration/prompts.safetensors"
 
@@ -57,6 +60,8 @@ class RestorationModel:
     path is worth its time when the refiner has the last word (fidelity 1)."""
     fingerprint: str
     """Says which weights made a result."""
+    experts: Experts | None = None
+    """Refiners that take the place of `refiner` where a photograph is theirs."""
     load_latent: Callable[[], LatentPath] | None = None
     """Gives the latent path, the same each time; None for a model of a refiner alone. Not loaded before it is asked
     for: at fidelity 1 a model may do without, and diffusers alone takes seconds to import."""
@@ -90,6 +95,7 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
         config = RefinerConfig.from_dict(manifest["refiner"])
         title, defaults, hashes = str(manifest["name"]), dict(manifest["defaults"]), dict(manifest["sha256"])
         kind = kind_of(manifest["condition"]) if "condition" in manifest else None
+        experts = tuple(map(str, manifest.get("experts", ())))
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"the configuration is not one that we write ({error!r})",
@@ -97,8 +103,9 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
             next_step=weights.FETCH,
         ) from error
     parts = ("transformer", "vae", "scheduler") if kind else ()
-    needed = {REFINER, PROMPTS, *([CONDITION] if kind else []), *weights.files_in(folder, *parts)}
-    weights.verify(folder, hashes, needed)
+    needed = {REFINER, PROMPTS, *([CONDITION] if kind else []), *([EXPERTS] if experts else [])}
+    weights.verify(folder, hashes, needed | weights.files_in(folder, *parts))
+    refiner = _load_refiner(config, folder / REFINER)
 
     @functools.cache
     def load_latent() -> LatentPath:
@@ -108,7 +115,10 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
     return RestorationModel(
         name=title,
         folder=folder,
-        refiner=_load_refiner(config, folder / REFINER),
+        refiner=refiner,
+        experts=Experts.from_tensors(experts, refiner, read_tensors(folder / EXPERTS), folder / EXPERTS)
+        if experts
+        else None,
         prompts=Prompts(read_tensors(folder / PROMPTS), lambda: load_encoder(folder)),
         defaults=defaults,
         fingerprint=weights.fingerprint(name),
@@ -190,9 +200,11 @@ def save_model(
     usual_prompts: Iterable[str],
     defaults: dict[str, Any],
     training: dict[str, Any],
+    experts: Experts | None = None,
     latent: LatentPath | None = None,
 ) -> None:
-    """Write a model folder that `load_model` reads: float16 on disk, condition and prompt table float32."""
+    """Write a model folder that `load_model` reads: float16 on disk, what experts change in 8 bits, their router, the
+    condition and the prompt table float32."""
     encoder.tokenizer.save_pretrained(folder / "tokenizer")
     encoder.model.config.save_pretrained(folder / "text_encoder")  # type: ignore[union-attr, operator]
     write_tensors(folder / "text_encoder/model.safetensors", _half(encoder.model))
@@ -205,6 +217,9 @@ def save_model(
         "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
     }
     manifest: dict[str, Any] = {"format": 1, "name": name, "refiner": refiner.config.to_dict()}
+    if experts is not None:
+        manifest["experts"] = list(experts.names)
+        write_tensors(folder / EXPERTS, experts.tensors())
     if latent is not None:
         index |= write_base(folder, latent.transformer.transformer, latent.autoencoder, latent.flow)
         manifest["condition"] = latent.transformer.condition.kind

@@ -16,13 +16,15 @@ from sanarestore.degradations.recipes import stream
 from sanarestore.degradations.wordings import KINDS, plain
 from sanarestore.errors import UsageError
 from sanarestore.flow import on_path, training_times, velocity
+from sanarestore.model.evidence import evidence
 from sanarestore.model.loading import LatentPath
 from sanarestore.model.prompts import pool
 from sanarestore.model.transformer import Tokens
 from sanarestore.training.data import Batch
-from sanarestore.training.losses import charbonnier, off_unit_variance, psnr_loss
+from sanarestore.training.losses import charbonnier, off_unit_variance, psnr_loss, taught_loss
 from sanarestore.training.parts import Parts
 from sanarestore.training.recipe import FLOWING, LATENT_OBJECTIVES, Recipe
+from sanarestore.training.teachers import Teachers
 
 VARIANCE_WEIGHT = 1.0
 """Decibels that the latents' distance from unit variance weighs."""
@@ -77,9 +79,17 @@ class _PartsObjective:
 
     def save(self, folder: Path, recipe: Recipe, training: dict[str, Any]) -> None:
         parts = self.parts
+        if self._retrains_refiner:
+            parts = replace(parts, experts=None)
         if self.refines_generated and parts.latent:
             parts = replace(parts, defaults={**parts.defaults, "latent": True})
         parts.save(folder, recipe.name, training)
+
+    @property
+    def _retrains_refiner(self) -> bool:
+        """Whether experts, who are what they change of the refiner, are none of this one any more."""
+        owned = nn.ModuleDict(self.parts.expert)
+        return any(parameter.requires_grad for parameter in owned.parameters())
 
     @property
     def refines_generated(self) -> bool:
@@ -110,13 +120,32 @@ class RefinerObjective(_PartsObjective):
 
     def __init__(self, parts: Parts, recipe: Recipe, trained: dict[str, nn.Module] | None = None) -> None:
         super().__init__(parts, recipe, trained or parts.refining)
+        self._teachers = Teachers.load(recipe.teachers) if recipe.teachers else None
 
     @property
     def refines_generated(self) -> bool:
         return self.parts.latent is not None and bool(self.parts.defaults.get("latent", True))
 
+    def to(self, device: torch.device) -> None:
+        super().to(device)
+        if self._teachers:
+            self._teachers.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
     def loss(self, batch: Batch) -> Tensor:
-        return self._pixel_loss(self.restore(batch), batch.target_BCHW)
+        if self._teachers is None:
+            return self._pixel_loss(self.restore(batch), batch.target_BCHW)
+        recipe, taught_BCHW = self.recipe, self._taught(batch)
+        return taught_loss(
+            self.restore(batch).float(), batch.target_BCHW, taught_BCHW, recipe.taught,
+            recipe.loss_floor, recipe.coarse_weight,
+        )  # fmt: skip
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _taught(self, batch: Batch) -> Tensor:
+        """Never compiled: it would be anew for every view."""
+        assert self._teachers is not None
+        taught_BCHW: Tensor = self._teachers(batch, self.recipe.seed)
+        return taught_BCHW
 
     def restore(self, batch: Batch) -> Tensor:
         tokens = self._tokens(batch)
@@ -125,6 +154,13 @@ class RefinerObjective(_PartsObjective):
             with torch.no_grad():
                 generated_BCHW = generate(_latent(self.parts), batch, tokens, seed=self.recipe.seed)
         return self._refined(batch, generated_BCHW, tokens)
+
+
+class ExpertObjective(RefinerObjective):
+    """The refiner for some degradations alone: what it shares with the one it comes from stays, and the prompts too."""
+
+    def __init__(self, parts: Parts, recipe: Recipe) -> None:
+        super().__init__(parts, recipe, parts.expert)
 
 
 class ToneObjective(_PartsObjective):
@@ -172,6 +208,52 @@ class WordingObjective(RefinerObjective):
         wanted_BD = self._wanted_KD[[self._places[meaning] for meaning in batch.meanings]]
         distance_B = (pool(*self.parts.encoder(batch.prompts)) - wanted_BD).square().sum(dim=1)
         return distance_B.mean() / self._spread
+
+
+class RouterObjective(_PartsObjective):
+    """Which photograph is which expert's: the router alone, by what was done to the photographs (`RoutedSamples`)."""
+
+    def __init__(self, parts: Parts, recipe: Recipe) -> None:
+        if parts.experts is None:
+            raise UsageError(
+                "there are no experts to choose from", where="objective",
+                next_step="Name them under [experts], kind by kind, or a --base that has some.",
+            )  # fmt: skip
+        self._experts = parts.experts
+        super().__init__(parts, recipe, {"router": parts.experts.router})
+        self._refiners = nn.ModuleDict(
+            {name: parts.experts.refiner(name, parts.refiner) for name in parts.experts.names}
+        )
+
+    def to(self, device: torch.device) -> None:
+        super().to(device)
+        self._experts.router.to(device)
+        self._refiners.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def loss(self, batch: Batch) -> Tensor:
+        names = ("", *self._experts.names)
+        wanted_B = torch.tensor([names.index(kind) if kind in names else 0 for kind in batch.kinds])
+        logits_BE = self._experts.router(self._evidence(batch), self._prompts(batch))
+        return nn.functional.cross_entropy(logits_BE, wanted_B.to(logits_BE.device))
+
+    def restore(self, batch: Batch) -> Tensor:
+        """Each image by whom the router chooses."""
+        evidence_BK, prompt_BD = self._evidence(batch), self._prompts(batch)
+        restored = []
+        for place, (evidence_K, prompt_D) in enumerate(zip(evidence_BK, prompt_BD, strict=True)):
+            chosen = self._experts.choose(evidence_K, prompt_D)
+            refiner = self._refiners[chosen] if chosen else self.parts.refiner
+            one = slice(place, place + 1)
+            given_1CHW = batch.degraded_BCHW[one]
+            restored.append(refiner(given_1CHW, given_1CHW, prompt_D[None], batch.tone_BK[one]))
+        return torch.cat(restored)
+
+    def _evidence(self, batch: Batch) -> Tensor:
+        return torch.stack([evidence(image_CHW) for image_CHW in batch.degraded_BCHW])
+
+    def _prompts(self, batch: Batch) -> Tensor:
+        tokens = self._tokens(batch)
+        return pool(tokens.token_BLD, tokens.mask_BL)
 
 
 class AutoencoderObjective(_PartsObjective):
@@ -292,6 +374,8 @@ def new_objective(recipe: Recipe, base: str | None = None, *, rank: int | None =
         "tone": ToneObjective,
         "refiner": RefinerObjective,
         "wording": WordingObjective,
+        "expert": ExpertObjective,
+        "router": RouterObjective,
         "autoencoder": AutoencoderObjective,
         "flow": FlowObjective,
         "end-to-end": EndToEndObjective,

@@ -15,10 +15,11 @@ from sanarestore.errors import UsageError
 from sanarestore.model.adapter import write_adapter
 from sanarestore.model.base import load_base
 from sanarestore.model.condition import new_condition
-from sanarestore.model.loading import LatentPath, load_model, save_model
+from sanarestore.model.experts import Experts
+from sanarestore.model.loading import LatentPath, RestorationModel, load_model, save_model
 from sanarestore.model.lora import Lora
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder, new_encoder, train_tokenizer
-from sanarestore.model.refiner import Refiner, RefinerConfig
+from sanarestore.model.refiner import SHARED_BY_EXPERTS, Refiner, RefinerConfig
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 from sanarestore.training.latent_path import FLOW_SHIFT, new_latent_path
 from sanarestore.training.recipe import FLOWING, ModelShape, Recipe
@@ -61,6 +62,8 @@ class Parts:
     encoder: PromptEncoder | FrozenPrompts
     latent: LatentPath | None
     defaults: dict[str, Any]
+    experts: Experts | None = None
+    """Of the refiner as it is: none any more once it is trained."""
     base: str | None = None
     """Name of the base that an adapter is trained for; None for a model of its own."""
     lora: Lora | None = None
@@ -92,8 +95,10 @@ class Parts:
             # Low-rank changes are of what is there.
             shape = recipe.model
             refiner = model.refiner if rank else model.refiner.grown(shape.spectrum, shape.tone, shape.widths)
-            encoder, latent, defaults = load_encoder(model.folder), model.latent, model.defaults
-            parts = cls(refiner=refiner, encoder=encoder, latent=latent, defaults=defaults)
+            parts = cls(
+                refiner=refiner, encoder=load_encoder(model.folder), latent=model.latent, defaults=model.defaults,
+                experts=_experts(recipe, model) if refiner is model.refiner else None,
+            )  # fmt: skip
         return parts._with_lora(name, recipe.objective, rank) if rank else parts
 
     @classmethod
@@ -137,6 +142,11 @@ class Parts:
         return {"lora": self.refiner_lora} if self.refiner_lora else {"refiner": self.refiner, **self.worded}
 
     @property
+    def expert(self) -> dict[str, nn.Module]:
+        """What is trained of the refiner where it becomes an expert."""
+        return {name: part for name, part in self.refiner.named_children() if name not in SHARED_BY_EXPERTS}
+
+    @property
     def flowing(self) -> dict[str, nn.Module]:
         """What is trained of the transformer and its condition."""
         assert self.latent is not None, "the objectives of the latent path are given one"
@@ -177,7 +187,7 @@ class Parts:
         assert isinstance(self.encoder, PromptEncoder), "a published base is adapted"
         save_model(
             folder, name=name, refiner=self.refiner, encoder=self.encoder, usual_prompts=usual_prompts(),
-            defaults=self.defaults, training=training, latent=self.latent,
+            defaults=self.defaults, training=training, experts=self.experts, latent=self.latent,
         )  # fmt: skip
 
     def _save_adapter(self, folder: Path, base: str, training: dict[str, Any]) -> None:
@@ -191,6 +201,13 @@ class Parts:
             refiner=None if self.refiner_lora else self.refiner,
             refiner_lora=self.refiner_lora.tensors() if self.refiner_lora else None,
         )  # fmt: skip
+
+
+def _experts(recipe: Recipe, model: RestorationModel) -> Experts | None:
+    """Those that the recipe names, or the model's own."""
+    if not recipe.experts:
+        return model.experts
+    return Experts.of(model.refiner, {kind: load_model(name).refiner for kind, name in recipe.experts.items()})
 
 
 def _refiner_config(shape: ModelShape, prompt_width: int) -> RefinerConfig:

@@ -4,20 +4,21 @@ import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
+from sanarestore.degradations.wordings import KINDS as DEGRADATIONS
 from sanarestore.errors import UsageError
 from sanarestore.model.condition import KINDS, ConditionKind
 
 LOSSES = ("psnr", "charbonnier")
 
-OBJECTIVES = ("tone", "refiner", "wording", "autoencoder", "flow", "end-to-end")
+OBJECTIVES = ("tone", "refiner", "wording", "expert", "router", "autoencoder", "flow", "end-to-end")
 """In the order in which a whole model is trained, each from the folder of the one before."""
 
-LATENT_OBJECTIVES = OBJECTIVES[3:]
+LATENT_OBJECTIVES = OBJECTIVES[5:]
 """Those that need a latent path."""
 
-FLOWING = OBJECTIVES[4:]
+FLOWING = OBJECTIVES[6:]
 """Those that train its transformer."""
 
 LATENT_STAGES = 6
@@ -71,8 +72,9 @@ class Recipe:
     """What a run learns, and how."""
 
     objective: str = "refiner"
-    """tone: light and colour, on overviews; refiner: pixels; wording: the prompt encoder, from words alone;
-    autoencoder: reconstruction; flow: velocities of latents; end-to-end: all after these."""
+    """tone: light and colour, on overviews; refiner: pixels; wording: the prompt encoder, from words alone; expert: the
+    refiner again, for some degradations alone; router: which photograph is which expert's; autoencoder: reconstruction;
+    flow: velocities of latents; end-to-end: all after these."""
 
     name: str = "model"
     """What the trained model calls itself."""
@@ -106,6 +108,10 @@ class Recipe:
     coarse_weight: float = 0.05
     """Under psnr, weight of the error that is left when pixels are averaged 16 by 16, against the rest: wrong
     brightness moves all weights together, and would drown what is to be learnt of detail."""
+    teachers: tuple[str, ...] = ()
+    """Under refiner, models whose restorations are learnt beside the clean photographs (see training.teachers)."""
+    taught: float = 0.75
+    """With teachers, the share of what is asked that is theirs."""
     p_one: float = 0.5
     """Under flow, share of times that are exactly 1, where sampling in one step asks."""
     draws: int = 1
@@ -142,6 +148,8 @@ class Recipe:
     """Processes that make crops; the crops are the same for any number."""
     model: ModelShape = field(default_factory=ModelShape)
     latent: LatentShape = field(default_factory=LatentShape)
+    experts: dict[str, str] = field(default_factory=dict)
+    """Under router, kind of degradation -> the model whose refiner became an expert for it."""
     degradations: dict[str, float] = field(default_factory=lambda: {"noise:0-55": 1.0})
     """Recipe line -> weight (see degradations.recipes)."""
 
@@ -163,7 +171,9 @@ class Recipe:
         shape = _build(ModelShape, table.pop("model", {}), where)
         latent = _build(LatentShape, table.pop("latent", {}), where)
         degradations = _weights(table.pop("degradations", {}), where)
+        experts = _experts(table.pop("experts", {}), where)
         recipe: Recipe = replace(_build(cls, table, where), model=shape, latent=latent)
+        recipe = replace(recipe, experts=experts)
         recipe = replace(recipe, degradations=degradations) if degradations else recipe
         recipe.check(where)
         return recipe
@@ -208,8 +218,22 @@ class Recipe:
                 min(self.steps, self.batch, self.draws) < 1 or self.workers < 0
             ),
             "shares must be between 0 and 1": not all(
-                0 <= share <= 1 for share in (self.p_one, self.gray, self.stored, self.shifted, self.shrink, self.ema)
+                0 <= share <= 1
+                for share in (
+                    self.taught,
+                    self.p_one,
+                    self.gray,
+                    self.stored,
+                    self.shifted,
+                    self.shrink,
+                    self.ema,
+                )
             ),
+            "experts are for the objective router alone": self.experts and self.objective != "router",
+            "teachers teach decibels, and the objectives refiner and expert alone": (
+                self.teachers and (self.objective not in ("refiner", "expert") or self.loss != "psnr")
+            ),
+            "a batch must hold a sample for every teacher": len(self.teachers) > self.batch,
             f"loss must be one of {', '.join(LOSSES)}": self.loss not in LOSSES,
             "weights of degradations must be positive": min(self.degradations.values()) <= 0,
             "rates, floors, decays and counts must not be negative": min(
@@ -251,6 +275,18 @@ class Recipe:
         return asdict(self)
 
 
+def _experts(table: Any, where: Path | str) -> dict[str, str]:
+    """Kind -> model, each kind one that a prompt can name."""
+    if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
+        raise UsageError(f"'experts' must be a table of models, not {table!r}", where=where)
+    unknown = sorted(table.keys() - set(DEGRADATIONS))
+    if unknown:
+        raise UsageError(
+            f"'{unknown[0]}' is no kind of degradation", where=where, next_step=f"Known: {', '.join(DEGRADATIONS)}."
+        )
+    return dict(table)
+
+
 def _weights(table: Any, where: Path | str) -> dict[str, float]:
     """Recipe line -> weight, each line one that can be drawn."""
     if not isinstance(table, dict):
@@ -262,7 +298,7 @@ def _weights(table: Any, where: Path | str) -> dict[str, float]:
 
 
 def _build(kind: Any, table: dict[str, Any], where: Path | str) -> Any:
-    known = {entry.name: entry for entry in fields(kind)}
+    known, hints = {entry.name: entry for entry in fields(kind)}, get_type_hints(kind)
     values: dict[str, Any] = {}
     for name, value in table.items():
         if name not in known:
@@ -273,10 +309,11 @@ def _build(kind: Any, table: dict[str, Any], where: Path | str) -> Any:
         wanted: type = type(default)
         if wanted is float and isinstance(value, int):
             value = float(value)
-        if wanted is tuple and isinstance(value, list) and all(type(part) is type(default[0]) for part in value):
+        (part_wanted, *_) = get_args(hints[name]) or (None,)
+        if wanted is tuple and isinstance(value, list) and all(type(part) is part_wanted for part in value):
             value = tuple(value)
         if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
-            kind_told = f"a list of {type(default[0]).__name__}" if wanted is tuple else wanted.__name__
+            kind_told = f"a list of {part_wanted.__name__}" if wanted is tuple else wanted.__name__
             raise UsageError(f"'{name}' must be {kind_told}, not {value!r}", where=where)
         values[name] = value
     return kind(**values)

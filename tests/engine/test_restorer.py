@@ -1,5 +1,6 @@
 """The engine: tiles change nothing, nothing of the image is lost, and one bad file is one outcome."""
 
+import copy
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,14 +17,17 @@ from PIL import ImageCms
 from torch import Tensor, nn
 
 from sanarestore import images, options
+from sanarestore.engine import restorer as restorer_module
 from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.pixels import enlarge
 from sanarestore.engine.restorer import Restorer
 from sanarestore.engine.tiles import DEFAULT_TILE
 from sanarestore.errors import ImageError, OutOfMemory, UnreadableImage
 from sanarestore.images.image import to_stored
+from sanarestore.model.evidence import evidence
+from sanarestore.model.experts import Experts
 from sanarestore.model.loading import RestorationModel
-from sanarestore.model.refiner import Refiner, RefinerConfig
+from sanarestore.model.refiner import SHARED_BY_EXPERTS, Refiner, RefinerConfig
 from sanarestore.options import RestoreOptions
 from tests.conftest import photo, random_refiner, save_photo
 
@@ -97,6 +101,60 @@ def test_tiles_have_the_tone_of_the_whole(tiny_model: RestorationModel) -> None:
     assert np.array_equal(*plain), "without a tone it would not"
 
 
+def with_experts(model: RestorationModel, chosen: str | None) -> RestorationModel:
+    """The model with two experts, one of whom is chosen whatever the photograph."""
+    general, experts = random_refiner(tone=4), {}
+    for seed, name in enumerate(("noise", "jpeg")):
+        experts[name] = copy.deepcopy(general)
+        generator = torch.Generator().manual_seed(seed)
+        for key, parameter in experts[name].named_parameters():
+            if key.split(".")[0] not in SHARED_BY_EXPERTS:
+                parameter.data += 0.01 * torch.randn(parameter.shape, generator=generator)
+    found = Experts.of(general, experts)
+    found.router.requires_grad_(False)
+    found.router.choice.weight.zero_()
+    found.router.choice.bias.copy_(torch.tensor([float(chosen == name) for name in (None, "noise", "jpeg")]) * 9)
+    return replace(model, refiner=general, experts=found)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("chosen", ["noise", "jpeg", None])
+def test_an_expert_restores_what_is_its_own(chosen: str | None, dtype: str, tiny_model: RestorationModel) -> None:
+    """As if it were the model's refiner: made of it before either is cast."""
+    model, image = with_experts(tiny_model, chosen), image_of(photo(90, 130))
+    assert model.experts
+    restorer = Restorer(RestoreOptions(dtype=dtype), device="cpu", model=model)  # type: ignore[arg-type]
+    refiner = model.experts.refiner(chosen, model.refiner) if chosen else model.refiner
+    alone = replace(model, refiner=refiner, experts=None)
+    assert difference(restorer(image), ran(alone, image, dtype=dtype)) == 0
+    general = ran(replace(model, experts=None), image, dtype=dtype)
+    assert (difference(restorer(image), general) > 1e-3) == (chosen is not None)
+
+
+def test_a_whole_photograph_is_one_experts(tiny_model: RestorationModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chosen once, by all of it, for every tile."""
+    model, seen = with_experts(tiny_model, "jpeg"), []
+    monkeypatch.setattr(
+        restorer_module, "evidence", lambda image_CHW: seen.append(tuple(image_CHW.shape)) or evidence(image_CHW)
+    )
+    image = image_of(photo(150, 410))
+    whole = ran(model, image, tile=1024)
+    assert difference(ran(model, image, tile=64), whole) < ROUNDING
+    assert seen == [(3, 150, 410)] * 2
+
+
+def test_an_expert_is_made_once_for_all_photographs(
+    tiny_model: RestorationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, made = with_experts(tiny_model, "noise"), []
+    refiner = Experts.refiner
+    monkeypatch.setattr(Experts, "refiner", lambda *given: made.append(given[1]) or refiner(*given))
+    restorer = Restorer(RestoreOptions(), device="cpu", model=model)
+    for seed in range(3):
+        restorer(image_of(photo(40, 50, seed)))
+    assert made == ["noise"]
+
+
 def windows_seen(restorer: Restorer) -> list[tuple[int, ...]]:
     """Shapes that the network will have been given."""
     seen: list[tuple[int, ...]] = []
@@ -104,7 +162,7 @@ def windows_seen(restorer: Restorer) -> list[tuple[int, ...]]:
     def look(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         seen.append(tuple(arguments[0].shape))
 
-    restorer._refiner.register_forward_pre_hook(look)
+    restorer._refiners[""].register_forward_pre_hook(look)
     return seen
 
 
@@ -196,7 +254,7 @@ def short_of_memory(restorer: Restorer, largest: int, error: Callable[[], Except
         if asked[-1] > largest:
             raise error()
 
-    restorer._refiner.register_forward_pre_hook(refuse)
+    restorer._refiners[""].register_forward_pre_hook(refuse)
     return asked
 
 
@@ -232,7 +290,7 @@ def test_memory_that_ends_in_the_middle(small_model: RestorationModel) -> None:
         if next(left, False):
             raise torch.OutOfMemoryError
 
-    restorer._refiner.register_forward_pre_hook(refuse)
+    restorer._refiners[""].register_forward_pre_hook(refuse)
     image = image_of(photo(200, 200))
     assert [total for _, total in restorer.stages(image)] == [4] * 2 + [16] * 16
     assert difference(restorer(image), ran(small_model, image)) < ROUNDING

@@ -1,5 +1,6 @@
 """Every objective trains what it says and nothing else, learns, and is saved as a model that restores."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from sanarestore.engine.restorer import Restorer
 from sanarestore.errors import UsageError
 from sanarestore.model import base as base_module
 from sanarestore.model.condition import KINDS, ConditionKind
+from sanarestore.model.experts import Experts
 from sanarestore.model.loading import RestorationModel, load_model
-from sanarestore.model.prompts import PromptEncoder, Prompts
+from sanarestore.model.prompts import PromptEncoder, Prompts, pool
 from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.model.transformer import Tokens
 from sanarestore.options import RestoreOptions
@@ -25,11 +27,13 @@ from sanarestore.training.data import Batch
 from sanarestore.training.objectives import (
     AutoencoderObjective,
     Objective,
+    RouterObjective,
     drawn_noise,
     generate,
     new_objective,
 )
-from sanarestore.training.recipe import LATENT_OBJECTIVES, OBJECTIVES, LatentShape
+from sanarestore.training.parts import Parts
+from sanarestore.training.recipe import LATENT_OBJECTIVES, OBJECTIVES, LatentShape, Recipe
 from tests.conftest import photo
 from tests.published import TINY_RECIPE as RECIPE
 from tests.published import write_published
@@ -41,20 +45,36 @@ def batch(number: int = 0) -> Batch:
     tone = torch.stack([tone_statistics(overview(image)) for image in clean + noise])
     return Batch(
         degraded_BCHW=clean + noise, target_BCHW=clean, tone_BK=tone, prompts=["remove noise"] * 4, number=number,
-        meanings=("deblur",) * 4,
+        meanings=("deblur",) * 4, kinds=("noise",) * 4,
     )  # fmt: skip
 
 
 def made(name: str, **changes: Any) -> Objective:
-    objective = new_objective(replace(RECIPE, objective=name, **changes))
+    recipe = replace(RECIPE, objective=name, **changes)
+    objective = routed(recipe) if name == "router" else new_objective(recipe)
     objective.to(torch.device("cpu"))
     return objective
 
 
+def routed(recipe: Recipe) -> Objective:
+    """A router between a fresh refiner and experts for noise and JPEG that each do something else."""
+    parts = Parts.from_scratch(recipe)
+    experts = {}
+    for seed, kind in enumerate(("noise", "jpeg")):
+        experts[kind] = copy.deepcopy(parts.refiner)
+        torch.manual_seed(seed)
+        for module in replace(parts, refiner=experts[kind]).expert.values():
+            for parameter in module.parameters():
+                parameter.data += 0.02 * torch.randn_like(parameter)
+    return RouterObjective(replace(parts, experts=Experts.of(parts.refiner, experts)), recipe)
+
+
 def all_parts(objective: Any) -> dict[str, torch.nn.Module]:
     parts = objective.parts
-    besides = [module for name, module in parts.refiner.named_children() if name != "tone"]
-    found = {"refiner": torch.nn.ModuleList(besides), "tone": parts.refiner.tone, "text_encoder": parts.encoder}
+    owned = torch.nn.ModuleDict(parts.expert)
+    found = {"owned": owned, "middle": parts.refiner.middle, "tone": parts.refiner.tone, "text_encoder": parts.encoder}
+    if parts.experts:
+        found["router"] = parts.experts.router
     if parts.latent:
         autoencoder = parts.latent.autoencoder
         found |= {"transformer": parts.latent.transformer.transformer, "condition": parts.latent.transformer.condition}
@@ -62,16 +82,18 @@ def all_parts(objective: Any) -> dict[str, torch.nn.Module]:
     return found
 
 
-UNSEEN = ("wording", "autoencoder", "flow")
+UNSEEN = ("wording", "autoencoder", "flow", "router")
 """What these train shows in no picture of a model whose refiner, or whose use of the latent path, is fresh."""
 
 TRAINED = {
     "tone": {"tone"},
-    "refiner": {"refiner", "tone", "text_encoder"},
+    "refiner": {"owned", "middle", "tone", "text_encoder"},
     "wording": {"text_encoder"},
+    "expert": {"owned"},
+    "router": {"router"},
     "autoencoder": {"encoder", "decoder"},
     "flow": {"transformer", "condition"},
-    "end-to-end": {"refiner", "tone", "text_encoder", "transformer", "condition", "decoder"},
+    "end-to-end": {"owned", "middle", "tone", "text_encoder", "transformer", "condition", "decoder"},
 }
 
 
@@ -92,7 +114,7 @@ def test_it_trains_what_it_says_and_nothing_else(name: str) -> None:
         part for part, module in parts.items() if any(p.grad is not None and p.grad.any() for p in module.parameters())
     }
     # A refiner begins with a head of zeros, through which nothing reaches what lies before it.
-    assert moved >= TRAINED[name] - ({"text_encoder"} if "refiner" in TRAINED[name] else set())
+    assert moved >= TRAINED[name] - ({"text_encoder", "middle"} if "owned" in TRAINED[name] else set())
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -107,9 +129,9 @@ def test_it_learns_one_batch(name: str) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(loss.item())
-    # A squared error for the flow, a share of what sets wordings apart, decibels for the others; the refiner begins at
-    # the identity, slowly.
-    least = {"flow": 0.1, "wording": 0.1, "refiner": 0.1, "tone": 0.3}.get(name, 1.0)
+    # A squared error for the flow, a share of what sets wordings apart, nats for the router, decibels for the others;
+    # the refiner begins at the identity, slowly.
+    least = {"flow": 0.1, "wording": 0.1, "refiner": 0.1, "expert": 0.1, "router": 0.5, "tone": 0.3}.get(name, 1.0)
     assert losses[-1] < losses[0] - least, losses
 
 
@@ -141,7 +163,7 @@ def test_what_is_saved_restores_as_in_training(name: str, tmp_path: Path) -> Non
     )
     restored = Restorer(RestoreOptions(prompt="remove noise"), device="cpu", model=model)(image)
     assert np.abs(restored.pixels_HWC - image.pixels_HWC).max() > 1e-4 or name in UNSEEN
-    if name == "refiner":
+    if name in ("refiner", "router"):
         objective.modules.eval()
         with torch.no_grad():
             expected = objective.restore(one)[0].permute(1, 2, 0)
@@ -248,6 +270,74 @@ def test_a_loss_of_1_is_a_wording_that_says_nothing() -> None:
         # Of a sample's variance the mean's distance is (n - 1) / n.
         loss = objective.loss(told).item()
     assert loss == pytest.approx((len(DEGRADED) - 1) / len(DEGRADED), rel=1e-4)
+
+
+def test_a_router_comes_to_send_each_to_its_own() -> None:
+    """By the evidence, and by the prompt where that says that something else is wanted."""
+    objective: Any = made("router")
+    clean = torch.stack([torch.from_numpy(photo(64, 64, seed)).permute(2, 0, 1) for seed in range(4)])
+    noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    # The same photographs are others' where the prompt asks for what is not there.
+    given = replace(
+        batch(), degraded_BCHW=torch.cat([noisy, clean, noisy]), target_BCHW=torch.cat([clean, clean, noisy]),
+        tone_BK=batch().tone_BK.repeat(3, 1), prompts=["remove noise"] * 8 + ["deblur"] * 4,
+        kinds=("noise",) * 4 + ("jpeg",) * 4 + ("",) * 4,
+    )  # fmt: skip
+    objective.parts.encoder.requires_grad_(False)
+    optimizer = torch.optim.AdamW(objective.modules.parameters(), 1e-2)
+    for _ in range(60):
+        loss = objective.loss(given)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    objective.modules.eval()
+    parts = objective.parts
+    with torch.no_grad():
+        restored = objective.restore(given)
+        tokens = parts.encoder(given.prompts)
+        prompt_BD = pool(*tokens)
+        refiners = [parts.experts.refiner("noise", parts.refiner), parts.experts.refiner("jpeg", parts.refiner)]
+        for place, refiner in enumerate([*refiners, parts.refiner]):
+            share = slice(4 * place, 4 * place + 4)
+            degraded = given.degraded_BCHW[share]
+            expected = refiner(degraded, degraded, prompt_BD[share], given.tone_BK[share])
+            torch.testing.assert_close(restored[share], expected, atol=1e-5, rtol=0)
+
+
+def test_a_router_has_nobody_to_choose_from_without_experts() -> None:
+    with pytest.raises(UsageError, match="no experts to choose from"):
+        new_objective(replace(RECIPE, objective="router"))
+
+
+def test_experts_are_those_of_the_refiner_that_they_changed(tmp_path: Path) -> None:
+    """They come along while it stays as it is, and are gone once it is trained again."""
+    made("router").save(tmp_path / "model", RECIPE, {})
+    for name in OBJECTIVES:
+        objective = new_objective(replace(RECIPE, objective=name), str(tmp_path / "model"))
+        objective.save(tmp_path / name, RECIPE, {})
+        kept = load_model(str(tmp_path / name)).experts
+        assert (kept is None) == ("owned" in TRAINED[name]), name
+        assert kept is None or kept.names == ("noise", "jpeg")
+
+
+def test_experts_are_found_by_the_names_that_the_recipe_gives(tmp_path: Path) -> None:
+    base = str(tmp_path / "base")
+    made("refiner").save(tmp_path / "base", RECIPE, {})
+    for kind in ("noise", "jpeg"):
+        expert: Any = new_objective(replace(RECIPE, objective="expert"), base)
+        torch.manual_seed(len(kind))
+        for parameter in expert.modules.parameters():
+            parameter.data += 0.02 * torch.randn_like(parameter)
+        expert.save(tmp_path / kind, RECIPE, {})
+    named = {kind: str(tmp_path / kind) for kind in ("noise", "jpeg")}
+    new_objective(replace(RECIPE, objective="router", experts=named), base).save(tmp_path / "model", RECIPE, {})
+    model = load_model(str(tmp_path / "model"))
+    assert model.experts
+    for kind in named:
+        trained, found = load_model(named[kind]).refiner, model.experts.refiner(kind, model.refiner)
+        for key, tensor in trained.state_dict().items():
+            torch.testing.assert_close(found.state_dict()[key], tensor, atol=2e-3, rtol=0)
+        assert not torch.equal(found.stem.weight, model.refiner.stem.weight)
 
 
 def test_a_tone_is_not_trained_where_there_is_none() -> None:

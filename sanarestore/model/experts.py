@@ -1,0 +1,159 @@
+"""Experts: the refiner again, learnt for one degradation alone, and a router that says which photograph is whose.
+
+A small network that takes away all there is takes away each worse than one that learnt nothing else. An expert has the
+refiner's shape and costs a photograph the same time; on disk it is what it changes, in 8 bits.
+
+Shape suffixes: B batch, K evidence, D prompt features, E choices.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sanarestore.errors import UsageError, WeightsError
+from sanarestore.model.evidence import EVIDENCE
+from sanarestore.model.refiner import SHARED_BY_EXPERTS, Refiner
+from sanarestore.model.tensors import load_strictly
+from sanarestore.weights import FETCH
+
+FEATURES = 64
+"""Of the router."""
+
+SCALE, ROUTER = ".scale", "router."
+"""How the files' tensors are named that are no changes."""
+
+
+class Router(nn.Module):
+    """Whose a photograph is, by its evidence and the prompt: the refiner's that knows all, or an expert's."""
+
+    def __init__(self, prompt_width: int, experts: int) -> None:
+        super().__init__()
+        self.evidence = nn.Linear(EVIDENCE, FEATURES)
+        self.prompt = nn.Linear(prompt_width, FEATURES)
+        self.mix = nn.Linear(FEATURES, FEATURES)
+        self.choice = nn.Linear(FEATURES, 1 + experts)
+
+    def forward(self, evidence_BK: Tensor, prompt_BD: Tensor) -> Tensor:
+        """[B,K] and [B,D] -> logits [B,E], of the general refiner first."""
+        hidden = F.relu(self.evidence(evidence_BK.float()) + self.prompt(prompt_BD.float()))
+        choices: Tensor = self.choice(F.relu(self.mix(hidden)))
+        return choices
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Experts:
+    """For one refiner, those that it shares its place with."""
+
+    names: tuple[str, ...]
+    """The degradation (a kind of `wordings.KINDS`) that each is for."""
+    router: Router
+    changes: Mapping[str, Mapping[str, Tensor]]
+    """Of each, what it adds to the refiner's tensors: in 8 bits, under their names, with the steps of their rows
+    beside them."""
+
+    @classmethod
+    def of(cls, general: Refiner, experts: Mapping[str, Refiner]) -> "Experts":
+        """Experts that were trained from `general`, with a router that knows nothing yet.
+
+        UsageError where one is of another shape, or differs in what experts share.
+        """
+        changes = {}
+        for name, expert in experts.items():
+            if expert.config != general.config or not _equal_where_shared(expert, general):
+                raise UsageError(
+                    "it was not trained as an expert of this model's refiner", where=name,
+                    next_step="Train it from this model, with the objective expert.",
+                )  # fmt: skip
+            changes[name] = _changes(expert, general)
+        return cls(names=tuple(experts), router=Router(general.config.prompt_width, len(experts)), changes=changes)
+
+    @classmethod
+    def from_tensors(
+        cls, names: tuple[str, ...], general: Refiner, tensors: Mapping[str, Tensor], where: Path
+    ) -> "Experts":
+        """As `tensors` gave them; WeightsError if any is missing, left over or of another shape."""
+        router = Router(general.config.prompt_width, len(names))
+        given = {key.removeprefix(ROUTER): tensor for key, tensor in tensors.items() if key.startswith(ROUTER)}
+        load_strictly(router, given, where)
+        expected = {
+            f"{name}.{key}{ending}": shape
+            for name in names
+            for key, tensor in _owned(general).items()
+            for ending, shape in (("", tensor.shape), (SCALE, _rows(tensor).shape))
+        }
+        found = {key: tensor.shape for key, tensor in tensors.items() if not key.startswith(ROUTER)}
+        different = sorted(key for key in {*expected, *found} if expected.get(key) != found.get(key))
+        if different:
+            raise WeightsError(
+                f"the experts do not fit the refiner ({different[0]}, {len(different)} in all)",
+                where=where, next_step=FETCH,
+            )  # fmt: skip
+        changes = {
+            name: {key.removeprefix(f"{name}."): tensors[key] for key in expected if key.startswith(f"{name}.")}
+            for name in names
+        }
+        return cls(names=names, router=router.eval().requires_grad_(False), changes=changes)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of them, for one file."""
+        router = {f"{ROUTER}{key}": tensor for key, tensor in self.router.state_dict().items()}
+        changes = {f"{name}.{key}": tensor for name, changed in self.changes.items() for key, tensor in changed.items()}
+        return {**router, **changes}
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that they have beside the refiner's, their router's included."""
+        changed = [
+            tensor for changes in self.changes.values() for key, tensor in changes.items() if not key.endswith(SCALE)
+        ]
+        return sum(tensor.numel() for tensor in (*changed, *self.router.parameters()))
+
+    @torch.inference_mode()
+    def choose(self, evidence_K: Tensor, prompt_D: Tensor) -> str | None:
+        """Whose the photograph is that has this evidence; None where no expert's is likelier than all else."""
+        probability_E = self.router(evidence_K[None], prompt_D[None]).softmax(dim=1)[0]
+        best = int(probability_E.argmax())
+        return self.names[best - 1] if best and probability_E[best] > 0.5 else None
+
+    def refiner(self, name: str, general: Refiner) -> Refiner:
+        """One of them, made of the refiner that they are the experts of, which stays as it is."""
+        expert = copy.deepcopy(general)
+        owned = _owned(expert)
+        with torch.no_grad():
+            for key, tensor in owned.items():
+                change, step = (self.changes[name][key + ending].to(tensor.device) for ending in ("", SCALE))
+                tensor.add_((change * step).to(tensor.dtype))
+        return expert
+
+
+def _owned(refiner: Refiner) -> dict[str, Tensor]:
+    """Tensors that an expert has of its own, by name."""
+    return {key: tensor for key, tensor in refiner.state_dict().items() if key.split(".")[0] not in SHARED_BY_EXPERTS}
+
+
+def _equal_where_shared(one: Refiner, other: Refiner) -> bool:
+    mine, theirs = one.state_dict(), other.state_dict()
+    return all(torch.equal(tensor, theirs[key]) for key, tensor in mine.items() if key not in _owned(one))
+
+
+def _changes(expert: Refiner, general: Refiner) -> dict[str, Tensor]:
+    """Rounded to 255 steps of each row's largest: finer than float16 would hold the sums."""
+    before, found = _owned(general), {}
+    for key, tensor in _owned(expert).items():
+        change = tensor.float() - before[key].float()
+        step = _rows(change)
+        found[key] = torch.where(step > 0, change / step, 0).round().to(torch.int8)
+        found[key + SCALE] = step
+    return found
+
+
+def _rows(change: Tensor) -> Tensor:
+    """The step of each row of the first dimension, shaped to be multiplied by."""
+    rest = tuple(range(1, change.ndim))
+    largest = change.abs().amax(dim=rest, keepdim=True) if rest else change.abs()
+    return largest / 127

@@ -1,0 +1,62 @@
+"""Evidence tells degradations apart, of the whole photograph, and costs a large one no more than a small one."""
+
+import numpy as np
+import pytest
+import torch
+
+from sanarestore.degradations.recipes import Recipe, stream
+from sanarestore.model.evidence import EVIDENCE, SIDE, WINDOWS, evidence
+from sanarestore.model.statistics import Statistics
+from tests.conftest import photo
+
+
+def chw(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+
+
+def degraded(line: str, clean: np.ndarray) -> torch.Tensor:
+    return chw(Recipe.parse(line).draw(stream(line), 0).degraded(clean).astype(np.float32))
+
+
+def quantiles(image: torch.Tensor) -> torch.Tensor:
+    """[channels, quantiles]."""
+    return evidence(image).view(3, -1).T
+
+
+def test_noise_and_blocks_show_where_their_measures_are() -> None:
+    clean = photo(256, 320)
+    plain, noisy, blocky = (
+        quantiles(image) for image in (chw(clean), *(degraded(line, clean) for line in ("noise:25", "jpeg:10")))
+    )
+    on_grid, on_any, noise = 0, 1, 2
+    assert (noisy[noise] > plain[noise] + 0.5).all()
+    assert blocky[on_grid, 1] > plain[on_grid, 1] + 0.5
+    assert blocky[on_any, 1] > plain[on_any, 1] + 0.5
+    # White noise has the same power in every band: log2(25^2) of codes in octaves over four.
+    assert noisy[-8:, 1].std() < 0.1
+    # A third of a channel's variance is left in the mean of three.
+    assert noisy[-4, 1].item() == pytest.approx(np.log2(25**2 / 3) / 4 - 0.5, abs=0.1)
+
+
+def test_a_photograph_of_one_window_is_measured_as_its_statistics_say() -> None:
+    image = degraded("noise:25", photo(SIDE, SIDE))
+    noise = Statistics.of(image[None]).wide[0, 2]
+    levels = torch.tensor([0.1, 0.5, 0.9])
+    torch.testing.assert_close(quantiles(image)[2], torch.quantile(noise.flatten(), levels))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 500), (63, 65), (SIDE * WINDOWS * 3, 70), (130, 200)])
+def test_any_size_gives_as_many_numbers(size: tuple[int, int]) -> None:
+    found = evidence(torch.rand(3, *size, generator=torch.Generator().manual_seed(0)))
+    assert found.shape == (EVIDENCE,)
+    assert found.isfinite().all()
+
+
+def test_windows_stand_on_the_grid_and_reach_every_side() -> None:
+    """What was done to the last corner alone is seen, and the grid of JPEG where windows do not begin at zero."""
+    clean = photo(776, 904)
+    corner = chw(clean.copy())
+    corner[:, -SIDE:, -SIDE:] += 0.2 * torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(evidence(corner), evidence(chw(clean)))
+    blocky = quantiles(degraded("jpeg:10", clean))
+    assert blocky[0, 1].item() == pytest.approx(blocky[1, 1].item(), abs=0.05)  # on the grid is where steps are largest

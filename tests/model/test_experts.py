@@ -1,0 +1,143 @@
+"""Experts come back as they were trained but for rounding, and take the place of the refiner where they are chosen."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sanarestore import weights
+from sanarestore.errors import UsageError, WeightsError
+from sanarestore.model.evidence import EVIDENCE
+from sanarestore.model.experts import Experts
+from sanarestore.model.loading import EXPERTS, load_model, save_model
+from sanarestore.model.prompts import PromptEncoder
+from sanarestore.model.refiner import SHARED_BY_EXPERTS, Refiner
+from sanarestore.model.tensors import read_tensors, write_json, write_tensors
+from tests.conftest import random_refiner
+
+
+def expert(general: Refiner, seed: int) -> Refiner:
+    """It, with small changes to all that experts own."""
+    other = random_refiner(seed=0, tone=4)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in other.named_parameters():
+        parameter.data.copy_(general.state_dict()[name])
+        if name.split(".")[0] not in SHARED_BY_EXPERTS:
+            parameter.data += 0.01 * torch.randn(parameter.shape, generator=generator)
+    return other
+
+
+@pytest.fixture
+def general() -> Refiner:
+    refiner = random_refiner(tone=4)
+    for parameter in refiner.parameters():
+        parameter.data.copy_(parameter.half())  # as it comes from a file
+    return refiner
+
+
+@pytest.fixture
+def experts(general: Refiner) -> Experts:
+    found = Experts.of(general, {"noise": expert(general, 1), "jpeg": expert(general, 2)})
+    found.router.eval().requires_grad_(False)
+    return found
+
+
+def test_an_expert_is_what_it_was_to_half_a_step_of_its_rows(general: Refiner, experts: Experts) -> None:
+    trained, found = expert(general, 2).state_dict(), experts.refiner("jpeg", general).state_dict()
+    for key, tensor in trained.items():
+        change = (
+            (tensor - general.state_dict()[key]).flatten(1)
+            if tensor.ndim > 1
+            else (tensor - general.state_dict()[key])[:, None]
+        )
+        allowed = change.abs().amax(dim=1) / 254 + 1e-7
+        error = (found[key] - tensor).reshape(len(tensor), -1).abs().amax(dim=1)
+        assert (error <= allowed).all(), key
+    assert experts.changes["jpeg"]["stem.weight"].dtype == torch.int8
+    assert not any(key.split(".")[0] in SHARED_BY_EXPERTS for key in experts.changes["jpeg"])
+
+
+def test_making_one_leaves_the_refiner_as_it_is(general: Refiner, experts: Experts) -> None:
+    before = {key: tensor.clone() for key, tensor in general.state_dict().items()}
+    made = experts.refiner("noise", general)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in general.state_dict().items())
+    assert not torch.equal(made.stem.weight, general.stem.weight)
+    assert not torch.equal(made.stem.weight, experts.refiner("jpeg", general).stem.weight)
+
+
+def test_the_likeliest_is_chosen_if_it_is_likelier_than_all_else(experts: Experts) -> None:
+    evidence_K, prompt_D = torch.zeros(EVIDENCE), torch.zeros(8)
+
+    def choose(*logits: float) -> str | None:
+        experts.router.choice.weight.zero_()
+        experts.router.choice.bias.copy_(torch.tensor(logits))
+        return experts.choose(evidence_K, prompt_D)
+
+    assert choose(0, 2, 0) == "noise"
+    assert choose(0, 0, 2) == "jpeg"
+    assert choose(2, 0, 0) is None
+    assert choose(0, 0.5, 0.4) is None  # likelier than each other, not than all others
+
+
+def test_a_model_with_experts_is_loaded_as_it_was_saved(
+    tmp_path: Path, general: Refiner, experts: Experts, encoder: PromptEncoder
+) -> None:
+    save(tmp_path / "model", general, experts, encoder)
+    loaded = load_model(str(tmp_path / "model"))
+    assert loaded.experts is not None
+    assert loaded.experts.names == ("noise", "jpeg")
+    for name in experts.names:
+        one, other = experts.refiner(name, general), loaded.experts.refiner(name, loaded.refiner)
+        assert all(torch.equal(tensor, other.state_dict()[key]) for key, tensor in one.state_dict().items())
+    evidence_K, prompt_D = torch.randn(EVIDENCE), torch.randn(8)
+    assert torch.equal(
+        loaded.experts.router(evidence_K[None], prompt_D[None]), experts.router(evidence_K[None], prompt_D[None])
+    )
+
+
+def test_a_model_without_experts_has_none(tmp_path: Path, general: Refiner, encoder: PromptEncoder) -> None:
+    save(tmp_path / "model", general, None, encoder)
+    assert load_model(str(tmp_path / "model")).experts is None
+    assert not (tmp_path / "model" / EXPERTS).exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "surplus", "shape", "router", "unlisted"])
+def test_experts_that_do_not_fit_are_refused(
+    tmp_path: Path, general: Refiner, experts: Experts, encoder: PromptEncoder, damage: str
+) -> None:
+    folder = tmp_path / "model"
+    save(folder, general, experts, encoder)
+    tensors = read_tensors(folder / EXPERTS)
+    if damage == "missing":
+        del tensors["noise.stem.weight"]
+    elif damage == "surplus":
+        tensors["noise.middle.conv_in.weight"] = torch.zeros(1)
+    elif damage == "shape":
+        tensors["jpeg.stem.weight.scale"] = torch.zeros(3)
+    elif damage == "router":
+        del tensors["router.mix.weight"]
+    write_tensors(folder / EXPERTS, tensors)
+    manifest = weights.read_manifest(folder)
+    manifest["sha256"][EXPERTS] = weights.hash_file(folder / EXPERTS)
+    if damage == "unlisted":
+        del manifest["sha256"][EXPERTS]
+    write_json(folder / weights.MANIFEST, manifest)
+    with pytest.raises(WeightsError, match=r"experts"):
+        load_model(str(folder))
+
+
+def test_only_experts_of_this_refiner_are_taken(general: Refiner) -> None:
+    moved = expert(general, 1)
+    moved.middle.conv_in.bias.data += 1
+    wider = Refiner(replace(general.config, steering=30))
+    for other in (moved, wider):
+        with pytest.raises(UsageError, match="noise: it was not trained as an expert"):
+            Experts.of(general, {"noise": other})
+
+
+def save(folder: Path, general: Refiner, experts: Experts | None, encoder: PromptEncoder) -> None:
+    save_model(
+        folder, name="expert", refiner=general, encoder=encoder, usual_prompts=["remove noise"],
+        defaults={"prompt": "remove noise"}, training={}, experts=experts,
+    )  # fmt: skip
