@@ -146,7 +146,9 @@ def _plot(rows: Sequence[Row]) -> str:
     width, height, edge = 640, 320, 55
     across = [math.log10(row.seconds_per_megapixel) for row in points]
     up = [row.psnr for row in points]
-    x, y = _scale(across, edge + 20, width - 160), _scale(up, height - edge - 15, 30)
+    seconds = _steps_around([row.seconds_per_megapixel for row in points])
+    x = _scale([math.log10(each) for each in seconds], edge + 20, width - 160)
+    y = _scale(up, height - edge - 15, 30)
     cases = list(dict.fromkeys(f"{row.task} {row.level}" for row in points))
     marks = []
     for row, one, other in zip(points, across, up, strict=True):
@@ -158,7 +160,7 @@ def _plot(rows: Sequence[Row]) -> str:
             f"<title>{html.escape(told)}</title></circle>"
             + _text(x(one) + 9, y(other) + 4, f"{row.method}, {case}", size=11)
         )
-    ticks = [_text(x(math.log10(each)), height - edge + 18, f"{each:g}", anchor="middle") for each in _decades(across)]
+    ticks = [_text(x(math.log10(each)), height - edge + 18, f"{each:g}", anchor="middle") for each in seconds]
     ticks += [_text(edge - 6, y(each) + 4, f"{each:g}", anchor="end") for each in _whole_numbers(up)]
     axes = f'<path d="M{edge} 20V{height - edge}H{width - 20}" fill="none" stroke="currentColor"/>'
     names = _text(5, 14, "PSNR, dB") + _text(width - 20, height - 10, "seconds per megapixel", anchor="end")
@@ -171,12 +173,17 @@ def _text(x: float, y: float, words: str, *, size: int = 12, anchor: str = "star
     return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="currentColor" text-anchor="{anchor}">{told}</text>'
 
 
-def _decades(logarithms: Sequence[float]) -> list[float]:
-    """1, 2 and 5 times powers of ten, as far as the values reach, and the smallest where none lies between."""
-    powers = range(math.floor(min(logarithms)) - 1, math.ceil(max(logarithms)) + 1)
+def _steps_around(values: Sequence[float]) -> list[float]:
+    """1, 2 and 5 times powers of ten, from the last below the values to the first above: what hardly differs stands
+    close together."""
+    powers = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
     steps = [step * 10.0**power for power in powers for step in (1, 2, 5)]
-    inside = [step for step in steps if min(logarithms) <= math.log10(step) <= max(logarithms)]
-    return inside or [round(10 ** min(logarithms), 3)]
+    first = max(place for place, step in enumerate(steps) if step <= min(values))
+    return [
+        step
+        for place, step in enumerate(steps)
+        if place >= first and (place == first or steps[place - 1] < max(values))
+    ]
 
 
 def _whole_numbers(values: Sequence[float]) -> list[float]:

@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 from sanarestore.evaluation.benchmark import Benchmark, run
 from sanarestore.evaluation.datasets import Item
 from sanarestore.evaluation.published import Published
-from sanarestore.evaluation.report import CROP, extremes, most_wrong, write_report
+from sanarestore.evaluation.report import CROP, _steps_around, extremes, most_wrong, write_report
 from sanarestore.evaluation.rows import rows
 from sanarestore.evaluation.tasks import Levels, cases
 from tests.conftest import save_photo
@@ -85,3 +85,15 @@ def test_a_crop_is_where_most_is_wrong() -> None:
     assert columns.start <= 250
     assert columns.stop >= 280
     assert most_wrong(target[:5, :7], other[:5, :7]) == (slice(0, 5), slice(0, 7)), "small images whole"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steps"),
+    [
+        ([3.75, 3.87], [2, 5]), ([1, 1], [1]), ([0.9, 11], [0.5, 1, 2, 5, 10, 20]), ([5, 5.1], [5, 10]),
+        ([0.02, 0.03, 0.05], [0.02, 0.05]),
+    ],
+)  # fmt: skip
+def test_times_stand_between_round_steps(seconds: list[float], steps: list[float]) -> None:
+    """Two that hardly differ are not drawn at the two ends of the plot."""
+    assert _steps_around(seconds) == pytest.approx(steps)
