@@ -17,9 +17,13 @@ from torch import Tensor, nn
 
 from sanarestore.errors import UsageError, WeightsError
 from sanarestore.model.evidence import EVIDENCE
-from sanarestore.model.refiner import SHARED_BY_EXPERTS, Refiner
+from sanarestore.model.refiner import Refiner
 from sanarestore.model.tensors import load_strictly
 from sanarestore.weights import FETCH
+
+SHARED = ("middle", "tone")
+"""Parts of the refiner that its experts leave as they are: a fifth of its weights for a fortieth of its arithmetic, and
+light and colour, which are not theirs."""
 
 FEATURES = 64
 """Of the router."""
@@ -131,9 +135,14 @@ class Experts:
         return expert
 
 
+def owned_parts(refiner: Refiner) -> dict[str, nn.Module]:
+    """What an expert has of its own, by name."""
+    return {name: part for name, part in refiner.named_children() if name not in SHARED}
+
+
 def _owned(refiner: Refiner) -> dict[str, Tensor]:
-    """Tensors that an expert has of its own, by name."""
-    return {key: tensor for key, tensor in refiner.state_dict().items() if key.split(".")[0] not in SHARED_BY_EXPERTS}
+    """Its tensors, by their names in the refiner."""
+    return {key: tensor for key, tensor in refiner.state_dict().items() if key.split(".")[0] not in SHARED}
 
 
 def _equal_where_shared(one: Refiner, other: Refiner) -> bool:

@@ -27,9 +27,6 @@ from sanarestore.model.statistics import (
 )
 from sanarestore.model.tone import Tone
 
-SHARED_BY_EXPERTS = ("middle", "tone")
-"""Parts that the experts for some degradations have in common with the refiner that they come from."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefinerConfig:

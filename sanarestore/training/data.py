@@ -259,14 +259,6 @@ class Batch:
     notes: tuple[str, ...] = ()
     """What is to be said of the samples."""
 
-    def __getitem__(self, share: slice) -> "Batch":
-        """Some of the samples."""
-        return replace(
-            self, degraded_BCHW=self.degraded_BCHW[share], target_BCHW=self.target_BCHW[share],
-            tone_BK=self.tone_BK[share], prompts=self.prompts[share], meanings=self.meanings[share],
-            kinds=self.kinds[share],
-        )  # fmt: skip
-
 
 def batches(samples: Dataset[Sample], recipe: Recipe, first_step: int) -> Iterator[Batch]:
     """The batches of steps `first_step`, `first_step + 1`, ... to the end of the recipe."""

@@ -25,7 +25,7 @@ from sanarestore.options import DType
 from sanarestore.training import checkpoint
 from sanarestore.training.checkpoint import uninterrupted
 from sanarestore.training.data import Batch, batches
-from sanarestore.training.objectives import Objective
+from sanarestore.training.objective import Objective
 from sanarestore.training.optimizers import Average, optimizers, rate_share
 from sanarestore.training.recipe import Recipe
 

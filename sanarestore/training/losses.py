@@ -1,7 +1,5 @@
 """What is made small, in formulas. Shape suffixes: B batch, C channels, H W pixels."""
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -15,34 +13,18 @@ def psnr_loss(restored_BCHW: Tensor, target_BCHW: Tensor, floor: float, coarse_w
     With a `coarse_weight`, errors of 16 by 16 means leave that term and get one of their own, with this weight and a
     tenth of the floor. H and W are multiples of 16 then.
     """
-    fine_B, coarse_B = _squared_errors(restored_BCHW - target_BCHW, coarse_weight)
-    loss = _decibels(fine_B, floor)
-    return loss if coarse_B is None else loss + coarse_weight * _decibels(coarse_B, floor / 10)
-
-
-def taught_loss(
-    restored_BCHW: Tensor,
-    target_BCHW: Tensor,
-    taught_BCHW: Tensor,
-    share: float,
-    floor: float,
-    coarse_weight: float = 0.0,
-) -> Tensor:
-    """`psnr_loss` of which `share` asks for what a teacher made instead of the target.
-
-    Squared distance to the mixture of both, over the teacher's own squared error: for a sample that is restored as well
-    as the teacher does, the gradient is that of `psnr_loss` with the mixture in the place of the target.
-    """
-    mixture_BCHW = torch.lerp(target_BCHW, taught_BCHW, share)
-    distances = _squared_errors(restored_BCHW - mixture_BCHW, coarse_weight)
-    errors = _squared_errors(taught_BCHW - target_BCHW, coarse_weight)
-    loss = restored_BCHW.new_zeros(())
-    for distance_B, error_B, floor_, weight in zip(
-        distances, errors, (floor, floor / 10), (1.0, coarse_weight), strict=True
-    ):
-        if distance_B is not None and error_B is not None:
-            loss = loss + weight * (10 / math.log(10)) * (distance_B / (error_B + floor_)).mean()
-    return loss
+    error_BCHW = restored_BCHW - target_BCHW
+    if not coarse_weight:
+        return _decibels(error_BCHW.square().mean(dim=(1, 2, 3)), floor)
+    # Not by a pool and its interpolation, and one axis after the other: compiled for a CPU, those take a quarter of a
+    # training step, and a mean over both axes starts threads for every block.
+    batch, channels, height, width = error_BCHW.shape
+    rows = error_BCHW.reshape(batch, channels, height // COARSE, COARSE, width).mean(dim=3)
+    coarse_BCHW = rows.reshape(batch, channels, height // COARSE, width // COARSE, COARSE).mean(dim=4)
+    coarse_B = coarse_BCHW.square().mean(dim=(1, 2, 3))
+    # Rounding may take a difference of equals below zero.
+    fine_B = (error_BCHW.square().mean(dim=(1, 2, 3)) - coarse_B).clamp(min=0)
+    return _decibels(fine_B, floor) + coarse_weight * _decibels(coarse_B, floor / 10)
 
 
 def charbonnier(restored_BCHW: Tensor, target_BCHW: Tensor, floor: float) -> Tensor:
@@ -54,21 +36,6 @@ def off_unit_variance(latent_BCHW: Tensor) -> Tensor:
     """How far the channels are from unit variance and zero mean: squares of log std and of mean, averaged."""
     means, deviations = latent_BCHW.mean(dim=(0, 2, 3)), latent_BCHW.std(dim=(0, 2, 3))
     return deviations.clamp(min=1e-6).log().square().mean() + means.square().mean()
-
-
-def _squared_errors(error_BCHW: Tensor, coarse_weight: float) -> tuple[Tensor, Tensor | None]:
-    """Of each sample, [B]: the mean square, or with a weight for it, what is left of it without the means of 16 by 16,
-    and theirs."""
-    if not coarse_weight:
-        return error_BCHW.square().mean(dim=(1, 2, 3)), None
-    # Not by a pool and its interpolation, and one axis after the other: compiled for a CPU, those take a quarter of a
-    # training step, and a mean over both axes starts threads for every block.
-    batch, channels, height, width = error_BCHW.shape
-    rows = error_BCHW.reshape(batch, channels, height // COARSE, COARSE, width).mean(dim=3)
-    coarse_BCHW = rows.reshape(batch, channels, height // COARSE, width // COARSE, COARSE).mean(dim=4)
-    coarse_B = coarse_BCHW.square().mean(dim=(1, 2, 3))
-    # Rounding may take a difference of equals below zero.
-    return (error_BCHW.square().mean(dim=(1, 2, 3)) - coarse_B).clamp(min=0), coarse_B
 
 
 def _decibels(squared_error_B: Tensor, floor: float) -> Tensor:

@@ -15,11 +15,11 @@ from sanarestore.errors import UsageError
 from sanarestore.model.adapter import write_adapter
 from sanarestore.model.base import load_base
 from sanarestore.model.condition import new_condition
-from sanarestore.model.experts import Experts
+from sanarestore.model.experts import Experts, owned_parts
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model, save_model
 from sanarestore.model.lora import Lora
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder, new_encoder, train_tokenizer
-from sanarestore.model.refiner import SHARED_BY_EXPERTS, Refiner, RefinerConfig
+from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 from sanarestore.training.latent_path import FLOW_SHIFT, new_latent_path
 from sanarestore.training.recipe import FLOWING, ModelShape, Recipe
@@ -144,13 +144,28 @@ class Parts:
     @property
     def expert(self) -> dict[str, nn.Module]:
         """What is trained of the refiner where it becomes an expert."""
-        return {name: part for name, part in self.refiner.named_children() if name not in SHARED_BY_EXPERTS}
+        return owned_parts(self.refiner)
+
+    @property
+    def path(self) -> LatentPath:
+        """The latent path, of those that have one: the objectives that need it are given it."""
+        assert self.latent is not None, "new_objective gives one"
+        return self.latent
+
+    @property
+    def reconstructing(self) -> dict[str, nn.Module]:
+        """What is trained of the autoencoder, for itself."""
+        return {"autoencoder": self.path.autoencoder}
+
+    @property
+    def decoding(self) -> dict[str, nn.Module]:
+        """What is trained of it for the sake of the result: an adapter carries no decoder, and its base's stays."""
+        return {} if self.base else {"decoder": self.path.autoencoder.decoder}
 
     @property
     def flowing(self) -> dict[str, nn.Module]:
         """What is trained of the transformer and its condition."""
-        assert self.latent is not None, "the objectives of the latent path are given one"
-        transformer = self.latent.transformer
+        transformer = self.path.transformer
         return {"lora": self.lora, "condition": transformer.condition} if self.lora else {"transformer": transformer}
 
     @property

@@ -4,7 +4,7 @@ import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from sanarestore.degradations.wordings import KINDS as DEGRADATIONS
 from sanarestore.errors import UsageError
@@ -108,10 +108,6 @@ class Recipe:
     coarse_weight: float = 0.05
     """Under psnr, weight of the error that is left when pixels are averaged 16 by 16, against the rest: wrong
     brightness moves all weights together, and would drown what is to be learnt of detail."""
-    teachers: tuple[str, ...] = ()
-    """Under refiner, models whose restorations are learnt beside the clean photographs (see training.teachers)."""
-    taught: float = 0.75
-    """With teachers, the share of what is asked that is theirs."""
     p_one: float = 0.5
     """Under flow, share of times that are exactly 1, where sampling in one step asks."""
     draws: int = 1
@@ -172,8 +168,7 @@ class Recipe:
         latent = _build(LatentShape, table.pop("latent", {}), where)
         degradations = _weights(table.pop("degradations", {}), where)
         experts = _experts(table.pop("experts", {}), where)
-        recipe: Recipe = replace(_build(cls, table, where), model=shape, latent=latent)
-        recipe = replace(recipe, experts=experts)
+        recipe: Recipe = replace(_build(cls, table, where), model=shape, latent=latent, experts=experts)
         recipe = replace(recipe, degradations=degradations) if degradations else recipe
         recipe.check(where)
         return recipe
@@ -218,22 +213,9 @@ class Recipe:
                 min(self.steps, self.batch, self.draws) < 1 or self.workers < 0
             ),
             "shares must be between 0 and 1": not all(
-                0 <= share <= 1
-                for share in (
-                    self.taught,
-                    self.p_one,
-                    self.gray,
-                    self.stored,
-                    self.shifted,
-                    self.shrink,
-                    self.ema,
-                )
+                0 <= share <= 1 for share in (self.p_one, self.gray, self.stored, self.shifted, self.shrink, self.ema)
             ),
             "experts are for the objective router alone": self.experts and self.objective != "router",
-            "teachers teach decibels, and the objectives refiner and expert alone": (
-                self.teachers and (self.objective not in ("refiner", "expert") or self.loss != "psnr")
-            ),
-            "a batch must hold a sample for every teacher": len(self.teachers) > self.batch,
             f"loss must be one of {', '.join(LOSSES)}": self.loss not in LOSSES,
             "weights of degradations must be positive": min(self.degradations.values()) <= 0,
             "rates, floors, decays and counts must not be negative": min(
@@ -298,7 +280,7 @@ def _weights(table: Any, where: Path | str) -> dict[str, float]:
 
 
 def _build(kind: Any, table: dict[str, Any], where: Path | str) -> Any:
-    known, hints = {entry.name: entry for entry in fields(kind)}, get_type_hints(kind)
+    known = {entry.name: entry for entry in fields(kind)}
     values: dict[str, Any] = {}
     for name, value in table.items():
         if name not in known:
@@ -309,11 +291,10 @@ def _build(kind: Any, table: dict[str, Any], where: Path | str) -> Any:
         wanted: type = type(default)
         if wanted is float and isinstance(value, int):
             value = float(value)
-        (part_wanted, *_) = get_args(hints[name]) or (None,)
-        if wanted is tuple and isinstance(value, list) and all(type(part) is part_wanted for part in value):
+        if wanted is tuple and isinstance(value, list) and all(type(part) is type(default[0]) for part in value):
             value = tuple(value)
         if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
-            kind_told = f"a list of {part_wanted.__name__}" if wanted is tuple else wanted.__name__
+            kind_told = f"a list of {type(default[0]).__name__}" if wanted is tuple else wanted.__name__
             raise UsageError(f"'{name}' must be {kind_told}, not {value!r}", where=where)
         values[name] = value
     return kind(**values)

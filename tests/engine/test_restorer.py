@@ -25,9 +25,9 @@ from sanarestore.engine.tiles import DEFAULT_TILE
 from sanarestore.errors import ImageError, OutOfMemory, UnreadableImage
 from sanarestore.images.image import to_stored
 from sanarestore.model.evidence import evidence
-from sanarestore.model.experts import Experts
+from sanarestore.model.experts import SHARED, Experts
 from sanarestore.model.loading import RestorationModel
-from sanarestore.model.refiner import SHARED_BY_EXPERTS, Refiner, RefinerConfig
+from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.options import RestoreOptions
 from tests.conftest import photo, random_refiner, save_photo
 
@@ -108,7 +108,7 @@ def with_experts(model: RestorationModel, chosen: str | None) -> RestorationMode
         experts[name] = copy.deepcopy(general)
         generator = torch.Generator().manual_seed(seed)
         for key, parameter in experts[name].named_parameters():
-            if key.split(".")[0] not in SHARED_BY_EXPERTS:
+            if key.split(".")[0] not in SHARED:
                 parameter.data += 0.01 * torch.randn(parameter.shape, generator=generator)
     found = Experts.of(general, experts)
     found.router.requires_grad_(False)

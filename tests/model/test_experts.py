@@ -9,10 +9,10 @@ import torch
 from sanarestore import weights
 from sanarestore.errors import UsageError, WeightsError
 from sanarestore.model.evidence import EVIDENCE
-from sanarestore.model.experts import Experts
+from sanarestore.model.experts import SHARED, Experts
 from sanarestore.model.loading import EXPERTS, load_model, save_model
 from sanarestore.model.prompts import PromptEncoder
-from sanarestore.model.refiner import SHARED_BY_EXPERTS, Refiner
+from sanarestore.model.refiner import Refiner
 from sanarestore.model.tensors import read_tensors, write_json, write_tensors
 from tests.conftest import random_refiner
 
@@ -23,7 +23,7 @@ def expert(general: Refiner, seed: int) -> Refiner:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in other.named_parameters():
         parameter.data.copy_(general.state_dict()[name])
-        if name.split(".")[0] not in SHARED_BY_EXPERTS:
+        if name.split(".")[0] not in SHARED:
             parameter.data += 0.01 * torch.randn(parameter.shape, generator=generator)
     return other
 
@@ -55,7 +55,7 @@ def test_an_expert_is_what_it_was_to_half_a_step_of_its_rows(general: Refiner, e
         error = (found[key] - tensor).reshape(len(tensor), -1).abs().amax(dim=1)
         assert (error <= allowed).all(), key
     assert experts.changes["jpeg"]["stem.weight"].dtype == torch.int8
-    assert not any(key.split(".")[0] in SHARED_BY_EXPERTS for key in experts.changes["jpeg"])
+    assert not any(key.split(".")[0] in SHARED for key in experts.changes["jpeg"])
 
 
 def test_making_one_leaves_the_refiner_as_it_is(general: Refiner, experts: Experts) -> None:

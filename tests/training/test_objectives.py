@@ -24,16 +24,12 @@ from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.model.transformer import Tokens
 from sanarestore.options import RestoreOptions
 from sanarestore.training.data import Batch
-from sanarestore.training.objectives import (
-    AutoencoderObjective,
-    Objective,
-    RouterObjective,
-    drawn_noise,
-    generate,
-    new_objective,
-)
+from sanarestore.training.generating import AutoencoderObjective, drawn_noise, generate
+from sanarestore.training.objective import Objective
+from sanarestore.training.objectives import new_objective
 from sanarestore.training.parts import Parts
 from sanarestore.training.recipe import LATENT_OBJECTIVES, OBJECTIVES, LatentShape, Recipe
+from sanarestore.training.refining import RouterObjective
 from tests.conftest import photo
 from tests.published import TINY_RECIPE as RECIPE
 from tests.published import write_published

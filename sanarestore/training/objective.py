@@ -1,0 +1,104 @@
+"""An objective: it owns what it trains and turns a batch into a loss. The loop knows nothing else of it.
+
+Shape suffixes: B batch, C channels, H W pixels or latent positions, D prompt features.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sanarestore.errors import UsageError
+from sanarestore.model.prompts import pool
+from sanarestore.model.transformer import Tokens
+from sanarestore.training.data import Batch
+from sanarestore.training.losses import charbonnier, psnr_loss
+from sanarestore.training.parts import Parts
+from sanarestore.training.recipe import Recipe
+
+
+class Objective(Protocol):
+    """What the loop asks of something that can be trained."""
+
+    modules: nn.Module
+    """All that is trained."""
+
+    def to(self, device: torch.device) -> None:
+        """Move all that a loss needs there, what is not trained too."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """A scalar to go down."""
+
+    def restore(self, batch: Batch) -> Tensor:
+        """What the model makes of the degraded images, [B,3,H,W], for validation."""
+
+    def save(self, folder: Path, recipe: Recipe, training: dict[str, Any]) -> None:
+        """Write the trained model as a folder that `load_model` reads."""
+
+
+class PartsObjective:
+    """What the objectives share: parts, some of them trained and the others frozen."""
+
+    def __init__(self, parts: Parts, recipe: Recipe, trained: dict[str, nn.Module]) -> None:
+        self.parts = parts
+        self.recipe = recipe
+        self.modules: nn.Module = nn.ModuleDict(trained)
+        everything: list[nn.Module] = [parts.refiner, parts.encoder, *filter(None, [parts.lora, parts.refiner_lora])]
+        if parts.latent:
+            everything += [parts.latent.autoencoder, parts.latent.transformer]
+        self._everything = nn.ModuleList(everything)
+        stride = parts.refiner.stride
+        if recipe.patch % stride:
+            raise UsageError(
+                f"crops of {recipe.patch} px do not fit this refiner",
+                where="patch", next_step=f"Use a multiple of {stride}.",
+            )  # fmt: skip
+        if self.refines_generated and recipe.patch % self.parts.path.autoencoder.stride:
+            raise UsageError(
+                f"crops of {recipe.patch} px do not fit the base's latents",
+                where="patch", next_step=f"Use a multiple of {self.parts.path.autoencoder.stride}.",
+            )  # fmt: skip
+        self._everything.requires_grad_(False)
+        self.modules.requires_grad_(True)
+
+    def to(self, device: torch.device) -> None:
+        self._everything.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def save(self, folder: Path, recipe: Recipe, training: dict[str, Any]) -> None:
+        parts = self.parts
+        if self._retrains_refiner:
+            parts = replace(parts, experts=None)
+        if self.refines_generated and parts.latent:
+            parts = replace(parts, defaults={**parts.defaults, "latent": True})
+        parts.save(folder, recipe.name, training)
+
+    @property
+    def _retrains_refiner(self) -> bool:
+        """Whether experts, who are what they change of the refiner, are none of this one any more."""
+        owned = nn.ModuleDict(self.parts.expert)
+        return any(parameter.requires_grad for parameter in owned.parameters())
+
+    @property
+    def refines_generated(self) -> bool:
+        """Whether the refiner has learnt to work on what the latent path generates."""
+        return False
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _tokens(self, batch: Batch) -> Tokens:
+        """Prompt embeddings; never compiled, or every new wording would be."""
+        token_BLD, mask_BL = self.parts.encoder(batch.prompts)
+        device = batch.degraded_BCHW.device
+        return Tokens(token_BLD=token_BLD.to(device), mask_BL=mask_BL.to(device))
+
+    def _refined(self, batch: Batch, generated_BCHW: Tensor, tokens: Tokens) -> Tensor:
+        prompt_BD = pool(tokens.token_BLD, tokens.mask_BL)
+        restored: Tensor = self.parts.refiner(batch.degraded_BCHW, generated_BCHW, prompt_BD, batch.tone_BK)
+        return restored
+
+    def _pixel_loss(self, restored_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        recipe = self.recipe
+        if recipe.loss == "charbonnier":
+            return charbonnier(restored_BCHW.float(), target_BCHW, recipe.loss_floor)
+        return psnr_loss(restored_BCHW.float(), target_BCHW, recipe.loss_floor, recipe.coarse_weight)
