@@ -28,6 +28,9 @@ light and colour, which are not theirs."""
 FEATURES = 64
 """Of the router."""
 
+LIKELY = 0.5
+"""Probability from which on an expert is chosen."""
+
 SCALE, ROUTER = ".scale", "router."
 """How the files' tensors are named that are no changes."""
 
@@ -119,10 +122,10 @@ class Experts:
 
     @torch.inference_mode()
     def choose(self, evidence_K: Tensor, prompt_D: Tensor) -> str | None:
-        """Whose the photograph is that has this evidence; None where no expert's is likelier than all else."""
-        probability_E = self.router(evidence_K[None], prompt_D[None]).softmax(dim=1)[0]
+        """Whose the photograph is that has this evidence; None where no expert's is likely enough."""
+        probability_E = self.router(evidence_K[None], prompt_D[None]).softmax(dim=1)[0, 1:]
         best = int(probability_E.argmax())
-        return self.names[best - 1] if best and probability_E[best] > 0.5 else None
+        return self.names[best] if probability_E[best] > LIKELY else None
 
     def refiner(self, name: str, general: Refiner) -> Refiner:
         """One of them, made of the refiner that they are the experts of, which stays as it is."""

@@ -66,7 +66,7 @@ def test_making_one_leaves_the_refiner_as_it_is(general: Refiner, experts: Exper
     assert not torch.equal(made.stem.weight, experts.refiner("jpeg", general).stem.weight)
 
 
-def test_the_likeliest_is_chosen_if_it_is_likelier_than_all_else(experts: Experts) -> None:
+def test_the_likeliest_is_chosen_if_it_is_likely_enough(experts: Experts) -> None:
     evidence_K, prompt_D = torch.zeros(EVIDENCE), torch.zeros(8)
 
     def choose(*logits: float) -> str | None:
