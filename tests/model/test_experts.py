@@ -77,7 +77,8 @@ def test_the_likeliest_is_chosen_if_it_is_likely_enough(experts: Experts) -> Non
     assert choose(0, 2, 0) == "noise"
     assert choose(0, 0, 2) == "jpeg"
     assert choose(2, 0, 0) is None
-    assert choose(0, 0.5, 0.4) is None  # likelier than each other, not than all others
+    assert choose(0.5, 0.4, -1) == "noise"  # at 0.43, though all else is likelier
+    assert choose(0.5, 0.2, -1) is None  # at 0.38
 
 
 def test_a_model_with_experts_is_loaded_as_it_was_saved(

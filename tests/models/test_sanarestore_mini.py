@@ -98,7 +98,7 @@ def gain(
     ("line", "whose"),
     [
         ("noise:5", "noise"), ("noise:25", "noise"), ("poisson:4", "noise"), ("jpeg:20", "jpeg"), ("jpeg:40", "jpeg"),
-        ("blur:1.6", None), ("lowres:3", None), ("lowlight:2", None), ("noise:25+jpeg:20", None), ("clean", None),
+        ("blur:1.6", None), ("lowres:3", None), ("noise:25+jpeg:20", None), ("clean", None),
     ],
 )  # fmt: skip
 def test_what_is_one_thing_alone_is_an_experts(mini: RestorationModel, line: str, whose: str | None) -> None:
