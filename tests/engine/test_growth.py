@@ -41,8 +41,9 @@ def restored(size: Size, fidelity: float, scheme: Tiling = "exact") -> Cost:
     """The engine's own work; the image that it is given does not count."""
     subject = restorer(fidelity, scheme)
     with fake(), pytest.MonkeyPatch.context() as patch:
-        # Which reads numbers out of a tensor, and fake ones have none.
+        # Which read numbers out of a tensor, and fake ones have none; experts are of one shape, and cost the same.
         patch.setattr("sanarestore.flow.euler_times", lambda steps, shift: [1.0, 0.0])
+        patch.setattr("sanarestore.model.experts.Experts.choose", lambda *_: None)
         degraded_CHW = torch.empty(*size, 3).permute(2, 0, 1)
 
         def work() -> None:
