@@ -63,7 +63,7 @@ class Restorer:
         self._dtype = dtype
         # Experts are made of the refiner as it was read.
         general = copy.deepcopy(self.model.refiner) if model or self.model.experts else self.model.refiner
-        self._refiners = {"": self._placed(general)}
+        self._refiners: dict[str | None, Refiner] = {None: self._placed(general)}
         prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
         # All prompts at once, so that a large encoder is loaded at most once.
         self.model.prompts.fetch([prompt, ""] if options.guidance != 1 else [prompt])
@@ -258,9 +258,9 @@ class Restorer:
         """Whose the photograph is: an expert's, for all of it alike, or the one's that knows all."""
         experts = self.model.experts
         if experts is None:
-            return self._refiners[""]
-        chosen = experts.choose(evidence(degraded_CHW), self._prompt_BD[0].cpu()) or ""
-        if chosen not in self._refiners:
+            return self._refiners[None]
+        chosen = experts.choose(evidence(degraded_CHW), self._prompt_BD[0].cpu())
+        if chosen and chosen not in self._refiners:
             self._refiners[chosen] = self._placed(experts.refiner(chosen, self.model.refiner))
         return self._refiners[chosen]
 

@@ -4,7 +4,7 @@ A quantile of a measure over the whole photograph tells what one place cannot: n
 Measured on windows spread over it, so that a large photograph costs no more than a small one, and every tile of it is
 given the same.
 
-Shape suffixes: B windows, C channels, H W pixels, K evidence, N cells.
+Shape suffixes: B windows, C channels, H W pixels, K evidence.
 """
 
 import torch

@@ -29,8 +29,8 @@ FEATURES = 64
 """Of the router."""
 
 LIKELY = 0.4
-"""Probability from which on an expert is chosen. What is soft and noisy, or soft and compressed, looks much like what is
-noisy or compressed alone, and loses little by its expert; what is noisy and compressed stays below."""
+"""Probability from which on an expert is chosen. What is soft and noisy, or soft and compressed, looks much like what
+is noisy or compressed alone, and loses little by its expert; what is noisy and compressed stays below."""
 
 SCALE, ROUTER = ".scale", "router."
 """How the files' tensors are named that are no changes."""

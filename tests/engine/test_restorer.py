@@ -162,7 +162,7 @@ def windows_seen(restorer: Restorer) -> list[tuple[int, ...]]:
     def look(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         seen.append(tuple(arguments[0].shape))
 
-    restorer._refiners[""].register_forward_pre_hook(look)
+    restorer._refiners[None].register_forward_pre_hook(look)
     return seen
 
 
@@ -254,7 +254,7 @@ def short_of_memory(restorer: Restorer, largest: int, error: Callable[[], Except
         if asked[-1] > largest:
             raise error()
 
-    restorer._refiners[""].register_forward_pre_hook(refuse)
+    restorer._refiners[None].register_forward_pre_hook(refuse)
     return asked
 
 
@@ -290,7 +290,7 @@ def test_memory_that_ends_in_the_middle(small_model: RestorationModel) -> None:
         if next(left, False):
             raise torch.OutOfMemoryError
 
-    restorer._refiners[""].register_forward_pre_hook(refuse)
+    restorer._refiners[None].register_forward_pre_hook(refuse)
     image = image_of(photo(200, 200))
     assert [total for _, total in restorer.stages(image)] == [4] * 2 + [16] * 16
     assert difference(restorer(image), ran(small_model, image)) < ROUNDING
