@@ -190,12 +190,12 @@ def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], list[tuple[Path
     """Samples to learn from, batches to validate on, and the files of each photo or pair that is learnt from."""
     from sanarestore import images
     from sanarestore.degradations.pairs import read_pairs
-    from sanarestore.training.data import PairSamples, PhotoSamples, RoutedSamples, ToneSamples, WordingSamples
+    from sanarestore.training.data import PairSamples, PhotoSamples, ToneSamples, WordingSamples
     from sanarestore.training.photos import hold_back, hold_back_pairs
     from sanarestore.training.validation import pair_validation, tone_validation, validation_batches, wording_validation
 
     if data.suffix.lower() == ".csv":
-        if recipe.objective in ("tone", "wording", "router"):
+        if recipe.objective in ("tone", "wording"):
             raise UsageError(
                 f"the objective '{recipe.objective}' needs clean photos", where=data,
                 next_step="Name a folder of them, not a list of pairs.",
@@ -211,5 +211,4 @@ def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], list[tuple[Path
         return ToneSamples(photos, recipe), tone_validation(kept), used
     if recipe.objective == "wording":
         return WordingSamples(recipe), wording_validation(kept), []  # no photo is learnt from
-    samples = RoutedSamples if recipe.objective == "router" else PhotoSamples
-    return samples(photos, recipe), validation_batches(kept), used
+    return PhotoSamples(photos, recipe), validation_batches(kept), used

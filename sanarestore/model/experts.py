@@ -28,10 +28,6 @@ light and colour, which are not theirs."""
 FEATURES = 64
 """Of the router."""
 
-LIKELY = 0.4
-"""Probability from which on an expert is chosen. What is soft and noisy, or soft and compressed, looks much like what
-is noisy or compressed alone, and loses little by its expert; what is noisy and compressed stays below."""
-
 SCALE, ROUTER = ".scale", "router."
 """How the files' tensors are named that are no changes."""
 
@@ -123,10 +119,9 @@ class Experts:
 
     @torch.inference_mode()
     def choose(self, evidence_K: Tensor, prompt_D: Tensor) -> str | None:
-        """Whose the photograph is that has this evidence; None where no expert's is likely enough."""
-        probability_E = self.router(evidence_K[None], prompt_D[None]).softmax(dim=1)[0, 1:]
-        best = int(probability_E.argmax())
-        return self.names[best] if probability_E[best] > LIKELY else None
+        """Whose the photograph is that has this evidence; None where the refiner that knows all is to keep it."""
+        choice = int(self.router(evidence_K[None], prompt_D[None])[0].argmax())
+        return (None, *self.names)[choice]
 
     def refiner(self, name: str, general: Refiner) -> Refiner:
         """One of them, made of the refiner that they are the experts of, which stays as it is."""

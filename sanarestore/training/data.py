@@ -54,8 +54,6 @@ class Sample(TypedDict):
     prompt: str
     meaning: NotRequired[str]
     """The plain wording that the prompt shall mean the same as, where wordings are learnt."""
-    kind: NotRequired[str]
-    """What alone was done to it, where experts are told apart; empty for all else."""
     note: str
     """What is to be said of it; mostly nothing."""
 
@@ -75,10 +73,6 @@ class PhotoSamples(Dataset[Sample]):
         return self.recipe.steps * self.recipe.batch
 
     def __getitem__(self, index: int) -> Sample:
-        return self._drawn(index)[0]
-
-    def _drawn(self, index: int) -> tuple[Sample, Plan]:
-        """A sample and how it was made."""
         recipe = self.recipe
         rng = stream(recipe.seed, "sample", index)
         photo, note = self._photo(index)
@@ -90,11 +84,10 @@ class PhotoSamples(Dataset[Sample]):
             degraded, target = _store(degraded), _store(target)
         shift = rng.integers(0, 8, 2) if rng.random() < recipe.shifted else np.zeros(2, dtype=np.int64)
         framed = self._framed(photo, window, stream(recipe.seed, "framing", index))
-        sample = Sample(
+        return Sample(
             degraded=self._cut(degraded, shift), target=self._cut(target, shift), prompt=plan.prompt,
             tone=tone_of(plan.degraded_on_average(framed if clean.shape[2] == 3 else to_gray(framed))), note=note,
         )  # fmt: skip
-        return sample, plan
 
     def _photo(self, index: int) -> tuple[Path, str]:
         """Whose turn it is, and what is to be said of it."""
@@ -159,15 +152,6 @@ class PhotoSamples(Dataset[Sample]):
         top, left = (MARGIN + int(offset) for offset in shift)
         cut = image_HWC[top : top + self.recipe.patch, left : left + self.recipe.patch]
         return to_tensor(cut)
-
-
-class RoutedSamples(PhotoSamples):
-    """Photographs and what alone was done to them, if that is one thing and the prompt asks for it."""
-
-    def __getitem__(self, index: int) -> Sample:
-        sample, plan = self._drawn(index)
-        kinds = {operation.kind for operation in plan.operations}
-        return {**sample, "kind": kinds.pop() if len(kinds) == 1 and all(plan.removed) else ""}
 
 
 class ToneSamples(PhotoSamples):
@@ -252,8 +236,6 @@ class Batch:
     prompts: list[str]
     meanings: tuple[str, ...] = ()
     """Of the prompts, where wordings are learnt."""
-    kinds: tuple[str, ...] = ()
-    """What alone was done to the images, where experts are told apart."""
     number: int = 0
     """Of the step, which names the noise that a loss draws."""
     notes: tuple[str, ...] = ()
@@ -328,7 +310,6 @@ def collate(samples: list[Sample]) -> Batch:
         tone_BK=torch.stack([sample["tone"] for sample in samples]),
         prompts=[sample["prompt"] for sample in samples],
         meanings=tuple(sample["meaning"] for sample in samples if "meaning" in sample),
-        kinds=tuple(sample["kind"] for sample in samples if "kind" in sample),
         notes=tuple(sample["note"] for sample in samples if sample["note"]),
     )
 

@@ -15,7 +15,7 @@ def psnr_loss(restored_BCHW: Tensor, target_BCHW: Tensor, floor: float, coarse_w
     """
     error_BCHW = restored_BCHW - target_BCHW
     if not coarse_weight:
-        return _decibels(error_BCHW.square().mean(dim=(1, 2, 3)), floor)
+        return decibels(error_BCHW.square().mean(dim=(1, 2, 3)), floor).mean()
     # Not by a pool and its interpolation, and one axis after the other: compiled for a CPU, those take a quarter of a
     # training step, and a mean over both axes starts threads for every block.
     batch, channels, height, width = error_BCHW.shape
@@ -24,7 +24,7 @@ def psnr_loss(restored_BCHW: Tensor, target_BCHW: Tensor, floor: float, coarse_w
     coarse_B = coarse_BCHW.square().mean(dim=(1, 2, 3))
     # Rounding may take a difference of equals below zero.
     fine_B = (error_BCHW.square().mean(dim=(1, 2, 3)) - coarse_B).clamp(min=0)
-    return _decibels(fine_B, floor) + coarse_weight * _decibels(coarse_B, floor / 10)
+    return decibels(fine_B, floor).mean() + coarse_weight * decibels(coarse_B, floor / 10).mean()
 
 
 def charbonnier(restored_BCHW: Tensor, target_BCHW: Tensor, floor: float) -> Tensor:
@@ -38,5 +38,6 @@ def off_unit_variance(latent_BCHW: Tensor) -> Tensor:
     return deviations.clamp(min=1e-6).log().square().mean() + means.square().mean()
 
 
-def _decibels(squared_error_B: Tensor, floor: float) -> Tensor:
-    return 10 * torch.log10(squared_error_B + floor).mean()
+def decibels(squared_error_B: Tensor, floor: float) -> Tensor:
+    """Mean squared errors as minus the PSNR in dB, [B]; what is below `floor` hardly differs."""
+    return 10 * torch.log10(squared_error_B + floor)

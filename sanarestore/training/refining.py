@@ -14,6 +14,7 @@ from sanarestore.model.evidence import evidence
 from sanarestore.model.prompts import pool
 from sanarestore.training.data import Batch
 from sanarestore.training.generating import generate
+from sanarestore.training.losses import decibels
 from sanarestore.training.objective import PartsObjective
 from sanarestore.training.parts import Parts
 from sanarestore.training.recipe import Recipe
@@ -96,7 +97,7 @@ class WordingObjective(RefinerObjective):
 
 
 class RouterObjective(PartsObjective):
-    """Which photograph is which expert's: the router alone, by what was done to the photographs (`RoutedSamples`)."""
+    """Which photograph is which expert's: the router alone, by what each of them makes of it."""
 
     def __init__(self, parts: Parts, recipe: Recipe) -> None:
         if parts.experts is None:
@@ -108,7 +109,7 @@ class RouterObjective(PartsObjective):
         super().__init__(parts, recipe, {"router": parts.experts.router})
         self._refiners = nn.ModuleDict(
             {name: parts.experts.refiner(name, parts.refiner) for name in parts.experts.names}
-        )
+        ).requires_grad_(False)
 
     def to(self, device: torch.device) -> None:
         super().to(device)
@@ -116,10 +117,31 @@ class RouterObjective(PartsObjective):
         self._refiners.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss(self, batch: Batch) -> Tensor:
-        names = ("", *self._experts.names)
-        wanted_B = torch.tensor([names.index(kind) if kind in names else 0 for kind in batch.kinds])
-        logits_BE = self._experts.router(self._evidence(batch), self._prompts(batch))
-        return nn.functional.cross_entropy(logits_BE, wanted_B.to(logits_BE.device))
+        """For every two refiners, cross-entropy of which restores an image better, weighed by how many dB (as RankNet,
+        Burges et al. 2005, with a weight).
+
+        Of two, the one is preferred then whose expected PSNR is higher; which of them restored an image better more
+        often would be another. What costs little is hardly learnt.
+        """
+        prompt_BD = self._prompts(batch)
+        error_BE = self._errors(batch, prompt_BD)
+        lost_BEE = (error_BE[:, :, None] - error_BE[:, None, :]).clamp(min=0)
+        # As it chooses later on: what is measured of a photograph and the router itself are in float32.
+        with torch.autocast(batch.degraded_BCHW.device.type, enabled=False):
+            logits_BE = self._experts.router(self._evidence(batch), prompt_BD)
+        preferred_BEE = nn.functional.softplus(logits_BE[:, :, None] - logits_BE[:, None, :])
+        return (lost_BEE * preferred_BEE).sum(dim=(1, 2)).mean()
+
+    @torch.no_grad()
+    def _errors(self, batch: Batch, prompt_BD: Tensor) -> Tensor:
+        """What each refiner leaves of each image's error, in decibels [B,E], of the general one first."""
+        given_BCHW = batch.degraded_BCHW
+        errors = []
+        for refiner in (self.parts.refiner, *self._refiners.values()):
+            restored_BCHW = refiner(given_BCHW, given_BCHW, prompt_BD, batch.tone_BK).float().clamp(0, 1)
+            squared_B = (restored_BCHW - batch.target_BCHW).square().mean(dim=(1, 2, 3))
+            errors.append(decibels(squared_B, self.recipe.loss_floor))
+        return torch.stack(errors, dim=1)
 
     def restore(self, batch: Batch) -> Tensor:
         """Each image by whom the router chooses."""

@@ -66,7 +66,7 @@ def test_making_one_leaves_the_refiner_as_it_is(general: Refiner, experts: Exper
     assert not torch.equal(made.stem.weight, experts.refiner("jpeg", general).stem.weight)
 
 
-def test_the_likeliest_is_chosen_if_it_is_likely_enough(experts: Experts) -> None:
+def test_the_likeliest_is_chosen(experts: Experts) -> None:
     evidence_K, prompt_D = torch.zeros(EVIDENCE), torch.zeros(8)
 
     def choose(*logits: float) -> str | None:
@@ -77,8 +77,7 @@ def test_the_likeliest_is_chosen_if_it_is_likely_enough(experts: Experts) -> Non
     assert choose(0, 2, 0) == "noise"
     assert choose(0, 0, 2) == "jpeg"
     assert choose(2, 0, 0) is None
-    assert choose(0.5, 0.4, -1) == "noise"  # at 0.43, though all else is likelier
-    assert choose(0.5, 0.2, -1) is None  # at 0.38
+    assert choose(0.5, 0.4, -1) is None
 
 
 def test_a_model_with_experts_is_loaded_as_it_was_saved(
