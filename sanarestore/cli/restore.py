@@ -227,11 +227,12 @@ def _through_pipe(
         try:
             if target is not None and target.exists() and not overwrite:
                 raise _is_there_already(target)
-            restored = Restorer(options, device=parse_devices(devices)[0])(_take(source))
+            restorer = Restorer(options, device=parse_devices(devices)[0])
+            restored = restorer(_take(source))
             _give(restored, target)
             outcome = Outcome(
                 path=Path(source), output=target, status="done", seconds=time.perf_counter() - begun,
-                megapixels=restored.megapixels, notes=restored.notes,
+                megapixels=restored.megapixels, notes=restored.notes, expert=restorer.expert,
             )  # fmt: skip
         except (ImageError, OutOfMemory) as error:
             readable = not isinstance(error, UnreadableImage)

@@ -65,6 +65,8 @@ class Outcome:
     """The tile that was used, after any halving for want of memory."""
     threads: int | None = None
     """CPU threads of the worker: another number may round differently."""
+    expert: str | None = None
+    """The degradation whose expert restored it; None where that was the refiner that knows all."""
     sha256: str = ""
     """Hash of the input, taken before it was read."""
     trace: str = ""
@@ -84,6 +86,7 @@ class Outcome:
             "device": self.device,
             "tile": self.tile,
             "threads": self.threads,
+            "expert": self.expert,
             "sha256": self.sha256,
         }
 

@@ -64,6 +64,7 @@ class Restorer:
         # Experts are made of the refiner as it was read.
         general = copy.deepcopy(self.model.refiner) if model or self.model.experts else self.model.refiner
         self._refiners: dict[str | None, Refiner] = {None: self._placed(general)}
+        self._expert: str | None = None
         prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
         # All prompts at once, so that a large encoder is loaded at most once.
         self.model.prompts.fetch([prompt, ""] if options.guidance != 1 else [prompt])
@@ -74,6 +75,11 @@ class Restorer:
     def tile(self) -> int:
         """The tile in use; smaller than asked for once memory ran out."""
         return self._tiles.size
+
+    @property
+    def expert(self) -> str | None:
+        """The degradation whose expert the last photograph was given to; None for the refiner that knows all."""
+        return self._expert
 
     @property
     def generation(self) -> Generation | None:
@@ -174,7 +180,7 @@ class Restorer:
         images.write(restored, job.target, format=job.format)
         return Outcome(
             path=job.source, output=job.target, status="done", megapixels=restored.megapixels, notes=restored.notes,
-            tile=self.tile, sha256=sha256,
+            tile=self.tile, expert=self.expert, sha256=sha256,
         )  # fmt: skip
 
     def _alone(self, degraded_CHW: Tensor, restored_CHW: Tensor) -> Steps:
@@ -259,10 +265,10 @@ class Restorer:
         experts = self.model.experts
         if experts is None:
             return self._refiners[None]
-        chosen = experts.choose(evidence(degraded_CHW), self._prompt_BD[0].cpu())
-        if chosen and chosen not in self._refiners:
-            self._refiners[chosen] = self._placed(experts.refiner(chosen, self.model.refiner))
-        return self._refiners[chosen]
+        self._expert = experts.choose(evidence(degraded_CHW), self._prompt_BD[0].cpu())
+        if self._expert and self._expert not in self._refiners:
+            self._refiners[self._expert] = self._placed(experts.refiner(self._expert, self.model.refiner))
+        return self._refiners[self._expert]
 
     def _tone(self, degraded_CHW: Tensor) -> Tensor | None:
         """Of the whole photograph, for every tile of it."""

@@ -129,6 +129,16 @@ def test_an_expert_restores_what_is_its_own(chosen: str | None, dtype: str, tiny
     assert difference(restorer(image), ran(alone, image, dtype=dtype)) == 0
     general = ran(replace(model, experts=None), image, dtype=dtype)
     assert (difference(restorer(image), general) > 1e-3) == (chosen is not None)
+    assert restorer.expert == chosen
+
+
+def test_what_became_of_a_file_says_whose_it_was(tiny_model: RestorationModel, tmp_path: Path) -> None:
+    source = save_photo(tmp_path / "in.png", 40, 50)
+    for chosen in ("jpeg", None):
+        restorer = Restorer(RestoreOptions(), device="cpu", model=with_experts(tiny_model, chosen))
+        *_, outcome = restorer.restore([Job(source=source, target=tmp_path / f"{chosen}.png")])
+        assert isinstance(outcome, Outcome)
+        assert outcome.to_json()["expert"] == chosen
 
 
 def test_a_whole_photograph_is_one_experts(tiny_model: RestorationModel, monkeypatch: pytest.MonkeyPatch) -> None:
