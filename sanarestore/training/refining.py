@@ -134,12 +134,20 @@ class RouterObjective(PartsObjective):
 
     @torch.no_grad()
     def _errors(self, batch: Batch, prompt_BD: Tensor) -> Tensor:
-        """What each refiner leaves of each image's error, in decibels [B,E], of the general one first."""
-        given_BCHW = batch.degraded_BCHW
+        """What each refiner leaves of each image's error, in decibels [B,E], of the general one first.
+
+        By the middle of the image, which tells it nearly as well in a quarter of the time.
+        """
+        side, stride = batch.degraded_BCHW.shape[2], self.parts.refiner.stride
+        margin = side // 4 // stride * stride
+        middle = slice(margin, side - margin)
+        given_BCHW, target_BCHW = (
+            image_BCHW[:, :, middle, middle] for image_BCHW in (batch.degraded_BCHW, batch.target_BCHW)
+        )
         errors = []
         for refiner in (self.parts.refiner, *self._refiners.values()):
             restored_BCHW = refiner(given_BCHW, given_BCHW, prompt_BD, batch.tone_BK).float().clamp(0, 1)
-            squared_B = (restored_BCHW - batch.target_BCHW).square().mean(dim=(1, 2, 3))
+            squared_B = (restored_BCHW - target_BCHW).square().mean(dim=(1, 2, 3))
             errors.append(decibels(squared_B, self.recipe.loss_floor))
         return torch.stack(errors, dim=1)
 
