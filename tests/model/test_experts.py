@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sanarestore import weights
 from sanarestore.errors import UsageError, WeightsError
@@ -87,6 +88,9 @@ def test_a_model_with_experts_is_loaded_as_it_was_saved(
     loaded = load_model(str(tmp_path / "model"))
     assert loaded.experts is not None
     assert loaded.experts.names == ("noise", "jpeg")
+    assert {key: tensor.dtype for key, tensor in loaded.experts.tensors().items()} == {
+        key: tensor.dtype for key, tensor in load_file(tmp_path / "model" / EXPERTS).items()
+    }, "saved again it is as small"
     for name in experts.names:
         one, other = experts.refiner(name, general), loaded.experts.refiner(name, loaded.refiner)
         assert all(torch.equal(tensor, other.state_dict()[key]) for key, tensor in one.state_dict().items())
