@@ -106,11 +106,7 @@ class Experts:
     def tensors(self) -> dict[str, Tensor]:
         """All of them, for one file."""
         router = {f"{ROUTER}{key}": tensor for key, tensor in self.router.state_dict().items()}
-        changes = {
-            f"{name}.{key}": tensor if key.endswith(SCALE) else tensor.to(torch.int8)  # what was read is float32
-            for name, changed in self.changes.items()
-            for key, tensor in changed.items()
-        }
+        changes = {f"{name}.{key}": tensor for name, changed in self.changes.items() for key, tensor in changed.items()}
         return {**router, **changes}
 
     @property

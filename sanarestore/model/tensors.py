@@ -14,9 +14,11 @@ from sanarestore.weights import FETCH
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file as float32 tensors; WeightsError if it is missing or damaged."""
+    """A safetensors file, floats as float32 and integers as they are; WeightsError if it is missing or damaged."""
     try:
-        return {key: tensor.float() for key, tensor in load_file(path).items()}
+        return {
+            key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in load_file(path).items()
+        }
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"not a whole safetensors file ({error})", where=path, next_step=FETCH) from error
 

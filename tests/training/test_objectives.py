@@ -268,6 +268,16 @@ def test_a_loss_of_1_is_a_wording_that_says_nothing() -> None:
     assert loss == pytest.approx((len(DEGRADED) - 1) / len(DEGRADED), rel=1e-4)
 
 
+def learn(objective: Any, given: Batch) -> None:
+    """As much of one batch as there is in it for a router."""
+    optimizer = torch.optim.AdamW(objective.modules.parameters(), 1e-2)
+    for _ in range(60):
+        loss = objective.loss(given)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
 def test_a_router_comes_to_send_each_to_whom_restores_it_best() -> None:
     """By the evidence, and by the prompt where that says that something else is wanted."""
     objective: Any = made("router")
@@ -288,12 +298,7 @@ def test_a_router_comes_to_send_each_to_whom_restores_it_best() -> None:
             )
         ])  # fmt: skip
     given = Batch(degraded_BCHW=degraded, target_BCHW=wanted, tone_BK=tone_BK, prompts=prompts)
-    optimizer = torch.optim.AdamW(objective.modules.parameters(), 1e-2)
-    for _ in range(60):
-        loss = objective.loss(given)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    learn(objective, given)
     objective.modules.eval()
     with torch.no_grad():
         torch.testing.assert_close(objective.restore(given), wanted, atol=1e-5, rtol=0)
@@ -307,12 +312,7 @@ def test_a_router_prefers_what_is_better_on_average_not_more_often(
     objective: Any = made("router")
     given = replace(batch(), degraded_BCHW=batch().degraded_BCHW[:1].expand(4, -1, -1, -1))
     objective._errors = lambda *_: torch.tensor([[0.0, error, 2.0] for error in errors])
-    optimizer = torch.optim.AdamW(objective.modules.parameters(), 1e-2)
-    for _ in range(60):
-        loss = objective.loss(given)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    learn(objective, given)
     assert objective.parts.experts.choose(objective._evidence(given)[0], objective._prompts(given)[0]) == chosen
 
 
