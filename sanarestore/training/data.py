@@ -1,4 +1,4 @@
-"""Training samples: clean photographs cropped and degraded on the fly, or pairs read from a list.
+"""Training samples: clean photographs, or pictures drawn, cropped and degraded on the fly, or pairs read from a list.
 
 Sample i is a pure function of (recipe, photos, i): any number of worker processes, and a run that was interrupted and
 resumed, see the same samples in the same order.
@@ -22,7 +22,8 @@ from sanarestore.degradations.recipes import Plan, stream
 from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.degradations.wordings import KINDS, plain, word_strangely
 from sanarestore.errors import SanarestoreError
-from sanarestore.model.tone import tone_statistics
+from sanarestore.model.tone import overview, tone_statistics
+from sanarestore.training.dead_leaves import dead_leaves
 from sanarestore.training.photos import PhotoCache, common_size, detail, readable, to_tensor
 from sanarestore.training.recipe import Recipe
 
@@ -77,13 +78,18 @@ class PhotoSamples(Dataset[Sample]):
         rng = stream(recipe.seed, "sample", index)
         photo, note = self._photo(index)
         window = self._most_detailed(photo, rng)
-        clean = self._clean(photo, window, rng)
+        drawing = stream(recipe.seed, "drawing", index)
+        if drawing.random() < recipe.drawn:
+            drawn = dead_leaves(self._side, drawing)
+            clean, framed = self._turned(drawn, rng), overview(to_tensor(drawn)).numpy().transpose(1, 2, 0)
+        else:
+            clean = self._clean(photo, window, rng)
+            framed = self._framed(photo, window, stream(recipe.seed, "framing", index))
         plan = self._plan(rng)
         degraded, target = plan.degraded(clean), plan.target(clean)
         if rng.random() < recipe.stored:
             degraded, target = _store(degraded), _store(target)
         shift = rng.integers(0, 8, 2) if rng.random() < recipe.shifted else np.zeros(2, dtype=np.int64)
-        framed = self._framed(photo, window, stream(recipe.seed, "framing", index))
         return Sample(
             degraded=self._cut(degraded, shift), target=self._cut(target, shift), prompt=plan.prompt,
             tone=tone_of(plan.degraded_on_average(framed if clean.shape[2] == 3 else to_gray(framed))), note=note,
@@ -129,8 +135,11 @@ class PhotoSamples(Dataset[Sample]):
         side = self._side
         top, left, span = window
         clean = self._cache.crop(photo, top, left, span, span)
-        clean = clean if span == side else np.clip(resize(clean, side, side), 0, 1)
-        clean = np.rot90(clean, int(rng.integers(4)))
+        return self._turned(clean if span == side else np.clip(resize(clean, side, side), 0, 1), rng)
+
+    def _turned(self, clean_HWC: Pixels, rng: np.random.Generator) -> Pixels:
+        """Turned and mirrored at random, and some of them gray."""
+        clean = np.rot90(clean_HWC, int(rng.integers(4)))
         clean = clean[:, ::-1] if rng.random() < 0.5 else clean
         if rng.random() < self.recipe.gray:
             clean = to_gray(clean)

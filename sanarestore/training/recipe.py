@@ -132,6 +132,8 @@ class Recipe:
     """Share of crops taken from a photo made up to `shrink_most` times smaller, which is sharper."""
     shrink_most: float = 3.0
     """Largest factor that photos are made smaller by."""
+    drawn: float = 0.0
+    """Share of crops that are `dead_leaves` instead: sharp to the pixel, as few photographs are."""
     candidates: int = 3
     """Places drawn per crop, of which the one with most detail is taken: skies teach little."""
     validation_photos: int = 4
@@ -213,7 +215,8 @@ class Recipe:
                 min(self.steps, self.batch, self.draws) < 1 or self.workers < 0
             ),
             "shares must be between 0 and 1": not all(
-                0 <= share <= 1 for share in (self.p_one, self.gray, self.stored, self.shifted, self.shrink, self.ema)
+                0 <= share <= 1
+                for share in (self.p_one, self.gray, self.stored, self.shifted, self.shrink, self.drawn, self.ema)
             ),
             "experts are for the objective router alone": self.experts and self.objective != "router",
             f"loss must be one of {', '.join(LOSSES)}": self.loss not in LOSSES,

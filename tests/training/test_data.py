@@ -239,6 +239,21 @@ def test_the_most_detailed_place_is_taken(tmp_path: Path) -> None:
     assert flat(8) < flat(1) - 0.1
 
 
+def test_some_are_drawn_and_the_others_stay_what_they_were(photos: list[Path]) -> None:
+    """A drawn one has its own tone, and nothing of the photo whose turn it was."""
+    lines = {"degradations": {"clean": 1.0}, "gray": 0.0}
+    photographed, mixed, drawn = (PhotoSamples(photos, recipe(drawn=share, **lines)) for share in (0.0, 0.5, 1.0))
+    alike = {True: 0, False: 0}
+    for index in range(12):
+        from_photo = torch.equal(mixed[index]["target"], photographed[index]["target"])
+        assert from_photo != torch.equal(mixed[index]["target"], drawn[index]["target"])
+        assert torch.equal(mixed[index]["tone"], (photographed if from_photo else drawn)[index]["tone"])
+        alike[from_photo] += 1
+    assert min(alike.values()) > 1
+    others = PhotoSamples(photos[::-1], recipe(drawn=1.0, **lines))
+    assert torch.equal(others[3]["target"], drawn[3]["target"])
+
+
 def test_small_photos_are_not_stretched(photos: list[Path]) -> None:
     """A photo smaller than the crop's span at the drawn scale is taken as it is."""
     samples = PhotoSamples(photos[:1], recipe(patch=48, shrink=1.0, shrink_most=3.0, degradations={"clean": 1.0}))

@@ -1,0 +1,104 @@
+"""Pictures drawn instead of photographed: leaves that fell on one another, sharp to the pixel.
+
+Free photographs are few, mostly somewhat soft, and hold hardly any lettering or drawings; a refiner that learnt from
+them alone takes an edge that is sharper than all of theirs for another blur. Dead leaves (A. B. Lee, D. Mumford and
+J. Huang, "Occlusion Models for Natural Images", 2001) have the spectrum and the edges of photographs; here the leaves
+are of several shapes, letters among them.
+"""
+
+import string
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from sanarestore.degradations.operations import Pixels
+
+Shape = Literal["disc", "polygon", "line", "letters"]
+
+SHAPES: tuple[Shape, ...] = get_args(Shape)
+
+FINENESS = 3
+"""Pixels drawn for each one of the picture along a side: borders are the exact area's to a ninth."""
+
+LAYERS = 4.0
+"""Leaves over a place on average: exp(-4) = 2% shows the ground."""
+
+MOST_LEAVES = 800
+
+GRAIN = 0.12
+"""Greatest standard deviation of the texture on a leaf."""
+
+
+def dead_leaves(side: int, rng: np.random.Generator) -> Pixels:
+    """A picture [side, side, 3] in [0, 1]; shapes, sizes, colours and texture are this picture's own."""
+    finer = side * FINENESS
+    weights = rng.dirichlet([0.6, 0.4, 0.2, 0.2])
+    radii = _radii(finer, rng)
+    fills = _fills(len(radii) + 1, rng)
+    # Any mode of four equal channels: the fourth is the strength of the texture, which is drawn with the colour.
+    canvas = Image.new("CMYK", (finer, finer), tuple(fills[-1]))
+    draw = ImageDraw.Draw(canvas)
+    middles = rng.uniform(-0.05, 1.05, (len(radii), 2)) * finer
+    for shape, middle, radius, fill in zip(
+        rng.choice(SHAPES, len(radii), p=weights), middles.tolist(), radii.tolist(), fills.tolist(), strict=False
+    ):
+        _draw(draw, shape, middle, radius, tuple(fill), rng)
+    drawn = np.asarray(canvas.reduce(FINENESS), np.float32) / 255
+    texture = _fractal(side, rng)[..., None] * drawn[..., 3:] * GRAIN
+    return np.clip(drawn[..., :3] + texture, 0, 1).astype(np.float32)
+
+
+def _radii(finer: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Radii r of density r^-3 between two limits, as many as cover the picture: parts of it, enlarged, are alike it."""
+    least, most = FINENESS * float(rng.uniform(1.5, 6)), finer * float(rng.uniform(0.2, 0.8))
+    mean_area = 2 * np.pi * least**2 * np.log(most / least)
+    count = min(round(LAYERS * finer**2 / mean_area), MOST_LEAVES)
+    largest_share = (least / most) ** 2
+    radii: npt.NDArray[np.float64] = least / np.sqrt(rng.uniform(largest_share, 1, count))
+    return radii
+
+
+def _fills(count: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Colours about one of the picture's own, and how much of the texture shows on each, as codes [count, 4]."""
+    spread, saturation, textured = rng.uniform(0.15, 0.95), rng.uniform(0, 0.8), rng.uniform(0, 1)
+    grays = rng.uniform(0, 1, (count, 1))
+    colours = grays + saturation * (rng.uniform(0, 1, (count, 3)) - grays)
+    colours += (1 - spread) * (rng.uniform(0.1, 0.9, 3) - colours)
+    strengths = textured * rng.uniform(0, 1, (count, 1)) ** 2
+    return np.rint(255 * np.concatenate([colours, strengths], axis=1)).astype(np.uint8)
+
+
+def _draw(
+    draw: ImageDraw.ImageDraw,
+    shape: Shape,
+    middle: list[float],
+    radius: float,
+    fill: tuple[int, ...],
+    rng: np.random.Generator,
+) -> None:
+    x, y = middle
+    turn = float(rng.uniform(0, 2 * np.pi))
+    if shape == "disc":
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill)
+    elif shape == "polygon":
+        corners = turn + np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 6))))
+        draw.polygon([(x + radius * np.cos(at), y + radius * np.sin(at)) for at in corners], fill)
+    elif shape == "line":
+        across, down = 4 * radius * np.cos(turn), 4 * radius * np.sin(turn)
+        draw.line((x - across, y - down, x + across, y + down), fill, width=max(FINENESS, round(radius / 2)))
+    else:
+        letters = "".join(rng.choice(list(string.ascii_letters + string.digits), int(rng.integers(1, 12))))
+        # An em of four radii: a letter is about as large as a disc would be.
+        draw.text((x, y), letters, fill, font=ImageFont.load_default(min(4 * radius, 60 * FINENESS)), anchor="mm")
+
+
+def _fractal(side: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Noise with amplitudes that fall as a power of frequency, as in natural textures: [side, side], deviation 1."""
+    rows, columns = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
+    frequency = np.hypot(rows, columns)
+    frequency[0, 0] = np.inf
+    spectrum = np.fft.rfft2(rng.standard_normal((side, side))) / frequency ** rng.uniform(0.6, 1.6)
+    noise = np.fft.irfft2(spectrum, (side, side))
+    return (noise / noise.std()).astype(np.float32)

@@ -1,0 +1,60 @@
+"""Drawn pictures are their stream's alone, in range, sharp to the pixel, and as varied as what they stand in for."""
+
+import numpy as np
+import pytest
+
+from sanarestore.degradations.operations import Pixels
+from sanarestore.degradations.recipes import stream
+from sanarestore.training import dead_leaves as module
+from sanarestore.training.dead_leaves import SHAPES, dead_leaves
+
+
+def drawn(seed: int, side: int = 96) -> Pixels:
+    return dead_leaves(side, stream("leaves", seed))
+
+
+def test_a_picture_is_its_streams() -> None:
+    assert np.array_equal(drawn(0), drawn(0))
+    assert not np.array_equal(drawn(0), drawn(1))
+
+
+@pytest.mark.parametrize("side", [16, 96, 161])
+def test_any_side_in_range(side: int) -> None:
+    picture = drawn(3, side)
+    assert picture.shape == (side, side, 3)
+    assert picture.dtype == np.float32
+    assert picture.min() >= 0
+    assert picture.max() <= 1
+
+
+def test_amplitudes_fall_as_in_photographs() -> None:
+    """By about 1/f (Field 1987), where an octave of noise would stay and of a smooth picture nothing be left."""
+    amplitudes = np.mean([np.abs(np.fft.fft2(drawn(seed)[..., 1] - 0.5)) for seed in range(24)], axis=0)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(96), np.fft.fftfreq(96)))
+    band = (frequency > 0.04) & (frequency < 0.4)
+    slope = np.polyfit(np.log(frequency[band]), np.log(amplitudes[band]), 1)[0]
+    assert -1.5 < slope < -0.7
+
+
+def test_edges_are_sharp_to_the_pixel() -> None:
+    """Of the strongest changes over three pixels, most comes in one: three quarters where borders are straight and
+    fall anywhere in a pixel, and half if they were blurred by half a pixel's sigma."""
+    shares = []
+    for seed in range(12):
+        gray = drawn(seed).mean(axis=2)
+        steps = np.diff(gray, axis=1)
+        change = np.abs(gray[:, 3:] - gray[:, :-3])
+        largest = np.abs(np.stack([steps[:, :-2], steps[:, 1:-1], steps[:, 2:]])).max(axis=0)
+        strong = change > np.quantile(change, 0.98)
+        shares.append((largest[strong] / change[strong]).mean())
+    assert np.mean(shares) > 0.65
+
+
+def test_colours_and_shapes_vary(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = set()
+    real = module._draw
+    monkeypatch.setattr(module, "_draw", lambda draw, shape, *rest: (shapes.add(shape), real(draw, shape, *rest)))
+    pictures = [drawn(seed) for seed in range(6)]
+    assert shapes == set(SHAPES)
+    assert np.std([picture.mean() for picture in pictures]) > 0.03
+    assert min(picture.std() for picture in pictures) > 0.02
