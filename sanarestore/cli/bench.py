@@ -55,7 +55,7 @@ def bench(
         bool, typer.Option("--list", help="Say which sets are known, and which of them are there; measure nothing.")
     ] = False,
     fetch: Annotated[
-        bool, typer.Option("--download", help="Fetch what is missing of sets with a stable address: kodak24.")
+        bool, typer.Option("--download", help="Fetch what is missing of sets with a stable address; --list says which.")
     ] = False,
     task: Annotated[
         list[str] | None,

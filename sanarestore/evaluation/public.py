@@ -27,6 +27,14 @@ class Remote:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Archive:
+    """A stable public address of a ZIP with a set's files."""
+
+    address: str
+    md5: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Set:
     """A published test set."""
 
@@ -39,8 +47,8 @@ class Set:
     layouts: tuple[Layout, ...]
     published: str
     """Where its authors, or those who have it from them, publish it."""
-    remote: Remote | None = None
-    """Where `download` fetches it; None where only archives are published, or addresses that come and go."""
+    remote: Remote | Archive | None = None
+    """Where `download` fetches it; None where addresses come and go, or no hash is known."""
     names: tuple[str, ...] = ()
     """Of its images without suffixes, in lower case; empty where they go by several."""
     folders: tuple[str, ...] = ()
@@ -71,6 +79,19 @@ _KODAK = (
     "ed21745fd32fce95", "566bc866664e9b06", "3475af71066f3ca8", "7956408ef24222d3", "666ce8f2db5566a1",
     "2d6902daf7c4486b", "f430842120c108b6", "81992a83592267e6", "e3e3ccc3e795b82a",
 )  # fmt: skip
+
+_SET12 = (
+    "a4913edec8486184", "a62c20d3e3ac0e16", "8f20b83e180ef2c1", "836623ada4fea357",
+    "d4406c8d688d4605", "b861a2fa146de873", "caad753fef5da94f", "61d50895d6d66ec5",
+    "ce784af062c99df9", "81b92d2218178fd4", "2ca0054f053b7c44", "f616a4fb8fbeb56d",
+)  # fmt: skip
+
+_CLASSIC5_HASHES = (
+    "77abffc2c199f45e", "954059039ccdf9a9", "81b92d2218178fd4", "a762bbfc5ed6418a", "ace00a95e658d6be",
+)  # fmt: skip
+
+_SWINIR = "https://raw.githubusercontent.com/JingyunLiang/SwinIR/33f616625268d08ba600f8db89388eec0328edb1/testsets/"
+"""A commit that has several of the sets, one file an image."""
 
 SETS: Mapping[str, Set] = {
     each.name: each
@@ -108,6 +129,10 @@ SETS: Mapping[str, Set] = {
         Set(
             name="set12", title="Set12 (Zhang et al. 2017)", count=12, task="denoise",
             layouts=(_flat(r"\d{2}", "01.png"),), published="https://github.com/cszn/DnCNN",
+            remote=Remote(
+                address=f"{_SWINIR}Set12/{{name}}",
+                sha256={f"{number:02d}.png": sha256 for number, sha256 in enumerate(_SET12, start=1)},
+            ),
             names=_numbered("{:02d}", 1, 12),
         ),
         Set(
@@ -131,10 +156,22 @@ SETS: Mapping[str, Set] = {
             name="classic5", title="Classic5 (Foi et al. 2007)", count=5, task="jpeg",
             layouts=(_flat(_CLASSIC5, "baboon.bmp"), _flat("[1-5]", "1.png")),
             published="https://webpages.tuni.fi/foi/SA-DCT/", names=tuple(_CLASSIC5.split("|")),
+            remote=Remote(
+                address=f"{_SWINIR}classic5/{{name}}",
+                sha256={
+                    f"{name}.bmp": sha256
+                    for name, sha256 in zip(_CLASSIC5.split("|"), _CLASSIC5_HASHES, strict=True)
+                },
+            ),
         ),
         Set(
             name="div2k-val", title="DIV2K validation (Agustsson & Timofte 2017)", count=100, task="denoise",
             layouts=(_flat(r"0[89]\d\d", "DIV2K_valid_HR/0801.png"),), published="https://data.vision.ee.ethz.ch/cvl/DIV2K/",
+            remote=Archive(
+                # The hash as torchsr (github.com/Coloquinte/torchSR) has it.
+                address="https://data.vision.ee.ethz.ch/cvl/DIV2K/DIV2K_valid_HR.zip",
+                md5="9fcdda83005c5e5997799b69f955ff88",
+            ),
             names=_numbered("{:04d}", 801, 900), folders=("div2k_valid_hr", "div2k"),
         ),
         Set(

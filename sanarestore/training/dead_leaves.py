@@ -67,7 +67,8 @@ def _fills(count: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     colours = grays + saturation * (rng.uniform(0, 1, (count, 3)) - grays)
     colours += (1 - spread) * (rng.uniform(0.1, 0.9, 3) - colours)
     strengths = textured * rng.uniform(0, 1, (count, 1)) ** 2
-    return np.rint(255 * np.concatenate([colours, strengths], axis=1)).astype(np.uint8)
+    codes: npt.NDArray[np.uint8] = np.rint(255 * np.concatenate([colours, strengths], axis=1)).astype(np.uint8)
+    return codes
 
 
 def _draw(
@@ -101,4 +102,5 @@ def _fractal(side: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     frequency[0, 0] = np.inf
     spectrum = np.fft.rfft2(rng.standard_normal((side, side))) / frequency ** rng.uniform(0.6, 1.6)
     noise = np.fft.irfft2(spectrum, (side, side))
-    return (noise / noise.std()).astype(np.float32)
+    unit: npt.NDArray[np.float32] = (noise / noise.std()).astype(np.float32)
+    return unit

@@ -1,7 +1,10 @@
 """What is fetched is what was published, or is not kept."""
 
+import hashlib
 import http.server
+import io
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -16,7 +19,7 @@ from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.evaluation import datasets
 from sanarestore.evaluation.datasets import find_set
 from sanarestore.evaluation.downloads import download, pixel_hash
-from sanarestore.evaluation.public import SETS, Remote
+from sanarestore.evaluation.public import SETS, Archive, Remote
 from tests.conftest import save_photo
 
 NAMES = [f"kodim{number:02d}.png" for number in range(1, 25)]
@@ -107,6 +110,96 @@ def test_what_a_crash_left_does_not_matter(tmp_path: Path) -> None:
     assert len(list(download("kodak24", tmp_path))) == 25
 
 
+class Ranged(Server):
+    """One file, sent from where it is asked for, if `ranges`; only up to `end`, while there is one."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(Path())
+        self.content = content
+        self.end: int | None = None
+        self.ranges = True
+        server, asked = self, self.asked
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                told = self.headers.get("Range") if server.ranges else None
+                asked.append(told or "all")
+                first = int(told.removeprefix("bytes=").removesuffix("-")) if told else 0
+                self.send_response(416 if first >= len(content) else 206 if told else 200)
+                self.send_header("Content-Length", str(len(content) - first))
+                self.end_headers()
+                self.wfile.write(content[first : server.end])
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.RequestHandlerClass = Handler
+
+
+@pytest.fixture
+def archived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ranged]:
+    """As DIV2K's: a folder of 100 pictures, and what is none of the set."""
+    picture = save_photo(tmp_path / "picture.png", 8, 12).read_bytes()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(801, 901):
+            archive.writestr(f"DIV2K_valid_HR/{number:04d}.png", picture)
+        archive.writestr("DIV2K_valid_HR/README.txt", "terms")
+        archive.writestr("../elsewhere.png", picture)
+        archive.writestr("DIV2K_valid_HR/padding", np.random.default_rng(0).bytes(3 * 2**20))
+    content = packed.getvalue()
+    with Ranged(content) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/DIV2K_valid_HR.zip"
+        remote = Archive(address=address, md5=hashlib.md5(content, usedforsecurity=False).hexdigest())
+        monkeypatch.setitem(datasets.SETS, "div2k-val", replace(SETS["div2k-val"], remote=remote))  # type: ignore[arg-type]
+        yield server
+        server.shutdown()
+
+
+def test_an_archive_is_fetched_and_unpacked_once(tmp_path: Path, archived: Ranged) -> None:
+    steps = list(download("div2k-val", tmp_path / "data"))
+    assert steps[-1] == (3, 3), "in MiB"
+    assert len(find_set("div2k-val", tmp_path / "data")) == 100
+    assert len(list((tmp_path / "data").rglob("*"))) == 1 + 100, "neither the archive nor anything else"
+    assert (tmp_path / "data/div2k-val/0801.png").read_bytes() == (tmp_path / "picture.png").read_bytes()
+    assert list(download("div2k-val", tmp_path / "data")) == []
+    assert archived.asked == ["all"]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_an_archive_goes_on_where_it_was(tmp_path: Path, archived: Ranged, ranges: bool) -> None:
+    archived.end = 2 * 2**20
+    with pytest.raises(NoImagesError, match=r"ended after 2097152 of \d+ bytes.*what was fetched is kept"):
+        list(download("div2k-val", tmp_path / "data"))
+    archived.end, archived.ranges = None, ranges
+    first, *_ = download("div2k-val", tmp_path / "data")
+    assert first == ((3, 3) if ranges else (1, 3))
+    assert len(find_set("div2k-val", tmp_path / "data")) == 100
+    assert archived.asked == ["all", "bytes=2097152-" if ranges else "all"]
+
+
+def test_an_archive_that_had_come_is_not_fetched_again(tmp_path: Path, archived: Ranged) -> None:
+    part = tmp_path / "data/div2k-val/.DIV2K_valid_HR.zip.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(archived.content)
+    assert list(download("div2k-val", tmp_path / "data")) == []
+    assert archived.asked == [f"bytes={len(archived.content)}-"]
+    assert len(find_set("div2k-val", tmp_path / "data")) == 100
+
+
+def test_another_archive_is_refused_and_not_kept(tmp_path: Path, archived: Ranged) -> None:
+    remote = SETS["div2k-val"].remote
+    assert isinstance(remote, Archive)
+    wrong = replace(SETS["div2k-val"], remote=replace(remote, md5="0" * 32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(datasets.SETS, "div2k-val", wrong)  # type: ignore[arg-type]
+        with pytest.raises(NoImagesError, match="not the archive that was published"):
+            list(download("div2k-val", tmp_path / "data"))
+    assert list((tmp_path / "data/div2k-val").iterdir()) == []
+    assert archived.asked
+
+
 def test_no_damage_of_a_file_escapes_as_anything_but_an_os_error(published: Path) -> None:
     whole = (published / NAMES[0]).read_bytes()
     rng = np.random.default_rng(0)
@@ -135,6 +228,14 @@ def test_sets_without_an_address_are_left_to_the_user(tmp_path: Path) -> None:
     with pytest.raises(NoImagesError) as told:
         find_set("urban100", tmp_path)
     assert "--download has no stable address of it" in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["kodak24", "set12", "classic5"])
+def test_the_published_hashes_are_the_sets(name: str, real_data: Path) -> None:
+    remote = SETS[name].remote
+    assert isinstance(remote, Remote)
+    found = {pixel_hash(item.clean.read_bytes()) for item in find_set(name, real_data)}
+    assert found == set(remote.sha256.values())
 
 
 def test_the_command_fetches_only_when_told(
