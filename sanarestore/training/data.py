@@ -76,15 +76,7 @@ class PhotoSamples(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         recipe = self.recipe
         rng = stream(recipe.seed, "sample", index)
-        photo, note = self._photo(index)
-        window = self._most_detailed(photo, rng)
-        drawing = stream(recipe.seed, "drawing", index)
-        if drawing.random() < recipe.drawn:
-            drawn = dead_leaves(self._side, drawing)
-            clean, framed = self._turned(drawn, rng), overview(to_tensor(drawn)).numpy().transpose(1, 2, 0)
-        else:
-            clean = self._clean(photo, window, rng)
-            framed = self._framed(photo, window, stream(recipe.seed, "framing", index))
+        clean, framed, note = self._drawn_or_photographed(index, rng)
         plan = self._plan(rng)
         degraded, target = plan.degraded(clean), plan.target(clean)
         if rng.random() < recipe.stored:
@@ -94,6 +86,17 @@ class PhotoSamples(Dataset[Sample]):
             degraded=self._cut(degraded, shift), target=self._cut(target, shift), prompt=plan.prompt,
             tone=tone_of(plan.degraded_on_average(framed if clean.shape[2] == 3 else to_gray(framed))), note=note,
         )  # fmt: skip
+
+    def _drawn_or_photographed(self, index: int, rng: np.random.Generator) -> tuple[Pixels, Pixels, str]:
+        """A clean crop with its margin [S, S, C], an overview [h, w, 3] of its whole, and what is to be said."""
+        drawing = stream(self.recipe.seed, "drawing", index)
+        if drawing.random() < self.recipe.drawn:
+            drawn = dead_leaves(self._side, drawing)
+            return self._turned(drawn, rng), overview(to_tensor(drawn)).numpy().transpose(1, 2, 0), ""
+        photo, note = self._photo(index)
+        window = self._most_detailed(photo, rng)
+        framed = self._framed(photo, window, stream(self.recipe.seed, "framing", index))
+        return self._clean(photo, window, rng), framed, note
 
     def _photo(self, index: int) -> tuple[Path, str]:
         """Whose turn it is, and what is to be said of it."""
