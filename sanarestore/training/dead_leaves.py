@@ -26,6 +26,7 @@ LAYERS = 4.0
 """Leaves over a place on average: exp(-4) = 2% shows the ground."""
 
 MOST_LEAVES = 800
+"""Of a picture: where the least are small, more of the ground shows, and it takes no longer."""
 
 GRAIN = 0.12
 """Greatest standard deviation of the texture on a leaf."""
