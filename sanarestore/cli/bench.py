@@ -125,8 +125,15 @@ def bench(
     steps: Steps = None,
     guidance: Guidance = 1.0,
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, metavar="N", help="Repeat with N seeds.", rich_help_panel=MODEL)
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--seeds",
+            min=1,
+            metavar="N",
+            help="Repeat with N seeds; 3 where more than one step draws, else 1.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     peers: Annotated[
         list[str] | None,
         typer.Option(
@@ -173,7 +180,7 @@ def bench(
     if SPEED in (names or []):
         given |= {
             "--data": data, "--data-dir": data_dir, "--download": fetch, "--task": task, "--gray": gray,
-            "--metric": metric, "--limit": limit, "--blind": blind, "--seeds": seeds > 1, "--peer": peers,
+            "--metric": metric, "--limit": limit, "--blind": blind, "--seeds": seeds, "--peer": peers,
             "--autoencoder": autoencoder, "--output": output, "--report": page, "--compare": old,
         }  # fmt: skip
         others = [name for name in names or [] if name != SPEED]
@@ -229,7 +236,7 @@ def bench(
     metrics = tuple(dict.fromkeys(name.lower() for name in metric or ()))
     # All of it before anything is measured, so that a set that is not there is known at once.
     Perceptual(metrics, parse_devices(devices)[0])
-    ours = partial(our_methods, options, tuple(range(seeds)), tuple(peers or ()))
+    ours = partial(our_methods, options, None if seeds is None else tuple(range(seeds)), tuple(peers or ()))
     sources = autoencoder_sources(options, autoencoder or ()) if CEILING in chosen else ()
     console.show_licences(*(autoencoder or ()), wanted=weights.WANTED_OF_AUTOENCODERS)
     reconstructing = partial(autoencoders, sources)

@@ -250,7 +250,7 @@ class Restorer:
             self.model.prompts,
             self.options,
             prompt=prompt,
-            steps=self.options.steps or int(self.model.defaults.get("steps", 1)),
+            steps=steps_of(self.options, self.model),
             tiles=self._tiles,
         )
 
@@ -294,6 +294,11 @@ class Restorer:
 
     def _to_device(self, window_Chw: Tensor) -> Tensor:
         return window_Chw[None].to(self.device, memory_format=torch.channels_last)
+
+
+def steps_of(options: RestoreOptions, model: RestorationModel) -> int:
+    """How many the sampler takes: those that are asked for, or the model's own."""
+    return options.steps or int(model.defaults.get("steps", 1))
 
 
 def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:

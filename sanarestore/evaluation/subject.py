@@ -21,7 +21,7 @@ from torch import Tensor
 from sanarestore import images, tiling
 from sanarestore.engine.generation import Generation
 from sanarestore.engine.pixels import host_tensor
-from sanarestore.engine.restorer import Restorer
+from sanarestore.engine.restorer import Restorer, steps_of
 from sanarestore.evaluation.clock import Work, counted
 from sanarestore.evaluation.kernel_arms import REPEATS, kernel_arms
 from sanarestore.flow import noise_field
@@ -72,7 +72,7 @@ class Subject:
     @property
     def steps(self) -> int:
         """Of the flow."""
-        return self.options.steps or int(self.model.defaults.get("steps", 1))
+        return steps_of(self.options, self.model)
 
     def parts(self, size: int) -> Iterator[Part]:
         """The whole restoration; and where images go through the latent path, that path, its parts, and its kernels.

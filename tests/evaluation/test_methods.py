@@ -8,7 +8,7 @@ import torch
 
 from sanarestore import images
 from sanarestore.engine.restorer import Restorer
-from sanarestore.evaluation.methods import Ceiling, count, our_methods
+from sanarestore.evaluation.methods import SEEDS, Ceiling, count, our_methods
 from sanarestore.evaluation.metrics import psnr
 from sanarestore.evaluation.tasks import CEILING, Trial
 from sanarestore.model.autoencoder import Autoencoder
@@ -64,3 +64,20 @@ def test_parameters_are_those_that_images_go_through(tmp_path: Path, encoder: Pr
     assert at_half[-1].parameters == count(refiner, path.autoencoder, path.transformer)
     assert at_half[0].name == CEILING
     assert at_half[0].parameters == count(path.autoencoder)
+
+
+@pytest.mark.parametrize(
+    ("fidelity", "steps", "count"), [(1.0, None, 1), (0.5, 1, 1), (0.5, None, SEEDS), (0.5, 2, SEEDS)]
+)
+def test_seeds_are_repeated_where_they_make_a_difference(
+    tmp_path: Path, encoder: PromptEncoder, fidelity: float, steps: int | None, count: int
+) -> None:
+    """A model of four steps, at fidelity 1 restored by its refiner alone."""
+    save_model(
+        tmp_path / "whole", name="whole", refiner=random_refiner(), encoder=encoder, usual_prompts=["remove noise"],
+        defaults={"prompt": "remove noise", "latent": False, "steps": 4}, training={},
+        latent=latent_path(prompt_width=8),
+    )  # fmt: skip
+    options = RestoreOptions(model=str(tmp_path / "whole"), fidelity=fidelity, steps=steps)
+    assert len(our_methods(options, None, (), "cpu")[-1].seeds) == count
+    assert our_methods(options, (7,), (), "cpu")[-1].seeds == (7,)
