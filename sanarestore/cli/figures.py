@@ -67,6 +67,12 @@ class BenchReport:
                 console.say(
                     f"{row['method']}: the right prompt comes closer in {share:.1%} of pairs, by {margin:.2f} dB"
                 )
+            if "seed_deviation" in row:
+                agreeing = f"; they agree to {row['seed_agreement']:.1f} dB" if "seed_agreement" in row else ""
+                console.say(
+                    f"{row['method']}, {row['task']} {row['level']}: between seeds PSNR has a standard deviation of "
+                    f"{row['seed_deviation']:.2f} dB{agreeing}"
+                )
 
     def changes(self, changes: list[dict[str, Any]], unmatched: list[str]) -> None:
         """What changed since an earlier benchmark, and what cannot be compared: lines of JSON, or a table."""

@@ -117,6 +117,7 @@ def _table(rows: Sequence[Row]) -> str:
         "DISTS": lambda row: _figure(row.dists, 3),
         "FID": lambda row: _figure(row.fid, 1),
         "right prompt": lambda row: "" if row.margin is None else f"{row.right_beats_wrong:.1%} by {row.margin:.2f} dB",
+        "between seeds": lambda row: "" if row.seed_deviation is None else f"± {row.seed_deviation:.2f}",
         "seeds agree": lambda row: _figure(row.seed_agreement, 1),
         "parameters": lambda row: "" if row.parameters is None else f"{row.parameters / 1e6:.1f} M",
         "peak memory": lambda row: (

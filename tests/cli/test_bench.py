@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from torch import Tensor
 from sanarestore.cli.app import run
 from sanarestore.evaluation.datasets import VARIABLE
 from sanarestore.evaluation.rows import packed
-from tests.conftest import save_photo
-from tests.published import tiny_autoencoder
+from sanarestore.model.loading import save_model
+from sanarestore.model.prompts import PromptEncoder
+from tests.conftest import random_refiner, save_photo
+from tests.published import latent_path, tiny_autoencoder
 
 
 @pytest.fixture
@@ -240,6 +243,22 @@ def test_prompt_pairs_are_told_in_a_sentence(capsys: pytest.CaptureFixture[str])
     said = capsys.readouterr().err
     assert "tiny: the right prompt comes closer in " in said
     assert "degraded: the right" not in said
+
+
+@pytest.mark.usefixtures("sets")
+def test_what_seeds_change_is_told_in_a_sentence(
+    tmp_path: Path, encoder: PromptEncoder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(
+        tmp_path / "whole", name="whole", refiner=random_refiner(), encoder=encoder, usual_prompts=["remove noise"],
+        defaults={"prompt": "remove noise", "latent": False}, training={}, latent=latent_path(prompt_width=8),
+    )  # fmt: skip
+    page = tmp_path / "page"
+    command = ["classic5", "--quality", "10", "--limit", "1", "--fidelity", "0", "--report", str(page)]
+    assert run(["bench", *command, "--model", str(tmp_path / "whole"), "--threads", "1", "--steps", "2"]) == 0
+    said = capsys.readouterr().err
+    assert re.search(r"whole, jpeg 10: between seeds PSNR has a standard deviation of \d\.\d\d dB; they agree to", said)
+    assert "<th>between seeds</th>" in (page / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
