@@ -37,13 +37,13 @@ def dead_leaves(side: int, rng: np.random.Generator) -> Pixels:
     finer = side * FINENESS
     weights = rng.dirichlet([0.6, 0.4, 0.2, 0.2])
     radii = _radii(finer, rng)
-    fills = _fills(len(radii) + 1, rng)
+    *fills, ground = _fills(len(radii) + 1, rng).tolist()
     # Any mode of four equal channels: the fourth is the strength of the texture, which is drawn with the colour.
-    canvas = Image.new("CMYK", (finer, finer), tuple(fills[-1]))
+    canvas = Image.new("CMYK", (finer, finer), tuple(ground))
     draw = ImageDraw.Draw(canvas)
     middles = rng.uniform(-0.05, 1.05, (len(radii), 2)) * finer
     for shape, middle, radius, fill in zip(
-        rng.choice(SHAPES, len(radii), p=weights), middles.tolist(), radii.tolist(), fills.tolist(), strict=False
+        rng.choice(SHAPES, len(radii), p=weights), middles.tolist(), radii.tolist(), fills, strict=True
     ):
         _draw(draw, shape, middle, radius, tuple(fill), rng)
     drawn = np.asarray(canvas.reduce(FINENESS), np.float32) / 255
