@@ -53,12 +53,14 @@ class RestoreOptions:
     """What decides how a photograph is restored."""
 
     prompt: str | None = None
-    """What to remove, in words; None takes the model's default ("Restore this image")."""
+    """What to fix, in words, in any of 15 languages; None for all faults found, light and colour left alone."""
     model: str | None = None
     """A model's name, folder or hub id (see weights.resolve), with an adapter its base; None takes the embedded model,
     or the base that the adapter names."""
     adapter: str | None = None
     """Folder or hub id of what turns a published SANA base into a restorer; None where the model is one."""
+    strength: float = 1.0
+    """How much of the change is applied: 1 is the restored photograph, 0 the input, exactly; between, a mixture."""
     fidelity: float = 1.0
     """1 trusts the refiner's result, 0 the image that the latent path generated; between, a mixture."""
     steps: int | None = None
@@ -85,6 +87,8 @@ class RestoreOptions:
     """CPU threads per worker; None leaves PyTorch's choice. The same number gives the same bytes."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise UsageError(f"{self.strength:g} is outside 0 to 1", where="--strength")
         if not 0 <= self.fidelity <= 1:
             raise UsageError(f"{self.fidelity:g} is outside 0 to 1", where="--fidelity")
         if self.steps is not None and not 1 <= self.steps <= MOST_STEPS:

@@ -24,8 +24,8 @@ class Tile:
     core: tuple[int, int, int, int]
     """What this tile owns; cores cover the image once."""
     window: tuple[int, int, int, int]
-    """What it looks at; it may reach past the image's bottom and right, up to a multiple of the stride. Those of an
-    image are all of one size."""
+    """What it looks at; it may extend beyond the image, by a margin on every side and up to a multiple of the stride.
+    Those of an image are all of one size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,11 +62,16 @@ def balanced_cuts(size: int, largest: int, stride: int, shift: int = 0) -> list[
     return [index * units // count * stride for index in range(count)] + [size]
 
 
-def grid(height: int, width: int, *, tile: int, halo: int, stride: int, shift: int = 0) -> list[Tile]:
-    """All tiles of an image in raster order; `halo` must be a multiple of `stride`. `shift` as in `balanced_cuts`."""
-    if halo % stride:
-        raise ValueError(f"a halo of {halo} is no multiple of the stride {stride}")
-    rows, columns = (list(_spans(size, tile, halo, stride, shift)) for size in (height, width))
+def grid(height: int, width: int, *, tile: int, halo: int, stride: int, shift: int = 0, margin: int = 0) -> list[Tile]:
+    """All tiles of an image in raster order; `halo` and `margin` must be multiples of `stride`.
+
+    `margin` is how far windows extend beyond the image, at most a halo. `shift` as in `balanced_cuts`.
+    """
+    if halo % stride or margin % stride:
+        raise ValueError(f"a halo of {halo} or a margin of {margin} is no multiple of the stride {stride}")
+    if margin > halo:
+        raise ValueError(f"a margin of {margin} is larger than the halo of {halo}")
+    rows, columns = (list(_spans(size, tile, halo, stride, shift, margin)) for size in (height, width))
     return [Tile(core=(*row[:2], *column[:2]), window=(*row[2:], *column[2:])) for row in rows for column in columns]
 
 
@@ -133,18 +138,22 @@ def map_with_halo(
     input_cell: int = 1,
     output_cell: int = 1,
     shift: int = 0,
+    margin: int = 0,
 ) -> Iterator[tuple[int, int]]:
     """Fill `output_CHW` with `function` of the inputs, tile by tile; yields (tiles done, tiles in all) after each.
 
     `inputs` are host images [C,H,W] of one size; `function` takes their windows [C,h,w] (h and w multiples of `stride`)
     and returns [C',h,w] on any device. Only one window is ever handed out, so its memory does not grow with the image.
     `input_cell` and `output_cell` are the pixels per position of maps that are coarser than the image; they divide
-    `stride`, and `tile` and `halo` stay in pixels.
+    `stride`, and `tile` and `halo` stay in pixels. `margin` is how many pixels of the image, mirrored, are handed out
+    beyond its border, for functions that would see something else there.
     """
     if stride % input_cell or stride % output_cell:
         raise ValueError(f"positions of {input_cell} and {output_cell} pixels do not divide a stride of {stride}")
     _, height, width = output_CHW.shape
-    tiles = grid(height * output_cell, width * output_cell, tile=tile, halo=halo, stride=stride, shift=shift)
+    tiles = grid(
+        height * output_cell, width * output_cell, tile=tile, halo=halo, stride=stride, shift=shift, margin=margin
+    )
     for done, part in enumerate(tiles, start=1):
         top, bottom, left, right = _in_cells(part.core, output_cell)
         above, _, before, _ = _in_cells(part.window, output_cell)
@@ -224,16 +233,18 @@ def _even(units: int, tile: int, overlap: int) -> list[tuple[int, int]]:
     return [(start, start + length) for start in starts]
 
 
-def _spans(size: int, tile: int, halo: int, stride: int, shift: int) -> Iterator[tuple[int, int, int, int]]:
+def _spans(
+    size: int, tile: int, halo: int, stride: int, shift: int, margin: int
+) -> Iterator[tuple[int, int, int, int]]:
     """(core start, core end, window start, window end) along one side.
 
     Windows at the sides of the image look further inwards than they must, so that all are of one length: shapes repeat
     then, and what allocators keep of one tile fits the next.
     """
-    whole = -(-size // stride) * stride
+    last = -(-size // stride) * stride + margin
     cores = list(pairwise(balanced_cuts(size, tile, stride, shift)))
-    reaches = [(max(start - halo, 0), min(-(-end // stride) * stride + halo, whole)) for start, end in cores]
-    longest = max(end - start for start, end in reaches)
-    for core, (start, _) in zip(cores, reaches, strict=True):
-        start = min(start, whole - longest)
+    windows = [(max(start - halo, -margin), min(-(-end // stride) * stride + halo, last)) for start, end in cores]
+    longest = max(end - start for start, end in windows)
+    for core, (start, _) in zip(cores, windows, strict=True):
+        start = min(start, last - longest)
         yield *core, start, start + longest

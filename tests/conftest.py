@@ -11,9 +11,12 @@ import torch
 from hypothesis import settings
 
 from sanarestore import images
+from sanarestore.degradations.requests import Request
 from sanarestore.model.loading import RestorationModel, save_model
 from sanarestore.model.prompts import PromptEncoder, Prompts, new_encoder, train_tokenizer
+from sanarestore.model.reading import Reader, load_embedded_reader
 from sanarestore.model.refiner import Refiner, RefinerConfig
+from sanarestore.training.parts import plain_wordings
 
 # Two threads make small tests slower, not faster, and one thread makes their arithmetic repeatable.
 torch.set_num_threads(1)
@@ -52,12 +55,20 @@ def encoder() -> PromptEncoder:
     return new_encoder(tokenizer, width=8, layers=1, heads=2).eval()
 
 
+def worded(encoder: PromptEncoder) -> dict[str, Any]:
+    """What `save_model` takes of words, with an encoder whose reader has not learnt to read: the embedded one does."""
+    return {"reader": Reader(encoder), "is_read": False, "prompts": encoder.table(plain_wordings())}
+
+
 @pytest.fixture
 def tiny_model(encoder: PromptEncoder) -> RestorationModel:
     """A whole restoration model in memory, random."""
-    table = encoder.table(["Restore this image", "remove noise"])
+    prompts = Prompts(
+        encoder.table(plain_wordings()), lambda: encoder, load_embedded_reader,
+        readings={"remove noise": Request.of("noise")},
+    )  # fmt: skip
     return RestorationModel(
-        name="tiny", folder=Path("tiny"), refiner=random_refiner(), prompts=Prompts(table, lambda: encoder),
+        name="tiny", folder=Path("tiny"), refiner=random_refiner(), prompts=prompts,
         defaults={"prompt": "Restore this image"}, fingerprint="0" * 64,
     )  # fmt: skip
 
@@ -67,8 +78,7 @@ def tiny_folder(tmp_path: Path, encoder: PromptEncoder) -> Path:
     """The same model saved as a folder."""
     folder = tmp_path / "tiny-model"
     save_model(
-        folder, name="tiny", refiner=random_refiner(), encoder=encoder, training={},
-        usual_prompts=["Restore this image", "remove noise"],
+        folder, name="tiny", refiner=random_refiner(), training={}, **worded(encoder), usual_prompts=[],
         defaults={"prompt": "Restore this image"},
     )  # fmt: skip
     return folder

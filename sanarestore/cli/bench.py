@@ -41,7 +41,9 @@ Number = TypeVar("Number")
 def bench(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SET", help="Published sets: urban100, kodak24, live1, ...", show_default=False),
+        typer.Argument(
+            metavar="SET", help="Published sets, as urban100 or polyu; --list names them.", show_default=False
+        ),
     ] = None,
     data: Annotated[
         list[Path] | None,
@@ -49,7 +51,12 @@ def bench(
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option("--data-dir", metavar="DIR", help="Where the sets are; else SANARESTORE_DATA, else the cache."),
+        typer.Option(
+            "--data-dir",
+            metavar="DIR",
+            help="Folder that holds the sets.",
+            show_default="SANARESTORE_DATA, or the cache",
+        ),
     ] = None,
     listed: Annotated[
         bool, typer.Option("--list", help="Say which sets are known, and which of them are there; measure nothing.")
@@ -61,32 +68,63 @@ def bench(
         list[str] | None,
         typer.Option(
             "--task",
-            help="denoise, jpeg, sr, deblur, mixed, recipe, prompts, real or ceiling; else the set's own.",
+            help="denoise, jpeg, sr, deblur, mixed, recipe, prompts, real, clean or ceiling.",
+            show_default="the set's own",
             rich_help_panel=LEVELS,
         ),
     ] = None,
     sigma: Annotated[
         str | None,
-        typer.Option("--sigma", metavar="LIST", help="Of denoise: 15,25,50 if not given.", rich_help_panel=LEVELS),
+        typer.Option(
+            "--sigma",
+            metavar="LIST",
+            help="Noise levels for denoise, in 8-bit codes.",
+            show_default="15,25,50",
+            rich_help_panel=LEVELS,
+        ),
     ] = None,
     quality: Annotated[
         str | None,
-        typer.Option("--quality", metavar="LIST", help="Of jpeg: 10,20,30,40 if not given.", rich_help_panel=LEVELS),
+        typer.Option(
+            "--quality",
+            metavar="LIST",
+            help="JPEG qualities for jpeg.",
+            show_default="10,20,30,40",
+            rich_help_panel=LEVELS,
+        ),
     ] = None,
     scale: Annotated[
-        str | None, typer.Option("--scale", metavar="LIST", help="Of sr: 2,4 if not given.", rich_help_panel=LEVELS)
+        str | None,
+        typer.Option(
+            "--scale", metavar="LIST", help="Scale factors for sr.", show_default="2,4", rich_help_panel=LEVELS
+        ),
     ] = None,
     blur: Annotated[
         str | None,
-        typer.Option("--blur", metavar="LIST", help="Of deblur, in pixels: 1.6 if not given.", rich_help_panel=LEVELS),
+        typer.Option(
+            "--blur",
+            metavar="LIST",
+            help="Gaussian blurs for deblur, in pixels.",
+            show_default="1.6",
+            rich_help_panel=LEVELS,
+        ),
     ] = None,
     recipe: Annotated[
         list[str] | None,
-        typer.Option("--recipe", metavar="LINE", help="Of recipe, as `degrade` takes it.", rich_help_panel=LEVELS),
+        typer.Option(
+            "--recipe", metavar="LINE", help="A recipe for the task recipe, as for `degrade`.", rich_help_panel=LEVELS
+        ),
     ] = None,
     draws: Annotated[
         int | None,
-        typer.Option("--draws", min=1, metavar="N", help="Of mixed, prompts: 4 if not given.", rich_help_panel=LEVELS),
+        typer.Option(
+            "--draws",
+            min=1,
+            metavar="N",
+            help="Pairs per image for mixed and prompts.",
+            show_default="4",
+            rich_help_panel=LEVELS,
+        ),
     ] = None,
     sizes: Annotated[
         str | None,
@@ -94,7 +132,8 @@ def bench(
             "--sizes",
             metavar="LIST",
             rich_help_panel=LEVELS,
-            help="Of speed, sides of square images: 256,512,1024,2048 if not given.",
+            help="Sides of square images for speed, in pixels.",
+            show_default="256,512,1024,2048",
         ),
     ] = None,
     rounds: Annotated[
@@ -104,7 +143,8 @@ def bench(
             min=1,
             metavar="N",
             rich_help_panel=LEVELS,
-            help="Of speed: 40, or as many as 20 s allow, if not given.",
+            help="Rounds of timing for speed.",
+            show_default="40, or as many as 20 s allow",
         ),
     ] = None,
     gray: Annotated[bool, typer.Option("--gray", help="Judge gray versions.", rich_help_panel=LEVELS)] = False,
@@ -117,7 +157,8 @@ def bench(
     ] = None,
     prompt: Prompt = None,
     blind: Annotated[
-        bool, typer.Option("--blind", help="Ask for nothing, whatever a pairs.csv says.", rich_help_panel=MODEL)
+        bool,
+        typer.Option("--blind", help="Use no prompt, neither a pairs.csv's nor a recipe's.", rich_help_panel=MODEL),
     ] = False,
     model: Model = None,
     adapter: Adapter = None,
@@ -130,14 +171,18 @@ def bench(
             "--seeds",
             min=1,
             metavar="N",
-            help="Repeat with N seeds; 3 where more than one step draws, else 1.",
+            help="Repeat with N seeds.",
+            show_default="3 where more than one step draws, 1 otherwise",
             rich_help_panel=MODEL,
         ),
     ] = None,
     peers: Annotated[
         list[str] | None,
         typer.Option(
-            "--peer", metavar="NAME", help="Beside ours: nlm, wavelet, tv, or a network's file.", rich_help_panel=MODEL
+            "--peer",
+            metavar="NAME",
+            help="Methods to compare with: nlm at its best strength, wavelet, tv, or a network's file.",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     autoencoder: Annotated[
@@ -146,7 +191,7 @@ def bench(
             "--autoencoder",
             metavar="NAME",
             rich_help_panel=MODEL,
-            help="Of ceiling: diffusers' image autoencoders, by folder or hub id.",
+            help="diffusers' image autoencoders for ceiling, by folder or hub id.",
         ),
     ] = None,
     output: Annotated[
@@ -209,12 +254,13 @@ def bench(
     from sanarestore.evaluation.benchmark import Benchmark, run
     from sanarestore.evaluation.comparison import compare, read_rows, unmatched
     from sanarestore.evaluation.downloads import download
+    from sanarestore.evaluation.flat_fields import FLAT, FLAT_FIELDS
     from sanarestore.evaluation.methods import autoencoder_sources, autoencoders, our_methods
     from sanarestore.evaluation.perceptual import Perceptual
     from sanarestore.evaluation.public import GRAY, SETS
     from sanarestore.evaluation.published import Published, of_others
     from sanarestore.evaluation.rows import FID_IMAGES, Row, rows
-    from sanarestore.evaluation.tasks import CEILING, Levels, cases
+    from sanarestore.evaluation.tasks import CEILING, CLEAN, Levels, cases
     from sanarestore.ndjson import Lines
 
     told = {"draws": draws, "recipe": tuple(recipe or ())} | {
@@ -240,24 +286,20 @@ def bench(
     sources = autoencoder_sources(options, autoencoder or ()) if CEILING in chosen else ()
     console.show_licences(*(autoencoder or ()), wanted=weights.WANTED_OF_AUTOENCODERS)
     reconstructing = partial(autoencoders, sources)
+    planned = partial(Benchmark, gray=gray, metrics=metrics, captions=prompt is None and not blind)
     plans = [
-        Benchmark(
-            dataset=name,
-            items=items[:limit],
-            gray=gray,
-            cases=of_a_kind,
-            methods=methods,
-            metrics=metrics,
-            captions=prompt is None and not blind,
-        )
+        planned(dataset=name, items=items[:limit], cases=of_a_kind, methods=methods)
         for name, own, items in sets
         for asked in [tuple(case for each in chosen or [own] for case in cases(each, levels))]
         for methods, of_a_kind in (
-            (ours, tuple(case for case in asked if case.degrades)),
-            (reconstructing, tuple(case for case in asked if not case.degrades)),
+            (ours, tuple(case for case in asked if case.task != CEILING)),
+            (reconstructing, tuple(case for case in asked if case.task == CEILING)),
         )
         if of_a_kind
     ]
+    if CLEAN in chosen:
+        # Once, however many sets there are, and all of them, whatever the limit.
+        plans.append(planned(dataset=FLAT, items=FLAT_FIELDS, cases=cases(CLEAN, levels), methods=ours))
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     lines = Lines(output / "scores.jsonl") if output else None
     measured: list[Row] = []

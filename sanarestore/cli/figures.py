@@ -12,10 +12,10 @@ from sanarestore.cli.reports import counting
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.sources import sources
 
-BESIDES = {"psnr_y": {"sr"}, "psnr_b": {"jpeg"}}
-"""Figure -> the tasks that the literature compares it of."""
+BESIDES = {"psnr_y": {"sr"}, "psnr_b": {"jpeg"}, "worst_psnr": {"clean"}, "largest_change": {"clean"}}
+"""Figure -> the tasks that are compared by it, besides PSNR."""
 
-TITLES = {"psnr_y": "PSNR-Y", "psnr_b": "PSNR-B"}
+TITLES = {"psnr_y": "PSNR-Y", "psnr_b": "PSNR-B", "worst_psnr": "worst", "largest_change": "change"}
 
 JUDGED = {"lpips": 3, "dists": 3, "fid": 1}
 """What networks say of rows, and its digits."""
@@ -45,12 +45,12 @@ class BenchReport:
         for row in rows if self._json else ():
             console.print_json({"schema_version": 1, **row})
         if rows and self._shown:
-            # What a task is compared by besides PSNR: of luma for super-resolution, with blocks counted for JPEG.
-            more = [name for name in ("psnr_y", "psnr_b") if {row["task"] for row in rows} & BESIDES[name]]
-            columns = ["", "method", "PSNR", "±", "gain", "better", "SSIM", *(TITLES[name] for name in more), "s/MP"]
+            more = [name for name, tasks in BESIDES.items() if {row["task"] for row in rows} & tasks]
+            gains = ["gain", "better"] if any("gain" in row for row in rows) else []
+            columns = ["", "method", "PSNR", "±", *gains, "SSIM", *(TITLES[name] for name in more), "s/MP"]
             count = rows[0]["images"]
             title = f"{rows[0]['dataset']}, {count} image{'s' * (count > 1)}"
-            cells = [_cells(row, rows[max(index - 1, 0)], more) for index, row in enumerate(rows)]
+            cells = [_cells(row, rows[max(index - 1, 0)], gains, more) for index, row in enumerate(rows)]
             console.table(title, columns, cells, texts=2)
             for sentence in sources(rows):
                 console.say(sentence)
@@ -62,6 +62,11 @@ class BenchReport:
                 [_judged(row, judged[max(index - 1, 0)]) for index, row in enumerate(judged)], texts=2,
             )  # fmt: skip
         for row in rows if self._shown else ():
+            if "worst_image" in row:
+                console.say(
+                    f"{row['method']}, {row['task']} {row['level']}: lowest PSNR {row['worst_psnr']:.2f} dB "
+                    f"({row['worst_image']}); largest change {row['largest_change']} of 255"
+                )
             if "margin" in row:
                 share, margin = row["right_beats_wrong"], row["margin"]
                 console.say(
@@ -177,20 +182,25 @@ def _judged(row: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
     return [_case(row, above), row["method"], *figures]
 
 
-def _cells(row: Mapping[str, Any], above: Mapping[str, Any], more: list[str]) -> list[str]:
-    """A row of `BenchReport`, with those of its figures besides."""
+def _cells(row: Mapping[str, Any], above: Mapping[str, Any], gains: list[str], more: list[str]) -> list[str]:
+    """A row of `BenchReport`: gain and share of improved images where any row has them, and the figures of `more`."""
     told = _case(row, above)
     if "published" in row:
-        return [told, f"{row['method']}, published", f"{row['psnr']:.2f}", *[""] * (5 + len(more))]
-    besides = [f"{row[name]:.2f}" if name in row else "" for name in more]
+        return [told, f"{row['method']}, published", f"{row['psnr']:.2f}", *[""] * (3 + len(gains) + len(more))]
+    besides = [_besides(row[name]) if name in row else "" for name in more]
     low, high = row["interval"]
     around = f"{(high - low) / 2:.2f}"
     ssim = f"{row['ssim']:.3f}" if "ssim" in row else ""
     if row["method"] == "degraded":
-        return [told, row["method"], f"{row['psnr']:.2f}", around, "", "", ssim, *besides, ""]
+        return [told, row["method"], f"{row['psnr']:.2f}", around, *[""] * len(gains), ssim, *besides, ""]
     speed = f"{row['seconds_per_megapixel']:.2f}"
-    gain, better = (f"{row['gain']:+.2f}", f"{row['better']:.0%}") if "gain" in row else ("", "")
-    return [told, row["method"], f"{row['psnr']:.2f}", around, gain, better, ssim, *besides, speed]
+    gained = [f"{row['gain']:+.2f}", f"{row['better']:.0%}"] if "gain" in row else [""] * len(gains)
+    return [told, row["method"], f"{row['psnr']:.2f}", around, *gained, ssim, *besides, speed]
+
+
+def _besides(value: float) -> str:
+    """Decibels, or whole codes."""
+    return str(value) if isinstance(value, int) else f"{value:.2f}"
 
 
 def page(folder: Path, write: Callable[..., None]) -> None:

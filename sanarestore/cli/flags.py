@@ -25,7 +25,7 @@ Devices = Annotated[
     ),
 ]
 Prompt = Annotated[
-    str | None, typer.Option("--prompt", "-p", help="What to remove; else blind.", rich_help_panel=MODEL)
+    str | None, typer.Option("--prompt", "-p", help="What to fix. [default: no prompt]", rich_help_panel=MODEL)
 ]
 Model = Annotated[
     str | None,
@@ -38,7 +38,10 @@ Adapter = Annotated[
 Fidelity = Annotated[
     float,
     typer.Option(
-        "--fidelity", metavar="0..1", help="1 keeps to the photo; 0 shows what is generated.", rich_help_panel=MODEL
+        "--fidelity",
+        metavar="0..1",
+        rich_help_panel=MODEL,
+        help="Whose pixels the result has: 1 the refined photo's, 0 the generated image's.",
     ),
 ]
 Steps = Annotated[

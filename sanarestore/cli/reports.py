@@ -29,6 +29,18 @@ _NAME_WIDTH = 28
 """Characters of a file's name that fit beside its bar on 80 columns."""
 
 
+SPOKEN = {
+    "noise": "noise", "jpeg": "JPEG artefacts", "blur": "blur", "lowres": "low resolution", "lowlight": "darkness",
+    "colour": "wrong colours",
+}  # fmt: skip
+"""How the kinds of degradation are said to people."""
+
+
+def spoken(kind: str) -> str:
+    """A kind of degradation in words."""
+    return SPOKEN.get(kind, kind)
+
+
 class Outcome(Protocol):
     """What a report needs to know of one file."""
 
@@ -44,6 +56,10 @@ class Outcome(Protocol):
     def error(self) -> str | None: ...
     @property
     def notes(self) -> tuple[str, ...]: ...
+    @property
+    def removes(self) -> tuple[str, ...] | None: ...
+    @property
+    def prompt_note(self) -> str | None: ...
     def to_json(self) -> dict[str, Any]: ...
 
 
@@ -57,6 +73,7 @@ class Report:
         self._counts = {"done": 0, "skipped": 0, "failed": 0}
         self._unreadable = 0
         self._told: set[str] = set()
+        self._is_prompt_said = False
         self._megapixels = 0.0
         self._begun = time.perf_counter()
         self._progress = Progress(
@@ -104,8 +121,19 @@ class Report:
             console.print_word("failed", "red", outcome.error)
         elif outcome.notes and not self._quiet and not self._json:
             console.print_word("note", "yellow", f"{outcome.path}: {'; '.join(outcome.notes)}")
+        self._say_once(outcome)
         if self._json:
             console.print_json(outcome.to_json())
+
+    def _say_once(self, outcome: Outcome) -> None:
+        """What the prompt was understood to ask for, or that it was not: the same for every file."""
+        if self._quiet or self._json or self._is_prompt_said or outcome.status != "done":
+            return
+        self._is_prompt_said = True
+        if outcome.prompt_note:
+            console.print_word("note", "yellow", outcome.prompt_note)
+        elif outcome.removes is not None:
+            console.say(f"the prompt removes {' and '.join(map(spoken, outcome.removes)) or 'nothing'}")
 
     def summary(self) -> str:
         """One line: how many, how much, how fast."""

@@ -47,8 +47,17 @@ def restore(
         typer.Option("--output", "-o", metavar="OUT", help="A folder, a file, or -; else beside the input."),
     ] = None,
     prompt: Annotated[
-        str | None, typer.Option("--prompt", "-p", help="What to remove; else whatever is wrong.")
+        str | None,
+        typer.Option(
+            "--prompt",
+            "-p",
+            help="What to fix, e.g. 'remove noise'. [default: all faults found, light and colour left alone]",
+        ),
     ] = None,
+    strength: Annotated[
+        float,
+        typer.Option("--strength", metavar="0..1", help="How much of the change to apply; 0 is the input, unchanged."),
+    ] = 1.0,
     model: Model = None,
     adapter: Adapter = None,
     fidelity: Fidelity = 1.0,
@@ -83,8 +92,9 @@ def restore(
 ) -> None:
     """Restore photographs: the tree below a folder is mirrored, finished files are skipped, inputs never change."""
     options = RestoreOptions(
-        prompt=prompt, model=model, adapter=adapter, fidelity=fidelity, steps=steps, guidance=guidance, scale=scale,
-        tile=tile, tiling=tiling, overlap=overlap, dtype=dtype, seed=seed, threads=threads,  # type: ignore[arg-type]
+        prompt=prompt, strength=strength, model=model, adapter=adapter, fidelity=fidelity, steps=steps,
+        guidance=guidance, scale=scale, tile=tile, tiling=tiling,  # type: ignore[arg-type]
+        overlap=overlap, dtype=dtype, seed=seed, threads=threads,  # type: ignore[arg-type]
     )  # fmt: skip
     if output == "-" or "-" in inputs:
         _refuse_what_no_pipe_can(inputs, output, devices, as_json=as_json, dry_run=dry_run)
@@ -233,6 +243,7 @@ def _through_pipe(
             outcome = Outcome(
                 path=Path(source), output=target, status="done", seconds=time.perf_counter() - begun,
                 megapixels=restored.megapixels, notes=restored.notes, expert=restorer.expert,
+                removes=restorer.request.removes,
             )  # fmt: skip
         except (ImageError, OutOfMemory) as error:
             readable = not isinstance(error, UnreadableImage)

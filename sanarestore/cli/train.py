@@ -192,7 +192,7 @@ def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], list[tuple[Path
     from sanarestore.degradations.pairs import read_pairs
     from sanarestore.training.data import PairSamples, PhotoSamples, ToneSamples, WordingSamples
     from sanarestore.training.photos import hold_back, hold_back_pairs
-    from sanarestore.training.validation import pair_validation, tone_validation, validation_batches, wording_validation
+    from sanarestore.training.validation import pair_validation, tone_validation, validation_batches
 
     if data.suffix.lower() == ".csv":
         if recipe.objective in ("tone", "wording"):
@@ -210,5 +210,5 @@ def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], list[tuple[Path
     if recipe.objective == "tone":
         return ToneSamples(photos, recipe), tone_validation(kept), used
     if recipe.objective == "wording":
-        return WordingSamples(recipe), wording_validation(kept), []  # no photo is learnt from
+        return WordingSamples(recipe), [], []  # no photo is learnt from, nor looked at
     return PhotoSamples(photos, recipe), validation_batches(kept), used

@@ -102,6 +102,25 @@ class CameraNoise:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Exposure:
+    """Another exposure alone, without any noise: what an unprompted restoration leaves of `LowLight`."""
+
+    stops: float
+    """Exposure taken away, in EV."""
+    kind = "lowlight"
+
+    def __call__(self, image_HWC: Pixels) -> Pixels:
+        return encode_srgb(decode_srgb(image_HWC) * np.float32(2.0**-self.stops))
+
+    def on_average(self, overview_HWC: Pixels) -> Pixels:
+        return self(overview_HWC)
+
+    def without_noise(self) -> "Exposure":
+        """Itself."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LowLight:
     """An underexposed photograph: fewer photons in linear light, then the camera's noise."""
 
@@ -119,6 +138,10 @@ class LowLight:
     def on_average(self, overview_HWC: Pixels) -> Pixels:
         dark = decode_srgb(overview_HWC) * np.float32(2.0**-self.stops)
         return _exposed_on_average(dark, self.gain, self.read)
+
+    def without_noise(self) -> Exposure:
+        """The same light, as a sensor without noise would record it."""
+        return Exposure(stops=self.stops)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,6 +223,10 @@ class ColourShift:
 
     def on_average(self, overview_HWC: Pixels) -> Pixels:
         return self(overview_HWC)
+
+    def without_noise(self) -> "ColourShift":
+        """Itself."""
+        return self
 
 
 def resize(image_HWC: Pixels, width: int, height: int) -> Pixels:

@@ -7,9 +7,10 @@
                 | number "-" number                    drawn uniformly between the two
 
 Names: `noise:SIGMA`, `poisson:C`, `camera:STRENGTH`, `jpeg:QUALITY`, `blur:SIGMA`, `kernel:K`, `lowres:FACTOR`,
-`lowlight:STOPS`, `colour:AMOUNT`, `clean`, and three that compose the others: `combined` (one to three, random order),
-`selective` (two; the prompt names one, the target keeps the other) and `unneeded` (one; the prompt names another,
-nothing is to be done). A recipe may also be one of `PRESETS`.
+`lowlight:STOPS`, `colour:AMOUNT`, `clean`, and those that compose the others: `combined` (one to three in random
+order, light and colour not among them), `combined-light` (the same with light or colour among them, which the prompt
+names), `selective` (two; the prompt names one, the target keeps the other) and `unneeded` (one; the prompt names
+another, nothing is to be done). A recipe may also be one of `PRESETS`.
 """
 
 import hashlib
@@ -31,6 +32,7 @@ from sanarestore.degradations.operations import (
     Pixels,
     PoissonNoise,
 )
+from sanarestore.degradations.requests import LIGHT_AND_COLOUR, Request
 from sanarestore.degradations.wordings import word
 from sanarestore.errors import UsageError
 
@@ -83,10 +85,13 @@ POOL = (
     "noise:5-50", "poisson:0.5-8", "camera:5-100", "jpeg:10-60", "blur:0.6-2.5", "lowres:2-4", "lowlight:1-3",
     "colour:0.2",
 )  # fmt: skip
-"""What `combined`, `selective` and `unneeded` choose from."""
+"""What `combined-light`, `selective` and `unneeded` choose from, and `combined` but for light and colour."""
 
 CONFUSABLE = ({"blur", "lowres"}, {"noise", "lowlight"}, {"lowlight", "colour"})
 """Kinds that no prompt could tell apart in one image; `selective` never pairs them."""
+
+CLEAN_ASKED = ("noise", "noise", "noise", "jpeg", "jpeg", "blur", "lowres")
+"""What is asked of clean images where anything is, as often as people might."""
 
 PRESETS = {
     "noise": "noise:10/15/25/35/50",
@@ -109,8 +114,11 @@ class Plan:
 
     operations: tuple[Operation, ...]
     removed: tuple[bool, ...]
-    """For each operation, whether the prompt asks to undo it; the target carries the others."""
+    """For each operation, whether the target is without it."""
     prompt: str
+    """What is asked, in words."""
+    request: Request
+    """What is asked."""
     label: str
     """The recipe of just this pair, as in `noise:25+jpeg:20`."""
 
@@ -119,8 +127,8 @@ class Plan:
         return _apply(self.operations, clean_HWC)
 
     def target(self, clean_HWC: Pixels) -> Pixels:
-        """The output wanted: only what the prompt does not name, with identical draws."""
-        return _apply(self._kept, clean_HWC)
+        """The output wanted: only what is not to be removed, with identical draws."""
+        return _apply(self.kept, clean_HWC)
 
     def degraded_on_average(self, overview_HWC: Pixels) -> Pixels:
         """The input's means over large areas, from those of the clean image."""
@@ -128,12 +136,18 @@ class Plan:
 
     def target_on_average(self, overview_HWC: Pixels) -> Pixels:
         """Those of the output wanted."""
-        return _apply_on_average(self._kept, overview_HWC)
+        return _apply_on_average(self.kept, overview_HWC)
 
     @property
-    def _kept(self) -> tuple[Operation, ...]:
-        stays = zip(self.operations, self.removed, strict=True)
-        return tuple(operation for operation, removed in stays if not removed)
+    def kept(self) -> tuple[Operation, ...]:
+        """What the target carries: unprompted, light and colour stay as they are, and their noise goes."""
+        kept: list[Operation] = []
+        for operation, removed in zip(self.operations, self.removed, strict=True):
+            if not removed:
+                kept.append(operation)
+            elif self.request.removes is None and isinstance(operation, LowLight | ColourShift):
+                kept.append(operation.without_noise())
+        return tuple(kept)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,7 +186,7 @@ class Recipe:
         terms, inner = self.alternatives[turn % count], turn // count
         if len(terms) == 1 and terms[0].name in COMPOSED:
             return COMPOSED[terms[0].name](rng)
-        return _plain([(term.name, term.level(rng, inner)) for term in terms if term.name != "clean"], rng)
+        return _plain([(term.name, term.level(rng, inner)) for term in terms], rng)
 
 
 def stream(*keys: str | int) -> np.random.Generator:
@@ -197,17 +211,29 @@ def _plain(drawn: list[tuple[str, float]], rng: np.random.Generator, general: fl
     """All of it is to be undone; half of the prompts name it, half are general."""
     operations = tuple(DRAWS[name](level, rng) for name, level in drawn)
     named = tuple(dict.fromkeys(operation.kind for operation in operations))
+    asked = () if rng.random() < general else named
     return Plan(
         operations=operations,
         removed=(True,) * len(operations),
-        prompt=word(rng, () if rng.random() < general else named),
-        label="+".join(_label(name, level) for name, level in drawn) or "clean",
+        prompt=word(rng, asked),
+        request=Request.of(*asked),
+        label="+".join(_label(name, level) for name, level in drawn),
     )
 
 
 def _combined(rng: np.random.Generator) -> Plan:
-    names = rng.permutation(len(POOL))[: int(rng.integers(1, 4))]
+    """One to three of the pool, without light and colour."""
+    pool = [index for index, line in enumerate(POOL) if _term(line).name not in LIGHT_AND_COLOUR]
+    names = rng.permutation(pool)[: int(rng.integers(1, 4))]
     return _plain([_from_pool(rng, int(index)) for index in names], rng, general=0.7)
+
+
+def _combined_light(rng: np.random.Generator) -> Plan:
+    """One to three of the pool, light or colour among them, and all of it named: no prompt would leave those."""
+    while True:
+        drawn = [_from_pool(rng, int(index)) for index in rng.permutation(len(POOL))[: int(rng.integers(1, 4))]]
+        if {name for name, _ in drawn} & set(LIGHT_AND_COLOUR):
+            return _plain(drawn, rng, general=0.0)
 
 
 def _selective(rng: np.random.Generator) -> Plan:
@@ -223,6 +249,7 @@ def _selective(rng: np.random.Generator) -> Plan:
         operations=operations,
         removed=(named == 0, named == 1),
         prompt=word(rng, (operations[named].kind,), kept=operations[1 - named].kind),
+        request=Request.of(operations[named].kind),
         label="+".join(_label(name, level) + ("" if i == named else "!") for i, (name, level) in enumerate(drawn)),
     )
 
@@ -235,12 +262,21 @@ def _unneeded(rng: np.random.Generator) -> Plan:
         if applied.kind != absent.kind and {applied.kind, absent.kind} not in CONFUSABLE:
             break
     return Plan(
-        operations=(applied,), removed=(False,), prompt=word(rng, (absent.kind,)), label=_label(name, level) + "!"
-    )
+        operations=(applied,), removed=(False,), prompt=word(rng, (absent.kind,)), request=Request.of(absent.kind),
+        label=_label(name, level) + "!",
+    )  # fmt: skip
+
+
+def _clean(rng: np.random.Generator) -> Plan:
+    """Nothing applied, whatever is asked: the right answer is the input."""
+    asked = () if rng.random() < 0.5 else (CLEAN_ASKED[int(rng.integers(len(CLEAN_ASKED)))],)
+    return Plan(operations=(), removed=(), prompt=word(rng, asked), request=Request.of(*asked), label="clean")
 
 
 COMPOSED: dict[str, Callable[[np.random.Generator], Plan]] = {
+    "clean": _clean,
     "combined": _combined,
+    "combined-light": _combined_light,
     "selective": _selective,
     "unneeded": _unneeded,
 }
@@ -269,15 +305,15 @@ def _alternative(text: str) -> tuple[Term, ...]:
 
 
 def _term(text: str) -> Term:
-    match = re.fullmatch(r"([a-z]+)(?::([\d.]+(?:/[\d.]+)*|[\d.]+-[\d.]+))?", text.strip().lower())
+    match = re.fullmatch(r"([a-z]+(?:-[a-z]+)?)(?::([\d.]+(?:/[\d.]+)*|[\d.]+-[\d.]+))?", text.strip().lower())
     name, levels = match.groups() if match else (text.strip(), None)
-    if match and name in ("clean", *COMPOSED) and levels is None:
+    if match and name in COMPOSED and levels is None:
         return Term(name=name)
     if not match or name not in DRAWS or levels is None:
         raise UsageError(
             f"'{text.strip()}' is no step of a recipe",
             where="--recipe",
-            next_step=f"Steps are NAME:LEVEL with {', '.join(DRAWS)}, or clean, {', '.join(COMPOSED)}; "
+            next_step=f"Steps are NAME:LEVEL with {', '.join(DRAWS)}, or {', '.join(COMPOSED)}; "
             f"recipes with a name are {', '.join(PRESETS)}.",
         )
     try:

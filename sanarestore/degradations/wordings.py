@@ -1,158 +1,39 @@
-"""How people ask for a restoration: many wordings per kind of degradation, some kept back for measuring.
+"""How people ask for a restoration, in 15 languages: sentences that a grammar makes, some kept back for measuring.
 
-The training wordings are a small grammar: frames filled with nouns, looks or wishes, and phrases. `HELD_OUT` is used
-for measuring only: no sentence and no frame of it is of the grammar, a test holds that.
+A grammar is a file of `grammars/`: frames ("remove {}") and the forms of nouns and adjectives that fit into them,
+complete phrases, what shall stay, general requests, and texts about anything else. `HELD_OUT` and the tests' files of
+wordings are for measuring only: no sentence of them is of a grammar, a test holds that.
 """
+
+import functools
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
 
 import numpy as np
 
-DEFAULT_PROMPT = "Restore this image"
-"""What is asked for when nothing is said: take away whatever is wrong."""
+from sanarestore.degradations.requests import DEFAULT_PROMPT, KINDS, Request, folded
 
-KINDS = ("noise", "jpeg", "blur", "lowres", "lowlight", "colour")
-"""What a prompt can name."""
+Rng = np.random.Generator
 
-VERBS = (
-    "remove", "reduce", "get rid of", "take out", "fix", "clean up", "clean", "eliminate", "correct", "repair",
-    "undo", "suppress", "erase", "delete", "drop", "lessen", "lower", "minimise", "minimize", "cut down", "tone down",
-    "wipe off", "clear", "clear up", "deal with", "handle", "treat", "filter", "filter out", "tackle", "tame",
-    "address", "cure", "ditch", "lose", "improve", "mend", "sort out", "tidy up", "scrub", "diminish", "counter",
-    "mitigate", "work on",
-)  # fmt: skip
+LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "tr", "zh", "ja", "ko", "hi", "ar")
+"""Languages that prompts are read in."""
 
-FRAMES = (
-    *(f"{verb} {{noun}}" for verb in VERBS), *(f"{verb} the {{noun}}" for verb in VERBS), "take the {noun} away",
-    "no more {noun}", "no {noun}", "without the {noun}", "without {noun}", "less {noun}", "too much {noun}",
-    "there is {noun} in this photo", "I see {noun} here", "look at all that {noun}", "so much {noun}",
-    "the picture suffers from {noun}", "this image has {noun}", "it has {noun}",
-    "restore this image, remove the {noun}", "remove all {noun} from the photograph", "remove any {noun}",
-    "I want the {noun} gone", "only remove the {noun}", "{noun}", "{noun} removal", "{noun} reduction",
-    "the {noun} has to go", "the {noun} must be removed", "I do not like the {noun}", "I hate this {noun}",
-    "the {noun} is ugly", "spoiled by {noun}", "full of {noun}", "what about the {noun}", "make the {noun} disappear",
-    "make the {noun} vanish", "help with the {noun}", "a version without {noun}", "free it of {noun}",
-    "free of {noun}", "nothing but the {noun} should change",
-)  # fmt: skip
-"""Sentences about what is to go; `{noun}` is one of NOUNS."""
+ENDS = "?.!？。！؟।"
+"""Signs that a sentence ends with, and not what goes on."""
 
-LOOKS = (
-    "{look}", "too {look}", "it is {look}", "it is too {look}", "it looks {look}", "a bit {look}", "very {look}",
-    "the photo is {look}", "the image is quite {look}", "the picture looks {look}", "my photos are {look}",
-    "everything here is {look}", "this one is so {look}", "fix this {look} picture", "a {look} photograph, repair it",
-    "restore my {look} image", "why is it so {look}", "it turned out {look}", "it should not be {look}",
-    "make it less {look}", "less {look}", "not so {look}",
-)  # fmt: skip
-"""Sentences about how a picture looks; `{look}` is one of ADJECTIVES."""
+UNSPACED = ("zh", "ja")
+"""Languages written without spaces between words."""
 
-WISHES = (
-    "{goal}", "I want {goal}", "I would like {goal}", "we need {goal}", "it needs {goal}", "make it {goal}",
-    "add {goal}", "aim for {goal}", "{goal}, that is all", "try for {goal}", "more {goal}", "restore {goal}",
-    "recover {goal}", "let it have {goal}", "it deserves {goal}", "I am missing {goal}",
-)  # fmt: skip
-"""Sentences about what is wanted; `{goal}` is one of GOALS."""
+ENGLISH_SHARE = 0.2
+"""Share of English among the wordings that a reader learns from; the other languages share the rest alike."""
 
-NOUNS = {
-    "noise": (
-        "noise", "image noise", "grain", "film grain", "sensor noise", "ISO noise", "high ISO noise", "colour noise",
-        "color noise", "chroma noise", "luminance noise", "speckle", "speckles", "graininess", "gaussian noise",
-        "shot noise", "noisy texture", "static",
-    ),
-    "jpeg": (
-        "JPEG artefacts", "JPEG artifacts", "jpeg", "compression artefacts", "compression artifacts", "compression",
-        "JPEG compression", "blocking", "blocks", "blockiness", "block artefacts", "ringing", "mosquito noise",
-        "compression damage", "blocky squares", "JPEG blocks", "compression noise",
-    ),
-    "blur": (
-        "blur", "blurriness", "softness", "out of focus blur", "defocus", "lens blur", "gaussian blur",
-        "unsharpness", "soft focus", "camera blur", "missed focus",
-    ),
-    "lowres": (
-        "low resolution", "pixelation", "lack of resolution", "upscaling artefacts", "upscaling artifacts",
-        "missing detail", "lost detail", "low res look", "resampling blur", "small size",
-    ),
-    "lowlight": (
-        "darkness", "underexposure", "low light", "dim light", "dark exposure", "insufficient light",
-        "dark shadows", "night look", "low exposure",
-    ),
-    "colour": (
-        "colour cast", "color cast", "tint", "wrong colours", "wrong colors", "white balance", "colour shift",
-        "color shift", "wrong contrast", "bad colours", "bad colors",
-    ),
-}  # fmt: skip
+COUNTS = {"other": 0.26, "general": 0.09, "kept": 0.09, "one": 0.33, "two": 0.17, "three": 0.06}
+"""What the wordings that a reader learns from name: nothing known, a restoration as a whole, only what shall stay, or
+one to three kinds to remove."""
 
-ADJECTIVES = {
-    "noise": ("noisy", "grainy", "speckled", "gritty", "full of grain", "rough with noise"),
-    "jpeg": ("blocky", "compressed", "over-compressed", "badly compressed", "full of blocks", "full of artefacts"),
-    "blur": ("blurry", "blurred", "out of focus", "unfocused", "soft", "unsharp", "fuzzy", "not sharp"),
-    "lowres": ("low resolution", "low-res", "pixelated", "small", "lacking in detail", "low in resolution"),
-    "lowlight": ("dark", "underexposed", "dim", "gloomy", "badly lit", "murky", "nearly black"),
-    "colour": ("off-colour", "tinted", "miscoloured", "too yellow", "too blue", "wrong in colour", "discoloured"),
-}  # fmt: skip
-
-GOALS = {
-    "noise": ("a clean image", "a noise-free picture", "clean shadows", "a smooth, grainless look"),
-    "jpeg": ("a picture without blocks", "clean edges without ringing", "an uncompressed look"),
-    "blur": ("sharpness", "sharp edges", "a crisp picture", "a sharp photo", "better focus", "crisp details"),
-    "lowres": ("resolution", "a higher resolution", "a high resolution photo", "fine detail", "a larger picture"),
-    "lowlight": ("light", "brightness", "a brighter picture", "a proper exposure", "brighter shadows", "daylight"),
-    "colour": ("neutral colours", "natural colors", "correct colours", "a neutral white balance", "true colours"),
-}  # fmt: skip
-
-PHRASES = {
-    "noise": (
-        "denoise", "denoise this photo", "denoise the image", "denoising", "de-noise", "noise reduction",
-        "make it less noisy", "less grainy please", "clean up this noisy photo", "it is noisy", "so grainy",
-        "smooth away the grain", "noise removal", "make a clean low ISO version",
-    ),
-    "jpeg": (
-        "deblock", "deblocking", "dejpeg", "undo the JPEG compression", "repair the compressed photo",
-        "it was saved at low quality", "artefact removal", "artifact removal", "deartefact", "remove artefacts",
-        "remove artifacts", "decompress this badly compressed picture", "blocky picture",
-    ),
-    "blur": (
-        "deblur", "deblur this photo", "deblurring", "unblur", "unblur the image", "sharpen", "sharpen it",
-        "sharpen this photo", "make it sharp", "make it sharper", "bring it into focus", "refocus", "it is blurry",
-        "fix the blurry picture", "crisp and sharp please", "focus the photo",
-    ),
-    "lowres": (
-        "upscale", "upscale this photo", "upscaling", "super-resolution", "super resolution", "superresolve",
-        "increase the resolution", "enhance the resolution", "make it high resolution", "higher resolution",
-        "enlarge with detail", "add detail", "it was upscaled from a small picture", "raise the resolution",
-        "low-resolution picture, enhance it",
-    ),
-    "lowlight": (
-        "brighten", "brighten this photo", "brighten the image", "make it brighter", "lighten", "lighten it up",
-        "too dark", "it is too dark", "underexposed", "fix the exposure", "raise the exposure",
-        "low-light enhancement", "enhance the low light photo", "recover the dark photo", "night photo, brighten it",
-    ),
-    "colour": (
-        "fix the colours", "fix the colors", "correct the colours", "correct the colors", "colour correction",
-        "color correction", "fix the white balance", "correct the white balance", "neutral colours",
-        "restore the colours", "restore the colors", "fix the contrast", "fix brightness and contrast",
-        "adjust the colours", "true colors",
-    ),
-}  # fmt: skip
-
-GENERAL = (
-    DEFAULT_PROMPT, DEFAULT_PROMPT, DEFAULT_PROMPT, "restore", "restore this photo", "restore the photograph",
-    "restore it", "enhance", "enhance this image", "improve the quality", "fix this picture", "fix everything",
-    "clean it up", "make it look good", "repair this photograph", "remove all degradations", "remove every defect",
-    "best quality", "high quality photo", "full restoration", "make this image perfect", "undo all damage",
-    "improve this photo", "a clean, sharp photograph",
-)  # fmt: skip
-
-ENDINGS = (
-    *("",) * 8, " please", " from this photo", " in this picture", " of this image", " for me", " now", ", thanks",
-    " if possible", " as well as you can", " in my holiday photo", " of this portrait", " in the old scan", " gently",
-    " for a print", " a little", " completely", ", nothing else", " without changing the rest",
-)  # fmt: skip
-OPENINGS = (
-    *("",) * 8, "please ", "can you ", "just ", "I need you to ", "kindly ", "could you ", "would you ", "try to ",
-    "hello, ", "is it possible to ", "I want to ", "how do I ", "help me ", "let us ", "first of all ", "only ", "now ",
-)  # fmt: skip
-KEEPING = (", keep the {noun}", " but leave the {noun}", ", do not touch the {noun}", " and keep the {noun}")
-
-STRANGE = ("{1} the {0}", "{1} {0}", "{1} {2} {0}", "{1} the {0} {2}", "{1} {2} the {0} {3}", "{0} {1} {2}")
-"""Frames of word_strangely: what is named, among words without meaning."""
 
 SYLLABLES = (
     "ba", "ber", "ble", "cand", "ch", "co", "cu", "dar", "den", "di", "ed", "el", "er", "fa", "fen", "fo", "gle", "go",
@@ -190,112 +71,267 @@ HELD_OUT = {
 """Wordings never trained on, for measuring whether prompts are understood rather than remembered."""
 
 
-PLAIN = {
-    "noise": "remove the noise",
-    "jpeg": "remove the JPEG artefacts",
-    "blur": "deblur",
-    "lowres": "increase the resolution",
-    "lowlight": "brighten this photo",
-    "colour": "fix the colours",
-}
-"""One wording per kind, of the training grammar, that the others shall mean the same as."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wording:
+    """A prompt and what it says."""
+
+    text: str
+    removed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    understood: bool = True
+
+    @property
+    def request(self) -> Request:
+        """What it asks for."""
+        if not self.understood:
+            return Request(None, understood=False)
+        return Request.keeping(*self.kept) if self.kept and not self.removed else Request.of(*self.removed)
 
 
-def word(rng: np.random.Generator, removed: tuple[str, ...], kept: str | None = None) -> str:
-    """A training prompt that asks to remove these kinds (none: a general prompt), perhaps naming one to keep."""
-    if not removed:
-        return _dress(rng, _pick(rng, GENERAL))
-    sentence = _joined(rng, [_request(rng, kind) for kind in removed])
-    if kept is not None and rng.random() < 0.2:
-        sentence += _pick(rng, KEEPING).format(noun=_pick(rng, NOUNS[kept]))
-    return _dress(rng, sentence)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grammar:
+    """The wordings of one language."""
+
+    language: str
+    frames: Mapping[str, tuple[str, ...]]
+    """Form of a noun -> sentences about what shall go, `{}` in place of the noun."""
+    keep: Mapping[str, tuple[str, ...]]
+    """Form -> sentences about what shall stay."""
+    but: Mapping[str, tuple[str, ...]]
+    """Form -> what is added to a request about what shall stay."""
+    look_frames: tuple[str, ...]
+    """Sentences about how a photo looks, `{}` in place of an adjective."""
+    nouns: Mapping[str, Mapping[str, tuple[str, ...]]]
+    """Kind -> form -> nouns."""
+    looks: Mapping[str, tuple[str, ...]]
+    """Kind -> adjectives."""
+    phrases: Mapping[str, tuple[str, ...]]
+    """Kind -> complete requests."""
+    general: tuple[str, ...]
+    """Requests for a restoration as a whole."""
+    other: tuple[str, ...]
+    """Texts that ask for nothing of this."""
+    joins: tuple[str, ...]
+    """What stands between two requests."""
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> "Grammar":
+        """From a parsed file of `grammars/`."""
+        of_forms = {
+            part: {form: tuple(frames) for form, frames in table[part].items()} for part in ("frames", "keep", "but")
+        }
+        return cls(
+            language=table["language"],
+            **of_forms,
+            look_frames=tuple(table["looks"]["frames"]),
+            nouns={kind: {form: tuple(nouns) for form, nouns in table[kind]["nouns"].items()} for kind in KINDS},
+            looks={kind: tuple(table[kind]["looks"]) for kind in KINDS},
+            phrases={kind: tuple(table[kind]["phrases"]) for kind in KINDS},
+            general=tuple(table["general"]["phrases"]),
+            other=tuple(table["other"]["phrases"]),
+            joins=tuple(table["joins"]["and"]),
+            before=tuple(table["dress"]["before"]),
+            after=tuple(table["dress"]["after"]),
+        )
+
+    def ask(self, rng: Rng, kind: str) -> str:
+        """A request to remove one kind."""
+        family = rng.random()
+        if family < 0.4:
+            return _pick(rng, self.phrases[kind])
+        if family < 0.55:
+            return _pick(rng, self.look_frames).format(_pick(rng, self.looks[kind]))
+        return self._filled(rng, self.frames, kind)
+
+    def ask_to_keep(self, rng: Rng, kind: str) -> str:
+        """A request that leaves one kind as it is."""
+        return self._filled(rng, self.keep, kind)
+
+    def but_keep(self, rng: Rng, kind: str) -> str:
+        """What is added to a request for something else, that one kind shall stay."""
+        return self._filled(rng, self.but, kind)
+
+    def ask_for_nothing(self, rng: Rng) -> str:
+        """A sentence of the frames about something that is no kind of degradation."""
+        words = _pick(rng, self.other).split()
+        first = int(rng.integers(len(words)))
+        thing = " ".join(words[first : first + int(rng.integers(1, 4))]).strip("?!.,")
+        thing = _pseudo_word(rng) if rng.random() < 0.3 else thing
+        part = (self.frames, self.frames, self.keep)[int(rng.integers(3))]
+        return _any_frame(rng, part)[1].format(thing)
+
+    def join(self, rng: Rng, requests: Sequence[str]) -> str:
+        """Several requests as one text."""
+        text = requests[0]
+        for request in requests[1:]:
+            text = text.rstrip(ENDS) + _pick(rng, self.joins) + request
+        return text
+
+    def dress(self, rng: Rng, text: str, share: float) -> str:
+        """What people put before and after a request, each in that share of them."""
+        text = _pick(rng, self.before) + text if rng.random() < share else text
+        return text.rstrip(ENDS) + _pick(rng, self.after) if rng.random() < share else text
+
+    def pieces(self) -> list[str]:
+        """All that its sentences are made of, each once."""
+        frames = [frame for part in (self.frames, self.keep, self.but) for each in part.values() for frame in each]
+        nouns = [noun for forms in self.nouns.values() for each in forms.values() for noun in each]
+        words = [word for table in (self.looks, self.phrases) for each in table.values() for word in each]
+        ends = [*self.joins, *self.before, *self.after]
+        every = [*frames, *self.look_frames, *nouns, *words, *self.general, *self.other, *ends]
+        return [piece.replace("{}", " ") for piece in every]
+
+    def sentences(self) -> list[str]:
+        """Every sentence of it, frames filled with one kind at a time."""
+        filled = [
+            frame.format(noun)
+            for part in (self.frames, self.keep, self.but)
+            for form, frames in part.items() for frame in frames
+            for kind in KINDS for noun in self.nouns[kind][form]
+        ]  # fmt: skip
+        looks = [frame.format(look) for frame in self.look_frames for kind in KINDS for look in self.looks[kind]]
+        phrases = [phrase for kind in KINDS for phrase in self.phrases[kind]]
+        return [*filled, *looks, *phrases, *self.general, *self.other]
+
+    def _filled(self, rng: Rng, part: Mapping[str, tuple[str, ...]], kind: str) -> str:
+        form, frame = _any_frame(rng, part)
+        return frame.format(_pick(rng, self.nouns[kind][form]))
 
 
-def word_strangely(rng: np.random.Generator, removed: tuple[str, ...], kept: str | None = None) -> str:
-    """As `word`, but mostly with what no grammar foresees: unknown verbs, stray words, slips of the finger."""
-    if not removed or rng.random() < 0.5:
-        sentence = word(rng, removed, kept)
-    else:
-        sentence = _dress(rng, _joined(rng, [_unheard_of(rng, kind) for kind in removed]))
-    if sentence.strip() == DEFAULT_PROMPT:
-        return sentence
-    if rng.random() < 0.3:
-        sentence = _with_stray_words(rng, sentence)
-    return _mistyped(rng, sentence) if rng.random() < 0.2 else sentence
+@functools.cache
+def read_grammar(language: str) -> Grammar:
+    """The grammar of one of `LANGUAGES`."""
+    file = resources.files("sanarestore.degradations") / "grammars" / f"{language}.toml"
+    return Grammar.from_table(tomllib.loads(file.read_text(encoding="utf-8")))
 
 
-def plain(removed: tuple[str, ...]) -> str:
-    """The plain wording of a request for these kinds, by which `word`'s are to be understood."""
-    wordings = [PLAIN[kind] for kind in removed] or [DEFAULT_PROMPT]
-    return " and ".join([", ".join(wordings[:-1]), wordings[-1]] if wordings[1:] else wordings)
-
-
-def requests(kind: str) -> list[str]:
-    """Every request for one kind that the grammar holds, before openings and endings."""
-    return [
-        *(frame.format(noun=noun) for frame in FRAMES for noun in NOUNS[kind]),
-        *(frame.format(look=look) for frame in LOOKS for look in ADJECTIVES[kind]),
-        *(frame.format(goal=goal) for frame in WISHES for goal in GOALS[kind]),
-        *PHRASES[kind],
-    ]
+def grammars() -> tuple[Grammar, ...]:
+    """The grammars of all `LANGUAGES`, in that order."""
+    return tuple(read_grammar(language) for language in LANGUAGES)
 
 
 def vocabulary() -> list[str]:
-    """Every sentence of the training grammar, for training a tokenizer."""
-    kept = [keeping.format(noun=noun) for keeping in KEEPING for kind in KINDS for noun in NOUNS[kind]]
-    told = [request for kind in KINDS for request in requests(kind)]
-    every = [*told, *GENERAL, *kept, *OPENINGS, *ENDINGS]
-    return [form(text) for text in every for form in (str, str.capitalize, str.lower)]
+    """All that the grammars are made of, folded, for training a tokenizer."""
+    return [folded(piece) for grammar in grammars() for piece in grammar.pieces()]
 
 
-def _request(rng: np.random.Generator, kind: str) -> str:
+def word(rng: Rng, removed: tuple[str, ...], kept: str | None = None) -> str:
+    """An English prompt that asks to remove these kinds (none: a general one), perhaps naming one to keep."""
+    english = read_grammar("en")
+    if not removed:
+        text = DEFAULT_PROMPT if rng.random() < 0.15 else _pick(rng, english.general)
+    else:
+        text = english.join(rng, [english.ask(rng, kind) for kind in removed])
+    if kept is not None and rng.random() < 0.2:
+        text = text.rstrip(ENDS) + english.but_keep(rng, kept)
+    text = english.dress(rng, text, 0.12)
+    return text[:1].upper() + text[1:] if rng.random() < 0.5 else text
+
+
+def word_strangely(rng: Rng, known: Sequence[Grammar]) -> Wording:
+    """A prompt in any language for a reader to learn from, with stray words and slips of the finger, folded or not."""
+    english = [ENGLISH_SHARE if each.language == "en" else 1 - ENGLISH_SHARE for each in known]
+    shares = np.array([share / (1 if share == ENGLISH_SHARE else max(len(known) - 1, 1)) for share in english])
+    grammar = known[int(rng.choice(len(known), p=shares / shares.sum()))]
+    wording = _wording(rng, grammar)
+    text = wording.text
+    if wording.understood and rng.random() < 0.08:
+        aside = _pick(rng, grammar.other)
+        text = f"{aside}. {text}" if rng.random() < 0.5 else f"{text}. {aside}"
+    if grammar.language not in UNSPACED and rng.random() < 0.2:
+        text = _with_stray_words(rng, text)
+    if rng.random() < 0.12:
+        text = _mistyped(rng, text)
+    return Wording(text=text, removed=wording.removed, kept=wording.kept, understood=wording.understood)
+
+
+def _wording(rng: Rng, grammar: Grammar) -> Wording:
+    family = str(rng.choice(list(COUNTS), p=list(COUNTS.values())))
+    kinds = [KINDS[int(place)] for place in rng.permutation(len(KINDS))]
+    if family == "other":
+        return Wording(text=_about_nothing(rng, grammar), understood=False)
+    if family == "general":
+        return Wording(text=grammar.dress(rng, _pick(rng, grammar.general), 0.3))
+    if family == "kept":
+        count = 1 if rng.random() < 0.8 else 2
+        text = grammar.join(rng, [grammar.ask_to_keep(rng, kind) for kind in kinds[:count]])
+        if rng.random() < 0.2:
+            text = _pick(rng, grammar.general) + _pick(rng, grammar.joins) + text
+        return Wording(text=grammar.dress(rng, text, 0.2), kept=tuple(kinds[:count]))
+    count = ("one", "two", "three").index(family) + 1
+    removed, kept = kinds[:count], kinds[count]
+    if count > 1 and rng.random() < 0.4:
+        text = _listed(rng, grammar, removed)
+    else:
+        text = grammar.join(rng, [grammar.ask(rng, kind) for kind in removed])
+    fate = rng.random()
+    if fate < 0.18:
+        return Wording(
+            text=grammar.dress(rng, text, 0.15).rstrip(ENDS) + grammar.but_keep(rng, kept),
+            removed=tuple(removed),
+            kept=(kept,),
+        )
+    if fate < 0.25:
+        both = [text, grammar.ask_to_keep(rng, kept)]
+        both = both if rng.random() < 0.6 else both[::-1]
+        return Wording(text=grammar.join(rng, both), removed=tuple(removed), kept=(kept,))
+    if fate < 0.3:
+        text = _pick(rng, grammar.general) + _pick(rng, grammar.joins) + text
+    return Wording(text=grammar.dress(rng, text, 0.25), removed=tuple(removed))
+
+
+def _listed(rng: Rng, grammar: Grammar, kinds: Sequence[str]) -> str:
+    """One frame about several nouns: remove A and B."""
+    form, frame = _any_frame(rng, grammar.frames)
+    return frame.format(grammar.join(rng, [_pick(rng, grammar.nouns[kind][form]) for kind in kinds]))
+
+
+def _about_nothing(rng: Rng, grammar: Grammar) -> str:
+    """A text that names no kind: of the list, of pieces of it, a frame about another thing, or no words at all."""
     family = rng.random()
-    if family < 0.35:
-        return _pick(rng, PHRASES[kind])
-    if family < 0.5:
-        return _pick(rng, LOOKS).format(look=_pick(rng, ADJECTIVES[kind]))
-    if family < 0.6:
-        return _pick(rng, WISHES).format(goal=_pick(rng, GOALS[kind]))
-    return _pick(rng, FRAMES).format(noun=_pick(rng, NOUNS[kind]))
+    if family < 0.4:
+        return grammar.dress(rng, _pick(rng, grammar.other), 0.15)
+    if family < 0.65:
+        return grammar.dress(rng, grammar.ask_for_nothing(rng), 0.15)
+    if family < 0.75:
+        return _pick(rng, grammar.other) + _pick(rng, grammar.joins) + _pick(rng, grammar.other)
+    if family < 0.9:
+        words = [word for _ in range(3) for word in _pick(rng, grammar.other).split()]
+        count = min(int(rng.integers(1, 7)), len(words))
+        return " ".join(words[int(place)] for place in rng.permutation(len(words))[:count])
+    return " ".join(_pseudo_word(rng) for _ in range(int(rng.integers(1, 6))))
 
 
-def _unheard_of(rng: np.random.Generator, kind: str) -> str:
-    """A frame whose words say nothing: what is named must be enough."""
-    named = _pick(rng, (*NOUNS[kind], *ADJECTIVES[kind]))
-    return _pick(rng, STRANGE).format(named, _stray(rng), _stray(rng), _stray(rng))
+def _any_frame(rng: Rng, part: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:
+    """A form and one of its frames; every frame is as likely."""
+    place = int(rng.integers(sum(map(len, part.values()))))
+    for form, frames in part.items():
+        if place < len(frames):
+            return form, frames[place]
+        place -= len(frames)
+    raise AssertionError("a grammar has frames")
 
 
-def _with_stray_words(rng: np.random.Generator, sentence: str) -> str:
+def _with_stray_words(rng: Rng, sentence: str) -> str:
     words = sentence.split()
     for _ in range(int(rng.integers(1, 3))):
-        words.insert(int(rng.integers(len(words) + 1)), _stray(rng))
+        words.insert(int(rng.integers(len(words) + 1)), _pseudo_word(rng))
     return " ".join(words)
 
 
-def _stray(rng: np.random.Generator) -> str:
+def _pseudo_word(rng: Rng) -> str:
     """A word without meaning."""
     return "".join(_pick(rng, SYLLABLES) for _ in range(int(rng.integers(1, 4))))
 
 
-def _mistyped(rng: np.random.Generator, sentence: str) -> str:
+def _mistyped(rng: Rng, sentence: str) -> str:
     """One letter left out, doubled, or exchanged with the next."""
     place = int(rng.integers(len(sentence)))
     before, here, after = sentence[:place], sentence[place : place + 2], sentence[place + 2 :]
     return before + _pick(rng, (here[1:], here[:1] + here, here[::-1])) + after
 
 
-def _joined(rng: np.random.Generator, parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + _pick(rng, (" and ", ", then ")) + parts[-1]
-
-
-def _dress(rng: np.random.Generator, sentence: str) -> str:
-    """Openings, endings, case and full stops, as people type them."""
-    if sentence == DEFAULT_PROMPT and rng.random() < 0.5:
-        return sentence
-    sentence = _pick(rng, OPENINGS) + sentence + _pick(rng, ENDINGS)
-    cased = (sentence, sentence.capitalize(), sentence.lower(), sentence[:1].upper() + sentence[1:])
-    return _pick(rng, cased) + _pick(rng, ("", "", "", ".", "!"))
-
-
-def _pick(rng: np.random.Generator, choices: tuple[str, ...]) -> str:
+def _pick(rng: Rng, choices: Sequence[str]) -> str:
     return choices[int(rng.integers(len(choices)))]

@@ -67,6 +67,10 @@ class Outcome:
     """CPU threads of the worker: another number may round differently."""
     expert: str | None = None
     """The degradation whose expert restored it; None where that was the refiner that knows all."""
+    removes: tuple[str, ...] | None = None
+    """The kinds of degradation that the prompt asks to remove; None for a photo restored as without a prompt."""
+    prompt_note: str | None = None
+    """What is to be said of the prompt: the same for every file of a batch."""
     sha256: str = ""
     """Hash of the input, taken before it was read."""
     trace: str = ""
@@ -82,11 +86,12 @@ class Outcome:
             "seconds": round(self.seconds, 4),
             "megapixels": round(self.megapixels, 6),
             "error": self.error,
-            "notes": list(self.notes),
+            "notes": [*self.notes, *([self.prompt_note] if self.prompt_note else [])],
             "device": self.device,
             "tile": self.tile,
             "threads": self.threads,
             "expert": self.expert,
+            "removes": None if self.removes is None else list(self.removes),
             "sha256": self.sha256,
         }
 

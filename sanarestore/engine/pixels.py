@@ -1,34 +1,135 @@
-"""An image's pixels as stages take them: enlarged, as a tensor, and all of them numbers."""
+"""An image's pixels as stages take them: enlarged, free of alpha, as a tensor, and all of them finite numbers.
+
+A pixel under full transparency has a colour that nobody sees, often black. Enlarging and restoring must not let it
+bleed into what is seen, so networks are given visible colours alone (`visible`), and their result takes the place of
+those (`with_visible`).
+"""
 
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from sanarestore import images
-from sanarestore.degradations.operations import resize
+from sanarestore.degradations.operations import Pixels, resize
+
+LEAST_COVER = 1 / 64
+"""Alpha below which an enlarged colour is that of its visible neighbours: a quotient of two small numbers is none."""
+
+_ROWS = 256
+"""Rows that are looked at together, so that temporaries do not grow with the image."""
 
 
 def enlarge(image: images.Image, scale: int) -> images.Image:
-    """Bicubic enlargement of pixels and alpha by a whole factor; the image itself at 1."""
+    """Bicubic enlargement of pixels and alpha by a whole factor; the image itself at 1.
+
+    Colours are enlarged multiplied by alpha, which is what is seen of them (Porter and Duff 1984).
+    """
     if scale == 1:
         return image
     width, height = image.width * scale, image.height * scale
-    alpha = image.alpha_HW
-    if alpha is not None:
-        larger = resize(images.to_float(alpha, image.depth)[..., None], width, height)[..., 0]
-        alpha = images.from_float(np.clip(larger, 0, 1), image.depth)
-    return replace(image, pixels_HWC=resize(image.pixels_HWC, width, height), alpha_HW=alpha)
+    if image.alpha_HW is None:
+        return replace(image, pixels_HWC=resize(image.pixels_HWC, width, height))
+    cover_HW1 = resize(_alpha(image), width, height)
+    alpha_HW = images.from_float(np.clip(cover_HW1[..., 0], 0, 1), _alpha_depth(image))
+    if image.alpha_kind == "unspecified":
+        return replace(image, pixels_HWC=resize(image.pixels_HWC, width, height), alpha_HW=alpha_HW)
+    colours_HWC = visible(image)
+    seen_HWC: Pixels = resize(colours_HWC * _alpha(image), width, height)
+    larger_HWC = resize(colours_HWC, width, height)
+    np.divide(seen_HWC, cover_HW1, out=larger_HWC, where=cover_HW1 > LEAST_COVER)
+    enlarged = replace(image, pixels_HWC=larger_HWC, alpha_HW=alpha_HW)
+    if image.alpha_kind == "associated":
+        multiplied_HWC = larger_HWC * _alpha(enlarged)
+        return replace(enlarged, pixels_HWC=multiplied_HWC if _exceeds(image) else _limited(multiplied_HWC, enlarged))
+    # What nobody sees stays what it was, as far as a larger image can say.
+    hidden_HWC = image.pixels_HWC.repeat(scale, axis=0).repeat(scale, axis=1)
+    np.copyto(larger_HWC, hidden_HWC, where=_alpha(enlarged) == 0)
+    return enlarged
 
 
-def host_tensor(image: images.Image) -> Tensor:
+def visible(image: images.Image) -> Pixels:
+    """The colours of an image, not multiplied by alpha, [H,W,C]; those under full transparency are the nearest that
+    can be seen. The pixels themselves where there is no alpha, or nothing is hidden by it."""
+    if image.alpha_HW is None or image.alpha_kind == "unspecified":
+        return image.pixels_HWC
+    alpha_HW1 = _alpha(image)
+    hidden_HW = alpha_HW1[..., 0] <= 0
+    if image.alpha_kind == "associated":
+        colours_HWC = np.zeros_like(image.pixels_HWC)
+        np.divide(image.pixels_HWC, alpha_HW1, out=colours_HWC, where=alpha_HW1 > 0)
+    elif hidden_HW.any():
+        colours_HWC = image.pixels_HWC.copy()
+    else:
+        return image.pixels_HWC
+    if hidden_HW.any() and not hidden_HW.all():
+        nearest = ndimage.distance_transform_edt(hidden_HW, return_distances=False, return_indices=True)
+        colours_HWC[hidden_HW] = colours_HWC[nearest[0][hidden_HW], nearest[1][hidden_HW]]
+    return colours_HWC
+
+
+def with_visible(image: images.Image, before_HWC: Pixels, after_HWC: Pixels) -> Pixels:
+    """The pixels of an image whose visible colours were changed, from what `visible` gave to something else.
+
+    What is under full transparency stays as it was, and colours multiplied by alpha stay at most alpha.
+    """
+    if image.alpha_HW is None or image.alpha_kind == "unspecified":
+        return after_HWC
+    alpha_HW1 = _alpha(image)
+    if image.alpha_kind == "associated":
+        # By the change, so that what did not change is exactly what it was.
+        changed_HWC = image.pixels_HWC + alpha_HW1 * (after_HWC - before_HWC)
+        return changed_HWC if _exceeds(image) else _limited(changed_HWC, image)
+    return np.where(alpha_HW1 > 0, after_HWC, image.pixels_HWC)
+
+
+def mixed(before_HWC: Pixels, after_HWC: Pixels, strength: float) -> Pixels:
+    """The change from one to the other applied in that proportion; at 0 exactly `before_HWC`, at 1 `after_HWC`."""
+    if strength in (0, 1):
+        return after_HWC if strength else before_HWC
+    return before_HWC + np.float32(strength) * (after_HWC - before_HWC)
+
+
+def is_gray(pixels_HWC: Pixels) -> bool:
+    """Whether there is one channel, or red, green and blue are equal everywhere."""
+    if pixels_HWC.shape[2] == 1:
+        return True
+    strips = (pixels_HWC[top : top + _ROWS] for top in range(0, len(pixels_HWC), _ROWS))
+    return all(bool((strip[..., 1:] == strip[..., :1]).all()) for strip in strips)
+
+
+def host_tensor(pixels_HWC: Pixels) -> Tensor:
     """The pixels as a [3,H,W] view, no copy; gray is shown three times."""
-    pixels_CHW = torch.from_numpy(image.pixels_HWC).permute(2, 0, 1)
+    pixels_CHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)
     return pixels_CHW.expand(3, -1, -1)
 
 
 def is_finite(pixels_HWC: npt.NDArray[np.float32]) -> bool:
     """Neither NaN nor infinite anywhere; the extremes carry both, so that no map of the image's size is needed."""
     return bool(np.isfinite(pixels_HWC.min()) and np.isfinite(pixels_HWC.max()))
+
+
+def _alpha(image: images.Image) -> Pixels:
+    """Coverage, [H,W,1] in [0,1]."""
+    assert image.alpha_HW is not None
+    return images.to_float(image.alpha_HW[..., None], _alpha_depth(image))
+
+
+def _alpha_depth(image: images.Image) -> images.Depth:
+    assert image.alpha_HW is not None
+    depth: images.Depth = image.alpha_HW.dtype.name  # type: ignore[assignment]
+    return depth
+
+
+def _exceeds(image: images.Image) -> bool:
+    """Whether some colours multiplied by alpha are above it, as highlights of float files may be."""
+    return bool((image.pixels_HWC > _alpha(image)).any())
+
+
+def _limited(premultiplied_HWC: Pixels, image: images.Image) -> Pixels:
+    """Colours multiplied by alpha, none below 0 or above alpha."""
+    limited_HWC: Pixels = np.clip(premultiplied_HWC, 0, _alpha(image))
+    return limited_HWC

@@ -20,13 +20,14 @@ from sanarestore import images, tiling, weights
 from sanarestore.engine.devices import exactly_float32, pick_device, pick_dtype
 from sanarestore.engine.generation import Generation, Place, Watch
 from sanarestore.engine.jobs import Job, Outcome, TileDone
-from sanarestore.engine.pixels import enlarge, host_tensor, is_finite
+from sanarestore.engine.pixels import enlarge, host_tensor, is_finite, is_gray, mixed, visible, with_visible
 from sanarestore.engine.tiles import Steps, Tiles, in_turn, is_out_of_memory, keep_pages
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
 from sanarestore.model.evidence import evidence
+from sanarestore.model.experts import Shares
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.model.refiner import Refiner
-from sanarestore.model.tone import overview, tone_statistics
+from sanarestore.model.tone import WholePhoto, overview
 from sanarestore.options import LATENT, RestoreOptions
 
 
@@ -63,13 +64,20 @@ class Restorer:
         self._dtype = dtype
         # Experts are made of the refiner as it was read.
         general = copy.deepcopy(self.model.refiner) if model or self.model.experts else self.model.refiner
-        self._refiners: dict[str | None, Refiner] = {None: self._placed(general)}
+        self._general = self._placed(general)
+        self._mixed: tuple[Shares, Refiner] | None = None
         self._expert: str | None = None
+        prompts = self.model.prompts
         prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
-        # All prompts at once, so that a large encoder is loaded at most once.
-        self.model.prompts.fetch([prompt, ""] if options.guidance != 1 else [prompt])
-        self._prompt_BD = self.model.prompts.pooled(prompt)[None].to(self.device)
-        self._generation = self._latent_path(own, prompt, dtype) if is_generated(options, self.model) else None
+        self.request = prompts.request(prompt)
+        """What the prompt asks for."""
+        wording = prompts.wording(prompt, self.request)
+        self.prompt_note = None if self.request.understood or wording == prompt.strip() else _not_understood(prompt)
+        """What is to be said of the prompt, for every photograph; None where it was understood."""
+        # All wordings at once, so that a large encoder is loaded at most once.
+        prompts.fetch([wording, ""] if options.guidance != 1 else [wording])
+        self._prompt_BD = prompts.pooled(wording)[None].to(self.device)
+        self._generation = self._latent_path(own, wording, dtype) if is_generated(options, self.model) else None
 
     @property
     def tile(self) -> int:
@@ -78,7 +86,7 @@ class Restorer:
 
     @property
     def expert(self) -> str | None:
-        """The degradation whose expert the last photograph was given to; None for the refiner that knows all."""
+        """The degradation whose expert had the most to do with the last photograph; None for the general refiner."""
         return self._expert
 
     @property
@@ -120,7 +128,8 @@ class Restorer:
                     next(steps)
                 except StopIteration as done:
                     restored: images.Image = done.value
-                    return restored
+                    said = () if self.prompt_note is None else (self.prompt_note,)
+                    return replace(restored, notes=restored.notes + said)
 
     def restore(self, jobs: Iterable[Job]) -> Generator[TileDone | Outcome, None, None]:
         """Restore files one after another; a file that fails is an outcome, not the end."""
@@ -146,7 +155,10 @@ class Restorer:
                 "it holds values that are no finite numbers", next_step="Replace them by numbers first."
             )
         image = enlarge(image, self.options.scale)
-        degraded_CHW = host_tensor(image)
+        if self.options.strength == 0 or self.request.removes == ():
+            return image
+        visible_HWC = visible(image)
+        degraded_CHW = host_tensor(visible_HWC)
         restored_HWC = np.empty((image.height, image.width, 3), dtype=np.float32)
         restored_CHW = torch.from_numpy(restored_HWC).permute(2, 0, 1)
         if self.options.tiling == "independent":
@@ -155,11 +167,12 @@ class Restorer:
             yield from self._all_stages(degraded_CHW, restored_CHW)
         if not is_finite(restored_HWC):
             raise ImageError("the model's result is no finite number everywhere", next_step="Try --dtype float32.")
-        if image.pixels_HWC.shape[2] == 3:
-            return replace(image, pixels_HWC=restored_HWC)
-        # The mean of the changes, not of the channels: a third of three equal floats is not always one of them.
-        restored_HWC -= image.pixels_HWC
-        return replace(image, pixels_HWC=image.pixels_HWC + restored_HWC.mean(axis=2, keepdims=True))
+        if is_gray(visible_HWC):
+            # The mean of the changes, not of the channels: a third of three equal floats is not always one of them.
+            restored_HWC -= visible_HWC
+            restored_HWC = visible_HWC + restored_HWC.mean(axis=2, keepdims=True)
+        restored_HWC = mixed(visible_HWC, restored_HWC, self.options.strength)
+        return replace(image, pixels_HWC=with_visible(image, visible_HWC, restored_HWC))
 
     def _file(self, job: Job) -> Generator[TileDone, None, Outcome]:
         sha256 = ""
@@ -180,7 +193,8 @@ class Restorer:
         images.write(restored, job.target, format=job.format)
         return Outcome(
             path=job.source, output=job.target, status="done", megapixels=restored.megapixels, notes=restored.notes,
-            tile=self.tile, expert=self.expert, sha256=sha256,
+            tile=self.tile, expert=self.expert, removes=self.request.removes, prompt_note=self.prompt_note,
+            sha256=sha256,
         )  # fmt: skip
 
     def _alone(self, degraded_CHW: Tensor, restored_CHW: Tensor) -> Steps:
@@ -229,11 +243,12 @@ class Restorer:
             return
         refiner = self._refiner_for(degraded_CHW)
         refined = self._tiles.map(
-            functools.partial(self._refine_window, refiner, self._tone(degraded_CHW)),
+            functools.partial(self._refine_window, refiner, self._whole(degraded_CHW)),
             (degraded_CHW,) if generated_CHW is degraded_CHW else (degraded_CHW, generated_CHW),
             restored_CHW,
             halo=refiner.halo,
             stride=refiner.stride,
+            margin=refiner.margin,
         )
         stages.append((refined, self._tiles.count(*size, stride=refiner.stride)))
         yield from in_turn(stages)
@@ -261,24 +276,27 @@ class Restorer:
         return refiner
 
     def _refiner_for(self, degraded_CHW: Tensor) -> Refiner:
-        """Whose the photograph is: an expert's, for all of it alike, or the one's that knows all."""
+        """One refiner for the whole photograph: the general one, an expert, or a mixture of them."""
         experts = self.model.experts
         if experts is None:
-            return self._refiners[None]
-        self._expert = experts.choose(evidence(degraded_CHW), self._prompt_BD[0].cpu())
-        if self._expert and self._expert not in self._refiners:
-            self._refiners[self._expert] = self._placed(experts.refiner(self._expert, self.model.refiner))
-        return self._refiners[self._expert]
+            return self._general
+        shares = experts.shares(evidence(degraded_CHW), self._prompt_BD[0].cpu())
+        self._expert = experts.main(shares)
+        if not any(shares):
+            return self._general
+        if self._mixed is None or self._mixed[0] != shares:
+            self._mixed = (shares, self._placed(experts.refiner(shares, self.model.refiner)))
+        return self._mixed[1]
 
-    def _tone(self, degraded_CHW: Tensor) -> Tensor | None:
-        """Of the whole photograph, for every tile of it."""
-        if self.model.refiner.tone is None:
+    def _whole(self, degraded_CHW: Tensor) -> WholePhoto | None:
+        """What every tile is told of the whole photograph; nothing where neither light nor colour is asked for."""
+        if not (self.request.is_lit or self.request.is_coloured):
             return None
-        return tone_statistics(overview(degraded_CHW))[None].to(self.device)
+        return WholePhoto.of(overview(degraded_CHW), self.request).to(self.device)
 
     @torch.inference_mode()
     def _refine_window(
-        self, refiner: Refiner, tone_1K: Tensor | None, degraded_Chw: Tensor, generated_Chw: Tensor | None = None
+        self, refiner: Refiner, whole: WholePhoto | None, degraded_Chw: Tensor, generated_Chw: Tensor | None = None
     ) -> Tensor:
         degraded = self._to_device(degraded_Chw)
         generated = degraded if generated_Chw is None else self._to_device(generated_Chw)
@@ -286,7 +304,7 @@ class Restorer:
             return generated[0]
         # A refiner that never saw what is generated goes on working on the photograph, and only the mixture changes.
         refined: Tensor = refiner(
-            degraded, generated if self.model.refines_generated else degraded, self._prompt_BD, tone_1K
+            degraded, generated if self.model.refines_generated else degraded, self._prompt_BD, whole
         )
         if self.options.fidelity == 1:
             return refined[0]
@@ -338,6 +356,10 @@ def _failed(job: Job, error: Exception) -> Outcome:
         readable=not isinstance(error, UnreadableImage),
         trace="" if foreseen else "".join(traceback.format_exception(error)),
     )
+
+
+def _not_understood(prompt: str) -> str:
+    return f"the prompt '{prompt}' was not understood; the photograph was restored as without a prompt"
 
 
 def _itself(module: Any) -> Any:

@@ -69,15 +69,16 @@ class Tiles:
         stride: int,
         input_cell: int = 1,
         output_cell: int = 1,
+        margin: int = 0,
     ) -> Steps:
-        """`tiling.map_with_halo`, as `again` has it."""
+        """`tiling.map_with_halo`, retrying with smaller tiles when memory runs out."""
         height, width = (side * output_cell for side in output_CHW.shape[1:])
 
         def steps() -> Iterator[tuple[int, int]]:
             tile = self._largest(height, width, stride)
             return tiling.map_with_halo(
                 function, inputs, output_CHW, tile=tile, halo=halo, stride=stride, input_cell=input_cell,
-                output_cell=output_cell, shift=self.shift,
+                output_cell=output_cell, shift=self.shift, margin=margin,
             )  # fmt: skip
 
         yield from self.again(steps, max(height, width))

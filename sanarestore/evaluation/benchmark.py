@@ -6,7 +6,7 @@ where it was.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
@@ -23,11 +23,12 @@ from sanarestore.engine.devices import describe
 from sanarestore.engine.tiles import is_out_of_memory
 from sanarestore.errors import OutOfMemory, SanarestoreError, UsageError
 from sanarestore.evaluation.datasets import Item
+from sanarestore.evaluation.flat_fields import FlatField
 from sanarestore.evaluation.memory import PeakMemory
 from sanarestore.evaluation.metrics import luma, psnr, psnr_b, sharpness, ssim, to_8bit
 from sanarestore.evaluation.perceptual import Perceptual
 from sanarestore.evaluation.rows import DEGRADED, Score
-from sanarestore.evaluation.tasks import Case, Trial
+from sanarestore.evaluation.tasks import CLEAN, Case, Trial
 from sanarestore.ndjson import Lines
 
 MOST_DECIBELS = 100.0
@@ -45,6 +46,9 @@ class Method(ABC):
     """Fingerprint of all that decides its pixels, besides the kind of device and this version."""
     told: str = ""
     """Of its settings, what a reader of its figures wants to know."""
+    best_of: str | None = None
+    """Name that it shares with other methods, of which a report shows only the best of each case; None for one that
+    is always shown."""
     prompt: str | None = None
     """What it asks for where nothing else is asked for; None for a blind run."""
     seeds: Sequence[int] = (0,)
@@ -88,7 +92,7 @@ class Benchmark:
     """All that is to be scored; can be sent to another process."""
 
     dataset: str
-    items: tuple[Item, ...]
+    items: tuple[Item | FlatField, ...]
     cases: tuple[Case, ...]
     methods: Callable[[str], Sequence[Method]]
     """Makes the methods for a device; a module's function or a partial of one, so that it can be sent too."""
@@ -98,7 +102,8 @@ class Benchmark:
     """Of `perceptual.METRICS`, besides those that need no network."""
 
     captions: bool = True
-    """Ask for what a list of pairs says of its images, where the task does not ask itself."""
+    """Use the prompts of images: those of a list of pairs, and those that name light and colour where a recipe changes
+    them. The task prompts always uses its own; on clean images a list's prompts are never used."""
 
     def protocol(self, case: Case) -> str:
         """Name and version, and whether gray versions are judged."""
@@ -132,10 +137,11 @@ class Bench:
                     known = self._known.get(self._key(place, case, method, seed))
                     yield known or self._score(place, case, method, seed, trial(), first)
 
-    def pictures(self, number: int, case: Case) -> dict[str, Pixels]:
-        """Degraded, what each method makes of it, and the target of one image, by name."""
+    def pictures(self, number: int, case: Case, names: Collection[str]) -> dict[str, Pixels]:
+        """What the methods with these names make of one image, the input among them, and the target, by name."""
         trial = self._trial(case, lambda: self._read(self._plan.items[number]), number)
-        made = {method.name: method(trial, trial.prompt, method.seeds[0]) for method in self._of(case)}
+        shown = [method for method in self._of(case) if method.name in names]
+        made = {method.name: method(trial, trial.prompt, method.seeds[0]) for method in shown}
         return {**made, "target": trial.target_HWC}
 
     def _of(self, case: Case) -> list[Method]:
@@ -171,7 +177,7 @@ class Bench:
         return Score(
             dataset=place.dataset, item=place.item, sha256=place.sha256,
             task=case.task, level=case.level, protocol=self._plan.protocol(case), draw=case.draw,
-            method=method.name, settings=method.identity, seed=seed,
+            method=method.name, best_of=method.best_of, settings=method.identity, seed=seed,
             prompt=(trial.prompt or method.prompt or "") if method.reads_prompts else None,
             conditions=method.conditions,
             psnr=_finite(psnr(*judged)),
@@ -180,6 +186,7 @@ class Bench:
             psnr_y=_finite(psnr(luma(judged[0]), luma(judged[1]))) if channels == 3 or case.task == "sr" else None,
             ssim_y=ssim(luma(judged[0]), luma(judged[1])) if large and case.task == "sr" else None,
             psnr_b=_finite(psnr_b(*judged)) if case.task == "jpeg" and large else None,
+            largest_change=_largest_change(*judged) if case.task == CLEAN else None,
             wrong_psnr=wrong, sharpness=sharpness(*judged),
             agreement=_finite(psnr(restored_HWC, first())) if seed != method.seeds[0] else None,
             parameters=method.parameters, memory=memory,
@@ -193,19 +200,20 @@ class Bench:
 
     def _trial(self, case: Case, read: Callable[[], tuple[Pixels, Pixels | None]], number: int) -> Trial:
         clean, degraded = read()
+        item = self._plan.items[number]
         if degraded is not None and degraded.shape != clean.shape:
-            item = self._plan.items[number]
             sizes = " and ".join(f"{each.shape[1]} x {each.shape[0]} x {each.shape[2]}" for each in (degraded, clean))
             raise UsageError(
-                f"is not of the size of {item.clean}: {sizes}", where=item.degraded,
+                f"is not of the size of {item.files[0]}: {sizes}", where=item.files[1],
                 next_step="Make them of one size, both gray or both colour.",
             )  # fmt: skip
         trial = case.trial(clean, degraded, number)
-        if trial.prompt is not None or not self._plan.captions:
+        if trial.wrong_prompt is not None:
             return trial
-        return replace(trial, prompt=self._plan.items[number].prompt)
+        listed = item.prompt if case.degrades else None
+        return replace(trial, prompt=(trial.prompt or listed) if self._plan.captions else None)
 
-    def _read(self, item: Item) -> tuple[Pixels, Pixels | None]:
+    def _read(self, item: Item | FlatField) -> tuple[Pixels, Pixels | None]:
         clean, degraded = item.read()
         if self._plan.gray:
             return _rounded_gray(clean), None if degraded is None else _rounded_gray(degraded)
@@ -237,9 +245,9 @@ class _Place:
     sha256: str
 
 
-def _hash(item: Item) -> str:
+def _hash(item: Item | FlatField) -> str:
     """Of its files: of a pair, both."""
-    return " ".join(_hash_file(path) for path in (item.clean, item.degraded) if path)
+    return " ".join(_hash_file(path) for path in item.files)
 
 
 @cache
@@ -252,6 +260,11 @@ def _judged(image_HWC: Pixels, trial: Trial) -> npt.NDArray[np.float64]:
     border = trial.border
     inner = image_HWC[border : image_HWC.shape[0] - border, border : image_HWC.shape[1] - border]
     return to_8bit(inner)
+
+
+def _largest_change(image_HWC: npt.NDArray[np.float64], reference_HWC: npt.NDArray[np.float64]) -> int:
+    """The largest difference of any value, in 8-bit codes, of images on such codes."""
+    return round(float(np.abs(image_HWC - reference_HWC).max()) * 255)
 
 
 def _rounded_gray(image_HWC: Pixels) -> Pixels:

@@ -40,6 +40,11 @@ class Item:
     block: int | None = None
     """Which block of a .mat file."""
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that its pixels come from: the clean one, and the degraded one of a pair."""
+        return (self.clean,) if self.degraded is None else (self.clean, self.degraded)
+
     def read(self) -> tuple[Pixels, Pixels | None]:
         """Clean and degraded [H, W, 1 or 3] in [0, 1]; UnreadableImage says what is wrong."""
         return _pixels(self.clean, self.block), _pixels(self.degraded, self.block) if self.degraded else None
@@ -49,19 +54,20 @@ def find_set(name: str, data_dir: Path | None = None) -> tuple[Item, ...]:
     """The items of a set, in order of their names.
 
     Looked for in `data_dir`, else in the folder that SANARESTORE_DATA names, else in the cache, in a folder of the
-    set's name. UsageError for an unknown name, NoImagesError if the files are not there: it says which, and where from.
+    set's name. UsageError for an unknown name, NoImagesError if the files are not there, or half of a pair is without
+    the other half: it says which, and where the set is from.
     """
     known = SETS.get(name.lower())
     if known is None:
         raise UsageError(f"'{name}' is no set that is known", where="bench", next_step=f"Known: {', '.join(SETS)}.")
     folder = _folder(known, data_folder(data_dir))
     found = [_paired(layout, folder) for layout in known.layouts] if folder.is_dir() else []
-    items: Sequence[Item] = max(found, key=len, default=())
+    items, halves = max(found, key=lambda each: len(each[0]), default=([], []))
     if known.name == "sidd-val" and items:
         items = _blocks(items[0], known.count)
-    if len(items) != known.count:
+    if len(items) != known.count or halves:
         examples = ", or ".join(layout.example for layout in known.layouts)
-        there = _short_of(known, items) if folder.is_dir() else f"{known.title} is not there"
+        there = _short_of(known, items, halves) if folder.is_dir() else f"{known.title} is not there"
         raise NoImagesError(
             there, where=folder,
             next_step=f"Put its {known.count} {'pairs' if known.layouts[0].degraded else 'images'} there, named as "
@@ -78,8 +84,14 @@ def _folder(known: Set, parent: Path) -> Path:
     return next((there[name] for name in wanted if name in there), parent / known.name)
 
 
-def _short_of(known: Set, items: Sequence[Item]) -> str:
+def _short_of(known: Set, items: Sequence[Item], halves: Sequence[Path]) -> str:
     """How many of a set's files are there, and which are not, if that can be told."""
+    if halves:
+        others = f", and so are {len(halves) - 1} more" if len(halves) > 1 else ""
+        return (
+            f"{len(items)} of {known.count} pairs of {known.title} are whole; {halves[0].name} is half a pair, without "
+            f"its other file{others}"
+        )
     counted = f"{len(items)} of {known.count} files of {known.title} are there"
     stems = [item.clean.stem.lower() for item in items]
     if len(items) > known.count:
@@ -125,15 +137,16 @@ def data_folder(data_dir: Path | None) -> Path:
     return Path(named) if named else platformdirs.user_cache_path("sanarestore") / "data"
 
 
-def _paired(layout: Layout, folder: Path) -> list[Item]:
-    clean = _matching(layout.clean, folder)
+def _paired(layout: Layout, folder: Path) -> tuple[list[Item], list[Path]]:
+    """The images or pairs of a folder, and the files that are half a pair."""
+    found = _matching(layout.clean, folder)
     if layout.degraded is None:
-        return [Item(name=path.relative_to(folder).as_posix(), clean=path) for path, _ in clean]
+        return [Item(name=path.relative_to(folder).as_posix(), clean=path) for path, _ in found], []
+    clean = {_key(match): path for path, match in found}
     degraded = {_key(match): path for path, match in _matching(layout.degraded, folder)}
-    return [
-        Item(name=_key(match), clean=path, degraded=degraded[_key(match)])
-        for path, match in clean if _key(match) in degraded
-    ]  # fmt: skip
+    pairs = [Item(name=key, clean=path, degraded=degraded[key]) for key, path in clean.items() if key in degraded]
+    alone = clean.keys() ^ degraded.keys()
+    return pairs, [path for group in (clean, degraded) for key, path in group.items() if key in alone]
 
 
 def _key(match: re.Match[str]) -> str:

@@ -45,7 +45,8 @@ class Ours(Method):
         self.name = self.model.name
         self.settings = f"{options.fingerprint()[:16]}:{self.model.fingerprint[:16]}"
         self.prompt = options.prompt
-        told = [f"weights {self.model.fingerprint[:8]}", f"fidelity {options.fidelity:g}"]
+        told = [f"weights {self.model.fingerprint[:8]}"]
+        told += [f"fidelity {options.fidelity:g}"] if options.fidelity != 1 else []
         told += [f"{options.steps} steps"] if options.steps else []
         told += [f"guidance {options.guidance:g}"] if options.guidance != 1 else []
         self.told = ", ".join([*told, arithmetic])
@@ -107,7 +108,7 @@ def our_methods(
     """The peers, the model's ceiling where it has a latent path, and the model."""
     # First, since it says how many threads all of them have.
     ours = Ours(options, device, seeds=seeds)
-    methods: list[Method] = [peer(name, device) for name in peers]
+    methods: list[Method] = [method for name in dict.fromkeys(peers) for method in peer(name, device)]
     if ours.model.load_latent is not None:
         methods.append(Ceiling(ours.model.folder / "vae", device))
     return [*methods, ours]

@@ -1,7 +1,8 @@
 """What stands beside ours in the same run on the same images: classical denoisers, and any network in a file.
 
-The classical ones are told nothing: the noise is estimated (Donoho & Johnstone 1994, by scikit-image) and their one
-strength follows from it. They need the extra `bench`; a network needs spandrel.
+Non-local means runs at each of `STRENGTHS`, and a report shows the best of them for the set. The other classical
+methods estimate the noise (Donoho & Johnstone 1994, by scikit-image), and their one strength follows from it. All of
+them need the extra `bench`; a network needs spandrel.
 """
 
 import importlib.util
@@ -19,8 +20,37 @@ from sanarestore.errors import UsageError, WeightsError
 from sanarestore.evaluation.benchmark import Method
 from sanarestore.evaluation.tasks import Trial
 
+STRENGTHS = (2, 3, 4, 6, 8, 10)
+"""Strengths h of non-local means, in 8-bit codes, for brightness and colour alike."""
+
 HALVINGS = 7
 """Of the interval in which TV's weight is looked for."""
+
+
+class NonLocalMeans(Method):
+    """Buades et al. 2005 as OpenCV has it, on 8-bit codes, at one strength."""
+
+    best_of = "nlm"
+    told = f"best mean PSNR of h {', '.join(map(str, STRENGTHS))} on these images"
+
+    def __init__(self, strength: float) -> None:
+        self.name = f"{self.best_of} (h {strength:g})"
+        self.settings = _versions(("cv2",))
+        self._strength = strength
+
+    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+        """Denoise; the prompt is not used."""
+        import cv2
+
+        codes_HWC = np.rint(np.clip(trial.degraded_HWC, 0, 1) * 255).astype(np.uint8)
+        if codes_HWC.shape[2] == 1:
+            denoised_HWC = cv2.fastNlMeansDenoising(codes_HWC[..., 0], None, h=self._strength)[..., None]
+        else:
+            bgr_HWC = np.ascontiguousarray(codes_HWC[..., ::-1])
+            strength = self._strength
+            denoised_HWC = cv2.fastNlMeansDenoisingColored(bgr_HWC, None, h=strength, hColor=strength)[..., ::-1]
+        pixels_HWC: Pixels = (denoised_HWC / np.float32(255)).astype(np.float32)
+        return pixels_HWC
 
 
 class Classical(Method):
@@ -40,20 +70,6 @@ class Classical(Method):
         if not sigma > 0:  # flat, or too small to be told
             return noisy
         return np.asarray(self._denoise(noisy, sigma), np.float32).reshape(noisy.shape)
-
-
-def _non_local_means(noisy_HWC: Pixels, sigma: float) -> Pixels:
-    """Buades et al. 2005 as OpenCV has it, on 8-bit codes, filter strength sigma."""
-    import cv2
-
-    codes = np.rint(np.clip(noisy_HWC, 0, 1) * 255).astype(np.uint8)
-    strength = sigma * 255
-    if codes.shape[2] == 1:
-        denoised = cv2.fastNlMeansDenoising(codes[..., 0], None, strength)
-    else:
-        denoised = cv2.fastNlMeansDenoisingColored(codes[..., ::-1].copy(), None, strength, strength)[..., ::-1]
-    pixels: Pixels = (denoised / np.float32(255)).astype(np.float32)
-    return pixels
 
 
 def _wavelet(noisy_HWC: Pixels, sigma: float) -> Pixels:
@@ -77,12 +93,11 @@ def _total_variation(noisy_HWC: Pixels, sigma: float) -> Pixels:
     return denoised
 
 
-CLASSICAL: dict[str, tuple[tuple[str, ...], Callable[[Pixels, float], Pixels]]] = {
-    "nlm": (("cv2", "skimage", "pywt"), _non_local_means),
-    "wavelet": (("skimage", "pywt"), _wavelet),
-    "tv": (("skimage", "pywt"), _total_variation),
-}
-"""Name -> the modules that it needs, and what it does."""
+ESTIMATING: dict[str, Callable[[Pixels, float], Pixels]] = {"wavelet": _wavelet, "tv": _total_variation}
+"""Name -> a method of image and estimated noise."""
+
+CLASSICAL: dict[str, tuple[str, ...]] = {"nlm": ("cv2",), "wavelet": ("skimage", "pywt"), "tv": ("skimage", "pywt")}
+"""Name of a classical method -> the modules that it needs."""
 
 
 class Network(Method):
@@ -124,23 +139,28 @@ class Network(Method):
         return result
 
 
-def peer(name: str, device: str) -> Classical | Network:
-    """By the name of a classical method, or by a file; UsageError for neither, or for what is not installed."""
+def peer(name: str, device: str) -> list[Method]:
+    """Make what a peer's name stands for: a classical method, at each strength to choose from, or a network's file.
+
+    UsageError for neither, or for what is not installed.
+    """
     if name in CLASSICAL:
-        modules, denoise = CLASSICAL[name]
+        modules = CLASSICAL[name]
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
         if missing:
             raise UsageError(
                 f"'{name}' needs {missing[0]}", where="--peer", next_step="pip install 'sanarestore[bench]'"
             )
-        return Classical(name, _versions(modules), denoise)
+        if name == NonLocalMeans.best_of:
+            return [NonLocalMeans(strength) for strength in STRENGTHS]
+        return [Classical(name, _versions(modules), ESTIMATING[name])]
     path = Path(name)
     if not path.is_file():
         raise UsageError(
             f"'{name}' is no file and no method that is known", where="--peer",
             next_step=f"Known: {', '.join(CLASSICAL)}.",
         )  # fmt: skip
-    return Network(path, device)
+    return [Network(path, device)]
 
 
 def _versions(modules: tuple[str, ...]) -> str:

@@ -195,6 +195,18 @@ SETS: Mapping[str, Set] = {
             published="https://github.com/woozzu/ccnoise",
         ),
         Set(
+            name="polyu", title="PolyU, the 100 crops (Xu et al. 2018)", count=100, task="real",
+            layouts=(
+                # The whole photographs, which the authors publish beside the crops, have no number in their names.
+                Layout(
+                    clean=r"(?:[^/]+/)?([^/]+_\d+)_mean\.JPE?G", degraded=r"(?:[^/]+/)?([^/]+_\d+)_real\.JPE?G",
+                    example="CroppedImages/Canon5D2_5_160_3200_chair_5_real.JPG",
+                ),
+            ),
+            published="https://github.com/csjunxu/PolyU-Real-World-Noisy-Images-Dataset",
+            folders=("polyu-real-world-noisy-images-dataset", "polyu-real-world-noisy-images-dataset-master"),
+        ),
+        Set(
             name="realsr", title="RealSR version 3, x4 (Cai et al. 2019)", count=100, task="real",
             layouts=(
                 Layout(

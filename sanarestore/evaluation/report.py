@@ -72,7 +72,7 @@ def extremes(plan: Benchmark, rows: Sequence[Row], device: str) -> Iterator[Exam
         gains = {name: after[name] - before[name] for name in after}
         for kind, choose in (("best", max), ("worst", min)):
             name = choose(gains, key=lambda each: gains[each])
-            pictures = bench.pictures(numbers[name], case)
+            pictures = bench.pictures(numbers[name], case, [row.method for row in mine])
             place = most_wrong(pictures["target"], pictures[DEGRADED if case.degrades else mine[-1].method])
             yield Example(
                 title=f"{plan.dataset} {task} {level}", kind=kind, item=name, gain=gains[name],
@@ -107,6 +107,9 @@ def _table(rows: Sequence[Row]) -> str:
     columns: dict[str, Callable[[Row], str]] = {
         "PSNR": lambda row: f"{row.psnr:.2f}",
         "95%": lambda row: f"{row.interval[0]:.2f} to {row.interval[1]:.2f}",
+        "worst": lambda row: _figure(row.worst_psnr, 2),
+        "worst image": lambda row: row.worst_image or "",
+        "largest change": lambda row: "" if row.largest_change is None else f"{row.largest_change} of 255",
         "gain": lambda row: "" if row.method == DEGRADED or row.gain is None else f"{row.gain:+.2f}",
         "better": lambda row: "" if row.method == DEGRADED or row.better is None else f"{row.better:.0%}",
         "SSIM": lambda row: _figure(row.ssim, 4),

@@ -22,8 +22,8 @@ FID_IMAGES = 5000
 RESAMPLES = 2000
 """Of the bootstrap."""
 
-EACH = "of each image its own"
-"""Instead of a prompt."""
+EACH = "one per image"
+"""Stands for the prompt where images have several."""
 
 DEGRADED = "degraded"
 """Name of the method that does nothing: the row to compare with."""
@@ -38,6 +38,8 @@ class Score:
     level: str
     protocol: str
     method: str
+    best_of: str | None = None
+    """Name that the method shares with others, of which the best of each case is a row; None for one that always is."""
     settings: str
     """Fingerprint of all that decides the method's pixels."""
     prompt: str | None
@@ -58,6 +60,8 @@ class Score:
     """On luma, of the task sr."""
     psnr_b: float | None
     """dB with blocking counted, of the task jpeg."""
+    largest_change: int | None = None
+    """Largest change of any value, in 8-bit codes, of the task clean."""
     wrong_psnr: float | None
     """dB when the prompt names what shall stay, of the task prompts."""
     sharpness: float
@@ -103,6 +107,12 @@ class Row:
     psnr: float
     interval: tuple[float, float]
     """95% bootstrap interval of `psnr` over the choice of images."""
+    worst_psnr: float | None = None
+    """dB of the image that was changed most, of the task clean."""
+    worst_image: str | None = None
+    """The name of that image."""
+    largest_change: int | None = None
+    """Largest change of any value of any image, in 8-bit codes, of the task clean."""
     gain: float | None
     """dB over the degraded input; None where nothing was degraded."""
     gain_interval: tuple[float, float] | None
@@ -139,13 +149,23 @@ class Row:
 
 
 def rows(scores: Iterable[Score]) -> list[Row]:
-    """Means over images, in the order in which their cases came first."""
+    """Means over images, in the order in which their cases came first.
+
+    Methods that share the name `best_of` make one row a case: that of the highest mean PSNR over the images.
+    """
     gathered: dict[tuple[str, ...], list[Score]] = {}
     for score in scores:
         key = (score.dataset, score.task, score.level, score.protocol, score.method)
         gathered.setdefault(key, []).append(score)
     inputs = {key[:-1]: group for key, group in gathered.items() if key[-1] == DEGRADED}
-    return [_row(key, group, inputs.get(key[:-1], [])) for key, group in gathered.items()]
+    best: dict[tuple[str | None, ...], Row] = {}
+    for name, group in gathered.items():
+        row = _row(name, group, inputs.get(name[:-1], []))
+        shared = group[0].best_of
+        place = (*name[:-1], shared, None if shared else row.method)
+        if place not in best or row.psnr > best[place].psnr:
+            best[place] = row
+    return list(best.values())
 
 
 def _row(key: tuple[str, ...], scores: Sequence[Score], inputs: Sequence[Score]) -> Row:
@@ -154,11 +174,16 @@ def _row(key: tuple[str, ...], scores: Sequence[Score], inputs: Sequence[Score])
     gains = _per_image(scores, lambda score: score.psnr - before[score.item, score.draw]) if before else None
     prompted = [(score.psnr, score.wrong_psnr) for score in scores if score.wrong_psnr is not None]
     margins = [min(right, PERCEPTIBLE) - min(wrong, PERCEPTIBLE) for right, wrong in prompted]
+    harmed = [score.largest_change for score in scores if score.largest_change is not None]
+    names = sorted({score.item for score in scores})
     dataset, task, level, protocol, method = key
     return Row(
         dataset=dataset, task=task, level=level, protocol=protocol, method=method, prompt=_common(scores),
         conditions=scores[0].conditions, images=len(per_image),
         psnr=float(per_image.mean()), interval=bootstrap(per_image),
+        worst_psnr=float(per_image.min()) if harmed else None,
+        worst_image=names[int(per_image.argmin())] if harmed else None,
+        largest_change=max(harmed, default=None),
         gain=None if gains is None else float(gains.mean()), gain_interval=None if gains is None else bootstrap(gains),
         better=_mean(float(score.psnr > before[score.item, score.draw]) for score in scores) if before else None,
         ssim=_mean(score.ssim for score in scores),
@@ -176,7 +201,7 @@ def _row(key: tuple[str, ...], scores: Sequence[Score], inputs: Sequence[Score])
         parameters=scores[0].parameters,
         peak_memory=max((score.memory for score in scores if score.memory is not None), default=None),
         seconds_per_megapixel=sum(score.seconds for score in scores) / sum(score.megapixels for score in scores),
-        psnr_per_image=dict(zip(sorted({score.item for score in scores}), per_image.tolist(), strict=True)),
+        psnr_per_image=dict(zip(names, per_image.tolist(), strict=True)),
     )  # fmt: skip
 
 

@@ -3,19 +3,39 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sanarestore.evaluation.rows import DEGRADED, EACH
+
 
 def sources(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Of rows as JSON: what each method was told and where it ran, where published figures are from, the protocols."""
-    told: dict[str, list[str]] = {}
+    """The prompt, settings and machine of each method, the sources of published figures, and the protocols.
+
+    `rows` are as JSON. A method that was run in several ways is named with the tasks and levels of each.
+    """
+    ways: dict[str, dict[str, list[str]]] = {}  # fact -> method -> cases
     protocols: dict[str, None] = {}
     for row in rows:
-        if "published" in row:
-            fact = row["source"]
-        else:
+        if "published" not in row:
             protocols[row["protocol"]] = None
-            asked = "" if "prompt" not in row else f'told "{row["prompt"]}"; ' if row["prompt"] else "blind; "
-            # Of the input nothing is to be said.
-            fact = asked + row["conditions"] if row["method"] != "degraded" else ""
-        if fact and row["method"] not in told.setdefault(fact, []):
-            told[fact].append(row["method"])
-    return [*(f"{', '.join(methods)}: {fact}" for fact, methods in told.items()), f"Protocol: {', '.join(protocols)}"]
+        if row["method"] != DEGRADED:
+            cases = ways.setdefault(_fact(row), {}).setdefault(row["method"], [])
+            cases.append(f"{row['task']} {row['level']}")
+    several = {name for name in _names(ways) if sum(name in methods for methods in ways.values()) > 1}
+    sentences = []
+    for fact, methods in ways.items():
+        named = [f"{name} ({', '.join(cases)})" if name in several else name for name, cases in methods.items()]
+        sentences.append(f"{', '.join(named)}: {fact}")
+    return [*sentences, f"Protocol: {', '.join(protocols)}"]
+
+
+def _names(ways: Mapping[str, Mapping[str, object]]) -> set[str]:
+    return {name for methods in ways.values() for name in methods}
+
+
+def _fact(row: Mapping[str, Any]) -> str:
+    if "published" in row:
+        return str(row["source"])
+    if "prompt" not in row:
+        return str(row["conditions"])
+    prompt = row["prompt"]
+    asked = "one prompt per image" if prompt == EACH else f'prompt "{prompt}"' if prompt else "unprompted"
+    return f"{asked}; {row['conditions']}"

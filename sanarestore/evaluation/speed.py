@@ -109,7 +109,7 @@ def _timed(part: Part, subject: Subject, size: int, rounds: int | None, ceilings
     device = subject.device
     whole = part.name == "restore"
     # Before memory is watched: what the first run of all takes for good is not this size's.
-    in_one_piece = subject.flop_per_pixel() * size**2 if whole else None
+    in_one_piece = subject.flop_untiled(size) if whole else None
     first, memory = _first_run(part.ours, device)
     if first is None:
         raise OutOfMemory(f"out of memory on {device} at {size} px", where=part.name, next_step="Use smaller --sizes.")

@@ -67,7 +67,8 @@ class Subject:
         self.model = _model(options, self.dtype)
         self.restorer = Restorer(options, device=str(device), model=self.model)
         prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
-        self._tokens = Tokens.of([self.model.prompts.tokens(prompt).to(device)])
+        prompts = self.model.prompts
+        self._tokens = Tokens.of([prompts.tokens(prompts.wording(prompt, prompts.request(prompt))).to(device)])
 
     @property
     def steps(self) -> int:
@@ -84,18 +85,26 @@ class Subject:
         generation = self.restorer.generation
         if generation is None:
             return
-        yield from self._path(generation, host_tensor(image))
+        yield from self._path(generation, host_tensor(image.pixels_HWC))
         if choice.available(self.device):
             for name, ours, plain, compiled in kernel_arms(generation.latent, size):
                 others = {"reference": plain, "reference compiled": compiled}
                 yield Part(name=f"kernel: {name}", ours=ours, others=others, repeats=REPEATS)
 
+    def flop_untiled(self, size: int) -> float:
+        """Floating-point operations of a whole restoration of a square image in one tile."""
+        return self._flop_per_pixel() * self._area(size)
+
     @cache  # noqa: B019 - a subject lives as long as the command
-    def flop_per_pixel(self) -> float:
-        """Of a whole restoration in one piece."""
+    def _flop_per_pixel(self) -> float:
         side = min(self.restorer.tile, SMALL) // 32 * 32
         image = _noise(side)
-        return counted(lambda: self.restorer(image))[0] / side**2
+        return counted(lambda: self.restorer(image))[0] / self._area(side)
+
+    def _area(self, size: int) -> int:
+        """Pixels that are computed of a square image in one tile: a refiner alone continues it beyond its border."""
+        margin = self.model.refiner.margin if self.restorer.generation is None else 0
+        return (size + 2 * margin) ** 2
 
     def _path(self, generation: Generation, image_CHW: Tensor) -> Iterator[Part]:
         """All of it, and encoder, one step, and decoder alone."""

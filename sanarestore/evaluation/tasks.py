@@ -5,7 +5,7 @@ Every protocol has a name and a number in the output. It gets another number whe
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import PIL
@@ -13,7 +13,8 @@ from PIL import Image as PillowImage
 from PIL import features
 
 from sanarestore.degradations.operations import Pixels, resize
-from sanarestore.degradations.recipes import Recipe, stream
+from sanarestore.degradations.recipes import Plan, Recipe, stream
+from sanarestore.degradations.requests import LIGHT_AND_COLOUR, Request
 from sanarestore.degradations.wordings import HELD_OUT
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.metrics import to_8bit
@@ -21,7 +22,16 @@ from sanarestore.evaluation.metrics import to_8bit
 CEILING = "ceiling"
 """The task that degrades nothing: what autoencoders keep of clean images."""
 
-TASKS = ("denoise", "jpeg", "sr", "deblur", "mixed", "recipe", "prompts", "real", CEILING)
+CLEAN = "clean"
+"""The task that degrades nothing: how much harm methods do to clean images."""
+
+TASKS = ("denoise", "jpeg", "sr", "deblur", "mixed", "recipe", "prompts", "real", CLEAN, CEILING)
+
+MIXED = ("combined", "combined-light")
+"""Recipes that the task mixed measures: one without light and colour, and one with them."""
+
+RENUMBERED = {*LIGHT_AND_COLOUR, "combined", "combined-light", "selective"}
+"""Steps of recipes whose protocol has number 2: prompts name light and colour now, and `combined` draws neither."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,9 +59,9 @@ class Trial:
     degraded_HWC: Pixels
     target_HWC: Pixels
     prompt: str | None = None
-    """What is asked; None for the prompt that the run was told, or the default."""
+    """The prompt to use; None for the prompt of the run, or for none."""
     wrong_prompt: str | None = None
-    """What names the degradation that shall stay."""
+    """A prompt that names the degradation that shall stay; only in the task prompts, which always asks its own."""
     border: int = 0
     """Pixels at each side that are not judged."""
 
@@ -71,8 +81,8 @@ class Case:
 
     @property
     def degrades(self) -> bool:
-        """Whether there is anything to restore."""
-        return self.task != CEILING
+        """Whether anything is done to the image. Where nothing is, the input is perfect and is no row of its own."""
+        return self.task not in (CLEAN, CEILING)
 
     def trial(self, clean_HWC: Pixels, degraded_HWC: Pixels | None, number: int) -> Trial:
         """What is restored of image `number` of the set; `degraded_HWC` where the set has pairs."""
@@ -80,7 +90,7 @@ class Case:
             if degraded_HWC is None:
                 raise UsageError("this set has no degraded images", where="--task real", next_step="Choose another.")
             return Trial(degraded_HWC=degraded_HWC, target_HWC=clean_HWC)
-        if self.task == CEILING:
+        if not self.degrades:
             return Trial(degraded_HWC=clean_HWC, target_HWC=clean_HWC)
         if self.task == "denoise":
             return Trial(degraded_HWC=_white_noise(clean_HWC, self.value), target_HWC=clean_HWC)
@@ -93,7 +103,7 @@ class Case:
         # Draws beyond the first are named apart, so that the first are the same however many there are.
         again = (self.draw,) if self.draw else ()
         plan = Recipe.parse(self.level).draw(stream("quality", self.level, number, *again), number + self.draw)
-        return Trial(degraded_HWC=_stored(plan.degraded(clean_HWC)), target_HWC=_stored(plan.target(clean_HWC)))
+        return _planned(clean_HWC, plan)
 
 
 def cases(task: str, levels: Levels) -> tuple[Case, ...]:
@@ -113,7 +123,7 @@ def cases(task: str, levels: Levels) -> tuple[Case, ...]:
     if task == "deblur":
         return _recipes(task, [f"blur:{sigma:g}" for sigma in levels.blur])
     if task == "mixed":
-        return _recipes(task, ["combined"], levels.draws)
+        return _recipes(task, MIXED, levels.draws)
     if task == "recipe":
         if not levels.recipe:
             raise UsageError("needs a recipe", where="--task recipe", next_step="Add --recipe, as in noise:25+jpeg:20.")
@@ -122,6 +132,8 @@ def cases(task: str, levels: Levels) -> tuple[Case, ...]:
         return tuple(Case(task=task, level="pairs", protocol="selective/2", draw=n) for n in range(levels.draws))
     if task == "real":
         return (Case(task=task, level="given", protocol="given/1"),)
+    if task == CLEAN:
+        return (Case(task=task, level="input", protocol="harm-8bit/1"),)
     if task == CEILING:
         return (Case(task=task, level="clean", protocol="reconstruction/1"),)
     raise UsageError(f"'{task}' is no task", where="--task", next_step=f"Known: {', '.join(TASKS)}.")
@@ -140,11 +152,16 @@ def _check(levels: Levels) -> None:
 
 
 def _recipes(task: str, lines: Sequence[str], draws: int = 1) -> tuple[Case, ...]:
-    for line in lines:
-        Recipe.parse(line)
+    protocols = {line: f"recipe-8bit/{_number(line)}" for line in lines}
     return tuple(
-        Case(task=task, level=line, protocol="recipe-8bit/1", draw=draw) for line in lines for draw in range(draws)
+        Case(task=task, level=line, protocol=protocols[line], draw=draw) for line in lines for draw in range(draws)
     )
+
+
+def _number(line: str) -> int:
+    """The number of a recipe's protocol: figures of recipes without a step of `RENUMBERED` never changed."""
+    names = {term.name for terms in Recipe.parse(line).alternatives for term in terms}
+    return 2 if names & RENUMBERED else 1
 
 
 def _white_noise(clean_HWC: Pixels, sigma: float) -> Pixels:
@@ -169,6 +186,18 @@ def _enlarged(clean_HWC: Pixels, scale: int) -> Trial:
     clean_HWC = np.ascontiguousarray(clean_HWC[:height, :width])
     small = _stored(resize(clean_HWC, width // scale, height // scale))
     return Trial(degraded_HWC=resize(small, width, height), target_HWC=clean_HWC, border=scale)
+
+
+def _planned(clean_HWC: Pixels, plan: Plan) -> Trial:
+    """All that the plan removes is removed. No prompt is used, except where light or colour are among it."""
+    removed = [operation.kind for operation, gone in zip(plan.operations, plan.removed, strict=True) if gone]
+    request = Request.of(*removed)
+    # Light and colour change only where a prompt names them; what the plan's own prompt says is for training.
+    plan = replace(plan, request=request)
+    return Trial(
+        degraded_HWC=_stored(plan.degraded(clean_HWC)), target_HWC=_stored(plan.target(clean_HWC)),
+        prompt=request.plain if request.is_lit or request.is_coloured else None,
+    )  # fmt: skip
 
 
 def _selective(clean_HWC: Pixels, number: int, draw: int) -> Trial:

@@ -21,6 +21,7 @@ from sanarestore.errors import WeightsError
 from sanarestore.flow import Flow, Solver
 from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.prompts import PromptCache, Prompts, load_encoder
+from sanarestore.model.reading import load_embedded_reader
 from sanarestore.model.tensors import write_json, write_tensors
 
 SOLVERS: dict[str, Solver] = {
@@ -63,7 +64,9 @@ def load_base(name: str, *, dtype: torch.dtype = torch.float32, cache: Path | No
         transformer=load_transformer(folder / "transformer", dtype),
         autoencoder=Autoencoder(load_module(AutoencoderDC, folder / "vae", torch.float32)).eval().requires_grad_(False),
         flow=read_flow(folder),
-        prompts=Prompts({}, lambda: load_encoder(folder), PromptCache(encoder, cache)),
+        prompts=Prompts(
+            {}, lambda: load_encoder(folder), load_embedded_reader, cache=PromptCache(encoder, cache), as_typed=True
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""Experts: the refiner again, learnt for one degradation alone, and a router that says which photograph is whose.
+"""Experts: the refiner again, learnt for one degradation alone, and a router that says how much of each a photo needs.
 
 A small network that takes away all there is takes away each worse than one that learnt nothing else. An expert has the
 refiner's shape and costs a photograph the same time; on disk it is what it changes, in 8 bits.
@@ -27,6 +27,11 @@ light and colour, which are not theirs."""
 
 FEATURES = 64
 """Of the router."""
+
+SHARE_STEPS = 32
+"""Steps in which the shares of experts are rounded: few enough that photographs of one shoot share a refiner."""
+
+Shares = tuple[float, ...]
 
 SCALE, ROUTER = ".scale", "router."
 """How the files' tensors are named that are no changes."""
@@ -118,20 +123,36 @@ class Experts:
         return sum(tensor.numel() for tensor in (*changed, *self.router.parameters()))
 
     @torch.inference_mode()
-    def choose(self, evidence_K: Tensor, prompt_D: Tensor) -> str | None:
-        """Whose the photograph is that has this evidence; None where the refiner that knows all is to keep it."""
-        choice = int(self.router(evidence_K[None], prompt_D[None])[0].argmax())
-        return (None, *self.names)[choice]
+    def shares(self, evidence_K: Tensor, prompt_D: Tensor) -> Shares:
+        """How much of each expert a photograph with this evidence is given, [E-1] in the order of `names`, in steps of
+        1 / `SHARE_STEPS`; the rest is the general refiner's.
 
-    def refiner(self, name: str, general: Refiner) -> Refiner:
-        """One of them, made of the refiner that they are the experts of, which stays as it is."""
-        expert = copy.deepcopy(general)
-        owned = _owned(expert)
+        Continuous, so that two crops of one photograph are treated nearly alike.
+        """
+        share_E = self.router(evidence_K[None], prompt_D[None])[0].softmax(dim=0)
+        return tuple(round(share * SHARE_STEPS) / SHARE_STEPS for share in share_E[1:].tolist())
+
+    def main(self, shares: Shares) -> str | None:
+        """The expert with more than half of a photograph; None where there is none."""
+        return next((name for name, share in zip(self.names, shares, strict=True) if share > 0.5), None)
+
+    def refiner(self, shares: Shares, general: Refiner) -> Refiner:
+        """A refiner between the general one and its experts, in these shares, made of the former, which stays as it is.
+
+        Weights are mixed, not results, so that any mixture costs the same time.
+        """
+        mixed = copy.deepcopy(general)
+        owned = _owned(mixed)
         with torch.no_grad():
-            for key, tensor in owned.items():
-                change, step = (self.changes[name][key + ending].to(tensor.device) for ending in ("", SCALE))
-                tensor.add_((change * step).to(tensor.dtype))
-        return expert
+            for name, share in zip(self.names, shares, strict=True):
+                for key, tensor in owned.items() if share else ():
+                    change, step = (self.changes[name][key + ending].to(tensor.device) for ending in ("", SCALE))
+                    tensor.add_((change * (step * share)).to(tensor.dtype))
+        return mixed
+
+    def expert(self, name: str, general: Refiner) -> Refiner:
+        """One of them alone."""
+        return self.refiner(tuple(float(each == name) for each in self.names), general)
 
 
 def owned_parts(refiner: Refiner) -> dict[str, nn.Module]:

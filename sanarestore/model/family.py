@@ -17,6 +17,7 @@ from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.condition import ConditionKind, new_condition
 from sanarestore.model.loading import LatentPath, RestorationModel
 from sanarestore.model.prompts import PromptEncoder, Prompts
+from sanarestore.model.reading import load_embedded_reader
 from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.model.transformer import ConditionedTransformer
 
@@ -103,7 +104,10 @@ def random_model(
     torch.manual_seed(seed)
     return RestorationModel(
         name=name, folder=Path(name), refiner=Refiner(RefinerConfig(prompt_width=width)).eval().requires_grad_(False),
-        prompts=Prompts({PROMPT: torch.randn(len(PROMPT), width, generator=generator)}, _no_encoder),
+        prompts=Prompts(
+            {PROMPT: torch.randn(len(PROMPT), width, generator=generator)}, _no_encoder, load_embedded_reader,
+            as_typed=True,
+        ),
         defaults={"prompt": PROMPT, "steps": 1}, fingerprint=f"{name}:{seed}", load_latent=lambda: path,
     )  # fmt: skip
 

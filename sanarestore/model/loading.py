@@ -11,7 +11,7 @@ restoration/prompts.safetensors     embeddings of the usual prompts, so that the
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from sanarestore import weights
+from sanarestore.degradations.requests import folded
 from sanarestore.errors import WeightsError
 from sanarestore.flow import Flow
 from sanarestore.model import adapter as adapters
@@ -27,7 +28,8 @@ from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.base import Base, load_base, load_transformer, write_base
 from sanarestore.model.condition import ConditionKind, kind_of, new_condition
 from sanarestore.model.experts import Experts
-from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder
+from sanarestore.model.prompts import Prompts, load_encoder
+from sanarestore.model.reading import HEAD, READINGS, Reader, is_reader, load_reader, read_readings
 from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.model.tensors import load_strictly, read_tensors, write_json, write_tensors
 from sanarestore.model.transformer import ConditionedTransformer
@@ -119,11 +121,21 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
         experts=Experts.from_tensors(experts, refiner, read_tensors(folder / EXPERTS), folder / EXPERTS)
         if experts
         else None,
-        prompts=Prompts(read_tensors(folder / PROMPTS), lambda: load_encoder(folder)),
+        prompts=_prompts(folder),
         defaults=defaults,
         fingerprint=weights.fingerprint(name),
         load_latent=load_latent if kind else None,
     )
+
+
+def _prompts(folder: Path) -> Prompts:
+    """The embeddings of a restoration model, and its reader, or the embedded model's where it has none."""
+    own = is_reader(folder)
+    source = folder if own else weights.resolve(weights.EMBEDDED)
+    return Prompts(
+        read_tensors(folder / PROMPTS), lambda: load_encoder(folder), lambda: load_reader(source),
+        readings=read_readings(source),
+    )  # fmt: skip
 
 
 def _load_adapted(name: str, adapter: str, dtype: torch.dtype) -> RestorationModel:
@@ -196,7 +208,9 @@ def save_model(
     *,
     name: str,
     refiner: Refiner,
-    encoder: PromptEncoder,
+    reader: Reader,
+    is_read: bool,
+    prompts: Mapping[str, Tensor],
     usual_prompts: Iterable[str],
     defaults: dict[str, Any],
     training: dict[str, Any],
@@ -204,13 +218,23 @@ def save_model(
     latent: LatentPath | None = None,
 ) -> None:
     """Write a model folder that `load_model` reads: float16 on disk, what experts change in 8 bits, their router, the
-    condition and the prompt table float32."""
+    condition and the prompt table float32.
+
+    `is_read` says whether the reader has learnt to read: it has then read `usual_prompts`. `prompts` are the
+    embeddings of wordings.
+    """
+    encoder = reader.encoder
     encoder.tokenizer.save_pretrained(folder / "tokenizer")
     encoder.model.config.save_pretrained(folder / "text_encoder")  # type: ignore[union-attr, operator]
     write_tensors(folder / "text_encoder/model.safetensors", _half(encoder.model))
     write_tensors(folder / REFINER, _half(refiner))
-    # From the encoder as it was just stored, so that the table and the encoder agree.
-    write_tensors(folder / PROMPTS, load_encoder(folder).table(usual_prompts))
+    write_tensors(folder / PROMPTS, prompts)
+    if is_read:
+        write_tensors(folder / HEAD, reader.head.state_dict())
+        # By the reader as it was just stored, so that the table and the reader agree.
+        texts = sorted({folded(text) for text in usual_prompts})
+        read = zip(texts, load_reader(folder).read(texts), strict=True)
+        write_json(folder / READINGS, {text: list(found.removes or ()) for text, found in read if found.understood})
     index: dict[str, Any] = {
         "_class_name": "SanaRestore",
         "text_encoder": ["transformers", type(encoder.model).__name__],

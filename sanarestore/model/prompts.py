@@ -9,10 +9,10 @@ the right. No instruction prefix is put before the prompt: that asks for inventi
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import platformdirs
 import torch
@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from sanarestore.degradations.requests import DEFAULT_PROMPT, Request, every_request, folded
 from sanarestore.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -98,46 +99,88 @@ class PromptCache:
         return self._folder / f"{hashlib.sha256(prompt.encode()).hexdigest()}.safetensors"
 
 
+class Reads(Protocol):
+    """What `model.reading.Reader` is to a table of prompts."""
+
+    def read(self, prompts: Sequence[str]) -> list[Request]:
+        """What each prompt asks for."""
+
+
 class Prompts:
-    """Embeddings by prompt. The encoder is loaded when a prompt is in no table or cache, and let go again after."""
+    """What prompts ask for, and their embeddings: from a table where they are known, else read and encoded.
+
+    Two prompts that ask for the same are embedded alike, by the plain wording of their request, unless the embeddings
+    are of prompts as typed. Encoder and reader are loaded when a prompt is in no table or cache, and let go after.
+    """
 
     def __init__(
-        self, table: dict[str, Tensor], load_encoder: Callable[[], PromptEncoder], cache: PromptCache | None = None
+        self,
+        table: Mapping[str, Tensor],
+        load_encoder: Callable[[], PromptEncoder],
+        load_reader: Callable[[], Reads],
+        *,
+        readings: Mapping[str, Request] | None = None,
+        cache: PromptCache | None = None,
+        as_typed: bool = False,
     ) -> None:
+        """`readings` by folded text; `as_typed` for a published encoder, which is given a prompt as it was typed."""
         self.known = dict(table)
+        self.as_typed = as_typed
         self._load_encoder = load_encoder
+        self._load_reader = load_reader
+        self._readings = {folded(request.plain): request for request in every_request()} | dict(readings or {})
         self._cache = cache
 
-    def keep_encoder(self) -> None:
-        """Do not let the encoder go once it is loaded: for training, which words its prompts in thousands of ways."""
+    def keep_loaded(self) -> None:
+        """Do not let encoder and reader go once they are loaded: for training, which meets thousands of prompts."""
         self._load_encoder = functools.cache(self._load_encoder)
+        self._load_reader = functools.cache(self._load_reader)
 
-    def tokens(self, prompt: str) -> Tensor:
-        """Token embeddings of a prompt, [L,D], float32 on the CPU."""
-        return self.fetch([prompt])[prompt.strip()]
+    def request(self, prompt: str | None) -> Request:
+        """What a prompt asks for; without any, or with one of nothing but spaces, what no prompt does."""
+        key = folded(prompt or "")
+        if not key and not (prompt or "").strip():
+            return Request()
+        if key not in self._readings:
+            self._readings[key] = self._load_reader().read([key])[0]
+        return self._readings[key]
 
-    def fetch(self, prompts: Iterable[str]) -> dict[str, Tensor]:
-        """Token embeddings of many prompts, by prompt; the encoder is loaded at most once."""
-        wanted = list(dict.fromkeys(prompt.strip() for prompt in prompts))
+    def wording(self, prompt: str | None, request: Request) -> str:
+        """The text whose embedding the networks are given for a prompt that asks for `request`.
+
+        A prompt that is not understood, but that the model or adapter was trained with, is that of its own.
+        """
+        typed = (prompt or "").strip()
+        if request.removes is None:
+            return typed if not request.understood and typed in self.known else DEFAULT_PROMPT
+        return typed if self.as_typed and typed else request.plain
+
+    def tokens(self, wording: str) -> Tensor:
+        """Token embeddings of a text, [L,D], float32 on the CPU."""
+        return self.fetch([wording])[wording.strip()]
+
+    def fetch(self, wordings: Iterable[str]) -> dict[str, Tensor]:
+        """Token embeddings of many texts, by text; the encoder is loaded at most once."""
+        wanted = list(dict.fromkeys(wording.strip() for wording in wordings))
         if self._cache:
-            cached = {prompt: self._cache.get(prompt) for prompt in wanted if prompt not in self.known}
-            self.known.update({prompt: token_LD for prompt, token_LD in cached.items() if token_LD is not None})
+            cached = {text: self._cache.get(text) for text in wanted if text not in self.known}
+            self.known.update({text: token_LD for text, token_LD in cached.items() if token_LD is not None})
         found = self.look_up(wanted)
-        for prompt in found.keys() - self.known.keys() if self._cache else ():
-            self._cache.put(prompt, found[prompt])  # type: ignore[union-attr]
+        for text in found.keys() - self.known.keys() if self._cache else ():
+            self._cache.put(text, found[text])  # type: ignore[union-attr]
         self.known.update(found)
         return found
 
-    def look_up(self, prompts: Iterable[str]) -> dict[str, Tensor]:
+    def look_up(self, wordings: Iterable[str]) -> dict[str, Tensor]:
         """As `fetch`, but nothing new is kept, here or on disk: for training, whose wordings never end."""
-        wanted = list(dict.fromkeys(prompt.strip() for prompt in prompts))
-        missed = [prompt for prompt in wanted if prompt not in self.known]
+        wanted = list(dict.fromkeys(wording.strip() for wording in wordings))
+        missed = [text for text in wanted if text not in self.known]
         table = self._load_encoder().table(missed) if missed else {}
-        return {prompt: self.known[prompt] if prompt in self.known else table[prompt] for prompt in wanted}
+        return {text: self.known[text] if text in self.known else table[text] for text in wanted}
 
-    def pooled(self, prompt: str) -> Tensor:
-        """Mean of the token embeddings, [D], float32 on the CPU."""
-        return self.tokens(prompt).mean(dim=0)
+    def pooled(self, wording: str) -> Tensor:
+        """Mean of the token embeddings of a text, [D], float32 on the CPU."""
+        return self.tokens(wording).mean(dim=0)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> "PreTrainedTokenizerFast":

@@ -25,7 +25,11 @@ from sanarestore.model.statistics import (
     Statistics,
     spectrum,
 )
-from sanarestore.model.tone import Tone
+from sanarestore.model.tone import Tone, WholePhoto
+
+LEAST_VARIATION = 0.1
+"""Mean difference of neighbours, in 8-bit codes, at which half of the residual counts: a tenth of a code is less than
+any fault that shows, and what does not vary at all holds no evidence of one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +92,8 @@ class RefinerConfig:
         radius += self.stride  # the bottleneck's one 3x3 convolution
         for level, blocks in enumerate(self.encoder_blocks):
             radius += 2 * blocks * 2 ** (level + 1)
-        return max(radius + 2 + LOCAL_RADIUS, steered)  # the stem and what it is given
+        evident = _cells_beyond(0, 2) * CELL + WIDE_RADIUS
+        return max(radius + 2 + LOCAL_RADIUS, steered, evident)  # the stem and what it is given
 
 
 def _cells_beyond(radius: int, pixel: int) -> int:
@@ -236,6 +241,15 @@ class Refiner(nn.Module):
         return -(-self.config.receptive_radius // stride) * stride
 
     @property
+    def margin(self) -> int:
+        """Pixels, mirrored, that a photograph is continued by beyond its border, a multiple of `stride`.
+
+        Convolutions pad with zeros, which darkens the outermost pixels of a bright backdrop; the mirrored photograph
+        keeps them. One stride takes away nearly all of it, at a few percent of the time.
+        """
+        return self.config.stride
+
+    @property
     def stride(self) -> int:
         """Sizes and tile origins must be multiples of this, in pixels."""
         return self.config.stride
@@ -252,14 +266,15 @@ class Refiner(nn.Module):
         return self
 
     def forward(
-        self, degraded_BCHW: Tensor, generated_BCHW: Tensor, prompt_BD: Tensor, tone_BK: Tensor | None = None
+        self, degraded_BCHW: Tensor, generated_BCHW: Tensor, prompt_BD: Tensor, whole: WholePhoto | None = None
     ) -> Tensor:
         """Two images [B,3,H,W] in [0,1], H and W multiples of `stride`, and the pooled prompt [B,D] -> [B,3,H,W].
 
-        `tone_BK` are the `tone_statistics` of the whole degraded photographs; ValueError if it has a tone and lacks
-        them. Not clipped. The residual is added in float32 whatever autocast is in force, so that 16-bit codes survive.
+        Light and colour are corrected where `whole` asks for it. Where nothing varies in a neighbourhood of
+        `degraded`, nothing is added. Not clipped. The residual is added in float32 whatever autocast is in force, so
+        that 16-bit codes survive.
         """
-        hidden, steering = self._measured(degraded_BCHW, generated_BCHW, prompt_BD)
+        hidden, steering, evidence_B1HW = self._measured(degraded_BCHW, generated_BCHW, prompt_BD)
         whole_prompt_BD, prompt_BD = prompt_BD, prompt_BD.to(self.dtype)
         # Nothing is held longer than it is needed, hence no level of its own: memory is what bounds a tile.
         skips = []
@@ -274,16 +289,19 @@ class Refiner(nn.Module):
             finer_steering = _resize(steering, hidden)
             for block in level.children():
                 hidden = block(hidden, prompt_BD, finer_steering)
-        restored_BCHW = generated_BCHW.float() + F.pixel_shuffle(self.head(hidden.float()), 2).float()
-        if self.tone is None:
+        residual_BCHW = self.head(hidden.float()).float()
+        residual_BCHW = residual_BCHW * _resize(evidence_B1HW, residual_BCHW)
+        restored_BCHW = generated_BCHW.float() + F.pixel_shuffle(residual_BCHW, 2)
+        if self.tone is None or whole is None:
             return restored_BCHW
-        if tone_BK is None:
-            raise ValueError("this refiner asks for the tone statistics of the whole photograph")
-        toned_BCHW: Tensor = self.tone(restored_BCHW, tone_BK, whole_prompt_BD)
+        toned_BCHW: Tensor = self.tone(restored_BCHW, whole, whole_prompt_BD)
         return toned_BCHW
 
-    def _measured(self, degraded_BCHW: Tensor, generated_BCHW: Tensor, prompt_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """What goes into the encoder [B,C,H/2,W/2], and the steering [B,S,H/8,W/8]."""
+    def _measured(
+        self, degraded_BCHW: Tensor, generated_BCHW: Tensor, prompt_BD: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What goes into the encoder [B,C,H/2,W/2], the steering [B,S,H/8,W/8], and how much there is to go by, from 0
+        where nothing varies to 1, [B,1,H/8,W/8]."""
         statistics = Statistics.of(degraded_BCHW)
         wide = statistics.wide
         if self.config.spectrum:
@@ -291,7 +309,9 @@ class Refiner(nn.Module):
         # Centred on zero: convolutions pad with zeros, and mid-gray is the least surprising border.
         inputs = F.pixel_unshuffle(torch.cat([degraded_BCHW, generated_BCHW], dim=1) - 0.5, 2)
         hidden = self.stem(torch.cat([inputs, statistics.local], dim=1))
-        return hidden.to(self.dtype), self.steering(wide, prompt_BD).to(self.dtype)
+        energy_B1HW = statistics.variation.square()
+        evidence_B1HW = energy_B1HW / (energy_B1HW + LEAST_VARIATION**2)
+        return hidden.to(self.dtype), self.steering(wide, prompt_BD).to(self.dtype), evidence_B1HW
 
 
 def _modulated(hidden_BCHW: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

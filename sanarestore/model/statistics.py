@@ -51,6 +51,9 @@ class Statistics:
     wide: Tensor
     """[B, 6, H/8, W/8]: blocks on the JPEG grid of the image, blocks on any grid of eight pixels, noise, detail above
     noise, how detail grows with distance, lightness; over 40 pixels a side, each about -3 to 3."""
+    variation: Tensor
+    """[B, 1, H/8, W/8]: mean absolute difference of neighbours over 40 pixels a side, in 8-bit codes; exactly 0 where
+    nothing varies."""
 
     @classmethod
     def of(cls, image_BCHW: Tensor) -> "Statistics":
@@ -65,12 +68,13 @@ class Statistics:
         maps = torch.stack([each.mean(dim=1) for each in (_noise(near), detail, detail_far)], dim=1)
 
         local = _around(F.avg_pool2d(maps[:, :2], 2))
-        noise, fine, far = torch.log2(_around(F.avg_pool2d(maps, CELL)) * 255 + 0.25).div(2).unbind(dim=1)
+        around = _around(F.avg_pool2d(maps, CELL)) * 255
+        noise, fine, far = torch.log2(around + 0.25).div(2).unbind(dim=1)
         gray = image_BCHW.float().mean(dim=1, keepdim=True)
         on_grid, on_any = _blocks(gray)
         light = _around(F.avg_pool2d(gray, CELL))[:, 0] * 4 - 2
         wide = torch.stack([on_grid, on_any, noise, fine - noise, far - fine, light], dim=1)
-        return cls(local=torch.log2(local * 255 + 0.5) / 4, wide=wide)
+        return cls(local=torch.log2(local * 255 + 0.5) / 4, wide=wide, variation=around[:, 1:2])
 
 
 def spectrum(image_BCHW: Tensor, bands: int) -> Tensor:

@@ -20,7 +20,8 @@ from sanarestore.degradations.operations import Pixels, resize, to_gray
 from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import Plan, stream
 from sanarestore.degradations.recipes import Recipe as Degradation
-from sanarestore.degradations.wordings import KINDS, plain, word_strangely
+from sanarestore.degradations.requests import Request
+from sanarestore.degradations.wordings import Wording, grammars, word_strangely
 from sanarestore.errors import SanarestoreError
 from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.training.dead_leaves import dead_leaves
@@ -33,14 +34,11 @@ MARGIN = 16
 NARROWEST_FRAMING = 0.35
 """Share of a photo's sides that the photograph is taken to have had, at least, when its tone is measured."""
 
+WHOLLY_PLAIN = 0.35
+"""Share of the crops with a plain backdrop that show nothing else."""
+
 WORKER_NICENESS = 9
 """Of the processes that make samples, above that of the one that learns from them."""
-
-PLAINLY = 0.15
-"""Where wordings are learnt, the share of plain ones, which shall stay as they are, and of prompts that say nothing."""
-
-KINDS_NAMED = (0.15, 0.65, 0.15, 0.05)
-"""Where wordings are learnt, the shares of those that name no kind, one, two, three."""
 
 
 class Sample(TypedDict):
@@ -53,8 +51,10 @@ class Sample(TypedDict):
     tone: Tensor
     """[K] float32, of the whole degraded photograph."""
     prompt: str
-    meaning: NotRequired[str]
-    """The plain wording that the prompt shall mean the same as, where wordings are learnt."""
+    request: Request | None
+    """What the prompt asks for; None where it is to be read first."""
+    wording: NotRequired[Wording]
+    """What the prompt says, where reading is learnt."""
     note: str
     """What is to be said of it; mostly nothing."""
 
@@ -77,6 +77,9 @@ class PhotoSamples(Dataset[Sample]):
         recipe = self.recipe
         rng = stream(recipe.seed, "sample", index)
         clean, framed, note = self._drawn_or_photographed(index, rng)
+        backdrop = stream(recipe.seed, "backdrop", index)
+        if backdrop.random() < recipe.backdrops:
+            clean = before_backdrop(clean, backdrop)
         plan = self._plan(rng)
         degraded, target = plan.degraded(clean), plan.target(clean)
         if rng.random() < recipe.stored:
@@ -84,7 +87,8 @@ class PhotoSamples(Dataset[Sample]):
         shift = rng.integers(0, 8, 2) if rng.random() < recipe.shifted else np.zeros(2, dtype=np.int64)
         return Sample(
             degraded=self._cut(degraded, shift), target=self._cut(target, shift), prompt=plan.prompt,
-            tone=tone_of(plan.degraded_on_average(framed if clean.shape[2] == 3 else to_gray(framed))), note=note,
+            request=plan.request, note=note,
+            tone=tone_of(plan.degraded_on_average(framed if clean.shape[2] == 3 else to_gray(framed))),
         )  # fmt: skip
 
     def _drawn_or_photographed(self, index: int, rng: np.random.Generator) -> tuple[Pixels, Pixels, str]:
@@ -166,6 +170,19 @@ class PhotoSamples(Dataset[Sample]):
         return to_tensor(cut)
 
 
+def before_backdrop(clean_HWC: Pixels, rng: np.random.Generator) -> Pixels:
+    """The crop, but one plain colour beyond a line through it, or everywhere; often white, black or saturated."""
+    height, width, channels = clean_HWC.shape
+    colour = rng.uniform(0, 1, channels) if rng.random() < 0.6 else rng.integers(0, 2, channels)
+    stored = np.rint(colour * 255).astype(np.float32) / np.float32(255)
+    if rng.random() < WHOLLY_PLAIN:
+        return np.broadcast_to(stored, clean_HWC.shape).astype(np.float32)
+    angle, place = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.8, 2)
+    rows, columns = np.mgrid[:height, :width] / np.array([height, width])[:, None, None] - place[:, None, None]
+    beyond_HW = rows * np.sin(angle) + columns * np.cos(angle) > 0
+    return np.where(beyond_HW[..., None], stored, clean_HWC).astype(np.float32)
+
+
 class ToneSamples(PhotoSamples):
     """Nothing but the tones of the photographs: for a crop, as many cells of an overview. They cost a hundredth."""
 
@@ -179,28 +196,21 @@ class ToneSamples(PhotoSamples):
 
 
 class WordingSamples(Dataset[Sample]):
-    """Nothing but words: requests for some kinds, and what they mean. No photo is looked at."""
+    """Nothing but words: prompts, and what they ask for. No photo is looked at."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        self._grammars = grammars()
 
     def __len__(self) -> int:
         return self.recipe.steps * self.recipe.batch
 
     def __getitem__(self, index: int) -> Sample:
-        rng = stream(self.recipe.seed, "wording", index)
-        count = int(rng.choice(len(KINDS_NAMED), p=KINDS_NAMED))
-        drawn = [KINDS[int(place)] for place in rng.permutation(len(KINDS))]
-        removed, kept = drawn[:count], drawn[count]
-        meaning = plain(tuple(sorted(removed, key=KINDS.index)))
-        if rng.random() < PLAINLY:
-            prompt = meaning if removed or rng.random() < 0.5 else ""
-        else:
-            prompt = word_strangely(rng, tuple(removed), kept if removed else None)
+        wording = word_strangely(stream(self.recipe.seed, "wording", index), self._grammars)
         nothing = torch.zeros(3, 0, 0)
         return Sample(
-            degraded=nothing, target=nothing, tone=torch.zeros(0), prompt=prompt,
-            meaning=meaning, note="",
+            degraded=nothing, target=nothing, tone=torch.zeros(0), prompt=wording.text, request=wording.request,
+            wording=wording, note="",
         )  # fmt: skip
 
 
@@ -230,6 +240,7 @@ class PairSamples(Dataset[Sample]):
             degraded=degraded,
             target=target,
             prompt=pair.prompt,
+            request=None,
             tone=tone_of(self._cache.overview(pair.degraded)),
             note=note,
         )
@@ -246,8 +257,10 @@ class Batch:
     target_BCHW: Tensor
     tone_BK: Tensor
     prompts: list[str]
-    meanings: tuple[str, ...] = ()
-    """Of the prompts, where wordings are learnt."""
+    requests: tuple[Request | None, ...]
+    """What the prompts ask for; None where they are to be read first."""
+    wordings: tuple[Wording, ...] = ()
+    """What the prompts say, where reading is learnt."""
     number: int = 0
     """Of the step, which names the noise that a loss draws."""
     notes: tuple[str, ...] = ()
@@ -295,6 +308,7 @@ def tone_sample(overview_HWC: Pixels, plan: Plan, side: int, rng: np.random.Gene
         degraded=to_tensor(degraded_PPC),
         target=to_tensor(target_PPC),
         prompt=plan.prompt,
+        request=plan.request,
         tone=tone_of(degraded),
         note="",
     )
@@ -321,7 +335,8 @@ def collate(samples: list[Sample]) -> Batch:
         target_BCHW=torch.stack([sample["target"] for sample in samples]),
         tone_BK=torch.stack([sample["tone"] for sample in samples]),
         prompts=[sample["prompt"] for sample in samples],
-        meanings=tuple(sample["meaning"] for sample in samples if "meaning" in sample),
+        requests=tuple(sample["request"] for sample in samples),
+        wordings=tuple(sample["wording"] for sample in samples if "wording" in sample),
         notes=tuple(sample["note"] for sample in samples if sample["note"]),
     )
 

@@ -10,8 +10,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from sanarestore.degradations.requests import Request
 from sanarestore.errors import UsageError
 from sanarestore.model.prompts import pool
+from sanarestore.model.tone import WholePhoto
 from sanarestore.model.transformer import Tokens
 from sanarestore.training.data import Batch
 from sanarestore.training.losses import charbonnier, psnr_loss
@@ -45,7 +47,7 @@ class PartsObjective:
         self.parts = parts
         self.recipe = recipe
         self.modules: nn.Module = nn.ModuleDict(trained)
-        everything: list[nn.Module] = [parts.refiner, parts.encoder, *filter(None, [parts.lora, parts.refiner_lora])]
+        everything: list[nn.Module] = [parts.refiner, *filter(None, [parts.reader, parts.lora, parts.refiner_lora])]
         if parts.latent:
             everything += [parts.latent.autoencoder, parts.latent.transformer]
         self._everything = nn.ModuleList(everything)
@@ -88,13 +90,23 @@ class PartsObjective:
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _tokens(self, batch: Batch) -> Tokens:
         """Prompt embeddings; never compiled, or every new wording would be."""
-        token_BLD, mask_BL = self.parts.encoder(batch.prompts)
+        tokens: Tokens = self.parts.prompts(batch.prompts, self._requests(batch))
         device = batch.degraded_BCHW.device
-        return Tokens(token_BLD=token_BLD.to(device), mask_BL=mask_BL.to(device))
+        return Tokens(token_BLD=tokens.token_BLD.to(device), mask_BL=tokens.mask_BL.to(device))
+
+    def _requests(self, batch: Batch) -> list[Request]:
+        """What the prompts ask for."""
+        return self.parts.prompts.requests(batch.prompts, batch.requests)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _whole(self, batch: Batch) -> WholePhoto:
+        """What the refiner is told of the whole photographs."""
+        asked = [[float(request.is_lit), float(request.is_coloured)] for request in self._requests(batch)]
+        return WholePhoto(statistics_BK=batch.tone_BK, asked_B2=torch.tensor(asked).to(batch.tone_BK))
 
     def _refined(self, batch: Batch, generated_BCHW: Tensor, tokens: Tokens) -> Tensor:
         prompt_BD = pool(tokens.token_BLD, tokens.mask_BL)
-        restored: Tensor = self.parts.refiner(batch.degraded_BCHW, generated_BCHW, prompt_BD, batch.tone_BK)
+        restored: Tensor = self.parts.refiner(batch.degraded_BCHW, generated_BCHW, prompt_BD, self._whole(batch))
         return restored
 
     def _pixel_loss(self, restored_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:

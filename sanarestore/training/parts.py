@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sanarestore import weights
-from sanarestore.degradations.wordings import DEFAULT_PROMPT, vocabulary
+from sanarestore.degradations.requests import DEFAULT_PROMPT, Request, every_request
+from sanarestore.degradations.wordings import vocabulary
 from sanarestore.errors import UsageError
 from sanarestore.model.adapter import write_adapter
 from sanarestore.model.base import load_base
@@ -19,6 +20,7 @@ from sanarestore.model.experts import Experts, owned_parts
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model, save_model
 from sanarestore.model.lora import Lora
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder, new_encoder, train_tokenizer
+from sanarestore.model.reading import Reader, is_reader, load_embedded_reader, load_reader
 from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 from sanarestore.training.latent_path import FLOW_SHIFT, new_latent_path
@@ -29,29 +31,43 @@ KEPT_PROMPTS = 512
 
 
 class FrozenPrompts(nn.Module):
-    """The embeddings of a published encoder, called as a `PromptEncoder` is, but too large to be trained with."""
+    """What prompts ask for and their embeddings, as a restoration will have them; nothing of them is trained."""
 
     def __init__(self, prompts: Prompts, width: int) -> None:
         super().__init__()
         self.width = width
         self.prompts = prompts
+        self.captions: dict[str, None] = {}
+        """Prompts of the run that are known by their own embedding, because no reader understands them."""
         self._recent: OrderedDict[str, Tensor] = OrderedDict()
-        prompts.keep_encoder()
+        prompts.keep_loaded()
 
-    def forward(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token embeddings [B,L,D] and the mask [B,L] of those that are there."""
-        wanted = [prompt.strip() for prompt in prompts]
-        self._recent.update(self.prompts.look_up(prompt for prompt in wanted if prompt not in self._recent))
-        for prompt in wanted:
-            self._recent.move_to_end(prompt)
-        tokens = Tokens.of([self._recent[prompt] for prompt in wanted])
+    def requests(self, prompts: Sequence[str], known: Sequence[Request | None]) -> list[Request]:
+        """What each prompt asks for, by what is known of it or by reading it."""
+        pairs = zip(prompts, known, strict=True)
+        return [request or self.prompts.request(prompt) for prompt, request in pairs]
+
+    def forward(self, prompts: Sequence[str], requests: Sequence[Request]) -> Tokens:
+        """The embeddings of prompts that ask for these."""
+        wanted = [self._wording(prompt, request) for prompt, request in zip(prompts, requests, strict=True)]
+        self._recent.update(self.prompts.look_up(text for text in wanted if text not in self._recent))
+        for text in wanted:
+            self._recent.move_to_end(text)
+        tokens = Tokens.of([self._recent[text] for text in wanted])
         while len(self._recent) > KEPT_PROMPTS:
             self._recent.popitem(last=False)
-        return tokens.token_BLD, tokens.mask_BL
+        return tokens
 
-    def table(self, prompts: Iterable[str]) -> dict[str, Tensor]:
-        """Token embeddings [L,D] of each prompt."""
-        return self.prompts.fetch(prompts)
+    def table(self, wordings: Iterable[str]) -> dict[str, Tensor]:
+        """Token embeddings [L,D] of each wording, and of the run's own captions."""
+        return self.prompts.fetch([*wordings, *self.captions])
+
+    def _wording(self, prompt: str, request: Request) -> str:
+        if request.understood:
+            return self.prompts.wording(prompt, request)
+        # What this run teaches, the model will know by its own words.
+        self.captions[prompt.strip()] = None
+        return prompt.strip()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,9 +75,13 @@ class Parts:
     """Everything that a model folder holds, or an adapter's."""
 
     refiner: Refiner
-    encoder: PromptEncoder | FrozenPrompts
+    prompts: FrozenPrompts
+    reader: Reader | None
+    """What reads prompts; None where the embedded model's does, because a published base has none."""
     latent: LatentPath | None
     defaults: dict[str, Any]
+    is_read: bool = False
+    """Whether the reader has learnt to read."""
     experts: Experts | None = None
     """Of the refiner as it is: none any more once it is trained."""
     base: str | None = None
@@ -69,17 +89,21 @@ class Parts:
     lora: Lora | None = None
     """What is trained instead of the transformer."""
     refiner_lora: Lora | None = None
-    """What is trained instead of the refiner and the prompt encoder."""
+    """What is trained instead of the refiner."""
 
     @classmethod
     def from_scratch(cls, recipe: Recipe) -> "Parts":
         """Fresh weights by the recipe's shape and seed, and a tokenizer trained on the prompt grammar."""
         shape = recipe.model
-        tokenizer = train_tokenizer(vocabulary(), shape.vocabulary)
         torch.manual_seed(recipe.seed)
-        encoder = new_encoder(tokenizer, width=shape.prompt_width, layers=shape.prompt_layers, heads=shape.prompt_heads)
+        encoder = _new_encoder(shape)
         refiner = Refiner(_refiner_config(shape, shape.prompt_width))
-        return cls(refiner=refiner, encoder=encoder, latent=None, defaults={"prompt": DEFAULT_PROMPT})
+        encoder.eval()
+        prompts = Prompts(encoder.table(plain_wordings()), lambda: encoder, load_embedded_reader)
+        return cls(
+            refiner=refiner, prompts=FrozenPrompts(prompts, encoder.width), reader=Reader(encoder), latent=None,
+            defaults={"prompt": DEFAULT_PROMPT},
+        )  # fmt: skip
 
     @classmethod
     def from_base(cls, name: str, recipe: Recipe, rank: int | None = None) -> "Parts":
@@ -96,7 +120,9 @@ class Parts:
             shape = recipe.model
             refiner = model.refiner if rank else model.refiner.grown(shape.spectrum, shape.tone, shape.widths)
             parts = cls(
-                refiner=refiner, encoder=load_encoder(model.folder), latent=model.latent, defaults=model.defaults,
+                refiner=refiner, prompts=FrozenPrompts(model.prompts, refiner.config.prompt_width),
+                reader=_reader(model.folder, recipe), is_read=is_reader(model.folder), latent=model.latent,
+                defaults=model.defaults,
                 experts=_experts(recipe, model) if refiner is model.refiner else None,
             )  # fmt: skip
         return parts._with_lora(name, recipe.objective, rank) if rank else parts
@@ -113,7 +139,8 @@ class Parts:
             flow=base.flow,
         )
         return cls(
-            refiner=Refiner(_refiner_config(recipe.model, width)), encoder=FrozenPrompts(base.prompts, width),
+            refiner=Refiner(_refiner_config(recipe.model, width)), prompts=FrozenPrompts(base.prompts, width),
+            reader=None,
             latent=latent,
             base=weights.pinned(name),
             defaults={"prompt": DEFAULT_PROMPT, "steps": 1},
@@ -134,12 +161,12 @@ class Parts:
     @property
     def is_published(self) -> bool:
         """Whether the base is of others, and without an adapter no restorer at all."""
-        return isinstance(self.encoder, FrozenPrompts)
+        return self.reader is None
 
     @property
     def refining(self) -> dict[str, nn.Module]:
-        """What is trained of the refiner and of the words that it is told."""
-        return {"lora": self.refiner_lora} if self.refiner_lora else {"refiner": self.refiner, **self.worded}
+        """What is trained of the refiner."""
+        return {"lora": self.refiner_lora} if self.refiner_lora else {"refiner": self.refiner}
 
     @property
     def expert(self) -> dict[str, nn.Module]:
@@ -168,11 +195,6 @@ class Parts:
         transformer = self.path.transformer
         return {"lora": self.lora, "condition": transformer.condition} if self.lora else {"transformer": transformer}
 
-    @property
-    def worded(self) -> dict[str, nn.Module]:
-        """What is trained of the prompt encoder: an adapter leaves the base's as it is."""
-        return {} if self.base else {"text_encoder": self.encoder}
-
     def with_latent_path(self, recipe: Recipe) -> "Parts":
         """Themselves, or with a fresh latent path by the recipe's shape and seed where they have none, or with a
         fresh transformer where it asks for one.
@@ -189,7 +211,7 @@ class Parts:
             )  # fmt: skip
         torch.manual_seed(recipe.seed)
         path = new_latent_path(
-            recipe.latent, prompt_width=self.encoder.width, shift=recipe.flow_shift or FLOW_SHIFT,
+            recipe.latent, prompt_width=self.prompts.width, shift=recipe.flow_shift or FLOW_SHIFT,
             autoencoder=self.latent.autoencoder if self.latent else None,
         )  # fmt: skip
         return replace(self, latent=path, defaults={**self.defaults, "steps": 1, "latent": False})
@@ -199,16 +221,21 @@ class Parts:
         if self.base:
             self._save_adapter(folder, self.base, training)
             return
-        assert isinstance(self.encoder, PromptEncoder), "a published base is adapted"
+        assert self.reader is not None, "a published base is adapted"
         save_model(
-            folder, name=name, refiner=self.refiner, encoder=self.encoder, usual_prompts=usual_prompts(),
-            defaults=self.defaults, training=training, experts=self.experts, latent=self.latent,
+            folder, name=name, refiner=self.refiner, reader=self.reader, is_read=self.is_read,
+            prompts=self.prompts.table(plain_wordings()), usual_prompts=usual_prompts(), defaults=self.defaults,
+            training=training, experts=self.experts, latent=self.latent,
         )  # fmt: skip
+
+    def _shipped_wordings(self) -> list[str]:
+        """What an adapter needs no encoder for: plain wordings, or what most people type where that is what counts."""
+        return ["", *usual_prompts()] if self.prompts.prompts.as_typed else plain_wordings()
 
     def _save_adapter(self, folder: Path, base: str, training: dict[str, Any]) -> None:
         transformer = self.latent.transformer if self.latent and not self.refiner_lora else None
         write_adapter(
-            folder, base=base, prompts=self.encoder.table(usual_prompts()), defaults=self.defaults,
+            folder, base=base, prompts=self.prompts.table(self._shipped_wordings()), defaults=self.defaults,
             training={**training, "licence of the base": weights.licence(weights.resolve(base))},
             condition=transformer.condition if transformer else None,
             lora=self.lora.tensors() if self.lora else None,
@@ -216,6 +243,24 @@ class Parts:
             refiner=None if self.refiner_lora else self.refiner,
             refiner_lora=self.refiner_lora.tensors() if self.refiner_lora else None,
         )  # fmt: skip
+
+
+def _new_encoder(shape: ModelShape) -> PromptEncoder:
+    """Fresh weights, and a tokenizer trained on the grammars."""
+    tokenizer = train_tokenizer(vocabulary(), shape.vocabulary)
+    return new_encoder(tokenizer, width=shape.prompt_width, layers=shape.prompt_layers, heads=shape.prompt_heads)
+
+
+def _reader(folder: Path, recipe: Recipe) -> Reader:
+    """A model's own; where it has none, one that is still to learn, anew if it is to learn now."""
+    if is_reader(folder):
+        return load_reader(folder)
+    return Reader(_new_encoder(recipe.model) if recipe.objective == "wording" else load_encoder(folder))
+
+
+def plain_wordings() -> list[str]:
+    """The plain wording of every request, and the text without any, which guidance leads away from."""
+    return ["", *(request.plain for request in every_request())]
 
 
 def _experts(recipe: Recipe, model: RestorationModel) -> Experts | None:
@@ -233,7 +278,7 @@ def _refiner_config(shape: ModelShape, prompt_width: int) -> RefinerConfig:
 
 
 def usual_prompts() -> Iterable[str]:
-    """What most people type, kept as a table beside the weights so that no text encoder need be loaded."""
+    """What most people type, read in advance so that no text encoder need be loaded."""
     nouns = (
         "noise",
         "grain",
@@ -245,7 +290,7 @@ def usual_prompts() -> Iterable[str]:
     )
     verbs = ("remove {}", "remove the {}", "Remove {}", "reduce {}")
     single = (
-        "", DEFAULT_PROMPT, DEFAULT_PROMPT.lower(), "restore", "restore this photo", "denoise", "Denoise", "deblur",
+        DEFAULT_PROMPT, DEFAULT_PROMPT.lower(), "restore", "restore this photo", "denoise", "Denoise", "deblur",
         "Deblur", "sharpen", "Sharpen", "upscale", "brighten", "deblock", "enhance", "increase the resolution",
         "fix the colours", "fix the colors", "fix the white balance", "brighten this photo",
     )  # fmt: skip

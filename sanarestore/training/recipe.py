@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sanarestore.degradations.wordings import KINDS as DEGRADATIONS
+from sanarestore.degradations.requests import KINDS as DEGRADATIONS
 from sanarestore.errors import UsageError
 from sanarestore.model.condition import KINDS, ConditionKind
 
@@ -44,7 +44,7 @@ class ModelShape:
     """Features of the text encoder."""
     prompt_layers: int = 2
     prompt_heads: int = 4
-    vocabulary: int = 1536
+    vocabulary: int = 6144
     """Tokens of the byte-level BPE tokenizer."""
 
 
@@ -134,6 +134,8 @@ class Recipe:
     """Largest factor that photos are made smaller by."""
     drawn: float = 0.0
     """Share of crops that are `dead_leaves` instead: sharp to the pixel, as few photographs are."""
+    backdrops: float = 0.0
+    """Share of crops that show a plain backdrop, partly or wholly, as photographs of products do."""
     candidates: int = 3
     """Places drawn per crop, of which the one with most detail is taken: skies teach little."""
     validation_photos: int = 4
@@ -216,7 +218,10 @@ class Recipe:
             ),
             "shares must be between 0 and 1": not all(
                 0 <= share <= 1
-                for share in (self.p_one, self.gray, self.stored, self.shifted, self.shrink, self.drawn, self.ema)
+                for share in (
+                    *(self.p_one, self.gray, self.stored, self.shifted, self.shrink),
+                    *(self.drawn, self.backdrops, self.ema),
+                )
             ),
             "experts are for the objective router alone": self.experts and self.objective != "router",
             f"loss must be one of {', '.join(LOSSES)}": self.loss not in LOSSES,

@@ -3,15 +3,18 @@
 Shape suffixes: B batch, C channels, H W pixels or latent positions, K evidence, D prompt features, E choices.
 """
 
-from itertools import combinations
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from sanarestore.degradations.wordings import KINDS, plain
+from sanarestore.degradations.requests import KINDS, folded
+from sanarestore.degradations.wordings import Wording
 from sanarestore.errors import UsageError
 from sanarestore.model.evidence import evidence
 from sanarestore.model.prompts import pool
+from sanarestore.model.reading import ABSENT, KEPT, REMOVED
 from sanarestore.training.data import Batch
 from sanarestore.training.generating import generate
 from sanarestore.training.losses import decibels
@@ -19,9 +22,12 @@ from sanarestore.training.objective import PartsObjective
 from sanarestore.training.parts import Parts
 from sanarestore.training.recipe import Recipe
 
+AT_ONCE = 32
+"""Prompts that are read together in training, of about the same length."""
+
 
 class RefinerObjective(PartsObjective):
-    """The pixel refiner and its prompt encoder; `generated` is what a frozen latent path gives, where that is on."""
+    """The pixel refiner; `generated` is what a frozen latent path gives, where that is on."""
 
     def __init__(self, parts: Parts, recipe: Recipe, trained: dict[str, nn.Module] | None = None) -> None:
         super().__init__(parts, recipe, trained or parts.refining)
@@ -67,37 +73,50 @@ class ToneObjective(PartsObjective):
     def restore(self, batch: Batch) -> Tensor:
         tokens = self._tokens(batch)
         prompt_BD = pool(tokens.token_BLD, tokens.mask_BL)
-        restored: Tensor = self._tone(batch.degraded_BCHW, batch.tone_BK, prompt_BD)
+        restored: Tensor = self._tone(batch.degraded_BCHW, self._whole(batch), prompt_BD)
         return restored
 
 
-class WordingObjective(RefinerObjective):
-    """The prompt encoder alone: every wording shall have the embedding that its plain wording had at the beginning.
-
-    That costs a hundredth of learning it from pictures, and the refiner, which knows the plain ones, stays as it is.
-    """
+class WordingObjective(PartsObjective):
+    """The reader alone, encoder and head: from words, what a prompt asks for, and whether it says anything known."""
 
     def __init__(self, parts: Parts, recipe: Recipe) -> None:
-        super().__init__(parts, recipe, parts.worded)
-        plainly = [plain(kinds) for count in range(len(KINDS) + 1) for kinds in combinations(KINDS, count)]
-        with torch.no_grad():
-            self._wanted_KD = pool(*parts.encoder(plainly))
-        self._places = {wording: place for place, wording in enumerate(plainly)}
-        # So that a loss of 1 is a wording that says nothing.
-        self._spread = float(self._wanted_KD[1 : 1 + len(KINDS)].var(dim=0).sum())
-
-    def to(self, device: torch.device) -> None:
-        super().to(device)
-        self._wanted_KD = self._wanted_KD.to(device)
+        if parts.reader is None or parts.base:
+            raise UsageError(
+                "an adapter has no reader of its own", where="objective", next_step="Train a model without --lora.",
+            )  # fmt: skip
+        self._reader = parts.reader
+        super().__init__(replace(parts, is_read=True), recipe, {"reader": parts.reader})
 
     def loss(self, batch: Batch) -> Tensor:
-        wanted_BD = self._wanted_KD[[self._places[meaning] for meaning in batch.meanings]]
-        distance_B = (pool(*self.parts.encoder(batch.prompts)) - wanted_BD).square().sum(dim=1)
-        return distance_B.mean() / self._spread
+        """Cross-entropy of what is said of each kind, summed over kinds, and of being understood."""
+        # Short ones apart from long ones: padding would be most of what is computed.
+        ordered = sorted(batch.wordings, key=lambda wording: len(wording.text.encode()))
+        losses = [self._loss(ordered[first : first + AT_ONCE]) for first in range(0, len(ordered), AT_ONCE)]
+        return torch.stack(losses).sum() / len(ordered)
+
+    def _loss(self, wordings: Sequence[Wording]) -> Tensor:
+        """The sum over some prompts."""
+        said_BK3, understood_B = self._reader([folded(wording.text) for wording in wordings])
+        wanted_BK = torch.tensor([_said(wording) for wording in wordings], device=said_BK3.device)
+        known_B = torch.tensor([float(wording.understood) for wording in wordings], device=said_BK3.device)
+        kinds = nn.functional.cross_entropy(said_BK3.flatten(0, 1), wanted_BK.flatten(), reduction="sum")
+        read = nn.functional.binary_cross_entropy_with_logits(understood_B, known_B, reduction="sum")
+        return kinds + read
+
+    def restore(self, batch: Batch) -> Tensor:
+        """Nothing of it shows in an image."""
+        return batch.degraded_BCHW
+
+
+def _said(wording: Wording) -> list[int]:
+    """What a prompt says of each kind, as `model.reading` numbers it."""
+    said = dict.fromkeys(wording.removed, REMOVED) | dict.fromkeys(wording.kept, KEPT)
+    return [said.get(kind, ABSENT) for kind in KINDS]
 
 
 class RouterObjective(PartsObjective):
-    """Which photograph is which expert's: the router alone, by what each of them makes of it."""
+    """How much of each expert a photograph is given: the router alone, by what each of them makes of it."""
 
     def __init__(self, parts: Parts, recipe: Recipe) -> None:
         if parts.experts is None:
@@ -108,7 +127,7 @@ class RouterObjective(PartsObjective):
         self._experts = parts.experts
         super().__init__(parts, recipe, {"router": parts.experts.router})
         self._refiners = nn.ModuleDict(
-            {name: parts.experts.refiner(name, parts.refiner) for name in parts.experts.names}
+            {name: parts.experts.expert(name, parts.refiner) for name in parts.experts.names}
         ).requires_grad_(False)
 
     def to(self, device: torch.device) -> None:
@@ -117,50 +136,43 @@ class RouterObjective(PartsObjective):
         self._refiners.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss(self, batch: Batch) -> Tensor:
-        """For every two refiners, cross-entropy of which restores an image better, weighed by how many dB (as RankNet,
-        Burges et al. 2005, with a weight).
+        """Mean error in decibels of the mixture of the results, by the middle of each crop, which tells it nearly as
+        well in a quarter of the time.
 
-        Of two, the one is preferred then whose expected PSNR is higher; which of them restored an image better more
-        often would be another. What costs little is hardly learnt.
+        The results stand for those of mixed weights, which hardly differ and whose gradient costs far more.
         """
         prompt_BD = self._prompts(batch)
-        error_BE = self._errors(batch, prompt_BD)
-        lost_BEE = (error_BE[:, :, None] - error_BE[:, None, :]).clamp(min=0)
-        # As it chooses later on: what is measured of a photograph and the router itself are in float32.
-        with torch.autocast(batch.degraded_BCHW.device.type, enabled=False):
-            logits_BE = self._experts.router(self._evidence(batch), prompt_BD)
-        preferred_BEE = nn.functional.softplus(logits_BE[:, :, None] - logits_BE[:, None, :])
-        return (lost_BEE * preferred_BEE).sum(dim=(1, 2)).mean()
-
-    @torch.no_grad()
-    def _errors(self, batch: Batch, prompt_BD: Tensor) -> Tensor:
-        """What each refiner leaves of each image's error, in decibels [B,E], of the general one first.
-
-        By the middle of the image, which tells it nearly as well in a quarter of the time.
-        """
         side, stride = batch.degraded_BCHW.shape[2], self.parts.refiner.stride
         margin = side // 4 // stride * stride
         middle = slice(margin, side - margin)
         given_BCHW, target_BCHW = (
             image_BCHW[:, :, middle, middle] for image_BCHW in (batch.degraded_BCHW, batch.target_BCHW)
         )
-        errors = []
-        for refiner in (self.parts.refiner, *self._refiners.values()):
-            restored_BCHW = refiner(given_BCHW, given_BCHW, prompt_BD, batch.tone_BK).float().clamp(0, 1)
-            squared_B = (restored_BCHW - target_BCHW).square().mean(dim=(1, 2, 3))
-            errors.append(decibels(squared_B, self.recipe.loss_floor))
-        return torch.stack(errors, dim=1)
+        with torch.no_grad():
+            whole = self._whole(batch)
+            result_BECHW = torch.stack(
+                [
+                    refiner(given_BCHW, given_BCHW, prompt_BD, whole).float().clamp(0, 1)
+                    for refiner in (self.parts.refiner, *self._refiners.values())
+                ],
+                dim=1,
+            )
+        # As it chooses later on: what is measured of a photograph and the router itself are in float32.
+        with torch.autocast(batch.degraded_BCHW.device.type, enabled=False):
+            share_BE = self._experts.router(self._evidence(batch), prompt_BD).softmax(dim=1)
+            mixed_BCHW = (result_BECHW * share_BE[:, :, None, None, None]).sum(dim=1)
+            squared_B = (mixed_BCHW - target_BCHW).square().mean(dim=(1, 2, 3))
+        return decibels(squared_B, self.recipe.loss_floor).mean()
 
     def restore(self, batch: Batch) -> Tensor:
-        """Each image by whom the router chooses."""
-        evidence_BK, prompt_BD = self._evidence(batch), self._prompts(batch)
+        """Each image by the mixture that the router chooses."""
+        evidence_BK, prompt_BD, whole = self._evidence(batch), self._prompts(batch), self._whole(batch)
         restored = []
         for place, (evidence_K, prompt_D) in enumerate(zip(evidence_BK, prompt_BD, strict=True)):
-            chosen = self._experts.choose(evidence_K, prompt_D)
-            refiner = self._refiners[chosen] if chosen else self.parts.refiner
+            refiner = self._experts.refiner(self._experts.shares(evidence_K, prompt_D), self.parts.refiner)
             one = slice(place, place + 1)
             given_1CHW = batch.degraded_BCHW[one]
-            restored.append(refiner(given_1CHW, given_1CHW, prompt_D[None], batch.tone_BK[one]))
+            restored.append(refiner(given_1CHW, given_1CHW, prompt_D[None], whole[one]))
         return torch.cat(restored)
 
     def _evidence(self, batch: Batch) -> Tensor:

@@ -11,21 +11,15 @@ from sanarestore.degradations.operations import Pixels, resize
 from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import Plan, stream
 from sanarestore.degradations.recipes import Recipe as Degradation
-from sanarestore.degradations.wordings import DEFAULT_PROMPT, word_strangely
+from sanarestore.degradations.requests import DEFAULT_PROMPT, Request
 from sanarestore.training.data import Batch, Sample, collate, tone_of, tone_sample
 from sanarestore.training.photos import PhotoCache, common_size, detail, to_tensor
 
 VALIDATED = ("noise:25", "jpeg:20", "blur:1.6", "lowres:2")
 """What validation degrades the photos kept back with."""
 
-TONES_VALIDATED = (
-    ("lowlight:2", "brighten this photo"), ("lowlight:2", DEFAULT_PROMPT), ("colour:0.2", "fix the colours"),
-    ("colour:0.2", DEFAULT_PROMPT), ("noise:25", DEFAULT_PROMPT),
-)  # fmt: skip
-"""What the tone is validated with, and how it is asked for."""
-
-WORDING_DRAWS = 12
-"""Pairs per photo that wordings are validated on."""
+TONES_VALIDATED = (("lowlight:2", "lowlight"), ("colour:0.2", "colour"))
+"""What the tone is validated with, and what is asked for."""
 
 TONE_DRAWS = 8
 """Of each, per photo."""
@@ -39,25 +33,10 @@ def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
         samples = []
         for index, photo in enumerate(photos):
             plan = Degradation.parse(line).draw(stream("validation", line, index), 0)
-            plan = replace(plan, prompt=DEFAULT_PROMPT)
+            plan = replace(plan, prompt=DEFAULT_PROMPT, request=Request())
             samples.append(_sample(plan, _sharpest(photo, side, cache), cache.overview(photo)))
         found.append(collate(samples))
     return found if photos else []
-
-
-def wording_validation(photos: Sequence[Path], side: int = 128) -> list[Batch]:
-    """One batch: `WORDING_DRAWS` pairs a photo, with two degradations, one of which the prompt names, strangely."""
-    cache = PhotoCache()
-    samples = []
-    for photo in photos:
-        clean = _sharpest(photo, side, cache)
-        for draw in range(WORDING_DRAWS):
-            rng = stream("validation", "wording", photo.name, draw)
-            plan = Degradation.parse("selective").draw(rng, draw)
-            named = plan.operations[plan.removed.index(True)].kind
-            plan = replace(plan, prompt=word_strangely(rng, (named,)))
-            samples.append(_sample(plan, clean, cache.overview(photo)))
-    return [collate(samples)] if samples else []
 
 
 def tone_validation(photos: Sequence[Path], side: int = 64) -> list[Batch]:
@@ -66,11 +45,12 @@ def tone_validation(photos: Sequence[Path], side: int = 64) -> list[Batch]:
         return []
     cache = PhotoCache()
     found = []
-    for line, prompt in TONES_VALIDATED:
+    for line, kind in TONES_VALIDATED:
+        request = Request.of(kind)
         samples = []
         for index in range(TONE_DRAWS * len(photos)):
             rng = stream("validation", line, index)
-            plan = replace(Degradation.parse(line).draw(rng, 0), prompt=prompt)
+            plan = replace(Degradation.parse(line).draw(rng, 0), prompt=request.plain, request=request)
             samples.append(tone_sample(cache.overview(photos[index % len(photos)]), plan, side, rng))
         found.append(collate(samples))
     return found
@@ -86,7 +66,7 @@ def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:
         top, left = ((max(size - side, 0) // 2) // 8 * 8 for size in (height, width))
         degraded, target = (to_tensor(cache.crop(path, top, left, side, side)) for path in (pair.degraded, pair.target))
         tone = tone_of(cache.overview(pair.degraded))
-        samples.append(Sample(degraded=degraded, target=target, prompt=pair.prompt, tone=tone, note=""))
+        samples.append(Sample(degraded=degraded, target=target, prompt=pair.prompt, request=None, tone=tone, note=""))
     return [collate(samples)] if samples else []
 
 
@@ -104,6 +84,7 @@ def _sample(plan: Plan, clean_HWC: Pixels, overview_HWC: Pixels) -> Sample:
         degraded=to_tensor(plan.degraded(clean_HWC)),
         target=to_tensor(plan.target(clean_HWC)),
         prompt=plan.prompt,
+        request=plan.request,
         tone=tone_of(plan.degraded_on_average(overview_HWC)),
         note="",
     )

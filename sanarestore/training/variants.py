@@ -38,6 +38,10 @@ class Outcome:
     error: str | None = None
     notes: tuple[str, ...] = ()
 
+    removes: None = None
+    """Nothing is restored here."""
+    prompt_note: None = None
+
     @property
     def path(self) -> Path:
         """The file that a report names."""
@@ -147,7 +151,7 @@ def _make(job: Job, photo: _Photo, variant: int) -> Outcome:
     plan = Recipe.parse(job.settings.recipe).draw(rng, variant)
     clean = photo.image
     files = [_store(job, DEGRADED, variant, clean, plan.degraded(clean.pixels_HWC))]
-    if not all(plan.removed):
+    if plan.kept:
         files.append(_store(job, TARGET, variant, clean, plan.target(clean.pixels_HWC)))
     return Outcome(
         source=job.photo,

@@ -15,7 +15,7 @@ from sanarestore.evaluation.datasets import VARIABLE
 from sanarestore.evaluation.rows import packed
 from sanarestore.model.loading import save_model
 from sanarestore.model.prompts import PromptEncoder
-from tests.conftest import random_refiner, save_photo
+from tests.conftest import random_refiner, save_photo, worded
 from tests.published import latent_path, tiny_autoencoder
 
 
@@ -43,7 +43,7 @@ def test_the_command_of_the_front_page(capsys: pytest.CaptureFixture[str], monke
     assert shown.out == ""
     assert "urban100, 2 images" in shown.err
     assert shown.err.count("sanarestore-mini") == 4, "three rows, and how they were made"
-    assert "sanarestore-mini: blind; weights" in shown.err
+    assert "sanarestore-mini: unprompted; weights" in shown.err
     assert "Protocol: awgn-float/1" in shown.err
     assert "published" not in shown.err, "their figures are of the whole set"
     assert all(f"denoise {sigma}" in shown.err for sigma in (15, 25, 50))
@@ -55,7 +55,8 @@ def test_the_command_of_the_front_page(capsys: pytest.CaptureFixture[str], monke
 def test_sets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("--list", "--json") == 0
     rows = {row["dataset"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
-    assert len(rows) == 13
+    assert len(rows) == 14
+    assert (rows["polyu"]["task"], rows["polyu"]["images"], rows["polyu"]["there"]) == ("real", 100, False)
     assert rows["urban100"]["there"]
     assert (rows["kodak24"]["there"], rows["kodak24"]["downloads"]) == (False, True)
     assert "is not there" in rows["kodak24"]["why"]
@@ -82,7 +83,7 @@ def test_rows_are_lines_of_json_and_of_csv(capsys: pytest.CaptureFixture[str]) -
         0
     ].keys()
     assert "psnr_b" in rows[2]
-    assert rows[1]["prompt"] == "", "blind"
+    assert rows[1]["prompt"] == "", "unprompted"
     assert "float32, CPU, 1 thread" in rows[1]["conditions"]
     with Path("r.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
@@ -164,7 +165,7 @@ def test_captions_count_where_nothing_is_said(sets: Path, capsys: pytest.Capture
 
     degraded, ours = rows()
     assert list(degraded["psnr_per_image"]) == ["classic5/2.png", "other/1.png"]
-    assert ours["prompt"] == "of each image its own"
+    assert ours["prompt"] == "one per image"
     assert rows("--prompt", "remove noise")[1]["prompt"] == "remove noise"
     assert rows("--blind")[1]["prompt"] == ""
     assert bench("--data", "sets/pairs.csv", "--blind", "--prompt", "deblur") == 2
@@ -178,12 +179,94 @@ def test_a_page_is_written(capsys: pytest.CaptureFixture[str]) -> None:
     assert page.count("<figcaption>wavelet") == 2
 
 
+def rows_of(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.usefixtures("sets")
+def test_harm_to_clean_images_and_flat_fields(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    command = ["classic5", "urban100", "--task", "clean", "--limit", "2"]
+    assert bench(*command, "--json", "-o", "scores", "--csv", "r.csv", "--report", "page") == 0
+    shown = rows_of(capsys)
+    assert [(row["dataset"], row["task"], row["level"], row["method"], row["images"]) for row in shown] == [
+        ("classic5", "clean", "input", "tiny", 2), ("urban100", "clean", "input", "tiny", 2),
+        ("flat fields", "clean", "input", "tiny", 27),
+    ]  # fmt: skip
+    for row in shown:
+        assert (row["prompt"], row["protocol"]) == ("", "harm-8bit/1")
+        assert row["worst_psnr"] == min(row["psnr_per_image"].values()) <= row["psnr"]
+        assert row["psnr_per_image"][row["worst_image"]] == row["worst_psnr"]
+        assert isinstance(row["largest_change"], int)
+        assert "gain" not in row
+    with Path("r.csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    assert [(row["worst_image"], row["largest_change"]) for row in read] == [
+        (row["worst_image"], str(row["largest_change"])) for row in shown
+    ]
+    page = Path("page/index.html").read_text(encoding="utf-8")
+    for told in (
+        "<th>worst</th><th>worst image</th><th>largest change</th>",
+        "flat fields, 27 images",
+        "flat fields clean input, worst: rgb(",
+    ):
+        assert told in page
+    written = Path("scores/scores.jsonl").read_bytes()
+    assert bench(*command, "-o", "scores") == 0
+    assert Path("scores/scores.jsonl").read_bytes() == written, "nothing is measured again"
+    said = capsys.readouterr().err
+    assert max(map(len, said.splitlines())) <= 80
+    said = " ".join(said.split())
+    assert "worst change s/MP" in said.replace("┃", "")
+    for row in shown:
+        assert f"tiny, clean input: lowest PSNR {row['worst_psnr']:.2f} dB ({row['worst_image']}); " in said
+        assert f"; largest change {row['largest_change']} of 255" in said
+    assert bench(*command, "--json", "--prompt", "remove noise") == 0
+    assert {row["prompt"] for row in rows_of(capsys)} == {"remove noise"}
+
+
+@pytest.mark.usefixtures("sets")
+def test_light_is_measured_with_its_prompt_unless_told_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["classic5", "--recipe", "lowlight:2", "--recipe", "noise:25", "--limit", "1"]
+    for more, prompts in (
+        ([], ["brighten this photo", ""]), (["--blind"], ["", ""]), (["--prompt", "deblur"], ["deblur", "deblur"])
+    ):  # fmt: skip
+        assert bench(*command, *more, "--json") == 0
+        assert [row["prompt"] for row in rows_of(capsys) if row["method"] == "tiny"] == prompts
+    assert bench(*command) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert 'tiny (recipe lowlight:2): prompt "brighten this photo"; weights' in said
+    assert "tiny (recipe noise:25): unprompted; weights" in said
+    assert "Protocol: recipe-8bit/2, recipe-8bit/1" in said
+
+
+@pytest.mark.usefixtures("sets")
+def test_non_local_means_is_shown_at_its_best_strength(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("cv2")
+    command = ["classic5", "--sigma", "3,50", "--limit", "2", "--peer", "nlm", "-o", "scores"]
+    assert bench(*command, "--json", "--report", "page") == 0
+    shown = [row for row in rows_of(capsys) if row["method"] not in ("degraded", "tiny")]
+    assert [row["level"] for row in shown] == ["3", "50"]
+    assert shown[0]["method"] in ("nlm (h 2)", "nlm (h 3)", "nlm (h 4)")
+    assert shown[1]["method"] == "nlm (h 10)"
+    page = Path("page/index.html").read_text(encoding="utf-8")
+    assert page.count(f"<figcaption>{shown[0]['method']}") == page.count("<figcaption>nlm (h 10)") == 2
+    kept = [json.loads(line)["method"] for line in Path("scores/scores.jsonl").read_text().splitlines()]
+    assert len({name for name in kept if name.startswith("nlm")}) == 6
+    assert bench(*command) == 0
+    assert len(Path("scores/scores.jsonl").read_text().splitlines()) == len(kept)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "nlm (h 10): best mean PSNR of h 2, 3, 4, 6, 8, 10 on these images" in said
+
+
 @pytest.mark.usefixtures("sets")
 def test_changes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["classic5", "--quality", "10", "--limit", "2", "--json"]
     assert bench(*arguments) == 0
     Path("old.json").write_text(capsys.readouterr().out)
-    assert bench(*arguments, "--compare", "old.json", "--prompt", "remove noise") == 0
+    assert bench(*arguments, "--compare", "old.json", "--prompt", "remove the noise") == 0
     changes = [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if line.get("compared")]
     assert [change["method"] for change in changes] == ["degraded", "tiny"]
     assert changes[0]["change"] == 0
@@ -250,7 +333,7 @@ def test_what_seeds_change_is_told_in_a_sentence(
     tmp_path: Path, encoder: PromptEncoder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_model(
-        tmp_path / "whole", name="whole", refiner=random_refiner(), encoder=encoder, usual_prompts=["remove noise"],
+        tmp_path / "whole", name="whole", refiner=random_refiner(), **worded(encoder), usual_prompts=["remove noise"],
         defaults={"prompt": "remove noise", "latent": False}, training={}, latent=latent_path(prompt_width=8),
     )  # fmt: skip
     page = tmp_path / "page"

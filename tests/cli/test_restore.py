@@ -447,3 +447,44 @@ def test_ctrl_c_leaves_nothing_half_written(devices: str, shoot: Path, capsys: p
     capsys.readouterr()
     assert restore("shoot", "-o", "out") == 0
     assert "0 restored, 3 finished before" in capsys.readouterr().err
+
+
+def test_json_says_what_the_prompt_removes(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert restore("shoot", "-o", "one", "--json", "-p", "Remove Noise!") == 0
+    assert {tuple(line["removes"]) for line in lines_of(capsys.readouterr().out)} == {("noise",)}
+    assert restore("shoot", "-o", "two", "--json", "-p", "Restore this image") == 0
+    assert {line["removes"] for line in lines_of(capsys.readouterr().out)} == {None}
+    assert restore("shoot", "-o", "three", "--json") == 0
+    assert {line["removes"] for line in lines_of(capsys.readouterr().out)} == {None}
+    assert contents("two")["a.png"] == contents("three")["a.png"] != contents("one")["a.png"]
+
+
+def test_what_the_prompt_removes_is_shown_once(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert restore("shoot", "-o", "out", "-p", "remove noise") == 0
+    assert capsys.readouterr().err.count("the prompt removes noise\n") == 1
+
+
+def test_a_prompt_that_is_not_understood_is_reported(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once on the terminal, and in every line of JSON; the result is that of no prompt."""
+    assert restore("shoot", "-o", "out", "-p", "asdf qwer") == 0
+    assert capsys.readouterr().err.count("the prompt 'asdf qwer' was not understood") == 1
+    assert restore("shoot", "-o", "json", "-p", "asdf qwer", "--json") == 0
+    assert all("asdf qwer" in line["notes"][0] for line in lines_of(capsys.readouterr().out))
+    assert restore("shoot", "-o", "plain") == 0
+    assert contents("out")["a.png"] == contents("json")["a.png"] == contents("plain")["a.png"]
+
+
+def test_strength_applies_a_part_of_the_change(shoot: Path) -> None:
+    for strength in ("0", "0.5", "1"):
+        assert restore("shoot/a.png", "-o", f"{strength}.png", "--strength", strength) == 0
+    none, half, full, given = (
+        images.read(Path(name)).pixels_HWC for name in ("0.png", "0.5.png", "1.png", "shoot/a.png")
+    )
+    assert np.array_equal(none, given)
+    assert np.abs(half - (given + full) / 2).max() <= 1 / 255
+    assert np.abs(full - given).max() > 4 / 255
+
+
+def test_a_strength_beyond_1_is_refused(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert restore("shoot", "-o", "out", "--strength", "1.5") == 2
+    assert "--strength: 1.5 is outside 0 to 1" in capsys.readouterr().err

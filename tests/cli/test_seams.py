@@ -9,7 +9,7 @@ from sanarestore.cli.app import run
 from sanarestore.model.loading import save_model
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.options import LATENT, SCHEMES
-from tests.conftest import random_refiner, save_photo
+from tests.conftest import random_refiner, save_photo, worded
 from tests.published import latent_path, write_adapted
 
 
@@ -21,7 +21,7 @@ def photos(tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPat
         save_photo(Path(f"{index}.png"), 128, 160, seed=index)
         save_photo(Path(f"clean/{index}.png"), 128, 160, seed=index)
     save_model(
-        Path("model"), name="tiny", refiner=random_refiner(), encoder=encoder, training={},
+        Path("model"), name="tiny", refiner=random_refiner(), **worded(encoder), training={},
         usual_prompts=["Restore this image"], defaults={"prompt": "Restore this image", "latent": True},
         latent=latent_path(prompt_width=8),
     )  # fmt: skip

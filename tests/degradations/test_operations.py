@@ -12,6 +12,7 @@ from sanarestore.degradations.operations import (
     Blur,
     CameraNoise,
     ColourShift,
+    Exposure,
     GaussianNoise,
     Jpeg,
     LowLight,
@@ -30,6 +31,7 @@ OPERATIONS = (
     PoissonNoise(scale=4, seed=1),
     CameraNoise(gain=1e-3, read=1e-3, seed=1),
     LowLight(stops=2, gain=1e-3, read=1e-3, seed=1),
+    Exposure(stops=2),
     Jpeg(quality=30),
     Blur(sigma=1.3),
     LowResolution(factor=3),
@@ -323,3 +325,27 @@ def test_low_light_has_the_noise_of_the_light_that_is_left() -> None:
     sites = decode_srgb(noisy)[0::2, 0::2, 0].astype(np.float64)
     assert sites.mean() == pytest.approx(0.1, rel=0.01)
     assert sites.var() == pytest.approx(1e-3 * 0.1 + 1e-6, rel=0.06)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_low_light_without_noise_is_the_mean_of_its_shots(channels: int) -> None:
+    clean = flat(0.6, 64, 64, channels)
+    shots = [LowLight(stops=1.5, gain=1e-4, read=1e-4, seed=seed)(clean) for seed in range(20)]
+    quiet = LowLight(stops=1.5, gain=1e-4, read=1e-4, seed=0).without_noise()
+    assert quiet == Exposure(stops=1.5)
+    assert quiet.kind == "lowlight"
+    assert np.mean(shots) == pytest.approx(quiet(clean)[0, 0, 0], abs=5e-4)
+    assert np.ptp(quiet(clean)) == 0 < np.std(shots)
+
+
+def test_an_exposure_is_a_factor_of_linear_light() -> None:
+    clean = textured()
+    assert np.allclose(decode_srgb(Exposure(stops=2)(clean)) * 4, decode_srgb(clean), atol=1e-6)
+    dark = LowLight(stops=2, gain=0.0, read=0.0, seed=0)
+    assert np.allclose(Exposure(stops=2)(flat(0.5)), dark(flat(0.5)), atol=1e-6)
+
+
+def test_what_has_no_noise_is_itself_without_it() -> None:
+    shift = ColourShift(brightness=0.1, contrast=-0.1, gains=(1.1, 0.9, 1.0))
+    for quiet in (shift, Exposure(stops=1)):
+        assert quiet.without_noise() is quiet

@@ -6,6 +6,7 @@ import pytest
 from sanarestore.degradations.operations import (
     Blur,
     ColourShift,
+    Exposure,
     GaussianNoise,
     Jpeg,
     LowLight,
@@ -13,6 +14,8 @@ from sanarestore.degradations.operations import (
 )
 from sanarestore.degradations.recipes import (
     BOUNDS,
+    CLEAN_ASKED,
+    COMPOSED,
     CONFUSABLE,
     DRAWS,
     POOL,
@@ -21,7 +24,7 @@ from sanarestore.degradations.recipes import (
     Recipe,
     stream,
 )
-from sanarestore.degradations.wordings import KINDS
+from sanarestore.degradations.requests import KINDS, LIGHT_AND_COLOUR, Request
 from sanarestore.errors import UsageError
 
 
@@ -57,7 +60,6 @@ def test_presets_parse_and_draw(name: str) -> None:
         ("poisson:0.5", "poisson:0.5"),
         ("blur:1.25+noise:5+jpeg:40", "blur:1.25+noise:5+jpeg:40"),
         ("clean", "clean"),
-        ("clean+noise:5", "noise:5"),
         ("EVERYTHING", "noise:10"),
         ("noise", "noise:10"),
     ],
@@ -86,6 +88,8 @@ def test_lines_mean_what_they_say(line: str, label: str) -> None:
         ("noise:50-5", "ends before it begins"),
         ("noise:5+combined", "'combined', which is a whole recipe"),
         ("selective+unneeded", "stand alone"),
+        ("clean+noise:5", "'clean', which is a whole recipe"),
+        ("combined-light:3", "no step"),
     ],
 )
 def test_bad_lines_are_refused_with_the_word_that_is_wrong(line: str, fact: str) -> None:
@@ -125,12 +129,12 @@ def test_labels_name_the_levels_that_were_used() -> None:
     assert all(float(label.split(":")[1]).is_integer() for label in labels if label.startswith("jpeg"))
 
 
-@pytest.mark.parametrize("line", ["everything", "combined", "selective", "unneeded", "camera:5-100", "lowlight:1-3"])
+@pytest.mark.parametrize("line", ["everything", *COMPOSED, "camera:5-100", "lowlight:1-3"])
 def test_draws_are_a_function_of_the_stream(line: str) -> None:
     forwards = [draw(line, turn) for turn in range(16)]
     backwards = [draw(line, turn) for turn in reversed(range(16))]
     assert forwards == backwards[::-1]
-    assert draw(line, 0, "a") != draw(line, 0, "b") or line == "everything"
+    assert draw(line, 0, "a") != draw(line, 0, "b") or line in ("everything", "clean")
 
 
 def test_streams_are_named_by_all_their_keys() -> None:
@@ -147,10 +151,16 @@ def test_operations_are_applied_from_left_to_right() -> None:
     assert np.array_equal(plan.target(gradient()), gradient())
 
 
-def test_clean_changes_nothing() -> None:
-    plan = draw("clean")
-    assert plan.operations == ()
-    assert np.array_equal(plan.degraded(gradient()), gradient())
+def test_clean_changes_nothing_whatever_is_asked() -> None:
+    drawn = plans("clean", 400)
+    for plan in drawn:
+        assert plan.operations == plan.kept == ()
+        assert np.array_equal(plan.degraded(gradient()), gradient())
+        assert np.array_equal(plan.target(gradient()), gradient())
+    asked = [plan.request.removes for plan in drawn]
+    assert 0.4 < asked.count(None) / 400 < 0.6
+    assert {kinds for kinds in asked if kinds} == {(kind,) for kind in CLEAN_ASKED}
+    assert not {kind for kinds in asked for kind in kinds or ()} & set(LIGHT_AND_COLOUR)
 
 
 def test_each_operation_has_its_own_noise() -> None:
@@ -161,11 +171,12 @@ def test_each_operation_has_its_own_noise() -> None:
 
 def test_what_stays_in_a_selective_target_is_the_very_same_noise() -> None:
     noise, jpeg = GaussianNoise(sigma=25, seed=77), Jpeg(quality=20)
-    plan = Plan(operations=(noise, jpeg), removed=(False, True), prompt="remove JPEG artefacts", label="x")
+    said = {"prompt": "remove JPEG artefacts", "request": Request.of("jpeg"), "label": "x"}
+    plan = Plan(operations=(noise, jpeg), removed=(False, True), **said)
     clean = gradient()
     assert np.array_equal(plan.target(clean), noise(clean))
     assert np.array_equal(plan.degraded(clean), jpeg(plan.target(clean)))
-    last = Plan(operations=(jpeg, noise), removed=(True, False), prompt="remove JPEG artefacts", label="x")
+    last = Plan(operations=(jpeg, noise), removed=(True, False), **said)
     # The noise stays, so the difference holds none of it: it is what JPEG alone did.
     difference = last.degraded(clean) - last.target(clean)
     assert np.allclose(difference, jpeg(clean) - clean, atol=1e-6)
@@ -179,6 +190,7 @@ def test_selective_pairs_name_one_of_two_that_prompts_can_tell_apart() -> None:
         assert sorted(plan.removed) == [False, True]
         kept = [part.endswith("!") for part in plan.label.split("+")]
         assert kept == [not removed for removed in plan.removed]
+        assert plan.request == Request.of(plan.operations[plan.removed.index(True)].kind)
 
 
 def test_selective_targets_hold_the_same_draws_for_all_kinds() -> None:
@@ -194,6 +206,8 @@ def test_selective_targets_hold_the_same_draws_for_all_kinds() -> None:
 def test_unneeded_pairs_ask_for_nothing_that_is_there() -> None:
     for plan in plans("unneeded", 100):
         assert plan.removed == (False,)
+        assert plan.request.removes is not None
+        assert plan.operations[0].kind not in plan.request.removes
         assert np.array_equal(plan.target(gradient()), plan.degraded(gradient()))
 
 
@@ -205,6 +219,90 @@ def test_combined_takes_one_to_three_of_the_pool_in_any_order() -> None:
     pairs = {tuple(part.split(":")[0] for part in plan.label.split("+")) for plan in drawn}
     assert ("noise", "jpeg") in pairs
     assert ("jpeg", "noise") in pairs
+
+
+def test_combined_draws_no_light_and_no_colour() -> None:
+    kinds = {operation.kind for plan in plans("combined", 300) for operation in plan.operations}
+    assert kinds == set(KINDS) - set(LIGHT_AND_COLOUR)
+
+
+def test_combined_light_always_has_light_or_colour_and_names_all_that_it_draws() -> None:
+    drawn = plans("combined-light", 300)
+    for plan in drawn:
+        kinds = {operation.kind for operation in plan.operations}
+        assert kinds & set(LIGHT_AND_COLOUR)
+        assert plan.request == Request.of(*kinds)
+        assert np.array_equal(plan.target(gradient()), gradient())
+    assert {operation.kind for plan in drawn for operation in plan.operations} == set(KINDS)
+    assert {len(plan.operations) for plan in drawn} == {1, 2, 3}
+
+
+@pytest.mark.parametrize(("line", "general"), [("noise:25+jpeg:20", 0.5), ("combined", 0.7), ("combined-light", 0.0)])
+def test_prompts_name_all_that_is_removed_or_nothing(line: str, general: float) -> None:
+    drawn = plans(line, 400)
+    for plan in drawn:
+        named = Request.of(*(operation.kind for operation in plan.operations))
+        assert plan.request in (Request(), named)
+    unprompted = sum(plan.request.removes is None for plan in drawn) / 400
+    assert unprompted == pytest.approx(general, abs=0.07)
+
+
+def both_ways(line: str) -> tuple[Plan, Plan]:
+    """The first plan of a recipe whose prompt names nothing, and the first whose prompt names all."""
+    drawn = plans(line, 40)
+    named = [plan.request.removes is not None for plan in drawn]
+    return drawn[named.index(False)], drawn[named.index(True)]
+
+
+def test_unprompted_the_light_stays_and_its_noise_goes() -> None:
+    unprompted, prompted = both_ways("lowlight:2")
+    clean = gradient()
+    dark = unprompted.target(clean)
+    assert np.array_equal(dark, Exposure(stops=2)(clean))
+    assert dark.mean() < 0.6 * clean.mean()
+    # What is degraded is as dark, and differs from the target by its noise alone.
+    assert unprompted.degraded(clean).mean() == pytest.approx(dark.mean(), rel=0.03)
+    assert np.abs(unprompted.degraded(clean) - dark).max() > 0.01
+    assert np.array_equal(prompted.target(clean), clean)
+
+
+def test_unprompted_the_colours_stay() -> None:
+    unprompted, prompted = both_ways("colour:0.2")
+    clean = gradient()
+    assert np.array_equal(unprompted.target(clean), unprompted.degraded(clean))
+    assert not np.array_equal(unprompted.target(clean), clean)
+    assert np.array_equal(prompted.target(clean), clean)
+
+
+@pytest.mark.parametrize("line", ["lowlight:2+jpeg:20", "noise:25+lowlight:2", "blur:1+lowlight:2+noise:10"])
+def test_unprompted_faults_are_removed_from_what_stays_dark(line: str) -> None:
+    unprompted, prompted = both_ways(line)
+    assert unprompted.kept == (Exposure(stops=2),)
+    assert np.array_equal(unprompted.target(gradient()), Exposure(stops=2)(gradient()))
+    assert prompted.kept == ()
+
+
+def test_unprompted_light_and_colour_stay_in_the_order_they_were_applied() -> None:
+    unprompted, _ = both_ways("lowlight:1+noise:25+colour:0.2")
+    assert [operation.kind for operation in unprompted.kept] == ["lowlight", "colour"]
+    assert unprompted.kept[1] == unprompted.operations[2]
+
+
+def test_unprompted_the_mean_of_the_target_is_dark_too() -> None:
+    unprompted, prompted = both_ways("lowlight:2")
+    overview = gradient(6, 8)
+    assert np.array_equal(unprompted.target_on_average(overview), Exposure(stops=2)(overview))
+    assert np.array_equal(prompted.target_on_average(overview), overview)
+
+
+def test_what_a_prompt_does_not_name_keeps_its_noise() -> None:
+    """A selective pair whose light stays is as noisy after as before: nobody asked."""
+    kept = [
+        plan for plan in plans("selective", 300)
+        if any(isinstance(each, LowLight) for each in plan.kept)
+    ]  # fmt: skip
+    assert kept
+    assert all(plan.kept == tuple(each for each in plan.operations if isinstance(each, LowLight)) for plan in kept)
 
 
 def test_levels_of_the_pool_lie_within_the_bounds() -> None:

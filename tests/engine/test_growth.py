@@ -43,7 +43,7 @@ def restored(size: Size, fidelity: float, scheme: Tiling = "exact") -> Cost:
     with fake(), pytest.MonkeyPatch.context() as patch:
         # Which read numbers out of a tensor, and fake ones have none; experts are of one shape, and cost the same.
         patch.setattr("sanarestore.flow.euler_times", lambda steps, shift: [1.0, 0.0])
-        patch.setattr("sanarestore.model.experts.Experts.choose", lambda *_: None)
+        patch.setattr("sanarestore.model.experts.Experts.shares", lambda *_: (0.0, 0.0))
         degraded_CHW = torch.empty(*size, 3).permute(2, 0, 1)
 
         def work() -> None:
@@ -53,15 +53,22 @@ def restored(size: Size, fidelity: float, scheme: Tiling = "exact") -> Cost:
         return cost(work)
 
 
-def windows(size: Size, halo: int, stride: int) -> list[int]:
+def windows(size: Size, halo: int, stride: int, margin: int = 0) -> list[int]:
     """Their areas."""
-    tiles = tiling.grid(*size, tile=TILE, halo=halo, stride=stride)
+    tiles = tiling.grid(*size, tile=TILE, halo=halo, stride=stride, margin=margin)
     return [(bottom - top) * (right - left) for top, bottom, left, right in (each.window for each in tiles)]
 
 
-def area_factor(size: Size, halo: int, stride: int) -> float:
+def area_factor(size: Size, halo: int, stride: int, margin: int = 0) -> float:
     """Of windows over cores."""
-    return sum(windows(size, halo, stride)) / (size[0] * size[1])
+    return sum(windows(size, halo, stride, margin)) / (size[0] * size[1])
+
+
+def continued(size: Size) -> float:
+    """The area of an image with what the refiner sees beyond its border, over the image's own."""
+    refiner = mini().refiner
+    rows, columns = (-(-side // refiner.stride) * refiner.stride + 2 * refiner.margin for side in size)
+    return rows * columns / (size[0] * size[1])
 
 
 def divided(flops: list[int], factors: list[float]) -> list[float]:
@@ -71,12 +78,14 @@ def divided(flops: list[int], factors: list[float]) -> list[float]:
 # Operations.
 
 
-@pytest.mark.parametrize(("fidelity", "thousands"), [(1.0, 98.91), (0.0, 73.28), (0.5, 172.19)])
-def test_what_a_pixel_costs(fidelity: float, thousands: float) -> None:
+@pytest.mark.parametrize(("fidelity", "refined", "generated"), [(1.0, 98.91, 0), (0.0, 0, 73.28), (0.5, 98.91, 73.28)])
+def test_what_a_pixel_costs(fidelity: float, refined: float, generated: float) -> None:
     """Multiplications with additions, in one piece: pinned, so that a change of what everybody pays is noticed.
 
-    The refiner (at 1) was designed to take 50 to 100 thousand; the latent path (at 0) comes on top of it between.
+    The refiner (at 1) was designed to take 50 to 100 thousand, also of what lies beyond the border; the latent path
+    (at 0) comes on top of it between.
     """
+    thousands = refined * continued(SIZES[0]) + generated
     assert restored(SIZES[0], fidelity, "off").flop / 2e3 / PIXELS[0] == pytest.approx(thousands, rel=0.002)
 
 
@@ -84,15 +93,17 @@ def test_what_a_pixel_costs(fidelity: float, thousands: float) -> None:
 def test_in_one_piece_every_pixel_costs_the_same(fidelity: float) -> None:
     """Attention too: a product of all tokens with all tokens would be most of the cost at 100 megapixels."""
     flops = [restored(size, fidelity, "off").flop for size in SIZES]
-    assert exponent(PIXELS, flops) == pytest.approx(1, abs=1e-3)
+    found = divided(flops, [continued(size) if fidelity else 1.0 for size in SIZES])
+    assert exponent(PIXELS, found) == pytest.approx(1, abs=1e-3)
 
 
 def test_in_tiles_the_refiner_costs_the_area_of_its_windows() -> None:
     refiner = mini().refiner
-    factors = [area_factor(size, refiner.halo, refiner.stride) for size in SIZES]
+    factors = [area_factor(size, refiner.halo, refiner.stride, refiner.margin) for size in SIZES]
     assert max(factors) > 1.05, "there is something to divide out"
     found = divided([restored(size, 1.0).flop for size in SIZES], factors)
-    assert found == pytest.approx([restored(size, 1.0, "off").flop for size in SIZES], rel=1e-4)
+    untiled = divided([restored(size, 1.0, "off").flop for size in SIZES], [continued(size) for size in SIZES])
+    assert found == pytest.approx(untiled, rel=1e-4)
     assert exponent(PIXELS, found) == pytest.approx(1, abs=1e-3)
 
 
@@ -148,7 +159,8 @@ def per_pixel() -> list[tuple[float, int]]:
 def test_beyond_the_result_the_refiner_holds_what_a_window_takes() -> None:
     refiner = mini().refiner
     found = [
-        (restored(size, 1.0).bytes - restorer(1.0).buffers(*size)) / max(windows(size, refiner.halo, refiner.stride))
+        (restored(size, 1.0).bytes - restorer(1.0).buffers(*size))
+        / max(windows(size, refiner.halo, refiner.stride, refiner.margin))
         for size in SIZES
     ]
     assert restorer(1.0).buffers(*SIZES[0]) == 12 * PIXELS[0]

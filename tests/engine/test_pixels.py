@@ -1,11 +1,51 @@
-"""Pixels on their way into the stages."""
+"""Pixels on their way into the stages and back: enlarged, free of what nobody sees, and exact where nothing changes."""
+
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from sanarestore import images
-from sanarestore.engine.pixels import enlarge, host_tensor, is_finite
+from sanarestore.degradations.operations import resize
+from sanarestore.engine.pixels import enlarge, host_tensor, is_finite, is_gray, mixed, visible, with_visible
+from sanarestore.images import Image
+from sanarestore.images.image import AlphaKind, to_stored
+from sanarestore.options import SCALES
 from tests.conftest import photo
+
+Pixels = npt.NDArray[np.float32]
+
+ORANGE = (0.9, 0.5, 0.1)
+
+
+def unit(image: Image) -> Pixels:
+    """Alpha in [0, 1], [H, W, 1]."""
+    assert image.alpha_HW is not None
+    return images.to_float(image.alpha_HW[..., None], image.alpha_HW.dtype.name)  # type: ignore[arg-type]
+
+
+def with_alpha(pixels_HWC: Pixels, alpha_HW: npt.NDArray[Any], kind: AlphaKind = "unassociated") -> Image:
+    """An image in the depth of its alpha, its colours rounded to that, and multiplied by alpha if so they are kept."""
+    depth: Any = alpha_HW.dtype.name
+    factor = images.to_float(alpha_HW[..., None], depth) if kind == "associated" else np.float32(1)
+    stored_HWC = images.to_float(images.from_float(pixels_HWC * factor, depth), depth)
+    return Image(pixels_HWC=stored_HWC, depth=depth, format="tiff", alpha_HW=alpha_HW, alpha_kind=kind)
+
+
+def disc(side: int = 40, hidden: float = 0.0, depth: str = "uint8", kind: AlphaKind = "unassociated") -> Image:
+    """An orange disc with a soft edge that is cut out: around it is full transparency, over some gray."""
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    cover = np.clip(side / 3 - np.hypot(x, y) + 0.5, 0, 1).astype(np.float32)
+    alpha_HW = images.from_float(cover, depth)  # type: ignore[arg-type]
+    pixels_HWC = np.where(alpha_HW[..., None] > 0, np.array(ORANGE, np.float32), np.float32(hidden))
+    return with_alpha(pixels_HWC.astype(np.float32), alpha_HW, kind)
+
+
+def over(image: Image, background: float) -> Pixels:
+    """What is seen of an image before a gray background (Porter and Duff 1984)."""
+    colours_HWC = image.pixels_HWC if image.alpha_kind == "associated" else image.pixels_HWC * unit(image)
+    return colours_HWC + (1 - unit(image)) * np.float32(background)
 
 
 def test_an_enlargement_keeps_depth_alpha_and_what_is_where() -> None:
@@ -20,10 +60,158 @@ def test_an_enlargement_keeps_depth_alpha_and_what_is_where() -> None:
     assert np.abs(larger.pixels_HWC[2::4, 2::4] - image.pixels_HWC).mean() < 0.02
 
 
+def test_without_alpha_an_enlargement_is_bicubic() -> None:
+    image = Image(pixels_HWC=photo(20, 30), depth="uint8", format="png")
+    assert np.array_equal(enlarge(image, 2).pixels_HWC, resize(image.pixels_HWC, 60, 40))
+
+
+def test_an_extra_channel_that_says_nothing_of_cover_is_enlarged_beside_the_colours() -> None:
+    image = disc(kind="unspecified")
+    larger = enlarge(image, 2)
+    assert np.array_equal(larger.pixels_HWC, resize(image.pixels_HWC, 80, 80))
+    assert visible(image) is image.pixels_HWC
+    after = np.zeros_like(image.pixels_HWC)
+    assert with_visible(image, image.pixels_HWC, after) is after
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("hidden", [0.0, 1.0])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_an_enlarged_cut_out_has_no_outline_of_what_is_hidden(scale: int, hidden: float, depth: str) -> None:
+    larger = enlarge(disc(hidden=hidden, depth=depth), scale)
+    seen = unit(larger)[..., 0] > 0
+    assert 0.1 < seen.mean() < 0.9
+    assert np.abs(larger.pixels_HWC[seen] - ORANGE).max() < 0.02
+    assert (larger.pixels_HWC[~seen] == np.float32(hidden)).all(), "what nobody sees stays"
+
+
+@pytest.mark.parametrize("kind", ["unassociated", "associated"])
+@pytest.mark.parametrize("background", [0.0, 1.0])
+def test_what_is_seen_is_enlarged_as_it_is_seen(background: float, kind: AlphaKind) -> None:
+    """Put before a background and then enlarged, or enlarged and then put there."""
+    y, x = np.mgrid[:30, :40]
+    alpha = (32768 + 32000 * np.sin(x / 7) * np.cos(y / 9)).astype(np.uint16)
+    image = with_alpha(photo(30, 40), alpha, kind)
+    larger = enlarge(image, 2)
+    assert np.abs(over(larger, background) - resize(over(image, background), 80, 60)).max() < 2e-3
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("scale", SCALES)
+def test_colours_multiplied_by_alpha_stay_so(scale: int, depth: str) -> None:
+    """Never more than alpha, and the colour of the disc wherever alpha says enough of it."""
+    larger = enlarge(disc(kind="associated", depth=depth), scale)
+    alpha = unit(larger)
+    assert (larger.pixels_HWC >= 0).all()
+    assert (larger.pixels_HWC <= alpha).all()
+    solid = alpha[..., 0] > 0.2
+    assert np.abs((larger.pixels_HWC / np.maximum(alpha, 0.01))[solid] - ORANGE).max() < 0.02
+    stored = to_stored(larger)
+    assert (stored[..., :3] <= stored[..., 3:]).all()
+
+
+def test_highlights_of_float_files_survive_an_enlargement() -> None:
+    """Multiplied by alpha, a lamp may be brighter than alpha."""
+    bright = disc(depth="float32", kind="associated")
+    bright.pixels_HWC[...] *= 3
+    larger = enlarge(bright, 2)
+    middle = larger.pixels_HWC[40, 40]
+    assert middle == pytest.approx(np.array(ORANGE) * 3, abs=1e-3)
+    after = with_visible(bright, visible(bright), visible(bright) * np.float32(1.5))
+    assert after[20, 20] == pytest.approx(np.array(ORANGE) * 4.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["unassociated", "associated"])
+@pytest.mark.parametrize("hidden", [0.0, 1.0])
+def test_what_is_hidden_is_seen_by_nothing(hidden: float, kind: AlphaKind) -> None:
+    """Networks are shown the nearest colour instead; the image itself is left alone."""
+    image = disc(hidden=hidden, kind=kind, depth="uint16")
+    before = image.pixels_HWC.copy()
+    assert np.abs(visible(image) - ORANGE).max() < 0.02
+    assert np.array_equal(image.pixels_HWC, before)
+
+
+def test_pixels_that_all_can_be_seen_are_not_copied() -> None:
+    opaque = with_alpha(photo(9, 9), np.full((9, 9), 3, np.uint8))
+    assert visible(opaque) is opaque.pixels_HWC
+    plain = Image(pixels_HWC=photo(9, 9), depth="uint8", format="png")
+    assert visible(plain) is plain.pixels_HWC
+
+
+@pytest.mark.parametrize("kind", ["unassociated", "associated"])
+def test_an_image_that_nobody_sees_anything_of_is_no_reason_to_stop(kind: AlphaKind) -> None:
+    image = with_alpha(photo(9, 9), np.zeros((9, 9), np.uint8), kind)
+    assert np.isfinite(visible(image)).all()
+    assert np.array_equal(with_visible(image, visible(image), visible(image) + 1), image.pixels_HWC)
+    assert np.isfinite(enlarge(image, 2).pixels_HWC).all()
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("kind", ["unassociated", "associated", "unspecified"])
+@pytest.mark.parametrize("scale", SCALES)
+def test_where_nothing_changed_pixels_are_exactly_what_they_were(scale: int, kind: AlphaKind, depth: str) -> None:
+    image = enlarge(disc(kind=kind, depth=depth, hidden=0.25), scale)
+    before = visible(image)
+    assert np.array_equal(with_visible(image, before, before.copy()), image.pixels_HWC)
+    # One pixel changes, and no other one.
+    after = before.copy()
+    middle = image.height // 2
+    after[middle, middle] += 0.05
+    changed = with_visible(image, before, after)
+    differs = (changed != image.pixels_HWC).any(axis=2)
+    assert differs.sum() == 1
+    assert changed[middle, middle] == pytest.approx(image.pixels_HWC[middle, middle] + 0.05, abs=1e-6)
+
+
+def test_hidden_colours_stay_whatever_is_restored() -> None:
+    image = disc(hidden=0.25)
+    hidden = unit(image)[..., 0] == 0
+    after = with_visible(image, visible(image), np.full_like(image.pixels_HWC, 0.75))
+    assert (after[hidden] == image.pixels_HWC[hidden]).all()
+    assert (after[~hidden] == 0.75).all()
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+def test_restored_colours_multiplied_by_alpha_are_valid(depth: str) -> None:
+    """However bright or dark they come back: a change counts by how much of it is seen, from 0 to alpha."""
+    image = disc(kind="associated", depth=depth)
+    rng = np.random.default_rng(0)
+    before = visible(image)
+    after = before + rng.normal(0, 0.5, before.shape).astype(np.float32)
+    changed = with_visible(image, before, after)
+    assert (changed >= 0).all()
+    assert (changed <= unit(image)).all()
+    expected = np.clip(image.pixels_HWC + unit(image) * (after - before), 0, unit(image))
+    assert np.allclose(changed, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_strength_of_nothing_and_of_all_is_exact_and_half_is_the_mean(channels: int) -> None:
+    rng = np.random.default_rng(0)
+    before, after = (rng.random((7, 9, channels), dtype=np.float32) * 3 - 1 for _ in range(2))
+    assert np.array_equal(mixed(before, after, 0.0), before)
+    assert np.array_equal(mixed(before, after, 1.0), after)
+    assert np.allclose(mixed(before, after, 0.5), (before + after) / 2, atol=1e-6)
+    assert np.allclose(mixed(before, after, 0.25), 0.75 * before + 0.25 * after, atol=1e-6)
+    assert mixed(before, after, 0.3).dtype == np.float32
+    assert np.array_equal(mixed(before, before, 0.3), before), "nothing changed, at any strength"
+
+
+def test_gray_is_one_channel_or_three_that_agree_everywhere() -> None:
+    gray = photo(600, 40)[..., :1]
+    assert is_gray(gray)
+    assert is_gray(np.repeat(gray, 3, axis=2))
+    assert not is_gray(photo(20, 30))
+    for place in ((0, 0, 1), (599, 39, 2), (300, 7, 0)):
+        nearly = np.repeat(gray, 3, axis=2)
+        nearly[place] = np.nextafter(nearly[place], np.float32(2))
+        assert not is_gray(nearly), place
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_tensor_is_a_view_of_three_channels(channels: int) -> None:
     pixels = np.ascontiguousarray(photo(5, 7)[..., :channels])
-    tensor = host_tensor(images.Image(pixels_HWC=pixels, depth="float32", format="tiff"))
+    tensor = host_tensor(pixels)
     assert tensor.shape == (3, 5, 7)
     pixels[2, 3, 0] = 0.125
     assert tensor[0, 2, 3] == 0.125

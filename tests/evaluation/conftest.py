@@ -6,7 +6,7 @@ import pytest
 
 from sanarestore.model.loading import save_model
 from sanarestore.model.prompts import PromptEncoder
-from tests.conftest import random_refiner
+from tests.conftest import random_refiner, worded
 from tests.published import latent_path
 
 
@@ -14,7 +14,7 @@ from tests.published import latent_path
 def whole(tmp_path: Path, encoder: PromptEncoder) -> str:
     """A model with a latent path."""
     save_model(
-        tmp_path / "whole", name="whole", refiner=random_refiner(), encoder=encoder, usual_prompts=["remove noise"],
+        tmp_path / "whole", name="whole", refiner=random_refiner(), **worded(encoder), usual_prompts=["remove noise"],
         defaults={"prompt": "remove noise"}, training={}, latent=latent_path(prompt_width=8),
     )  # fmt: skip
     return str(tmp_path / "whole")

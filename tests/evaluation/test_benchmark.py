@@ -1,20 +1,23 @@
 """Scores are what their definitions say, rows are means of them, and what was measured is not measured again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from sanarestore import images
 from sanarestore.degradations.operations import Pixels
 from sanarestore.errors import OutOfMemory, UsageError
 from sanarestore.evaluation.benchmark import Benchmark, Method, _hash_file, read_scores, run
 from sanarestore.evaluation.datasets import Item
+from sanarestore.evaluation.flat_fields import FLAT_FIELDS
 from sanarestore.evaluation.metrics import frechet_distance, luma, psnr, psnr_b, sharpness, ssim, to_8bit
 from sanarestore.evaluation.rows import Score, _unpacked, bootstrap, packed, rows
 from sanarestore.evaluation.tasks import Case, Levels, Trial, cases
@@ -133,6 +136,143 @@ def test_prompt_pairs_compare_right_and_wrong(items: tuple[Item, ...]) -> None:
     assert ours.margin == pytest.approx(np.mean([min(s.psnr, 60) - s.wrong_psnr for s in scores[1::2]]))  # type: ignore[operator]
     assert (ours.images, len(scores)) == (3, 12)
     assert degraded.margin is None
+
+
+class Shifted(Method):
+    """Adds some codes to one value, in the last corner."""
+
+    name = "shifted"
+    settings = "1"
+    reads_prompts = True
+
+    def __init__(self, codes: Callable[[Pixels], float] = lambda image: 0) -> None:
+        self.codes = codes
+        self.prompts: list[str | None] = []
+
+    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+        self.prompts.append(prompt)
+        result = trial.degraded_HWC.copy()
+        result[-1, -1, -1] += self.codes(trial.degraded_HWC) / 255
+        return result
+
+
+def clean_plan(method: Method, items: tuple[Any, ...], **fields: Any) -> Benchmark:
+    return Benchmark(
+        dataset="ours", items=items, cases=cases("clean", Levels()), methods=lambda device: [method], **fields
+    )
+
+
+def test_harm_is_told_as_mean_and_worst_and_largest_change(items: tuple[Item, ...]) -> None:
+    changed = {items[0].read()[0].tobytes(): 3, items[1].read()[0].tobytes(): -9}
+    method = Shifted(lambda image: changed.get(image.tobytes(), 0))
+    scores = list(run(clean_plan(method, items), ["cpu"]))
+    (ours,) = rows(scores)
+    expected = [-10 * np.log10((codes / 255) ** 2 / (40 * 56 * 3)) for codes in (3, 9)] + [100.0]
+    assert [score.psnr for score in scores] == pytest.approx(expected)
+    assert ours.psnr == pytest.approx(np.mean(expected))
+    assert ours.worst_psnr == pytest.approx(expected[1])
+    assert ours.worst_image == "1.png"
+    assert ours.largest_change == 9
+    assert (ours.gain, ours.better) == (None, None)
+    (noise,) = [row for row in rows(run(plan(items, *NOISE), ["cpu"])) if row.method == "halfway"]
+    assert (noise.worst_psnr, noise.worst_image, noise.largest_change) == (None, None, None), "of clean images alone"
+
+
+def test_changes_below_half_a_code_are_none(items: tuple[Item, ...]) -> None:
+    for codes, change in ((0.49, 0), (0.51, 1)):
+        (ours,) = rows(run(clean_plan(Shifted(lambda image, codes=codes: codes), items[:1]), ["cpu"]))
+        assert ours.largest_change == change
+        assert (ours.psnr == 100) == (change == 0)
+
+
+def test_clean_images_are_restored_without_the_prompts_of_a_list(tmp_path: Path) -> None:
+    item = Item(
+        name="a", clean=save_photo(tmp_path / "a.png"), degraded=save_photo(tmp_path / "b.png", seed=1), prompt="x"
+    )
+    method = Shifted()
+    (score,) = run(clean_plan(method, (item,)), ["cpu"])
+    assert method.prompts == [None]
+    assert (score.prompt, score.psnr) == ("", 100), "the degraded image of the pair is not used"
+    method.prompt = "remove noise"
+    (score,) = run(clean_plan(method, (item,), captions=False), ["cpu"])
+    assert (method.prompts, score.prompt) == ([None, None], "remove noise"), "the run's own"
+
+
+def test_flat_fields_are_judged_to_the_last_pixel(tmp_path: Path) -> None:
+    colours = [field.read()[0] for field in FLAT_FIELDS]
+    assert len({field.name for field in FLAT_FIELDS}) == 27
+    assert all(colour.shape == (96, 96, 3) and np.ptp(colour, axis=(0, 1)).max() == 0 for colour in colours)
+    assert {tuple(np.rint(colour[0, 0] * 255)) for colour in colours} == set(product((0, 128, 255), repeat=3))
+    method = Shifted(lambda image: 2 if np.all(image == image[0, 0]) and image[0, 0, -1] < 0.1 else 0)
+    lines = Lines(tmp_path / "scores.jsonl")
+    for _ in range(2):
+        (ours,) = rows(run(clean_plan(method, FLAT_FIELDS), ["cpu"], lines))
+        assert (ours.images, ours.largest_change) == (27, 2)
+        assert ours.worst_image == "rgb(0,0,0)"
+        assert len(method.prompts) == 27, "restored once"
+    (gray,) = rows(run(clean_plan(method, FLAT_FIELDS, gray=True), ["cpu"]))
+    assert gray.protocol == "harm-8bit/1, gray"
+
+
+def test_prompts_of_recipes_are_not_used_where_the_run_has_its_own(items: tuple[Item, ...]) -> None:
+    light = cases("recipe", Levels(recipe=("lowlight:2",)))
+    asked = {}
+    for captions in (True, False):
+        method = Shifted()
+        made = Benchmark(
+            dataset="d", items=items[:1], cases=light, methods=lambda device, it=method: [it], captions=captions
+        )
+        list(run(made, ["cpu"]))
+        asked[captions] = method.prompts
+    assert asked == {True: ["brighten this photo"], False: [None]}
+    method = Shifted()
+    pairs = cases("prompts", Levels(draws=1))
+    made = Benchmark(dataset="d", items=items[:1], cases=pairs, methods=lambda device: [method], captions=False)
+    list(run(made, ["cpu"]))
+    assert None not in method.prompts, "pairs of prompts are what that task measures"
+
+
+class Strength(Method):
+    """Goes a part of the way to a blurred image; one of several strengths."""
+
+    best_of = "smooth"
+
+    def __init__(self, strength: float) -> None:
+        self.name = self.settings = f"smooth ({strength:g})"
+        self._strength = strength
+        self.calls = 0
+
+    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+        self.calls += 1
+        smooth_HWC = ndimage.uniform_filter(trial.degraded_HWC, (3, 3, 1))
+        return trial.degraded_HWC + self._strength * (smooth_HWC - trial.degraded_HWC)
+
+
+def test_of_several_strengths_the_best_of_each_case_is_a_row(items: tuple[Item, ...], tmp_path: Path) -> None:
+    strengths = [Strength(each) for each in (0.1, 0.5, 1)]
+    made = Benchmark(
+        dataset="ours", items=items, cases=cases("denoise", Levels(sigma=(0, 50))),
+        methods=lambda device: [*strengths, Shifted()],
+    )  # fmt: skip
+    lines = Lines(tmp_path / "scores.jsonl")
+    scores = list(run(made, ["cpu"], lines))
+    found = rows(scores)
+    assert [(row.level, row.method) for row in found] == [
+        ("0", "degraded"), ("0", "smooth (0.1)"), ("0", "shifted"),
+        ("50", "degraded"), ("50", "smooth (1)"), ("50", "shifted"),
+    ]  # fmt: skip
+    means = {
+        name: np.mean([score.psnr for score in scores if (score.level, score.method) == ("50", name)])
+        for name in ("smooth (0.1)", "smooth (0.5)", "smooth (1)")
+    }
+    assert found[4].psnr == pytest.approx(max(means.values()))
+    assert found[4].gain == pytest.approx(found[4].psnr - found[3].psnr)
+    assert len({score.method for score in read_scores(lines)}) == 5, "all strengths are kept"
+    calls = [each.calls for each in strengths]
+    assert rows(run(made, ["cpu"], lines)) == found
+    assert [each.calls for each in strengths] == calls, "and none is measured again"
+    pictures = made.on("cpu", {}).pictures(0, made.cases[1], [row.method for row in found[3:]])
+    assert list(pictures) == ["degraded", "smooth (1)", "shifted", "target"]
 
 
 class Deaf(Halfway):

@@ -9,6 +9,7 @@ from scipy.io import savemat
 
 from sanarestore.errors import NoImagesError, UnreadableImage, UsageError
 from sanarestore.evaluation.datasets import VARIABLE, Item, find_folder, find_set
+from sanarestore.evaluation.metrics import psnr
 from sanarestore.evaluation.public import SETS
 from tests.conftest import photo, save_photo
 
@@ -103,6 +104,48 @@ def test_pairs_of_real_photos_are_found(tmp_path: Path) -> None:
     assert {(item.clean.name, item.degraded and item.degraded.name) for item in find_set("nam", tmp_path)} == {
         (f"camera_{n}_mean.png", f"camera_{n}_real.png") for n in range(15)
     }
+
+
+POLYU = [f"Canon5D2_5_160_{iso}_{thing}_{n}" for iso in (3200, 6400) for thing in ("chair", "plug") for n in range(25)]
+
+
+@pytest.mark.parametrize("folder", ["polyu", "PolyU-Real-World-Noisy-Images-Dataset/CroppedImages"])
+def test_crops_of_polyu_are_found_and_whole_photographs_are_not(folder: str, tmp_path: Path) -> None:
+    crops = [f"{stem}_{kind}.JPG" for stem in POLYU for kind in ("mean", "real")]
+    lay_out(tmp_path / folder, crops)
+    lay_out(tmp_path / folder / "../OriginalImages", ["Canon5D2_chair_mean.JPG", "Canon5D2_5_160_3200_plug_Real.JPG"])
+    items = find_set("polyu", tmp_path)
+    assert [item.name for item in items] == sorted(POLYU, key=lambda stem: f"{stem}_mean.JPG")
+    assert all(item.clean == tmp_path / folder / f"{item.name}_mean.JPG" for item in items)
+    assert all(item.degraded == tmp_path / folder / f"{item.name}_real.JPG" for item in items)
+    assert SETS["polyu"].task == "real"
+
+
+@pytest.mark.parametrize("kind", ["mean", "real"])
+def test_half_a_pair_is_an_error_that_names_it(kind: str, tmp_path: Path) -> None:
+    lay_out(tmp_path / "polyu", [f"{stem}_{each}.JPG" for stem in POLYU for each in ("mean", "real")])
+    lay_out(tmp_path / "polyu", [f"Sony_1_{kind}.JPG"])
+    with pytest.raises(
+        NoImagesError, match=rf"100 of 100 pairs .* are whole; Sony_1_{kind}\.JPG is half a pair, without"
+    ):
+        find_set("polyu", tmp_path)
+    (tmp_path / "polyu" / f"{POLYU[0]}_{kind}.JPG").unlink()
+    with pytest.raises(NoImagesError, match=r"99 of 100 pairs of PolyU.* is half a pair.*, and so are 1 more"):
+        find_set("polyu", tmp_path)
+    with pytest.raises(NoImagesError, match=r"Put its 100 pairs there, named as CroppedImages/Canon5D2_.*_real\.JPG"):
+        find_set("polyu", tmp_path)
+
+
+def test_the_real_polyu_is_a_hundred_pairs_of_512_pixels(real_data: Path) -> None:
+    try:
+        items = find_set("polyu", real_data)
+    except NoImagesError:
+        pytest.skip("polyu is not there")
+    assert len(items) == 100
+    clean, noisy = items[7].read()
+    assert noisy is not None
+    assert clean.shape == noisy.shape == (512, 512, 3)
+    assert 25 < psnr(noisy, clean) < 50
 
 
 def test_blocks_of_sidd_are_read_one_by_one(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.loading import save_model
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.options import RestoreOptions
-from tests.conftest import photo, random_refiner
+from tests.conftest import photo, random_refiner, worded
 from tests.published import latent_path, tiny_autoencoder
 
 
@@ -25,10 +25,10 @@ def test_ours_is_the_engine_with_the_prompt_that_is_asked(tiny_folder: Path) -> 
     noisy = photo(40, 50) + np.float32(0.1)
     trial = Trial(degraded_HWC=noisy, target_HWC=photo(40, 50))
     image = images.Image(pixels_HWC=noisy, depth="float32", format="tiff")
-    for prompt in (None, "remove noise"):
+    for prompt in (None, "remove the noise"):
         expected = Restorer(RestoreOptions(model=str(tiny_folder), prompt=prompt), device="cpu")(image)
         assert np.array_equal(ours(trial, prompt, 0), expected.pixels_HWC)
-    assert not np.array_equal(ours(trial, None, 0), ours(trial, "remove noise", 0))
+    assert not np.array_equal(ours(trial, None, 0), ours(trial, "remove the noise", 0))
     assert ours.name == "tiny"
     other = our_methods(RestoreOptions(model=str(tiny_folder), prompt="x"), (0, 1), (), "cpu")[0]
     assert other.settings != ours.settings
@@ -53,7 +53,7 @@ def test_the_ceiling_is_what_the_autoencoder_keeps(tmp_path: Path, size: tuple[i
 def test_parameters_are_those_that_images_go_through(tmp_path: Path, encoder: PromptEncoder) -> None:
     refiner, path = random_refiner(), latent_path(prompt_width=8)
     save_model(
-        tmp_path / "whole", name="whole", refiner=refiner, encoder=encoder, usual_prompts=["remove noise"],
+        tmp_path / "whole", name="whole", refiner=refiner, **worded(encoder), usual_prompts=["remove noise"],
         defaults={"prompt": "remove noise", "latent": False}, training={}, latent=path,
     )  # fmt: skip
     at_1, at_half = (
@@ -74,7 +74,7 @@ def test_seeds_are_repeated_where_they_make_a_difference(
 ) -> None:
     """A model of four steps, at fidelity 1 restored by its refiner alone."""
     save_model(
-        tmp_path / "whole", name="whole", refiner=random_refiner(), encoder=encoder, usual_prompts=["remove noise"],
+        tmp_path / "whole", name="whole", refiner=random_refiner(), **worded(encoder), usual_prompts=["remove noise"],
         defaults={"prompt": "remove noise", "latent": False, "steps": 4}, training={},
         latent=latent_path(prompt_width=8),
     )  # fmt: skip

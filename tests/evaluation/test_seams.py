@@ -22,7 +22,7 @@ from sanarestore.model.loading import save_model
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.model.runners.windows import windows_of
 from sanarestore.options import BLENDING, LATENT, RestoreOptions
-from tests.conftest import photo, random_refiner
+from tests.conftest import photo, random_refiner, worded
 from tests.published import latent_path
 
 
@@ -72,7 +72,7 @@ def test_the_largest_step_is_of_borders_alone() -> None:
 def model(tmp_path: Path, encoder: PromptEncoder) -> str:
     """A folder with a random latent path that speaks, and a refiner that works on what it generates."""
     save_model(
-        tmp_path / "model", name="tiny", refiner=random_refiner(), encoder=encoder, training={},
+        tmp_path / "model", name="tiny", refiner=random_refiner(), **worded(encoder), training={},
         usual_prompts=["Restore this image"], defaults={"prompt": "Restore this image", "latent": True},
         latent=latent_path(prompt_width=8),
     )  # fmt: skip

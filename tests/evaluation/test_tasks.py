@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from sanarestore.degradations.recipes import Recipe, stream
+from sanarestore.degradations.requests import PLAIN, Request
 from sanarestore.degradations.wordings import HELD_OUT
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.metrics import to_8bit
-from sanarestore.evaluation.tasks import TASKS, Levels, Trial, cases
+from sanarestore.evaluation.tasks import CEILING, CLEAN, TASKS, Levels, Trial, cases
 from tests.conftest import photo
 
 
@@ -50,12 +52,90 @@ def test_super_resolution_begins_from_whole_pixels_in_8_bits() -> None:
 
 
 def test_recipes_are_drawn_alike_each_time_and_stored_in_8_bits() -> None:
-    for task, levels in (("mixed", {"draws": 1}), ("recipe", {"recipe": ("noise:25+jpeg:20",)}), ("deblur", {})):
-        trial, again, other = (only(task, number, **levels) for number in (3, 3, 4))  # type: ignore[arg-type]
+    for task, levels in (
+        ("mixed", Levels(draws=1)),
+        ("recipe", Levels(recipe=("noise:25+jpeg:20",))),
+        ("deblur", Levels()),
+    ):
+        case = cases(task, levels)[0]
+        trial, again, other = (case.trial(photo(40, 50), None, number) for number in (3, 3, 4))
         assert np.array_equal(trial.degraded_HWC, again.degraded_HWC)
         assert np.array_equal(trial.degraded_HWC, to_8bit(trial.degraded_HWC).astype(np.float32))
         assert (task == "deblur") == np.array_equal(trial.degraded_HWC, other.degraded_HWC)
         assert np.array_equal(trial.target_HWC, photo(40, 50))
+
+
+@pytest.mark.parametrize(
+    ("line", "kinds"),
+    [
+        ("lowlight:2", ["lowlight"]), ("colour:0.2", ["colour"]), ("noise:25+colour:0.2", ["noise", "colour"]),
+        ("lowlight:1+jpeg:40", ["jpeg", "lowlight"]),
+    ],
+)  # fmt: skip
+def test_light_and_colour_are_named_in_plain_words_and_removed(line: str, kinds: list[str]) -> None:
+    """Half of the plans that are drawn name nothing: their own targets would keep the light."""
+    for number in range(6):
+        trial = only("recipe", number, recipe=(line,))
+        assert trial.prompt == Request.of(*kinds).plain
+        assert trial.wrong_prompt is None
+        assert np.array_equal(trial.target_HWC, photo(40, 50))
+        assert not np.array_equal(trial.degraded_HWC, photo(40, 50))
+
+
+@pytest.mark.parametrize("line", ["noise:25+jpeg:20", "blur:1.6", "lowres:2", "poisson:4", "combined", "clean"])
+def test_other_recipes_use_no_prompt(line: str) -> None:
+    for number in range(6):
+        trial = only("recipe", number, recipe=(line,))
+        drawn = Recipe.parse(line).draw(stream("quality", line, number), number)
+        assert trial.prompt is None
+        assert np.array_equal(trial.degraded_HWC, to_8bit(drawn.degraded(photo(40, 50))).astype(np.float32))
+        assert np.array_equal(trial.target_HWC, photo(40, 50))
+
+
+def test_what_a_selective_recipe_keeps_stays_in_the_target() -> None:
+    """Light is named where it is what goes, and not where it stays."""
+    prompts = set()
+    for number in range(40):
+        trial = only("recipe", number, recipe=("selective",))
+        drawn = Recipe.parse("selective").draw(stream("quality", "selective", number), number)
+        (named,) = (op.kind for op, gone in zip(drawn.operations, drawn.removed, strict=True) if gone)
+        assert trial.prompt == (Request.of(named).plain if named in ("lowlight", "colour") else None)
+        assert np.array_equal(trial.target_HWC, to_8bit(drawn.target(photo(40, 50))).astype(np.float32))
+        prompts.add(trial.prompt)
+    assert len(prompts) == 3
+
+
+def test_mixed_is_measured_without_light_and_colour_and_with_them() -> None:
+    made = cases("mixed", Levels(draws=3))
+    assert [(case.level, case.draw) for case in made] == [
+        (level, draw) for level in ("combined", "combined-light") for draw in range(3)
+    ]
+    for case in made:
+        prompts = [case.trial(photo(40, 50), None, number).prompt or "" for number in range(4)]
+        is_lit = [PLAIN["lowlight"] in prompt or PLAIN["colour"] in prompt for prompt in prompts]
+        assert is_lit == [case.level == "combined-light"] * 4
+
+
+@pytest.mark.parametrize(
+    ("line", "number"),
+    [
+        ("noise:25+jpeg:20", 1), ("blur:1.6", 1), ("clean", 1), ("unneeded", 1), ("camera", 1), ("lowlight:2", 2),
+        ("noise:25,colour:0.2", 2), ("combined", 2), ("selective", 2), ("everything", 2),
+    ],
+)  # fmt: skip
+def test_protocols_have_another_number_where_figures_moved(line: str, number: int) -> None:
+    (case,) = cases("recipe", Levels(recipe=(line,)))
+    assert case.protocol == f"recipe-8bit/{number}"
+
+
+def test_clean_images_are_given_as_they_are_and_no_input_is_a_row() -> None:
+    for task, degrades in ((CLEAN, False), (CEILING, False), ("denoise", True), ("real", True)):
+        assert {case.degrades for case in cases(task, Levels())} == {degrades}
+    (case,) = cases(CLEAN, Levels())
+    trial = case.trial(photo(40, 50), photo(40, 50, 1), 0)
+    assert np.array_equal(trial.degraded_HWC, photo(40, 50)), "the clean image of a pair"
+    assert np.array_equal(trial.target_HWC, photo(40, 50))
+    assert (trial.prompt, trial.border) == (None, 0)
 
 
 def test_prompt_pairs_name_one_of_two_in_held_out_words() -> None:

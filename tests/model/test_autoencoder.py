@@ -89,7 +89,7 @@ def test_in_tiles_it_is_what_it_is_whole(changes: dict[str, Any]) -> None:
             tile=64, halo=halo, stride=stride, output_cell=cell,
         )  # fmt: skip
         assert len(list(encode)) > 4
-        assert torch.allclose(tiled, whole, atol=1e-6)
+        assert torch.allclose(tiled, whole, atol=1e-5)
 
         cell = autoencoder.decoder_cell
         hidden = autoencoder.decode_deep(autoencoder.encode_deep(whole[None]))[0]
@@ -100,7 +100,7 @@ def test_in_tiles_it_is_what_it_is_whole(changes: dict[str, Any]) -> None:
             tile=64, halo=halo, stride=stride, input_cell=cell,
         )  # fmt: skip
         assert len(list(decode)) > 4
-        assert torch.allclose(tiled, whole, atol=1e-6)
+        assert torch.allclose(tiled, whole, atol=1e-5)
 
 
 def test_the_ends_stay_float32() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sanarestore.degradations.requests import DEFAULT_PROMPT, Request
 from sanarestore.errors import WeightsError
 from sanarestore.flow import Flow
 from sanarestore.model.base import load_base, read_flow
@@ -124,12 +125,20 @@ def test_the_encoder_is_read_once_and_its_answer_kept_on_disk(
         load_base(str(published), cache=tmp_path / "cache").prompts.tokens("sharpen the eyes")
 
 
+def test_a_published_encoder_is_given_prompts_as_typed(published: Path, tmp_path: Path) -> None:
+    prompts = load_base(str(published), cache=tmp_path / "cache").prompts
+    assert prompts.wording(" Sharpen the eyes ", Request.of("blur")) == "Sharpen the eyes"
+    assert prompts.wording("restore my photo", Request()) == DEFAULT_PROMPT
+
+
 def test_a_damaged_embedding_is_made_anew(tmp_path: Path, encoder: PromptEncoder) -> None:
     cache = PromptCache("a" * 64, tmp_path)
-    prompts = Prompts({}, lambda: encoder, cache)
+    prompts = Prompts({}, lambda: encoder, lambda: pytest.fail("read"), cache=cache)
     tokens = prompts.tokens("remove noise")
     assert torch.equal(cache.get("remove noise"), tokens)  # type: ignore[arg-type]
     (kept,) = tmp_path.rglob("*.safetensors")
     kept.write_bytes(b"torn")
     assert cache.get("remove noise") is None
-    assert torch.equal(Prompts({}, lambda: encoder, cache).tokens("remove noise"), tokens)
+    assert torch.equal(
+        Prompts({}, lambda: encoder, lambda: pytest.fail("read"), cache=cache).tokens("remove noise"), tokens
+    )

@@ -10,7 +10,7 @@ from sanarestore.model.condition import new_condition
 from sanarestore.model.lora import Lora
 from sanarestore.model.refiner import Refiner
 from sanarestore.model.tensors import write_tensors
-from sanarestore.model.tone import TONE_STATISTICS
+from sanarestore.model.tone import TONE_STATISTICS, WholePhoto
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 from tests.conftest import random_refiner
 from tests.published import CHANNELS, WIDTH, tiny_transformer
@@ -74,9 +74,10 @@ def test_gradients_reach_it_and_not_the_weights() -> None:
 def refined(refiner: Refiner) -> Tensor:
     generator = torch.Generator().manual_seed(2)
     image = torch.rand(1, 3, 48, 64, generator=generator)
-    tone = torch.randn(1, TONE_STATISTICS, generator=generator)
+    statistics = torch.randn(1, TONE_STATISTICS, generator=generator)
+    whole = WholePhoto(statistics_BK=statistics, asked_B2=torch.ones(1, 2))
     with torch.no_grad():
-        found: Tensor = refiner(image, image, torch.randn(1, 8, generator=generator), tone)
+        found: Tensor = refiner(image, image, torch.randn(1, 8, generator=generator), whole)
     return found
 
 

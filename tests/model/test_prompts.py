@@ -1,10 +1,14 @@
-"""Prompts: any text has an embedding, padding changes nothing, the encoder is loaded only when it must."""
+"""Prompts: any text has an embedding, those that ask for the same have one, and little is loaded for it."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 import torch
 
+from sanarestore.degradations.requests import DEFAULT_PROMPT, Request, every_request, folded
 from sanarestore.errors import WeightsError
 from sanarestore.model.prompts import MAX_TOKENS, PromptCache, PromptEncoder, Prompts, load_encoder, pool
 
@@ -34,6 +38,154 @@ def test_pooling_counts_only_the_tokens_there() -> None:
     assert pool(tokens, torch.tensor([[0, 0, 0]])).tolist() == [[0.0]]
 
 
+class Dictionary:
+    """A reader that knows some folded texts by heart and understands no others; it counts what it is asked."""
+
+    def __init__(self, requests: Mapping[str, Request] = MappingProxyType({})) -> None:
+        self.requests = requests
+        self.asked: list[str] = []
+
+    def read(self, prompts: Sequence[str]) -> list[Request]:
+        self.asked += prompts
+        return [self.requests.get(folded(prompt), Request(None, understood=False)) for prompt in prompts]
+
+
+NOISE, KEEP_ALL = Request.of("noise"), Request.keeping("noise", "jpeg")
+
+READ = {
+    "so grainy": NOISE, "entrausche das bild": NOISE, "fix everything": Request(), "hands off": KEEP_ALL,
+    "grainy and dim": Request.of("lowlight", "noise"),
+}  # fmt: skip
+
+
+def prompts_of(encoder: PromptEncoder, known: Sequence[str] = (), **options: Any) -> Prompts:
+    """Prompts that `Dictionary` reads, of which some have embeddings in the table."""
+    return Prompts(encoder.table(known), lambda: encoder, lambda: Dictionary(READ), **options)
+
+
+def embedding(prompts: Prompts, prompt: str | None) -> torch.Tensor:
+    """What the networks are given for a prompt."""
+    return prompts.pooled(prompts.wording(prompt, prompts.request(prompt)))
+
+
+def test_prompts_that_ask_for_the_same_have_one_embedding(encoder: PromptEncoder) -> None:
+    prompts = prompts_of(encoder)
+    plain = encoder.table([NOISE.plain])[NOISE.plain].mean(dim=0)
+    for prompt in ("so grainy", "So  GRAINY!", "Entrausche das Bild", "remove the noise", "ＲＥＭＯＶＥ the noise."):
+        assert prompts.request(prompt) == NOISE, prompt
+        assert torch.equal(embedding(prompts, prompt), plain), prompt
+    assert not torch.equal(embedding(prompts, "grainy and dim"), plain)
+
+
+def test_published_encoders_are_given_prompts_as_they_were_typed(encoder: PromptEncoder) -> None:
+    prompts = prompts_of(encoder, as_typed=True)
+    for typed in ("so grainy", "So GRAINY!", "Entrausche das Bild", "hands off"):
+        assert torch.equal(embedding(prompts, f" {typed} "), encoder.table([typed])[typed].mean(dim=0)), typed
+    assert not torch.equal(embedding(prompts, "so grainy"), embedding(prompts, "Entrausche das Bild"))
+
+
+@pytest.mark.parametrize("as_typed", [False, True])
+@pytest.mark.parametrize(
+    "prompt", [None, "", "  \n", "fix everything", "Fix everything!!", DEFAULT_PROMPT, "a cat on a mat"]
+)
+def test_general_and_strange_prompts_are_embedded_like_none(
+    encoder: PromptEncoder, prompt: str | None, as_typed: bool
+) -> None:
+    prompts = prompts_of(encoder, as_typed=as_typed)
+    expected = encoder.table([DEFAULT_PROMPT])[DEFAULT_PROMPT].mean(dim=0)
+    assert torch.equal(embedding(prompts, prompt), expected)
+    assert prompts.request(prompt).removes is None
+    assert prompts.request(prompt).understood == (prompt != "a cat on a mat")
+
+
+@pytest.mark.parametrize("as_typed", [False, True])
+def test_a_caption_that_the_model_was_trained_with_is_known_by_its_own_words(
+    encoder: PromptEncoder, as_typed: bool
+) -> None:
+    caption = "A cat on a mat"
+    prompts = prompts_of(encoder, [caption], as_typed=as_typed)
+    assert torch.equal(embedding(prompts, f"  {caption} "), encoder.table([caption])[caption].mean(dim=0))
+    assert not prompts.request(caption).understood
+    other = embedding(prompts, "a cat on the mat")
+    assert torch.equal(other, encoder.table([DEFAULT_PROMPT])[DEFAULT_PROMPT].mean(dim=0))
+
+
+def test_an_understood_prompt_in_the_table_is_still_worded_plainly(encoder: PromptEncoder) -> None:
+    prompts = prompts_of(encoder, ["so grainy", "fix everything"])
+    assert prompts.wording("so grainy", NOISE) == NOISE.plain
+    assert prompts.wording("fix everything", Request()) == DEFAULT_PROMPT
+
+
+def test_a_prompt_that_keeps_everything_is_understood_as_that(encoder: PromptEncoder) -> None:
+    prompts = prompts_of(encoder)
+    assert prompts.request("Hands off!") == KEEP_ALL
+    assert prompts.request("hands off").removes == ()
+
+
+def test_a_prompt_is_read_once_and_plain_wordings_never() -> None:
+    reader = Dictionary(READ)
+    loads: list[int] = []
+
+    def load() -> Dictionary:
+        loads.append(1)
+        return reader
+
+    prompts = Prompts({}, lambda: pytest.fail("loaded"), load, readings={"entrausche das bild": NOISE})
+    for request in every_request():
+        assert prompts.request(f" {request.plain.upper()}! ") == request
+    assert prompts.request("Entrausche das Bild.") == NOISE
+    assert (prompts.request(None), prompts.request(" ")) == (Request(), Request())
+    assert loads == []
+    for text in ("so grainy", "So grainy!", "SO  GRAINY"):
+        assert prompts.request(text) == NOISE
+    assert (loads, reader.asked) == ([1], ["so grainy"])
+    prompts.request("a cat")
+    prompts.request("A cat?")
+    assert (loads, reader.asked) == ([1, 1], ["so grainy", "a cat"])
+
+
+def test_a_prompt_of_signs_alone_is_read_and_not_taken_for_none() -> None:
+    reader = Dictionary()
+    prompts = Prompts({}, lambda: pytest.fail("loaded"), lambda: reader)
+    assert not prompts.request("🙂 !!").understood
+    assert reader.asked == [""]
+    assert prompts.request("") == Request()
+
+
+def test_encoder_and_reader_are_let_go_unless_they_are_to_be_kept(encoder: PromptEncoder) -> None:
+    loads: list[str] = []
+
+    def load_encoder() -> PromptEncoder:
+        loads.append("encoder")
+        return encoder
+
+    def load_reader() -> Dictionary:
+        loads.append("reader")
+        return Dictionary()
+
+    prompts = Prompts({}, load_encoder, load_reader)
+    for text in ("one", "two"):
+        prompts.request(text)
+        prompts.look_up([text])
+    assert loads == ["reader", "encoder"] * 2
+    prompts.keep_loaded()
+    for text in ("three", "four"):
+        prompts.request(text)
+        prompts.look_up([text])
+    assert loads == ["reader", "encoder"] * 3
+
+
+def test_what_is_looked_up_is_not_kept(encoder: PromptEncoder, tmp_path: Path) -> None:
+    prompts = prompts_of(encoder, ["deblur"], cache=PromptCache("0" * 64, tmp_path))
+    found = prompts.look_up([" so grainy ", "deblur", "so grainy"])
+    assert list(found) == ["so grainy", "deblur"]
+    assert torch.equal(found["so grainy"], encoder.table(["so grainy"])["so grainy"])
+    assert list(prompts.known) == ["deblur"]
+    assert not list(tmp_path.iterdir())
+    assert list(prompts.fetch(["so grainy"])) == ["so grainy"]
+    assert list(prompts.known) == ["deblur", "so grainy"]
+
+
 def test_the_encoder_is_loaded_on_a_miss_only(encoder: PromptEncoder) -> None:
     loads = []
 
@@ -41,7 +193,7 @@ def test_the_encoder_is_loaded_on_a_miss_only(encoder: PromptEncoder) -> None:
         loads.append(1)
         return encoder
 
-    prompts = Prompts(encoder.table(["remove noise"]), load)
+    prompts = Prompts(encoder.table(["remove noise"]), load, Dictionary)
     known = prompts.pooled(" remove noise ")
     assert loads == []
     assert torch.allclose(known, encoder.pooled(["remove noise"])[0], atol=1e-6)
@@ -52,7 +204,7 @@ def test_the_encoder_is_loaded_on_a_miss_only(encoder: PromptEncoder) -> None:
 
 def test_a_missing_encoder_is_named_when_a_prompt_needs_it(tmp_path: Path) -> None:
     known = torch.ones(2, 8)
-    prompts = Prompts({"remove noise": known}, lambda: load_encoder(tmp_path))
+    prompts = Prompts({"remove noise": known}, lambda: load_encoder(tmp_path), Dictionary)
     assert torch.equal(prompts.tokens(" remove noise "), known)
     with pytest.raises(WeightsError, match=r"text encoder.*Use a prompt that the model knows"):
         prompts.tokens("remove the grain")
@@ -65,10 +217,12 @@ def test_many_prompts_take_one_load(encoder: PromptEncoder, tmp_path: Path) -> N
         loads.append(1)
         return encoder
 
-    prompts = Prompts({}, load, PromptCache("0" * 64, tmp_path))
+    prompts = Prompts({}, load, Dictionary, cache=PromptCache("0" * 64, tmp_path))
     found = prompts.fetch(["remove noise", " deblur", "remove noise"])
     assert list(found) == ["remove noise", "deblur"]
     assert torch.equal(found["deblur"], encoder.table(["deblur"])["deblur"])
     assert len(loads) == 1
-    assert torch.equal(Prompts({}, load, PromptCache("0" * 64, tmp_path)).tokens("deblur"), found["deblur"])
+    assert torch.equal(
+        Prompts({}, load, Dictionary, cache=PromptCache("0" * 64, tmp_path)).tokens("deblur"), found["deblur"]
+    )
     assert len(loads) == 1, "the second process finds it on disk"

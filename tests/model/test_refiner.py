@@ -1,4 +1,4 @@
-"""The refiner: the identity before training, local, and float32 at its ends."""
+"""The refiner: the identity before training and where nothing varies, local, and float32 at its ends."""
 
 from typing import Any
 
@@ -6,15 +6,24 @@ import numpy as np
 import pytest
 import torch
 
+from sanarestore import tiling
 from sanarestore.model.refiner import Refiner, RefinerConfig, Statistics
-from sanarestore.model.tone import TONE_STATISTICS
-from tests.conftest import random_refiner
+from sanarestore.model.tone import TONE_STATISTICS, WholePhoto
+from tests.conftest import photo, random_refiner
 
 
 def inputs(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     degraded, generated = torch.rand(2, 2, 3, height, width, generator=generator)
     return degraded, generated, torch.randn(2, 8, generator=generator)
+
+
+def told(value: float, *asked: tuple[float, float]) -> WholePhoto:
+    """Of photographs whose statistics are all of one value, and of which light and colour are asked for or not."""
+    return WholePhoto(
+        statistics_BK=torch.full((len(asked), TONE_STATISTICS), value),
+        asked_B2=torch.tensor(asked, dtype=torch.float32),
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -133,8 +142,8 @@ def test_it_grows_without_changing_what_it_does(more: dict[str, Any]) -> None:
     refiner = random_refiner()
     grown = refiner.grown(**more)
     assert {name: getattr(grown.config, name) for name in more} == more
-    statistics = torch.randn(2, TONE_STATISTICS, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(grown(*inputs(32, 48), statistics), refiner(*inputs(32, 48)), atol=1e-6, rtol=0)
+    whole = told(0.3, (1, 0), (1, 1))
+    assert torch.allclose(grown(*inputs(32, 48), whole), refiner(*inputs(32, 48)), atol=1e-6, rtol=0)
     assert grown.grown(**more) is grown
     assert grown.grown(spectrum=9, tone=9).config.to_dict() == {
         **refiner.config.to_dict(),
@@ -164,13 +173,110 @@ def test_no_level_is_taken_away() -> None:
         refiner.grown(widths=(8, 8, 16))
 
 
-def test_the_tone_is_asked_for_and_moves_the_whole() -> None:
+def test_the_tone_moves_the_whole_where_light_or_colour_is_asked_for() -> None:
     refiner = random_refiner(tone=4)
-    with pytest.raises(ValueError, match="whole photograph"):
-        refiner(*inputs(32, 32))
-    bright, dark = (refiner(*inputs(32, 32), torch.full((2, TONE_STATISTICS), value)) for value in (1.0, -1.0))
+    plain = refiner(*inputs(32, 32))
+    assert torch.equal(refiner(*inputs(32, 32), told(1, (0, 0), (0, 0))), plain)
+    first, second = refiner(*inputs(32, 32), told(1, (0, 0), (1, 1)))
+    assert torch.equal(first, plain[0])
+    assert ((second - plain[1]).abs().mean(dim=(1, 2)) > 1e-4).all()
+    bright, dark = (refiner(*inputs(32, 32), told(value, (0, 1), (1, 1))) for value in (1.0, -1.0))
     assert ((bright - dark).abs().mean(dim=(2, 3)) > 1e-4).all()
     assert refiner.with_dtype(torch.bfloat16).tone.curve.weight.dtype == torch.float32  # type: ignore[union-attr]
+
+
+def test_without_a_tone_nothing_is_made_of_what_is_asked() -> None:
+    refiner = random_refiner()
+    assert torch.equal(refiner(*inputs(32, 32), told(1, (1, 1), (1, 1))), refiner(*inputs(32, 32)))
+
+
+COLOURS = [
+    (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 1.0), (0.5, 0.5, 0.5), (0.1, 0.7, 0.3),
+    (254 / 255, 253 / 255, 1 / 255), (1 / 3, 2 / 7, 5 / 9), (12345 / 65535, 54321 / 65535, 0.0), (1.5, -0.25, 0.7),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("gradients", [False, True])
+def test_flat_fields_come_out_exactly_as_they_went_in(dtype: torch.dtype, gradients: bool) -> None:
+    refiner = random_refiner(spectrum=5).with_dtype(dtype)
+    flat = torch.tensor(COLOURS)[:, :, None, None].repeat(1, 1, 48, 64)
+    prompts = torch.randn(len(COLOURS), 8, generator=torch.Generator().manual_seed(0))
+    with torch.set_grad_enabled(gradients):
+        assert torch.equal(refiner(flat, flat, prompts), flat)
+
+
+def test_where_the_photograph_is_flat_what_was_generated_stays() -> None:
+    refiner = random_refiner()
+    flat, (_, generated, prompt) = torch.full((2, 3, 32, 48), 0.9), inputs(32, 48)
+    assert torch.equal(refiner(flat, generated, prompt), generated)
+
+
+def test_a_flat_half_stays_exact_beyond_what_the_photo_beside_it_reaches() -> None:
+    refiner = random_refiner()
+    image = torch.from_numpy(photo(64, 320)).permute(2, 0, 1)[None].clone()
+    image[..., 128:] = torch.tensor([0.95, 0.2, 1.0])[:, None, None]
+    restored = refiner(image, image, torch.ones(1, 8))
+    assert (restored - image)[..., :128].abs().max() > 1e-3
+    beyond = 128 + refiner.config.receptive_radius
+    assert torch.equal(restored[..., beyond:], image[..., beyond:])
+
+
+@pytest.mark.parametrize(
+    ("deviation", "least", "most"), [(0.01, 0.0, 0.1), (0.05, 0.4, 0.7), (0.5, 0.98, 1.0), (5.0, 0.999, 1.0)]
+)
+def test_the_residual_counts_by_how_much_varies(deviation: float, least: float, most: float) -> None:
+    """In 8-bit codes: grain that no file could hold is hardly restored, and any that shows is, wholly."""
+    refiner = random_refiner()
+    refiner.head.weight.zero_()
+    refiner.head.bias.fill_(0.25)
+    image = 0.5 + deviation / 255 * torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    counted = (refiner(image, image, torch.ones(1, 8)) - image) / 0.25
+    assert least - 1e-5 <= counted.min() <= counted.max() <= most + 1e-5
+
+
+def mapped(refiner: Refiner, image_CHW: torch.Tensor, *, tile: int, margin: int) -> torch.Tensor:
+    """The refiner's result of a photograph in tiles."""
+    prompt = torch.randn(1, 8, generator=torch.Generator().manual_seed(0))
+    restored = torch.full_like(image_CHW, torch.nan)
+    with torch.no_grad():
+        for _ in tiling.map_with_halo(
+            lambda window: refiner(window[None], window[None], prompt)[0], (image_CHW,), restored,
+            tile=tile, halo=refiner.halo, stride=refiner.stride, margin=margin,
+        ):  # fmt: skip
+            pass
+    return restored
+
+
+def bright_scene(height: int, width: int) -> torch.Tensor:
+    """A nearly white backdrop with a grain that can just be seen, to its very border."""
+    grain = torch.randn(3, height, width, generator=torch.Generator().manual_seed(0)) * (3 / 255)
+    return (0.95 + grain).clamp(0, 1)
+
+
+def test_a_margin_takes_the_ring_from_the_border() -> None:
+    """Beside a photograph that is continued as far as anything looks, which has no border."""
+    refiner = random_refiner()
+    scene = bright_scene(96, 128)
+    ideal = mapped(refiner, scene, tile=4096, margin=refiner.halo)
+    ringed, kept = (mapped(refiner, scene, tile=4096, margin=margin) for margin in (0, refiner.margin))
+    edge = torch.ones(96, 128, dtype=torch.bool)
+    edge[2:-2, 2:-2] = False
+    ring, left = ((each - ideal)[:, edge].abs().mean().item() for each in (ringed, kept))
+    assert ring > 2e-3
+    assert left < ring / 2
+    assert refiner.margin % refiner.stride == 0
+    assert 0 < refiner.margin <= refiner.halo
+
+
+@pytest.mark.parametrize("size", [(96, 128), (83, 211), (5, 300)])
+def test_in_tiles_with_a_margin_it_is_what_it_is_untiled(size: tuple[int, int]) -> None:
+    refiner = random_refiner()
+    scene = torch.from_numpy(photo(*size)).permute(2, 0, 1)
+    whole = mapped(refiner, scene, tile=4096, margin=refiner.margin)
+    tiled = mapped(refiner, scene, tile=64, margin=refiner.margin)
+    assert (whole - scene).abs().max() > 1e-3
+    assert torch.allclose(tiled, whole, atol=1e-5, rtol=0)
 
 
 def test_a_configuration_survives_json() -> None:

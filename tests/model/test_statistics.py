@@ -90,3 +90,27 @@ def test_the_spectrum_sees_where_a_resolution_ends_and_a_blur_does_not() -> None
     assert slopes[1][:2].abs().max() < 0.8
     assert slopes[1][4:6].max() < -1
     assert slopes[2][:3].max() < -0.3
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 1 / 3, 0.1, 12345 / 65535])
+def test_nothing_varies_in_a_flat_field_and_exactly(value: float) -> None:
+    flat = torch.tensor([value, 1 - value, value / 7])[None, :, None, None].expand(1, 3, 64, 72)
+    variation = Statistics.of(flat).variation
+    assert variation.shape == (1, 1, 8, 9)
+    assert torch.equal(variation, torch.zeros(1, 1, 8, 9))
+
+
+def test_variation_is_the_mean_difference_of_neighbours_in_codes() -> None:
+    ramp = (torch.arange(96) * 2 / 255).expand(1, 3, 64, 96)
+    variation = Statistics.of(ramp).variation
+    assert torch.allclose(variation[..., 3:-3], torch.tensor(2.0), atol=1e-4)
+
+
+def test_variation_is_local() -> None:
+    image = torch.full((1, 3, 160, 160), 0.25)
+    image[..., 76:84, 76:84] = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    varied = Statistics.of(image).variation[0, 0] > 0
+    # Cells 9 and 10 hold what varies; five by five cells are averaged.
+    expected = torch.zeros(20, 20, dtype=torch.bool)
+    expected[7:13, 7:13] = True
+    assert torch.equal(varied, expected)

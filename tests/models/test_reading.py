@@ -1,0 +1,103 @@
+"""The embedded reader on wordings that no grammar holds, written by people who have not seen one.
+
+`tests/data/wordings/LANGUAGE.tsv` holds a prompt a line, the kinds that it asks to remove, and those it asks to keep;
+`general.tsv` requests that name no fault, `other.tsv` texts about other things, both with their language.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sanarestore import weights
+from sanarestore.degradations.requests import KINDS, Request, folded
+from sanarestore.degradations.wordings import LANGUAGES, Wording, read_grammar
+from sanarestore.model.reading import Reader, load_reader
+
+FOLDER = Path(__file__).parents[1] / "data/wordings"
+
+
+@pytest.fixture(scope="module")
+def reader() -> Reader:
+    return load_reader(weights.resolve(weights.EMBEDDED))
+
+
+def held_out(language: str) -> list[Wording]:
+    """Prompts that ask for something we know."""
+    found = []
+    for line in (FOLDER / f"{language}.tsv").read_text(encoding="utf-8").splitlines():
+        text, *named = line.split("\t")
+        removed, kept = (tuple(kinds.split(",")) if kinds else () for kinds in (*named, "")[:2])
+        assert set(removed + kept) <= set(KINDS), line
+        found.append(Wording(text=text, removed=removed, kept=kept))
+    return found
+
+
+def listed(name: str) -> list[tuple[str, str]]:
+    """Texts and their languages."""
+    lines = (FOLDER / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
+    return [(text, language) for text, language in (line.split("\t") for line in lines)]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_requests_are_read_right(reader: Reader, language: str) -> None:
+    wordings = held_out(language)
+    assert len(wordings) >= 100
+    read = reader.read([wording.text for wording in wordings])
+    wrong = [
+        (wording.text, request.removes, wording.request.removes)
+        for wording, request in zip(wordings, read, strict=True) if request != wording.request
+    ]  # fmt: skip
+    least = 0.99 if language == "en" else 0.97
+    assert len(wrong) <= (1 - least) * len(wordings), wrong
+
+
+def test_few_real_requests_are_called_not_understood(reader: Reader) -> None:
+    texts = [wording.text for language in LANGUAGES for wording in held_out(language)]
+    texts += [text for text, _ in listed("general")]
+    missed = [text for text, request in zip(texts, reader.read(texts), strict=True) if not request.understood]
+    assert len(missed) <= 0.01 * len(texts), missed
+
+
+def test_texts_about_other_things_are_not_understood(reader: Reader) -> None:
+    texts = listed("other")
+    read = reader.read([text for text, _ in texts])
+    believed = [text for (text, _), request in zip(texts, read, strict=True) if request.understood]
+    assert len(texts) >= 200
+    assert len(believed) <= 0.05 * len(texts), believed
+
+
+def test_general_requests_ask_for_what_no_prompt_does(reader: Reader) -> None:
+    texts = listed("general")
+    read = reader.read([text for text, _ in texts])
+    wrong = [(text, request) for (text, _), request in zip(texts, read, strict=True) if request.removes is not None]
+    assert len(wrong) <= 0.03 * len(texts), wrong
+
+
+def test_no_held_out_wording_is_of_a_grammar() -> None:
+    held = {folded(wording.text) for language in LANGUAGES for wording in held_out(language)}
+    held |= {folded(text) for name in ("general", "other") for text, _ in listed(name)}
+    for language in LANGUAGES:
+        known = {folded(sentence) for sentence in read_grammar(language).sentences()}
+        assert not held & known, language
+
+
+def test_held_out_wordings_are_of_every_kind() -> None:
+    for language in LANGUAGES:
+        counts = Counter(kind for wording in held_out(language) for kind in wording.removed)
+        assert min(counts[kind] for kind in KINDS) >= 10, (language, counts)
+
+
+@pytest.mark.parametrize(
+    ("text", "removes"),
+    [
+        ("REMOVE NOISE", ("noise",)), ("  remove   noise. ", ("noise",)), ("ｒｅｍｏｖｅ　ｎｏｉｓｅ", ("noise",)),
+        ("GÜRÜLTÜYÜ KALDIR", ("noise",)), ("gürültüyü kaldır", ("noise",)), ("Rauschen entfernen", ("noise",)),
+        ("убрать шум", ("noise",)), ("去除噪声", ("noise",)), ("réduire le bruit", ("noise",)),
+        ("remove noise but leave the blur", ("noise",)), ("do not touch the noise", ("jpeg",)),
+        ("keep the grain", ("jpeg",)), ("brighten this photo", ("lowlight",)), ("fix the colours", ("colour",)),
+        ("fix everything", None), ("Restore this image", None),
+    ],
+)  # fmt: skip
+def test_what_is_typed_most_is_read_right(reader: Reader, text: str, removes: tuple[str, ...] | None) -> None:
+    assert reader.read([text]) == [Request(removes)]
