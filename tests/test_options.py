@@ -12,6 +12,9 @@ from sanarestore.options import BLENDING, SMALLEST_TILE, RestoreOptions
 @pytest.mark.parametrize(
     ("choice", "option"),
     [
+        ({"strength": -0.01}, "--strength"),
+        ({"strength": 1.01}, "--strength"),
+        ({"strength": math.nan}, "--strength"),
         ({"fidelity": -0.01}, "--fidelity"),
         ({"fidelity": 1.01}, "--fidelity"),
         ({"fidelity": math.nan}, "--fidelity"),
@@ -40,12 +43,18 @@ def test_what_cannot_be_done_is_refused(choice: dict[str, object], option: str) 
 
 
 def test_the_edges_are_allowed() -> None:
-    for choice in ({"fidelity": 0.0}, {"fidelity": 1.0}, {"scale": 4}, {"tile": SMALLEST_TILE}, {"threads": 1}):
+    shares = [{name: value} for name in ("strength", "fidelity") for value in (0.0, 1.0)]
+    for choice in (*shares, {"scale": 4}, {"tile": SMALLEST_TILE}, {"threads": 1}):
         RestoreOptions(**choice)  # type: ignore[arg-type]
+
+
+def test_unless_told_otherwise_all_of_the_change_is_applied() -> None:
+    assert RestoreOptions().strength == 1
 
 
 CHANGES = {
     "prompt": "remove noise",
+    "strength": 0.5,
     "fidelity": 0.5,
     "scale": 2,
     "dtype": "bfloat16",

@@ -39,10 +39,12 @@ def test_cuts_are_few_even_and_aligned(size: int, largest: int, stride: int) -> 
     assert len(spans) == 1 or np.ptp(spans[:-1]) <= stride
 
 
-@given(height=st.integers(1, 200), width=st.integers(1, 200), tile=st.integers(16, 90))
-def test_cores_cover_once_and_windows_stay_inside(height: int, width: int, tile: int) -> None:
+@given(
+    height=st.integers(1, 200), width=st.integers(1, 200), tile=st.integers(16, 90), margin=st.sampled_from([0, 16, 32])
+)  # fmt: skip
+def test_cores_cover_once_and_windows_stay_inside_the_margin(height: int, width: int, tile: int, margin: int) -> None:
     owned = np.zeros((height, width), dtype=int)
-    for part in grid(height, width, tile=tile, halo=32, stride=16):
+    for part in grid(height, width, tile=tile, halo=32, stride=16, margin=margin):
         top, bottom, left, right = part.core
         owned[top:bottom, left:right] += 1
         above, below, before, after = part.window
@@ -51,21 +53,26 @@ def test_cores_cover_once_and_windows_stay_inside(height: int, width: int, tile:
         assert below >= bottom
         assert after >= right
         assert above % 16 == below % 16 == before % 16 == after % 16 == 0
-        assert below < height + 16
-        assert after < width + 16
+        assert -margin <= above <= max(top - 32, -margin)
+        assert -margin <= before <= max(left - 32, -margin)
+        assert below < height + 16 + margin
+        assert after < width + 16 + margin
     assert (owned == 1).all()
 
 
-@given(height=st.integers(1, 400), width=st.integers(1, 400), tile=st.integers(16, 90), shift=st.sampled_from([0, 48]))
-def test_windows_are_all_of_one_size(height: int, width: int, tile: int, shift: int) -> None:
-    parts = grid(height, width, tile=tile, halo=32, stride=16, shift=shift)
+@given(
+    height=st.integers(1, 400), width=st.integers(1, 400), tile=st.integers(16, 90), shift=st.sampled_from([0, 48]),
+    margin=st.sampled_from([0, 16, 32]),
+)  # fmt: skip
+def test_windows_are_all_of_one_size(height: int, width: int, tile: int, shift: int, margin: int) -> None:
+    parts = grid(height, width, tile=tile, halo=32, stride=16, shift=shift, margin=margin)
     assert len({(part.window[1] - part.window[0], part.window[3] - part.window[2]) for part in parts}) == 1
     for part in parts:
         for core, window, size in ((part.core[:2], part.window[:2], height), (part.core[2:], part.window[2:], width)):
-            whole = -(-size // 16) * 16
-            assert 0 <= window[0] <= max(core[0] - 32, 0)
-            assert min(core[1] + 32, whole) <= window[1] <= whole
-            assert window[1] - window[0] <= max(tile // 16, 1) * 16 + 2 * 32
+            last = -(-size // 16) * 16 + margin
+            assert -margin <= window[0] <= max(core[0] - 32, -margin)
+            assert min(core[1] + 32, last) <= window[1] <= last
+            assert window[1] - window[0] <= max(tile // 16 * 16, shift, 16) + 2 * 32
             assert window[0] % 16 == window[1] % 16 == 0
 
 
@@ -87,6 +94,12 @@ def test_tiles_are_rounded_down_to_strides_and_overlaps_up(tile: int, overlap: i
 def test_a_halo_off_the_stride_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple"):
         grid(100, 100, tile=64, halo=20, stride=16)
+
+
+@pytest.mark.parametrize(("margin", "told"), [(8, "margin of 8 is no multiple"), (48, "larger than the halo of 32")])
+def test_a_margin_off_the_stride_or_beyond_the_halo_is_refused(margin: int, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        grid(100, 100, tile=64, halo=32, stride=16, margin=margin)
 
 
 def test_mirror_repeats_as_often_as_needed() -> None:
@@ -139,6 +152,41 @@ def test_mapped_in_tiles_equals_mapped_whole(size: tuple[int, int], tile: int) -
     progress = list(map_with_halo(blur_twice, (image,), tiled, tile=tile, halo=8, stride=8))
     assert torch.allclose(tiled, whole, atol=1e-6, rtol=0)
     assert progress == [(n, len(progress)) for n in range(1, len(progress) + 1)]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 70), (31, 33), (48, 49), (100, 64)])
+@pytest.mark.parametrize("tile", [8, 24, 4096])
+def test_with_a_margin_borders_see_the_image_continued(size: tuple[int, int], tile: int) -> None:
+    """As wide as the map looks, it sees a mirrored image instead of zeros, whatever the tiles."""
+    image = 0.5 + torch.rand(3, *size, generator=torch.Generator().manual_seed(1))
+    rows, columns = (torch.from_numpy(mirror(np.arange(-8, side + 8), side)) for side in size)
+    expected = blur_twice(image[:, rows][:, :, columns])[:, 8:-8, 8:-8]
+    found = {}
+    for margin in (0, 8):
+        found[margin] = torch.full_like(image, torch.nan)
+        seen: list[tuple[int, ...]] = []
+
+        def noted(window: Tensor, seen: list[tuple[int, ...]] = seen) -> Tensor:
+            seen.append(tuple(window.shape[1:]))
+            return blur_twice(window)
+
+        for _ in map_with_halo(noted, (image,), found[margin], tile=tile, halo=8, stride=8, margin=margin):
+            pass
+        assert len(set(seen)) == 1
+        assert all(side % 8 == 0 for side in seen[0])
+    assert torch.allclose(found[8], expected, atol=1e-6, rtol=0)
+    assert (found[0] - expected).abs().max() > 0.1
+
+
+def test_a_margin_is_cut_off_maps_that_are_coarser_than_the_image() -> None:
+    image = torch.rand(1, 20, 40, generator=torch.Generator().manual_seed(1))
+    whole, tiled = torch.full((1, 10, 20), torch.nan), torch.full((1, 10, 20), torch.nan)
+    for output, tile in ((whole, 4096), (tiled, 8)):
+        options = {"tile": tile, "halo": 8, "stride": 4, "margin": 4}
+        for _ in map_with_halo(lambda window: F.avg_pool2d(window, 2), (image,), output, output_cell=2, **options):
+            pass
+    assert torch.equal(whole, F.avg_pool2d(image, 2))
+    assert torch.equal(tiled, whole)
 
 
 def test_a_halo_too_small_would_be_noticed() -> None:

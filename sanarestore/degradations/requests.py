@@ -89,7 +89,7 @@ def folded(text: str) -> str:
     Both i's of Turkish become one, so that its capitals fold as its small letters do; Arabic loses its vowel marks and
     the variants of its letters; Devanagari and kana keep their signs. Ideographs stand alone, each between spaces.
     """
-    text = unicodedata.normalize("NFKC", text).casefold().translate(_ARABIC).translate(_LATIN)
+    text = unicodedata.normalize("NFKC", text).casefold().translate(_ARABIC)
     text = re.sub(r"n['’ʼ`´]t\b", "nt", text)
     letters = []
     for letter in unicodedata.normalize("NFD", text):
@@ -99,7 +99,7 @@ def folded(text: str) -> str:
         if category == "Cf":
             continue
         letters.append(letter if category[0] in "LMN" else " ")
-    text = unicodedata.normalize("NFC", "".join(letters))
+    text = unicodedata.normalize("NFC", "".join(letters)).translate(_LATIN)
     return " ".join(re.sub(r"([\u3400-\u9fff])", r" \1 ", text).split())
 
 

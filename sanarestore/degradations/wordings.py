@@ -30,9 +30,9 @@ UNSPACED = ("zh", "ja")
 ENGLISH_SHARE = 0.2
 """Share of English among the wordings that a reader learns from; the other languages share the rest alike."""
 
-COUNTS = {"other": 0.26, "general": 0.09, "kept": 0.09, "one": 0.33, "two": 0.17, "three": 0.06}
-"""What the wordings that a reader learns from name: nothing known, a restoration as a whole, only what shall stay, or
-one to three kinds to remove."""
+COUNTS = {"other": 0.26, "general": 0.09, "kept": 0.08, "passing": 0.18, "one": 0.22, "two": 0.13, "three": 0.04}
+"""What the wordings that a reader learns from name: nothing known, a restoration as a whole, only what shall stay, one
+or two kinds in passing, or one to three kinds in requests."""
 
 
 SYLLABLES = (
@@ -162,6 +162,20 @@ class Grammar:
         part = (self.frames, self.frames, self.keep)[int(rng.integers(3))]
         return _any_frame(rng, part)[1].format(thing)
 
+    def mention(self, rng: Rng, kinds: Sequence[str]) -> str:
+        """A text about other things, in which these kinds are named by a noun or an adjective each."""
+        spaced = self.language not in UNSPACED
+        text = _pick(rng, self.other).rstrip(ENDS)
+        pieces = text.split() if spaced else list(text)
+        first = int(rng.integers(len(pieces)))
+        pieces = pieces[first : first + int(rng.integers(1, 8 if spaced else 16))]
+        for kind in kinds:
+            looks, nouns = self.looks[kind], self.nouns[kind]
+            form = _pick(rng, tuple(nouns))
+            name = _pick(rng, looks) if rng.random() < 0.35 else _pick(rng, nouns[form])
+            pieces.insert(int(rng.integers(len(pieces) + 1)), name)
+        return (" " if spaced else "").join(pieces)
+
     def join(self, rng: Rng, requests: Sequence[str]) -> str:
         """Several requests as one text."""
         text = requests[0]
@@ -260,6 +274,9 @@ def _wording(rng: Rng, grammar: Grammar) -> Wording:
         if rng.random() < 0.2:
             text = _pick(rng, grammar.general) + _pick(rng, grammar.joins) + text
         return Wording(text=grammar.dress(rng, text, 0.2), kept=tuple(kinds[:count]))
+    if family == "passing":
+        count = 1 if rng.random() < 0.75 else 2
+        return Wording(text=grammar.mention(rng, kinds[:count]), removed=tuple(kinds[:count]))
     count = ("one", "two", "three").index(family) + 1
     removed, kept = kinds[:count], kinds[count]
     if count > 1 and rng.random() < 0.4:
@@ -327,7 +344,9 @@ def _pseudo_word(rng: Rng) -> str:
 
 
 def _mistyped(rng: Rng, sentence: str) -> str:
-    """One letter left out, doubled, or exchanged with the next."""
+    """One letter left out, doubled, or exchanged with the next; nothing stays nothing."""
+    if not sentence:
+        return sentence
     place = int(rng.integers(len(sentence)))
     before, here, after = sentence[:place], sentence[place : place + 2], sentence[place + 2 :]
     return before + _pick(rng, (here[1:], here[:1] + here, here[::-1])) + after

@@ -125,8 +125,8 @@ def _alpha_depth(image: images.Image) -> images.Depth:
 
 
 def _exceeds(image: images.Image) -> bool:
-    """Whether some colours multiplied by alpha are above it, as highlights of float files may be."""
-    return bool((image.pixels_HWC > _alpha(image)).any())
+    """Whether some colours multiplied by alpha are below 0 or above alpha, as those of float files may be."""
+    return bool(((image.pixels_HWC < 0) | (image.pixels_HWC > _alpha(image))).any())
 
 
 def _limited(premultiplied_HWC: Pixels, image: images.Image) -> Pixels:

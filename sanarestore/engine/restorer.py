@@ -7,7 +7,7 @@ import copy
 import functools
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
@@ -24,7 +24,6 @@ from sanarestore.engine.pixels import enlarge, host_tensor, is_finite, is_gray, 
 from sanarestore.engine.tiles import Steps, Tiles, in_turn, is_out_of_memory, keep_pages
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
 from sanarestore.model.evidence import evidence
-from sanarestore.model.experts import Shares
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.model.refiner import Refiner
 from sanarestore.model.tone import WholePhoto, overview
@@ -64,8 +63,7 @@ class Restorer:
         self._dtype = dtype
         # Experts are made of the refiner as it was read.
         general = copy.deepcopy(self.model.refiner) if model or self.model.experts else self.model.refiner
-        self._general = self._placed(general)
-        self._mixed: tuple[Shares, Refiner] | None = None
+        self._refiners: dict[str | None, Refiner] = {None: self._placed(general)}
         self._expert: str | None = None
         prompts = self.model.prompts
         prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
@@ -241,9 +239,10 @@ class Restorer:
         if self._is_unrefined:
             yield from in_turn(stages)
             return
-        refiner = self._refiner_for(degraded_CHW)
+        refiners = self._refiners_for(degraded_CHW)
+        refiner = self.model.refiner
         refined = self._tiles.map(
-            functools.partial(self._refine_window, refiner, self._whole(degraded_CHW)),
+            functools.partial(self._refine_window, refiners, self._whole(degraded_CHW)),
             (degraded_CHW,) if generated_CHW is degraded_CHW else (degraded_CHW, generated_CHW),
             restored_CHW,
             halo=refiner.halo,
@@ -275,18 +274,17 @@ class Restorer:
         refiner.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return refiner
 
-    def _refiner_for(self, degraded_CHW: Tensor) -> Refiner:
-        """One refiner for the whole photograph: the general one, an expert, or a mixture of them."""
+    def _refiners_for(self, degraded_CHW: Tensor) -> list[tuple[float, Refiner]]:
+        """Whose results make up a photograph, for all of it alike, and how much each counts."""
         experts = self.model.experts
         if experts is None:
-            return self._general
+            return [(1.0, self._refiners[None])]
         shares = experts.shares(evidence(degraded_CHW), self._prompt_BD[0].cpu())
-        self._expert = experts.main(shares)
-        if not any(shares):
-            return self._general
-        if self._mixed is None or self._mixed[0] != shares:
-            self._mixed = (shares, self._placed(experts.refiner(shares, self.model.refiner)))
-        return self._mixed[1]
+        self._expert = max(shares, key=lambda name: shares[name])
+        for name in shares:
+            if name is not None and name not in self._refiners:
+                self._refiners[name] = self._placed(experts.refiner(name, self.model.refiner))
+        return [(share, self._refiners[name]) for name, share in shares.items()]
 
     def _whole(self, degraded_CHW: Tensor) -> WholePhoto | None:
         """What every tile is told of the whole photograph; nothing where neither light nor colour is asked for."""
@@ -296,16 +294,24 @@ class Restorer:
 
     @torch.inference_mode()
     def _refine_window(
-        self, refiner: Refiner, whole: WholePhoto | None, degraded_Chw: Tensor, generated_Chw: Tensor | None = None
+        self,
+        refiners: Sequence[tuple[float, Refiner]],
+        whole: WholePhoto | None,
+        degraded_Chw: Tensor,
+        generated_Chw: Tensor | None = None,
     ) -> Tensor:
         degraded = self._to_device(degraded_Chw)
         generated = degraded if generated_Chw is None else self._to_device(generated_Chw)
         if self.options.fidelity == 0:
             return generated[0]
         # A refiner that never saw what is generated goes on working on the photograph, and only the mixture changes.
-        refined: Tensor = refiner(
-            degraded, generated if self.model.refines_generated else degraded, self._prompt_BD, whole
-        )
+        given = generated if self.model.refines_generated else degraded
+        (share, refiner), *others = refiners
+        refined: Tensor = refiner(degraded, given, self._prompt_BD, whole)
+        if others:
+            refined.mul_(share)
+        for share, refiner in others:
+            refined.add_(refiner(degraded, given, self._prompt_BD, whole), alpha=share)
         if self.options.fidelity == 1:
             return refined[0]
         return torch.lerp(generated, refined, self.options.fidelity)[0]

@@ -28,10 +28,8 @@ light and colour, which are not theirs."""
 FEATURES = 64
 """Of the router."""
 
-SHARE_STEPS = 32
-"""Steps in which the shares of experts are rounded: few enough that photographs of one shoot share a refiner."""
-
-Shares = tuple[float, ...]
+LEAST_SHARE = 1 / 4
+"""What a refiner's probability must exceed for its result to count; below a third, so that one always does."""
 
 SCALE, ROUTER = ".scale", "router."
 """How the files' tensors are named that are no changes."""
@@ -123,36 +121,27 @@ class Experts:
         return sum(tensor.numel() for tensor in (*changed, *self.router.parameters()))
 
     @torch.inference_mode()
-    def shares(self, evidence_K: Tensor, prompt_D: Tensor) -> Shares:
-        """How much of each expert a photograph with this evidence is given, [E-1] in the order of `names`, in steps of
-        1 / `SHARE_STEPS`; the rest is the general refiner's.
+    def shares(self, evidence_K: Tensor, prompt_D: Tensor) -> dict[str | None, float]:
+        """How much the result of each counts for a photograph with this evidence, by name, None for the general
+        refiner; they add up to 1, and those that do not count are left out.
 
-        Continuous, so that two crops of one photograph are treated nearly alike.
+        Continuous, so that two crops of one photograph are treated nearly alike; what would count for little counts
+        for nothing, so that most photographs take one network.
         """
         share_E = self.router(evidence_K[None], prompt_D[None])[0].softmax(dim=0)
-        return tuple(round(share * SHARE_STEPS) / SHARE_STEPS for share in share_E[1:].tolist())
+        above_E = (share_E - LEAST_SHARE).clamp(min=0)
+        shares = zip((None, *self.names), (above_E / above_E.sum()).tolist(), strict=True)
+        return {name: share for name, share in shares if share > 0}
 
-    def main(self, shares: Shares) -> str | None:
-        """The expert with more than half of a photograph; None where there is none."""
-        return next((name for name, share in zip(self.names, shares, strict=True) if share > 0.5), None)
-
-    def refiner(self, shares: Shares, general: Refiner) -> Refiner:
-        """A refiner between the general one and its experts, in these shares, made of the former, which stays as it is.
-
-        Weights are mixed, not results, so that any mixture costs the same time.
-        """
-        mixed = copy.deepcopy(general)
-        owned = _owned(mixed)
+    def refiner(self, name: str, general: Refiner) -> Refiner:
+        """One of them, made of the refiner that they are the experts of, which stays as it is."""
+        expert = copy.deepcopy(general)
+        owned = _owned(expert)
         with torch.no_grad():
-            for name, share in zip(self.names, shares, strict=True):
-                for key, tensor in owned.items() if share else ():
-                    change, step = (self.changes[name][key + ending].to(tensor.device) for ending in ("", SCALE))
-                    tensor.add_((change * (step * share)).to(tensor.dtype))
-        return mixed
-
-    def expert(self, name: str, general: Refiner) -> Refiner:
-        """One of them alone."""
-        return self.refiner(tuple(float(each == name) for each in self.names), general)
+            for key, tensor in owned.items():
+                change, step = (self.changes[name][key + ending].to(tensor.device) for ending in ("", SCALE))
+                tensor.add_((change * step).to(tensor.dtype))
+        return expert
 
 
 def owned_parts(refiner: Refiner) -> dict[str, nn.Module]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sanarestore.degradations.requests import DEFAULT_PROMPT
 from sanarestore.errors import UsageError
 from sanarestore.flow import Flow, Solver
 from sanarestore.model.autoencoder import Autoencoder
@@ -24,7 +25,7 @@ from sanarestore.model.transformer import ConditionedTransformer
 RANDOM = "random:"
 """Begins the name of a model that is built, not loaded."""
 
-PROMPT = "restore"
+PROMPT = DEFAULT_PROMPT
 """The one prompt that a random model knows, of as many tokens as it has letters."""
 
 

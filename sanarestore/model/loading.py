@@ -234,7 +234,9 @@ def save_model(
         # By the reader as it was just stored, so that the table and the reader agree.
         texts = sorted({folded(text) for text in usual_prompts})
         read = zip(texts, load_reader(folder).read(texts), strict=True)
-        write_json(folder / READINGS, {text: list(found.removes or ()) for text, found in read if found.understood})
+        # A list of no kinds says that no kind is named; a request to keep all there is no need to know by heart.
+        known = {text: list(found.removes or ()) for text, found in read if found.understood and found.removes != ()}
+        write_json(folder / READINGS, known)
     index: dict[str, Any] = {
         "_class_name": "SanaRestore",
         "text_encoder": ["transformers", type(encoder.model).__name__],

@@ -128,7 +128,7 @@ class Prompts:
         self.as_typed = as_typed
         self._load_encoder = load_encoder
         self._load_reader = load_reader
-        self._readings = {folded(request.plain): request for request in every_request()} | dict(readings or {})
+        self._readings = dict(readings or {}) | {folded(request.plain): request for request in every_request()}
         self._cache = cache
 
     def keep_loaded(self) -> None:

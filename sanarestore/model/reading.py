@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sanarestore import weights
-from sanarestore.degradations.requests import KINDS, Request, folded
+from sanarestore.degradations.requests import KINDS, LIGHT_AND_COLOUR, Request, folded
 from sanarestore.errors import WeightsError
 from sanarestore.model.prompts import PromptEncoder, load_encoder, pool
 from sanarestore.model.tensors import load_strictly, read_tensors
@@ -30,6 +30,10 @@ FEATURES = 96
 
 UNDERSTOOD_FROM = 0.5
 """Probability from which a prompt counts as understood."""
+
+NAMED_FROM, LIT_FROM, KEPT_FROM = 0.5, 0.8, 0.75
+"""Probabilities from which a kind counts as named, as named where it is light or colour, and as named to be kept:
+light that changes unasked is the worst mistake, and few prompts ask to keep a fault."""
 
 ABSENT, REMOVED, KEPT = range(3)
 """What a prompt can say of a kind."""
@@ -56,16 +60,20 @@ class Reader(nn.Module):
     def read(self, prompts: Sequence[str]) -> list[Request]:
         """What each prompt asks for, as typed."""
         said_BK3, understood_B = self([folded(prompt) for prompt in prompts])
-        chances_B = understood_B.sigmoid().tolist()
-        return [_request(said, chance) for said, chance in zip(said_BK3.argmax(dim=2).tolist(), chances_B, strict=True)]
+        said, chances = said_BK3.softmax(dim=2).tolist(), understood_B.sigmoid().tolist()
+        return [_request(said_K3, chance) for said_K3, chance in zip(said, chances, strict=True)]
 
 
-def _request(said_K: Sequence[int], understood: float) -> Request:
+def _request(said_K3: Sequence[Sequence[float]], understood: float) -> Request:
+    """By the probabilities of what is said of each kind, and of the prompt's being understood."""
     if understood < UNDERSTOOD_FROM:
         return Request(None, understood=False)
-    removed, kept = (
-        [kind for kind, each in zip(KINDS, said_K, strict=True) if each == wanted] for wanted in (REMOVED, KEPT)
-    )
+    removed, kept = [], []
+    for kind, said in zip(KINDS, said_K3, strict=True):
+        if said[KEPT] > KEPT_FROM:
+            kept.append(kind)
+        elif 1 - said[ABSENT] > (LIT_FROM if kind in LIGHT_AND_COLOUR else NAMED_FROM):
+            removed.append(kind)
     return Request.keeping(*kept) if kept and not removed else Request.of(*removed)
 
 

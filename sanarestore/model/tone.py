@@ -50,19 +50,23 @@ def overview(image_CHW: Tensor) -> Tensor:
 
 
 def varied(overview_Chw: Tensor) -> Tensor:
-    """Which cells of an `overview` differ from one beside them, [h,w], by more than `PLAIN` in some channel.
+    """Which cells of an `overview` are not of a plain backdrop, [h,w].
 
-    The others are of a plain backdrop, whose colour was chosen: it says nothing of exposure or colour cast.
+    A cell of a backdrop is within `PLAIN` of two or more of the four beside it in every channel; its colour was chosen,
+    and says nothing of exposure or colour cast. Beyond the border lies what is at it.
     """
-    _, height, width = overview_Chw.shape
-    differs_hw = torch.zeros(height, width, dtype=torch.bool, device=overview_Chw.device)
-    down_hw = ((overview_Chw[:, 1:] - overview_Chw[:, :-1]).abs() > PLAIN).any(dim=0)
-    across_hw = ((overview_Chw[:, :, 1:] - overview_Chw[:, :, :-1]).abs() > PLAIN).any(dim=0)
-    differs_hw[1:] |= down_hw
-    differs_hw[:-1] |= down_hw
-    differs_hw[:, 1:] |= across_hw
-    differs_hw[:, :-1] |= across_hw
-    return differs_hw
+    padded_Chw = F.pad(overview_Chw[None], (1, 1, 1, 1), mode="replicate")[0]
+    height, width = overview_Chw.shape[1:]
+    beside = ((0, 1), (2, 1), (1, 0), (1, 2))
+    alike_hw = sum(
+        (
+            ((padded_Chw[:, top : top + height, left : left + width] - overview_Chw).abs() <= PLAIN).all(dim=0).int()
+            for top, left in beside
+        ),
+        start=torch.zeros(height, width, dtype=torch.int32, device=overview_Chw.device),
+    )
+    found_hw: Tensor = alike_hw < 2
+    return found_hw
 
 
 def tone_statistics(overview_Chw: Tensor) -> Tensor:

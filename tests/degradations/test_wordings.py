@@ -15,6 +15,7 @@ from sanarestore.degradations.wordings import (
     ENGLISH_SHARE,
     HELD_OUT,
     LANGUAGES,
+    UNSPACED,
     Grammar,
     Wording,
     read_grammar,
@@ -32,15 +33,16 @@ SLOT = "qqq"
 """In place of `{}` where a frame is folded."""
 
 
-def bare(text: str) -> str:
-    """Folded, and without spaces, which not every script has."""
-    return folded(text).replace(" ", "")
+def bare(text: str, language: str) -> str:
+    """Folded, and without spaces where the language is written without: folding sets ideographs apart."""
+    return folded(text).replace(" ", "") if language in UNSPACED else folded(text)
 
 
 class Sentences:
     """All sentences of a grammar, looked up without making them: there are a hundred thousand."""
 
     def __init__(self, grammar: Grammar) -> None:
+        self.language = grammar.language
         self.complete: dict[str, set[str]] = {}
         """Bare phrase -> kinds, `general` or `other`."""
         self.frames: dict[tuple[str, str], set[tuple[str, str]]] = {}
@@ -49,30 +51,33 @@ class Sentences:
         """Form and bare noun or adjective -> kinds."""
         for kind in KINDS:
             for phrase in grammar.phrases[kind]:
-                self.complete.setdefault(bare(phrase), set()).add(kind)
+                self.complete.setdefault(self._bare(phrase), set()).add(kind)
             for form, nouns in grammar.nouns[kind].items():
                 for noun in nouns:
-                    self.fillings.setdefault((form, bare(noun)), set()).add(kind)
+                    self.fillings.setdefault((form, self._bare(noun)), set()).add(kind)
             for look in grammar.looks[kind]:
-                self.fillings.setdefault(("looks", bare(look)), set()).add(kind)
+                self.fillings.setdefault(("looks", self._bare(look)), set()).add(kind)
         for phrase in grammar.general:
-            self.complete.setdefault(bare(phrase), set()).add("general")
+            self.complete.setdefault(self._bare(phrase), set()).add("general")
         for phrase in grammar.other:
-            self.complete.setdefault(bare(phrase), set()).add("other")
+            self.complete.setdefault(self._bare(phrase), set()).add("other")
         for part in PARTS:
             for form, frames in getattr(grammar, part).items():
                 self._add_frames(part, form, frames)
         self._add_frames("frames", "looks", grammar.look_frames)
         self._beginnings = {before for before, _ in self.frames}
 
+    def _bare(self, text: str) -> str:
+        return bare(text, self.language)
+
     def _add_frames(self, part: str, form: str, frames: tuple[str, ...]) -> None:
         for frame in frames:
-            before, after = bare(frame.replace("{}", SLOT)).split(SLOT)
+            before, after = self._bare(frame.replace("{}", SLOT)).split(SLOT)
             self.frames.setdefault((before, after), set()).add((part, form))
 
     def meanings(self, text: str) -> set[tuple[str, str]]:
         """What a text can say by the grammar, as parts and kinds; of the part `phrases` where it is complete."""
-        text = bare(text)
+        text = self._bare(text)
         found = {("phrases", kind) for kind in self.complete.get(text, ())}
         for first in range(len(text)):
             if text[:first] not in self._beginnings:
@@ -213,9 +218,9 @@ def test_a_grammar_lists_every_sentence_that_it_makes() -> None:
 
 def undressed(text: str, grammar: Grammar) -> set[str]:
     """What may lie under the beginnings and the ends that people put around a request."""
-    text = bare(text)
-    found = {text} | {text.removeprefix(bare(before)) for before in grammar.before}
-    return found | {each.removesuffix(bare(after)) for each in found for after in grammar.after}
+    text = folded(text)
+    found = {text} | {text.removeprefix(folded(before)).strip() for before in grammar.before}
+    return found | {each.removesuffix(folded(after)).strip() for each in found for after in grammar.after}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -323,19 +328,39 @@ def test_a_noun_stands_in_frames_of_its_form_only() -> None:
 
 def test_strange_wordings_are_of_every_sort_as_often_as_is_said() -> None:
     drawn = strange(4000, toy("en"))
-    counts = dict.fromkeys(COUNTS, 0)
+    counts = dict.fromkeys((*COUNTS, "passing"), 0)
     for wording in drawn:
         if not wording.understood:
             counts["other"] += 1
         elif not wording.removed:
             counts["kept" if wording.kept else "general"] += 1
+        elif not re.search(r"(drop|so|leave|save) |/phrase/", wording.text):
+            counts["passing"] += 1
         else:
             counts[("one", "two", "three")[len(wording.removed) - 1]] += 1
     assert sum(COUNTS.values()) == pytest.approx(1)
+    # A slip of the finger hides what sort a few are of.
     assert {sort: count / 4000 for sort, count in counts.items()} == pytest.approx(COUNTS, abs=0.03)
     both = [wording for wording in drawn if wording.removed and wording.kept]
-    assert 0.1 < len(both) / 4000 < 0.2, "some remove one thing and keep another"
+    assert 0.06 < len(both) / 4000 < 0.15, "some remove one thing and keep another"
     assert len({wording.text for wording in drawn}) > 2000
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_what_is_named_in_passing_stands_among_words_about_something_else(language: str) -> None:
+    rng = np.random.default_rng(0)
+    others, grammar = {"tea", "with", "milk", "rain", "all", "day"}, toy(language)
+    if language == "zh":
+        others, grammar = {*"tearain"}, toy(language, other=("tea", "rain"))
+    places = set()
+    for _ in range(200):
+        text = grammar.mention(rng, ("blur", "noise"))
+        assert named(text) == {"blur", "noise"}
+        rest = re.sub(r"(blur|noise)/(it|them|look)/", " ", text)
+        assert set(rest.split() if language == "en" else rest.replace(" ", "")) <= others
+        assert rest.strip()
+        places.add(text.startswith(("blur/", "noise/")))
+    assert places == {True, False}
 
 
 def test_english_has_its_share_and_the_others_share_the_rest_alike() -> None:
@@ -356,12 +381,13 @@ def test_scripts_without_spaces_get_no_stray_words() -> None:
     shapes = {part: {"it": (f"{part}{{}}",)} for part in PARTS}
     found = {}
     for language in ("en", "zh"):
-        dense = toy(language, **shapes, look_frames=("so{}",), joins=("&",), before=("oh",), after=("now",))
+        dress = {"joins": ("&",), "before": ("oh",), "after": ("now",), "other": ("tea",)}
+        dense = toy(language, **shapes, look_frames=("so{}",), **dress)
         # What is about something else is set apart by a full stop and a space.
         heard = [wording.text for wording in strange(600, dense) if wording.understood and ". " not in wording.text]
         found[language] = np.mean([" " in text for text in heard])
     assert found["zh"] == 0
-    assert 0.1 < found["en"] < 0.3
+    assert found["en"] > 0.1
 
 
 def test_a_text_of_nothing_but_signs_is_no_reason_to_stop() -> None:

@@ -43,7 +43,7 @@ def restored(size: Size, fidelity: float, scheme: Tiling = "exact") -> Cost:
     with fake(), pytest.MonkeyPatch.context() as patch:
         # Which read numbers out of a tensor, and fake ones have none; experts are of one shape, and cost the same.
         patch.setattr("sanarestore.flow.euler_times", lambda steps, shift: [1.0, 0.0])
-        patch.setattr("sanarestore.model.experts.Experts.shares", lambda *_: (0.0, 0.0))
+        patch.setattr("sanarestore.model.experts.Experts.shares", lambda *_: {None: 1.0})
         degraded_CHW = torch.empty(*size, 3).permute(2, 0, 1)
 
         def work() -> None:

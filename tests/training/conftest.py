@@ -1,11 +1,44 @@
-"""Photographs to learn from, on disk."""
+"""Photographs to learn from, on disk, few words to train tokenizers on, and embeddings that are computed once."""
 
+import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from sanarestore import images
+from sanarestore.degradations.requests import PLAIN
+from sanarestore.model.prompts import PromptEncoder
 from tests.conftest import photo
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_words() -> Iterator[None]:
+    """A tokenizer of all the grammars takes seconds, and fresh parts are made dozens of times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sanarestore.training.parts.vocabulary", lambda: [*PLAIN.values(), "restore this image"])
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _embeddings_once() -> Iterator[None]:
+    """Fresh parts of one seed have equal encoders, and would embed the same 65 wordings again and again."""
+    embed = PromptEncoder.table
+    known: dict[tuple[bytes, str], Tensor] = {}
+
+    def table(encoder: PromptEncoder, prompts: Iterable[str]) -> dict[str, Tensor]:
+        digest = hashlib.sha256(str(encoder.tokenizer.get_vocab()).encode())
+        for tensor in encoder.state_dict().values():
+            digest.update(tensor.numpy().tobytes())
+        weights, wanted = digest.digest(), list(dict.fromkeys(prompts))
+        found = embed(encoder, [prompt for prompt in wanted if (weights, prompt) not in known])
+        known.update({(weights, prompt): token_LD for prompt, token_LD in found.items()})
+        return {prompt: known[weights, prompt] for prompt in wanted}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PromptEncoder, "table", table)
+        yield
 
 
 @pytest.fixture

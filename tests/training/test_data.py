@@ -9,7 +9,9 @@ import torch
 
 from sanarestore import images
 from sanarestore.degradations.pairs import Pair
-from sanarestore.degradations.wordings import DEFAULT_PROMPT, KINDS, plain
+from sanarestore.degradations.recipes import stream
+from sanarestore.degradations.requests import LIGHT_AND_COLOUR, Request
+from sanarestore.degradations.wordings import read_grammar, word_strangely
 from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.training import photos as photos_module
 from sanarestore.training.data import (
@@ -20,10 +22,17 @@ from sanarestore.training.data import (
     ToneSamples,
     WordingSamples,
     batches,
+    before_backdrop,
 )
 from sanarestore.training.recipe import Recipe
 from sanarestore.training.validation import pair_validation
 from tests.conftest import photo
+
+
+@pytest.fixture
+def english(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One language alone, which is read in no time."""
+    monkeypatch.setattr("sanarestore.training.data.grammars", lambda: (read_grammar("en"),))
 
 
 def recipe(**fields: object) -> Recipe:
@@ -108,28 +117,95 @@ def test_a_kept_tone_is_the_target_s_too(photos: list[Path]) -> None:
     assert all(torch.equal(samples[index]["degraded"], samples[index]["target"]) for index in range(20))
 
 
-def test_wordings_come_with_what_they_mean() -> None:
+@pytest.mark.usefixtures("english")
+def test_wordings_come_with_what_they_ask_for() -> None:
     samples = WordingSamples(recipe(steps=100))
     drawn = [samples[index] for index in range(300)]
     assert len(drawn) == len(samples)
     assert [sample["prompt"] for sample in drawn] == [WordingSamples(recipe())[index]["prompt"] for index in range(300)]
-    meanings = [sample["meaning"] for sample in drawn]
-    assert 0.08 < meanings.count(DEFAULT_PROMPT) / 300 < 0.22
-    assert {plain((kind,)) for kind in KINDS} < set(meanings)
-    plainly = np.mean([sample["prompt"] in (sample["meaning"], "") for sample in drawn])
-    assert 0.1 < plainly < 0.25, "the plain ones are learnt too, or they would drift"
-    assert "" in [sample["prompt"] for sample in drawn]
+    for sample in drawn:
+        assert sample["prompt"] == sample["wording"].text
+        assert sample["request"] == sample["wording"].request
+    assert {Request(), Request(None, understood=False), Request.of("noise")} <= {sample["request"] for sample in drawn}
     batch = next(batches(samples, recipe(steps=100), 0))
     assert batch.prompts == [sample["prompt"] for sample in drawn[:3]]
-    assert batch.meanings == tuple(meanings[:3])
+    assert batch.requests == tuple(sample["request"] for sample in drawn[:3])
+    assert batch.wordings == tuple(sample["wording"] for sample in drawn[:3])
 
 
-def test_the_meaning_does_not_depend_on_the_order() -> None:
-    samples = WordingSamples(recipe(steps=1000))
-    twice = {samples[index]["meaning"] for index in range(1500)}
-    together = [meaning for meaning in twice if plain(("noise",)) in meaning and plain(("blur",)) in meaning]
-    assert plain(("noise", "blur")) in together
-    assert plain(("blur", "noise")) not in together
+@pytest.mark.usefixtures("english")
+def test_a_wording_is_named_by_seed_and_number() -> None:
+    expected = word_strangely(stream(5, "wording", 7), (read_grammar("en"),))
+    assert WordingSamples(recipe())[7]["wording"] == expected
+    assert WordingSamples(recipe(seed=6))[7]["wording"] != expected
+
+
+def test_samples_come_with_what_their_prompt_asks_for(photos: list[Path]) -> None:
+    """Unprompted, a dark crop is to stay dark, and prompted to become bright."""
+    lines = {"degradations": {"lowlight:2": 1.0}, "gray": 0.0}
+    for samples in (PhotoSamples(photos, recipe(**lines)), ToneSamples(photos, recipe(patch=16, **lines))):
+        drawn = [samples[index] for index in range(16)]
+        assert {sample["request"] for sample in drawn} == {Request(), Request.of("lowlight")}
+        for sample in drawn:
+            brighter = (sample["target"] - sample["degraded"]).mean()
+            assert (brighter > 0.1) if sample["request"].is_lit else (abs(brighter) < 0.03)
+        batch = next(batches(samples, recipe(patch=16, **lines), 0))
+        assert batch.requests == tuple(sample["request"] for sample in drawn[:3])
+        assert batch.wordings == ()
+
+
+@pytest.mark.parametrize("line", ["everything", "combined"])
+def test_what_is_not_asked_for_is_no_other_light(photos: list[Path], line: str) -> None:
+    samples = PhotoSamples(photos, recipe(degradations={line: 1.0}, gray=0.0, stored=0.0))
+    for index in range(24):
+        sample = samples[index]
+        if not set(sample["request"].removes or ()) & set(LIGHT_AND_COLOUR):
+            assert abs((sample["target"] - sample["degraded"]).mean()) < 0.06
+
+
+def test_some_show_a_plain_backdrop_and_the_others_stay_what_they_were(photos: list[Path]) -> None:
+    lines = {"degradations": {"clean": 1.0}, "gray": 0.0, "stored": 0.0}
+    plain, without, some = (PhotoSamples(photos, recipe(backdrops=share, **lines)) for share in (1.0, 0.0, 0.5))
+    alike = {True: 0, False: 0}
+    for index in range(24):
+        with_backdrop, photograph = plain[index]["target"], without[index]["target"]
+        changed = (with_backdrop != photograph).any(dim=0)
+        assert changed.any()
+        shown = with_backdrop[:, changed]
+        assert (shown == shown[:, :1]).all(), "one colour beyond a line, and the photograph before it"
+        chosen = some[index]["target"]
+        untouched = torch.equal(chosen, photograph)
+        assert untouched or torch.equal(chosen, with_backdrop)
+        assert plain[index]["prompt"] == without[index]["prompt"]
+        alike[untouched] += 1
+    assert min(alike.values()) > 4
+
+
+def test_backdrops_are_flat_in_the_target_whatever_was_done_to_them(photos: list[Path]) -> None:
+    """Noise and all comes on top of it: only what was photographed in front of it can be blurred or lost."""
+    samples = PhotoSamples(photos, recipe(degradations={"noise:25": 1.0}, gray=0.0, backdrops=1.0, stored=0.0))
+    wholly = [sample for index in range(40) if (sample := samples[index])["target"].flatten(1).std(dim=1).max() == 0]
+    assert 5 < len(wholly) < 25, "some show nothing else"
+    assert all(sample["degraded"].std() > 0.05 for sample in wholly)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_backdrop_lies_beyond_a_line_and_is_an_8_bit_colour(channels: int) -> None:
+    clean = np.random.default_rng(9).random((40, 50, channels), dtype=np.float32)
+    wholly, extreme = 0, 0
+    for seed in range(200):
+        shown = before_backdrop(clean, np.random.default_rng(seed))
+        assert (shown.shape, shown.dtype) == (clean.shape, np.float32)
+        beyond = (shown != clean).any(axis=2)
+        (colour,) = np.unique(shown[beyond], axis=0)
+        assert np.abs(colour * 255 - np.rint(colour * 255)).max() < 1e-4
+        wholly += beyond.all()
+        extreme += np.isin(colour, (0, 1)).all()
+        # Of a half plane every row is beyond from one end on, or up to it.
+        assert np.abs(np.diff(beyond.astype(int), axis=1)).sum(axis=1).max() <= 1
+        assert np.abs(np.diff(beyond.astype(int), axis=0)).sum(axis=0).max() <= 1
+    assert 0.25 < wholly / 200 < 0.45
+    assert 0.3 < extreme / 200 < 0.5, "often white, black or saturated"
 
 
 def test_framings_hold_the_crop(photos: list[Path]) -> None:
@@ -165,6 +241,7 @@ class _Priorities(WordingSamples):
         return {**super().__getitem__(index), "note": str(os.nice(0))}
 
 
+@pytest.mark.usefixtures("english")
 @pytest.mark.skipif(not hasattr(os, "nice"), reason="no priorities to give")
 def test_workers_leave_the_processor_to_the_step() -> None:
     (batch,) = batches(_Priorities(recipe()), recipe(steps=1, workers=1), first_step=0)

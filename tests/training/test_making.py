@@ -72,7 +72,7 @@ def test_pairs_are_what_the_recipe_draws_from_the_photos_own_stream(tmp_path: Pa
         plan = Recipe.parse(RECIPE).draw(stream(5, sha256, outcome.variant), outcome.variant)
         assert (outcome.status, outcome.label, outcome.prompt) == ("done", plan.label, plan.prompt)
         assert outcome.sha256 == sha256
-        wanted = [plan.degraded(clean)] + ([] if all(plan.removed) else [plan.target(clean)])
+        wanted = [plan.degraded(clean)] + ([plan.target(clean)] if plan.kept else [])
         for file, pixels in zip(outcome.files, wanted, strict=True):
             assert np.array_equal(images.from_float(images.read(file).pixels_HWC, "uint8"), codes(pixels))
 
@@ -96,6 +96,22 @@ def test_the_tree_and_the_list(tmp_path: Path) -> None:
     targets = [f"target/{name}__v02.png" for name in names]
     assert sorted(made(output)) == sorted([*degraded, *targets, "pairs.csv"])
     assert len(read_pairs(output / "pairs.csv")) == 12
+
+
+def test_what_stays_dark_unprompted_has_a_target_of_its_own(tmp_path: Path) -> None:
+    folder, output = shoot(tmp_path, "a.png"), tmp_path / "out"
+    clean = images.read(folder / "a.png").pixels_HWC
+    outcomes = make(folder, output, "lowlight:2", 12)
+    unprompted = [outcome for outcome in outcomes if len(outcome.files) == 2]
+    assert 0 < len(unprompted) < 12
+    for outcome in unprompted:
+        degraded, target = (images.read(file).pixels_HWC for file in outcome.files)
+        assert target.mean() == pytest.approx(degraded.mean(), rel=0.05)
+        assert target.mean() < 0.7 * clean.mean()
+    listed = {row["variant"]: row["image_path"] for row in rows(output)}
+    for outcome in outcomes:
+        own = f"target/a__v{outcome.variant:02d}.png"
+        assert listed[str(outcome.variant)] == (own if outcome in unprompted else "../shoot/a.png")
 
 
 def test_workers_and_order_change_no_byte(tmp_path: Path) -> None:

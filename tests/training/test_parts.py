@@ -1,16 +1,21 @@
 """What a model in training is made of."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from sanarestore.degradations.requests import DEFAULT_PROMPT, Request, every_request
 from sanarestore.errors import UsageError
 from sanarestore.model.condition import KINDS, ConditionKind
+from sanarestore.model.loading import load_model
 from sanarestore.model.prompts import PromptCache, PromptEncoder, Prompts
+from sanarestore.model.reading import is_reader
 from sanarestore.training.latent_path import new_latent_path
-from sanarestore.training.parts import FrozenPrompts, Parts, usual_prompts
+from sanarestore.training.parts import FrozenPrompts, Parts, plain_wordings, usual_prompts
 from sanarestore.training.recipe import LATENT_STRIDE, LatentShape
 from tests.published import TINY_RECIPE as RECIPE
 
@@ -18,7 +23,13 @@ from tests.published import TINY_RECIPE as RECIPE
 def test_the_usual_prompts_are_a_few_dozen() -> None:
     prompts = list(usual_prompts())
     assert 30 < len(set(prompts)) == len(prompts) < 100
-    assert {"", "remove noise", "Denoise", "Restore this image"} <= set(prompts)
+    assert {"remove noise", "Denoise", "Restore this image"} <= set(prompts)
+
+
+def test_a_model_comes_with_the_plain_wording_of_every_request() -> None:
+    wordings = plain_wordings()
+    assert len(set(wordings)) == len(wordings) == 65
+    assert set(wordings) == {"", *(request.plain for request in every_request())}
 
 
 def test_parts_from_scratch_are_named_by_the_seed() -> None:
@@ -101,21 +112,122 @@ def test_a_base_grows_what_the_recipe_asks_for(tmp_path: Path) -> None:
     assert torch.equal(again.tone.mix.weight, refiner.tone.mix.weight), "named by the seed"
 
 
+CAPTION = "a cat on a mat"
+
+
+class Half:
+    """A reader that understands a few words."""
+
+    def read(self, prompts: Sequence[str]) -> list[Request]:
+        known = {"so grainy": Request.of("noise"), "go on": Request()}
+        return [known.get(prompt, Request(None, understood=False)) for prompt in prompts]
+
+
+def frozen_prompts(encoder: PromptEncoder, **options: Any) -> FrozenPrompts:
+    return FrozenPrompts(Prompts(encoder.table([""]), lambda: encoder, Half, **options), encoder.width)
+
+
 def test_a_published_encoder_s_embeddings_do_not_pile_up(
     tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sanarestore.training.parts.KEPT_PROMPTS", 3)
     cache = PromptCache("0" * 64, tmp_path)
-    prompts = Prompts(encoder.table(["known"]), lambda: encoder, cache)
+    prompts = Prompts(encoder.table(["known"]), lambda: encoder, Half, cache=cache, as_typed=True)
     frozen = FrozenPrompts(prompts, encoder.width)
-    tokens, mask = frozen(["known", " a b c ", "known", "d"])
+    asked = Request.of("noise")
+    given = frozen(["known", " a b c ", "known", "d"], [asked] * 4)
+    tokens, mask = given.token_BLD, given.mask_BL
     assert tokens.shape[0] == mask.shape[0] == 4
     assert torch.equal(tokens[0], tokens[2])
     expected = encoder.table(["a b c"])["a b c"]
     assert torch.equal(tokens[1, mask[1] > 0], expected)
     for number in range(5):
-        frozen([f"prompt {number}"])
+        frozen([f"prompt {number}"], [asked])
     assert list(frozen._recent) == ["prompt 2", "prompt 3", "prompt 4"]
     assert list(prompts.known) == ["known"]
     assert not list(tmp_path.iterdir())
-    assert len(frozen([f"prompt {number}" for number in range(6)])[0]) == 6, "more at once than are kept"
+    many = [f"prompt {number}" for number in range(6)]
+    assert len(frozen(many, [asked] * 6).mask_BL) == 6, "more at once than are kept"
+
+
+def test_what_prompts_ask_for_is_read_only_where_it_is_not_known(encoder: PromptEncoder) -> None:
+    frozen = frozen_prompts(encoder)
+    known = [Request.of("jpeg"), None, None, None]
+    found = frozen.requests(["so grainy", "So grainy!", "go on", CAPTION], known)
+    assert found == [Request.of("jpeg"), Request.of("noise"), Request(), Request(None, understood=False)]
+
+
+def test_prompts_of_one_request_are_embedded_alike_in_training(encoder: PromptEncoder) -> None:
+    frozen, asked = frozen_prompts(encoder), Request.of("noise")
+    given = frozen(["so grainy", "GRAIN!!", "whatever"], [asked, asked, Request()])
+    tokens, mask = given.token_BLD, given.mask_BL
+    plain = encoder.table([asked.plain, DEFAULT_PROMPT])
+    for place, wording in enumerate((asked.plain, asked.plain, DEFAULT_PROMPT)):
+        assert torch.equal(tokens[place, mask[place] > 0], plain[wording])
+    assert not frozen.captions
+
+
+def test_captions_that_nobody_understands_are_kept_under_their_own_words(encoder: PromptEncoder) -> None:
+    frozen = frozen_prompts(encoder)
+    requests = frozen.requests([f" {CAPTION} ", "so grainy", CAPTION], [None] * 3)
+    given = frozen([f" {CAPTION} ", "so grainy", CAPTION], requests)
+    tokens, mask = given.token_BLD, given.mask_BL
+    assert torch.equal(tokens[0, mask[0] > 0], encoder.table([CAPTION])[CAPTION])
+    assert torch.equal(tokens[0], tokens[2])
+    assert list(frozen.captions) == [CAPTION]
+    assert set(frozen.table(["", "deblur"])) == {"", "deblur", CAPTION}
+
+
+def test_a_model_knows_the_captions_that_it_was_trained_with(tmp_path: Path) -> None:
+    parts = Parts.from_scratch(RECIPE)
+    strange = Request(None, understood=False)
+    expected = parts.prompts([CAPTION], [strange]).token_BLD[0]
+    parts.save(tmp_path / "model", "tiny", {})
+    prompts = load_model(str(tmp_path / "model")).prompts
+    assert torch.equal(prompts.tokens(prompts.wording(f"{CAPTION} ", strange)), expected)
+    assert set(prompts.known) == {*plain_wordings(), CAPTION}
+    assert prompts.wording("a dog on a mat", strange) == DEFAULT_PROMPT
+
+
+def test_fresh_parts_have_a_reader_that_is_still_to_learn(tmp_path: Path) -> None:
+    parts = Parts.from_scratch(RECIPE)
+    assert parts.reader is not None
+    assert not parts.is_read
+    parts.save(tmp_path / "model", "tiny", {})
+    assert not is_reader(tmp_path / "model"), "what reads badly is not written"
+    again = Parts.from_base(str(tmp_path / "model"), RECIPE)
+    assert again.reader is not None
+    assert not again.is_read
+    for key, tensor in parts.reader.encoder.state_dict().items():
+        assert torch.equal(again.reader.encoder.state_dict()[key], tensor.half().float()), key
+
+
+def test_a_reader_that_has_learnt_comes_along(tmp_path: Path) -> None:
+    """And its model reads the usual prompts by it; the embeddings stay what they were."""
+    parts = Parts.from_scratch(RECIPE)
+    before = parts.prompts.table(plain_wordings())
+    assert parts.reader is not None
+    with torch.no_grad():
+        for parameter in parts.reader.parameters():
+            parameter.copy_((parameter + 0.3).half())
+    replace(parts, is_read=True).save(tmp_path / "model", "tiny", {})
+    assert is_reader(tmp_path / "model")
+    again = Parts.from_base(str(tmp_path / "model"), RECIPE)
+    assert again.is_read
+    assert again.reader is not None
+    prompts = ["remove noise", "a cat"]
+    assert again.reader.read(prompts) == parts.reader.eval().read(prompts)
+    assert all(torch.equal(again.prompts.prompts.known[text], tensor) for text, tensor in before.items())
+
+
+def test_a_reader_is_made_anew_where_a_base_without_one_is_to_learn_reading(tmp_path: Path) -> None:
+    Parts.from_scratch(RECIPE).save(tmp_path / "model", "tiny", {})
+    wider = replace(RECIPE, objective="wording", model=replace(RECIPE.model, prompt_width=16))
+    parts = Parts.from_base(str(tmp_path / "model"), wider)
+    assert parts.reader is not None
+    assert parts.reader.encoder.width == 16
+    assert parts.refiner.config.prompt_width == parts.prompts.width == 8, "the refiner's embeddings are other ones"
+    replace(parts, is_read=True).save(tmp_path / "reading", "tiny", {})
+    model = load_model(str(tmp_path / "reading"))
+    assert model.prompts.tokens(DEFAULT_PROMPT).shape[1] == 8
+    assert model.prompts.request("whatever this is") is not None

@@ -59,6 +59,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ("[latent]\nstages = 6", "'stages' is not a field"),
         ("batch = 0", "must be positive"),
         ("gray = 2", "between 0 and 1"),
+        ("backdrops = -0.1", "between 0 and 1"),
         ("steps = ", "not valid TOML"),
         ("[degradations]\n'noise:5' = 0", "weights of degradations"),
         ("[degradations]\n'noise:5' = 'lots'", "weight of 'noise:5' must be a number"),
