@@ -52,20 +52,19 @@ def overview(image_CHW: Tensor) -> Tensor:
 def varied(overview_Chw: Tensor) -> Tensor:
     """Which cells of an `overview` are not of a plain backdrop, [h,w].
 
-    A cell of a backdrop is within `PLAIN` of two or more of the four beside it in every channel; its colour was chosen,
-    and says nothing of exposure or colour cast. Beyond the border lies what is at it.
+    A cell of a backdrop is within `PLAIN` of two of the cells beside it, or of all where it has fewer, in every
+    channel; its colour was chosen, and says nothing of exposure or colour cast.
     """
-    padded_Chw = F.pad(overview_Chw[None], (1, 1, 1, 1), mode="replicate")[0]
     height, width = overview_Chw.shape[1:]
-    beside = ((0, 1), (2, 1), (1, 0), (1, 2))
-    alike_hw = sum(
-        (
-            ((padded_Chw[:, top : top + height, left : left + width] - overview_Chw).abs() <= PLAIN).all(dim=0).int()
-            for top, left in beside
-        ),
-        start=torch.zeros(height, width, dtype=torch.int32, device=overview_Chw.device),
-    )
-    found_hw: Tensor = alike_hw < 2
+    alike_hw, beside_hw = (torch.zeros(height, width, dtype=torch.int32, device=overview_Chw.device) for _ in range(2))
+    for axis in (1, 2):
+        one, other = (slice(None, -1), slice(1, None))
+        ahead, behind = ((slice(None),) * axis + (each,) for each in (one, other))
+        alike = ((overview_Chw[ahead] - overview_Chw[behind]).abs() <= PLAIN).all(dim=0).int()
+        for place in (ahead[1:], behind[1:]):
+            alike_hw[place] += alike
+            beside_hw[place] += 1
+    found_hw: Tensor = alike_hw < beside_hw.clamp(max=2)
     return found_hw
 
 
