@@ -167,7 +167,7 @@ class Grammar:
         spaced = self.language not in UNSPACED
         text = _pick(rng, self.other).rstrip(ENDS)
         pieces = text.split() if spaced else list(text)
-        first = int(rng.integers(len(pieces)))
+        first = int(rng.integers(max(len(pieces), 1)))
         pieces = pieces[first : first + int(rng.integers(1, 8 if spaced else 16))]
         for kind in kinds:
             looks, nouns = self.looks[kind], self.nouns[kind]

@@ -290,7 +290,7 @@ class Refiner(nn.Module):
             for block in level.children():
                 hidden = block(hidden, prompt_BD, finer_steering)
         residual_BCHW = self.head(hidden.float()).float()
-        residual_BCHW = residual_BCHW * _resize(evidence_B1HW, residual_BCHW)
+        residual_BCHW.mul_(_resize(evidence_B1HW, residual_BCHW))
         restored_BCHW = generated_BCHW.float() + F.pixel_shuffle(residual_BCHW, 2)
         if self.tone is None or whole is None:
             return restored_BCHW

@@ -19,7 +19,7 @@ FLAGS = {
     "restore": {
         "--output", "-o", "--prompt", "-p", "--model", "--fidelity", "--scale", "--seed", "--tile", "--devices",
         "--dtype", "--threads", "--overwrite", "--fail-fast", "--dry-run", "--adapter", "--steps", "--guidance",
-        "--tiling", "--overlap",
+        "--tiling", "--overlap", "--strength",
     },
     "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed"},
     "train": {
@@ -71,8 +71,8 @@ def test_bash_is_offered_flags_and_commands() -> None:
 
 def test_zsh_and_fish_are_offered_flags_with_their_meaning() -> None:
     line = {"_TYPER_COMPLETE_ARGS": "sanarestore restore --pr"}
-    assert '"--prompt":"What to remove' in asked("zsh", **line)
-    assert asked("fish", _TYPER_COMPLETE_FISH_ACTION="get-args", **line).startswith("--prompt\tWhat to remove")
+    assert '"--prompt":"What to fix' in asked("zsh", **line)
+    assert asked("fish", _TYPER_COMPLETE_FISH_ACTION="get-args", **line).startswith("--prompt\tWhat to fix")
 
 
 def test_a_real_bash_completes(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from sanarestore import images
 from sanarestore.cli.app import run
+from sanarestore.model.loading import load_model
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.training.loop import Trainer
 from sanarestore.training.recipe import Recipe
@@ -154,10 +156,9 @@ def test_the_embedded_model_is_adapted_by_default(photos: Path, capsys: pytest.C
         assert capsys.readouterr().err.splitlines()[-1].endswith("use it with --adapter run/model")
         assert run([*arguments, "--resume"]) == 0
     assert json.loads(Path("run/model/adapter.json").read_text())["base"] == "sanarestore-mini"
-    for name, adapter in (("plain", []), ("adapted", ["--adapter", "run/model"])):
-        assert run(["restore", "photos/0.png", "-o", f"{name}.png", *adapter]) == 0
-    plain, adapted = (images.read(f"{name}.png").pixels_HWC for name in ("plain", "adapted"))
-    assert (plain != adapted).any()
+    assert run(["restore", "photos/0.png", "-o", "adapted.png", "--adapter", "run/model"]) == 0
+    plain, adapted = (load_model(None, adapter).refiner.state_dict() for adapter in (None, "run/model"))
+    assert any(not torch.equal(plain[name], adapted[name]) for name in plain)
 
 
 def test_fresh_weights_are_not_adapted(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,7 +166,8 @@ def test_beyond_the_result_the_refiner_holds_what_a_window_takes() -> None:
     assert restorer(1.0).buffers(*SIZES[0]) == 12 * PIXELS[0]
     # 12 bytes a pixel apart: a window that is the whole image is no copy.
     assert max(found) < 1.07 * min(found)
-    assert max(found) < 210, "bytes a pixel"
+    # Of which 2 are how much there is to go by, near every pixel.
+    assert max(found) < 212, "bytes a pixel"
 
 
 def test_beyond_images_maps_and_latents_the_latent_path_holds_what_a_window_takes() -> None:

@@ -134,6 +134,6 @@ def test_an_outcome_is_a_line_of_json() -> None:
     line = json.loads(json.dumps(outcome.to_json()))
     assert line.keys() == {
         "schema_version", "input", "output", "status", "seconds", "megapixels", "error", "notes", "device", "tile",
-        "threads", "expert", "sha256",
+        "threads", "expert", "removes", "sha256",
     }  # fmt: skip
     assert (line["schema_version"], line["input"], line["output"], line["notes"]) == (1, "a.png", "b.png", ["x"])
