@@ -36,11 +36,6 @@ SPOKEN = {
 """How the kinds of degradation are said to people."""
 
 
-def spoken(kind: str) -> str:
-    """A kind of degradation in words."""
-    return SPOKEN.get(kind, kind)
-
-
 class Outcome(Protocol):
     """What a report needs to know of one file."""
 
@@ -133,7 +128,8 @@ class Report:
         if outcome.prompt_note:
             console.print_word("note", "yellow", outcome.prompt_note)
         elif outcome.removes is not None:
-            console.say(f"the prompt removes {' and '.join(map(spoken, outcome.removes)) or 'nothing'}")
+            spoken = [SPOKEN[kind] for kind in outcome.removes]
+            console.say(f"the prompt removes {' and '.join(spoken) or 'nothing'}")
 
     def summary(self) -> str:
         """One line: how many, how much, how fast."""

@@ -275,7 +275,7 @@ class Restorer:
         return refiner
 
     def _refiners_for(self, degraded_CHW: Tensor) -> list[tuple[float, Refiner]]:
-        """Whose results make up a photograph, for all of it alike, and how much each counts."""
+        """The refiners for a whole photograph, and how much the result of each counts."""
         experts = self.model.experts
         if experts is None:
             return [(1.0, self._refiners[None])]
@@ -287,7 +287,7 @@ class Restorer:
         return [(share, self._refiners[name]) for name, share in shares.items()]
 
     def _whole(self, degraded_CHW: Tensor) -> WholePhoto | None:
-        """What every tile is told of the whole photograph; nothing where neither light nor colour is asked for."""
+        """Statistics of the whole photograph for every tile; None where neither light nor colour is asked for."""
         if not (self.request.is_lit or self.request.is_coloured):
             return None
         return WholePhoto.of(overview(degraded_CHW), self.request).to(self.device)

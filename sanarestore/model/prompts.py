@@ -107,7 +107,7 @@ class Reads(Protocol):
 
 
 class Prompts:
-    """What prompts ask for, and their embeddings: from a table where they are known, else read and encoded.
+    """What prompts ask for, and their embeddings: from a table, or read and encoded where the table lacks them.
 
     Two prompts that ask for the same are embedded alike, by the plain wording of their request, unless the embeddings
     are of prompts as typed. Encoder and reader are loaded when a prompt is in no table or cache, and let go after.

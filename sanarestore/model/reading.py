@@ -26,7 +26,7 @@ READINGS = "restoration/readings.json"
 """What the prompts that most people type ask for, read once so that no encoder need be loaded for them."""
 
 FEATURES = 96
-"""Of the head."""
+"""Features of the head's hidden layer."""
 
 UNDERSTOOD_FROM = 0.5
 """Probability from which a prompt counts as understood."""

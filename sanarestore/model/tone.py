@@ -30,7 +30,7 @@ DOUBT = 0.02
 """Root mean square change, of values in [0, 1], that counts for half."""
 
 SRGB_POWER = 2.4
-"""Of sRGB's curve above its toe (IEC 61966-2-1)."""
+"""Exponent of sRGB's curve above its toe (IEC 61966-2-1)."""
 
 TONE_STATISTICS = 4 * len(QUANTILES)
 """Quantiles of red, green, blue and saturation."""
@@ -83,12 +83,12 @@ def tone_statistics(overview_Chw: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WholePhoto:
-    """What a network is told of the whole photographs that it sees parts of."""
+    """Statistics of whole photographs, for a network that sees a part of each."""
 
     statistics_BK: Tensor
     """The `tone_statistics` of each."""
     asked_B2: Tensor
-    """1 where another light (first column) or other colours (second) are asked for, else 0."""
+    """1 where another light (first column) or other colours (second) are asked for, 0 elsewhere."""
 
     @classmethod
     def of(cls, overview_Chw: Tensor, request: Request) -> "WholePhoto":

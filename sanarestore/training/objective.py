@@ -100,7 +100,7 @@ class PartsObjective:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _whole(self, batch: Batch) -> WholePhoto:
-        """What the refiner is told of the whole photographs."""
+        """Statistics of the whole photographs, and whether light or colour is asked for."""
         asked = [[float(request.is_lit), float(request.is_coloured)] for request in self._requests(batch)]
         return WholePhoto(statistics_BK=batch.tone_BK, asked_B2=torch.tensor(asked).to(batch.tone_BK))
 
