@@ -153,6 +153,7 @@ class Restorer:
                 "it holds values that are no finite numbers", next_step="Replace them by numbers first."
             )
         image = enlarge(image, self.options.scale)
+        self._expert = None
         if self.options.strength == 0 or self.request.removes == ():
             return image
         visible_HWC = visible(image)

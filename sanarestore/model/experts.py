@@ -1,7 +1,8 @@
 """Experts: the refiner again, learnt for one degradation alone, and a router that says how much of each a photo needs.
 
 A small network that takes away all there is takes away each worse than one that learnt nothing else. An expert has the
-refiner's shape and costs a photograph the same time; on disk it is what it changes, in 8 bits.
+refiner's shape and costs a photograph the same time, or twice that where two are mixed; on disk it is what it changes,
+in 8 bits.
 
 Shape suffixes: B batch, K evidence, D prompt features, E choices.
 """
