@@ -103,15 +103,15 @@ def whole_strides(tile: int, overlap: int, stride: int) -> tuple[int, int]:
 
 
 def mirror(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
-    """Indices beyond [0, size) reflected back, as often as it takes, without repeating the border.
+    """Indices beyond [0, size) mirrored back, as often as it takes; the border pixel is repeated.
 
-    At size 1 that is replication. (torch's own reflection refuses padding wider than the image.)
+    The mirror stands on the edge of the border pixel, not in its middle: so the mirrored photograph goes on in whole
+    blocks of 8 where it was stored by JPEG, and a slope at the border meets itself without a crease that a sharpener
+    would work on.
     """
-    if size == 1:
-        return np.zeros_like(index)
-    folded = np.abs(index) % (2 * size - 2)
-    reflected: npt.NDArray[np.int64] = np.minimum(folded, 2 * size - 2 - folded)
-    return reflected
+    folded = index % (2 * size)
+    mirrored: npt.NDArray[np.int64] = np.minimum(folded, 2 * size - 1 - folded)
+    return mirrored
 
 
 def cut(image_CHW: Tensor, window: tuple[int, int, int, int]) -> Tensor:

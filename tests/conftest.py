@@ -11,10 +11,9 @@ import torch
 from hypothesis import settings
 
 from sanarestore import images
-from sanarestore.degradations.requests import Request
 from sanarestore.model.loading import RestorationModel, save_model
 from sanarestore.model.prompts import PromptEncoder, Prompts, new_encoder, train_tokenizer
-from sanarestore.model.reading import Reader, load_embedded_reader
+from sanarestore.model.reading import load_embedded_reader
 from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.training.parts import plain_wordings
 
@@ -56,17 +55,14 @@ def encoder() -> PromptEncoder:
 
 
 def worded(encoder: PromptEncoder) -> dict[str, Any]:
-    """What `save_model` takes of words, with an encoder whose reader has not learnt to read: the embedded one does."""
-    return {"reader": Reader(encoder), "is_read": False, "prompts": encoder.table(plain_wordings())}
+    """What `save_model` takes of words: the embedded reader reads, because none has learnt to."""
+    return {"encoder": encoder, "prompts": encoder.table(plain_wordings())}
 
 
 @pytest.fixture
 def tiny_model(encoder: PromptEncoder) -> RestorationModel:
     """A whole restoration model in memory, random."""
-    prompts = Prompts(
-        encoder.table(plain_wordings()), lambda: encoder, load_embedded_reader,
-        readings={"remove noise": Request.of("noise")},
-    )  # fmt: skip
+    prompts = Prompts(encoder.table(plain_wordings()), lambda: encoder, load_embedded_reader)
     return RestorationModel(
         name="tiny", folder=Path("tiny"), refiner=random_refiner(), prompts=prompts,
         defaults={"prompt": "Restore this image"}, fingerprint="0" * 64,
@@ -78,7 +74,7 @@ def tiny_folder(tmp_path: Path, encoder: PromptEncoder) -> Path:
     """The same model saved as a folder."""
     folder = tmp_path / "tiny-model"
     save_model(
-        folder, name="tiny", refiner=random_refiner(), training={}, **worded(encoder), usual_prompts=[],
+        folder, name="tiny", refiner=random_refiner(), training={}, **worded(encoder),
         defaults={"prompt": "Restore this image"},
     )  # fmt: skip
     return folder

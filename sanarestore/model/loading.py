@@ -7,11 +7,12 @@ restoration/config.json   format, name, configurations, defaults, sha256 of ever
 restoration/refiner.safetensors
 restoration/experts.safetensors     of the refiner, and their router; a model may be without
 restoration/condition.safetensors   with the latent path
-restoration/prompts.safetensors     embeddings of the usual prompts, so that the encoder is rarely needed
+restoration/prompts.safetensors     embeddings of the plain wordings, so that the encoder is rarely needed
+restoration/reader.safetensors      what reads prompts; the embedded model's does for a model that has none
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from sanarestore import weights
-from sanarestore.degradations.requests import folded
 from sanarestore.errors import WeightsError
 from sanarestore.flow import Flow
 from sanarestore.model import adapter as adapters
@@ -28,8 +28,8 @@ from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.base import Base, load_base, load_transformer, write_base
 from sanarestore.model.condition import ConditionKind, kind_of, new_condition
 from sanarestore.model.experts import Experts
-from sanarestore.model.prompts import Prompts, load_encoder
-from sanarestore.model.reading import HEAD, READINGS, Reader, is_reader, load_reader, read_readings
+from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder
+from sanarestore.model.reading import READER, Reader, is_reader, load_reader
 from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.model.tensors import load_strictly, read_tensors, write_json, write_tensors
 from sanarestore.model.transformer import ConditionedTransformer
@@ -130,12 +130,8 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
 
 def _prompts(folder: Path) -> Prompts:
     """The embeddings of a restoration model, and its reader, or the embedded model's where it has none."""
-    own = is_reader(folder)
-    source = folder if own else weights.resolve(weights.EMBEDDED)
-    return Prompts(
-        read_tensors(folder / PROMPTS), lambda: load_encoder(folder), lambda: load_reader(source),
-        readings=read_readings(source),
-    )  # fmt: skip
+    source = folder if is_reader(folder) else weights.resolve(weights.EMBEDDED)
+    return Prompts(read_tensors(folder / PROMPTS), lambda: load_encoder(folder), lambda: load_reader(source))
 
 
 def _load_adapted(name: str, adapter: str, dtype: torch.dtype) -> RestorationModel:
@@ -208,35 +204,26 @@ def save_model(
     *,
     name: str,
     refiner: Refiner,
-    reader: Reader,
-    is_read: bool,
+    encoder: PromptEncoder,
     prompts: Mapping[str, Tensor],
-    usual_prompts: Iterable[str],
     defaults: dict[str, Any],
     training: dict[str, Any],
+    reader: Reader | None = None,
     experts: Experts | None = None,
     latent: LatentPath | None = None,
 ) -> None:
     """Write a model folder that `load_model` reads: float16 on disk, what experts change in 8 bits, their router, the
     condition and the prompt table float32.
 
-    `is_read` says whether the reader has learnt to read: it has then read `usual_prompts`. `prompts` are the
-    embeddings of wordings.
+    `prompts` are the embeddings of wordings.
     """
-    encoder = reader.encoder
     encoder.tokenizer.save_pretrained(folder / "tokenizer")
     encoder.model.config.save_pretrained(folder / "text_encoder")  # type: ignore[union-attr, operator]
     write_tensors(folder / "text_encoder/model.safetensors", _half(encoder.model))
     write_tensors(folder / REFINER, _half(refiner))
     write_tensors(folder / PROMPTS, prompts)
-    if is_read:
-        write_tensors(folder / HEAD, reader.head.state_dict())
-        # By the reader as it was just stored, so that the table and the reader agree.
-        texts = sorted({folded(text) for text in usual_prompts})
-        read = zip(texts, load_reader(folder).read(texts), strict=True)
-        # A list of no kinds says that no kind is named; a request to keep all there is no need to know by heart.
-        known = {text: list(found.removes or ()) for text, found in read if found.understood and found.removes != ()}
-        write_json(folder / READINGS, known)
+    if reader is not None:
+        write_tensors(folder / READER, _half(reader))
     index: dict[str, Any] = {
         "_class_name": "SanaRestore",
         "text_encoder": ["transformers", type(encoder.model).__name__],

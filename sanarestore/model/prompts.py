@@ -119,16 +119,15 @@ class Prompts:
         load_encoder: Callable[[], PromptEncoder],
         load_reader: Callable[[], Reads],
         *,
-        readings: Mapping[str, Request] | None = None,
         cache: PromptCache | None = None,
         as_typed: bool = False,
     ) -> None:
-        """`readings` by folded text; `as_typed` for a published encoder, which is given a prompt as it was typed."""
+        """`as_typed` for a published encoder, which is given a prompt as it was typed."""
         self.known = dict(table)
         self.as_typed = as_typed
         self._load_encoder = load_encoder
         self._load_reader = load_reader
-        self._readings = dict(readings or {}) | {folded(request.plain): request for request in every_request()}
+        self._readings = {folded(request.plain): request for request in every_request()}
         self._cache = cache
 
     def keep_loaded(self) -> None:

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from sanarestore.degradations.grammar import Wording
 from sanarestore.degradations.operations import Pixels, resize, to_gray
 from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import Plan, stream
 from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.degradations.requests import Request
-from sanarestore.degradations.wordings import Wording, grammars, word_strangely
+from sanarestore.degradations.wordings import languages, word_strangely
 from sanarestore.errors import SanarestoreError
 from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.training.dead_leaves import dead_leaves
@@ -200,13 +201,13 @@ class WordingSamples(Dataset[Sample]):
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self._grammars = grammars()
+        self._languages = languages()
 
     def __len__(self) -> int:
         return self.recipe.steps * self.recipe.batch
 
     def __getitem__(self, index: int) -> Sample:
-        wording = word_strangely(stream(self.recipe.seed, "wording", index), self._grammars)
+        wording = word_strangely(stream(self.recipe.seed, "wording", index), self._languages)
         nothing = torch.zeros(3, 0, 0)
         return Sample(
             degraded=nothing, target=nothing, tone=torch.zeros(0), prompt=wording.text, request=wording.request,

@@ -76,12 +76,12 @@ class Parts:
 
     refiner: Refiner
     prompts: FrozenPrompts
-    reader: Reader | None
-    """What reads prompts; None where the embedded model's does, because a published base has none."""
+    encoder: PromptEncoder | None
+    """The text encoder of a model of ours; None where a published base keeps its own."""
     latent: LatentPath | None
     defaults: dict[str, Any]
-    is_read: bool = False
-    """Whether the reader has learnt to read."""
+    reader: Reader | None = None
+    """What reads prompts; None where the embedded model's does, because none of its own has learnt to."""
     experts: Experts | None = None
     """Of the refiner as it is: none any more once it is trained."""
     base: str | None = None
@@ -101,7 +101,7 @@ class Parts:
         encoder.eval()
         prompts = Prompts(encoder.table(plain_wordings()), lambda: encoder, load_embedded_reader)
         return cls(
-            refiner=refiner, prompts=FrozenPrompts(prompts, encoder.width), reader=Reader(encoder), latent=None,
+            refiner=refiner, prompts=FrozenPrompts(prompts, encoder.width), encoder=encoder, latent=None,
             defaults={"prompt": DEFAULT_PROMPT},
         )  # fmt: skip
 
@@ -121,7 +121,8 @@ class Parts:
             refiner = model.refiner if rank else model.refiner.grown(shape.spectrum, shape.tone, shape.widths)
             parts = cls(
                 refiner=refiner, prompts=FrozenPrompts(model.prompts, refiner.config.prompt_width),
-                reader=_reader(model.folder, recipe), is_read=is_reader(model.folder), latent=model.latent,
+                encoder=load_encoder(model.folder), latent=model.latent,
+                reader=load_reader(model.folder) if is_reader(model.folder) else None,
                 defaults=model.defaults,
                 experts=_experts(recipe, model) if refiner is model.refiner else None,
             )  # fmt: skip
@@ -140,7 +141,7 @@ class Parts:
         )
         return cls(
             refiner=Refiner(_refiner_config(recipe.model, width)), prompts=FrozenPrompts(base.prompts, width),
-            reader=None,
+            encoder=None,
             latent=latent,
             base=weights.pinned(name),
             defaults={"prompt": DEFAULT_PROMPT, "steps": 1},
@@ -161,7 +162,7 @@ class Parts:
     @property
     def is_published(self) -> bool:
         """Whether the base is of others, and without an adapter no restorer at all."""
-        return self.reader is None
+        return self.encoder is None
 
     @property
     def refining(self) -> dict[str, nn.Module]:
@@ -217,15 +218,15 @@ class Parts:
         return replace(self, latent=path, defaults={**self.defaults, "steps": 1, "latent": False})
 
     def save(self, folder: Path, name: str, training: dict[str, Any]) -> None:
-        """Write the folder, with the embeddings of what most people type."""
+        """Write the folder."""
         if self.base:
             self._save_adapter(folder, self.base, training)
             return
-        assert self.reader is not None, "a published base is adapted"
+        assert self.encoder is not None, "a published base is adapted"
         save_model(
-            folder, name=name, refiner=self.refiner, reader=self.reader, is_read=self.is_read,
-            prompts=self.prompts.table(plain_wordings()), usual_prompts=usual_prompts(), defaults=self.defaults,
-            training=training, experts=self.experts, latent=self.latent,
+            folder, name=name, refiner=self.refiner, encoder=self.encoder, reader=self.reader,
+            prompts=self.prompts.table(plain_wordings()), defaults=self.defaults, training=training,
+            experts=self.experts, latent=self.latent,
         )  # fmt: skip
 
     def _shipped_wordings(self) -> list[str]:
@@ -251,13 +252,6 @@ def _new_encoder(shape: ModelShape) -> PromptEncoder:
     return new_encoder(tokenizer, width=shape.prompt_width, layers=shape.prompt_layers, heads=shape.prompt_heads)
 
 
-def _reader(folder: Path, recipe: Recipe) -> Reader:
-    """A model's own; where it has none, one that is still to learn, anew if it is to learn now."""
-    if is_reader(folder):
-        return load_reader(folder)
-    return Reader(_new_encoder(recipe.model) if recipe.objective == "wording" else load_encoder(folder))
-
-
 def plain_wordings() -> list[str]:
     """The plain wording of every request, and the text without any, which guidance leads away from."""
     return ["", *(request.plain for request in every_request())]
@@ -278,7 +272,7 @@ def _refiner_config(shape: ModelShape, prompt_width: int) -> RefinerConfig:
 
 
 def usual_prompts() -> Iterable[str]:
-    """What most people type, read in advance so that no text encoder need be loaded."""
+    """What most people type: an adapter brings their embeddings, so that a published text encoder is rarely loaded."""
     nouns = (
         "noise",
         "grain",

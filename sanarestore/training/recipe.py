@@ -44,7 +44,7 @@ class ModelShape:
     """Features of the text encoder."""
     prompt_layers: int = 2
     prompt_heads: int = 4
-    vocabulary: int = 6144
+    vocabulary: int = 1536
     """Tokens of the byte-level BPE tokenizer."""
 
 
@@ -72,9 +72,9 @@ class Recipe:
     """What a run learns, and how."""
 
     objective: str = "refiner"
-    """tone: light and colour, on overviews; refiner: pixels; wording: the prompt encoder, from words alone; expert: the
-    refiner again, for some degradations alone; router: which photograph is which expert's; autoencoder: reconstruction;
-    flow: velocities of latents; end-to-end: all after these."""
+    """tone: light and colour, on overviews; refiner: pixels; wording: the reader of prompts, from words alone; expert:
+    the refiner again, for some degradations alone; router: which photograph is which expert's; autoencoder:
+    reconstruction; flow: velocities of latents; end-to-end: all after these."""
 
     name: str = "model"
     """What the trained model calls itself."""

@@ -9,12 +9,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from sanarestore.degradations.grammar import Wording
 from sanarestore.degradations.requests import KINDS, folded
-from sanarestore.degradations.wordings import Wording
 from sanarestore.errors import UsageError
 from sanarestore.model.evidence import evidence
 from sanarestore.model.prompts import pool
-from sanarestore.model.reading import ABSENT, KEPT, REMOVED
+from sanarestore.model.reading import ABSENT, KEPT, REMOVED, Reader
 from sanarestore.training.data import Batch
 from sanarestore.training.generating import generate
 from sanarestore.training.losses import decibels
@@ -22,7 +22,7 @@ from sanarestore.training.objective import PartsObjective
 from sanarestore.training.parts import Parts
 from sanarestore.training.recipe import Recipe
 
-AT_ONCE = 32
+AT_ONCE = 64
 """Prompts that are read together in training, of about the same length."""
 
 
@@ -78,15 +78,16 @@ class ToneObjective(PartsObjective):
 
 
 class WordingObjective(PartsObjective):
-    """The reader alone, encoder and head: from words, what a prompt asks for, and whether it says anything known."""
+    """The reader alone: from words, what a prompt asks for, and whether it says anything known."""
 
     def __init__(self, parts: Parts, recipe: Recipe) -> None:
-        if parts.reader is None or parts.base:
+        if parts.base:
             raise UsageError(
                 "an adapter has no reader of its own", where="objective", next_step="Train a model without --lora.",
             )  # fmt: skip
-        self._reader = parts.reader
-        super().__init__(replace(parts, is_read=True), recipe, {"reader": parts.reader})
+        torch.manual_seed(recipe.seed)
+        self._reader = (parts.reader or Reader()).train()
+        super().__init__(replace(parts, reader=self._reader), recipe, {"reader": self._reader})
 
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy of what is said of each kind, summed over kinds, and of being understood."""

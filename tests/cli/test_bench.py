@@ -333,7 +333,7 @@ def test_what_seeds_change_is_told_in_a_sentence(
     tmp_path: Path, encoder: PromptEncoder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_model(
-        tmp_path / "whole", name="whole", refiner=random_refiner(), **worded(encoder), usual_prompts=["remove noise"],
+        tmp_path / "whole", name="whole", refiner=random_refiner(), **worded(encoder),
         defaults={"prompt": "remove noise", "latent": False}, training={}, latent=latent_path(prompt_width=8),
     )  # fmt: skip
     page = tmp_path / "page"

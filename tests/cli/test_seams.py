@@ -22,7 +22,7 @@ def photos(tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPat
         save_photo(Path(f"clean/{index}.png"), 128, 160, seed=index)
     save_model(
         Path("model"), name="tiny", refiner=random_refiner(), **worded(encoder), training={},
-        usual_prompts=["Restore this image"], defaults={"prompt": "Restore this image", "latent": True},
+        defaults={"prompt": "Restore this image", "latent": True},
         latent=latent_path(prompt_width=8),
     )  # fmt: skip
 

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 
 from sanarestore.degradations import wordings
+from sanarestore.degradations.grammar import LANGUAGES, UNSPACED, Grammar, Wording, read_grammar
 from sanarestore.degradations.requests import DEFAULT_PROMPT, KINDS, Request, folded
 from sanarestore.degradations.wordings import (
     COUNTS,
     ENGLISH_SHARE,
+    HELD_BACK_EVERY,
     HELD_OUT,
-    LANGUAGES,
-    UNSPACED,
-    Grammar,
-    Wording,
-    read_grammar,
+    WRITTEN_SHARE,
+    Language,
+    is_held_back,
+    languages,
+    read_sentences,
     vocabulary,
     word,
     word_strangely,
@@ -187,6 +189,37 @@ def test_no_grammar_makes_a_wording_of_the_tests(path: Path, sentences: Mapping[
     assert not [(text, language) for text in texts for language in LANGUAGES if sentences[language].meanings(text)]
 
 
+@pytest.mark.parametrize("path", KEPT_BACK, ids=lambda path: path.stem)
+def test_no_wording_of_the_tests_is_among_the_sentences_to_learn_from(path: Path) -> None:
+    learnt = {bare(each.text, "zh") for language in LANGUAGES for each in read_sentences(language)}
+    texts = [line.split("\t")[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    texts += [text for each in HELD_OUT.values() for text in each]
+    assert not [text for text in texts if bare(text, "zh") in learnt]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_sentences_are_of_every_sort_and_each_is_there_once(language: str) -> None:
+    sentences = read_sentences(language)
+    assert len({folded(each.text) for each in sentences}) == len(sentences) > 2000
+    for kind in KINDS:
+        assert sum(each.removed == (kind,) for each in sentences) > 150, kind
+        assert sum(kind in each.kept for each in sentences) > 20, kind
+    for each in sentences:
+        assert {*each.removed, *each.kept} <= {*KINDS}, each
+        assert not {*each.removed} & {*each.kept}, each
+        assert each.understood or not (each.removed or each.kept), each
+    assert sum(not each.understood for each in sentences) > 500
+    assert sum(each.understood and not (each.removed or each.kept) for each in sentences) > 150
+
+
+def test_one_sentence_in_twenty_is_never_learnt_from() -> None:
+    for name, language in zip(LANGUAGES, languages(), strict=True):
+        held = [each for each in read_sentences(name) if is_held_back(each)]
+        assert len(held) * HELD_BACK_EVERY == pytest.approx(len(read_sentences(name)), rel=0.35)
+        assert not {*held} & {*language.sentences}
+        assert len(held) + len(language.sentences) == len(read_sentences(name))
+
+
 def test_there_are_wordings_of_every_language() -> None:
     assert {path.stem for path in KEPT_BACK} == {*LANGUAGES, "general", "other"}
 
@@ -296,9 +329,9 @@ def toy(language: str, **changes: object) -> Grammar:
     return dataclasses.replace(grammar, **changes)
 
 
-def strange(count: int, *grammars: Grammar, seed: int = 0) -> list[Wording]:
-    rng = np.random.default_rng(seed)
-    return [word_strangely(rng, grammars) for _ in range(count)]
+def strange(count: int, *grammars: Grammar, seed: int = 0, sentences: tuple[Wording, ...] = ()) -> list[Wording]:
+    rng, known = np.random.default_rng(seed), [Language(grammar=each, sentences=sentences) for each in grammars]
+    return [word_strangely(rng, known) for _ in range(count)]
 
 
 def named(text: str) -> set[str]:
@@ -319,6 +352,32 @@ def test_strange_wordings_say_what_they_are_said_to_say() -> None:
             assert not said
             assert "MEND" not in wording.text
     assert exact > 1850, "but for slips of the finger"
+
+
+WRITTEN = (
+    Wording(text="WRITTEN so noise/look/ it hurts", removed=("noise",)),
+    Wording(text="WRITTEN hands off blur/them/ please", kept=("blur",)),
+    Wording(text="WRITTEN as it was", understood=True),
+    Wording(text="WRITTEN tea and nothing else", understood=False),
+)
+
+
+def test_written_sentences_have_their_share_and_keep_their_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wordings, "_mistyped", lambda rng, text: text)
+    drawn = [wording for wording in strange(3000, toy("en"), sentences=WRITTEN) if "WRITTEN" in wording.text]
+    assert len(drawn) / 3000 == pytest.approx(WRITTEN_SHARE, abs=0.03)
+    joined = 0
+    for wording in drawn:
+        parts = [each for each in WRITTEN if each.text.split()[1] in wording.text.split()]
+        if wording.text.count("WRITTEN") == len(parts) == 1:
+            (part,) = parts
+            assert (wording.removed, wording.kept, wording.understood) == (part.removed, part.kept, part.understood)
+        elif len(parts) == 2:
+            joined += 1
+            assert {*wording.removed} == {kind for part in parts for kind in part.removed}
+            assert {*wording.kept} == {kind for part in parts for kind in part.kept}
+            assert wording.understood == any(part.understood for part in parts)
+    assert joined > 100
 
 
 def test_a_noun_stands_in_frames_of_its_form_only() -> None:

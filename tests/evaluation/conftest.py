@@ -14,7 +14,7 @@ from tests.published import latent_path
 def whole(tmp_path: Path, encoder: PromptEncoder) -> str:
     """A model with a latent path."""
     save_model(
-        tmp_path / "whole", name="whole", refiner=random_refiner(), **worded(encoder), usual_prompts=["remove noise"],
+        tmp_path / "whole", name="whole", refiner=random_refiner(), **worded(encoder),
         defaults={"prompt": "remove noise"}, training={}, latent=latent_path(prompt_width=8),
     )  # fmt: skip
     return str(tmp_path / "whole")

@@ -53,7 +53,7 @@ def test_the_ceiling_is_what_the_autoencoder_keeps(tmp_path: Path, size: tuple[i
 def test_parameters_are_those_that_images_go_through(tmp_path: Path, encoder: PromptEncoder) -> None:
     refiner, path = random_refiner(), latent_path(prompt_width=8)
     save_model(
-        tmp_path / "whole", name="whole", refiner=refiner, **worded(encoder), usual_prompts=["remove noise"],
+        tmp_path / "whole", name="whole", refiner=refiner, **worded(encoder),
         defaults={"prompt": "remove noise", "latent": False}, training={}, latent=path,
     )  # fmt: skip
     at_1, at_half = (
@@ -74,7 +74,7 @@ def test_seeds_are_repeated_where_they_make_a_difference(
 ) -> None:
     """A model of four steps, at fidelity 1 restored by its refiner alone."""
     save_model(
-        tmp_path / "whole", name="whole", refiner=random_refiner(), **worded(encoder), usual_prompts=["remove noise"],
+        tmp_path / "whole", name="whole", refiner=random_refiner(), **worded(encoder),
         defaults={"prompt": "remove noise", "latent": False, "steps": 4}, training={},
         latent=latent_path(prompt_width=8),
     )  # fmt: skip

@@ -73,7 +73,7 @@ def model(tmp_path: Path, encoder: PromptEncoder) -> str:
     """A folder with a random latent path that speaks, and a refiner that works on what it generates."""
     save_model(
         tmp_path / "model", name="tiny", refiner=random_refiner(), **worded(encoder), training={},
-        usual_prompts=["Restore this image"], defaults={"prompt": "Restore this image", "latent": True},
+        defaults={"prompt": "Restore this image", "latent": True},
         latent=latent_path(prompt_width=8),
     )  # fmt: skip
     return str(tmp_path / "model")

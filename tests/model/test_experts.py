@@ -171,6 +171,6 @@ def test_only_experts_of_this_refiner_are_taken(general: Refiner) -> None:
 
 def save(folder: Path, general: Refiner, experts: Experts | None, encoder: PromptEncoder) -> None:
     save_model(
-        folder, name="expert", refiner=general, **worded(encoder), usual_prompts=["remove noise"],
+        folder, name="expert", refiner=general, **worded(encoder),
         defaults={"prompt": "remove noise"}, training={}, experts=experts,
     )  # fmt: skip

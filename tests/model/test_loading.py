@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sanarestore import images, weights
-from sanarestore.degradations.requests import Request, every_request, folded
+from sanarestore.degradations.requests import Request, every_request
 from sanarestore.engine.restorer import Restorer
 from sanarestore.errors import WeightsError
 from sanarestore.model.base import Base, load_base
 from sanarestore.model.condition import KINDS, ConditionKind
 from sanarestore.model.loading import PROMPTS, REFINER, load_model, save_model
 from sanarestore.model.prompts import PromptEncoder
-from sanarestore.model.reading import HEAD, READINGS, Reader, load_reader, read_readings
+from sanarestore.model.reading import READER, Reader, load_reader
 from sanarestore.options import RestoreOptions
 from sanarestore.training.parts import plain_wordings
 from sanarestore.weights import EMBEDDED
@@ -60,7 +60,6 @@ def test_the_refiner_is_loaded_without_torchs_compiler(tiny_folder: Path) -> Non
 def test_every_plain_wording_comes_with_the_model(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("load_encoder", "load_reader"):
         monkeypatch.setattr(f"sanarestore.model.loading.{name}", lambda *_: pytest.fail("loaded"))
-    monkeypatch.setattr("sanarestore.model.loading.read_readings", lambda _: {})
     prompts = load_model(str(tiny_folder)).prompts
     for request in every_request():
         assert prompts.request(request.plain) == request
@@ -68,16 +67,16 @@ def test_every_plain_wording_comes_with_the_model(tiny_folder: Path, monkeypatch
     assert prompts.tokens("").shape[1] == 8, "what guidance leads away from"
 
 
-def read_by(folder: Path, encoder: PromptEncoder, usual: list[str]) -> Reader:
+def read_by(folder: Path, encoder: PromptEncoder) -> Reader:
     """Save a model whose reader has learnt something, if only by chance, and load that again."""
     torch.manual_seed(7)
-    reader = Reader(encoder).eval()
+    reader = Reader().eval()
     with torch.no_grad():
-        reader.head[2].bias[-1] = 0.0
+        reader.groups.weight.mul_(20)
+        reader.end.bias[-1] = 0.0
     save_model(
-        folder, name="read", refiner=random_refiner(), reader=reader, is_read=True,
-        prompts=encoder.table(plain_wordings()), usual_prompts=usual, defaults={"prompt": "Restore this image"},
-        training={},
+        folder, name="read", refiner=random_refiner(), encoder=encoder, reader=reader,
+        prompts=encoder.table(plain_wordings()), defaults={"prompt": "Restore this image"}, training={},
     )  # fmt: skip
     return load_reader(folder)
 
@@ -85,19 +84,10 @@ def read_by(folder: Path, encoder: PromptEncoder, usual: list[str]) -> Reader:
 USUAL = ["Remove noise", "remove  noise!", "Denoise", "sharper", "a cat", "brighten", "sharpen", "xyz", "upscale it"]
 
 
-def test_a_model_that_reads_brings_its_reader_and_what_it_read(tmp_path: Path, encoder: PromptEncoder) -> None:
-    reader = read_by(tmp_path, encoder, USUAL)
-    listed = json.loads((tmp_path / READINGS).read_text(encoding="utf-8"))
-    read = {folded(text): request for text, request in zip(USUAL, reader.read(USUAL), strict=True)}
-    assert set(listed) == {text for text, request in read.items() if request.understood}
-    assert 0 < len(listed) < len(read), "what is not understood is left to be read"
-    assert read_readings(tmp_path) == {text: read[text] for text in listed}
-
-
 def test_a_model_reads_with_its_own_reader(
     tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = read_by(tmp_path, encoder, USUAL)
+    reader = read_by(tmp_path, encoder)
     monkeypatch.setattr("sanarestore.weights.EMBEDDED", str(tmp_path / "none"))
     prompts = load_model(str(tmp_path)).prompts
     for text in (*USUAL, "something else", "noise, please"):
@@ -119,10 +109,9 @@ def test_a_model_without_a_reader_reads_with_the_embedded_one(
     assert asked == [weights.resolve(EMBEDDED)]
 
 
-@pytest.mark.parametrize("name", [HEAD, READINGS])
-def test_a_changed_byte_of_a_reader_is_noticed(tmp_path: Path, encoder: PromptEncoder, name: str) -> None:
-    read_by(tmp_path, encoder, USUAL)
-    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-1] + b"x")
+def test_a_changed_byte_of_a_reader_is_noticed(tmp_path: Path, encoder: PromptEncoder) -> None:
+    read_by(tmp_path, encoder)
+    (tmp_path / READER).write_bytes((tmp_path / READER).read_bytes()[:-1] + b"x")
     with pytest.raises(WeightsError, match=r"sha256|damaged"):
         load_model(str(tmp_path))
 
@@ -196,7 +185,7 @@ def test_a_base_without_restoration_is_refused_with_what_to_do(tiny_folder: Path
 def test_a_latent_path_comes_back_with_it(tmp_path: Path, encoder: PromptEncoder, kind: ConditionKind) -> None:
     path = latent_path(prompt_width=encoder.width, kind=kind)
     save_model(
-        tmp_path / "whole", name="whole", refiner=random_refiner(), **worded(encoder), usual_prompts=["remove noise"],
+        tmp_path / "whole", name="whole", refiner=random_refiner(), **worded(encoder),
         defaults={"prompt": "remove noise"}, training={}, latent=path,
     )  # fmt: skip
     loaded = load_model(str(tmp_path / "whole")).latent
@@ -216,7 +205,7 @@ def test_a_latent_path_is_loaded_when_it_is_asked_for_and_once(
     tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_model(
-        tmp_path / "whole", name="whole", refiner=random_refiner(), **worded(encoder), usual_prompts=["remove noise"],
+        tmp_path / "whole", name="whole", refiner=random_refiner(), **worded(encoder),
         defaults={"prompt": "remove noise", "latent": False}, training={}, latent=latent_path(prompt_width=8),
     )  # fmt: skip
     loads: list[str] = []
@@ -240,7 +229,7 @@ def test_its_parts_are_what_diffusers_reads(tmp_path: Path, encoder: PromptEncod
 
     path = latent_path(prompt_width=encoder.width)
     save_model(
-        tmp_path, name="whole", refiner=random_refiner(), **worded(encoder), usual_prompts=[], defaults={}, training={},
+        tmp_path, name="whole", refiner=random_refiner(), **worded(encoder), defaults={}, training={},
         latent=path,
     )  # fmt: skip
     transformer = SanaTransformer2DModel.from_pretrained(tmp_path / "transformer")
@@ -252,7 +241,7 @@ def test_its_parts_are_what_diffusers_reads(tmp_path: Path, encoder: PromptEncod
 @pytest.mark.parametrize("name", [REFINER, "transformer/config.json", "vae/diffusion_pytorch_model.safetensors"])
 def test_a_file_without_a_hash_is_refused(tmp_path: Path, encoder: PromptEncoder, name: str) -> None:
     save_model(
-        tmp_path, name="whole", refiner=random_refiner(), **worded(encoder), usual_prompts=[], defaults={}, training={},
+        tmp_path, name="whole", refiner=random_refiner(), **worded(encoder), defaults={}, training={},
         latent=latent_path(prompt_width=encoder.width),
     )  # fmt: skip
     path = tmp_path / weights.MANIFEST
@@ -266,7 +255,7 @@ def test_a_file_without_a_hash_is_refused(tmp_path: Path, encoder: PromptEncoder
 @pytest.mark.parametrize("part", ["transformer", "vae"])
 def test_a_damaged_part_of_the_latent_path_is_refused(tmp_path: Path, encoder: PromptEncoder, part: str) -> None:
     save_model(
-        tmp_path, name="whole", refiner=random_refiner(), **worded(encoder), usual_prompts=[], defaults={}, training={},
+        tmp_path, name="whole", refiner=random_refiner(), **worded(encoder), defaults={}, training={},
         latent=latent_path(prompt_width=encoder.width),
     )  # fmt: skip
     weights_file = tmp_path / part / "diffusion_pytorch_model.safetensors"

@@ -1,23 +1,23 @@
-"""The reader: what a prompt says of each kind, by a head over the encoder, the same however it was typed."""
+"""The reader: what a prompt says of each kind, by letter groups and what stands around them."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from sanarestore.degradations.requests import KINDS, Request
+from sanarestore.degradations.requests import KINDS, Request, folded
 from sanarestore.errors import WeightsError
-from sanarestore.model.prompts import PromptEncoder
 from sanarestore.model.reading import (
     ABSENT,
-    HEAD,
     KEPT,
-    READINGS,
+    MOST_WORDS,
+    READER,
     REMOVED,
+    ROWS,
     Reader,
+    _groups_of,
     is_reader,
     load_reader,
-    read_readings,
 )
 from sanarestore.model.tensors import write_tensors
 
@@ -25,9 +25,14 @@ PROMPTS = ["remove noise", "deblur the photo and keep the grain of it", "x"]
 
 
 @pytest.fixture
-def reader(encoder: PromptEncoder) -> Reader:
+def reader() -> Reader:
     torch.manual_seed(3)
-    return Reader(encoder).eval()
+    reader = Reader().eval()
+    with torch.no_grad():
+        reader.groups.weight.mul_(20)
+        for block in reader.blocks:
+            block.distance.normal_()
+    return reader
 
 
 def saying(reader: Reader, understood: float = 9.0, **said: int) -> Reader:
@@ -36,8 +41,10 @@ def saying(reader: Reader, understood: float = 9.0, **said: int) -> Reader:
     for place, kind in enumerate(KINDS):
         logits[place, said.get(kind, ABSENT)] = 5.0
     with torch.no_grad():
-        reader.head[2].weight.zero_()
-        reader.head[2].bias.copy_(torch.cat([logits.flatten(), torch.tensor([understood])]))
+        for part in (reader.end, reader.word):
+            part.weight.zero_()
+            part.bias.zero_()
+        reader.end.bias.copy_(torch.cat([logits.flatten(), torch.tensor([understood])]))
     return reader
 
 
@@ -53,18 +60,57 @@ def test_a_prompt_is_read_alike_alone_and_beside_longer_ones(reader: Reader) -> 
     together, understood_B = reader(PROMPTS)
     for place, prompt in enumerate(PROMPTS):
         alone, understood = reader([prompt])
-        assert torch.allclose(alone[0], together[place], atol=1e-5)
-        assert torch.allclose(understood[0], understood_B[place], atol=1e-5)
+        assert torch.allclose(alone[0], together[place], atol=1e-4)
+        assert torch.allclose(understood[0], understood_B[place], atol=1e-4)
+
+
+def test_the_order_of_words_counts(reader: Reader) -> None:
+    """Or "keep the noise, remove the blur" could not be told from its opposite."""
+    said_BK3, _ = reader(["keep noise remove blur", "keep blur remove noise"])
+    assert (said_BK3[0] - said_BK3[1]).abs().max() > 1e-3
 
 
 def test_prompts_are_read_as_they_are_folded(reader: Reader) -> None:
-    seen: list[str] = []
-    forward = reader.encoder.forward
-    reader.encoder.forward = lambda prompts: (seen.extend(prompts), forward(prompts))[1]  # type: ignore[method-assign]
-    one, other = reader.read(["Don't touch  the NOISE!", "dont touch the noise"])
-    del reader.encoder.forward
-    assert one == other
-    assert seen == ["dont touch the noise"] * 2
+    typed, plain = ["Don't touch  the NOISE!", "ＵＰＳＣＡＬＥ"], ["dont touch the noise", "upscale"]
+    assert [folded(text) for text in typed] == plain
+    for ours, theirs in zip(reader([folded(text) for text in typed]), reader(plain), strict=True):
+        assert torch.equal(ours, theirs)
+    assert reader.read(typed) == reader.read(plain)
+
+
+def test_forms_of_a_word_share_most_of_what_they_are_made_of() -> None:
+    def shared(one: str, other: str) -> float:
+        (first,), (second,) = _groups_of(one), _groups_of(other)
+        return len({*first} & {*second}) / min(len({*first}), len({*second}))
+
+    assert shared("graininess", "grainy") > 0.5
+    assert shared("размытость", "размытости") > 0.5
+    assert shared("grainy", "blurry") < 0.3
+
+
+def test_scripts_without_spaces_are_cut_where_the_script_changes() -> None:
+    assert len(_groups_of(folded("ノイズを除去してください"))) == 5, "ノイズ を 除 去 してください"
+    assert len(_groups_of(folded("去除噪声"))) == 4
+    assert {*_groups_of(folded("噪声"))[0]} <= {*_groups_of(folded("去噪声点"))[1]}, "a word has its neighbours' rows"
+
+
+def test_letter_groups_have_rows_that_never_change() -> None:
+    """The weights are of these rows: another hash would make them speak of other words."""
+    assert _groups_of("go") == [(21180, 83, 18880, 27089, 33273, 56090)]
+    assert _groups_of("") == [(0,)]
+    assert all(0 < row < ROWS for word in _groups_of("remove the noise 噪声") for row in word)
+
+
+def test_long_texts_and_long_words_are_cut() -> None:
+    assert len(_groups_of("a " * 500)) == MOST_WORDS
+    assert len(_groups_of("abcdefghij" * 50)[0]) <= 40
+
+
+def test_in_training_letter_groups_are_left_out_at_random(reader: Reader) -> None:
+    reader.train()
+    assert not torch.equal(reader(["remove noise"])[0], reader(["remove noise"])[0])
+    reader.eval()
+    assert torch.equal(reader(["remove noise"])[0], reader(["remove noise"])[0])
 
 
 @pytest.mark.parametrize(
@@ -90,13 +136,11 @@ def test_from_an_even_chance_on_a_prompt_is_understood(reader: Reader, logit: fl
 
 
 def test_no_prompts_are_no_requests_to_read_wrongly(reader: Reader) -> None:
-    assert len(reader.read(["", "🙂", "x" * 5000])) == 3
+    assert len(reader.read(["", "🙂", "x" * 5000, "\ud800"])) == 4
 
 
 def saved(folder: Path, reader: Reader) -> Path:
-    reader.encoder.tokenizer.save_pretrained(folder / "tokenizer")
-    reader.encoder.model.save_pretrained(folder / "text_encoder")
-    write_tensors(folder / HEAD, reader.head.state_dict())
+    write_tensors(folder / READER, reader.state_dict())
     return folder
 
 
@@ -111,30 +155,13 @@ def test_what_was_saved_reads_alike(tmp_path: Path, reader: Reader) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "shape"])
-def test_a_head_that_does_not_fit_is_refused(tmp_path: Path, reader: Reader, damage: str) -> None:
-    head = saved(tmp_path, reader) / HEAD
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, reader: Reader, damage: str) -> None:
+    path = saved(tmp_path, reader) / READER
     if damage == "missing":
-        head.unlink()
+        path.unlink()
     elif damage == "cut":
-        head.write_bytes(head.read_bytes()[:-50])
+        path.write_bytes(path.read_bytes()[:-50])
     else:
-        write_tensors(head, {**reader.head.state_dict(), "0.bias": torch.zeros(3)})
+        write_tensors(path, {**reader.state_dict(), "enter.bias": torch.zeros(3)})
     with pytest.raises(WeightsError, match="reader"):
         load_reader(tmp_path)
-
-
-def test_readings_are_requests_by_folded_text(tmp_path: Path) -> None:
-    assert read_readings(tmp_path) == {}
-    (tmp_path / READINGS).parent.mkdir()
-    (tmp_path / READINGS).write_text('{"denoise": ["noise"], "go on": [], "a and b": ["blur", "noise"]}')
-    assert read_readings(tmp_path) == {
-        "denoise": Request.of("noise"), "go on": Request(), "a and b": Request.of("noise", "blur"),
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"denoise": ["haze"]}', '{"denoise": 3}', "\xff"])
-def test_readings_that_say_something_else_are_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / READINGS).parent.mkdir()
-    (tmp_path / READINGS).write_bytes(text.encode("latin-1"))
-    with pytest.raises(WeightsError, match=r"readings\.json: it is damaged.*Fetch the model again"):
-        read_readings(tmp_path)

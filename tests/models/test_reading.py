@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sanarestore import weights
+from sanarestore.degradations.grammar import LANGUAGES, Wording
 from sanarestore.degradations.requests import KINDS, Request
-from sanarestore.degradations.wordings import LANGUAGES, Wording
 from sanarestore.model.reading import Reader, load_reader
 
 FOLDER = Path(__file__).parents[1] / "data/wordings"

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from sanarestore import images
+from sanarestore.degradations.grammar import read_grammar
 from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import stream
 from sanarestore.degradations.requests import LIGHT_AND_COLOUR, Request
-from sanarestore.degradations.wordings import read_grammar, word_strangely
+from sanarestore.degradations.wordings import Language, word_strangely
 from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.training import photos as photos_module
 from sanarestore.training.data import (
@@ -32,7 +33,7 @@ from tests.conftest import photo
 @pytest.fixture
 def english(monkeypatch: pytest.MonkeyPatch) -> None:
     """One language alone, which is read in no time."""
-    monkeypatch.setattr("sanarestore.training.data.grammars", lambda: (read_grammar("en"),))
+    monkeypatch.setattr("sanarestore.training.data.languages", lambda: (Language(grammar=read_grammar("en")),))
 
 
 def recipe(**fields: object) -> Recipe:
@@ -135,7 +136,7 @@ def test_wordings_come_with_what_they_ask_for() -> None:
 
 @pytest.mark.usefixtures("english")
 def test_a_wording_is_named_by_seed_and_number() -> None:
-    expected = word_strangely(stream(5, "wording", 7), (read_grammar("en"),))
+    expected = word_strangely(stream(5, "wording", 7), (Language(grammar=read_grammar("en")),))
     assert WordingSamples(recipe())[7]["wording"] == expected
     assert WordingSamples(recipe(seed=6))[7]["wording"] != expected
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from sanarestore import images
+from sanarestore.degradations.grammar import read_grammar
 from sanarestore.degradations.requests import Request
-from sanarestore.degradations.wordings import read_grammar
+from sanarestore.degradations.wordings import Language
 from sanarestore.errors import SanarestoreError, UsageError
 from sanarestore.model.loading import load_model
 from sanarestore.model.reading import is_reader
@@ -114,7 +115,7 @@ def test_the_latent_objectives_resume_exactly(tmp_path: Path, photos: list[Path]
 
 
 def test_a_reader_s_run_resumes_exactly_and_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sanarestore.training.data.grammars", lambda: (read_grammar("en"),))
+    monkeypatch.setattr("sanarestore.training.data.languages", lambda: (Language(grammar=read_grammar("en")),))
     recipe = replace(TINY_RECIPE, objective="wording", steps=4, batch=6, warmup=1, workers=0, validation_photos=0)
 
     def begun(folder: str) -> tuple[Trainer, WordingSamples]:

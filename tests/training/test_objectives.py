@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from sanarestore import images
+from sanarestore.degradations.grammar import Wording
 from sanarestore.degradations.requests import KINDS as DEGRADED
 from sanarestore.degradations.requests import Request, folded
-from sanarestore.degradations.wordings import Wording
 from sanarestore.engine.restorer import Restorer
 from sanarestore.errors import UsageError
 from sanarestore.model import base as base_module
@@ -75,9 +75,8 @@ def first_of(given: Batch) -> Batch:
 
 @pytest.fixture
 def as_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Crops have no margin, and prompts are plain ones, of which nobody else has read anything."""
+    """Crops have no margin."""
     monkeypatch.setattr(Refiner, "margin", 0)
-    monkeypatch.setattr("sanarestore.model.loading.read_readings", lambda _: {})
 
 
 def made(name: str, **changes: Any) -> Objective:

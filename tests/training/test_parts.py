@@ -13,7 +13,7 @@ from sanarestore.errors import UsageError
 from sanarestore.model.condition import KINDS, ConditionKind
 from sanarestore.model.loading import load_model
 from sanarestore.model.prompts import PromptCache, PromptEncoder, Prompts
-from sanarestore.model.reading import is_reader
+from sanarestore.model.reading import Reader, is_reader
 from sanarestore.training.latent_path import new_latent_path
 from sanarestore.training.parts import FrozenPrompts, Parts, plain_wordings, usual_prompts
 from sanarestore.training.recipe import LATENT_STRIDE, LatentShape
@@ -189,45 +189,31 @@ def test_a_model_knows_the_captions_that_it_was_trained_with(tmp_path: Path) -> 
     assert prompts.wording("a dog on a mat", strange) == DEFAULT_PROMPT
 
 
-def test_fresh_parts_have_a_reader_that_is_still_to_learn(tmp_path: Path) -> None:
+def test_fresh_parts_have_no_reader_and_keep_their_encoder(tmp_path: Path) -> None:
     parts = Parts.from_scratch(RECIPE)
-    assert parts.reader is not None
-    assert not parts.is_read
+    assert parts.reader is None
+    assert parts.encoder is not None
     parts.save(tmp_path / "model", "tiny", {})
-    assert not is_reader(tmp_path / "model"), "what reads badly is not written"
+    assert not is_reader(tmp_path / "model")
     again = Parts.from_base(str(tmp_path / "model"), RECIPE)
-    assert again.reader is not None
-    assert not again.is_read
-    for key, tensor in parts.reader.encoder.state_dict().items():
-        assert torch.equal(again.reader.encoder.state_dict()[key], tensor.half().float()), key
+    assert again.reader is None
+    assert again.encoder is not None
+    for key, tensor in parts.encoder.state_dict().items():
+        assert torch.equal(again.encoder.state_dict()[key], tensor.half().float()), key
 
 
 def test_a_reader_that_has_learnt_comes_along(tmp_path: Path) -> None:
-    """And its model reads the usual prompts by it; the embeddings stay what they were."""
+    """And its model reads by it; the embeddings stay what they were."""
     parts = Parts.from_scratch(RECIPE)
     before = parts.prompts.table(plain_wordings())
-    assert parts.reader is not None
+    reader = Reader().eval()
     with torch.no_grad():
-        for parameter in parts.reader.parameters():
-            parameter.copy_((parameter + 0.3).half())
-    replace(parts, is_read=True).save(tmp_path / "model", "tiny", {})
+        for parameter in reader.parameters():
+            parameter.copy_((5 * parameter).half())
+    replace(parts, reader=reader).save(tmp_path / "model", "tiny", {})
     assert is_reader(tmp_path / "model")
     again = Parts.from_base(str(tmp_path / "model"), RECIPE)
-    assert again.is_read
     assert again.reader is not None
     prompts = ["remove noise", "a cat"]
-    assert again.reader.read(prompts) == parts.reader.eval().read(prompts)
+    assert again.reader.read(prompts) == reader.read(prompts)
     assert all(torch.equal(again.prompts.prompts.known[text], tensor) for text, tensor in before.items())
-
-
-def test_a_reader_is_made_anew_where_a_base_without_one_is_to_learn_reading(tmp_path: Path) -> None:
-    Parts.from_scratch(RECIPE).save(tmp_path / "model", "tiny", {})
-    wider = replace(RECIPE, objective="wording", model=replace(RECIPE.model, prompt_width=16))
-    parts = Parts.from_base(str(tmp_path / "model"), wider)
-    assert parts.reader is not None
-    assert parts.reader.encoder.width == 16
-    assert parts.refiner.config.prompt_width == parts.prompts.width == 8, "the refiner's embeddings are other ones"
-    replace(parts, is_read=True).save(tmp_path / "reading", "tiny", {})
-    model = load_model(str(tmp_path / "reading"))
-    assert model.prompts.tokens(DEFAULT_PROMPT).shape[1] == 8
-    assert model.prompts.request("whatever this is") is not None
