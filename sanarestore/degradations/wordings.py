@@ -26,10 +26,10 @@ from sanarestore.degradations.grammar import (
 )
 from sanarestore.degradations.requests import DEFAULT_PROMPT, KINDS, folded
 
-ENGLISH_SHARE = 0.2
+ENGLISH_SHARE = 0.25
 """Share of English among the wordings that a reader learns from; the other languages share the rest alike."""
 
-WRITTEN_SHARE = 0.7
+WRITTEN_SHARE = 0.85
 """Share of sentences that people wrote among them; grammars make the rest."""
 
 HELD_BACK_EVERY = 20

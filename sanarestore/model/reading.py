@@ -85,7 +85,7 @@ class Block(nn.Module):
 class Reader(nn.Module):
     """From letter groups to words, from words to what is said of each kind."""
 
-    def __init__(self, *, layers: int = 2, dropout: float = 0.15) -> None:
+    def __init__(self, *, layers: int = 2, dropout: float = 0.3) -> None:
         """`dropout` is the share of letter groups that are left out in training, so that none decides alone."""
         super().__init__()
         numbers = 3 * len(KINDS) + 1

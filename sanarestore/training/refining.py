@@ -3,6 +3,7 @@
 Shape suffixes: B batch, C channels, H W pixels or latent positions, K evidence, D prompt features, E choices.
 """
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -93,6 +94,8 @@ class WordingObjective(PartsObjective):
         """Cross-entropy of what is said of each kind, summed over kinds, and of being understood."""
         # Short ones apart from long ones: padding would be most of what is computed.
         ordered = sorted(batch.wordings, key=lambda wording: len(wording.text.encode()))
+        # What is left out of them is drawn from the words themselves, so that a run that resumes learns the same.
+        torch.manual_seed(zlib.crc32("\n".join(wording.text for wording in ordered).encode()))
         losses = [self._loss(ordered[first : first + AT_ONCE]) for first in range(0, len(ordered), AT_ONCE)]
         return torch.stack(losses).sum() / len(ordered)
 

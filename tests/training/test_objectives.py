@@ -104,7 +104,9 @@ def routed(recipe: Recipe) -> Objective:
 def all_parts(objective: Any) -> dict[str, torch.nn.Module]:
     parts = objective.parts
     owned = torch.nn.ModuleDict(parts.expert)
-    found = {"owned": owned, "middle": parts.refiner.middle, "tone": parts.refiner.tone, "reader": parts.reader}
+    found = {"owned": owned, "middle": parts.refiner.middle, "tone": parts.refiner.tone}
+    if parts.reader:
+        found["reader"] = parts.reader
     if parts.experts:
         found["router"] = parts.experts.router
     if parts.latent:
@@ -275,6 +277,7 @@ def test_a_reader_comes_to_read_what_it_is_taught() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    reader.eval()
     assert reader.read(texts) == wanted
     assert reader.read([text.upper() for text in texts]) == wanted
     assert torch.equal(prompts(batch().prompts, list(ASKED.values())).token_BLD, before)
@@ -282,7 +285,7 @@ def test_a_reader_comes_to_read_what_it_is_taught() -> None:
 
 def test_a_reader_s_loss_is_what_is_said_of_every_kind_and_of_being_understood() -> None:
     objective: Any = made("wording")
-    reader = objective.parts.reader
+    reader = objective.parts.reader.eval()
     expected = 0.0
     for wording in WORDINGS:
         (said_K3,), (understood,) = reader([folded(wording.text)])
@@ -293,13 +296,14 @@ def test_a_reader_s_loss_is_what_is_said_of_every_kind_and_of_being_understood()
         expected -= (chance if wording.understood else 1 - chance).log().item()
     assert objective.loss(batch()).item() == pytest.approx(expected / len(WORDINGS), rel=1e-4)
     with torch.no_grad():
-        for parameter in reader.head[2].parameters():
+        for parameter in (*reader.end.parameters(), *reader.word.parameters()):
             parameter.zero_()
     assert objective.loss(batch()).item() == pytest.approx(6 * np.log(3) + np.log(2), rel=1e-4), "knowing nothing"
 
 
 def test_a_reader_s_loss_does_not_depend_on_who_is_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
     objective: Any = made("wording")
+    objective.parts.reader.eval()
     many = replace(batch(), wordings=WORDINGS * 3)
     whole = objective.loss(many).item()
     monkeypatch.setattr("sanarestore.training.refining.AT_ONCE", 5)
