@@ -22,6 +22,9 @@ EMBEDDED = "sanarestore-mini"
 MANIFEST = "restoration/config.json"
 """The file that makes a folder a restoration model, and lists the hashes of the others."""
 
+READER = "restoration/reader.safetensors"
+"""What reads prompts, in the folder of a model that has a reader of its own."""
+
 ADAPTER = "adapter.json"
 """The file that makes a folder an adapter, and lists the hashes of the others."""
 
@@ -139,15 +142,20 @@ def chosen(name: str | None, adapter: str | None) -> str:
 
 
 def fingerprint(name: str, adapter: str | None = None) -> str:
-    """Hexadecimal digest that changes with the weights: of a restoration model, or of a base and its adapter."""
+    """Hexadecimal digest that changes with the weights: of a restoration model, or of a base and its adapter; and with
+    those of the embedded model's reader where that one reads their prompts."""
     folder = resolve(name)
     if adapter is None:
         read_manifest(folder)
-        return hash_file(folder / MANIFEST)
-    index = resolve(adapter) / ADAPTER
-    read_adapter_index(index.parent)
-    parts = (*BASE_PARTS, "scheduler", "text_encoder", "tokenizer")
-    return hashlib.sha256(f"{sampled_hash(folder, *parts)}:{hash_file(index)}".encode()).hexdigest()
+        own = hash_file(folder / MANIFEST)
+    else:
+        index = resolve(adapter) / ADAPTER
+        read_adapter_index(index.parent)
+        parts = (*BASE_PARTS, "scheduler", "text_encoder", "tokenizer")
+        own = hashlib.sha256(f"{sampled_hash(folder, *parts)}:{hash_file(index)}".encode()).hexdigest()
+    if (folder / READER).is_file():
+        return own
+    return hashlib.sha256(f"{own}:{hash_file(resolve(EMBEDDED) / READER)}".encode()).hexdigest()
 
 
 def sampled_hash(folder: Path, *parts: str) -> str:

@@ -190,6 +190,7 @@ def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], list[tuple[Path
     """Samples to learn from, batches to validate on, and the files of each photo or pair that is learnt from."""
     from sanarestore import images
     from sanarestore.degradations.pairs import read_pairs
+    from sanarestore.degradations.wordings import word_files
     from sanarestore.training.data import PairSamples, PhotoSamples, ToneSamples, WordingSamples
     from sanarestore.training.photos import hold_back, hold_back_pairs
     from sanarestore.training.validation import pair_validation, tone_validation, validation_batches
@@ -210,5 +211,6 @@ def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], list[tuple[Path
     if recipe.objective == "tone":
         return ToneSamples(photos, recipe), tone_validation(kept), used
     if recipe.objective == "wording":
-        return WordingSamples(recipe), [], []  # no photo is learnt from, nor looked at
+        # No photo is learnt from, nor looked at.
+        return WordingSamples(recipe), [], [(path,) for path in word_files()]
     return PhotoSamples(photos, recipe), validation_batches(kept), used

@@ -89,8 +89,9 @@ def folded(text: str) -> str:
     Both i's of Turkish become one, so that its capitals fold as its small letters do; Arabic loses its vowel marks and
     the variants of its letters; Devanagari and kana keep their signs. Ideographs stand alone, each between spaces.
     """
-    text = unicodedata.normalize("NFKC", text).casefold().translate(_ARABIC)
-    text = re.sub(r"n['’ʼ`´]t\b", "nt", text)
+    # An acute accent typed for an apostrophe would be split into a space and a mark.
+    text = unicodedata.normalize("NFKC", text.replace("´", "'")).casefold().translate(_ARABIC)
+    text = re.sub(r"n['’ʼ`]t\b", "nt", text)
     letters = []
     for letter in unicodedata.normalize("NFD", text):
         category = unicodedata.category(letter)

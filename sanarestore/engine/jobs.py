@@ -68,7 +68,8 @@ class Outcome:
     expert: str | None = None
     """The degradation whose expert restored it; None where that was the refiner that knows all."""
     removes: tuple[str, ...] | None = None
-    """The kinds of degradation that the prompt asks to remove; None for a photo restored as without a prompt."""
+    """The kinds of degradation that the prompt asks to remove; None for a photo restored as without a prompt, and for
+    one that was not restored now."""
     prompt_note: str | None = None
     """What is to be said of the prompt: the same for every file of a batch."""
     sha256: str = ""

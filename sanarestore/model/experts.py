@@ -30,14 +30,15 @@ FEATURES = 64
 """Of the router."""
 
 LEAST_SHARE = 1 / 4
-"""What a refiner's probability must exceed for its result to count; below a third, so that one always does."""
+"""What a refiner's probability must exceed for its result to count, where there are three at most; less where there are
+more, so that one always does."""
 
 SCALE, ROUTER = ".scale", "router."
 """How the files' tensors are named that are no changes."""
 
 
 class Router(nn.Module):
-    """Whose a photograph is, by its evidence and the prompt: the refiner's that knows all, or an expert's."""
+    """How much the general refiner's and each expert's result count for a photograph, by evidence and prompt."""
 
     def __init__(self, prompt_width: int, experts: int) -> None:
         super().__init__()
@@ -58,7 +59,7 @@ class Experts:
     """For one refiner, those that it shares its place with."""
 
     names: tuple[str, ...]
-    """The degradation (a kind of `wordings.KINDS`) that each is for."""
+    """The degradation (a kind of `requests.KINDS`) that each is for."""
     router: Router
     changes: Mapping[str, Mapping[str, Tensor]]
     """Of each, what it adds to the refiner's tensors: in 8 bits, under their names, with the steps of their rows
@@ -130,7 +131,7 @@ class Experts:
         for nothing, so that most photographs take one network.
         """
         share_E = self.router(evidence_K[None], prompt_D[None])[0].softmax(dim=0)
-        above_E = (share_E - LEAST_SHARE).clamp(min=0)
+        above_E = (share_E - LEAST_SHARE * min(1, 3 / len(share_E))).clamp(min=0)
         shares = zip((None, *self.names), (above_E / above_E.sum()).tolist(), strict=True)
         return {name: share for name, share in shares if share > 0}
 

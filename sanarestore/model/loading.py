@@ -29,7 +29,7 @@ from sanarestore.model.base import Base, load_base, load_transformer, write_base
 from sanarestore.model.condition import ConditionKind, kind_of, new_condition
 from sanarestore.model.experts import Experts
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder
-from sanarestore.model.reading import READER, Reader, is_reader, load_reader
+from sanarestore.model.reading import Reader, is_reader, load_embedded_reader, load_reader
 from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.model.tensors import load_strictly, read_tensors, write_json, write_tensors
 from sanarestore.model.transformer import ConditionedTransformer
@@ -106,6 +106,7 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
         ) from error
     parts = ("transformer", "vae", "scheduler") if kind else ()
     needed = {REFINER, PROMPTS, *([CONDITION] if kind else []), *([EXPERTS] if experts else [])}
+    needed |= {weights.READER} if is_reader(folder) else set()
     weights.verify(folder, hashes, needed | weights.files_in(folder, *parts))
     refiner = _load_refiner(config, folder / REFINER)
 
@@ -130,8 +131,8 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
 
 def _prompts(folder: Path) -> Prompts:
     """The embeddings of a restoration model, and its reader, or the embedded model's where it has none."""
-    source = folder if is_reader(folder) else weights.resolve(weights.EMBEDDED)
-    return Prompts(read_tensors(folder / PROMPTS), lambda: load_encoder(folder), lambda: load_reader(source))
+    own = functools.partial(load_reader, folder) if is_reader(folder) else load_embedded_reader
+    return Prompts(read_tensors(folder / PROMPTS), lambda: load_encoder(folder), own)
 
 
 def _load_adapted(name: str, adapter: str, dtype: torch.dtype) -> RestorationModel:
@@ -223,7 +224,7 @@ def save_model(
     write_tensors(folder / REFINER, _half(refiner))
     write_tensors(folder / PROMPTS, prompts)
     if reader is not None:
-        write_tensors(folder / READER, _half(reader))
+        write_tensors(folder / weights.READER, _half(reader))
     index: dict[str, Any] = {
         "_class_name": "SanaRestore",
         "text_encoder": ["transformers", type(encoder.model).__name__],

@@ -22,11 +22,8 @@ from sanarestore import weights
 from sanarestore.degradations.requests import KINDS, LIGHT_AND_COLOUR, Request, folded
 from sanarestore.model.tensors import load_strictly, read_tensors
 
-READER = "restoration/reader.safetensors"
-"""The reader's weights, in a model folder."""
-
 ROWS = 2**16
-"""Rows of the table of letter groups; the first is of nothing."""
+"""Rows of the table of letter groups; the first stands for a text without words."""
 
 PIECE, FEATURES, VALUE, HIDDEN = 64, 128, 32, 96
 """Features of a letter group, of a word, of what is gathered for each number that is read off, and before the end."""
@@ -34,13 +31,13 @@ PIECE, FEATURES, VALUE, HIDDEN = 64, 128, 32, 96
 HEADS = 4
 
 FARTHEST = 16
-"""Words from which on one is as far away as another."""
+"""Distance in words beyond which all distances count alike."""
 
 GROUPS = (2, 3, 4, 5)
 """Letters of a group, the ends of the word among them."""
 
 MOST_WORDS, MOST_GROUPS = 64, 40
-"""What is read of a prompt, and of a word."""
+"""Words of a prompt, and letter groups of a word, that are read; the rest is cut off."""
 
 UNDERSTOOD_FROM = 0.5
 """Probability from which a prompt counts as understood."""
@@ -90,7 +87,7 @@ class Reader(nn.Module):
         super().__init__()
         numbers = 3 * len(KINDS) + 1
         self.dropout = dropout
-        self.groups = nn.Embedding(ROWS, PIECE, padding_idx=0)
+        self.groups = nn.Embedding(ROWS, PIECE)
         self.enter = nn.Linear(PIECE, FEATURES)
         self.blocks = nn.ModuleList(Block() for _ in range(layers))
         self.norm = nn.LayerNorm(FEATURES)
@@ -101,7 +98,7 @@ class Reader(nn.Module):
         self.word = nn.Linear(FEATURES, numbers)
         with torch.no_grad():
             # Groups that are never met must say next to nothing.
-            self.groups.weight.normal_(std=0.05)[0] = 0
+            self.groups.weight.normal_(std=0.05)
 
     def forward(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Folded prompts -> logits of what each says of each kind [B,K,3], and of its being understood [B]."""
@@ -137,8 +134,9 @@ class Reader(nn.Module):
         sum_WD = F.embedding_bag(rows, self.groups.weight, first, mode="sum", per_sample_weights=share)
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
         is_there_BL = torch.arange(max(map(len, prompts)), device=device) < lengths[:, None]
-        word_BLD = sum_WD.new_zeros(*is_there_BL.shape, FEATURES)
-        word_BLD[is_there_BL] = self.enter(sum_WD / count.sqrt()[:, None])
+        entered_WD = self.enter(sum_WD / count.sqrt()[:, None])
+        word_BLD = entered_WD.new_zeros(*is_there_BL.shape, FEATURES)
+        word_BLD[is_there_BL] = entered_WD
         return word_BLD, is_there_BL
 
 
@@ -153,14 +151,14 @@ def _groups_of(prompt: str) -> list[Sequence[int]]:
 
 @lru_cache(maxsize=100_000)
 def _rows(word: str) -> tuple[int, ...]:
-    """Of the word itself and of its letter groups."""
+    """Rows of a word itself and of its letter groups."""
     marked = f"<{word}>"
     groups = {marked[first : first + size] for size in GROUPS for first in range(len(marked) - size + 1)} - {marked}
     return (_row(f"={word}"), *sorted(map(_row, groups)))[:MOST_GROUPS]
 
 
 def _rows_beside(words: Sequence[str], place: int) -> tuple[int, ...]:
-    """Of an ideograph, and of it together with one or two that follow or precede: their words have no spaces."""
+    """Rows of an ideograph, and of it together with one or two that follow or precede: their words have no spaces."""
     after, before = words[place : place + 3], words[max(place - 2, 0) : place + 1][::-1]
     rows = [_row(f"={words[place]}")]
     for side, near in (("+", after), ("-", before)):
@@ -188,20 +186,20 @@ def _request(said_K3: Sequence[Sequence[float]], understood: float) -> Request:
     for kind, said in zip(KINDS, said_K3, strict=True):
         if said[KEPT] > KEPT_FROM:
             kept.append(kind)
-        elif 1 - said[ABSENT] > (LIT_FROM if kind in LIGHT_AND_COLOUR else NAMED_FROM):
+        elif said[REMOVED] >= said[KEPT] and 1 - said[ABSENT] > (LIT_FROM if kind in LIGHT_AND_COLOUR else NAMED_FROM):
             removed.append(kind)
     return Request.keeping(*kept) if kept and not removed else Request.of(*removed)
 
 
 def is_reader(folder: Path) -> bool:
     """Whether a model folder has a reader of its own."""
-    return (folder / READER).is_file()
+    return (folder / weights.READER).is_file()
 
 
 def load_reader(folder: Path) -> Reader:
     """The reader of a model folder, float32 on the CPU; WeightsError where it cannot be read."""
     reader = Reader()
-    load_strictly(reader, read_tensors(folder / READER), folder / READER)
+    load_strictly(reader, read_tensors(folder / weights.READER), folder / weights.READER)
     return reader.eval().requires_grad_(False)
 
 

@@ -27,7 +27,7 @@ from sanarestore.degradations.wordings import (
 )
 
 KEPT_BACK = sorted((Path(__file__).parents[1] / "data" / "wordings").glob("*.tsv"))
-"""Wordings of people, a line each: the text, then what it says, between tabs."""
+"""Wordings to measure by, a line each: the text, then what it says, between tabs."""
 
 PARTS = ("frames", "keep", "but")
 

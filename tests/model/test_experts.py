@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from sanarestore import weights
+from sanarestore.degradations.requests import KINDS
 from sanarestore.errors import UsageError, WeightsError
 from sanarestore.model.evidence import EVIDENCE
 from sanarestore.model.experts import SHARED, Experts
@@ -93,6 +94,16 @@ def test_a_photograph_is_shared_out_among_those_that_are_likely(
     assert min(shares.values()) > 0
     chances = dict(zip((None, "noise", "jpeg"), torch.tensor(logits).softmax(dim=0).tolist(), strict=True))
     assert sorted(shares, key=lambda name: shares[name]) == sorted(shares, key=lambda name: chances[name])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_however_many_experts_there_are_one_counts(general: Refiner, count: int) -> None:
+    """Where all are as likely, so do all."""
+    of_kinds = {kind: expert(general, seed) for seed, kind in enumerate(KINDS[:count])}
+    found = Experts.of(general, of_kinds)
+    found.router.requires_grad_(False)
+    shares = shared_out(found, *[0.0] * (1 + count))
+    assert list(shares.values()) == pytest.approx([1 / (1 + count)] * (1 + count))
 
 
 def test_what_is_sure_is_one_refiner_s_and_exactly(experts: Experts) -> None:

@@ -19,10 +19,10 @@ from sanarestore.model.base import Base, load_base
 from sanarestore.model.condition import KINDS, ConditionKind
 from sanarestore.model.loading import PROMPTS, REFINER, load_model, save_model
 from sanarestore.model.prompts import PromptEncoder
-from sanarestore.model.reading import READER, Reader, load_reader
+from sanarestore.model.reading import Reader, load_reader
 from sanarestore.options import RestoreOptions
 from sanarestore.training.parts import plain_wordings
-from sanarestore.weights import EMBEDDED
+from sanarestore.weights import EMBEDDED, READER
 from tests.conftest import photo, random_refiner, worded
 from tests.published import latent_path
 
@@ -103,10 +103,20 @@ def test_a_model_without_a_reader_reads_with_the_embedded_one(
         def read(self, prompts: list[str]) -> list[Request]:
             return [Request.of("blur")] * len(prompts)
 
-    monkeypatch.setattr("sanarestore.model.loading.load_reader", lambda folder: asked.append(folder) or Yes())
+    monkeypatch.setattr("sanarestore.model.reading.load_reader", lambda folder: asked.append(folder) or Yes())
     prompts = load_model(str(tiny_folder)).prompts
     assert prompts.request("whatever this may be") == Request.of("blur")
     assert asked == [weights.resolve(EMBEDDED)]
+
+
+def test_the_fingerprint_follows_the_reader_that_is_borrowed(
+    tmp_path: Path, tiny_folder: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or finished files would be taken for those of a prompt that has another meaning by now."""
+    before = load_model(str(tiny_folder)).fingerprint
+    read_by(tmp_path / "other", encoder)
+    monkeypatch.setattr("sanarestore.weights.EMBEDDED", str(tmp_path / "other"))
+    assert load_model(str(tiny_folder)).fingerprint != before
 
 
 def test_a_changed_byte_of_a_reader_is_noticed(tmp_path: Path, encoder: PromptEncoder) -> None:

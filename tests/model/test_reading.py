@@ -11,7 +11,6 @@ from sanarestore.model.reading import (
     ABSENT,
     KEPT,
     MOST_WORDS,
-    READER,
     REMOVED,
     ROWS,
     Reader,
@@ -20,6 +19,7 @@ from sanarestore.model.reading import (
     load_reader,
 )
 from sanarestore.model.tensors import write_tensors
+from sanarestore.weights import READER
 
 PROMPTS = ["remove noise", "deblur the photo and keep the grain of it", "x"]
 
@@ -127,6 +127,25 @@ def test_in_training_letter_groups_are_left_out_at_random(reader: Reader) -> Non
 )
 def test_what_it_says_becomes_a_request(reader: Reader, said: dict[str, int], request_: Request) -> None:
     assert saying(reader, **said).read(["whatever"]) == [request_]
+
+
+def test_what_is_rather_kept_than_removed_is_not_removed(reader: Reader) -> None:
+    """Though together the two are likelier than that it was not named at all."""
+    with torch.no_grad():
+        saying(reader, jpeg=REMOVED).end.bias[:3] = torch.tensor([0.49, 0.03, 0.48]).log()
+    assert reader.read(["whatever"]) == [Request.of("jpeg")]
+    with torch.no_grad():
+        reader.end.bias[:3] = torch.tensor([0.45, 0.3, 0.25]).log()
+    assert reader.read(["whatever"]) == [Request.of("noise", "jpeg")]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_it_learns_under_autocast(reader: Reader, dtype: torch.dtype) -> None:
+    """As on a GPU, where bfloat16 is what is taken unless told."""
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        said_BK3, understood_B = reader.train()(PROMPTS)
+    (said_BK3.float().square().sum() + understood_B.float().square().sum()).backward()
+    assert all(part.grad is not None and part.grad.isfinite().all() for part in reader.parameters())
 
 
 @pytest.mark.parametrize(("logit", "understood"), [(-0.01, False), (0.01, True)])

@@ -1,4 +1,4 @@
-"""The embedded reader on wordings that no grammar holds, written by people who have not seen one.
+"""The embedded reader on wordings that it never learnt from, by writers who had seen neither grammar nor sentence.
 
 `tests/data/wordings/LANGUAGE.tsv` holds a prompt a line, the kinds that it asks to remove, and those it asks to keep;
 `general.tsv` requests that name no fault, `other.tsv` texts about other things, both with their language.
@@ -40,11 +40,11 @@ def listed(name: str) -> list[tuple[str, str]]:
 
 
 REACHED = {
-    "en": 0.75, "de": 0.85, "fr": 0.88, "es": 0.81, "it": 0.83, "pt": 0.81, "nl": 0.80, "pl": 0.83, "ru": 0.74,
-    "tr": 0.85, "zh": 0.89, "ja": 0.85, "ko": 0.79, "hi": 0.75, "ar": 0.77,
+    "en": 0.945, "de": 0.94, "fr": 0.965, "es": 0.93, "it": 0.935, "pt": 0.93, "nl": 0.95, "pl": 0.98, "ru": 0.95,
+    "tr": 0.97, "zh": 0.95, "ja": 0.96, "ko": 0.95, "hi": 0.97, "ar": 0.95,
 }  # fmt: skip
 """Share of wordings that today's reader reads right, just below what it reaches: 0.99 in English and 0.97 in the other
-languages are wanted, and take more training."""
+languages are wanted, and take more sentences to learn from."""
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -63,7 +63,7 @@ def test_few_real_requests_are_called_not_understood(reader: Reader) -> None:
     texts = [wording.text for language in LANGUAGES for wording in held_out(language)]
     texts += [text for text, _ in listed("general")]
     missed = [text for text, request in zip(texts, reader.read(texts), strict=True) if not request.understood]
-    assert len(missed) <= 0.055 * len(texts), missed
+    assert len(missed) <= 0.01 * len(texts), missed
 
 
 def test_texts_about_other_things_are_not_understood(reader: Reader) -> None:
@@ -71,14 +71,14 @@ def test_texts_about_other_things_are_not_understood(reader: Reader) -> None:
     read = reader.read([text for text, _ in texts])
     believed = [text for (text, _), request in zip(texts, read, strict=True) if request.understood]
     assert len(texts) >= 200
-    assert len(believed) <= 0.09 * len(texts), believed
+    assert len(believed) <= 0.05 * len(texts), believed
 
 
 def test_general_requests_ask_for_what_no_prompt_does(reader: Reader) -> None:
     texts = listed("general")
     read = reader.read([text for text, _ in texts])
     wrong = [(text, request) for (text, _), request in zip(texts, read, strict=True) if request.removes is not None]
-    assert len(wrong) <= 0.12 * len(texts), wrong
+    assert len(wrong) <= 0.03 * len(texts), wrong
 
 
 def test_held_out_wordings_are_of_every_kind() -> None:
