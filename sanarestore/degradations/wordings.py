@@ -30,7 +30,7 @@ from sanarestore.degradations.requests import DEFAULT_PROMPT, KINDS, folded
 ENGLISH_SHARE = 0.25
 """Share of English among the wordings that a reader learns from; the other languages share the rest alike."""
 
-WRITTEN_SHARE = 0.6
+WRITTEN_SHARE = 0.85
 """Share of written sentences among them; grammars make the rest."""
 
 HELD_BACK_EVERY = 20
