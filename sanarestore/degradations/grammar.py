@@ -184,11 +184,6 @@ def read_grammar(language: str) -> Grammar:
     return Grammar.from_table(tomllib.loads(file.read_text(encoding="utf-8")))
 
 
-def grammars() -> tuple[Grammar, ...]:
-    """The grammars of all `LANGUAGES`, in that order."""
-    return tuple(read_grammar(language) for language in LANGUAGES)
-
-
 def any_frame(rng: Rng, part: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:
     """A form and one of its frames; every frame is as likely."""
     place = int(rng.integers(sum(map(len, part.values()))))

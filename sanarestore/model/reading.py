@@ -28,7 +28,10 @@ ROWS = 2**16
 PIECE, FEATURES, VALUE, HIDDEN = 64, 128, 32, 96
 """Features of a letter group, of a word, of what is gathered for each number that is read off, and before the end."""
 
-HEADS = 4
+LAYERS, HEADS = 2, 4
+
+DROPOUT = 0.3
+"""Share of letter groups that are left out in training, so that none decides alone."""
 
 FARTHEST = 16
 """Distance in words beyond which all distances count alike."""
@@ -82,14 +85,12 @@ class Block(nn.Module):
 class Reader(nn.Module):
     """From letter groups to words, from words to what is said of each kind."""
 
-    def __init__(self, *, layers: int = 2, dropout: float = 0.3) -> None:
-        """`dropout` is the share of letter groups that are left out in training, so that none decides alone."""
+    def __init__(self) -> None:
         super().__init__()
         numbers = 3 * len(KINDS) + 1
-        self.dropout = dropout
         self.groups = nn.Embedding(ROWS, PIECE)
         self.enter = nn.Linear(PIECE, FEATURES)
-        self.blocks = nn.ModuleList(Block() for _ in range(layers))
+        self.blocks = nn.ModuleList(Block() for _ in range(LAYERS))
         self.norm = nn.LayerNorm(FEATURES)
         self.attend = nn.Linear(FEATURES, len(KINDS) + 1)
         self.value = nn.Linear(FEATURES, (len(KINDS) + 1) * VALUE)
@@ -127,7 +128,7 @@ class Reader(nn.Module):
         device = self.groups.weight.device
         counts = [len(word) for prompt in prompts for word in prompt]
         rows = torch.tensor([row for prompt in prompts for word in prompt for row in word], device=device)
-        share = torch.full(rows.shape, 1 - self.dropout, device=device)
+        share = torch.full(rows.shape, 1 - DROPOUT, device=device)
         share = torch.bernoulli(share) if self.training else share
         count = torch.tensor(counts, device=device)
         first = count.cumsum(dim=0) - count

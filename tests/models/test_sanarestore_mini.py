@@ -229,7 +229,7 @@ def test_gray_stays_gray(mini: RestorationModel) -> None:
 
 
 def test_no_prompt_needs_the_text_encoder_nor_transformers() -> None:
-    """Whose import takes longer than many a restoration."""
+    """Importing transformers takes longer than restoring a small photo."""
     script = (
         "import sys; from sanarestore.model.loading import load_model; "
         "prompts = load_model('sanarestore-mini').prompts; "
