@@ -15,7 +15,8 @@ from PIL import Image as PillowImage
 from PIL.JpegImagePlugin import JpegImageFile
 from scipy import ndimage, special
 
-Pixels = npt.NDArray[np.float32]
+from sanarestore.degradations.mosaic import Pixels as Pixels
+from sanarestore.degradations.mosaic import colour_sites, demosaic
 
 _ROWS = 64
 
@@ -54,7 +55,7 @@ class GaussianNoise:
         return image_HWC + np.float32(self.sigma / 255) * noise
 
     def on_average(self, overview_HWC: Pixels) -> Pixels:
-        return _mean_of_clipped(overview_HWC, np.float32(self.sigma / 255))
+        return mean_of_clipped(overview_HWC, np.float32(self.sigma / 255))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +78,7 @@ class PoissonNoise:
         return noisy_HWC
 
     def on_average(self, overview_HWC: Pixels) -> Pixels:
-        return _mean_of_clipped(overview_HWC, np.sqrt(np.clip(overview_HWC, 0, None) * np.float32(self.scale / 255)))
+        return mean_of_clipped(overview_HWC, np.sqrt(np.clip(overview_HWC, 0, None) * np.float32(self.scale / 255)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -301,9 +302,9 @@ def _expose(linear_HWC: Pixels, gain: float, read: float, seed: int) -> Pixels:
     height, width, _ = linear_HWC.shape
     # One row or column alone would hold no site of some colour: it is doubled, and cut again.
     light_HWC = np.pad(linear_HWC, ((0, height == 1), (0, width == 1), (0, 0)), mode="edge")
-    channel_HW = np.array([[0, 1], [1, 2]])[np.ix_(*(np.arange(n) % 2 for n in light_HWC.shape[:2]))]
-    mosaic_HW = np.take_along_axis(light_HWC, channel_HW[..., None], axis=2)[..., 0]
-    return _demosaic(_count(mosaic_HW, gain, read, rng), channel_HW)[:height, :width]
+    site_HW = colour_sites(*light_HWC.shape[:2])
+    mosaic_HW = np.take_along_axis(light_HWC, site_HW[..., None], axis=2)[..., 0]
+    return demosaic(_count(mosaic_HW, gain, read, rng), site_HW)[:height, :width]
 
 
 def _count(linear: Pixels, gain: float, read: float, rng: np.random.Generator) -> Pixels:
@@ -319,19 +320,7 @@ def _exposed_on_average(linear_HWC: Pixels, gain: float, read: float) -> Pixels:
     return mean_HWC
 
 
-def _mean_of_clipped(image_HWC: Pixels, spread: Pixels | np.float32) -> Pixels:
+def mean_of_clipped(image_HWC: Pixels, spread: Pixels | np.float32) -> Pixels:
     """The mean of values with normal noise, each clipped to [0, 1]."""
     mean_HWC: Pixels = np.mean([np.clip(image_HWC + spread * node, 0, 1) for node in _NODES], axis=0)
     return mean_HWC
-
-
-def _demosaic(mosaic_HW: Pixels, channel_HW: npt.NDArray[np.int64]) -> Pixels:
-    """Bilinear: each missing value is the weighted mean of its colour's neighbours."""
-    weights = np.outer([0.5, 1, 0.5], [0.5, 1, 0.5])
-    planes = []
-    for channel in range(3):
-        known = (channel_HW == channel).astype(np.float32)
-        total = ndimage.convolve(mosaic_HW * known, weights, mode="mirror", output=np.float32)
-        planes.append(total / np.maximum(ndimage.convolve(known, weights, mode="mirror", output=np.float32), 1e-6))
-    own_HWC = channel_HW[..., None] == np.arange(3)
-    return np.where(own_HWC, mosaic_HW[..., None], np.stack(planes, axis=2)).astype(np.float32)

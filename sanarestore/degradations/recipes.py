@@ -6,8 +6,10 @@
     levels      = number { "/" number }                variants take them in turn
                 | number "-" number                    drawn uniformly between the two
 
-Names: `noise:SIGMA`, `poisson:C`, `camera:STRENGTH`, `jpeg:QUALITY`, `blur:SIGMA`, `kernel:K`, `lowres:FACTOR`,
-`lowlight:STOPS`, `colour:AMOUNT`, `clean`, and those that compose the others: `combined` (one to three in random
+Names: `noise:SIGMA`, `poisson:C`, `camera:STRENGTH`, `photograph:STOPS` (the camera's whole chain, in stops above ISO
+100), `grain:SIGMA` (film), `blotches:SIGMA` (of colour), `jpeg:QUALITY`, `jpeg-twice:QUALITY`, `webp:QUALITY`,
+`blur:SIGMA`, `kernel:K`, `defocus:RADIUS`, `motion:LENGTH`, `lowres:FACTOR`, `lowlight:STOPS`, `colour:AMOUNT`,
+`clean`, and those that compose the others: `combined` (one to three in random
 order, light and colour not among them), `combined-light` (the same with light or colour among them, which the prompt
 names), `selective` (two; the prompt names one, the target keeps the other) and `unneeded` (one; the prompt names
 another, nothing is to be done). A recipe may also be one of `PRESETS`.
@@ -15,77 +17,17 @@ another, nothing is to be done). A recipe may also be one of `PRESETS`.
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from sanarestore.degradations.operations import (
-    Blur,
-    CameraNoise,
-    ColourShift,
-    GaussianNoise,
-    Jpeg,
-    LowLight,
-    LowResolution,
-    Operation,
-    Pixels,
-    PoissonNoise,
-)
+from sanarestore.degradations.draws import BOUNDS, DRAWS, POOL, POOL_OF_ALL, WHOLE
+from sanarestore.degradations.operations import ColourShift, LowLight, Operation, Pixels
+from sanarestore.degradations.photograph import Photograph
 from sanarestore.degradations.requests import LIGHT_AND_COLOUR, Request
 from sanarestore.degradations.wordings import word
 from sanarestore.errors import UsageError
-
-Draw = Callable[[float, np.random.Generator], Operation]
-
-
-def _seed(rng: np.random.Generator) -> int:
-    return int(rng.integers(2**62))
-
-
-def _camera(strength: float, rng: np.random.Generator) -> CameraNoise:
-    """Strength 1 is a good sensor at base ISO, 100 a small one in the dark; read noise varies about its usual share."""
-    gain = 1e-4 * strength
-    return CameraNoise(gain=gain, read=float(rng.uniform(0.2, 0.8)) * gain**0.5 * 0.1, seed=_seed(rng))
-
-
-def _low_light(stops: float, rng: np.random.Generator) -> LowLight:
-    gain = float(10 ** rng.uniform(-3.7, -2.5))
-    return LowLight(stops=stops, gain=gain, read=float(rng.uniform(0.2, 0.8)) * gain**0.5 * 0.1, seed=_seed(rng))
-
-
-def _colour(amount: float, rng: np.random.Generator) -> ColourShift:
-    brightness, contrast, *gains = (float(value) for value in rng.uniform(-amount, amount, 5))
-    return ColourShift(brightness=brightness, contrast=contrast, gains=(1 + gains[0], 1 + gains[1], 1 + gains[2]))
-
-
-DRAWS: dict[str, Draw] = {
-    "noise": lambda sigma, rng: GaussianNoise(sigma=sigma, seed=_seed(rng)),
-    "poisson": lambda scale, rng: PoissonNoise(scale=scale, seed=_seed(rng)),
-    "camera": _camera,
-    "jpeg": lambda quality, rng: Jpeg(quality=round(quality)),
-    "blur": lambda sigma, rng: Blur(sigma=sigma),
-    "kernel": lambda size, rng: Blur.of_kernel(round(size)),
-    "lowres": lambda factor, rng: LowResolution(factor=factor),
-    "lowlight": _low_light,
-    "colour": _colour,
-}
-"""How each name becomes an operation, given its level."""
-
-BOUNDS = {
-    "noise": (0, 255), "poisson": (0.01, 255), "camera": (0, 1000), "jpeg": (1, 95), "blur": (0.05, 50),
-    "kernel": (3, 99), "lowres": (1, 16), "lowlight": (0, 10), "colour": (0, 1),
-}  # fmt: skip
-"""Levels that make sense."""
-
-WHOLE = ("jpeg", "kernel")
-"""Names whose level is rounded to an integer."""
-
-POOL = (
-    "noise:5-50", "poisson:0.5-8", "camera:5-100", "jpeg:10-60", "blur:0.6-2.5", "lowres:2-4", "lowlight:1-3",
-    "colour:0.2",
-)  # fmt: skip
-"""What `combined-light`, `selective` and `unneeded` choose from, and `combined` but for light and colour."""
 
 CONFUSABLE = ({"blur", "lowres"}, {"noise", "lowlight"}, {"lowlight", "colour"})
 """Kinds that no prompt could tell apart in one image; `selective` never pairs them."""
@@ -100,9 +42,12 @@ PRESETS = {
     "lowres": "lowres:2/3/4",
     "poisson": "poisson:1/2/4/8",
     "camera": "camera:10/30/100",
+    "photograph": "photograph:6-11",
+    "grain": "grain:6/12/20",
+    "messenger": "lowres:1.5-3+jpeg:30-70",
     "lowlight": "lowlight:1/2/3",
     "colour": "colour:0.2",
-    "everything": "noise:10/15/25/35/50,jpeg:15/25/40,kernel:3/5/7/9,lowres:2/3/4,combined,camera:10-100,"
+    "everything": "noise:10/15/25/35/50,jpeg:15/25/40,kernel:3/5/7/9,lowres:2/3/4,combined,photograph:4-11,"
     "lowlight:1-3,selective",
 }
 """Recipes with a name; `everything` is meant for 5 to 8 variants an image."""
@@ -139,13 +84,19 @@ class Plan:
         return _apply_on_average(self.kept, overview_HWC)
 
     @property
+    def _never_undone(self) -> tuple[type[Photograph | LowLight | ColourShift], ...]:
+        """Operations of which only the noise is removed."""
+        return (Photograph, LowLight, ColourShift) if self.request.removes is None else (Photograph,)
+
+    @property
     def kept(self) -> tuple[Operation, ...]:
-        """What the target carries: unprompted, light and colour stay as they are, and their noise goes."""
+        """What the target carries: of a photograph only the noise goes; unprompted, light and colour stay as they are,
+        and their noise goes."""
         kept: list[Operation] = []
         for operation, removed in zip(self.operations, self.removed, strict=True):
             if not removed:
                 kept.append(operation)
-            elif self.request.removes is None and isinstance(operation, LowLight | ColourShift):
+            elif isinstance(operation, self._never_undone):
                 kept.append(operation.without_noise())
         return tuple(kept)
 
@@ -222,16 +173,15 @@ def _plain(drawn: list[tuple[str, float]], rng: np.random.Generator, general: fl
 
 
 def _combined(rng: np.random.Generator) -> Plan:
-    """One to three of the pool, without light and colour."""
-    pool = [index for index, line in enumerate(POOL) if _term(line).name not in LIGHT_AND_COLOUR]
-    names = rng.permutation(pool)[: int(rng.integers(1, 4))]
-    return _plain([_from_pool(rng, int(index)) for index in names], rng, general=0.7)
+    """One to three of all there is, without light and colour."""
+    pool = [line for line in POOL_OF_ALL if _term(line).name not in LIGHT_AND_COLOUR]
+    return _plain(_some(rng, pool, int(rng.integers(1, 4))), rng, general=0.7)
 
 
 def _combined_light(rng: np.random.Generator) -> Plan:
     """One to three of the pool, light or colour among them, and all of it named: no prompt would leave those."""
     while True:
-        drawn = [_from_pool(rng, int(index)) for index in rng.permutation(len(POOL))[: int(rng.integers(1, 4))]]
+        drawn = _some(rng, POOL_OF_ALL, int(rng.integers(1, 4)))
         if {name for name, _ in drawn} & set(LIGHT_AND_COLOUR):
             return _plain(drawn, rng, general=0.0)
 
@@ -239,7 +189,7 @@ def _combined_light(rng: np.random.Generator) -> Plan:
 def _selective(rng: np.random.Generator) -> Plan:
     """Two applied, one named; the noise that stays is the same noise in input and target."""
     while True:
-        drawn = [_from_pool(rng, int(index)) for index in rng.permutation(len(POOL))[:2]]
+        drawn = _some(rng, POOL, 2)
         operations = tuple(DRAWS[name](level, rng) for name, level in drawn)
         kinds = {operation.kind for operation in operations}
         if len(kinds) == 2 and kinds not in CONFUSABLE:
@@ -257,7 +207,7 @@ def _selective(rng: np.random.Generator) -> Plan:
 def _unneeded(rng: np.random.Generator) -> Plan:
     """One applied, another named: the right answer is the input."""
     while True:
-        (name, level), (other, other_level) = (_from_pool(rng, int(i)) for i in rng.permutation(len(POOL))[:2])
+        (name, level), (other, other_level) = _some(rng, POOL, 2)
         applied, absent = DRAWS[name](level, rng), DRAWS[other](other_level, rng)
         if applied.kind != absent.kind and {applied.kind, absent.kind} not in CONFUSABLE:
             break
@@ -282,9 +232,10 @@ COMPOSED: dict[str, Callable[[np.random.Generator], Plan]] = {
 }
 
 
-def _from_pool(rng: np.random.Generator, index: int) -> tuple[str, float]:
-    term = _term(POOL[index])
-    return term.name, term.level(rng, 0)
+def _some(rng: np.random.Generator, pool: Sequence[str], count: int) -> list[tuple[str, float]]:
+    """So many of a pool, in random order: names and levels."""
+    terms = [_term(pool[int(index)]) for index in rng.permutation(len(pool))[:count]]
+    return [(term.name, term.level(rng, 0)) for term in terms]
 
 
 def _label(name: str, level: float) -> str:

@@ -30,8 +30,9 @@ TASKS = ("denoise", "jpeg", "sr", "deblur", "mixed", "recipe", "prompts", "real"
 MIXED = ("combined", "combined-light")
 """Recipes that the task mixed measures: one without light and colour, and one with them."""
 
-RENUMBERED = {*LIGHT_AND_COLOUR, "combined", "combined-light", "selective"}
-"""Steps of recipes whose protocol has number 2: prompts name light and colour now, and `combined` draws neither."""
+RENUMBERED = {**dict.fromkeys((*LIGHT_AND_COLOUR, "selective"), 2), "combined": 3, "combined-light": 3}
+"""Steps of recipes whose protocol has another number than 1: prompts name light and colour since 2, `combined` draws
+neither, and since 3 it draws from what cameras and storage do too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,7 +162,7 @@ def _recipes(task: str, lines: Sequence[str], draws: int = 1) -> tuple[Case, ...
 def _number(line: str) -> int:
     """The number of a recipe's protocol: figures of recipes without a step of `RENUMBERED` never changed."""
     names = {term.name for terms in Recipe.parse(line).alternatives for term in terms}
-    return 2 if names & RENUMBERED else 1
+    return max(RENUMBERED.get(name, 1) for name in names)
 
 
 def _white_noise(clean_HWC: Pixels, sigma: float) -> Pixels:

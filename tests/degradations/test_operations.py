@@ -8,6 +8,8 @@ import pytest
 from PIL import Image as PillowImage
 from scipy import stats
 
+from sanarestore.degradations.film import ColourBlotches, FilmGrain
+from sanarestore.degradations.lens import Defocus, MotionBlur
 from sanarestore.degradations.operations import (
     Blur,
     CameraNoise,
@@ -25,6 +27,8 @@ from sanarestore.degradations.operations import (
     poisson_quantile,
     resize,
 )
+from sanarestore.degradations.photograph import draw_photograph
+from sanarestore.degradations.storage import JpegTwice, WebP
 
 OPERATIONS = (
     GaussianNoise(sigma=25, seed=1),
@@ -36,6 +40,13 @@ OPERATIONS = (
     Blur(sigma=1.3),
     LowResolution(factor=3),
     ColourShift(brightness=0.1, contrast=-0.1, gains=(1.1, 0.9, 1.0)),
+    FilmGrain(sigma=12, size=0.8, colour=0.4, seed=1),
+    ColourBlotches(sigma=8, size=2, seed=1),
+    Defocus(radius=2.5),
+    MotionBlur(length=7, angle=0.6),
+    WebP(quality=50),
+    JpegTwice(first=Jpeg(quality=70), second=Jpeg(quality=80), shift=(3, 5)),
+    draw_photograph(7, np.random.default_rng(1)),
 )
 SIZES = ((1, 1), (1, 7), (7, 1), (2, 2), (33, 65))
 

@@ -82,14 +82,17 @@ def test_light_and_colour_are_named_in_plain_words_and_removed(line: str, kinds:
         assert not np.array_equal(trial.degraded_HWC, photo(40, 50))
 
 
-@pytest.mark.parametrize("line", ["noise:25+jpeg:20", "blur:1.6", "lowres:2", "poisson:4", "combined", "clean"])
+@pytest.mark.parametrize(
+    "line", ["noise:25+jpeg:20", "blur:1.6", "lowres:2", "poisson:4", "combined", "photograph", "clean"]
+)
 def test_other_recipes_use_no_prompt(line: str) -> None:
     for number in range(6):
         trial = only("recipe", number, recipe=(line,))
         drawn = Recipe.parse(line).draw(stream("quality", line, number), number)
         assert trial.prompt is None
         assert np.array_equal(trial.degraded_HWC, to_8bit(drawn.degraded(photo(40, 50))).astype(np.float32))
-        assert np.array_equal(trial.target_HWC, photo(40, 50))
+        assert np.array_equal(trial.target_HWC, to_8bit(drawn.target(photo(40, 50))).astype(np.float32))
+        assert drawn.kept or np.array_equal(trial.target_HWC, photo(40, 50))
 
 
 def test_what_a_selective_recipe_keeps_stays_in_the_target() -> None:
@@ -120,7 +123,7 @@ def test_mixed_is_measured_without_light_and_colour_and_with_them() -> None:
     ("line", "number"),
     [
         ("noise:25+jpeg:20", 1), ("blur:1.6", 1), ("clean", 1), ("unneeded", 1), ("camera", 1), ("lowlight:2", 2),
-        ("noise:25,colour:0.2", 2), ("combined", 2), ("selective", 2), ("everything", 2),
+        ("noise:25,colour:0.2", 2), ("combined", 3), ("selective", 2), ("everything", 3),
     ],
 )  # fmt: skip
 def test_protocols_have_another_number_where_figures_moved(line: str, number: int) -> None:

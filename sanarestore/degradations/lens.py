@@ -1,0 +1,85 @@
+"""Blur by the lens and by the hand: a disc out of focus, a line of motion."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import signal
+
+from sanarestore.degradations.operations import Pixels
+
+_FINER = 9
+"""Points per pixel and axis at which kernels are sampled."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Defocus:
+    """Out of focus: every point becomes an even disc, the geometric optics of a round aperture."""
+
+    radius: float
+    """In pixels."""
+    kind = "blur"
+
+    def __call__(self, image_HWC: Pixels) -> Pixels:
+        return _convolved(image_HWC, self.kernel())
+
+    def on_average(self, overview_HWC: Pixels) -> Pixels:
+        return np.clip(overview_HWC, 0, 1)
+
+    def kernel(self) -> Pixels:
+        """Odd and square, adding up to 1, each weight the part of a pixel that the disc covers."""
+        reach = int(np.ceil(self.radius + 0.5))
+        places = _places(reach)
+        inside = places[:, None] ** 2 + places[None] ** 2 <= self.radius**2
+        return _pixels(inside.astype(np.float64), reach)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MotionBlur:
+    """Camera or subject moving evenly along a line during the exposure."""
+
+    length: float
+    """In pixels."""
+    angle: float
+    """From the rows' direction, in radians."""
+    kind = "blur"
+
+    def __call__(self, image_HWC: Pixels) -> Pixels:
+        return _convolved(image_HWC, self.kernel())
+
+    def on_average(self, overview_HWC: Pixels) -> Pixels:
+        return np.clip(overview_HWC, 0, 1)
+
+    def kernel(self) -> Pixels:
+        """Odd and square, adding up to 1, of a line one pixel wide."""
+        reach = int(np.ceil(self.length / 2 + 1))
+        places = _places(reach)
+        rows, columns = places[:, None], places[None]
+        along = np.abs(columns * np.cos(self.angle) + rows * np.sin(self.angle))
+        across = np.abs(rows * np.cos(self.angle) - columns * np.sin(self.angle))
+        inside = (along <= max(self.length, 1) / 2) & (across <= 0.5)
+        return _pixels(inside.astype(np.float64), reach)
+
+
+def _places(reach: int) -> npt.NDArray[np.float64]:
+    """Of the finer points, from the middle of the kernel, in pixels."""
+    count = (2 * reach + 1) * _FINER
+    return (np.arange(count) - (count - 1) / 2) / _FINER
+
+
+def _pixels(finer: npt.NDArray[np.float64], reach: int) -> Pixels:
+    side = 2 * reach + 1
+    kernel = finer.reshape(side, _FINER, side, _FINER).sum(axis=(1, 3))
+    weights: Pixels = (kernel / kernel.sum()).astype(np.float32)
+    return weights
+
+
+def _convolved(image_HWC: Pixels, kernel: Pixels) -> Pixels:
+    """Mirrored at the edge of the border pixel; by blocks of Fourier transforms, for large kernels and photographs."""
+    reach = len(kernel) // 2
+    margins = ((reach, reach), (reach, reach))
+    planes = [
+        signal.oaconvolve(np.pad(plane, margins, mode="symmetric"), kernel, mode="valid")
+        for plane in np.moveaxis(image_HWC, 2, 0)
+    ]
+    return np.stack(planes, axis=2).astype(np.float32)

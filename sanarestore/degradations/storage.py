@@ -1,0 +1,62 @@
+"""Files that lose something beside JPEG: WebP, and JPEG stored twice with its blocks elsewhere."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL.WebPImagePlugin import WebPImageFile
+
+from sanarestore.degradations.operations import Jpeg, Pixels
+
+LONGEST = 16383
+"""Pixels a side that WebP can store."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WebP:
+    """Stored as lossy WebP by libwebp and read again; in tiles where the image is larger than the format allows."""
+
+    quality: int
+    """libwebp's quality, 0 to 100."""
+    kind = "jpeg"
+
+    def __call__(self, image_HWC: Pixels) -> Pixels:
+        codes_HWC = np.rint(np.clip(image_HWC, 0, 1) * 255).astype(np.uint8)
+        stored_HWC = np.empty(image_HWC.shape, np.float32)
+        for top in range(0, codes_HWC.shape[0], LONGEST):
+            for left in range(0, codes_HWC.shape[1], LONGEST):
+                window = np.s_[top : top + LONGEST, left : left + LONGEST]
+                stored_HWC[window] = self._stored(codes_HWC[window])
+        return stored_HWC
+
+    def on_average(self, overview_HWC: Pixels) -> Pixels:
+        return np.clip(overview_HWC, 0, 1)
+
+    def _stored(self, codes_HWC: np.ndarray) -> Pixels:
+        colour_HWC = np.repeat(codes_HWC, 3, axis=2) if codes_HWC.shape[2] == 1 else codes_HWC
+        buffer = io.BytesIO()
+        PillowImage.fromarray(np.ascontiguousarray(colour_HWC)).save(buffer, "WEBP", quality=self.quality, method=2)
+        buffer.seek(0)
+        # Not through PillowImage.open: it takes a large photo, our own, for a decompression bomb.
+        decoded = np.asarray(WebPImageFile(buffer).convert("RGB"), dtype=np.float32) / np.float32(255)
+        return decoded[..., :1] if codes_HWC.shape[2] == 1 else decoded
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JpegTwice:
+    """Stored as JPEG, cropped so that its blocks lie elsewhere, and stored again."""
+
+    first: Jpeg
+    second: Jpeg
+    shift: tuple[int, int]
+    """Rows and columns, 0 to 7, by which the first blocks begin outside the image."""
+    kind = "jpeg"
+
+    def __call__(self, image_HWC: Pixels) -> Pixels:
+        rows, columns = self.shift
+        wider_HWC = np.pad(image_HWC, ((rows, 0), (columns, 0), (0, 0)), mode="edge")
+        return self.second(self.first(wider_HWC)[rows:, columns:])
+
+    def on_average(self, overview_HWC: Pixels) -> Pixels:
+        return np.clip(overview_HWC, 0, 1)

@@ -1,0 +1,156 @@
+"""The camera's chain: its noise looks like that of photographs, and without noise it keeps the scene."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sanarestore.degradations.operations import Jpeg, Pixels
+from sanarestore.degradations.photograph import NoiseReduction, Photograph, draw_photograph
+from sanarestore.degradations.recipes import Recipe, stream
+
+LEVELS = (16, 48, 80, 112, 144, 176, 208, 240)
+"""Codes at which noise was measured in photographs."""
+
+PLAIN = Photograph(
+    shot=(4e-4, 2e-4, 4e-4), read=(1e-7, 1e-7, 1e-7), contrast=0.6, saturation=0.15, pattern="bayer", phase=(0, 0),
+    method="bilinear", softness=0.0, reduction=None, sharpening=0.0, sharpening_radius=1.0, scale=1.0, jpegs=(),
+    seed=1,
+)  # fmt: skip
+
+
+def scene(side: int = 128, channels: int = 3) -> Pixels:
+    """Shades from black to white with some texture, all levels alike."""
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    shades = x / (side - 1) * 0.9 + 0.05 + 0.03 * np.sin(y / 6)
+    colours = np.array([1.0, 0.95, 0.9], np.float32)[:channels]
+    return (shades[..., None] * colours).astype(np.float32)
+
+
+def noise_of(photograph: Photograph, clean: Pixels) -> Pixels:
+    """What two exposures of one scene differ by: JPEG's own error is the same in both, and goes."""
+    twice = [replace(photograph, seed=seed)(clean) for seed in (1, 2)]
+    return (twice[0] - twice[1]) / np.float32(2**0.5)
+
+
+def correlation(noise_HWC: Pixels, distance: int) -> float:
+    luma = noise_HWC @ np.array([0.299, 0.587, 0.114], np.float32)
+    luma -= luma.mean()
+    pairs = (luma[:, distance:] * luma[:, :-distance]).mean() + (luma[distance:] * luma[:-distance]).mean()
+    return float(pairs / 2 / luma.var())
+
+
+def between_channels(noise_HWC: Pixels) -> float:
+    return float(np.corrcoef(noise_HWC.reshape(-1, 3).T)[np.triu_indices(3, 1)].mean())
+
+
+@pytest.fixture(scope="module")
+def noises() -> list[Pixels]:
+    """Of eighty cameras, as the preset draws them."""
+    drawn = [Recipe.parse("photograph").draw(stream("camera", number), 0).operations[0] for number in range(80)]
+    return [noise_of(photograph, scene()) * 255 for photograph in drawn if isinstance(photograph, Photograph)]
+
+
+def test_deviations_span_those_of_photographs(noises: list[Pixels]) -> None:
+    """Measured in three real sets: 2.2 to 8.3 codes, medians from 3.6 to 5.1."""
+    low, middle, high = np.quantile([noise.std() for noise in noises], (0.1, 0.5, 0.9))
+    assert low < 2.2
+    assert 1.8 < middle < 5.5
+    assert high > 6
+
+
+@pytest.mark.parametrize(
+    ("distance", "measured"), [(1, (0.67, 0.70)), (2, (0.36, 0.40)), (3, (0.21, 0.28)), (4, (0.14, 0.25))]
+)
+def test_correlations_span_those_of_photographs(
+    noises: list[Pixels], distance: int, measured: tuple[float, float]
+) -> None:
+    low, high = np.quantile([correlation(noise, distance) for noise in noises], (0.1, 0.9))
+    assert low < measured[0]
+    assert high > measured[1]
+
+
+def test_channels_are_as_alike_as_in_photographs(noises: list[Pixels]) -> None:
+    low, high = np.quantile([between_channels(noise) for noise in noises], (0.1, 0.9))
+    assert low < 0.31
+    assert high > 0.6
+
+
+def test_noise_is_strongest_in_the_midtones(noises: list[Pixels]) -> None:
+    """Measured: 0.6 of the most at 16 codes, 0.4 at 240, the most at 80 to 144."""
+    codes = (scene() @ np.array([0.299, 0.587, 0.114], np.float32))[None] * 255
+    squares = np.stack([(noise @ np.array([0.299, 0.587, 0.114], np.float32)) ** 2 for noise in noises])
+    squares /= squares.mean(axis=(1, 2), keepdims=True)
+    found = [float(squares[:, (np.abs(codes[0] - level) < 16)].mean()) ** 0.5 for level in LEVELS]
+    shares = np.array(found) / max(found)
+    assert shares[0] < 0.95
+    assert shares[-1] < 0.8
+    assert np.argmax(shares) in (1, 2, 3, 4)
+
+
+def test_without_noise_the_scene_stays() -> None:
+    """The tone curve, the matrix and the scale are undone before they are done; demosaicing takes fine colour."""
+    clean = scene()
+    for scale in (1.0, 0.6):
+        kept = replace(PLAIN, scale=scale).without_noise()(clean)
+        assert np.abs(kept - clean)[4:-4, 4:-4].max() < 2 / 255
+    gray = replace(PLAIN).without_noise()(scene(channels=1))
+    assert np.abs(gray - scene(channels=1)).max() < 0.3 / 255
+
+
+def test_without_noise_means_before_its_jpeg() -> None:
+    stored = replace(PLAIN, jpegs=(Jpeg(quality=85), Jpeg(quality=90)))
+    assert stored.without_noise().jpegs == ()
+    assert np.array_equal(stored.without_noise()(scene()), replace(PLAIN).without_noise()(scene()))
+    assert not np.array_equal(stored(scene()), PLAIN(scene()))
+
+
+def test_the_target_of_a_pair_is_the_same_camera_without_noise() -> None:
+    for number in range(40):
+        plan = Recipe.parse("photograph:8").draw(stream("pair", number), 0)
+        (photograph,) = plan.operations
+        assert isinstance(photograph, Photograph)
+        assert plan.kept == (photograph.without_noise(),)
+        assert plan.request.removes in (None, ("noise",))
+
+
+def test_shot_noise_has_its_variance() -> None:
+    light = np.full((256, 256, 1), 0.5, np.float32)
+    plain = replace(PLAIN, contrast=0.0)
+    noise = noise_of(plain, light)
+    slope = 1.055 / 2.4 * 0.2140 ** (1 / 2.4 - 1)  # of sRGB's curve at the linear value of 0.5
+    assert noise.std() == pytest.approx(slope * np.sqrt(2e-4 * 0.2140), rel=0.03)
+
+
+def test_noise_reduction_takes_more_of_fine_noise_and_less_at_edges() -> None:
+    noise = np.random.default_rng(3).normal(0, 0.02, (96, 96, 3)).astype(np.float32)
+    clean = np.where(np.arange(96)[None, :, None] < 48, 0.2, 0.8) * np.ones((96, 96, 3), np.float32)
+    left = NoiseReduction(luma=0.8, chroma=0.95, radius=3, chroma_radius=4, edge=0.1, shadows=0.0)(
+        noise, clean.astype(np.float32)
+    )
+    away, at_edge = left[:, 8:32], left[:, 47:49]
+    assert away.std() < 0.5 * noise[:, 8:32].std()
+    assert at_edge.std() > 0.8 * noise[:, 47:49].std()
+    assert between_channels(away) > 0.5
+    assert correlation(away, 3) > 0.02
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 1), (33, 20)])
+def test_any_size_and_gray_are_taken(size: tuple[int, int], channels: int) -> None:
+    clean = np.full((*size, channels), 0.4, np.float32)
+    for number in range(8):
+        photograph = draw_photograph(6, stream("size", number))
+        stored = photograph(clean)
+        assert stored.shape == clean.shape
+        assert stored.dtype == np.float32
+        assert np.isfinite(stored).all()
+        assert np.array_equal(stored, photograph(clean))
+
+
+def test_higher_sensitivity_is_noisier() -> None:
+    deviations = [
+        np.median([noise_of(draw_photograph(stops, stream("iso", i)), scene(64)).std() for i in range(24)])
+        for stops in (1, 5, 9)
+    ]
+    assert deviations[0] < deviations[1] < deviations[2]
