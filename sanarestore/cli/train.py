@@ -1,8 +1,9 @@
 """`sanarestore train`: a folder of clean photographs, or pairs.csv, to a model folder."""
 
 import json
+import shutil
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -92,13 +93,16 @@ def train(
     console.show_licences(base if base != SCRATCH else None)
     chosen = _recipe(recipe, folder, base=base, low_rank=lora, resume=resume)
     chosen = replace(chosen, steps=steps) if steps else chosen
-    samples, validation, used = _data(data, chosen)
+    decoded = folder / "decoded"
+    samples, validation, used = _data(data, chosen, decoded)
     objective = new_objective(chosen, None if base == SCRATCH else base, rank=rank)
     origin = _origin(base, rank)
     trainer = Trainer(folder, objective, chosen, schedule, validation, origin=origin, data=_fingerprint(used))
     if resume:
         trainer.resume()
-    with reports.TrainingReport(quiet=quiet, as_json=as_json) as report:
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, decoded, ignore_errors=True)
+        report = stack.enter_context(reports.TrainingReport(quiet=quiet, as_json=as_json))
         _run(trainer, samples, report)
     model = trainer.finish(
         {"base": origin, "samples": len(used), "steps": trainer.step, "minutes": round(trainer.minutes, 1)}
@@ -186,13 +190,14 @@ def _fingerprint(used: Sequence[tuple[Path, ...]]) -> str:
     return hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], list[tuple[Path, ...]]]:
-    """Samples to learn from, batches to validate on, and the files of each photo or pair that is learnt from."""
+def _data(data: Path, recipe: "Recipe", decoded: Path) -> tuple[Any, list[Any], list[tuple[Path, ...]]]:
+    """Samples to learn from, batches to validate on, and the files of each photo or pair that is learnt from; photos
+    are kept in the folder `decoded` while the run lasts."""
     from sanarestore import images
     from sanarestore.degradations.pairs import read_pairs
     from sanarestore.degradations.wordings import word_files
     from sanarestore.training.data import PairSamples, PhotoSamples, ToneSamples, WordingSamples
-    from sanarestore.training.photos import hold_back, hold_back_pairs
+    from sanarestore.training.photos import hold_back, hold_back_pairs, hold_back_sources
     from sanarestore.training.validation import pair_validation, tone_validation, validation_batches
 
     if data.suffix.lower() == ".csv":
@@ -201,16 +206,26 @@ def _data(data: Path, recipe: "Recipe") -> tuple[Any, list[Any], list[tuple[Path
                 f"the objective '{recipe.objective}' needs clean photos", where=data,
                 next_step="Name a folder of them, not a list of pairs.",
             )  # fmt: skip
+        if recipe.held_back:
+            raise UsageError(
+                "sources are kept back of a folder of photos, not of a list of pairs", where="held_back",
+                next_step="Leave held_back out, or train on the clean photos.",
+            )  # fmt: skip
         pairs, held = hold_back_pairs(read_pairs(data), recipe.validation_photos)
-        return PairSamples(pairs, recipe), pair_validation(held), [(pair.target, pair.degraded) for pair in pairs]
+        return (
+            PairSamples(pairs, recipe, decoded),
+            pair_validation(held),
+            [(pair.target, pair.degraded) for pair in pairs],
+        )
     found = images.find([str(data)])
     if not found.images:
         raise NoImagesError("holds no image that we read", where=data)
-    photos, kept = hold_back([each.path for each in found.images], recipe.validation_photos)
+    paths, count = [each.path for each in found.images], recipe.validation_photos
+    photos, kept = hold_back_sources(paths, recipe.held_back, count) if recipe.held_back else hold_back(paths, count)
     used: list[tuple[Path, ...]] = [(photo,) for photo in photos]
     if recipe.objective == "tone":
-        return ToneSamples(photos, recipe), tone_validation(kept), used
+        return ToneSamples(photos, recipe, decoded), tone_validation(kept), used
     if recipe.objective == "wording":
         # No photo is learnt from, nor looked at.
         return WordingSamples(recipe), [], [(path,) for path in word_files()]
-    return PhotoSamples(photos, recipe), validation_batches(kept), used
+    return PhotoSamples(photos, recipe, decoded), validation_batches(kept), used

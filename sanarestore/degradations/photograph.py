@@ -120,15 +120,9 @@ class Photograph:
         scale = min(max(self.scale, (height * width / SENSOR_PIXELS) ** 0.5), 1)
         if scale < 1:
             scene_HWC = resize(image_HWC, max(1, round(width / scale)), max(1, round(height / scale)))
-        light_HWC = self._light(np.clip(scene_HWC, 0, 1))
-        developed_HWC = self._develop(light_HWC)
+        developed_HWC = np.clip(scene_HWC, 0, 1)
         if any(self.shot) or any(self.read):
-            noise_HWC = self._develop(light_HWC, noisy=True) - developed_HWC
-            if self.softness:
-                noise_HWC = _blurred(noise_HWC, self.softness)
-            if self.reduction:
-                noise_HWC = self.reduction(noise_HWC, developed_HWC)
-            developed_HWC = developed_HWC + noise_HWC
+            developed_HWC = developed_HWC + self._noise(developed_HWC)
         if self.sharpening:
             mask_HWC = developed_HWC - _blurred(developed_HWC, self.sharpening_radius)
             developed_HWC = developed_HWC + np.float32(self.sharpening) * mask_HWC
@@ -145,6 +139,15 @@ class Photograph:
     def without_noise(self) -> "Photograph":
         """The same camera with a sensor that adds no noise, before its JPEG: the restoration that is wanted."""
         return replace(self, shot=(0.0, 0.0, 0.0), read=(0.0, 0.0, 0.0), jpegs=())
+
+    def _noise(self, scene_HWC: Pixels) -> Pixels:
+        """What two exposures differ by, one with and one without noise: demosaicing's own errors are in both, and stay
+        out of the photograph, as cameras hardly show any."""
+        light_HWC = self._light(scene_HWC)
+        noise_HWC = self._develop(light_HWC, noisy=True) - self._develop(light_HWC)
+        if self.softness:
+            noise_HWC = _blurred(noise_HWC, self.softness)
+        return self.reduction(noise_HWC, scene_HWC) if self.reduction else noise_HWC
 
     def _light(self, scene_HWC: Pixels) -> Pixels:
         """Linear light in the camera's colours, which the rest of the chain turns back into the scene."""

@@ -63,10 +63,11 @@ class Sample(TypedDict):
 class PhotoSamples(Dataset[Sample]):
     """Clean photographs, cropped, turned, degraded and worded by the recipe."""
 
-    def __init__(self, photos: Sequence[Path], recipe: Recipe) -> None:
+    def __init__(self, photos: Sequence[Path], recipe: Recipe, decoded: Path | None = None) -> None:
+        """`decoded` is a folder that all workers keep decoded photos in."""
         self.photos = tuple(photos)
         self.recipe = recipe
-        self._cache = PhotoCache()
+        self._cache = PhotoCache(decoded)
         self._degradations = [Degradation.parse(line) for line in recipe.degradations]
         weights = np.array(list(recipe.degradations.values()))
         self._edges = np.cumsum(weights / weights.sum())
@@ -218,10 +219,11 @@ class WordingSamples(Dataset[Sample]):
 class PairSamples(Dataset[Sample]):
     """Pairs already on disk: the same crop of both, turned alike."""
 
-    def __init__(self, pairs: Sequence[Pair], recipe: Recipe) -> None:
+    def __init__(self, pairs: Sequence[Pair], recipe: Recipe, decoded: Path | None = None) -> None:
+        """`decoded` is a folder that all workers keep decoded photos in."""
         self.pairs = tuple(pairs)
         self.recipe = recipe
-        self._cache = PhotoCache()
+        self._cache = PhotoCache(decoded)
 
     def __len__(self) -> int:
         return self.recipe.steps * self.recipe.batch

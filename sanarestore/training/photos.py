@@ -1,7 +1,11 @@
 """Photographs to learn from: read once and kept, looked for detail, cropped, and some of them held back."""
 
+import hashlib
+import shutil
+import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,16 +23,28 @@ from sanarestore.model.tone import overview
 from sanarestore.tiling import mirror
 
 CACHE_BYTES = 700 * 2**20
-"""Decoded photos that each worker keeps; the rest are read again."""
+"""Decoded photos that each worker keeps in memory; the rest are read again."""
+
+DECODED_BYTES = 8 * 2**30
+"""Decoded photos that each worker writes to disk for all of them; the rest are decoded again."""
+
+DISK_SHARE = 1 / 4
+"""Share of the free disk that a decoded photo may take at most, so that the disk never fills."""
 
 
 Item = TypeVar("Item")
 
 
 class PhotoCache:
-    """The photos last used, decoded, as codes, within `CACHE_BYTES`; of all, their sizes and overviews."""
+    """The photos last used, decoded, as codes, within `CACHE_BYTES`; of all, their sizes and overviews.
 
-    def __init__(self) -> None:
+    With a folder, every photo is decoded once for all processes, into a file there that they map into memory, while
+    `DECODED_BYTES` allow and the disk has room.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._written = 0
         self._kept: OrderedDict[Path, npt.NDArray[np.generic]] = OrderedDict()
         self._bytes = 0
         self._sizes: dict[Path, tuple[int, int]] = {}
@@ -39,14 +55,26 @@ class PhotoCache:
         if path in self._kept:
             self._kept.move_to_end(path)
             return self._kept[path]
-        image = images.read(path)
-        codes = images.from_float(image.pixels_HWC, image.depth)
-        self._sizes[path] = (image.height, image.width)
+        codes = self._decoded(path)
+        self._sizes[path] = codes.shape[:2]
         self._kept[path] = codes
         self._bytes += codes.nbytes
         while self._bytes > CACHE_BYTES and len(self._kept) > 1:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return codes
+
+    def _decoded(self, path: Path) -> npt.NDArray[np.generic]:
+        """From the folder, or from the photo itself."""
+        if self._folder is None:
+            return _decode(path)
+        file = self._folder / f"{_name_of(path)}.npy"
+        if not file.is_file():
+            codes = _decode(path)
+            if self._written + codes.nbytes > DECODED_BYTES or not _keep(codes, file):
+                return codes
+            self._written += codes.nbytes
+        kept: npt.NDArray[np.generic] = np.load(file, mmap_mode="r")
+        return kept
 
     def size(self, path: Path) -> tuple[int, int]:
         """Height and width; ImageError for what cannot be read."""
@@ -68,6 +96,34 @@ class PhotoCache:
         rows = mirror(np.arange(top, top + height), codes.shape[0])
         columns = mirror(np.arange(left, left + width), codes.shape[1])
         return as_colour(codes[np.ix_(rows, columns)])
+
+
+def _decode(path: Path) -> npt.NDArray[np.generic]:
+    image = images.read(path)
+    return images.from_float(image.pixels_HWC, image.depth)
+
+
+def _name_of(path: Path) -> str:
+    """Another one once the file changes; of one that is gone, of its path alone."""
+    with suppress(OSError):
+        told = path.stat()
+        return hashlib.sha256(f"{path.resolve()} {told.st_size} {told.st_mtime_ns}".encode()).hexdigest()[:32]
+    return hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def _keep(codes_HWC: npt.NDArray[np.generic], file: Path) -> bool:
+    """Write a decoded photo whole or not at all; False where there is no room for it."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if codes_HWC.nbytes > DISK_SHARE * shutil.disk_usage(file.parent).free:
+            return False
+        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
+            np.save(part, codes_HWC)
+        Path(part.name).replace(file)
+    except OSError:
+        # A disk that is full, or files that another process has just renamed: decoding again is slower, and as right.
+        return False
+    return True
 
 
 def readable(items: Sequence[Item], seed: int, index: int, look: Callable[[Item], object]) -> tuple[Item, str]:
@@ -105,6 +161,20 @@ def hold_back(photos: Sequence[Item], count: int) -> tuple[tuple[Item, ...], tup
     kept = {(2 * index + 1) * len(photos) // (2 * count) for index in range(count)}
     train = tuple(photo for index, photo in enumerate(photos) if index not in kept)
     return train, tuple(photos[index] for index in sorted(kept))
+
+
+def hold_back_sources(
+    photos: Sequence[Path], sources: Sequence[str], count: int
+) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Photos to train on, and `count` to validate on, spread evenly over those whose file names begin with one of
+    `sources`: none of these is trained on. UsageError for a source without photos, or if nothing else is left."""
+    kept = tuple(photo for photo in photos if photo.name.startswith(tuple(sources)))
+    missing = [source for source in sources if not any(photo.name.startswith(source) for photo in kept)]
+    if missing or len(kept) == len(photos):
+        told = f"no photo's name begins with '{missing[0]}'" if missing else "every photo would be kept back"
+        raise UsageError(told, where="held_back", next_step="Name sources as the names of their files begin.")
+    places = [(2 * index + 1) * len(kept) // (2 * min(count, len(kept))) for index in range(min(count, len(kept)))]
+    return tuple(photo for photo in photos if photo not in set(kept)), tuple(kept[place] for place in places)
 
 
 def hold_back_pairs(pairs: Sequence[Pair], count: int) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:

@@ -140,6 +140,9 @@ class Recipe:
     """Places drawn per crop, of which the one with most detail is taken: skies teach little."""
     validation_photos: int = 4
     """Photos kept back, spread evenly over the sorted list."""
+    held_back: tuple[str, ...] = ()
+    """Sources to keep back as a whole, by what the names of their files begin with, and to validate on: photos of one
+    author or place are alike, and would flatter. Empty: `validation_photos` of all."""
     validate_every: int = 500
     """Steps; 0 validates at the end only."""
     checkpoint_every: int = 500
@@ -299,10 +302,11 @@ def _build(kind: Any, table: dict[str, Any], where: Path | str) -> Any:
         wanted: type = type(default)
         if wanted is float and isinstance(value, int):
             value = float(value)
-        if wanted is tuple and isinstance(value, list) and all(type(part) is type(default[0]) for part in value):
+        part = type(default[0]) if wanted is tuple and default else str
+        if wanted is tuple and isinstance(value, list) and all(type(each) is part for each in value):
             value = tuple(value)
         if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
-            kind_told = f"a list of {type(default[0]).__name__}" if wanted is tuple else wanted.__name__
+            kind_told = f"a list of {part.__name__}" if wanted is tuple else wanted.__name__
             raise UsageError(f"'{name}' must be {kind_told}, not {value!r}", where=where)
         values[name] = value
     return kind(**values)

@@ -7,8 +7,9 @@ import pytest
 
 from sanarestore import images
 from sanarestore.degradations.pairs import Pair
+from sanarestore.errors import UsageError
 from sanarestore.training import photos as photos_module
-from sanarestore.training.photos import PhotoCache, hold_back_pairs
+from sanarestore.training.photos import PhotoCache, hold_back_pairs, hold_back_sources
 
 
 def test_the_cache_stays_within_its_bytes(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +37,44 @@ def test_a_16_bit_photo_keeps_its_depth_in_the_cache(tmp_path: Path) -> None:
     assert cache.crop(tmp_path / "deep.tif", 0, 0, 4, 4) == pytest.approx(12345 / 65535, abs=1e-7)
 
 
+def test_photos_are_decoded_once_for_all_workers(
+    photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[Path] = []
+    decode = images.read
+
+    def count(path: Path) -> images.Image:
+        decoded.append(path)
+        return decode(path)
+
+    monkeypatch.setattr(images, "read", count)
+    for _ in range(3):
+        cache = PhotoCache(tmp_path / "decoded")
+        for path in photos:
+            assert np.array_equal(cache.read(path), PhotoCache().read(path))
+            assert np.array_equal(cache.crop(path, -3, 2, 20, 30), PhotoCache().crop(path, -3, 2, 20, 30))
+    # Twice without the folder each time, and once in all with it.
+    assert len(decoded) == (2 * 3 + 1) * len(photos)
+    assert not list((tmp_path / "decoded").glob("*.part"))
+
+
+def test_a_photo_that_changes_is_decoded_again(photos: list[Path], tmp_path: Path) -> None:
+    own = tmp_path / "own.png"
+    own.write_bytes(photos[0].read_bytes())
+    before = PhotoCache(tmp_path / "decoded").read(own).copy()
+    images.write(images.read(photos[1]), own, overwrite=True)
+    assert PhotoCache(tmp_path / "decoded").read(own).shape != before.shape
+
+
+@pytest.mark.parametrize(("bound", "most"), [("DECODED_BYTES", 100), ("DISK_SHARE", 0.0)])
+def test_where_there_is_no_room_photos_are_decoded_again(
+    photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, most: float
+) -> None:
+    monkeypatch.setattr(photos_module, bound, most)
+    assert np.array_equal(PhotoCache(tmp_path / "decoded").read(photos[0]), PhotoCache().read(photos[0]))
+    assert not list(tmp_path.glob("decoded/*.npy"))
+
+
 def test_no_photo_is_validated_that_was_trained_on_in_another_pair() -> None:
     pairs = [
         Pair(target=Path(f"{n}.png"), degraded=Path(f"{n}__v{variant}.png"), prompt="") for n in range(10)
@@ -47,3 +86,18 @@ def test_no_photo_is_validated_that_was_trained_on_in_another_pair() -> None:
     assert len(train) == 6 * 5
     assert len({pair.degraded.stem[-2:] for pair in kept}) == 4, "another variant of each"
     assert hold_back_pairs(pairs[:5], 4) == (tuple(pairs[:5]), ())
+
+
+def test_a_source_is_kept_back_as_a_whole() -> None:
+    photos = [Path(f"{source}__{number}.jpg") for source in ("alps", "beach", "city") for number in range(6)]
+    train, kept = hold_back_sources(photos, ("beach__", "city__5"), 3)
+    assert train == (*photos[:6], *photos[12:17])
+    assert kept == (photos[7], photos[9], photos[11])
+    assert hold_back_sources(photos, ("beach__",), 100)[1] == tuple(photos[6:12])
+
+
+@pytest.mark.parametrize(("sources", "told"), [(("sea__",), "'sea__'"), (("alps", "beach", "city"), "every photo")])
+def test_sources_must_be_there_and_leave_photos(sources: tuple[str, ...], told: str) -> None:
+    photos = [Path(f"{source}__{number}.jpg") for source in ("alps", "beach", "city") for number in range(6)]
+    with pytest.raises(UsageError, match=told):
+        hold_back_sources(photos, sources, 3)
