@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sanarestore import __version__
 from sanarestore.cli.flags import MACHINE, Dtype, Json, Quiet, Verbose
 from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.options import dtype_of
@@ -104,9 +105,12 @@ def train(
         stack.callback(shutil.rmtree, decoded, ignore_errors=True)
         report = stack.enter_context(reports.TrainingReport(quiet=quiet, as_json=as_json))
         _run(trainer, samples, report)
-    model = trainer.finish(
-        {"base": origin, "samples": len(used), "steps": trainer.step, "minutes": round(trainer.minutes, 1)}
-    )
+    stage = {
+        "objective": chosen.objective, "base": origin, "data": _fingerprint(used), "samples": len(used),
+        "steps": trainer.step, "minutes": round(trainer.minutes, 1), "sanarestore": __version__,
+        "recipe": chosen.changed(),
+    }  # fmt: skip
+    model = trainer.finish({"stages": [*_stages(base), stage]})
     kind = "adapter" if (model / weights.ADAPTER).is_file() else "model"
     console.say(f"the {kind} is in {model}: use it with --{kind} {model}", quiet=quiet or as_json)
 
@@ -151,6 +155,18 @@ def _folder(output: Path | None, *, resume: bool) -> Path:
             next_step="Go on with --resume, or name another folder.",
         )
     return output
+
+
+def _stages(base: str) -> list[dict[str, Any]]:
+    """How the base came about, run by run, as its own manifest tells; nothing of one that is not ours."""
+    from sanarestore import weights
+
+    if base == SCRATCH or not weights.is_model(weights.resolve(base)):
+        return []
+    training = weights.read_manifest(weights.resolve(base)).get("training", {})
+    # Models of before told of their last run alone.
+    stages: list[dict[str, Any]] = training.get("stages", [training])
+    return stages
 
 
 def _origin(base: str, rank: int | None) -> str:

@@ -267,6 +267,21 @@ class Recipe:
         """Plain values, as TOML and JSON hold them."""
         return asdict(self)
 
+    def changed(self) -> dict[str, Any]:
+        """What differs from a recipe's defaults, as plain values: enough to build it again."""
+        return _changed(self.to_dict(), Recipe().to_dict())
+
+
+def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in ("model", "latent"):
+            if inner := _changed(value, defaults[name]):
+                found[name] = inner
+        elif value != defaults[name]:
+            found[name] = value
+    return found
+
 
 def _experts(table: Any, where: Path | str) -> dict[str, str]:
     """Kind -> model, each kind one that a prompt can name."""

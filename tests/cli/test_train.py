@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,14 +71,22 @@ def test_compiling_without_a_compiler_is_refused(
     assert "C++ compiler" in capsys.readouterr().err
 
 
+def stages(model: str) -> list[dict[str, Any]]:
+    """How a model came about, as its manifest tells."""
+    found: list[dict[str, Any]] = json.loads(Path(model, "restoration/config.json").read_text())["training"]["stages"]
+    return found
+
+
 def test_photos_in_model_out(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--json") == 0
     shown = capsys.readouterr()
     lines = [json.loads(line) for line in shown.out.splitlines()]
     assert [(line["schema_version"], line["step"]) for line in lines] == [(1, 2), (1, 4)]
     assert shown.err == ""
-    training = json.loads(Path("run/model/restoration/config.json").read_text())["training"]
-    assert (training["base"], training["samples"], training["steps"]) == ("scratch", 2, 4)
+    (stage,) = stages("run/model")
+    assert (stage["base"], stage["samples"], stage["steps"]) == ("scratch", 2, 4)
+    recipe = Recipe.load(Path("tiny.toml"))
+    assert Recipe.from_dict(stage["recipe"]).to_dict() == recipe.to_dict()
     assert run(["restore", "photos/0.png", "-o", "restored.png", "--model", "run/model"]) == 0
     assert images.read("restored.png").height == 64
 
@@ -186,7 +195,9 @@ def test_resuming_from_another_base_is_refused(photos: Path, capsys: pytest.Capt
 def test_going_on_from_a_model(photos: Path) -> None:
     assert train("photos", "--recipe", "tiny.toml", "-o", "first", "-q") == 0
     assert run(["train", "photos", "--recipe", "tiny.toml", "-o", "second", "--base", "first/model", "-q"]) == 0
-    assert Path("second/model").is_dir()
+    told = stages("second/model")
+    assert told[:1] == stages("first/model")
+    assert [stage["base"].split()[0] for stage in told] == ["scratch", "model"]
 
 
 def test_interrupted_and_resumed(

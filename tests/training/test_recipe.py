@@ -1,5 +1,6 @@
 """Recipes are read strictly."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,15 @@ def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
 
 def test_the_embedded_models_recipe_is_valid() -> None:
     assert Recipe.load(weights.resolve(weights.EMBEDDED) / "recipe.toml").name == weights.EMBEDDED
+
+
+def test_what_a_recipe_changes_builds_it_again() -> None:
+    recipe = Recipe(
+        seed=3, held_back=("alps",), degradations={"clean": 1.0, "jpeg:20": 2.0},
+        model=ModelShape(widths=(8, 8, 16), encoder_blocks=(1, 1), decoder_blocks=(1, 1)),
+    )  # fmt: skip
+    changed = json.loads(json.dumps(recipe.changed()))
+    assert (changed["seed"], changed["held_back"], changed["model"]["widths"]) == (3, ["alps"], [8, 8, 16])
+    assert changed.keys() == {"seed", "held_back", "model", "degradations"}
+    assert Recipe.from_dict(changed, "changed").to_dict() == recipe.to_dict()
+    assert Recipe().changed() == {}
