@@ -52,7 +52,8 @@ class Ours(Method):
         self.told = ", ".join([*told, arithmetic])
         self._restorer = lru_cache(maxsize=KEPT)(self._new)
         networks: list[nn.Module] = [self.model.refiner]
-        latent = self.model.latent if is_generated(options, self.model) else None
+        self.is_generated = is_generated(options, self.model)
+        latent = self.model.latent if self.is_generated else None
         networks += [latent.autoencoder, latent.transformer] if latent else []
         # One step gives a mean, in which the seed hardly shows.
         drawn = latent is not None and steps_of(options, self.model) > 1
@@ -105,11 +106,11 @@ def count(*networks: nn.Module) -> int:
 def our_methods(
     options: RestoreOptions, seeds: Sequence[int] | None, peers: Sequence[str], device: str
 ) -> list[Method]:
-    """The peers, the model's ceiling where it has a latent path, and the model."""
+    """The peers, the model's ceiling where its latent path runs, and the model."""
     # First, since it says how many threads all of them have.
     ours = Ours(options, device, seeds=seeds)
     methods: list[Method] = [method for name in dict.fromkeys(peers) for method in peer(name, device)]
-    if ours.model.load_latent is not None:
+    if ours.is_generated:
         methods.append(Ceiling(ours.model.folder / "vae", device))
     return [*methods, ours]
 
