@@ -102,7 +102,7 @@ POOL = (
 """What `selective` and `unneeded` choose from."""
 
 POOL_OF_ALL = (
-    *POOL, "photograph:4-11", "grain:4-20", "blotches:4-16", "jpeg-twice:20-70", "webp:20-70", "defocus:0.8-3",
+    *POOL, "photograph:5-12", "grain:4-20", "blotches:4-16", "jpeg-twice:20-70", "webp:20-70", "defocus:0.8-3",
     "motion:3-9",
 )  # fmt: skip
 """What `combined-light` chooses from, and `combined` but for light and colour."""

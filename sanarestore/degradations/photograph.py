@@ -201,7 +201,7 @@ def draw_photograph(stops: float, rng: np.random.Generator) -> Photograph:
     return Photograph(
         shot=shot, read=read,
         contrast=float(rng.uniform(0.4, 0.97)),
-        saturation=float(rng.uniform(0, 0.25)),
+        saturation=float(rng.uniform(0, 0.2)),
         pattern=pattern,
         phase=(int(rng.integers(size)), int(rng.integers(size))),
         method=str(rng.choice(METHODS[pattern])),
@@ -220,7 +220,7 @@ def _draw_reduction(rng: np.random.Generator) -> NoiseReduction:
     luma = 1 - float(10 ** rng.uniform(-1.2, -0.15))
     return NoiseReduction(
         luma=luma,
-        chroma=1 - float(10 ** rng.uniform(-2.3, -0.8)),
+        chroma=1 - float(10 ** rng.uniform(-2.5, -1.0)),
         radius=float(rng.uniform(1.5, 5)),
         chroma_radius=float(rng.uniform(3, 8)),
         edge=float(rng.uniform(0.05, 0.4)),

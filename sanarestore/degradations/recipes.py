@@ -42,12 +42,12 @@ PRESETS = {
     "lowres": "lowres:2/3/4",
     "poisson": "poisson:1/2/4/8",
     "camera": "camera:10/30/100",
-    "photograph": "photograph:6-11",
+    "photograph": "photograph:7-12",
     "grain": "grain:6/12/20",
     "messenger": "lowres:1.5-3+jpeg:30-70",
     "lowlight": "lowlight:1/2/3",
     "colour": "colour:0.2",
-    "everything": "noise:10/15/25/35/50,jpeg:15/25/40,kernel:3/5/7/9,lowres:2/3/4,combined,photograph:4-11,"
+    "everything": "noise:10/15/25/35/50,jpeg:15/25/40,kernel:3/5/7/9,lowres:2/3/4,combined,photograph:5-12,"
     "lowlight:1-3,selective",
 }
 """Recipes with a name; `everything` is meant for 5 to 8 variants an image."""
