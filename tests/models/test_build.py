@@ -1,0 +1,110 @@
+"""The build of the embedded model: every recipe is valid, stages come in order, finished ones stay, others go on."""
+
+import subprocess
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from sanarestore import weights
+from sanarestore.training.recipe import Recipe
+
+FOLDER = Path(__file__).resolve().parents[2] / "models" / "sanarestore-mini"
+
+RECIPES = sorted([*FOLDER.glob("stages/*.toml"), *FOLDER.glob("history/*.toml")])
+
+
+def script(name: str) -> ModuleType:
+    loader = SourceFileLoader(f"mini_{name}", str(FOLDER / name))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    # Not a cache file beside the model.
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = before
+    return module
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_valid(path: Path) -> None:
+    assert Recipe.load(path).steps > 0
+
+
+def test_the_stages_make_every_part() -> None:
+    stages = [Recipe.load(path).objective for path in sorted(FOLDER.glob("stages/*.toml"))]
+    assert stages == ["refiner", "tone", "wording", "expert", "expert", "router", "autoencoder", "flow"]
+    config = weights.read_manifest(FOLDER)["refiner"]
+    for path in FOLDER.glob("stages/*.toml"):
+        shape = Recipe.load(path).model
+        assert (list(shape.widths), shape.spectrum, shape.tone) == (
+            config["widths"], config["spectrum"], config["tone"]
+        )  # fmt: skip
+
+
+class Runs:
+    """In place of `subprocess.run`: makes what `train` would leave, and fails where it is told to."""
+
+    def __init__(self, fails_at: str = "") -> None:
+        self.commands: list[list[str]] = []
+        self.fails_at = fails_at
+
+    def __call__(self, command: list[str], cwd: Path, **_: Any) -> subprocess.CompletedProcess[str]:
+        self.commands.append(command)
+        folder = Path(self.option(command, "-o"))
+        if folder.name == self.fails_at:
+            (folder / "checkpoint").mkdir(parents=True)
+            return subprocess.CompletedProcess(command, 130)
+        (folder / "model").mkdir(parents=True, exist_ok=True)
+        (folder / "model" / "stage").write_text(folder.name)
+        return subprocess.CompletedProcess(command, 0)
+
+    @staticmethod
+    def option(command: list[str], name: str) -> str:
+        return command[command.index(name) + 1]
+
+
+def built(monkeypatch: pytest.MonkeyPatch, runs: Runs, out: Path, *more: str) -> int:
+    build = script("build")
+    monkeypatch.setattr(build.subprocess, "run", runs)
+    monkeypatch.setattr(sys, "argv", ["build", "photos", str(out), *more])
+    code: int = build.main()
+    return code
+
+
+def test_a_build_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Runs(fails_at="4-noise"), Runs()
+    assert built(monkeypatch, first, tmp_path, "--share", "0.1", "--threads", "2") == 130
+    assert not (tmp_path / "sanarestore-mini").exists()
+    assert built(monkeypatch, second, tmp_path, "--share", "0.1") == 0
+    names = [Path(Runs.option(command, "-o")).name for command in first.commands]
+    assert names == ["1-refiner", "2-tone", "3-reader", "4-noise"]
+    bases = {Path(Runs.option(command, "-o")).name: Runs.option(command, "--base") for command in second.commands}
+    assert bases == {
+        "4-noise": "3-reader/model", "5-jpeg": "3-reader/model", "6-router": "3-reader/model",
+        "7-autoencoder": "6-router/model", "8-flow": "7-autoencoder/model",
+    }  # fmt: skip
+    assert ["--resume" in command for command in second.commands] == [True, False, False, False, False]
+    assert Runs.option(first.commands[0], "--base") == "scratch"
+    assert (tmp_path / "sanarestore-mini" / "stage").read_text() == "8-flow"
+    assert (tmp_path / "sanarestore-mini" / "recipe.toml").is_file()
+    whole = Recipe.load(FOLDER / "stages" / "1-refiner.toml").steps
+    assert int(Runs.option(first.commands[0], "--steps")) == round(0.1 * whole)
+
+
+def test_the_card_is_written_between_its_marks() -> None:
+    measure = script("measure")
+    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert card.count(measure.BEGIN) == card.count(measure.END) == 1
+    assert len(card.splitlines()) <= 110
+    row = {
+        "dataset": "kodak24", "task": "recipe", "level": "blur:1.6", "method": "sanarestore-mini", "prompt": "",
+        "psnr": 28.5, "gain": 2.1, "ssim": 0.81, "better": 1.0,
+    }  # fmt: skip
+    assert "| kodak24 | blur:1.6 | none | 26.40 | 28.50 | +2.10 | 0.810 | 100% |" in measure._tables([row])
