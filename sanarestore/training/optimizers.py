@@ -35,7 +35,10 @@ def optimizers(modules: nn.Module, recipe: Recipe, dtype: torch.dtype = torch.fl
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": recipe.weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
-    found: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99))]
+    # In one kernel where that is another launch less; elsewhere as it always was, to the bit.
+    fused = True if any(parameter.is_cuda for parameter in rest) else None
+    adamw = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99), fused=fused)
+    found: list[torch.optim.Optimizer] = [adamw]
     if kernels:
         found.append(Muon(kernels, lr=recipe.muon_rate, weight_decay=MUON_DECAY, dtype=dtype))
     for optimizer in found:

@@ -98,6 +98,15 @@ def test_a_build_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: p
     assert int(Runs.option(first.commands[0], "--steps")) == round(0.1 * whole)
 
 
+def test_the_run_on_a_gpu_is_the_last_one_in_larger_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    further = script("further")
+    monkeypatch.setattr(sys, "argv", ["further", "train", "cache", "out", "--batch", "96", "--workers", "7"])
+    (tmp_path / "further.toml").write_text(further._recipe(further._arguments()))
+    recipe = Recipe.load(tmp_path / "further.toml")
+    assert (recipe.objective, recipe.batch, recipe.workers, recipe.shrink_most) == ("expert", 96, 7, 1.5)
+    assert any(line.startswith("photograph:") for line in recipe.degradations)
+
+
 def test_the_card_is_written_between_its_marks() -> None:
     measure = script("measure")
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
