@@ -1,9 +1,10 @@
 """`sanarestore train`: a folder of clean photographs, or pairs.csv, to a model folder."""
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,17 +95,19 @@ def train(
     console.show_licences(base if base != SCRATCH else None)
     chosen = _recipe(recipe, folder, base=base, low_rank=lora, resume=resume)
     chosen = replace(chosen, steps=steps) if steps else chosen
-    decoded = folder / "decoded"
+    # A name of its own, since the whole folder is removed afterwards.
+    decoded = folder / f".decoded-{os.getpid()}"
     samples, validation, used = _data(data, chosen, decoded)
     objective = new_objective(chosen, None if base == SCRATCH else base, rank=rank)
     origin = _origin(base, rank)
     trainer = Trainer(folder, objective, chosen, schedule, validation, origin=origin, data=_fingerprint(used))
     if resume:
         trainer.resume()
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, decoded, ignore_errors=True)
-        report = stack.enter_context(reports.TrainingReport(quiet=quiet, as_json=as_json))
-        _run(trainer, samples, report)
+    try:
+        with reports.TrainingReport(quiet=quiet, as_json=as_json) as report:
+            _run(trainer, samples, report)
+    finally:
+        shutil.rmtree(decoded, ignore_errors=True)
     stage = {
         "objective": chosen.objective, "base": origin, "data": _fingerprint(used), "samples": len(used),
         "steps": trainer.step, "minutes": round(trainer.minutes, 1), "sanarestore": __version__,
@@ -165,7 +168,7 @@ def _stages(base: str) -> list[dict[str, Any]]:
         return []
     training = weights.read_manifest(weights.resolve(base)).get("training", {})
     # Models of before told of their last run alone.
-    stages: list[dict[str, Any]] = training.get("stages", [training])
+    stages: list[dict[str, Any]] = training.get("stages", [training] if training else [])
     return stages
 
 

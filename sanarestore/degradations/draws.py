@@ -1,4 +1,4 @@
-"""Names of recipes, and how each becomes an operation at a level: what is not said by the level is drawn at random."""
+"""Names of degradations, and how each becomes an operation at a level; its other parameters are drawn at random."""
 
 from collections.abc import Callable
 
@@ -92,6 +92,17 @@ BOUNDS = {
 }  # fmt: skip
 """Levels that make sense."""
 
+UNITS = {
+    "noise": "standard deviations in 8-bit codes", "poisson": "8-bit codes per photon",
+    "camera": "strengths, 1 for a good sensor at base ISO", "photograph": "stops above ISO 100",
+    "grain": "standard deviations at mid-gray in 8-bit codes", "blotches": "standard deviations in 8-bit codes",
+    "jpeg": "libjpeg's quality", "jpeg-twice": "libjpeg's quality, of the second time", "webp": "libwebp's quality",
+    "blur": "standard deviations in pixels", "kernel": "kernel sizes in pixels", "defocus": "radii in pixels",
+    "motion": "lengths in pixels", "lowres": "factors", "lowlight": "stops taken away",
+    "colour": "largest shifts, 0 to 1",
+}  # fmt: skip
+"""What levels mean."""
+
 WHOLE = ("jpeg", "jpeg-twice", "webp", "kernel")
 """Names whose level is rounded to an integer."""
 
@@ -99,10 +110,10 @@ POOL = (
     "noise:5-50", "poisson:0.5-8", "camera:5-100", "jpeg:10-60", "blur:0.6-2.5", "lowres:2-4", "lowlight:1-3",
     "colour:0.2",
 )  # fmt: skip
-"""What `selective` and `unneeded` choose from."""
+"""Steps that `selective` and `unneeded` choose from."""
 
 POOL_OF_ALL = (
     *POOL, "photograph:5-12", "grain:4-20", "blotches:4-16", "jpeg-twice:20-70", "webp:20-70", "defocus:0.8-3",
     "motion:3-9",
 )  # fmt: skip
-"""What `combined-light` chooses from, and `combined` but for light and colour."""
+"""Steps that `combined-light` chooses from; `combined` leaves out light and colour."""

@@ -77,12 +77,15 @@ class ColourBlotches:
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], size: float) -> Pixels:
     """White noise [H, W, C] low-passed by a Gaussian, brought back to unit variance."""
-    white_HWC = rng.standard_normal(shape, dtype=np.float32)
     if not size:
-        return white_HWC
-    impulse = np.zeros(2 * int(3 * size + 1.5) + 1)
-    impulse[len(impulse) // 2] = 1
-    left = (ndimage.gaussian_filter1d(impulse, size, mode="constant", truncate=3) ** 2).sum()
-    smooth_HWC: Pixels = ndimage.gaussian_filter(white_HWC, (size, size, 0), mode="wrap", truncate=3, output=np.float32)
-    smooth_HWC /= np.float32(left)
-    return smooth_HWC
+        return rng.standard_normal(shape, dtype=np.float32)
+    # With a margin as wide as the kernel, so that the border is no quieter and the smallest image as noisy as any.
+    margin = int(3 * size + 0.5)
+    height, width, channels = shape
+    white_HWC = rng.standard_normal((height + 2 * margin, width + 2 * margin, channels), dtype=np.float32)
+    impulse = np.zeros(2 * margin + 1)
+    impulse[margin] = 1
+    kernel = ndimage.gaussian_filter1d(impulse, size, mode="constant", truncate=3)
+    smooth_HWC: Pixels = ndimage.gaussian_filter(white_HWC, (size, size, 0), truncate=3, output=np.float32)
+    # Twice the square root of what an axis leaves of the variance.
+    return smooth_HWC[margin : margin + height, margin : margin + width] / np.float32((kernel**2).sum())

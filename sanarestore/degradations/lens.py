@@ -28,10 +28,10 @@ class Defocus:
 
     def kernel(self) -> Pixels:
         """Odd and square, adding up to 1, each weight the part of a pixel that the disc covers."""
-        reach = int(np.ceil(self.radius + 0.5))
-        places = _places(reach)
+        half_width = int(np.ceil(self.radius + 0.5))
+        places = _places(half_width)
         inside = places[:, None] ** 2 + places[None] ** 2 <= self.radius**2
-        return _pixels(inside.astype(np.float64), reach)
+        return _pixels(inside.astype(np.float64), half_width)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,23 +52,23 @@ class MotionBlur:
 
     def kernel(self) -> Pixels:
         """Odd and square, adding up to 1, of a line one pixel wide."""
-        reach = int(np.ceil(self.length / 2 + 1))
-        places = _places(reach)
+        half_width = int(np.ceil(self.length / 2 + 1))
+        places = _places(half_width)
         rows, columns = places[:, None], places[None]
         along = np.abs(columns * np.cos(self.angle) + rows * np.sin(self.angle))
         across = np.abs(rows * np.cos(self.angle) - columns * np.sin(self.angle))
         inside = (along <= max(self.length, 1) / 2) & (across <= 0.5)
-        return _pixels(inside.astype(np.float64), reach)
+        return _pixels(inside.astype(np.float64), half_width)
 
 
-def _places(reach: int) -> npt.NDArray[np.float64]:
-    """Of the finer points, from the middle of the kernel, in pixels."""
-    count = (2 * reach + 1) * _FINER
+def _places(half_width: int) -> npt.NDArray[np.float64]:
+    """Positions of the sub-pixel samples from the middle of the kernel, in pixels."""
+    count = (2 * half_width + 1) * _FINER
     return (np.arange(count) - (count - 1) / 2) / _FINER
 
 
-def _pixels(finer: npt.NDArray[np.float64], reach: int) -> Pixels:
-    side = 2 * reach + 1
+def _pixels(finer: npt.NDArray[np.float64], half_width: int) -> Pixels:
+    side = 2 * half_width + 1
     kernel = finer.reshape(side, _FINER, side, _FINER).sum(axis=(1, 3))
     weights: Pixels = (kernel / kernel.sum()).astype(np.float32)
     return weights
@@ -76,8 +76,8 @@ def _pixels(finer: npt.NDArray[np.float64], reach: int) -> Pixels:
 
 def _convolved(image_HWC: Pixels, kernel: Pixels) -> Pixels:
     """Mirrored at the edge of the border pixel; by blocks of Fourier transforms, for large kernels and photographs."""
-    reach = len(kernel) // 2
-    margins = ((reach, reach), (reach, reach))
+    half_width = len(kernel) // 2
+    margins = ((half_width, half_width), (half_width, half_width))
     planes = [
         signal.oaconvolve(np.pad(plane, margins, mode="symmetric"), kernel, mode="valid")
         for plane in np.moveaxis(image_HWC, 2, 0)

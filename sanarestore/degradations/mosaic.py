@@ -8,10 +8,10 @@ import numpy.typing as npt
 from scipy import ndimage
 
 Pixels = npt.NDArray[np.float32]
-Sites = npt.NDArray[np.int64]
+Sites = npt.NDArray[np.uint8]
 
 PATTERNS = {
-    "bayer": np.array([[0, 1], [1, 2]]),
+    "bayer": np.array([[0, 1], [1, 2]], dtype=np.uint8),
     "xtrans": np.array(
         [
             [1, 2, 1, 1, 0, 1],
@@ -20,7 +20,8 @@ PATTERNS = {
             [1, 0, 1, 1, 2, 1],
             [2, 1, 2, 0, 1, 0],
             [1, 0, 1, 1, 2, 1],
-        ]
+        ],
+        dtype=np.uint8,
     ),
 }
 """The repeated tile of each pattern: Bayer's 2 x 2 and Fujifilm's 6 x 6."""

@@ -15,15 +15,18 @@ import numpy as np
 from scipy import ndimage
 
 from sanarestore.degradations.mosaic import METHODS, colour_sites, demosaic
-from sanarestore.degradations.operations import Jpeg, Pixels, decode_srgb, encode_srgb, resize
+from sanarestore.degradations.operations import Jpeg, Pixels, decode_srgb, encode_srgb, mean_of_clipped, resize
 
 LOG_SHOT = (-5.5, 0.2625, 0.4)
-"""log10 of a, green: its median at ISO 100, what a stop adds, and its standard deviation among cameras."""
+"""log10 of a, green: its median at ISO 100, what a stop adds, and its standard deviation among cameras.
+
+The profiles end at ISO 25,600. Beyond, stops are extrapolated: the reduction drawn here takes more than cameras do of
+noise that weak, and only 7 to 12 stops leave what was measured in photographs."""
 
 LOG_READ = (1.239, -1.407, 0.45)
 """log10 of b from log10 of a: slope, intercept, standard deviation."""
 
-SHOT_RATIOS = ((2.1, 0.26), (1.95, 0.32))
+SHOT_RATIOS = ((2.2, 0.26), (1.9, 0.32))
 """a of red and of blue over that of green: median, and standard deviation of the natural logarithm."""
 
 READ_RATIOS = ((1.2, 0.42), (1.4, 0.44))
@@ -35,11 +38,11 @@ PHONE_SHARE, PHONE_STOPS = 0.35, (1.0, 3.0)
 MOST_PUSHED = 3.0
 """Stops by which exposures are raised afterwards, at most."""
 
-SHADOWS_TO = 0.15
-"""Encoded value below which most of the shadows lie."""
+ENDS = 0.15
+"""Distance from black and from white, in encoded values, at which the further reduction has fallen to 1/e."""
 
 SENSOR_PIXELS = 24_000_000
-"""Sites of the largest sensor: photographs of more pixels were made no smaller."""
+"""Sites of the largest sensor: larger photographs are not treated as downsized."""
 
 _NODES = np.linspace(0, 1, 1025, dtype=np.float32)
 
@@ -62,14 +65,24 @@ class NoiseReduction:
     edge: float
     """Gradient, in encoded values per pixel, at which half of the reduction is left."""
     shadows: float
-    """Share of what is left that goes too in the deepest shadows, where cameras reduce most."""
+    """Further share removed in the deepest shadows, where cameras reduce most."""
+    highlights: float
+    """Further share removed in the brightest highlights, where channels saturate."""
 
     def __call__(self, noise_HWC: Pixels, clean_HWC: Pixels) -> Pixels:
         """What is left of the noise."""
-        return self._lightly(noise_HWC, clean_HWC) * (1 - np.float32(self.shadows) * _darkness(clean_HWC))
+        left_HWC: Pixels = self._lightly(noise_HWC, clean_HWC) * self.at_ends(clean_HWC)
+        return left_HWC
+
+    def at_ends(self, clean_HWC: Pixels) -> Pixels:
+        """Share [H, W, 1] that the terms for shadows and highlights leave."""
+        light_HW1 = np.clip(clean_HWC, 0, 1).mean(axis=2, keepdims=True, dtype=np.float32)
+        left_HW1: Pixels = 1 - np.float32(self.shadows) * np.exp(-light_HW1 / np.float32(ENDS))
+        left_HW1 *= 1 - np.float32(self.highlights) * np.exp((light_HW1 - 1) / np.float32(ENDS))
+        return left_HW1
 
     def _lightly(self, noise_HWC: Pixels, clean_HWC: Pixels) -> Pixels:
-        """As much in shadows as elsewhere."""
+        """Reduce noise without the terms for shadows and highlights."""
         edge_HW = _gradient(clean_HWC) / np.float32(self.edge)
         strength_HW: Pixels = np.reciprocal(1 + edge_HW * edge_HW)
         if noise_HWC.shape[2] == 1:
@@ -100,7 +113,7 @@ class Photograph:
     phase: tuple[int, int]
     """Rows and columns into the colour filter array at which the image begins."""
     method: str
-    """Of demosaicing, one of `mosaic.METHODS`."""
+    """Demosaicing method, one of `mosaic.METHODS`."""
     softness: float
     """Standard deviation of a low-pass that all noise goes through, in pixels: what lens corrections do."""
     reduction: NoiseReduction | None
@@ -110,7 +123,7 @@ class Photograph:
     scale: float
     """Size of the stored photograph over that of the sensor's, at most 1, and no less than `SENSOR_PIXELS` allow."""
     jpegs: tuple[Jpeg, ...]
-    """Stored once or more often; empty: not at all."""
+    """JPEG encodings applied in order; empty for none."""
     seed: int
     kind = "noise"
 
@@ -134,51 +147,77 @@ class Photograph:
         return stored_HWC
 
     def on_average(self, overview_HWC: Pixels) -> Pixels:
-        return np.clip(overview_HWC, 0, 1)
+        """By the noise that is left where nothing varies, clipped as the photograph is."""
+        inside_HWC = np.clip(overview_HWC, 0, 1)
+        colours = (1,) if inside_HWC.shape[2] == 1 else (0, 1, 2)
+        shot, read = (np.array([part[colour] for colour in colours], np.float32) for part in (self.shot, self.read))
+        linear_HWC = self._linear(inside_HWC)
+        spread_HWC = _spread(linear_HWC, shot, read) * self._slope(linear_HWC)
+        # A Gaussian of width s leaves 1 / (2 s sqrt(pi)) of white noise, more of what is correlated already.
+        left = min(1.0, 0.4 / max(self.softness, 1e-3))
+        if self.reduction:
+            left *= 1 - self.reduction.luma
+            spread_HWC = spread_HWC * self.reduction.at_ends(inside_HWC)
+        return mean_of_clipped(inside_HWC, spread_HWC * np.float32(left))
 
     def without_noise(self) -> "Photograph":
         """The same camera with a sensor that adds no noise, before its JPEG: the restoration that is wanted."""
         return replace(self, shot=(0.0, 0.0, 0.0), read=(0.0, 0.0, 0.0), jpegs=())
 
     def _noise(self, scene_HWC: Pixels) -> Pixels:
-        """What two exposures differ by, one with and one without noise: demosaicing's own errors are in both, and stay
-        out of the photograph, as cameras hardly show any."""
-        light_HWC = self._light(scene_HWC)
-        noise_HWC = self._develop(light_HWC, noisy=True) - self._develop(light_HWC)
+        """What the noise of the sensor adds to encoded values: demosaicing and colour matrix are linear, and the tone
+        curve is taken as its chord over the noise, so that noise has no mean.
+
+        Demosaicing's own errors stay out of the photograph, as cameras hardly show any.
+        """
+        linear_HWC = self._linear(scene_HWC)
+        noise_HWC = self._counted(linear_HWC) * self._slope(linear_HWC)
         if self.softness:
             noise_HWC = _blurred(noise_HWC, self.softness)
         return self.reduction(noise_HWC, scene_HWC) if self.reduction else noise_HWC
 
-    def _light(self, scene_HWC: Pixels) -> Pixels:
-        """Linear light in the camera's colours, which the rest of the chain turns back into the scene."""
-        flat_HWC = np.interp(scene_HWC, self._curve(_NODES), _NODES).astype(np.float32)
-        light_HWC = decode_srgb(flat_HWC)
-        return light_HWC if scene_HWC.shape[2] == 1 else light_HWC @ np.linalg.inv(self._matrix()).T
+    def _linear(self, scene_HWC: Pixels) -> Pixels:
+        """Linear light that the tone curve makes the scene of."""
+        curve = self._curve(_NODES)
+        # Plane by plane: interpolation is in float64, and photographs are large.
+        planes = [np.interp(plane, curve, _NODES).astype(np.float32) for plane in np.moveaxis(scene_HWC, 2, 0)]
+        return decode_srgb(np.stack(planes, axis=2))
 
-    def _develop(self, light_HWC: Pixels, *, noisy: bool = False) -> Pixels:
-        """Count the light, demosaic, and bring it to encoded values."""
-        if light_HWC.shape[2] == 1:
-            return self._encode(self._count(light_HWC, self.shot[1], self.read[1]) if noisy else light_HWC)
-        height, width, _ = light_HWC.shape
-        # One row or column alone would hold no site of some colour: it is doubled, and cut again.
-        light_HWC = np.pad(light_HWC, ((0, height < 6 and 6), (0, width < 6 and 6), (0, 0)), mode="symmetric")
-        site_HW = colour_sites(light_HWC.shape[0], light_HWC.shape[1], self.pattern, self.phase)
-        mosaic_HW = np.take_along_axis(light_HWC, site_HW[..., None], axis=2)[..., 0]
-        if noisy:
-            shot, read = (np.array(part, dtype=np.float32)[site_HW] for part in (self.shot, self.read))
-            mosaic_HW = self._count(mosaic_HW, shot, read)
-        colour_HWC = demosaic(mosaic_HW, site_HW, self.pattern, self.method)[:height, :width]
-        return self._encode(colour_HWC @ self._matrix().T)
+    def _counted(self, linear_HWC: Pixels) -> Pixels:
+        """Noise in linear light, of every colour at every place."""
+        rng = np.random.default_rng(self.seed)
+        if linear_HWC.shape[2] == 1:
+            spread_HWC = _spread(linear_HWC, self.shot[1], self.read[1])
+            return spread_HWC * rng.standard_normal(linear_HWC.shape, dtype=np.float32)
+        height, width, _ = linear_HWC.shape
+        # Fewer rows or columns than a tile would hold no site of some colour: more are added, and cut again.
+        linear_HWC = np.pad(linear_HWC, ((0, height < 6 and 6), (0, width < 6 and 6), (0, 0)), mode="symmetric")
+        matrix = self._matrix()
+        site_HW = colour_sites(linear_HWC.shape[0], linear_HWC.shape[1], self.pattern, self.phase)
+        light_HWC = linear_HWC @ np.linalg.inv(matrix).T
+        light_HW = np.take_along_axis(light_HWC, site_HW[..., None], axis=2)[..., 0]
+        shot, read = (np.array(part, dtype=np.float32)[site_HW] for part in (self.shot, self.read))
+        noise_HW = _spread(light_HW, shot, read) * rng.standard_normal(light_HW.shape, dtype=np.float32)
+        noise_HWC: Pixels = demosaic(noise_HW, site_HW, self.pattern, self.method)[:height, :width] @ matrix.T
+        return noise_HWC
 
-    def _count(self, light: Pixels, shot: Pixels | float, read: Pixels | float) -> Pixels:
-        spread = np.sqrt(shot * np.maximum(light, 0) + read, dtype=np.float32)
-        return light + spread * np.random.default_rng(self.seed).standard_normal(light.shape, dtype=np.float32)
+    def _slope(self, linear_HWC: Pixels) -> Pixels:
+        """Encoded value per linear light, over one standard deviation to both sides."""
+        colours = (1,) if linear_HWC.shape[2] == 1 else (0, 1, 2)
+        shot, read = (np.array([part[colour] for colour in colours], np.float32) for part in (self.shot, self.read))
+        spread_HWC = np.maximum(_spread(linear_HWC, shot, read), np.float32(1e-5))
+        chord_HWC = self._encode(linear_HWC + spread_HWC) - self._encode(linear_HWC - spread_HWC)
+        slope_HWC: Pixels = chord_HWC / (2 * spread_HWC)
+        return slope_HWC
 
     def _encode(self, linear_HWC: Pixels) -> Pixels:
-        return self._curve(encode_srgb(linear_HWC))
+        """Encoded values; below black and above white along the tangent."""
+        beyond_HWC = linear_HWC - np.clip(linear_HWC, 0, 1)
+        slope_HWC = np.where(beyond_HWC < 0, np.float32(12.92), np.float32(1.055 / 2.4))
+        return self._curve(encode_srgb(linear_HWC)) + np.float32(1 - self.contrast) * slope_HWC * beyond_HWC
 
     def _curve(self, encoded: Pixels) -> Pixels:
-        """The S-curve 3x^2 - 2x^3 in its share, monotone."""
+        """The S-curve 3x^2 - 2x^3 in its share, monotone in [0, 1]."""
         share = np.float32(self.contrast)
         return (1 - share) * encoded + share * encoded * encoded * (3 - 2 * encoded)
 
@@ -205,7 +244,7 @@ def draw_photograph(stops: float, rng: np.random.Generator) -> Photograph:
         pattern=pattern,
         phase=(int(rng.integers(size)), int(rng.integers(size))),
         method=str(rng.choice(METHODS[pattern])),
-        softness=float(rng.uniform(0.45, 1.2)),
+        softness=float(rng.uniform(0.45, 1.15)),
         reduction=_draw_reduction(rng) if rng.random() < 0.85 else None,
         sharpening=float(rng.uniform(0.1, 0.8)) if rng.random() < 0.6 else 0.0,
         sharpening_radius=float(rng.uniform(0.6, 1.5)),
@@ -224,12 +263,13 @@ def _draw_reduction(rng: np.random.Generator) -> NoiseReduction:
         radius=float(rng.uniform(1.5, 5)),
         chroma_radius=float(rng.uniform(3, 8)),
         edge=float(rng.uniform(0.05, 0.4)),
-        shadows=float(rng.uniform(0, 0.8)),
+        shadows=float(rng.uniform(0.3, 1.0)),
+        highlights=float(rng.uniform(0, 0.7)),
     )
 
 
 def _draw_jpegs(rng: np.random.Generator) -> tuple[Jpeg, ...]:
-    """Mostly once, now and then twice, now and then not."""
+    """Draw no (15%), one (70%) or two (15%) JPEG encodings."""
     count = int(rng.choice(3, p=(0.15, 0.7, 0.15)))
     return tuple(
         Jpeg(
@@ -246,6 +286,12 @@ def _per_channel(
     return red, float(green), blue
 
 
+def _spread(light: Pixels, shot: Pixels | float, read: Pixels | float) -> Pixels:
+    """The standard deviation of what is counted of the light."""
+    spread: Pixels = np.sqrt(shot * np.maximum(light, 0) + read, dtype=np.float32)
+    return spread
+
+
 def _without_fine(noise_HW: Pixels, share_HW: Pixels, radius: float) -> Pixels:
     coarse_HW = ndimage.gaussian_filter(noise_HW, radius, truncate=3, output=np.float32)
     left_HW: Pixels = noise_HW + share_HW * (coarse_HW - noise_HW)
@@ -255,13 +301,6 @@ def _without_fine(noise_HW: Pixels, share_HW: Pixels, radius: float) -> Pixels:
 def _blurred(image_HWC: Pixels, sigma: float) -> Pixels:
     blurred_HWC: Pixels = ndimage.gaussian_filter(image_HWC, (sigma, sigma, 0), truncate=3, output=np.float32)
     return blurred_HWC
-
-
-def _darkness(image_HWC: Pixels) -> Pixels:
-    """1 at black, 1/e at `SHADOWS_TO`, [H, W, 1]."""
-    luma_HW1: Pixels = np.clip(image_HWC, 0, 1).mean(axis=2, keepdims=True, dtype=np.float32)
-    darkness_HW1: Pixels = np.exp(-luma_HW1 / np.float32(SHADOWS_TO))
-    return darkness_HW1
 
 
 def _gradient(image_HWC: Pixels) -> Pixels:

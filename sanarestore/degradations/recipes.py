@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sanarestore.degradations.draws import BOUNDS, DRAWS, POOL, POOL_OF_ALL, WHOLE
+from sanarestore.degradations.draws import BOUNDS, DRAWS, POOL, POOL_OF_ALL, UNITS, WHOLE
 from sanarestore.degradations.operations import ColourShift, LowLight, Operation, Pixels
 from sanarestore.degradations.photograph import Photograph
 from sanarestore.degradations.requests import LIGHT_AND_COLOUR, Request
@@ -128,7 +128,7 @@ class Recipe:
     @classmethod
     def parse(cls, text: str) -> "Recipe":
         """Read a preset's name or a recipe line; UsageError says which word is wrong and what is known."""
-        line = PRESETS.get(text.strip().lower(), text)
+        line = ",".join(PRESETS.get(part.strip().lower(), part) for part in text.split(","))
         return cls(tuple(_alternative(part) for part in line.split(",")))
 
     def draw(self, rng: np.random.Generator, turn: int) -> Plan:
@@ -260,6 +260,12 @@ def _term(text: str) -> Term:
     name, levels = match.groups() if match else (text.strip(), None)
     if match and name in COMPOSED and levels is None:
         return Term(name=name)
+    if match and name in DRAWS and levels is None:
+        raise UsageError(
+            f"'{name}' needs a level here", where="--recipe",
+            next_step=f"Write {name}:LEVEL, in {UNITS[name]}; without one, {name} stands alone between commas."
+            if name in PRESETS else f"Write {name}:LEVEL, in {UNITS[name]}.",
+        )  # fmt: skip
     if not match or name not in DRAWS or levels is None:
         raise UsageError(
             f"'{text.strip()}' is no step of a recipe",
@@ -273,8 +279,14 @@ def _term(text: str) -> Term:
         numbers = ()
     low, high = BOUNDS[name]
     if not numbers or not all(low <= number <= high for number in numbers):
-        raise UsageError(f"'{text.strip()}' needs levels from {low} to {high}", where="--recipe")
+        raise UsageError(
+            f"'{text.strip()}' needs levels from {low} to {high}", where="--recipe",
+            next_step=f"Levels of {name} are {UNITS[name]}.",
+        )  # fmt: skip
     spans = "-" in levels
     if spans and numbers[0] > numbers[1]:
-        raise UsageError(f"'{text.strip()}' is a range that ends before it begins", where="--recipe")
+        raise UsageError(
+            f"'{text.strip()}' is a range that ends before it begins", where="--recipe",
+            next_step="Write the lower level first.",
+        )  # fmt: skip
     return Term(name=name, levels=numbers, spans=spans)

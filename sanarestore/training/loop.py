@@ -133,7 +133,9 @@ class Trainer:
                 "there is no checkpoint to resume from", where=self.folder, next_step="Leave out --resume."
             )
         state = checkpoint.read_state(found)
-        changed = _differences(state["recipe"], _recipe_identity(self.recipe))
+        # Fields that are new since the checkpoint was written count as their defaults.
+        known = {**_recipe_identity(Recipe()), **state["recipe"]}
+        changed = _differences(known, _recipe_identity(self.recipe))
         if changed:
             raise UsageError(
                 f"the run began with another recipe: it differs in {', '.join(changed)}",

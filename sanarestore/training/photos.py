@@ -1,8 +1,8 @@
 """Photographs to learn from: read once and kept, looked for detail, cropped, and some of them held back."""
 
 import hashlib
+import os
 import shutil
-import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -28,8 +28,11 @@ CACHE_BYTES = 700 * 2**20
 DECODED_BYTES = 8 * 2**30
 """Decoded photos that each worker writes to disk for all of them; the rest are decoded again."""
 
-DISK_SHARE = 1 / 4
-"""Share of the free disk that a decoded photo may take at most, so that the disk never fills."""
+LEFT_FREE = 4 * 2**30
+"""Bytes of the disk that decoded photos leave free: checkpoints must be written too."""
+
+MAPPED_FROM = 32 * 2**20
+"""Bytes from which a decoded photo is mapped into memory instead of being read."""
 
 
 Item = TypeVar("Item")
@@ -38,8 +41,8 @@ Item = TypeVar("Item")
 class PhotoCache:
     """The photos last used, decoded, as codes, within `CACHE_BYTES`; of all, their sizes and overviews.
 
-    With a folder, every photo is decoded once for all processes, into a file there that they map into memory, while
-    `DECODED_BYTES` allow and the disk has room.
+    With a folder, every photo is decoded once for all processes, into a file there, while `DECODED_BYTES` allow and
+    the disk has room.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -68,13 +71,15 @@ class PhotoCache:
         if self._folder is None:
             return _decode(path)
         file = self._folder / f"{_name_of(path)}.npy"
-        if not file.is_file():
-            codes = _decode(path)
-            if self._written + codes.nbytes > DECODED_BYTES or not _keep(codes, file):
-                return codes
-            self._written += codes.nbytes
-        kept: npt.NDArray[np.generic] = np.load(file, mmap_mode="r")
-        return kept
+        if (known := _kept(file)) is not None:
+            return known
+        codes = _decode(path)
+        if self._written + codes.nbytes > DECODED_BYTES or not _keep(codes, file):
+            # There is no room: no use in trying again and again.
+            self._written = DECODED_BYTES
+            return codes
+        self._written += codes.nbytes
+        return codes
 
     def size(self, path: Path) -> tuple[int, int]:
         """Height and width; ImageError for what cannot be read."""
@@ -107,21 +112,37 @@ def _name_of(path: Path) -> str:
     """Another one once the file changes; of one that is gone, of its path alone."""
     with suppress(OSError):
         told = path.stat()
-        return hashlib.sha256(f"{path.resolve()} {told.st_size} {told.st_mtime_ns}".encode()).hexdigest()[:32]
+        named = f"{path.resolve()} {told.st_size} {told.st_mtime_ns}"
+        return hashlib.sha256(named.encode(errors="surrogateescape")).hexdigest()[:32]
     return hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def _kept(file: Path) -> npt.NDArray[np.generic] | None:
+    """What `_keep` wrote; None if there is nothing, or what is no such file. Large photos are mapped into memory, and
+    small ones read: each map takes one of the few files that a process may have open."""
+    try:
+        large = file.stat().st_size > MAPPED_FROM
+        found: npt.NDArray[np.generic] = np.load(file, mmap_mode="r" if large else None)
+    except (OSError, ValueError, EOFError):
+        return None
+    return found
 
 
 def _keep(codes_HWC: npt.NDArray[np.generic], file: Path) -> bool:
     """Write a decoded photo whole or not at all; False where there is no room for it."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        if codes_HWC.nbytes > DISK_SHARE * shutil.disk_usage(file.parent).free:
+        if codes_HWC.nbytes + LEFT_FREE > shutil.disk_usage(file.parent).free:
             return False
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
-            np.save(part, codes_HWC)
-        Path(part.name).replace(file)
+        part = file.with_suffix(f".{os.getpid()}.part")
+        try:
+            with part.open("wb") as opened:
+                np.save(opened, codes_HWC)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError:
-        # A disk that is full, or files that another process has just renamed: decoding again is slower, and as right.
+        # A full disk, or a file that another process has open: decoding again is slower, and as right.
         return False
     return True
 
@@ -172,9 +193,13 @@ def hold_back_sources(
     missing = [source for source in sources if not any(photo.name.startswith(source) for photo in kept)]
     if missing or len(kept) == len(photos):
         told = f"no photo's name begins with '{missing[0]}'" if missing else "every photo would be kept back"
-        raise UsageError(told, where="held_back", next_step="Name sources as the names of their files begin.")
+        raise UsageError(
+            told, where="held_back in the recipe",
+            next_step="Name sources as the names of their files begin, or leave held_back out.",
+        )  # fmt: skip
     places = [(2 * index + 1) * len(kept) // (2 * min(count, len(kept))) for index in range(min(count, len(kept)))]
-    return tuple(photo for photo in photos if photo not in set(kept)), tuple(kept[place] for place in places)
+    held = set(kept)
+    return tuple(photo for photo in photos if photo not in held), tuple(kept[place] for place in places)
 
 
 def hold_back_pairs(pairs: Sequence[Pair], count: int) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:

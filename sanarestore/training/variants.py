@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sanarestore import images, weights
-from sanarestore.degradations.operations import Pixels
+from sanarestore.degradations.operations import Operation, Pixels
+from sanarestore.degradations.photograph import Photograph
 from sanarestore.degradations.recipes import Plan, Recipe, stream
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage
 from sanarestore.training.journal import Record
@@ -179,9 +180,14 @@ def _store(job: Job, folder: str, variant: int, clean: images.Image, pixels_HWC:
     return file
 
 
+def _is_stored(operation: Operation) -> bool:
+    """Whether it rounds to 8 bits on its way."""
+    return operation.kind == "jpeg" or (isinstance(operation, Photograph) and bool(operation.jpegs))
+
+
 def _notes(plan: Plan, clean: images.Image, variant: int) -> tuple[str, ...]:
     """What the user may not expect; what reading changed is said once a photo, with its first variant."""
     notes = clean.notes if variant == 0 else ()
-    if clean.depth != "uint8" and any(operation.kind == "jpeg" for operation in plan.operations):
-        notes += (f"{plan.label}: JPEG holds 8 bits, whatever the depth of the photo",)
+    if clean.depth != "uint8" and any(map(_is_stored, plan.operations)):
+        notes += (f"{plan.label}: JPEG and WebP hold 8 bits, whatever the depth of the photo",)
     return notes

@@ -45,4 +45,10 @@ def test_blotches_leave_luma_and_gray_images_alone() -> None:
 
 @pytest.mark.parametrize("size", [0.0, 0.3, 1.0, 4.0])
 def test_smooth_noise_has_unit_variance(size: float) -> None:
-    assert smooth_noise(np.random.default_rng(5), (256, 256, 1), size).std() == pytest.approx(1, rel=0.04)
+    assert smooth_noise(np.random.default_rng(5), (768, 768, 1), size).std() == pytest.approx(1, rel=0.04)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 40, 1), (4, 4, 3)])
+def test_smooth_noise_is_no_louder_in_small_images(shape: tuple[int, int, int]) -> None:
+    drawn = [smooth_noise(np.random.default_rng(seed), shape, 5.0) for seed in range(400)]
+    assert np.std(drawn) == pytest.approx(1, rel=0.15)

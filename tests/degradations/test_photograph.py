@@ -55,8 +55,8 @@ def test_deviations_span_those_of_photographs(noises: list[Pixels]) -> None:
     """Measured in three real sets: 2.2 to 8.3 codes, medians from 3.6 to 5.1."""
     low, middle, high = np.quantile([noise.std() for noise in noises], (0.1, 0.5, 0.9))
     assert low < 2.2
-    assert 1.8 < middle < 5.5
-    assert high > 6
+    assert 2.8 < middle < 5.1
+    assert high > 8.3
 
 
 @pytest.mark.parametrize(
@@ -77,15 +77,29 @@ def test_channels_are_as_alike_as_in_photographs(noises: list[Pixels]) -> None:
 
 
 def test_noise_is_strongest_in_the_midtones(noises: list[Pixels]) -> None:
-    """Measured: 0.6 of the most at 16 codes, 0.4 at 240, the most at 80 to 144."""
-    codes = (scene() @ np.array([0.299, 0.587, 0.114], np.float32))[None] * 255
-    squares = np.stack([(noise @ np.array([0.299, 0.587, 0.114], np.float32)) ** 2 for noise in noises])
-    squares /= squares.mean(axis=(1, 2), keepdims=True)
-    found = [float(squares[:, (np.abs(codes[0] - level) < 16)].mean()) ** 0.5 for level in LEVELS]
-    shares = np.array(found) / max(found)
-    assert shares[0] < 0.95
-    assert shares[-1] < 0.8
-    assert np.argmax(shares) in (1, 2, 3, 4)
+    """Deviation by level over the largest: 0.55 to 0.58 at 16 codes and 0.38 to 0.42 at 240 in photographs, the largest
+    at 80 to 144."""
+    weights = np.array([0.299, 0.587, 0.114], np.float32)
+    code_HW = scene() @ weights * 255
+    at_level = [np.abs(code_HW - level) < 16 for level in LEVELS]
+    deviations = np.array([[(noise @ weights)[place].std() for place in at_level] for noise in noises])
+    low, middle, high = np.quantile(deviations / deviations.max(axis=1, keepdims=True), (0.1, 0.5, 0.9), axis=0)
+    assert low[0] < 0.55
+    assert high[0] > 0.58
+    assert low[-1] < 0.38
+    assert high[-1] > 0.42
+    assert np.argmax(middle) in (2, 3, 4)
+
+
+def test_noise_has_no_mean() -> None:
+    """Neither in shadows, midtones nor highlights; only what is clipped at black and white is lost."""
+    for number in range(30):
+        photograph = Recipe.parse("photograph").draw(stream("mean", number), 0).operations[0]
+        assert isinstance(photograph, Photograph)
+        for code in (40, 128, 220):
+            flat = np.full((96, 96, 3), code / 255, np.float32)
+            noise = (replace(photograph, jpegs=())(flat) - photograph.without_noise()(flat)) * 255
+            assert abs(noise.mean()) < 0.25 + 0.12 * noise.std()
 
 
 def test_without_noise_the_scene_stays() -> None:
@@ -130,7 +144,7 @@ def test_shot_noise_has_its_variance() -> None:
 def test_noise_reduction_takes_more_of_fine_noise_and_less_at_edges() -> None:
     noise = np.random.default_rng(3).normal(0, 0.02, (96, 96, 3)).astype(np.float32)
     clean = np.where(np.arange(96)[None, :, None] < 48, 0.2, 0.8) * np.ones((96, 96, 3), np.float32)
-    left = NoiseReduction(luma=0.8, chroma=0.95, radius=3, chroma_radius=4, edge=0.1, shadows=0.0)(
+    left = NoiseReduction(luma=0.8, chroma=0.95, radius=3, chroma_radius=4, edge=0.1, shadows=0.0, highlights=0.0)(
         noise, clean.astype(np.float32)
     )
     away, at_edge = left[:, 8:32], left[:, 47:49]
@@ -159,3 +173,15 @@ def test_higher_sensitivity_is_noisier() -> None:
         for stops in (1, 5, 9)
     ]
     assert deviations[0] < deviations[1] < deviations[2]
+
+
+@pytest.mark.parametrize("code", [0, 6, 60, 250, 255])
+def test_means_of_large_areas_are_foreseen(code: int) -> None:
+    """What clipping at black and white adds to an area, of strong cameras too; within two codes for nine in ten."""
+    flat = np.full((128, 128, 3), code / 255, np.float32)
+    errors = []
+    for number in range(30):
+        photograph = replace(draw_photograph(7 + number % 6, stream("area", number)), jpegs=())
+        found = photograph(flat).mean(axis=(0, 1)) - photograph.on_average(flat[:1, :1])[0, 0]
+        errors.append(float(np.abs(found).max()) * 255)
+    assert np.quantile(errors, 0.9) < 2

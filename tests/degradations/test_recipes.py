@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sanarestore.degradations.draws import BOUNDS, DRAWS, POOL_OF_ALL
+from sanarestore.degradations.draws import BOUNDS, DRAWS, POOL_OF_ALL, UNITS
 from sanarestore.degradations.operations import (
     Blur,
     ColourShift,
@@ -67,10 +67,12 @@ def test_lines_mean_what_they_say(line: str, label: str) -> None:
         ("noise:25+", "no step"),
         ("fog:3", "'fog:3' is no step"),
         ("noise:", "no step"),
-        ("noise,jpeg:20", "'noise' is no step"),
         ("noise:10-20-30", "no step"),
         ("noise:10/20-30", "no step"),
         ("noise:-5", "no step"),
+        ("photograph+jpeg:30", "'photograph' needs a level here"),
+        ("jpeg:30+webp", "'webp' needs a level here"),
+        ("photograph:1600", "levels from 0 to 12"),
         ("combined:3", "no step"),
         ("noise:1..2", "needs levels from 0 to 255"),
         ("noise:256", "needs levels from 0 to 255"),
@@ -87,6 +89,11 @@ def test_bad_lines_are_refused_with_the_word_that_is_wrong(line: str, fact: str)
     with pytest.raises(UsageError, match="--recipe") as refusal:
         Recipe.parse(line)
     assert fact in str(refusal.value)
+
+
+def test_a_recipe_with_a_name_stands_among_others() -> None:
+    assert Recipe.parse("photograph,webp:30") == Recipe.parse("photograph:7-12,webp:30")
+    assert BOUNDS.keys() == UNITS.keys()
 
 
 def test_alternatives_are_taken_in_turn_and_their_levels_within() -> None:

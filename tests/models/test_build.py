@@ -1,16 +1,24 @@
 """The build of the embedded model: every recipe is valid, stages come in order, finished ones stay, others go on."""
 
+import json
+import os
+import re
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
 from sanarestore import weights
+from sanarestore.degradations.recipes import Recipe as Degradation
+from sanarestore.evaluation.tasks import TASKS
 from sanarestore.training.recipe import Recipe
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "sanarestore-mini"
@@ -49,21 +57,24 @@ def test_the_stages_make_every_part() -> None:
 
 
 class Runs:
-    """In place of `subprocess.run`: makes what `train` would leave, and fails where it is told to."""
+    """In place of the stages' own processes: makes what `train` would leave, and fails where it is told to."""
 
     def __init__(self, fails_at: str = "") -> None:
         self.commands: list[list[str]] = []
         self.fails_at = fails_at
 
-    def __call__(self, command: list[str], cwd: Path, **_: Any) -> subprocess.CompletedProcess[str]:
+    def __call__(self, command: list[str], out: Path) -> int:
         self.commands.append(command)
         folder = Path(self.option(command, "-o"))
         if folder.name == self.fails_at:
             (folder / "checkpoint").mkdir(parents=True)
-            return subprocess.CompletedProcess(command, 130)
-        (folder / "model").mkdir(parents=True, exist_ok=True)
+            (folder / "checkpoint" / "state.json").write_text("{}")
+            return 130
+        (folder / "model" / "restoration").mkdir(parents=True, exist_ok=True)
+        stages = {"training": {"stages": [{"steps": int(self.option(command, "--steps"))}]}}
+        (folder / "model" / "restoration" / "config.json").write_text(json.dumps(stages))
         (folder / "model" / "stage").write_text(folder.name)
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
     @staticmethod
     def option(command: list[str], name: str) -> str:
@@ -72,7 +83,7 @@ class Runs:
 
 def built(monkeypatch: pytest.MonkeyPatch, runs: Runs, out: Path, *more: str) -> int:
     build = script("build")
-    monkeypatch.setattr(build.subprocess, "run", runs)
+    monkeypatch.setattr(build, "_run", runs)
     monkeypatch.setattr(sys, "argv", ["build", "photos", str(out), *more])
     code: int = build.main()
     return code
@@ -98,6 +109,42 @@ def test_a_build_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: p
     assert int(Runs.option(first.commands[0], "--steps")) == round(0.1 * whole)
 
 
+def test_a_build_of_another_length_is_not_taken_for_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert built(monkeypatch, Runs(), tmp_path, "--share", "0.01") == 0
+    assert built(monkeypatch, Runs(), tmp_path) == 2
+    assert "is of 600 steps, not 60000" in capsys.readouterr().err
+
+
+def test_other_photographs_hold_back_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for sources, kept in (("", ()), ("alps__,sea__", ("alps__", "sea__"))):
+        runs = Runs()
+        assert built(monkeypatch, runs, tmp_path / f"out{len(kept)}", "--held-back", sources) == 0
+        assert [Recipe.load(Path(Runs.option(each, "--recipe"))).held_back for each in runs.commands] == [kept] * 8
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_an_interrupted_stage_is_waited_for_while_it_saves(tmp_path: Path) -> None:
+    """Ctrl-C goes to the whole group of processes: the stage saves for a while, and the build must not kill it."""
+    saving = (
+        "import time, pathlib\ntry: time.sleep(30)\n"
+        "except KeyboardInterrupt: time.sleep(1); pathlib.Path('saved').touch(); raise SystemExit(130)"
+    )
+    code = (
+        "import sys; from importlib.machinery import SourceFileLoader as L\nsys.dont_write_bytecode = True\n"
+        f"build = L('build', {str(FOLDER / 'build')!r}).load_module()\n"
+        f"sys.exit(build._run([sys.executable, '-c', {saving!r}], {str(tmp_path)!r}))"
+    )
+    build = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code], start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    time.sleep(2)
+    os.killpg(build.pid, signal.SIGINT)
+    assert build.wait(20) == 130
+    assert (tmp_path / "saved").is_file()
+
+
 def test_the_run_on_a_gpu_is_the_last_one_in_larger_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     further = script("further")
     monkeypatch.setattr(sys, "argv", ["further", "train", "cache", "out", "--batch", "96", "--workers", "7"])
@@ -107,11 +154,24 @@ def test_the_run_on_a_gpu_is_the_last_one_in_larger_batches(tmp_path: Path, monk
     assert any(line.startswith("photograph:") for line in recipe.degradations)
 
 
+def test_what_the_card_measures_can_be_measured() -> None:
+    """Every line is one that bench takes: tasks that know the levels and recipes that are given."""
+    for line in script("measure").LINES:
+        arguments = shlex.split(line)
+        recipes = [value for flag, value in pairwise(arguments) if flag == "--recipe"]
+        tasks = [value for flag, value in pairwise(arguments) if flag == "--task"]
+        assert bool(recipes) == ("recipe" in tasks)
+        for recipe in recipes:
+            Degradation.parse(recipe)
+        assert set(tasks) <= set(TASKS)
+
+
 def test_the_card_is_written_between_its_marks() -> None:
     measure = script("measure")
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert card.count(measure.BEGIN) == card.count(measure.END) == 1
     assert len(card.splitlines()) <= 110
+    assert not re.search(r"@[A-Z]+@", card)
     row = {
         "dataset": "kodak24", "task": "recipe", "level": "blur:1.6", "method": "sanarestore-mini", "prompt": "",
         "psnr": 28.5, "gain": 2.1, "ssim": 0.81, "better": 1.0,

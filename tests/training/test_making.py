@@ -247,7 +247,7 @@ def test_depth_and_what_travels_with_the_pixels_is_kept(tmp_path: Path, depth: D
     assert noise.std() == pytest.approx(10, rel=0.1)
     if depth != "uint8":
         assert np.abs(noise - np.rint(noise)).max() > 0.2, "no 8-bit step on the way"
-        assert "JPEG holds 8 bits" in second.notes[0]
+        assert "WebP hold 8 bits" in second.notes[0]
     assert not first.notes
     assert (depth == "uint8") == (not second.notes)
 

@@ -55,7 +55,7 @@ def test_photos_are_decoded_once_for_all_workers(
             assert np.array_equal(cache.crop(path, -3, 2, 20, 30), PhotoCache().crop(path, -3, 2, 20, 30))
     # Twice without the folder each time, and once in all with it.
     assert len(decoded) == (2 * 3 + 1) * len(photos)
-    assert not list((tmp_path / "decoded").glob("*.part"))
+    assert not list(tmp_path.glob("decoded/*.part"))
 
 
 def test_a_photo_that_changes_is_decoded_again(photos: list[Path], tmp_path: Path) -> None:
@@ -66,13 +66,43 @@ def test_a_photo_that_changes_is_decoded_again(photos: list[Path], tmp_path: Pat
     assert PhotoCache(tmp_path / "decoded").read(own).shape != before.shape
 
 
-@pytest.mark.parametrize(("bound", "most"), [("DECODED_BYTES", 100), ("DISK_SHARE", 0.0)])
+@pytest.mark.parametrize(("bound", "most"), [("DECODED_BYTES", 100), ("LEFT_FREE", 2**62)])
 def test_where_there_is_no_room_photos_are_decoded_again(
-    photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, most: float
+    photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
 ) -> None:
     monkeypatch.setattr(photos_module, bound, most)
     assert np.array_equal(PhotoCache(tmp_path / "decoded").read(photos[0]), PhotoCache().read(photos[0]))
-    assert not list(tmp_path.glob("decoded/*.npy"))
+    assert not list(tmp_path.glob("decoded/*"))
+
+
+def test_a_photo_that_cannot_be_kept_leaves_nothing_behind(
+    photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    for _ in range(2):
+        assert np.array_equal(PhotoCache(tmp_path / "decoded").read(photos[0]), PhotoCache().read(photos[0]))
+    assert not list(tmp_path.glob("decoded/*"))
+
+
+@pytest.mark.parametrize("left", [b"", b"no array"])
+def test_a_damaged_decoded_photo_is_decoded_again(photos: list[Path], tmp_path: Path, left: bytes) -> None:
+    PhotoCache(tmp_path / "decoded").read(photos[0])
+    (file,) = tmp_path.glob("decoded/*.npy")
+    file.write_bytes(left)
+    assert np.array_equal(PhotoCache(tmp_path / "decoded").read(photos[0]), PhotoCache().read(photos[0]))
+    assert file.stat().st_size > 1000
+
+
+def test_large_photos_are_mapped_and_small_ones_read(
+    photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PhotoCache(tmp_path / "decoded").read(photos[0])
+    assert not isinstance(PhotoCache(tmp_path / "decoded").read(photos[0]), np.memmap)
+    monkeypatch.setattr(photos_module, "MAPPED_FROM", 100)
+    assert isinstance(PhotoCache(tmp_path / "decoded").read(photos[0]), np.memmap)
 
 
 def test_no_photo_is_validated_that_was_trained_on_in_another_pair() -> None:
