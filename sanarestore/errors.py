@@ -1,16 +1,16 @@
-"""Every error that sanarestore raises on purpose, and the exit code that each one leads to.
+"""The error tree: every error that sanarestore raises on purpose, with its exit code.
 
     SanarestoreError
-     +- UsageError              what was asked for cannot be done           exit 2
-     +- ImageError              one image file, or one image                exit 1
-     |   +- UnreadableImage     missing, damaged, or not an image that we read
-     |   +- UnwritableImage     the format cannot hold it, or the disk will not
-     +- NoImagesError           nothing to work on                          exit 3
+     +- UsageError              the request cannot be carried out           exit 2
+     +- ImageError              a problem with one image or image file      exit 1
+     |   +- UnreadableImage     missing, damaged, or not in a supported format
+     |   +- UnwritableImage     the format cannot hold it, or writing failed
+     +- NoImagesError           no readable image was found                 exit 3
      +- WeightsError            weights missing, damaged or refused         exit 4
-     +- OutOfMemory             it does not fit, however small the tile     exit 1
-     +- Diverged                training has gone astray                    exit 1
+     +- OutOfMemory             there is not enough memory                  exit 1
+     +- Diverged                training has diverged                       exit 1
 
-Each one says three things: where (a file, an option), what is the case, and what to do next.
+Each message says where the problem is (a file, an option), what is wrong, and what to do next.
 """
 
 from enum import IntEnum
@@ -21,7 +21,7 @@ class ExitCode(IntEnum):
     """What a command's exit status means."""
 
     DONE = 0
-    """Everything was done, or had been done before."""
+    """All files are done, now or in an earlier run."""
     SOME_FAILED = 1
     """Some files failed; the others are finished."""
     USAGE = 2
@@ -31,11 +31,11 @@ class ExitCode(IntEnum):
     WEIGHTS = 4
     """Weights are missing, damaged or refused."""
     INTERRUPTED = 130
-    """Stopped by the user; nothing half-written is left."""
+    """Stopped by the user; no half-written file is left."""
 
 
 class SanarestoreError(Exception):
-    """Base of all errors raised on purpose; `str()` of it is one readable sentence or two."""
+    """Base class of all errors raised on purpose; `str(error)` is one or two readable sentences."""
 
     exit_code = ExitCode.SOME_FAILED
 
@@ -48,7 +48,7 @@ class SanarestoreError(Exception):
         super().__init__(f"{place}{fact}.{step}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Errors travel between worker processes, and keyword arguments must travel with them."""
+        """Pickle with the keyword arguments, because errors pass between worker processes."""
         return _rebuild, (type(self), self.fact, self.where, self.next_step)
 
 
@@ -57,38 +57,38 @@ def _rebuild(kind: type[SanarestoreError], fact: str, where: str | None, next_st
 
 
 class UsageError(SanarestoreError):
-    """What was asked for cannot be done."""
+    """The request cannot be carried out."""
 
     exit_code = ExitCode.USAGE
 
 
 class ImageError(SanarestoreError):
-    """Something is wrong with one image; the others go on."""
+    """A problem with one image; the other images are still processed."""
 
 
-class UnreadableImage(ImageError):  # noqa: N818 - reads as what it is
-    """The file is missing, damaged, or holds no image that we read."""
+class UnreadableImage(ImageError):  # noqa: N818 - reads better without "Error"
+    """The file is missing, damaged, or not an image in a supported format."""
 
 
-class UnwritableImage(ImageError):  # noqa: N818 - reads as what it is
-    """The format cannot hold this image, or the disk refused it."""
+class UnwritableImage(ImageError):  # noqa: N818 - reads better without "Error"
+    """The format cannot hold this image, or the file cannot be written."""
 
 
 class NoImagesError(SanarestoreError):
-    """There is nothing to work on."""
+    """No readable image was found."""
 
     exit_code = ExitCode.NO_IMAGES
 
 
 class WeightsError(SanarestoreError):
-    """Weights are missing, damaged, of another shape, or refused."""
+    """Weights are missing, damaged, of the wrong shape, or refused."""
 
     exit_code = ExitCode.WEIGHTS
 
 
-class OutOfMemory(SanarestoreError):  # noqa: N818 - reads as what it is
-    """It does not fit, however small the tile."""
+class OutOfMemory(SanarestoreError):  # noqa: N818 - reads better without "Error"
+    """There is not enough memory, even after retrying with smaller tiles where that is possible."""
 
 
-class Diverged(SanarestoreError):  # noqa: N818 - reads as what it is
-    """Loss or gradient are no longer finite; nothing was changed by that step."""
+class Diverged(SanarestoreError):  # noqa: N818 - reads better without "Error"
+    """Loss or gradient is no longer finite; that training step changed nothing."""

@@ -6,8 +6,9 @@ Time s runs from the clean latent z at 0 to noise e at 1, in a straight line (Li
 
     x = (1 - s) z + s e        velocity v = dx/ds = e - z        hence z = x - s v
 
-SANA's checkpoints predict v. So do Sprint's, seen rightly: their trigonometric path x' = cos(t) z + sin(t) e is this
-one times cos(t) + sin(t), at s = sin(t) / (sin(t) + cos(t)); only the way of stepping is another.
+SANA's checkpoints predict v. Sprint's do too, after a change of variables: their trigonometric path
+x' = cos(t) z + sin(t) e is this path times cos(t) + sin(t), at s = sin(t) / (sin(t) + cos(t)); only the sampler
+differs.
 """
 
 import math
@@ -26,26 +27,26 @@ Predict = Callable[[Tensor, float], Tensor]
 """(x [B,C,H,W], s) -> v [B,C,H,W]."""
 
 Noise = Callable[[int], Tensor]
-"""Number of the draw -> noise [B,C,H,W]; 0 is what sampling starts from."""
+"""Draw number -> noise [B,C,H,W]; sampling starts from draw 0."""
 
 LARGEST_ANGLE, MIDDLE_ANGLE = 1.57080, 1.3
-"""Where Sprint starts, and its one stop when it makes two steps (Chen et al. 2025)."""
+"""Sprint's starting angle, and the intermediate angle of its two-step schedule, in radians (Chen et al. 2025)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flow:
-    """How a base was trained to flow, read from its scheduler's configuration."""
+    """Flow-matching settings of a base model, read from its scheduler's configuration."""
 
     shift: float = 3.0
     """How far times are moved towards noise (`shift_times`)."""
     solver: Solver = "dpm"
-    """euler: first order; dpm: DPM-Solver++ (Lu et al. 2022), second order; consistency: jump to the clean latent and
-    go part of the way back with new noise, as Sprint does."""
+    """euler: first order; dpm: DPM-Solver++ (Lu et al. 2022), second order; consistency: predict the clean latent, then
+    add new noise up to the next time, as Sprint does."""
 
     def sample(self, predict: Predict, noise: Noise, steps: int) -> Tensor:
-        """From noise to a clean latent [B,C,H,W] in `steps` calls of `predict`.
+        """Sample a clean latent [B,C,H,W] from noise in `steps` calls of `predict`.
 
-        One step of euler or dpm is z = e - v(e, 1), the mean of all latents that the condition allows.
+        One step of euler or dpm gives z = e - v(e, 1), the posterior mean of the latent.
         """
         (latent_BCHW,) = deque(self.steps(predict, noise, steps), maxlen=1)
         return latent_BCHW
@@ -56,32 +57,32 @@ class Flow:
             raise ValueError(f"sampling takes at least one step, not {steps}")
         if self.solver == "consistency":
             return _consistency(predict, noise, steps)
-        # DPM-Solver's first sigma is a little less than 1; in a single step, 1 itself is what was trained for.
+        # DPM-Solver's first sigma is slightly below 1; a single step must start at exactly 1, which training visits.
         if self.solver == "euler" or steps == 1:
             return _euler(predict, noise(0), euler_times(steps, self.shift))
         return _dpm(predict, noise(0), steps, self.shift)
 
 
 def on_path(clean_BCHW: Tensor, noise_BCHW: Tensor, time_B: Tensor) -> Tensor:
-    """x at time s of the straight line from clean to noise, [B,C,H,W]."""
+    """Interpolate linearly from clean latent to noise: x at time s, [B,C,H,W]."""
     time_B111 = time_B[:, None, None, None]
     return (1 - time_B111) * clean_BCHW + time_B111 * noise_BCHW
 
 
 def velocity(clean_BCHW: Tensor, noise_BCHW: Tensor) -> Tensor:
-    """What a model learns to predict anywhere on the line: v = e - z."""
+    """Training target v = e - z, the same at every time."""
     return noise_BCHW - clean_BCHW
 
 
 def shift_times(time: Tensor, shift: float) -> Tensor:
-    """Move times in [0, 1] towards noise, the more so the larger the images (Esser et al. 2024, eq. 23)."""
+    """Move times in [0, 1] towards noise; larger images need a larger shift (Esser et al. 2024, eq. 23)."""
     return shift * time / (1 + (shift - 1) * time)
 
 
 def training_times(count: int, generator: torch.Generator, *, shift: float, p_one: float) -> Tensor:
-    """Times to train at, [B] on the CPU: logit-normal and shifted, but exactly 1 with probability `p_one`.
+    """Draw training times, [B] on the CPU: logit-normal and shifted, but exactly 1 with probability `p_one`.
 
-    Sampling in one step asks for the velocity at 1, where a logit-normal draw almost never falls (P(s > 0.99) is 2e-4
+    One-step sampling needs the velocity at 1, and logit-normal times almost never come near it (P(s > 0.99) is 2e-4
     without a shift).
     """
     logits = torch.randn(count, generator=generator)
@@ -90,7 +91,7 @@ def training_times(count: int, generator: torch.Generator, *, shift: float, p_on
 
 
 def noise_field(seed: int, *shape: int) -> Noise:
-    """Noise of a whole image, the same on any device and for any tiling: drawn on the CPU, draw by draw from `seed`."""
+    """Noise of a whole image, drawn on the CPU from `seed` and draw number: the same for any device and any tiling."""
 
     def draw(number: int) -> Tensor:
         generator = torch.Generator().manual_seed((seed * 1_000_003 + number) % 2**63)
@@ -106,7 +107,7 @@ def euler_times(steps: int, shift: float) -> list[float]:
 
 
 def sprint_angles(steps: int) -> list[float]:
-    """`steps` + 1 angles t from noise to 0."""
+    """`steps` + 1 angles t in radians, from noise (`LARGEST_ANGLE`) to 0."""
     if steps == 2:
         return [LARGEST_ANGLE, MIDDLE_ANGLE, 0.0]
     return [LARGEST_ANGLE * (1 - step / steps) for step in range(steps + 1)]
@@ -127,14 +128,14 @@ def _dpm(predict: Predict, latent_BCHW: Tensor, steps: int, shift: float) -> Ite
     )
     scheduler.set_timesteps(steps)
     for timestep in scheduler.timesteps:
-        # The scheduler's timesteps are whole numbers up to 1000, and models were sampled with those.
+        # Keep the scheduler's timesteps, integers up to 1000, because the published models are sampled with them.
         predicted = predict(latent_BCHW, float(timestep) / scheduler.config.num_train_timesteps)
         latent_BCHW = scheduler.step(predicted, timestep, latent_BCHW, return_dict=False)[0]
         yield latent_BCHW
 
 
 def _consistency(predict: Predict, noise: Noise, steps: int) -> Iterator[Tensor]:
-    """Trigonometric consistency sampling (Lu & Song 2025), written on the straight path."""
+    """Trigonometric consistency sampling (Lu & Song 2025), rewritten for the straight path."""
     angles = sprint_angles(steps)
     stretch = [math.sin(angle) + math.cos(angle) for angle in angles]
     times = [math.sin(angle) / length for angle, length in zip(angles, stretch, strict=True)]

@@ -1,6 +1,6 @@
-"""Files of JSON objects, a line each, that are only ever added to: what is finished, so that it need not be done again.
+"""Append-only NDJSON files that record finished work, so that it is not repeated.
 
-A line torn by a crash spoils no other. Imports nothing heavy.
+A line cut off by a crash does not affect the others. Imports nothing heavy.
 """
 
 import json
@@ -13,13 +13,13 @@ from sanarestore.errors import UsageError
 
 
 class Lines:
-    """One such file, whether or not it is there yet. UsageError where the disk refuses it."""
+    """An append-only NDJSON file, which need not exist yet. UsageError if it cannot be read or written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Every object of the file, in order; whatever is no JSON object is passed over."""
+        """Iterate over the objects of the file in order, skipping lines that are not JSON objects."""
         try:
             content = self.path.read_bytes() if self.path.is_file() else b""
         except OSError as error:
@@ -33,8 +33,8 @@ class Lines:
                 yield line
 
     def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Append objects, which are on the disk when this returns; the folder is made."""
-        # ASCII, because a name may hold bytes that are no text in any encoding.
+        """Append objects and sync them to disk before returning; the folder is created if needed."""
+        # ASCII, because a file name may contain bytes that are not valid text.
         text = "".join(json.dumps(line) + "\n" for line in lines)
         if not text:
             return

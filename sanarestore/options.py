@@ -1,4 +1,4 @@
-"""What a user may choose, in one place: frozen, documented, checked once. Imports neither torch nor Typer."""
+"""User options in one place: frozen, documented, checked once. Imports neither torch nor Typer."""
 
 import dataclasses
 import hashlib
@@ -16,29 +16,29 @@ DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16")
 Tiling = Literal["exact", "causal", "causal-clean", "multidiffusion", "independent", "off"]
 
 BLENDING = ("causal", "causal-clean", "multidiffusion", "independent")
-"""Ways of tiling whose tiles overlap, and whose result depends on them."""
+"""Tiling schemes that blend overlapping tiles; their result depends on tile size and overlap."""
 
 LATENT = ("causal", "causal-clean", "multidiffusion")
-"""Those of them that are the latent path's."""
+"""Blending schemes that tile only the latent path."""
 
 SCHEMES = ("exact", *BLENDING)
-"""All that cut an image."""
+"""All tiling schemes that cut the image into tiles."""
 
 BLENDED_TILE, BLENDED_OVERLAP = 1024, 128
-"""Of those, in pixels, whatever the device."""
+"""Default tile side and overlap of the blending schemes, in pixels, on every device."""
 
 SCALES = (1, 2, 4)
-"""How much larger the result can be made, per side."""
+"""Supported enlargement factors per side."""
 
 MOST_STEPS = 50
-"""Of the flow; more change nothing that can be seen."""
+"""Most sampling steps allowed; more make no visible difference."""
 
 SMALLEST_TILE = 64
-"""Below this the halo is nearly all there is."""
+"""Smallest tile side in pixels; smaller tiles would be almost all halo."""
 
 
 def dtype_of(value: str) -> DType:
-    """What `--dtype` was given; UsageError for another word."""
+    """Check the value of `--dtype`; UsageError if it is unknown."""
     for known in DTYPES:
         if value == known:
             return known
@@ -50,41 +50,44 @@ def dtype_of(value: str) -> DType:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RestoreOptions:
-    """What decides how a photograph is restored."""
+    """Options that decide how a photograph is restored."""
 
     prompt: str | None = None
-    """What to fix, in words, in any of 15 languages; None for all faults found, light and colour left alone."""
+    """What to fix, in words, in any of 15 languages; None removes all faults found, leaving light and colour alone."""
     model: str | None = None
-    """A model's name, folder or hub id (see weights.resolve), with an adapter its base; None takes the embedded model,
-    or the base that the adapter names."""
+    """Name, folder or hub id of the model, or of an adapter's base (see `weights.resolve`); None takes the embedded
+    model, or the base that the adapter names."""
     adapter: str | None = None
-    """Folder or hub id of what turns a published SANA base into a restorer; None where the model is one."""
+    """Folder or hub id of an adapter, which turns a published SANA base into a restoration model; None for none."""
     strength: float = 1.0
-    """How much of the change is applied: 1 is the restored photograph, 0 the input, exactly; between, a mixture."""
+    """Fraction of the change to apply: 1 is the restored photograph, 0 exactly the input, values between blend them."""
     fidelity: float = 1.0
-    """1 trusts the refiner's result, 0 the image that the latent path generated; between, a mixture."""
+    """1 is the refiner's result, 0 is the image that the latent path generated, values between blend them."""
     steps: int | None = None
-    """Of the latent path: 1 gives the mean of what the photo allows, more draw one of many; None takes the model's
-    default."""
+    """Sampling steps of the latent path: 1 gives the posterior mean, more give one of many possible samples; None takes
+    the model's default."""
     guidance: float = 1.0
-    """Classifier-free guidance of the latent path: above 1 follows the prompt more, at twice the cost; 1 is off."""
+    """Classifier-free guidance of the latent path: values above 1 follow the prompt more closely, at twice the cost; 1
+    turns it off."""
     scale: int = 1
     """Enlarge by 1, 2 or 4 per side (bicubic) before restoring."""
     tile: int | None = None
-    """Largest side of a tile's core in pixels; None chooses by device, or 1024 where tiles are blended. Changes
-    memory and speed, and not the result unless they are."""
+    """Largest side of a tile's core in pixels; None chooses by device, or 1024 for blending schemes. Affects
+    memory and speed; changes the result only for blending schemes."""
     tiling: Tiling = "exact"
-    """exact equals the whole image up to rounding; off is the whole image, if memory allows. Of the latent path alone:
-    causal, whose tiles attend to those before them, and multidiffusion, both blended at every step; and causal-clean,
-    whose tiles are finished one after another and attend to those that are. independent restores every tile alone."""
+    """exact equals the untiled result up to rounding; off is untiled, if memory allows. Three schemes tile only the
+    latent path: causal (a tile also attends to the tiles before it) and multidiffusion (a tile attends only to itself)
+    blend predictions at every step; causal-clean finishes tiles one by one, each attending to the finished ones.
+    independent restores every tile as an image of its own and blends the results."""
     overlap: int | None = None
-    """Of tiles that are blended, in pixels; None takes 128."""
+    """Overlap of blended tiles in pixels; None takes 128."""
     dtype: DType = "auto"
-    """Arithmetic inside the network; auto is bfloat16 on CUDA and float32 elsewhere. Its ends are always float32."""
+    """Arithmetic inside the networks; auto is bfloat16 on CUDA and float32 elsewhere. The first and last layers of
+    refiner and autoencoder are always float32."""
     seed: int = 0
-    """Names the noise that generation starts from; the refiner alone uses none."""
+    """Seed of the noise that the latent path starts from; the refiner uses no noise."""
     threads: int | None = None
-    """CPU threads per worker; None leaves PyTorch's choice. The same number gives the same bytes."""
+    """CPU threads per worker; None keeps PyTorch's default. The same number gives the same output bytes."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
@@ -110,7 +113,7 @@ class RestoreOptions:
 
     @property
     def blended(self) -> tuple[int, int]:
-        """Side and overlap of tiles that are blended, in pixels."""
+        """Side and overlap of blended tiles, in pixels."""
         return self.tile or BLENDED_TILE, BLENDED_OVERLAP if self.overlap is None else self.overlap
 
     def _check_overlap(self) -> None:
@@ -129,9 +132,9 @@ class RestoreOptions:
             )  # fmt: skip
 
     def fingerprint(self) -> str:
-        """Hash of all that changes the pixels of a result; the model's own weights are hashed separately."""
+        """Hash of all options that change the result's pixels; the weights are hashed separately."""
         chosen = dataclasses.asdict(self)
-        # Models and adapters are known by their weights, not by name.
+        # Models and adapters are identified by their weights, not by name.
         irrelevant = {"threads", "model", "adapter", "tile", "tiling", "overlap"}
         if self.tiling in BLENDING:
             irrelevant -= {"tiling"}

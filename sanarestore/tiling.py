@@ -1,10 +1,10 @@
-"""Geometry of tiles, and the map over them that equals the map over the whole.
+"""Tile geometry, and tiled processing that equals processing the whole image.
 
 Shape suffixes: C channels, H W pixels of the image, h w pixels of a window. All coordinates are pixels.
 
-A tile owns its core and looks at a window: the core and a halo around it. For a function whose output pixel depends on
-input pixels at most `halo` away, and whose strides divide the window's origin, cropping the core out of the window's
-output gives exactly what the whole image would have given there.
+A tile owns its core and reads a window: the core and a halo around it. If each output pixel of a function depends only
+on input pixels at most `halo` away, and the function's strides divide the window's origin, then cropping the core from
+the window's output gives exactly the result of processing the whole image.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -19,41 +19,42 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tile:
-    """One tile: ends are exclusive, (top, bottom, left, right) in image pixels."""
+    """A tile; boxes are (top, bottom, left, right) in image pixels, ends exclusive."""
 
     core: tuple[int, int, int, int]
-    """What this tile owns; cores cover the image once."""
+    """The pixels that this tile owns; the cores cover every pixel of the image exactly once."""
     window: tuple[int, int, int, int]
-    """What it looks at; it may extend beyond the image, by a margin on every side and up to a multiple of the stride.
-    Those of an image are all of one size."""
+    """The pixels that this tile reads. The window may extend beyond the image, by a margin on every side and up to a
+    multiple of the stride. All windows of an image have the same size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
-    """One of the overlapping windows, all of one size, whose results are blended."""
+    """One of the overlapping windows of an image, whose results are blended."""
 
     box: tuple[int, int, int, int]
     """(top, bottom, left, right), ends exclusive."""
     owned: tuple[int, int, int, int]
-    """What no window before it in raster order covers, in the same coordinates."""
+    """The part of `box` that no earlier window in raster order covers, in the same coordinates."""
     row_weight_h: Tensor
     column_weight_w: Tensor
 
     @property
     def weight_hw(self) -> Tensor:
-        """Falls linearly towards its neighbours, float32; the weights of all windows add up to 1 everywhere.
+        """Blending weight, float32: falls linearly towards neighbours; the weights of all windows sum to 1 everywhere.
 
-        Made when it is asked for: those of all windows together are larger than the image.
+        Computed on demand, because the weights of all windows together are larger than the image.
         """
         return self.row_weight_h[:, None] * self.column_weight_w[None]
 
 
 def balanced_cuts(size: int, largest: int, stride: int, shift: int = 0) -> list[int]:
-    """Cut [0, size) into the fewest spans of at most `largest`, nearly equal, cut at multiples of `stride`.
+    """Cut [0, size) into the fewest nearly equal spans of at most `largest`, at multiples of `stride`.
 
-    Returns the borders, 0 and `size` included. An even grid leaves no sliver at the end to be paid for with a whole
-    halo. `largest` is rounded down to the stride, but never below it. With a `shift`, a multiple of the stride, the
-    first cut is there, and what follows is cut as if it were all: for measuring what depends on the grid.
+    Returns the borders, including 0 and `size`. An even grid leaves no sliver at the end that would cost a whole halo.
+    `largest` is rounded down to a multiple of the stride, but not below the stride. A `shift`, a multiple of the
+    stride, puts the first cut there and cuts the rest as if it were the whole side; it serves to measure how results
+    depend on the grid.
     """
     if 0 < shift < size:
         return [0, *(shift + cut for cut in balanced_cuts(size - shift, largest, stride))]
@@ -65,7 +66,7 @@ def balanced_cuts(size: int, largest: int, stride: int, shift: int = 0) -> list[
 def grid(height: int, width: int, *, tile: int, halo: int, stride: int, shift: int = 0, margin: int = 0) -> list[Tile]:
     """All tiles of an image in raster order; `halo` and `margin` must be multiples of `stride`.
 
-    `margin` is how far windows extend beyond the image, at most a halo. `shift` as in `balanced_cuts`.
+    `margin` is how far windows extend beyond the image, at most `halo`. `shift` as in `balanced_cuts`.
     """
     if halo % stride or margin % stride:
         raise ValueError(f"a halo of {halo} or a margin of {margin} is no multiple of the stride {stride}")
@@ -76,12 +77,12 @@ def grid(height: int, width: int, *, tile: int, halo: int, stride: int, shift: i
 
 
 def overlapping(height: int, width: int, *, tile: int, overlap: int, stride: int = 1, shift: int = 0) -> list[Window]:
-    """The fewest windows of at most `tile` a side that overlap by `overlap` or more, in raster order.
+    """The fewest windows of at most `tile` per side that overlap by `overlap` or more, in raster order.
 
-    They begin at multiples of `stride`, are all of one size, as small as that number allows, and inside the image:
-    where its sides are no multiples of the stride, the last ones are cut there. ValueError unless 0 <= overlap < tile,
-    both rounded up to the stride. With a `shift`, a multiple of the stride, a smaller window comes first, and those
-    from there on lie as if they were all.
+    Windows begin at multiples of `stride` and have one size, the smallest that their number allows. They stay inside
+    the image: where its side is not a multiple of the stride, the last windows are cut off. ValueError unless
+    0 <= overlap < tile, both rounded up to a multiple of the stride. A `shift`, a multiple of the stride, puts a
+    smaller window first and lays out the rest as if the image began there; it is ignored without an overlap.
     """
     units, shared = -(-tile // stride), -(-overlap // stride)
     if not 0 <= shared < units:
@@ -97,17 +98,16 @@ def overlapping(height: int, width: int, *, tile: int, overlap: int, stride: int
 
 
 def whole_strides(tile: int, overlap: int, stride: int) -> tuple[int, int]:
-    """A tile of whole strides, at most as large, and an overlap of whole strides, at least as large if it fits."""
+    """Round a tile down (one stride at least) and an overlap up (below the tile) to multiples of `stride`."""
     tile = max(tile // stride, 1) * stride
     return tile, min(-(-overlap // stride) * stride, tile - stride)
 
 
 def mirror(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
-    """Indices beyond [0, size) mirrored back, as often as it takes; the border pixel is repeated.
+    """Mirror indices outside [0, size) back into it, repeatedly if needed; the border pixel is repeated.
 
-    The mirror stands on the edge of the border pixel, not in its middle: so the mirrored photograph goes on in whole
-    blocks of 8 where it was stored by JPEG, and a slope at the border meets itself without a crease that a sharpener
-    would work on.
+    The mirror axis is the edge of the border pixel, not its centre. The mirrored part of a JPEG photograph therefore
+    continues in whole blocks of 8, and a gradient at the border has no crease that a sharpener would amplify.
     """
     folded = index % (2 * size)
     mirrored: npt.NDArray[np.int64] = np.minimum(folded, 2 * size - 1 - folded)
@@ -115,13 +115,13 @@ def mirror(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
 
 
 def cut(image_CHW: Tensor, window: tuple[int, int, int, int]) -> Tensor:
-    """The window of an image, [C,h,w], mirrored where it leaves it; a view where it does not."""
+    """Cut a window [C,h,w] from an image, mirrored beyond the border; a view if the window lies inside the image."""
     top, bottom, left, right = window
     _, height, width = image_CHW.shape
     if top >= 0 and left >= 0 and bottom <= height and right <= width:
         return image_CHW[:, top:bottom, left:right]
     rows, columns = mirror(np.arange(top, bottom), height), mirror(np.arange(left, right), width)
-    # Of a view of what is needed, because selecting rows of the image copies them in their whole width.
+    # Narrow to a view of the needed part first, because selecting rows of the image copies their whole width.
     first, begin = int(rows.min()), int(columns.min())
     needed_CHW = image_CHW[:, first : int(rows.max()) + 1, begin : int(columns.max()) + 1]
     return needed_CHW.index_select(1, torch.from_numpy(rows - first)).index_select(2, torch.from_numpy(columns - begin))
@@ -140,13 +140,13 @@ def map_with_halo(
     shift: int = 0,
     margin: int = 0,
 ) -> Iterator[tuple[int, int]]:
-    """Fill `output_CHW` with `function` of the inputs, tile by tile; yields (tiles done, tiles in all) after each.
+    """Fill `output_CHW` with `function` of the inputs, tile by tile; yields (tiles done, total tiles) after each.
 
-    `inputs` are host images [C,H,W] of one size; `function` takes their windows [C,h,w] (h and w multiples of `stride`)
-    and returns [C',h,w] on any device. Only one window is ever handed out, so its memory does not grow with the image.
-    `input_cell` and `output_cell` are the pixels per position of maps that are coarser than the image; they divide
-    `stride`, and `tile` and `halo` stay in pixels. `margin` is how many pixels of the image, mirrored, are handed out
-    beyond its border, for functions that would see something else there.
+    `inputs` are host images [C,H,W] of one size. `function` takes their windows [C,h,w] (h and w multiples of `stride`)
+    and returns [C',h,w] on any device. It gets one window at a time, so its memory does not grow with the image.
+    `input_cell` and `output_cell` are the downsampling factors of maps coarser than the image; they divide `stride`,
+    and `tile` and `halo` stay in pixels. `margin` is the number of mirrored pixels that `function` gets beyond the
+    image border, for functions that would pad differently (with zeros, say).
     """
     if stride % input_cell or stride % output_cell:
         raise ValueError(f"positions of {input_cell} and {output_cell} pixels do not divide a stride of {stride}")
@@ -173,9 +173,9 @@ def sum_with_halo(
     cell: int = 1,
     shift: int = 0,
 ) -> Generator[tuple[int, int], None, Tensor]:
-    """The sum of `function` over the cores of all tiles, as the generator's value; yields as `map_with_halo` does.
+    """Sum `function` over the cores of all tiles; the generator returns the sum and yields as `map_with_halo` does.
 
-    `function` takes a window [C,h,w] and the place of the core in it. `cell` is the pixels per position of the image.
+    `function` takes a window [C,h,w] and the core's slices in it. `cell` is the downsampling factor of `image_CHW`.
     """
     _, height, width = image_CHW.shape
     tiles = grid(height * cell, width * cell, tile=tile, halo=halo, stride=stride, shift=shift)
@@ -198,7 +198,7 @@ def _in_cells(box: tuple[int, int, int, int], cell: int) -> tuple[int, int, int,
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """A window along one side."""
+    """A window along one axis."""
 
     span: tuple[int, int]
     owned: tuple[int, int]
@@ -206,14 +206,14 @@ class _Span:
 
 
 def _overlapping_spans(size: int, tile: int, overlap: int, stride: int, shift: int) -> list[_Span]:
-    """`tile`, `overlap` and `shift` in units of `stride`."""
+    """Windows along one axis; `tile`, `overlap` and `shift` are in units of `stride`."""
     units = -(-size // stride)
     places = [(0, shift + overlap)] if overlap and 0 < shift < units - overlap else []
     places += [(shift + begin, shift + end) for begin, end in _even(units - shift, tile, overlap)] if places else []
     spans = [(begin * stride, min(end * stride, size)) for begin, end in places or _even(units, tile, overlap)]
     ramps = torch.zeros(len(spans), size)
     for index, (start, end) in enumerate(spans):
-        # A side of the image is no neighbour: there it stays at 1.
+        # The weight stays at 1 towards the image border, where there is no neighbour.
         before = spans[index - 1][1] - start if index else 0
         after = end - spans[index + 1][0] if index + 1 < len(spans) else 0
         ramp = ramps[index, start:end].fill_(1)
@@ -236,10 +236,10 @@ def _even(units: int, tile: int, overlap: int) -> list[tuple[int, int]]:
 def _spans(
     size: int, tile: int, halo: int, stride: int, shift: int, margin: int
 ) -> Iterator[tuple[int, int, int, int]]:
-    """(core start, core end, window start, window end) along one side.
+    """Yield (core start, core end, window start, window end) along one axis.
 
-    Windows at the sides of the image look further inwards than they must, so that all are of one length: shapes repeat
-    then, and what allocators keep of one tile fits the next.
+    Windows at the image border extend further inwards than needed, so that all have one length: with equal shapes, the
+    memory that allocators keep from one tile fits the next.
     """
     last = -(-size // stride) * stride + margin
     cores = list(pairwise(balanced_cuts(size, tile, stride, shift)))

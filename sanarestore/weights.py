@@ -1,4 +1,4 @@
-"""Names to folders: where a model's files are, and whether they are the files they should be.
+"""Model names resolved to folders, and checks of the files in them.
 
 A name is `sanarestore-mini` (embedded: it comes with the package), a folder on this machine, or a hub id such as
 `owner/model` or `owner/model@revision`. Nothing here imports torch.
@@ -20,16 +20,17 @@ EMBEDDED = "sanarestore-mini"
 """The model that needs no download."""
 
 MANIFEST = "restoration/config.json"
-"""The file that makes a folder a restoration model, and lists the hashes of the others."""
+"""The file that marks a folder as a restoration model and lists the hashes of its other files."""
 
 READER = "restoration/reader.safetensors"
-"""What reads prompts, in the folder of a model that has a reader of its own."""
+"""Weights of the prompt reader, in the folder of a model that has its own."""
 
 ADAPTER = "adapter.json"
-"""The file that makes a folder an adapter, and lists the hashes of the others."""
+"""The file that marks a folder as an adapter and lists the hashes of its other files."""
 
 BASE_PARTS = ("transformer", "vae", "restoration")
-"""What an adapter is trained on; a published base has no restoration/, whose manifest names all of a model's files."""
+"""Parts of a base that an adapter is trained on. A published base has no restoration/; a restoration model's manifest,
+which lies there, lists all of the model's files."""
 
 FETCH = "Fetch the model again."
 
@@ -37,21 +38,21 @@ PIECE = 1 << 16
 """Bytes of each piece that `sampled_hash` reads."""
 
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.md", "LICENSE*")
-"""What is fetched of a hub repository: no pickles, no other frameworks."""
+"""Files fetched from a hub repository: no pickles, no weights of other frameworks."""
 
 WANTED_OF_AUTOENCODERS = (
     "config.json", "diffusion_pytorch_model*.safetensors", "diffusion_pytorch_model*.json", "vae/*.json",
     "vae/*.safetensors", "*.md", "LICENSE*",
 )  # fmt: skip
-"""What is fetched where only an autoencoder is wanted, of its own repository or of a pipeline's."""
+"""Files fetched when only an autoencoder is needed, from its own repository or from a pipeline's."""
 
 _PACKAGE = Path(__file__).parent
 
 
 def resolve(name: str, wanted: tuple[str, ...] = WANTED) -> Path:
-    """The folder of a model's files, downloaded to the hub's cache if it must be; WeightsError if there is none.
+    """Resolve a name to the folder of the model's files, downloading if needed; WeightsError if there is none.
 
-    Of a hub repository only the files whose names are `wanted` are fetched.
+    Downloads go to the hub's cache and include only files that match the patterns in `wanted`.
     """
     if name == EMBEDDED:
         return _embedded()
@@ -73,7 +74,7 @@ def is_model(folder: Path) -> bool:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The parsed `restoration/config.json`; WeightsError if it is missing or is not what we write."""
+    """Read `restoration/config.json`; WeightsError if it is missing, invalid or of another format."""
     return _read_index(
         folder,
         MANIFEST,
@@ -101,18 +102,18 @@ def verify(folder: Path, sha256: dict[str, str], needed: Collection[str] = ()) -
 
 
 def files_in(folder: Path, *parts: str) -> set[str]:
-    """Names below a folder, with slashes, of all files in some of its parts."""
+    """Names relative to a folder, with forward slashes, of all files in some of its parts."""
     return {
         path.relative_to(folder).as_posix() for part in parts for path in (folder / part).rglob("*") if path.is_file()
     }
 
 
 def pinned(name: str, wanted: tuple[str, ...] = WANTED) -> str:
-    """A name that means the same weights from anywhere and later on: a whole path, or a hub id with its revision."""
+    """A name that always means the same weights: the embedded model's, an absolute path, or a hub id with revision."""
     folder = resolve(name, wanted)
     if name == EMBEDDED:
         return name
-    # The cache's folder of a revision is named by its commit.
+    # The hub's cache names the folder of a revision after its commit.
     return f"{name.partition('@')[0]}@{folder.name}" if _is_hub_id(name) else str(folder.resolve())
 
 
@@ -123,7 +124,7 @@ def hash_file(path: Path) -> str:
 
 
 def read_adapter_index(folder: Path) -> dict[str, Any]:
-    """The parsed `adapter.json`; WeightsError if it is missing or is not what we write."""
+    """Read `adapter.json`; WeightsError if it is missing, invalid, of another format, or names no base."""
     index = _read_index(
         folder, ADAPTER, "this is no adapter", "Name a folder that `sanarestore train` wrote, or a hub id."
     )
@@ -135,15 +136,15 @@ def read_adapter_index(folder: Path) -> dict[str, Any]:
 
 
 def chosen(name: str | None, adapter: str | None) -> str:
-    """The model's name where none was given: the base that the adapter was trained on, or the embedded model."""
+    """The model's name; if none is given, the base that the adapter was trained on, or the embedded model."""
     if name is not None:
         return name
     return EMBEDDED if adapter is None else str(read_adapter_index(resolve(adapter))["base"])
 
 
 def fingerprint(name: str, adapter: str | None = None) -> str:
-    """Hexadecimal digest that changes with the weights: of a restoration model, or of a base and its adapter; and with
-    those of the embedded model's reader where that one reads their prompts."""
+    """Hexadecimal digest of the weights of a restoration model, or of a base and its adapter; it includes the embedded
+    model's prompt reader if the model has no reader of its own."""
     folder = resolve(name)
     if adapter is None:
         read_manifest(folder)
@@ -159,8 +160,8 @@ def fingerprint(name: str, adapter: str | None = None) -> str:
 
 
 def sampled_hash(folder: Path, *parts: str) -> str:
-    """Hexadecimal sha256 of the files in some parts of a folder, by name, size and 64 pieces of each: for gigabytes, in
-    no time."""
+    """Hexadecimal sha256 over the name, the size and 64 pieces of each file in some parts of a folder; fast even for
+    gigabytes."""
     digest = hashlib.sha256()
     for name in sorted(files_in(folder, *parts)):
         size = (folder / name).stat().st_size
@@ -173,9 +174,9 @@ def sampled_hash(folder: Path, *parts: str) -> str:
 
 
 def licence_notice(name: str, records: Path | None = None, wanted: tuple[str, ...] = WANTED) -> str | None:
-    """What to tell the user of a hub model's licence, the first time that its weights are there; None after.
+    """Notice for the user about a hub model's licence, the first time that its weights are used; None afterwards.
 
-    Kept in `records`, else in `licences.json` of the user's data folder: which licence each fetched revision came with.
+    The licence of each fetched revision is recorded in `records`, by default `licences.json` in the user's data folder.
     """
     folder = resolve(name, wanted)
     if not _is_hub_id(name):
@@ -185,7 +186,7 @@ def licence_notice(name: str, records: Path | None = None, wanted: tuple[str, ..
     known = _known_licences(path)
     if known.get(key) == said:
         return None
-    with suppress(OSError):  # told again next time, then
+    with suppress(OSError):  # the notice is then repeated next time
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({**known, key: said}, indent=2) + "\n", encoding="utf-8")
     return f"{name}: its weights come under the licence '{said}'; its text is in {folder}"
@@ -200,7 +201,7 @@ def _known_licences(path: Path) -> dict[str, str]:
 
 
 def licence(folder: Path) -> str:
-    """What the model's card says of its licence, in its front matter; "not stated" where it says nothing."""
+    """The licence that the front matter of the model card states; "not stated" if it states none."""
     card = folder / "README.md"
     lines = card.read_text(encoding="utf-8", errors="replace").splitlines() if card.is_file() else []
     matter = lines[1 : lines.index("---", 1)] if lines[:1] == ["---"] and "---" in lines[1:] else []
@@ -209,7 +210,7 @@ def licence(folder: Path) -> str:
 
 
 def _read_index(folder: Path, name: str, otherwise: str, next_step: str) -> dict[str, Any]:
-    """A JSON file of format 1; where it is missing, `otherwise` says what the folder is not."""
+    """Read a JSON file of format 1; `otherwise` completes the message of the WeightsError for a missing file."""
     path = folder / name
     if not path.is_file():
         raise WeightsError(f"{name} is missing, so {otherwise}", where=folder, next_step=next_step)
@@ -228,7 +229,7 @@ def _read_index(folder: Path, name: str, otherwise: str, next_step: str) -> dict
 
 
 def _embedded() -> Path:
-    """Inside the wheel, or beside the package in a checkout."""
+    """The embedded model's folder, inside the wheel or beside the package in a checkout."""
     for folder in (_PACKAGE / "_models" / EMBEDDED, _PACKAGE.parent / "models" / EMBEDDED):
         if is_model(folder):
             return folder
@@ -246,14 +247,14 @@ def _is_hub_id(name: str) -> bool:
 
 @functools.lru_cache
 def _from_hub(name: str, wanted: tuple[str, ...]) -> Path:
-    """Asked once in a process: the weights must not change under it."""
+    """Download a hub repository; cached per process, so that the weights do not change during a run."""
     from huggingface_hub import snapshot_download
 
     repository, _, revision = name.partition("@")
     try:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(wanted)))
     except Exception as error:
-        # The hub library has a family of errors (network, missing, gated); to the user they are one fact.
+        # The hub library raises many kinds of errors (network, missing, gated); one message serves the user for all.
         raise WeightsError(
             f"neither a folder here nor to be had from the hub ({type(error).__name__})",
             where=name,

@@ -1,4 +1,4 @@
-"""The command line: one module a command. Help answers at once, because nothing heavy is imported up here."""
+"""The command line: one module per command. Help is instant, because no heavy module is imported at the top."""
 
 import sys
 

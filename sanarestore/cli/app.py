@@ -44,18 +44,18 @@ def _program(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code; nothing but `-v` shows a traceback."""
+    """Run one command line and return its exit code; only `-v` shows a traceback."""
     try:
         app(args=list(arguments), prog_name="sanarestore")
     except SystemExit as end:
-        # Typer makes a SystemExit of Ctrl-C, and 1 of a reader of our output that has had enough.
+        # Typer turns Ctrl-C into SystemExit, and a closed output pipe into exit code 1.
         if end.code == ExitCode.INTERRUPTED:
             _say("interrupted; what was finished is kept, start again to go on")
         return end.code if isinstance(end.code, int) else ExitCode.USAGE if end.code else ExitCode.DONE
     except SanarestoreError as problem:
         _say(problem, trace=_is_verbose(arguments))
         return problem.exit_code
-    except Exception as problem:  # a mistake of ours, or a full disk where nobody looked for one
+    except Exception as problem:  # a bug, or a full disk that the code does not check for
         if _is_verbose(arguments):
             raise
         _say(f"unexpected {type(problem).__name__}: {problem}. Run it again with -v and report what it shows.")
@@ -70,5 +70,5 @@ def _say(problem: Exception | str, *, trace: bool = False) -> None:
 
 
 def _is_verbose(arguments: Sequence[str]) -> bool:
-    """Told from the words, because a command line that cannot be parsed wants its errors explained too."""
+    """Whether the raw arguments hold -v: errors in a command line that cannot be parsed need a traceback too."""
     return any(word == "--verbose" or re.fullmatch(r"-[a-z]*v[a-z]*", word) for word in arguments)

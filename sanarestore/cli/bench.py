@@ -1,4 +1,4 @@
-"""`sanarestore bench`: how good and how fast, on the published sets or on one's own."""
+"""`sanarestore bench`: measure quality and speed on published sets or on your own images."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 LEVELS = "What is done to the images"
 SPEED = "speed"
-"""A name that no set has: what is measured then is time and memory."""
+"""Name given in place of a set to measure time and memory."""
 
 Number = TypeVar("Number")
 
@@ -280,7 +280,7 @@ def bench(
     sets = subjects.find(names or [], data or [], data_dir)
     chosen = subjects.tasks(task or [], [flag for flag, value in given.items() if value], [own for _, own, _ in sets])
     metrics = tuple(dict.fromkeys(name.lower() for name in metric or ()))
-    # All of it before anything is measured, so that a set that is not there is known at once.
+    # Prepare everything before measuring, so that whatever is missing is reported at once.
     Perceptual(metrics, parse_devices(devices)[0])
     ours = partial(our_methods, options, None if seeds is None else tuple(range(seeds)), tuple(peers or ()))
     sources = autoencoder_sources(options, autoencoder or ()) if CEILING in chosen else ()
@@ -298,7 +298,7 @@ def bench(
         if of_a_kind
     ]
     if CLEAN in chosen:
-        # Once, however many sets there are, and all of them, whatever the limit.
+        # Flat fields are measured once for all sets, and --limit does not apply to them.
         plans.append(planned(dataset=FLAT, items=FLAT_FIELDS, cases=cases(CLEAN, levels), methods=ours))
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     lines = Lines(output / "scores.jsonl") if output else None
@@ -315,7 +315,7 @@ def bench(
                 begun.add(place)
             fresh = rows(scores)
             measured += fresh
-            # The figures of others are of whole sets.
+            # Published figures are for whole sets.
             is_whole = plan.dataset in SETS and len(plan.items) == SETS[plan.dataset].count
             known = of_others(fresh, gray=gray or plan.dataset in GRAY) if is_whole else []
             report.rows(_beside(fresh, known))
@@ -356,7 +356,7 @@ def _measure_speed(
 
 
 def _numbers(flag: str, text: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:
-    """A list with commas; UsageError names the flag."""
+    """Parse numbers separated by commas; UsageError names the flag."""
     try:
         return tuple(kind(part) for part in text.split(","))
     except ValueError as error:
@@ -364,7 +364,7 @@ def _numbers(flag: str, text: str, kind: Callable[[str], Number]) -> tuple[Numbe
 
 
 def _beside(measured: "Sequence[Row]", others: "Sequence[Published]") -> list[dict[str, Any]]:
-    """The rows, and behind those of each task and level what others published of it."""
+    """List the measured rows as JSON; after those of each task and level come the published rows for it."""
     from itertools import groupby
 
     lines: list[dict[str, Any]] = []

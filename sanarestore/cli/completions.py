@@ -1,7 +1,7 @@
 """Shell completions as files, for packagers: `python -m sanarestore.cli.completions FOLDER` writes them.
 
-Each asks the program itself what fits, so the files change with Typer and not with our flags.
-(A user needs none of them: `sanarestore --install-completion` does the same.)
+Each script asks the program itself for completions, so the files change with Typer and not with our flags.
+(Users do not need these files: `sanarestore --install-completion` does the same.)
 """
 
 import sys
@@ -19,7 +19,7 @@ def script(shell: str) -> str:
 
 
 def write(folder: Path) -> list[Path]:
-    """Write `sanarestore.<shell>` for every shell into a folder, which is made if it is not there."""
+    """Write `sanarestore.<shell>` for every shell into a folder, which is created if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"sanarestore.{shell}" for shell in SHELLS]
     for shell, file in zip(SHELLS, files, strict=True):

@@ -1,4 +1,4 @@
-"""`sanarestore degrade`: clean photographs in, pairs of degraded and wanted ones out, and a list to train from."""
+"""`sanarestore degrade`: clean photographs in, training pairs and their list out."""
 
 from contextlib import closing
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Figures that were measured: bars while they are, tables or lines of JSON at the end, and pages."""
+"""Reports of measured figures: progress bars, then tables or lines of JSON, and pages."""
 
 import shlex
 import sys
@@ -18,7 +18,7 @@ BESIDES = {"psnr_y": {"sr"}, "psnr_b": {"jpeg"}, "worst_psnr": {"clean"}, "large
 TITLES = {"psnr_y": "PSNR-Y", "psnr_b": "PSNR-B", "worst_psnr": "worst", "largest_change": "change"}
 
 JUDGED = {"lpips": 3, "dists": 3, "fid": 1}
-"""What networks say of rows, and its digits."""
+"""Perceptual metric -> digits shown after the decimal point."""
 
 
 class BenchReport:
@@ -37,11 +37,11 @@ class BenchReport:
         self._progress.stop()
 
     def score(self, dataset: str, case: str, *, finished: bool) -> None:
-        """Show where it is; `finished` once for every image and case."""
+        """Show the current set and case; `finished` is true once for every image and case."""
         self._progress.update(self._task, description=f"{dataset} {case}", advance=int(finished))
 
     def rows(self, rows: list[dict[str, Any]]) -> None:
-        """The rows of one set: lines of JSON, or a table."""
+        """Print the rows of one set: lines of JSON, or a table."""
         for row in rows if self._json else ():
             console.print_json({"schema_version": 1, **row})
         if rows and self._shown:
@@ -80,7 +80,7 @@ class BenchReport:
                 )
 
     def changes(self, changes: list[dict[str, Any]], unmatched: list[str]) -> None:
-        """What changed since an earlier benchmark, and what cannot be compared: lines of JSON, or a table."""
+        """Print what changed since an earlier benchmark, and what cannot be compared: lines of JSON, or a table."""
         for change in changes if self._json else ():
             console.print_json({"schema_version": 1, "compared": True, **change})
         for sentence in unmatched:
@@ -122,7 +122,7 @@ class SeamsReport:
             console.table(f"{image}, PSNR against one piece", columns, [_seam_cells(row) for row in rows], texts=1)
 
     def add(self, row: dict[str, Any]) -> None:
-        """One image under one scheme: a line of JSON now, or of the table later."""
+        """Add one image under one scheme: a line of JSON now, or a row of the table at the end."""
         self._rows.append(row)
         self._progress.update(self._task, description=f"{row['image']} {row['tiling']}", advance=1)
         if self._json:
@@ -138,7 +138,7 @@ def _seam_cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def timings(rows: list[dict[str, Any]], powers: Mapping[str, float]) -> None:
-    """A table of what parts of a model take, each by us and below it by others, and how that grows."""
+    """Print time and memory of each part, ours first, others below, and how seconds grow with the pixel count."""
     columns = ["", "by", "size", "s", "s/MP", "ratio", "95%", "A/A", "MiB", "compute", "memory"]
     cells = []
     for row in rows:
@@ -166,24 +166,24 @@ def timings(rows: list[dict[str, Any]], powers: Mapping[str, float]) -> None:
 
 
 def _seconds(value: float) -> str:
-    """A kernel takes some microseconds."""
+    """Format seconds; kernels take only some microseconds."""
     return f"{value:.3f}" if value >= 0.01 else f"{value:.6f}"
 
 
 def _case(row: Mapping[str, Any], above: Mapping[str, Any]) -> str:
-    """Task and level; what is as above is not said again."""
+    """Task and level; empty if they are those of the row above."""
     case = f"{row['task']} {row['level']}"
     return "" if row is not above and case == f"{above['task']} {above['level']}" else case
 
 
 def _judged(row: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
-    """What networks say of a row of `BenchReport`."""
+    """Cells of a row of `BenchReport` in the table of perceptual metrics."""
     figures = [f"{row[name]:.{digits}f}" if name in row else "" for name, digits in JUDGED.items()]
     return [_case(row, above), row["method"], *figures]
 
 
 def _cells(row: Mapping[str, Any], above: Mapping[str, Any], gains: list[str], more: list[str]) -> list[str]:
-    """A row of `BenchReport`: gain and share of improved images where any row has them, and the figures of `more`."""
+    """Cells of a row of `BenchReport`; `gains` and `more` name the optional columns of gains and further figures."""
     told = _case(row, above)
     if "published" in row:
         return [told, f"{row['method']}, published", f"{row['psnr']:.2f}", *[""] * (3 + len(gains) + len(more))]
@@ -199,12 +199,12 @@ def _cells(row: Mapping[str, Any], above: Mapping[str, Any], gains: list[str], m
 
 
 def _besides(value: float) -> str:
-    """Decibels, or whole codes."""
+    """Format decibels or whole codes."""
     return str(value) if isinstance(value, int) else f"{value:.2f}"
 
 
 def page(folder: Path, write: Callable[..., None]) -> None:
-    """`write(path, command=...)` with the command line that was given; UsageError if the disk refuses."""
+    """Call `write(path, command=...)` with the command line of this run; UsageError if the page cannot be written."""
     try:
         write(folder / "index.html", command=shlex.join(["sanarestore", *sys.argv[1:]]))
     except OSError as error:

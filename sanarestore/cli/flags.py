@@ -1,15 +1,15 @@
-"""Flags that several commands share, so that they are named and explained alike."""
+"""Flags that several commands share, so that names and help are the same everywhere."""
 
 from typing import Annotated
 
 import typer
 
 MACHINE = "Speed and memory"
-"""Help panel of what changes how long it takes, not what comes out."""
+"""Help panel of options for speed and memory."""
 MODEL = "The model"
-"""Help panel of which model it is, and how it is run."""
+"""Help panel of options that choose the model and how it runs."""
 TOLD = "What is shown"
-"""Help panel of what is said on the way."""
+"""Help panel of options for console output."""
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=TOLD)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.", rich_help_panel=TOLD)]

@@ -1,4 +1,4 @@
-"""What `bench` leaves behind: rows as CSV, and a page."""
+"""Files that `bench` writes: rows as CSV, and a page."""
 
 import os
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def check_writable(csv: Path | None, page: Path | None = None) -> None:
-    """UsageError before anything is measured if that could not be kept."""
+    """Check before measuring that the CSV and the page can be written; UsageError if not."""
     for path, holder in ((csv, csv and csv.parent), (page, page)):
         if path is None or holder is None:
             continue
         there = next(each for each in (holder, *holder.absolute().parents) if each.exists())
-        is_there = there == holder or holder is page  # the page's folder is made, the CSV's is not
+        is_there = there == holder or holder is page  # the page's folder is created if missing, the CSV's is not
         if not is_there or not there.is_dir() or not os.access(there, os.W_OK) or (path is csv and path.is_dir()):
             raise UsageError("cannot be written", where=path, next_step="Name a folder that is there and yours.")
 
@@ -28,7 +28,7 @@ def check_writable(csv: Path | None, page: Path | None = None) -> None:
 def write_report(
     folder: Path, plans: "Sequence[Benchmark]", measured: "Sequence[Row]", beside: "Sequence[Published]", device: str
 ) -> None:
-    """A page in a folder, with the best and the worst crops restored once more; UsageError if the disk refuses."""
+    """Write a page with the best and worst crops, restored again, into a folder; UsageError if it cannot be written."""
     from sanarestore.cli import figures
     from sanarestore.evaluation import report
 
@@ -37,7 +37,7 @@ def write_report(
 
 
 def write_csv(path: Path, measured: "Sequence[Any]", kind: type) -> None:
-    """Dataclasses of one kind, a line each, without what no cell holds."""
+    """Write dataclasses of one type, a line each, without `psnr_per_image`; UsageError if this cannot be written."""
     import csv
     from dataclasses import asdict, fields
 
@@ -56,5 +56,5 @@ def write_csv(path: Path, measured: "Sequence[Any]", kind: type) -> None:
 
 
 def _columns(name: str) -> tuple[str, ...]:
-    """Of a field: an interval has two ends."""
+    """Columns of a field: two for the ends of an interval, one otherwise."""
     return (f"{name}_low", f"{name}_high") if name.endswith("interval") else (name,)

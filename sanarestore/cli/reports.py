@@ -1,7 +1,7 @@
-"""How far commands are, and what came of it: bars while they run, a summary at the end.
+"""Progress and results of commands: bars while they run, a summary at the end.
 
-Nothing moves when stderr is no terminal, under --quiet, --json or TERM=dumb. Notes and summaries are said unless
---quiet or --json.
+There are no bars if stderr is not a terminal, or with --quiet, --json or TERM=dumb. Notes and summaries are shown
+except with --quiet or --json.
 """
 
 import time
@@ -33,11 +33,11 @@ SPOKEN = {
     "noise": "noise", "jpeg": "JPEG artefacts", "blur": "blur", "lowres": "low resolution", "lowlight": "darkness",
     "colour": "wrong colours",
 }  # fmt: skip
-"""How the kinds of degradation are said to people."""
+"""Names of the kinds of degradation for users."""
 
 
 class Outcome(Protocol):
-    """What a report needs to know of one file."""
+    """What a report needs to know about one file."""
 
     @property
     def path(self) -> Path: ...
@@ -92,9 +92,9 @@ class Report:
             console.say(self.summary())
 
     def part(self, path: Path, done: int, total: int) -> None:
-        """Show how far one file is; `total` may change on the way."""
+        """Show the progress of one file; `total` may change during the run."""
         self._parts[path] = done / total
-        if path not in self._files and total > 1:  # one part: done as soon as begun
+        if path not in self._files and total > 1:  # a file of one part needs no bar of its own
             self._files[path] = self._progress.add_task(f"  {_shortened(path.name)}", total=total)
         if path in self._files:
             self._progress.update(self._files[path], completed=done, total=total)
@@ -111,7 +111,7 @@ class Report:
             self._progress.remove_task(self._files.pop(outcome.path))
         self._advance()
         if outcome.error and outcome.error not in self._told:
-            # Once: every variant of an unreadable photo fails for the same reason.
+            # Shown once: every variant of an unreadable photo fails for the same reason.
             self._told.add(outcome.error)
             console.print_word("failed", "red", outcome.error)
         elif outcome.notes and not self._quiet and not self._json:
@@ -121,7 +121,7 @@ class Report:
             console.print_json(outcome.to_json())
 
     def _say_once(self, outcome: Outcome) -> None:
-        """What the prompt was understood to ask for, or that it was not: the same for every file."""
+        """Show once, since it is the same for every file, what the prompt was understood to remove, or a note on it."""
         if self._quiet or self._json or self._is_prompt_said or outcome.status != "done":
             return
         self._is_prompt_said = True
@@ -132,7 +132,7 @@ class Report:
             console.say(f"the prompt removes {' and '.join(spoken) or 'nothing'}")
 
     def summary(self) -> str:
-        """One line: how many, how much, how fast."""
+        """One line with the numbers of files, the megapixels and the speed."""
         seconds = max(time.perf_counter() - self._begun, 1e-9)
         parts = [f"{self._counts['done']} {self._verb}"]
         if self._counts["skipped"]:
@@ -196,21 +196,21 @@ class TrainingReport:
         self._progress.update(self._task, completed=share, description=line + gain, left=left)
         if self._json and fresh:
             console.print_json({"schema_version": 1, **fields})
-        # Without a terminal, a line a minute, so that a log says where the run is.
+        # Without a terminal, print a line every minute, so that a log shows the progress.
         if not self._live and not self._quiet and not self._json and (fresh or fields["minutes"] - self._said >= 1):
             self._said = fields["minutes"]
             console.stderr.print(f"{line}{gain}  {left}", soft_wrap=True)
 
 
 class _Count(ProgressColumn):
-    """Whole parts done, of all."""
+    """Column of parts done and parts in all."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{int(task.completed)}/{int(task.total or 0)}", style="progress.download", justify="right")
 
 
 class _Speed(ProgressColumn):
-    """Megapixels a second, on the overall bar."""
+    """Column of megapixels per second, on the overall bar only."""
 
     def render(self, task: Task) -> Text:
         speed = task.fields.get("speed")
@@ -218,7 +218,7 @@ class _Speed(ProgressColumn):
 
 
 def counting(*, quiet: bool) -> Progress:
-    """A bar that counts whole parts."""
+    """Progress bar that counts whole parts."""
     return Progress(
         SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), _Count(),
         TimeRemainingColumn(compact=True), console=console.stderr, transient=True, expand=True,
@@ -227,7 +227,7 @@ def counting(*, quiet: bool) -> Progress:
 
 
 def counted(label: str, steps: Iterable[tuple[int, int]], *, quiet: bool) -> None:
-    """Go through steps that say (done, in all), behind a bar."""
+    """Run through steps that yield (done, total), showing a bar."""
     progress = counting(quiet=quiet)
     with progress:
         task = progress.add_task(label)
@@ -236,7 +236,7 @@ def counted(label: str, steps: Iterable[tuple[int, int]], *, quiet: bool) -> Non
 
 
 def _shortened(name: str) -> str:
-    """Both ends of a long name: folders of photos differ in the last digits."""
+    """Keep both ends of a long name: names of photos in a folder often differ only in the last digits."""
     if len(name) <= _NAME_WIDTH:
         return name
     half = (_NAME_WIDTH - 1) // 2

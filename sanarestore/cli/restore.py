@@ -125,7 +125,7 @@ def restore(
 
 
 def _journals(jobs: Sequence["Job"], options: RestoreOptions) -> dict[Path | None, "Journal"]:
-    """The journal of every output folder; WeightsError before anything else if there is no such model."""
+    """The journal of every output folder; WeightsError, before any work, if the model does not exist."""
     from sanarestore import weights
     from sanarestore.engine.journal import Journal
 
@@ -138,7 +138,7 @@ def _outcomes(
     jobs: Sequence["Job"], journals: dict[Path | None, "Journal"], options: RestoreOptions, devices: str,
     report: "Report", *, overwrite: bool,
 ) -> Generator["Outcome", None, None]:  # fmt: skip
-    """An outcome for every job; parts of files go to the report, finished files to their journal."""
+    """Yield an outcome for every job; report progress within files, and enter finished files in their journals."""
     from sanarestore.engine import workers
     from sanarestore.engine.jobs import TileDone
 
@@ -169,7 +169,7 @@ def _outcomes(
 
 
 def _settle(job: "Job", journal: "Journal", overwrite: bool) -> "Outcome | None":
-    """An outcome for jobs that need no work, or must not be done; None for the others."""
+    """Outcome of a job that needs no work or must not be done; None for other jobs."""
     from sanarestore.engine.jobs import Outcome
 
     if not job.target.exists():
@@ -223,7 +223,7 @@ def _through_pipe(
     source: str, output: str | None, options: RestoreOptions, devices: str, overwrite: bool,
     *, as_json: bool, quiet: bool,
 ) -> ExitCode:  # fmt: skip
-    """One image from stdin or a file, to stdout or a file."""
+    """Restore one image from stdin or a file to stdout or a file."""
     from sanarestore import weights
     from sanarestore.cli import console, reports
     from sanarestore.engine.jobs import Outcome

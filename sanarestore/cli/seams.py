@@ -1,4 +1,4 @@
-"""`sanarestore seams`: what each way of tiling leaves behind on one's own photographs."""
+"""`sanarestore seams`: measure the seams of each tiling scheme on your own photographs."""
 
 from functools import partial
 from pathlib import Path
@@ -94,7 +94,7 @@ def seams(
 
 
 def _clean(path: Path, clean: Path | None) -> "images.Image | None":
-    """What the photograph should look like; NoImagesError if it is not where it should be."""
+    """Read the clean photograph, if `clean` is given; NoImagesError for a missing file, UsageError for another size."""
     from sanarestore import images
 
     if not path.is_file():

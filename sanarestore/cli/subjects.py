@@ -1,4 +1,4 @@
-"""What `bench` is asked to measure: which sets, and what is done to their images."""
+"""The test sets and the tasks that `bench` is asked to measure."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,11 @@ LEVELS_OF = {
     "--sigma": {"denoise"}, "--quality": {"jpeg"}, "--scale": {"sr"}, "--blur": {"deblur"}, "--recipe": {"recipe"},
     "--draws": {"mixed", "prompts"},
 }  # fmt: skip
-"""Flag -> the tasks that it is of use to."""
+"""Flag -> the tasks that use it."""
 
 
 def list_sets(data_dir: Path | None, *, as_json: bool) -> None:
-    """All that are known by name: a table, or lines of JSON."""
+    """Print all sets known by name: a table, or lines of JSON."""
     from sanarestore.cli import console
     from sanarestore.errors import NoImagesError
     from sanarestore.evaluation.datasets import data_folder, find_set
@@ -46,9 +46,9 @@ def list_sets(data_dir: Path | None, *, as_json: bool) -> None:
 
 
 def tasks(asked: list[str], flags: list[str], own: list[str]) -> list[str]:
-    """What is asked for, or what flags of levels are for that would be of no use to the sets' own tasks; else nothing.
+    """The tasks asked for; without any, the tasks of level flags that the sets' own tasks do not use, if there are any.
 
-    UsageError for such a flag where tasks are asked for.
+    UsageError for a level flag that no task asked for uses.
     """
     useless = [flag for flag in flags if not LEVELS_OF[flag] & set(asked or own)]
     if asked and useless:
@@ -60,7 +60,7 @@ def tasks(asked: list[str], flags: list[str], own: list[str]) -> list[str]:
 
 
 def find(names: list[str], folders: list[Path], data_dir: Path | None) -> list[tuple[str, str, tuple["Item", ...]]]:
-    """Name, own task and items of each; UsageError if nothing is named."""
+    """Find the sets: name, own task and items of each; UsageError if none is named."""
     from sanarestore.evaluation.datasets import find_folder, find_set
     from sanarestore.evaluation.public import SETS
 
@@ -69,7 +69,7 @@ def find(names: list[str], folders: list[Path], data_dir: Path | None) -> list[t
     found = [(name.lower(), items, SETS[name.lower()].task) for name in names for items in [find_set(name, data_dir)]]
     short = [folder.resolve().name for folder in folders]
     found += [
-        # Two folders of one name are told apart by their paths.
+        # Folders that share a name are named by their paths.
         (folder.as_posix() if short.count(name) > 1 else name, items, "real" if items[0].degraded else "denoise")
         for folder, name in zip(folders, short, strict=True) for items in [find_folder(folder)]
     ]  # fmt: skip

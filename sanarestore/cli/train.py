@@ -1,4 +1,4 @@
-"""`sanarestore train`: a folder of clean photographs, or pairs.csv, to a model folder."""
+"""`sanarestore train`: a folder of clean photographs or pairs.csv in, a model folder out."""
 
 import json
 import os
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from sanarestore.training.recipe import Recipe
 
 RANK = 32
-"""Of low-rank changes."""
+"""Default rank of low-rank changes."""
 
 SCRATCH = "scratch"
-"""In place of a base: fresh weights."""
+"""Value of --base for fresh weights."""
 
 
 def train(
@@ -95,7 +95,7 @@ def train(
     console.show_licences(base if base != SCRATCH else None)
     chosen = _recipe(recipe, folder, base=base, low_rank=lora, resume=resume)
     chosen = replace(chosen, steps=steps) if steps else chosen
-    # A name of its own, since the whole folder is removed afterwards.
+    # The name is unique to this process, because the whole folder is removed afterwards.
     decoded = folder / f".decoded-{os.getpid()}"
     samples, validation, used = _data(data, chosen, decoded)
     objective = new_objective(chosen, None if base == SCRATCH else base, rank=rank)
@@ -119,7 +119,7 @@ def train(
 
 
 def _check_compiler() -> None:
-    """UsageError where torch.compile would find nothing to build code for the CPU with."""
+    """Check that torch.compile can find a C++ compiler for the CPU; UsageError if not."""
     import os
     import shutil
 
@@ -130,7 +130,7 @@ def _check_compiler() -> None:
 
 
 def _run(trainer: "Trainer", samples: Any, report: Any) -> None:
-    """All steps; an interrupted run says how to go on."""
+    """Run all steps; an interrupted run says how to resume it."""
     from sanarestore.cli import console
 
     try:
@@ -143,7 +143,7 @@ def _run(trainer: "Trainer", samples: Any, report: Any) -> None:
 
 
 def _folder(output: Path | None, *, resume: bool) -> Path:
-    """The run's folder; UsageError if there is none to resume, or another run is there already."""
+    """The run's folder; UsageError if --resume lacks a folder, or another run is there already."""
     from datetime import datetime
 
     if output is None:
@@ -161,19 +161,19 @@ def _folder(output: Path | None, *, resume: bool) -> Path:
 
 
 def _stages(base: str) -> list[dict[str, Any]]:
-    """How the base came about, run by run, as its own manifest tells; nothing of one that is not ours."""
+    """Training stages of the base, from its manifest; empty for fresh weights and published bases."""
     from sanarestore import weights
 
     if base == SCRATCH or not weights.is_model(weights.resolve(base)):
         return []
     training = weights.read_manifest(weights.resolve(base)).get("training", {})
-    # Models of before told of their last run alone.
+    # Older manifests record only the last run.
     stages: list[dict[str, Any]] = training.get("stages", [training] if training else [])
     return stages
 
 
 def _origin(base: str, rank: int | None) -> str:
-    """The base by its weights, whatever its folder is called, and what is trained of it."""
+    """Name and hash of the base's weights, and the rank if low-rank changes are trained."""
     from sanarestore import weights
 
     if base == SCRATCH:
@@ -185,7 +185,7 @@ def _origin(base: str, rank: int | None) -> str:
 
 
 def _recipe(path: Path | None, folder: Path, *, base: str, low_rank: bool, resume: bool) -> "Recipe":
-    """The one named; else, of a run to resume, its own; else the embedded model's, changed for what the base is."""
+    """The recipe at `path`; if None, that of a run to resume; otherwise the embedded model's, adjusted to the base."""
     from sanarestore import weights
     from sanarestore.training.recipe import Recipe
 
@@ -202,7 +202,7 @@ def _recipe(path: Path | None, folder: Path, *, base: str, low_rank: bool, resum
 
 
 def _fingerprint(used: Sequence[tuple[Path, ...]]) -> str:
-    """Names the files that are trained on, in their order, by name and size: a run goes on only with the same."""
+    """Hash of the names and sizes of the training files, in order: a run resumes only with the same files."""
     import hashlib
 
     told = "\n".join(f"{path.name} {path.stat().st_size}" for paths in used for path in paths)
@@ -210,8 +210,8 @@ def _fingerprint(used: Sequence[tuple[Path, ...]]) -> str:
 
 
 def _data(data: Path, recipe: "Recipe", decoded: Path) -> tuple[Any, list[Any], list[tuple[Path, ...]]]:
-    """Samples to learn from, batches to validate on, and the files of each photo or pair that is learnt from; photos
-    are kept in the folder `decoded` while the run lasts."""
+    """Training samples, validation batches, and the files of each photo or pair trained on; the folder `decoded` holds
+    decoded photos during the run."""
     from sanarestore import images
     from sanarestore.degradations.pairs import read_pairs
     from sanarestore.degradations.wordings import word_files
@@ -245,6 +245,6 @@ def _data(data: Path, recipe: "Recipe", decoded: Path) -> tuple[Any, list[Any], 
     if recipe.objective == "tone":
         return ToneSamples(photos, recipe, decoded), tone_validation(kept), used
     if recipe.objective == "wording":
-        # No photo is learnt from, nor looked at.
+        # This objective trains on words alone; the photos are not used.
         return WordingSamples(recipe), [], [(path,) for path in word_files()]
     return PhotoSamples(photos, recipe, decoded), validation_batches(kept), used

@@ -1,4 +1,4 @@
-"""Names of degradations, and how each becomes an operation at a level; its other parameters are drawn at random."""
+"""Named degradations: each name and level becomes an operation whose other parameters are drawn at random."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ def _seed(rng: np.random.Generator) -> int:
 
 
 def _camera(strength: float, rng: np.random.Generator) -> CameraNoise:
-    """Strength 1 is a good sensor at base ISO, 100 a small one in the dark; read noise varies about its usual share."""
+    """Draw camera noise: strength 1 is a good sensor at base ISO, 100 a small one in the dark; read noise varies."""
     gain = 1e-4 * strength
     return CameraNoise(gain=gain, read=float(rng.uniform(0.2, 0.8)) * gain**0.5 * 0.1, seed=_seed(rng))
 
@@ -44,7 +44,7 @@ def _colour(amount: float, rng: np.random.Generator) -> ColourShift:
 
 
 def _grain(sigma: float, rng: np.random.Generator) -> FilmGrain:
-    """A third of the films are black and white."""
+    """Draw film grain; a third of the films are black and white."""
     colour = float(rng.uniform(0.2, 0.7)) if rng.random() < 2 / 3 else 0.0
     return FilmGrain(sigma=sigma, size=float(rng.uniform(0.4, 1.6)), colour=colour, seed=_seed(rng))
 
@@ -54,7 +54,7 @@ def _blotches(sigma: float, rng: np.random.Generator) -> ColourBlotches:
 
 
 def _twice(quality: float, rng: np.random.Generator) -> JpegTwice:
-    """The first time at any quality, mostly with another grid."""
+    """Draw two JPEG compressions: the first of quality 30 to 95, mostly on another block grid."""
     first = Jpeg(quality=int(rng.integers(30, 96)))
     shift = (int(rng.integers(8)), int(rng.integers(8)))
     return JpegTwice(first=first, second=Jpeg(quality=round(quality)), shift=shift)
@@ -82,7 +82,7 @@ DRAWS: dict[str, Draw] = {
     "lowlight": _low_light,
     "colour": _colour,
 }
-"""How each name becomes an operation, given its level."""
+"""Name -> function of a level and a generator that draws the operation."""
 
 BOUNDS = {
     "noise": (0, 255), "poisson": (0.01, 255), "camera": (0, 1000), "photograph": (0, 12), "grain": (0, 255),
@@ -90,7 +90,7 @@ BOUNDS = {
     "kernel": (3, 99), "defocus": (0.5, 50), "motion": (1, 200), "lowres": (1, 16), "lowlight": (0, 10),
     "colour": (0, 1),
 }  # fmt: skip
-"""Levels that make sense."""
+"""Lowest and highest level of each name."""
 
 UNITS = {
     "noise": "standard deviations in 8-bit codes", "poisson": "8-bit codes per photon",
@@ -101,7 +101,7 @@ UNITS = {
     "motion": "lengths in pixels", "lowres": "factors", "lowlight": "stops taken away",
     "colour": "largest shifts, 0 to 1",
 }  # fmt: skip
-"""What levels mean."""
+"""What the level of each name means."""
 
 WHOLE = ("jpeg", "jpeg-twice", "webp", "kernel")
 """Names whose level is rounded to an integer."""

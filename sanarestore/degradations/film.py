@@ -1,4 +1,4 @@
-"""Noise that is not a sensor's: the grain of film, and blotches of wrong colour that noise reduction leaves."""
+"""Noise other than a sensor's: film grain, and the colour blotches that noise reduction leaves."""
 
 from dataclasses import dataclass
 
@@ -12,16 +12,16 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FilmGrain:
-    """Grain: Gaussian noise low-passed to the size of its grains, strongest in the midtones, alike in all channels.
+    """Film grain: Gaussian noise low-passed to the grain size, strongest in the midtones, by one rule for all channels.
 
-    Its standard deviation is `2 sqrt(x (1 - x))` of what it is at x = 0.5: densities of film scatter most where half
-    of the grains are developed (as in the Boolean model of Newson et al., 2017, of constant grain size).
+    Its standard deviation is `2 sqrt(x (1 - x))` times that at x = 0.5: film density varies most where half of the
+    grains are developed (as in the Boolean model of Newson et al., 2017, with constant grain size).
     """
 
     sigma: float
     """Standard deviation at mid-gray, in 8-bit codes."""
     size: float
-    """Standard deviation of the Gaussian that grains are low-passed by, in pixels."""
+    """Standard deviation of the low-pass Gaussian, in pixels."""
     colour: float
     """Share of the variance that each channel has to itself, 0 for black-and-white film."""
     seed: int
@@ -39,7 +39,7 @@ class FilmGrain:
         return spread_HWC
 
     def _field(self, shape: tuple[int, ...]) -> Pixels:
-        """Unit variance, whatever the size of the grains."""
+        """Noise [H, W, 1 or C] of unit variance at any grain size."""
         height, width, channels = shape
         rng = np.random.default_rng(self.seed)
         common_HW1 = smooth_noise(rng, (height, width, 1), self.size)
@@ -52,12 +52,12 @@ class FilmGrain:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ColourBlotches:
-    """Low-passed noise in colour alone: the luma of ITU-R BT.601 stays as it is. Gray images stay."""
+    """Low-passed noise in colour alone: ITU-R BT.601 luma is unchanged, and so are gray images."""
 
     sigma: float
-    """Standard deviation of red, green and blue before their luma is taken out, in 8-bit codes."""
+    """Standard deviation of red, green and blue before luma is subtracted, in 8-bit codes."""
     size: float
-    """Standard deviation of the Gaussian that the blotches are low-passed by, in pixels."""
+    """Standard deviation of the low-pass Gaussian, in pixels."""
     seed: int
     kind = "noise"
 
@@ -76,10 +76,10 @@ class ColourBlotches:
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], size: float) -> Pixels:
-    """White noise [H, W, C] low-passed by a Gaussian, brought back to unit variance."""
+    """White noise [H, W, C] low-passed by a Gaussian and rescaled to unit variance."""
     if not size:
         return rng.standard_normal(shape, dtype=np.float32)
-    # With a margin as wide as the kernel, so that the border is no quieter and the smallest image as noisy as any.
+    # The margin is as wide as the kernel, so that borders and tiny images are as noisy as the rest.
     margin = int(3 * size + 0.5)
     height, width, channels = shape
     white_HWC = rng.standard_normal((height + 2 * margin, width + 2 * margin, channels), dtype=np.float32)
@@ -87,5 +87,5 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], size: float) 
     impulse[margin] = 1
     kernel = ndimage.gaussian_filter1d(impulse, size, mode="constant", truncate=3)
     smooth_HWC: Pixels = ndimage.gaussian_filter(white_HWC, (size, size, 0), truncate=3, output=np.float32)
-    # Twice the square root of what an axis leaves of the variance.
+    # Each of the two axes multiplies the variance by this sum of squares, so it equals the standard deviation.
     return smooth_HWC[margin : margin + height, margin : margin + width] / np.float32((kernel**2).sum())

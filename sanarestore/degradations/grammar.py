@@ -1,7 +1,7 @@
-"""The grammars of 15 languages: what people say about a photograph that shall be restored, piece by piece.
+"""Grammars of 15 languages: the pieces of what people say about a photograph to restore.
 
-A grammar is a file of `grammars/`: frames ("remove {}") and the forms of nouns and adjectives that fit into them,
-complete phrases, what shall stay, general requests, and texts about anything else.
+A grammar is a file in `grammars/`: frames ("remove {}") and the forms of nouns and adjectives that fit into them,
+complete phrases, requests to keep something, general requests, and texts about anything else.
 """
 
 import functools
@@ -21,7 +21,7 @@ LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "tr", "zh", "
 """Languages that prompts are read in."""
 
 ENDS = "?.!？。！؟।"
-"""Signs that a sentence ends with, and not what goes on."""
+"""Characters that end a sentence; they are stripped where text follows."""
 
 UNSPACED = ("zh", "ja")
 """Languages written without spaces between words."""
@@ -36,7 +36,7 @@ SYLLABLES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wording:
-    """A prompt and what it says."""
+    """A prompt and its meaning."""
 
     text: str
     removed: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Wording:
 
     @property
     def request(self) -> Request:
-        """What it asks for."""
+        """The request that the prompt makes."""
         if not self.understood:
             return Request(None, understood=False)
         return Request.keeping(*self.kept) if self.kept and not self.removed else Request.of(*self.removed)
@@ -57,11 +57,11 @@ class Grammar:
 
     language: str
     frames: Mapping[str, tuple[str, ...]]
-    """Form of a noun -> sentences about what shall go, `{}` in place of the noun."""
+    """Form of a noun -> sentences about something to remove, `{}` in place of the noun."""
     keep: Mapping[str, tuple[str, ...]]
-    """Form -> sentences about what shall stay."""
+    """Form of a noun -> sentences about something to keep."""
     but: Mapping[str, tuple[str, ...]]
-    """Form -> what is added to a request about what shall stay."""
+    """Form of a noun -> clauses that add something to keep to a request."""
     look_frames: tuple[str, ...]
     """Sentences about how a photo looks, `{}` in place of an adjective."""
     nouns: Mapping[str, Mapping[str, tuple[str, ...]]]
@@ -71,17 +71,17 @@ class Grammar:
     phrases: Mapping[str, tuple[str, ...]]
     """Kind -> complete requests."""
     general: tuple[str, ...]
-    """Requests for a restoration as a whole."""
+    """Requests that name no kind, as "restore this photo"."""
     other: tuple[str, ...]
-    """Texts that ask for nothing of this."""
+    """Texts about anything else, as "remove the watermark"."""
     joins: tuple[str, ...]
-    """What stands between two requests."""
+    """Connectors between two requests."""
     before: tuple[str, ...]
     after: tuple[str, ...]
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> "Grammar":
-        """From a parsed file of `grammars/`."""
+        """Build from a parsed file of `grammars/`."""
         of_forms = {
             part: {form: tuple(frames) for form, frames in table[part].items()} for part in ("frames", "keep", "but")
         }
@@ -109,15 +109,15 @@ class Grammar:
         return self._filled(rng, self.frames, kind)
 
     def ask_to_keep(self, rng: Rng, kind: str) -> str:
-        """A request that leaves one kind as it is."""
+        """A request to keep one kind as it is."""
         return self._filled(rng, self.keep, kind)
 
     def but_keep(self, rng: Rng, kind: str) -> str:
-        """What is added to a request for something else, that one kind shall stay."""
+        """A clause that adds one kind to keep to another request."""
         return self._filled(rng, self.but, kind)
 
     def ask_for_nothing(self, rng: Rng) -> str:
-        """A sentence of the frames about something that is no kind of degradation."""
+        """A frame filled with something that is no kind of degradation."""
         words = pick(rng, self.other).split()
         first = int(rng.integers(len(words)))
         thing = " ".join(words[first : first + int(rng.integers(1, 4))]).strip("?!.,")
@@ -126,7 +126,7 @@ class Grammar:
         return any_frame(rng, part)[1].format(thing)
 
     def mention(self, rng: Rng, kinds: Sequence[str]) -> str:
-        """A text about other things, in which these kinds are named by a noun or an adjective each."""
+        """A text about other things that names each of these kinds by a noun or an adjective."""
         spaced = self.language not in UNSPACED
         text = pick(rng, self.other).rstrip(ENDS)
         pieces = text.split() if spaced else list(text)
@@ -140,19 +140,19 @@ class Grammar:
         return (" " if spaced else "").join(pieces)
 
     def join(self, rng: Rng, requests: Sequence[str]) -> str:
-        """Several requests as one text."""
+        """Join several requests into one text."""
         text = requests[0]
         for request in requests[1:]:
             text = text.rstrip(ENDS) + pick(rng, self.joins) + request
         return text
 
     def dress(self, rng: Rng, text: str, share: float) -> str:
-        """What people put before and after a request, each in that share of them."""
+        """Add what people say before and after a request, each with probability `share`."""
         text = pick(rng, self.before) + text if rng.random() < share else text
         return text.rstrip(ENDS) + pick(rng, self.after) if rng.random() < share else text
 
     def pieces(self) -> list[str]:
-        """All that its sentences are made of, each once."""
+        """List every piece of the grammar once, without combining pieces; `{}` becomes a space."""
         frames = [frame for part in (self.frames, self.keep, self.but) for each in part.values() for frame in each]
         nouns = [noun for forms in self.nouns.values() for each in forms.values() for noun in each]
         words = [word for table in (self.looks, self.phrases) for each in table.values() for word in each]
@@ -161,7 +161,7 @@ class Grammar:
         return [piece.replace("{}", " ") for piece in every]
 
     def sentences(self) -> list[str]:
-        """Every sentence of it, frames filled with one kind at a time."""
+        """List every sentence of the grammar, its frames filled with one kind at a time."""
         filled = [
             frame.format(noun)
             for part in (self.frames, self.keep, self.but)
@@ -185,7 +185,7 @@ def read_grammar(language: str) -> Grammar:
 
 
 def any_frame(rng: Rng, part: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:
-    """A form and one of its frames; every frame is as likely."""
+    """Pick a form and one of its frames; all frames are equally likely."""
     place = int(rng.integers(sum(map(len, part.values()))))
     for form, frames in part.items():
         if place < len(frames):
@@ -200,5 +200,5 @@ def pseudo_word(rng: Rng) -> str:
 
 
 def pick(rng: Rng, choices: Sequence[str]) -> str:
-    """One of them, each as likely."""
+    """Pick one of the choices; all are equally likely."""
     return choices[int(rng.integers(len(choices)))]

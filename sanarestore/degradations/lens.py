@@ -1,4 +1,4 @@
-"""Blur by the lens and by the hand: a disc out of focus, a line of motion."""
+"""Blur by defocus (a disc as its kernel) and by motion (a line)."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,10 @@ _FINER = 9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Defocus:
-    """Out of focus: every point becomes an even disc, the geometric optics of a round aperture."""
+    """Defocus blur: every point becomes a uniform disc, by the geometric optics of a round aperture."""
 
     radius: float
-    """In pixels."""
+    """Radius of the disc in pixels."""
     kind = "blur"
 
     def __call__(self, image_HWC: Pixels) -> Pixels:
@@ -27,7 +27,7 @@ class Defocus:
         return np.clip(overview_HWC, 0, 1)
 
     def kernel(self) -> Pixels:
-        """Odd and square, adding up to 1, each weight the part of a pixel that the disc covers."""
+        """Square kernel of odd size that sums to 1; weights are proportional to each pixel's share inside the disc."""
         half_width = int(np.ceil(self.radius + 0.5))
         places = _places(half_width)
         inside = places[:, None] ** 2 + places[None] ** 2 <= self.radius**2
@@ -36,12 +36,12 @@ class Defocus:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MotionBlur:
-    """Camera or subject moving evenly along a line during the exposure."""
+    """Motion blur: camera or subject moves evenly along a line during the exposure."""
 
     length: float
-    """In pixels."""
+    """Length of the line in pixels."""
     angle: float
-    """From the rows' direction, in radians."""
+    """Angle between the line and the rows, in radians."""
     kind = "blur"
 
     def __call__(self, image_HWC: Pixels) -> Pixels:
@@ -51,7 +51,7 @@ class MotionBlur:
         return np.clip(overview_HWC, 0, 1)
 
     def kernel(self) -> Pixels:
-        """Odd and square, adding up to 1, of a line one pixel wide."""
+        """Square kernel of odd size that sums to 1: a line one pixel wide."""
         half_width = int(np.ceil(self.length / 2 + 1))
         places = _places(half_width)
         rows, columns = places[:, None], places[None]
@@ -62,7 +62,7 @@ class MotionBlur:
 
 
 def _places(half_width: int) -> npt.NDArray[np.float64]:
-    """Positions of the sub-pixel samples from the middle of the kernel, in pixels."""
+    """Positions of the sub-pixel samples relative to the kernel's centre, in pixels."""
     count = (2 * half_width + 1) * _FINER
     return (np.arange(count) - (count - 1) / 2) / _FINER
 
@@ -75,7 +75,7 @@ def _pixels(finer: npt.NDArray[np.float64], half_width: int) -> Pixels:
 
 
 def _convolved(image_HWC: Pixels, kernel: Pixels) -> Pixels:
-    """Mirrored at the edge of the border pixel; by blocks of Fourier transforms, for large kernels and photographs."""
+    """Convolve each channel by overlap-add FFT, fast for large kernels; borders are mirrored, edge pixels repeated."""
     half_width = len(kernel) // 2
     margins = ((half_width, half_width), (half_width, half_width))
     planes = [

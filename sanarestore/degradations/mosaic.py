@@ -1,4 +1,4 @@
-"""Colour filter arrays: which colour each site of a sensor counts, and how the other two are filled in.
+"""Colour filter arrays: which colour each sensor site measures, and how the other two are interpolated.
 
 Sites are numbered 0 red, 1 green, 2 blue. Shape suffixes: H, W sites, C colours.
 """
@@ -27,13 +27,13 @@ PATTERNS = {
 """The repeated tile of each pattern: Bayer's 2 x 2 and Fujifilm's 6 x 6."""
 
 METHODS = {"bayer": ("bilinear", "gradient"), "xtrans": ("bilinear",)}
-"""How each pattern can be demosaiced: by neighbours of the same colour, or with the gradients of the others added."""
+"""Demosaicing methods of each pattern: from neighbours of the same colour, or also from gradients of the others."""
 
 _NEAR: dict[str, Pixels] = {
     "bayer": np.outer([0.5, 1, 0.5], [0.5, 1, 0.5]).astype(np.float32),
     "xtrans": np.outer([1, 2, 3, 2, 1], [1, 2, 3, 2, 1]).astype(np.float32) / np.float32(9),
 }
-"""Weights of neighbours of the same colour, wide enough to find some everywhere."""
+"""Weights of neighbours of the same colour, wide enough to include at least one at every site."""
 
 _ALONG = np.array(
     [[0, 0, 1, 0, 0], [0, -2, 0, -2, 0], [-2, 8, 10, 8, -2], [0, -2, 0, -2, 0], [0, 0, 1, 0, 0]], dtype=np.float32
@@ -56,7 +56,7 @@ def colour_sites(height: int, width: int, pattern: str = "bayer", phase: tuple[i
 
 
 def demosaic(mosaic_HW: Pixels, site_HW: Sites, pattern: str = "bayer", method: str = "bilinear") -> Pixels:
-    """Fill in the two colours that each site lacks, [H, W, 3]; what a site counted itself is kept."""
+    """Interpolate the two colours that each site lacks, [H, W, 3]; the measured colour is kept."""
     if method == "gradient":
         return _by_gradients(mosaic_HW, site_HW)
     near = _NEAR[pattern]

@@ -1,8 +1,8 @@
-"""What happens to photographs, one frozen dataclass each: image in, degraded image out, every draw from its own stream.
+"""Degradations as frozen dataclasses: image in, degraded image out, each with its own random stream.
 
 An image is float32 [H, W, C], C = 1 or 3, encoded values nominally in [0, 1]. An operation is a pure function of the
-image and of its own fields: two operations with equal fields add the same noise, whatever stands before or after
-them. That is what makes the target of a selective pair carry the *same* remaining noise as its input.
+image and of its own fields: two operations with equal fields add the same noise, whatever comes before or after
+them. Hence the target of a selective pair carries the *same* remaining noise as its input.
 """
 
 import io
@@ -21,10 +21,10 @@ from sanarestore.degradations.mosaic import colour_sites, demosaic
 _ROWS = 64
 
 _NODES = special.ndtri((np.arange(8) + 0.5) / 8).astype(np.float32)
-"""Of a normal distribution, the middles of its eighths."""
+"""Medians of the eight equally likely parts of the standard normal distribution."""
 
 _DEMOSAICED = 0.76
-"""Standard deviation that bilinear demosaicing leaves of white noise: means over channels and sites."""
+"""Standard deviation of unit white noise after bilinear demosaicing: mean over channels and sites."""
 
 
 class Operation(Protocol):
@@ -32,13 +32,13 @@ class Operation(Protocol):
 
     @property
     def kind(self) -> str:
-        """The word prompts are chosen by: noise, jpeg, blur, lowres, lowlight or colour."""
+        """The kind that prompts name: noise, jpeg, blur, lowres, lowlight or colour."""
 
     def __call__(self, image_HWC: Pixels) -> Pixels:
-        """Degrade a copy; same shape, not clipped unless the operation stores codes."""
+        """Degrade a copy of the same shape; some operations clip to [0, 1], additive noise does not."""
 
     def on_average(self, overview_HWC: Pixels) -> Pixels:
-        """What it makes of means over large areas, clipped to [0, 1]: noise is gone, what clipping it adds is not."""
+        """Degrade means over large areas, clipped to [0, 1]: noise averages out, the shift from clipping it stays."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,10 +68,10 @@ class PoissonNoise:
     kind = "noise"
 
     def __call__(self, image_HWC: Pixels) -> Pixels:
-        # By the quantile of a uniform field, not by a sampler: a sampler's stream shifts when one pixel changes.
+        # Quantiles of a uniform field replace a sampler: the stream of a sampler shifts when one pixel changes.
         rng = np.random.default_rng(self.seed)
         noisy_HWC = np.empty(image_HWC.shape, np.float32)
-        # In blocks of rows, which draw the same field: float64 temporaries of a whole photo would fill the memory.
+        # Blocks of rows draw the same field; float64 temporaries of a whole photo would fill the memory.
         for top in range(0, len(image_HWC), _ROWS):
             mean = np.clip(image_HWC[top : top + _ROWS], 0, None).astype(np.float64) * (255 / self.scale)
             noisy_HWC[top : top + _ROWS] = poisson_quantile(rng.random(mean.shape), mean) * (self.scale / 255)
@@ -85,7 +85,8 @@ class PoissonNoise:
 class CameraNoise:
     """Shot and read noise on an RGGB Bayer mosaic in linear light, then bilinear demosaicing.
 
-    Variance gain * x + read^2 (Foi et al. 2008, eq. 1), normal, x linear in [0, 1]. Gray images have no mosaic.
+    The noise is normal with variance gain * x + read^2 (Foi et al. 2008, eq. 1), x linear in [0, 1]. Gray images have
+    no mosaic.
     """
 
     gain: float
@@ -104,7 +105,7 @@ class CameraNoise:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exposure:
-    """Another exposure alone, without any noise: what an unprompted restoration leaves of `LowLight`."""
+    """A change of exposure without noise: what an unprompted restoration leaves of `LowLight`."""
 
     stops: float
     """Exposure taken away, in EV."""
@@ -117,7 +118,7 @@ class Exposure:
         return self(overview_HWC)
 
     def without_noise(self) -> "Exposure":
-        """Itself."""
+        """Return the operation itself, which adds no noise."""
         return self
 
 
@@ -141,13 +142,13 @@ class LowLight:
         return _exposed_on_average(dark, self.gain, self.read)
 
     def without_noise(self) -> Exposure:
-        """The same light, as a sensor without noise would record it."""
+        """Return the same change of exposure without noise."""
         return Exposure(stops=self.stops)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Jpeg:
-    """Stored as JPEG by libjpeg and read again: 8-bit by nature, whatever the depth of the image."""
+    """JPEG compression by libjpeg; the result has 8-bit values, whatever the depth of the image."""
 
     quality: int
     """libjpeg's quality, 1 to 95."""
@@ -161,7 +162,7 @@ class Jpeg:
         picture = PillowImage.fromarray(codes[..., 0] if gray else codes)
         picture.save(buffer, "JPEG", quality=self.quality, subsampling=-1 if gray else self.subsampling)
         buffer.seek(0)
-        # Not through PillowImage.open: it takes a large photo, our own, for a decompression bomb.
+        # PillowImage.open would take a large photo of our own for a decompression bomb.
         decoded = np.asarray(JpegImageFile(buffer), dtype=np.float32) / np.float32(255)
         return decoded.reshape(image_HWC.shape)
 
@@ -179,7 +180,7 @@ class Blur:
 
     @classmethod
     def of_kernel(cls, size: int) -> "Blur":
-        """The Gaussian that OpenCV takes for a k x k kernel: 0.3((k-1)/2 - 1) + 0.8."""
+        """The Gaussian that OpenCV uses for a k x k kernel: sigma = 0.3((k-1)/2 - 1) + 0.8."""
         return cls(sigma=0.3 * ((size - 1) / 2 - 1) + 0.8)
 
     def __call__(self, image_HWC: Pixels) -> Pixels:
@@ -193,7 +194,7 @@ class Blur:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LowResolution:
-    """Antialiased bicubic down by a factor, bicubic up again to the size it had."""
+    """Antialiased bicubic downscaling by a factor, then bicubic upscaling to the original size."""
 
     factor: float
     kind = "lowres"
@@ -209,7 +210,7 @@ class LowResolution:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ColourShift:
-    """Brightness added, contrast about mid-gray, and a gain per channel: a wrong white balance and exposure."""
+    """Wrong white balance and exposure: a gain per channel, contrast about mid-gray, and added brightness."""
 
     brightness: float
     contrast: float
@@ -226,12 +227,12 @@ class ColourShift:
         return self(overview_HWC)
 
     def without_noise(self) -> "ColourShift":
-        """Itself."""
+        """Return the operation itself, which adds no noise."""
         return self
 
 
 def resize(image_HWC: Pixels, width: int, height: int) -> Pixels:
-    """Bicubic (a = -0.5) resampling in float32, antialiased when shrinking, mirrored nowhere: Pillow's rule."""
+    """Bicubic (a = -0.5) resampling in float32 by Pillow: antialiased when shrinking, not mirrored at the border."""
     size = (width, height)
     planes = [
         np.asarray(PillowImage.fromarray(np.ascontiguousarray(plane)).resize(size, PillowImage.Resampling.BICUBIC))
@@ -241,7 +242,7 @@ def resize(image_HWC: Pixels, width: int, height: int) -> Pixels:
 
 
 def to_gray(image_HWC: Pixels) -> Pixels:
-    """Luma of ITU-R BT.601 in full swing, [H, W, 1]; gray stays."""
+    """Full-range ITU-R BT.601 luma [H, W, 1]; gray images are returned unchanged."""
     if image_HWC.shape[2] == 1:
         return image_HWC
     gray_HWC: Pixels = image_HWC @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)
@@ -267,7 +268,7 @@ def poisson_quantile(uniform: npt.NDArray[np.float64], mean: npt.NDArray[np.floa
     Exact below a mean of 12; above it the Cornish-Fisher expansion to third order, rounded, which is within one
     photon of the exact quantile (equal in 99% of draws) and several times as fast. `uniform` lies in [0, 1).
     """
-    # A generator may return 0 itself, of which the normal quantile is minus infinity; the next draw above is 2^-53.
+    # A generator may return 0, where the normal quantile is minus infinity; the next larger draw is 2^-53.
     normal = special.ndtri(np.maximum(uniform, 2.0**-54))
     spread = np.sqrt(mean)
     third = (normal**2 - 1) / 6 - (normal**3 - normal) / (72 * np.maximum(spread, 1))
@@ -279,7 +280,7 @@ def poisson_quantile(uniform: npt.NDArray[np.float64], mean: npt.NDArray[np.floa
 
 
 def _count_few(uniform_N: npt.NDArray[np.float64], mean_N: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The quantile by adding up probabilities, for means below 12 (no double below 1 lies beyond 60 photons)."""
+    """Quantile by summing probabilities, for means below 12 (no double below 1 lies beyond 60 photons)."""
     photons_N = np.zeros_like(mean_N)
     index, uniform, mean = np.arange(len(mean_N)), uniform_N, mean_N
     chance = np.exp(-mean)
@@ -295,12 +296,12 @@ def _count_few(uniform_N: npt.NDArray[np.float64], mean_N: npt.NDArray[np.float6
 
 
 def _expose(linear_HWC: Pixels, gain: float, read: float, seed: int) -> Pixels:
-    """What the sensor counts of the light, demosaiced where there is colour."""
+    """Add sensor noise to linear light, on a mosaic that is then demosaiced if the image has colour."""
     rng = np.random.default_rng(seed)
     if linear_HWC.shape[2] == 1:
         return _count(linear_HWC, gain, read, rng)
     height, width, _ = linear_HWC.shape
-    # One row or column alone would hold no site of some colour: it is doubled, and cut again.
+    # A single row or column would lack sites of one colour: it is doubled, then cropped.
     light_HWC = np.pad(linear_HWC, ((0, height == 1), (0, width == 1), (0, 0)), mode="edge")
     site_HW = colour_sites(*light_HWC.shape[:2])
     mosaic_HW = np.take_along_axis(light_HWC, site_HW[..., None], axis=2)[..., 0]
@@ -313,7 +314,7 @@ def _count(linear: Pixels, gain: float, read: float, rng: np.random.Generator) -
 
 
 def _exposed_on_average(linear_HWC: Pixels, gain: float, read: float) -> Pixels:
-    """The mean encoded value of what the sensor counts."""
+    """Mean of the encoded values that the sensor records."""
     spread: Pixels = np.sqrt(gain * np.maximum(linear_HWC, 0) + read**2, dtype=np.float32)
     spread *= np.float32(1 if linear_HWC.shape[2] == 1 else _DEMOSAICED)
     mean_HWC: Pixels = np.mean([encode_srgb(linear_HWC + spread * node) for node in _NODES], axis=0)
@@ -321,6 +322,6 @@ def _exposed_on_average(linear_HWC: Pixels, gain: float, read: float) -> Pixels:
 
 
 def mean_of_clipped(image_HWC: Pixels, spread: Pixels | np.float32) -> Pixels:
-    """The mean of values with normal noise, each clipped to [0, 1]."""
+    """Mean of values with normal noise of standard deviation `spread`, each clipped to [0, 1]."""
     mean_HWC: Pixels = np.mean([np.clip(image_HWC + spread * node, 0, 1) for node in _NODES], axis=0)
     return mean_HWC

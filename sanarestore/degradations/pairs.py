@@ -1,6 +1,6 @@
-"""pairs.csv: which degraded file belongs to which clean one, and what is to be asked.
+"""pairs.csv: the clean target, the degraded input and the prompt of every pair.
 
-`training.making` makes such pairs from clean photographs; a list made by anyone else is read just as well.
+`training.making` makes such pairs from clean photographs; lists made by other tools are read as well.
 """
 
 import csv
@@ -15,7 +15,7 @@ COLUMNS = ("image_path", "condition_image_path", "caption")
 """Clean target, degraded input, prompt."""
 
 ORIGINS = ("label", "variant", "sha256")
-"""Columns that `write_pairs` adds: the recipe of just this pair, its number, and the hash of the clean file."""
+"""Columns that `write_pairs` adds: the pair's own recipe, its variant number, and the hash of the clean file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,18 +29,18 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """A pair and where it comes from, as `write_pairs` records it."""
+    """A pair and its origin, as `write_pairs` records them."""
 
     pair: Pair
     label: str
-    """What was done, as in `noise:25+jpeg:20`; an operation with `!` stays in the target."""
+    """The operations applied, as in `noise:25+jpeg:20`; an operation with `!` stays in the target."""
     variant: int
     sha256: str
     """Hash of the clean photograph's file."""
 
 
 def read_pairs(path: Path) -> tuple[Pair, ...]:
-    """Read pairs.csv; relative paths are relative to the file. UsageError if a column or a file is missing."""
+    """Read pairs.csv; paths are relative to its folder. UsageError if a column or a file is missing."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -69,11 +69,11 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
 
 
 def write_pairs(path: Path, rows: Iterable[Row]) -> None:
-    """Write pairs.csv at once or not at all, rows as given; paths relative to its folder where there is such a path.
+    """Write pairs.csv atomically, rows in the order given; paths are relative to its folder where possible.
 
     OSError if the disk refuses.
     """
-    # Dots in a path are resolved after its links are: a folder reached through a link has another parent.
+    # Links are resolved first: `..` behind a linked folder leads to the parent of the real one.
     folder = path.parent.resolve()
     temporary = folder / f".{path.name}.{os.getpid()}.part"
     try:
@@ -91,7 +91,7 @@ def write_pairs(path: Path, rows: Iterable[Row]) -> None:
 
 
 def _place(file: Path, folder: Path) -> str:
-    """The file from the folder, with forward slashes; absolute where there is no relative path (another drive)."""
+    """Path of the file relative to the folder, with forward slashes; absolute if there is none (another drive)."""
     whole = file.parent.resolve() / file.name
     try:
         return Path(os.path.relpath(whole, folder)).as_posix()

@@ -1,10 +1,10 @@
-"""What a camera makes of light: sensor, demosaicing, colour, tone curve, noise reduction, sharpening, JPEG.
+"""The processing chain of a camera: sensor, demosaicing, colour, tone curve, noise reduction, sharpening, JPEG.
 
-Noise in photographs is not white. It is counted on a mosaic, spread by demosaicing, mixed by the colour matrix, shaped
-by the tone curve, worked on by noise reduction (more in chroma than in luma, less at edges) and by sharpening, and
-stored as JPEG: weaker than the noise of test protocols, correlated over pixels and channels, strongest in the midtones.
+Noise in photographs is not white. It arises on a mosaic, is spread by demosaicing, mixed by the colour matrix, shaped
+by the tone curve, reduced (more in chroma than in luma, less at edges), sharpened, and stored as JPEG. The result is
+weaker than the noise of test protocols, correlated over pixels and channels, and strongest in the midtones.
 
-Sensor noise follows the profiles that darktable publishes, 6,422 of 374 cameras: variance `a x + b` of linear light x
+Sensor noise follows the 6,422 profiles of 374 cameras that darktable publishes: variance `a x + b` for linear light x
 in [0, 1] after white balance.
 """
 
@@ -18,25 +18,25 @@ from sanarestore.degradations.mosaic import METHODS, colour_sites, demosaic
 from sanarestore.degradations.operations import Jpeg, Pixels, decode_srgb, encode_srgb, mean_of_clipped, resize
 
 LOG_SHOT = (-5.5, 0.2625, 0.4)
-"""log10 of a, green: its median at ISO 100, what a stop adds, and its standard deviation among cameras.
+"""log10 of a for green: median at ISO 100, increase per stop, and standard deviation among cameras.
 
-The profiles end at ISO 25,600. Beyond, stops are extrapolated: the reduction drawn here takes more than cameras do of
-noise that weak, and only 7 to 12 stops leave what was measured in photographs."""
+The profiles end at ISO 25,600; higher stops are extrapolated. They are needed because the noise reduction drawn here
+removes more weak noise than cameras do: only 7 to 12 stops leave as much as was measured in photographs."""
 
 LOG_READ = (1.239, -1.407, 0.45)
 """log10 of b from log10 of a: slope, intercept, standard deviation."""
 
 SHOT_RATIOS = ((2.2, 0.26), (1.9, 0.32))
-"""a of red and of blue over that of green: median, and standard deviation of the natural logarithm."""
+"""a of red and of blue divided by a of green: median, and standard deviation of the natural logarithm."""
 
 READ_RATIOS = ((1.2, 0.42), (1.4, 0.44))
-"""b of red and of blue over that of green."""
+"""b of red and of blue divided by b of green: the same two figures."""
 
 PHONE_SHARE, PHONE_STOPS = 0.35, (1.0, 3.0)
-"""Share of photographs by phones, and by how many stops their noise lies above that of cameras."""
+"""Share of photographs taken by phones, and range of stops by which their noise exceeds that of cameras."""
 
 MOST_PUSHED = 3.0
-"""Stops by which exposures are raised afterwards, at most."""
+"""Most stops by which an exposure is raised after capture."""
 
 ENDS = 0.15
 """Distance from black and from white, in encoded values, at which the further reduction has fallen to 1/e."""
@@ -57,7 +57,7 @@ class NoiseReduction:
     """Remove a share of the noise that is finer than a radius; coarse blotches stay, edges keep more."""
 
     luma: float
-    """Share removed of luma noise, 0 to 1."""
+    """Share of luma noise removed, 0 to 1."""
     chroma: float
     radius: float
     """Standard deviation of the Gaussian that separates fine from coarse, in pixels, for luma."""
@@ -70,12 +70,12 @@ class NoiseReduction:
     """Further share removed in the brightest highlights, where channels saturate."""
 
     def __call__(self, noise_HWC: Pixels, clean_HWC: Pixels) -> Pixels:
-        """What is left of the noise."""
+        """Return the noise that is left."""
         left_HWC: Pixels = self._lightly(noise_HWC, clean_HWC) * self.at_ends(clean_HWC)
         return left_HWC
 
     def at_ends(self, clean_HWC: Pixels) -> Pixels:
-        """Share [H, W, 1] that the terms for shadows and highlights leave."""
+        """Share of noise [H, W, 1] that the terms for shadows and highlights leave."""
         light_HW1 = np.clip(clean_HWC, 0, 1).mean(axis=2, keepdims=True, dtype=np.float32)
         left_HW1: Pixels = 1 - np.float32(self.shadows) * np.exp(-light_HW1 / np.float32(ENDS))
         left_HW1 *= 1 - np.float32(self.highlights) * np.exp((light_HW1 - 1) / np.float32(ENDS))
@@ -99,29 +99,29 @@ class NoiseReduction:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Photograph:
-    """A photograph as a camera stores it, from an image that stands for the scene."""
+    """A photograph as a camera stores it, made from an image that stands for the scene."""
 
     shot: tuple[float, float, float]
     """Variance per unit of linear light of red, green and blue, after white balance."""
     read: tuple[float, float, float]
     """Variance in the dark."""
     contrast: float
-    """Share of an S-curve in the tone curve, 0 to below 1; the rest is that of sRGB."""
+    """Weight of the S-curve in the tone curve, from 0 to below 1; the rest is the sRGB curve."""
     saturation: float
-    """What the colour matrix takes of each channel from the other two."""
+    """Weight with which the colour matrix subtracts each channel from the other two."""
     pattern: str
     phase: tuple[int, int]
     """Rows and columns into the colour filter array at which the image begins."""
     method: str
     """Demosaicing method, one of `mosaic.METHODS`."""
     softness: float
-    """Standard deviation of a low-pass that all noise goes through, in pixels: what lens corrections do."""
+    """Standard deviation of a low-pass Gaussian over all noise, in pixels: the effect of lens corrections."""
     reduction: NoiseReduction | None
     sharpening: float
     """Amount of an unsharp mask; 0 is none."""
     sharpening_radius: float
     scale: float
-    """Size of the stored photograph over that of the sensor's, at most 1, and no less than `SENSOR_PIXELS` allow."""
+    """Width of the stored photograph divided by the sensor's, at most 1; raised to stay within `SENSOR_PIXELS`."""
     jpegs: tuple[Jpeg, ...]
     """JPEG encodings applied in order; empty for none."""
     seed: int
@@ -147,13 +147,13 @@ class Photograph:
         return stored_HWC
 
     def on_average(self, overview_HWC: Pixels) -> Pixels:
-        """By the noise that is left where nothing varies, clipped as the photograph is."""
+        """Degrade means by the noise that is left in flat areas, clipped as the photograph is."""
         inside_HWC = np.clip(overview_HWC, 0, 1)
         colours = (1,) if inside_HWC.shape[2] == 1 else (0, 1, 2)
         shot, read = (np.array([part[colour] for colour in colours], np.float32) for part in (self.shot, self.read))
         linear_HWC = self._linear(inside_HWC)
         spread_HWC = _spread(linear_HWC, shot, read) * self._slope(linear_HWC)
-        # A Gaussian of width s leaves 1 / (2 s sqrt(pi)) of white noise, more of what is correlated already.
+        # A Gaussian of width s leaves 1 / (2 s sqrt(pi)) of white noise, and more of noise that is already correlated.
         left = min(1.0, 0.4 / max(self.softness, 1e-3))
         if self.reduction:
             left *= 1 - self.reduction.luma
@@ -161,14 +161,14 @@ class Photograph:
         return mean_of_clipped(inside_HWC, spread_HWC * np.float32(left))
 
     def without_noise(self) -> "Photograph":
-        """The same camera with a sensor that adds no noise, before its JPEG: the restoration that is wanted."""
+        """Return the same camera without sensor noise and JPEG: the wanted restoration."""
         return replace(self, shot=(0.0, 0.0, 0.0), read=(0.0, 0.0, 0.0), jpegs=())
 
     def _noise(self, scene_HWC: Pixels) -> Pixels:
-        """What the noise of the sensor adds to encoded values: demosaicing and colour matrix are linear, and the tone
-        curve is taken as its chord over the noise, so that noise has no mean.
+        """Sensor noise in encoded values.
 
-        Demosaicing's own errors stay out of the photograph, as cameras hardly show any.
+        Demosaicing and the colour matrix are linear, and the tone curve is approximated by its chord over the noise,
+        so the noise has zero mean. Errors of demosaicing itself are left out, because cameras hardly show any.
         """
         linear_HWC = self._linear(scene_HWC)
         noise_HWC = self._counted(linear_HWC) * self._slope(linear_HWC)
@@ -177,20 +177,20 @@ class Photograph:
         return self.reduction(noise_HWC, scene_HWC) if self.reduction else noise_HWC
 
     def _linear(self, scene_HWC: Pixels) -> Pixels:
-        """Linear light that the tone curve makes the scene of."""
+        """Linear light that the tone curve maps to the scene."""
         curve = self._curve(_NODES)
-        # Plane by plane: interpolation is in float64, and photographs are large.
+        # Plane by plane to save memory: interpolation is in float64, and photographs are large.
         planes = [np.interp(plane, curve, _NODES).astype(np.float32) for plane in np.moveaxis(scene_HWC, 2, 0)]
         return decode_srgb(np.stack(planes, axis=2))
 
     def _counted(self, linear_HWC: Pixels) -> Pixels:
-        """Noise in linear light, of every colour at every place."""
+        """Noise of every colour at every pixel, in linear light."""
         rng = np.random.default_rng(self.seed)
         if linear_HWC.shape[2] == 1:
             spread_HWC = _spread(linear_HWC, self.shot[1], self.read[1])
             return spread_HWC * rng.standard_normal(linear_HWC.shape, dtype=np.float32)
         height, width, _ = linear_HWC.shape
-        # Fewer rows or columns than a tile would hold no site of some colour: more are added, and cut again.
+        # Fewer rows or columns than the pattern may lack sites of one colour: more are added, then cropped.
         linear_HWC = np.pad(linear_HWC, ((0, height < 6 and 6), (0, width < 6 and 6), (0, 0)), mode="symmetric")
         matrix = self._matrix()
         site_HW = colour_sites(linear_HWC.shape[0], linear_HWC.shape[1], self.pattern, self.phase)
@@ -202,7 +202,7 @@ class Photograph:
         return noise_HWC
 
     def _slope(self, linear_HWC: Pixels) -> Pixels:
-        """Encoded value per linear light, over one standard deviation to both sides."""
+        """Slope of the tone curve: its chord over one standard deviation of noise to each side."""
         colours = (1,) if linear_HWC.shape[2] == 1 else (0, 1, 2)
         shot, read = (np.array([part[colour] for colour in colours], np.float32) for part in (self.shot, self.read))
         spread_HWC = np.maximum(_spread(linear_HWC, shot, read), np.float32(1e-5))
@@ -211,24 +211,24 @@ class Photograph:
         return slope_HWC
 
     def _encode(self, linear_HWC: Pixels) -> Pixels:
-        """Encoded values; below black and above white along the tangent."""
+        """Encode linear light; below black and above white the curve continues along its tangent."""
         beyond_HWC = linear_HWC - np.clip(linear_HWC, 0, 1)
         slope_HWC = np.where(beyond_HWC < 0, np.float32(12.92), np.float32(1.055 / 2.4))
         return self._curve(encode_srgb(linear_HWC)) + np.float32(1 - self.contrast) * slope_HWC * beyond_HWC
 
     def _curve(self, encoded: Pixels) -> Pixels:
-        """The S-curve 3x^2 - 2x^3 in its share, monotone in [0, 1]."""
+        """Blend of the identity and the S-curve 3x^2 - 2x^3, weighted by `contrast`; monotone in [0, 1]."""
         share = np.float32(self.contrast)
         return (1 - share) * encoded + share * encoded * encoded * (3 - 2 * encoded)
 
     def _matrix(self) -> Pixels:
-        """Rows sum to one, so that gray stays gray."""
+        """Colour matrix; its rows sum to one, so that gray stays gray."""
         share = self.saturation
         return (np.eye(3) * (1 + 3 * share) - share).astype(np.float32)
 
 
 def draw_photograph(stops: float, rng: np.random.Generator) -> Photograph:
-    """A camera and its settings at random, `stops` above ISO 100."""
+    """Draw a camera and its settings at random, `stops` above ISO 100."""
     phone = rng.uniform(*PHONE_STOPS) if rng.random() < PHONE_SHARE else 0.0
     pushed = MOST_PUSHED * float(rng.random()) ** 2
     log_shot = LOG_SHOT[0] + LOG_SHOT[1] * (stops + phone) + rng.normal(0, LOG_SHOT[2])
@@ -255,7 +255,7 @@ def draw_photograph(stops: float, rng: np.random.Generator) -> Photograph:
 
 
 def _draw_reduction(rng: np.random.Generator) -> NoiseReduction:
-    """More in chroma than in luma, and over a wider radius."""
+    """Draw noise reduction: mostly stronger and wider in chroma than in luma."""
     luma = 1 - float(10 ** rng.uniform(-1.2, -0.15))
     return NoiseReduction(
         luma=luma,
@@ -287,7 +287,7 @@ def _per_channel(
 
 
 def _spread(light: Pixels, shot: Pixels | float, read: Pixels | float) -> Pixels:
-    """The standard deviation of what is counted of the light."""
+    """Standard deviation of the sensor's noise at this linear light; `shot` and `read` are variances."""
     spread: Pixels = np.sqrt(shot * np.maximum(light, 0) + read, dtype=np.float32)
     return spread
 

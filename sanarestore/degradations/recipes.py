@@ -1,4 +1,4 @@
-"""Recipes: what to do to a photograph, written in one line, drawn into a plan, recorded in a pair.
+"""Recipes: one line says how to degrade photographs; a plan is drawn from it for each pair.
 
     recipe      = alternative { "," alternative }      the variants of an image take the alternatives in turn
     alternative = term { "+" term }                    applied left to right
@@ -9,10 +9,10 @@
 Names: `noise:SIGMA`, `poisson:C`, `camera:STRENGTH`, `photograph:STOPS` (the camera's whole chain, in stops above ISO
 100), `grain:SIGMA` (film), `blotches:SIGMA` (of colour), `jpeg:QUALITY`, `jpeg-twice:QUALITY`, `webp:QUALITY`,
 `blur:SIGMA`, `kernel:K`, `defocus:RADIUS`, `motion:LENGTH`, `lowres:FACTOR`, `lowlight:STOPS`, `colour:AMOUNT`,
-`clean`, and those that compose the others: `combined` (one to three in random
-order, light and colour not among them), `combined-light` (the same with light or colour among them, which the prompt
-names), `selective` (two; the prompt names one, the target keeps the other) and `unneeded` (one; the prompt names
-another, nothing is to be done). A recipe may also be one of `PRESETS`.
+`clean`, and those that compose the others: `combined` (one to three in random order, without light and colour),
+`combined-light` (the same with light or colour among them, all named in the prompt), `selective` (two; the prompt
+names one, the target keeps the other) and `unneeded` (one; the prompt names another, so the target is the input). A
+recipe may also be one of `PRESETS`.
 """
 
 import hashlib
@@ -30,10 +30,10 @@ from sanarestore.degradations.wordings import word
 from sanarestore.errors import UsageError
 
 CONFUSABLE = ({"blur", "lowres"}, {"noise", "lowlight"}, {"lowlight", "colour"})
-"""Kinds that no prompt could tell apart in one image; `selective` never pairs them."""
+"""Pairs of kinds that are hard to tell apart in one image; `selective` and `unneeded` never combine them."""
 
 CLEAN_ASKED = ("noise", "noise", "noise", "jpeg", "jpeg", "blur", "lowres")
-"""What is asked of clean images where anything is, as often as people might."""
+"""Kinds that prompts for clean images name, repeated in proportion to how often people might ask for them."""
 
 PRESETS = {
     "noise": "noise:10/15/25/35/50",
@@ -50,48 +50,48 @@ PRESETS = {
     "everything": "noise:10/15/25/35/50,jpeg:15/25/40,kernel:3/5/7/9,lowres:2/3/4,combined,photograph:5-12,"
     "lowlight:1-3,selective",
 }
-"""Recipes with a name; `everything` is meant for 5 to 8 variants an image."""
+"""Named recipes; `everything` is meant for 5 to 8 variants an image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """One pair, all drawn: what is applied, what of it the restoration shall undo, and how that is said."""
+    """One pair with everything drawn: the operations applied, those to undo, and the prompt."""
 
     operations: tuple[Operation, ...]
     removed: tuple[bool, ...]
-    """For each operation, whether the target is without it."""
+    """For each operation, whether the restoration should undo it."""
     prompt: str
-    """What is asked, in words."""
+    """The request in words."""
     request: Request
-    """What is asked."""
+    """The request that the prompt makes."""
     label: str
-    """The recipe of just this pair, as in `noise:25+jpeg:20`."""
+    """The recipe of this pair alone, as in `noise:25+jpeg:20`."""
 
     def degraded(self, clean_HWC: Pixels) -> Pixels:
         """The input of the pair."""
         return _apply(self.operations, clean_HWC)
 
     def target(self, clean_HWC: Pixels) -> Pixels:
-        """The output wanted: only what is not to be removed, with identical draws."""
+        """The wanted output: only the operations kept, with identical draws."""
         return _apply(self.kept, clean_HWC)
 
     def degraded_on_average(self, overview_HWC: Pixels) -> Pixels:
-        """The input's means over large areas, from those of the clean image."""
+        """Means of the input over large areas, from those of the clean image."""
         return _apply_on_average(self.operations, overview_HWC)
 
     def target_on_average(self, overview_HWC: Pixels) -> Pixels:
-        """Those of the output wanted."""
+        """Means of the wanted output over large areas, from those of the clean image."""
         return _apply_on_average(self.kept, overview_HWC)
 
     @property
     def _never_undone(self) -> tuple[type[Photograph | LowLight | ColourShift], ...]:
-        """Operations of which only the noise is removed."""
+        """Types of operations that are replaced by their noise-free form instead of being removed."""
         return (Photograph, LowLight, ColourShift) if self.request.removes is None else (Photograph,)
 
     @property
     def kept(self) -> tuple[Operation, ...]:
-        """What the target carries: of a photograph only the noise goes; unprompted, light and colour stay as they are,
-        and their noise goes."""
+        """Operations that the target carries: a photograph loses only its noise and JPEG; if the prompt names no kind,
+        changes of light and colour lose only their noise."""
         kept: list[Operation] = []
         for operation, removed in zip(self.operations, self.removed, strict=True):
             if not removed:
@@ -107,7 +107,7 @@ class Term:
 
     name: str
     levels: tuple[float, ...] = ()
-    """In turn; empty for names without a level."""
+    """Levels taken in turn; empty for names without a level."""
     spans: bool = False
     """Whether the two levels are the ends of a range."""
 
@@ -121,13 +121,13 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A parsed recipe; `draw` makes it a plan."""
+    """A parsed recipe, from which `draw` makes plans."""
 
     alternatives: tuple[tuple[Term, ...], ...]
 
     @classmethod
     def parse(cls, text: str) -> "Recipe":
-        """Read a preset's name or a recipe line; UsageError says which word is wrong and what is known."""
+        """Parse a preset's name or a recipe line; UsageError names the wrong word and the known ones."""
         line = ",".join(PRESETS.get(part.strip().lower(), part) for part in text.split(","))
         return cls(tuple(_alternative(part) for part in line.split(",")))
 
@@ -159,7 +159,7 @@ def _apply_on_average(operations: tuple[Operation, ...], overview_HWC: Pixels) -
 
 
 def _plain(drawn: list[tuple[str, float]], rng: np.random.Generator, general: float = 0.5) -> Plan:
-    """All of it is to be undone; half of the prompts name it, half are general."""
+    """Plan to undo everything; a share `general` of the prompts names nothing, the others name all kinds."""
     operations = tuple(DRAWS[name](level, rng) for name, level in drawn)
     named = tuple(dict.fromkeys(operation.kind for operation in operations))
     asked = () if rng.random() < general else named
@@ -173,13 +173,13 @@ def _plain(drawn: list[tuple[str, float]], rng: np.random.Generator, general: fl
 
 
 def _combined(rng: np.random.Generator) -> Plan:
-    """One to three of all there is, without light and colour."""
+    """Plan one to three steps of `POOL_OF_ALL`, without light and colour."""
     pool = [line for line in POOL_OF_ALL if _term(line).name not in LIGHT_AND_COLOUR]
     return _plain(_some(rng, pool, int(rng.integers(1, 4))), rng, general=0.7)
 
 
 def _combined_light(rng: np.random.Generator) -> Plan:
-    """One to three of the pool, light or colour among them, and all of it named: no prompt would leave those."""
+    """Plan one to three steps, light or colour among them, all named: unprompted, light and colour would stay."""
     while True:
         drawn = _some(rng, POOL_OF_ALL, int(rng.integers(1, 4)))
         if {name for name, _ in drawn} & set(LIGHT_AND_COLOUR):
@@ -187,7 +187,7 @@ def _combined_light(rng: np.random.Generator) -> Plan:
 
 
 def _selective(rng: np.random.Generator) -> Plan:
-    """Two applied, one named; the noise that stays is the same noise in input and target."""
+    """Plan two steps and name one; noise that stays is the same in input and target."""
     while True:
         drawn = _some(rng, POOL, 2)
         operations = tuple(DRAWS[name](level, rng) for name, level in drawn)
@@ -205,7 +205,7 @@ def _selective(rng: np.random.Generator) -> Plan:
 
 
 def _unneeded(rng: np.random.Generator) -> Plan:
-    """One applied, another named: the right answer is the input."""
+    """Plan one step and name another: the right result is the input."""
     while True:
         (name, level), (other, other_level) = _some(rng, POOL, 2)
         applied, absent = DRAWS[name](level, rng), DRAWS[other](other_level, rng)
@@ -218,7 +218,7 @@ def _unneeded(rng: np.random.Generator) -> Plan:
 
 
 def _clean(rng: np.random.Generator) -> Plan:
-    """Nothing applied, whatever is asked: the right answer is the input."""
+    """Plan no step, whatever the prompt: the right result is the input."""
     asked = () if rng.random() < 0.5 else (CLEAN_ASKED[int(rng.integers(len(CLEAN_ASKED)))],)
     return Plan(operations=(), removed=(), prompt=word(rng, asked), request=Request.of(*asked), label="clean")
 
@@ -233,13 +233,13 @@ COMPOSED: dict[str, Callable[[np.random.Generator], Plan]] = {
 
 
 def _some(rng: np.random.Generator, pool: Sequence[str], count: int) -> list[tuple[str, float]]:
-    """So many of a pool, in random order: names and levels."""
+    """Draw names and levels of `count` steps from a pool, in random order."""
     terms = [_term(pool[int(index)]) for index in rng.permutation(len(pool))[:count]]
     return [(term.name, term.level(rng, 0)) for term in terms]
 
 
 def _label(name: str, level: float) -> str:
-    """The level that was really used, to four digits."""
+    """Name and level of a step; the level as used, to four digits."""
     return f"{name}:{round(level) if name in WHOLE else level:.4g}"
 
 

@@ -1,7 +1,7 @@
-"""What a prompt can ask for: the kinds of degradation, a request for some of them, and its one plain wording.
+"""What a prompt can ask for: the kinds of degradation, requests to remove them, and one plain wording of each request.
 
-Every prompt that is understood becomes a `Request`; networks are given the embedding of its plain wording. So two
-prompts that ask for the same give the same photograph, whatever their language, case or spelling.
+Every prompt that is understood becomes a `Request`; networks receive the embedding of its plain wording. So two
+prompts with the same meaning give the same photograph, whatever their language, case or spelling.
 """
 
 import re
@@ -9,16 +9,16 @@ import unicodedata
 from dataclasses import dataclass
 
 DEFAULT_PROMPT = "Restore this image"
-"""What is asked for when nothing is said."""
+"""The prompt used when none is given."""
 
 KINDS = ("noise", "jpeg", "blur", "lowres", "lowlight", "colour")
-"""What a prompt can name."""
+"""Kinds of degradation that a prompt can name."""
 
 LIGHT_AND_COLOUR = ("lowlight", "colour")
 """Kinds that are removed only where a prompt names them: a dark photograph may be meant to be dark."""
 
 FAULTS = ("noise", "jpeg")
-"""Kinds that are removed where a prompt names only what shall stay: faults of capture and storage."""
+"""Kinds that are removed when a prompt names only what to keep: faults of capture and storage."""
 
 PLAIN = {
     "noise": "remove the noise",
@@ -33,17 +33,16 @@ PLAIN = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What shall be done to a photograph."""
+    """What to do to a photograph."""
 
     removes: tuple[str, ...] | None = None
-    """The kinds to remove, in the order of `KINDS`; None for a photograph that is restored as without a prompt."""
+    """The kinds to remove, in the order of `KINDS`; None to restore as without a prompt."""
     understood: bool = True
-    """False where the prompt was read and says nothing that we know; `removes` is None then."""
+    """False if the prompt was read but not understood; `removes` is then None."""
 
     @classmethod
     def of(cls, *kinds: str) -> "Request":
-        """A request for these kinds, in any order; ValueError for an unknown one. Without any, the request of no
-        prompt."""
+        """Request to remove these kinds; without kinds, the unprompted request. ValueError for an unknown kind."""
         unknown = set(kinds) - set(KINDS)
         if unknown:
             raise ValueError(f"{sorted(unknown)[0]} is not one of {', '.join(KINDS)}")
@@ -51,28 +50,28 @@ class Request:
 
     @classmethod
     def keeping(cls, *kinds: str) -> "Request":
-        """The request of a prompt that names only what shall stay; it removes nothing where all `FAULTS` shall."""
+        """Request of a prompt that names only what to keep; it removes nothing if these are all `FAULTS`."""
         return cls(tuple(kind for kind in FAULTS if kind not in kinds))
 
     @property
     def plain(self) -> str:
-        """Its plain wording, by which the networks know it."""
+        """The plain wording of the request, which networks receive."""
         wordings = [PLAIN[kind] for kind in self.removes or ()] or [DEFAULT_PROMPT]
         return " and ".join([", ".join(wordings[:-1]), wordings[-1]] if wordings[1:] else wordings)
 
     @property
     def is_lit(self) -> bool:
-        """Whether it asks for another light."""
+        """Whether the request asks to change the light."""
         return "lowlight" in (self.removes or ())
 
     @property
     def is_coloured(self) -> bool:
-        """Whether it asks for other colours."""
+        """Whether the request asks to change the colours."""
         return "colour" in (self.removes or ())
 
 
 def every_request() -> list[Request]:
-    """The request of no prompt, and one for every set of kinds: 64 in all."""
+    """The unprompted request, and one for every non-empty set of kinds: 64 in all."""
     return [
         Request.of(*(kind for place, kind in enumerate(KINDS) if number >> place & 1))
         for number in range(2 ** len(KINDS))
@@ -84,12 +83,12 @@ _LATIN = str.maketrans({"ı": "i", "ł": "l", "ø": "o", "đ": "d", "œ": "oe", 
 
 
 def folded(text: str) -> str:
-    """The text by which prompts are compared and read: without case, accents, punctuation, or more than single spaces.
+    """Normalise a text for comparing and reading prompts: no case, accents or punctuation, and single spaces only.
 
-    Both i's of Turkish become one, so that its capitals fold as its small letters do; Arabic loses its vowel marks and
-    the variants of its letters; Devanagari and kana keep their signs. Ideographs stand alone, each between spaces.
+    The two letters i of Turkish become one, so that capitals fold like small letters; Arabic loses its vowel marks and
+    the variants of its letters; Devanagari and kana keep their signs. Spaces separate ideographs.
     """
-    # An acute accent typed for an apostrophe would be split into a space and a mark.
+    # NFKC would split an acute accent typed for an apostrophe into a space and a mark.
     text = unicodedata.normalize("NFKC", text.replace("´", "'")).casefold().translate(_ARABIC)
     text = re.sub(r"n['’ʼ`]t\b", "nt", text)
     letters = []
@@ -105,6 +104,6 @@ def folded(text: str) -> str:
 
 
 def _is_kept(mark: str) -> bool:
-    """Whether a combining mark is a letter of its own."""
+    """Whether a combining mark is kept, as Devanagari signs and kana voicing marks are."""
     name = unicodedata.name(mark, "")
     return name.startswith(("DEVANAGARI", "COMBINING KATAKANA")) and name != "DEVANAGARI SIGN NUKTA"

@@ -1,4 +1,4 @@
-"""Files that lose something beside JPEG: WebP, and JPEG stored twice with its blocks elsewhere."""
+"""Lossy storage beyond a single JPEG: WebP, and two JPEG compressions on different block grids."""
 
 import io
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from PIL.WebPImagePlugin import WebPImageFile
 from sanarestore.degradations.operations import Jpeg, Pixels
 
 LONGEST = 16383
-"""Pixels a side that WebP can store."""
+"""Longest side that WebP can store, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WebP:
-    """Stored as lossy WebP by libwebp and read again; in tiles where the image is larger than the format allows."""
+    """Lossy WebP compression by libwebp, in tiles if the image is larger than the format allows."""
 
     quality: int
     """libwebp's quality, 0 to 100."""
@@ -38,19 +38,19 @@ class WebP:
         buffer = io.BytesIO()
         PillowImage.fromarray(np.ascontiguousarray(colour_HWC)).save(buffer, "WEBP", quality=self.quality, method=2)
         buffer.seek(0)
-        # Not through PillowImage.open: it takes a large photo, our own, for a decompression bomb.
+        # PillowImage.open would take a large photo of our own for a decompression bomb.
         decoded = np.asarray(WebPImageFile(buffer).convert("RGB"), dtype=np.float32) / np.float32(255)
         return decoded[..., :1] if codes_HWC.shape[2] == 1 else decoded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JpegTwice:
-    """Stored as JPEG, cropped so that its blocks lie elsewhere, and stored again."""
+    """Two JPEG compressions with a crop in between, which shifts the block grid."""
 
     first: Jpeg
     second: Jpeg
     shift: tuple[int, int]
-    """Rows and columns, 0 to 7, by which the first blocks begin outside the image."""
+    """Rows and columns, 0 to 7, that the crop takes off at the top and left."""
     kind = "jpeg"
 
     def __call__(self, image_HWC: Pixels) -> Pixels:

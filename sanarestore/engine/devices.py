@@ -1,4 +1,4 @@
-"""Which device runs what, and in what arithmetic, by the names that a user gave."""
+"""Devices and dtypes chosen by the names that users give."""
 
 import torch
 
@@ -6,7 +6,7 @@ from sanarestore.errors import UsageError
 
 
 def pick_device(name: str, flag: str = "--devices") -> torch.device:
-    """auto is CUDA, then Apple's GPU, then the CPU; UsageError, naming the flag, for a device that is not here."""
+    """Choose a device: auto is CUDA, then Apple's GPU, then the CPU. UsageError, naming the flag, if unavailable."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -26,14 +26,14 @@ def pick_device(name: str, flag: str = "--devices") -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """auto is bfloat16 on CUDA and float32 elsewhere."""
+    """Choose a dtype: auto is bfloat16 on CUDA and float32 elsewhere."""
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 
 def describe(device: torch.device) -> str:
-    """What computes there, in words: a GPU's model, a CPU's threads."""
+    """Describe a device in words: a GPU's model, a CPU's threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
@@ -43,8 +43,8 @@ def describe(device: torch.device) -> str:
 
 
 def exactly_float32(device: torch.device) -> None:
-    """On CUDA, let convolutions in float32 be just that: by default libraries round what they multiply to 10 bits, and
-    16-bit codes would not survive the ends of a network."""
+    """Turn off TF32 on CUDA: it rounds the factors of float32 products to 10 bits, and 16-bit codes would not survive a
+    network's first and last layers."""
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False

@@ -29,15 +29,15 @@ from sanarestore.model.transformer import Tokens
 from sanarestore.options import BLENDING, RestoreOptions
 
 WINDOWS_AT_ONCE = 4
-"""Of the schemes that blend, on a GPU: fewer leave it idle between small kernels."""
+"""Windows that blending schemes run together on a GPU; fewer leave it idle between small kernels."""
 
 
 Watch = Callable[[str, Tensor], None]
-"""What is told of a stage when it is done: its name, and what came of it [C,H,W], not to be changed or kept."""
+"""Callback for a finished stage: its name and its result [C,H,W], which must not be changed or kept."""
 
 
 class Place(NamedTuple):
-    """Where a part of an image begins in it, and how large the whole is, in pixels."""
+    """Top-left corner of a part of an image, and the size of the whole image, in pixels."""
 
     top: int
     left: int
@@ -46,20 +46,20 @@ class Place(NamedTuple):
 
 
 class Growing(NamedTuple):
-    """Bytes of what the latent path holds that grows with the image, besides images."""
+    """Memory of the latent path that grows with the image, in bytes, besides the images themselves."""
 
     maps: int
-    """On the host: of the autoencoder's deep stages, two at a time at most."""
+    """On the host: maps of the autoencoder's deep stages, at most two at a time."""
     last_map: int
-    """On the host: what the decoder's tiles are cut from."""
+    """On the host: the map that the decoder's tiles are cut from."""
     latents: int
     """On the device: the condition and the result."""
     sampling: int
-    """On the device: the stream of tokens and the latents of a step of the flow."""
+    """On the device: the token stream and the latents of one sampling step."""
 
 
 class Generation:
-    """SANA ready for any number of images under one prompt."""
+    """The latent path (SANA), ready for any number of images under one prompt."""
 
     def __init__(
         self, latent: LatentPath, prompts: Prompts, options: RestoreOptions, *, prompt: str, steps: int, tiles: Tiles
@@ -69,7 +69,7 @@ class Generation:
         self._tiles = tiles
         self._autoencoder = latent.autoencoder.to(tiles.device)
         if choice.available(tiles.device):
-            # As the kernels want maps: its convolutions then need not turn their weights around at every call.
+            # The kernels need channels-last maps; with such weights, convolutions do not convert them at every call.
             self._autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._transformer = latent.transformer.to(tiles.device)
         self._way_in = encoder_passes(latent.autoencoder)
@@ -82,10 +82,10 @@ class Generation:
         table = prompts.fetch([prompt, ""] if is_led else [prompt])
         self._tokens = self._of_prompt(table[prompt.strip()])
         self._negative = self._of_prompt(table[""]) if is_led else None
-        # Projected once, for all images.
+        # Prompts are projected once, for all images.
         self._read, self._unread = as_read(self._transformer, self._tokens, self._negative)
         self._at_once = 1 if tiles.device.type == "cpu" else WINDOWS_AT_ONCE
-        # Of an image that is restored window by window, every window is given its part of one draw.
+        # All windows of an image that is restored window by window take their part of the same draw.
         self._draw = lru_cache(maxsize=1)(_drawn)
 
     @property
@@ -94,16 +94,16 @@ class Generation:
         return self._autoencoder.stride
 
     def count(self, height: int, width: int) -> int:
-        """How many steps of progress an image of this size takes, as things stand."""
+        """Number of progress steps for an image of this size at the current tile size."""
         tiles = self._tiles.count(height, width, stride=self.stride)
         sampling = self._sampling(-(-height // self.stride), -(-width // self.stride))
         return 2 * tiles + sampling + sum(_count(passes, tiles) for passes in (self._way_in, self._way_out))
 
     def growing(self, height: int, width: int) -> Growing:
-        """Of an image of this size."""
+        """Memory that an image of this size takes."""
         stride, size = self.stride, self._autoencoder.dtype.itemsize
         positions = -(-height // stride) * -(-width // stride)
-        # Per latent position, the map that each part begins with and those that its passes make.
+        # Values per latent position: the map that each part begins with, and the maps that its passes produce.
         first = self._autoencoder.encoder_channels * (stride // self._autoencoder.encoder_cell) ** 2
         way_in, way_out = (
             [each.channels * (stride // each.output_cell) ** 2 for each in way] for way in (self._way_in, self._way_out)
@@ -115,14 +115,14 @@ class Generation:
         tokens = positions // int(config.patch_size) ** 2 * width_D * self._transformer.dtype.itemsize
         return Growing(
             maps=positions * max(pairs) * size, last_map=positions * way_out[-1] * size, latents=latents,
-            # Noise, the state before and after, and the velocity in strips and whole.
+            # Noise, the latent before and after the step, and the velocity in strips and whole.
             sampling=tokens + 2 * latents,
         )  # fmt: skip
 
     def __call__(self, degraded_CHW: Tensor, generated_CHW: Tensor, place: Place | None = None) -> Steps:
-        """Fill `generated_CHW`, around [0,1], from `degraded_CHW`; both on the host and of one size, whatever it is.
+        """Fill `generated_CHW`, around [0,1], from `degraded_CHW`; both on the host and of the same, arbitrary size.
 
-        Where they are a part of an image, its `place` says which noise is theirs.
+        If they are a part of an image, `place` selects the matching part of its noise.
         """
         height, width = degraded_CHW.shape[1:]
         stride, device = self.stride, self._tiles.device
@@ -173,10 +173,10 @@ class Generation:
     def _deep(
         self, passes: Sequence[Pass], whole: Callable[[Tensor], Tensor], maps: list[Tensor], dtype: torch.dtype
     ) -> Steps:
-        """The stages that attend: in one piece where a tile holds the image, else pass by pass over its tiles.
+        """Run the deep stages, which attend: untiled if one tile holds the image, otherwise pass by pass in tiles.
 
-        `maps` is the one that is given, and then the one that results, of `dtype`. Who gives it keeps no other hold of
-        it: after its pass it is let go, since two maps may be as large as the image.
+        `maps` holds the input map, which is replaced by the result, of `dtype`. The caller keeps no other reference to
+        the input, so that it is freed after its pass: two maps may be as large as the image.
         """
         height, width = (side * passes[0].input_cell for side in maps[0].shape[1:])
 
@@ -197,10 +197,10 @@ class Generation:
                 maps.append(self._room(each, height, width, dtype if each is passes[-1] else self._autoencoder.dtype))
                 for _ in self._pass(each, given_CHW, maps[0]):
                     done += 1
-                    yield done, max(total, done)  # more, where memory ran out
+                    yield done, max(total, done)  # more than planned if memory ran out
 
     def _room(self, each: Pass, height: int, width: int, dtype: torch.dtype) -> Tensor:
-        """On the host, for the map that a pass makes of an image of so many pixels."""
+        """Empty host tensor for the map that a pass produces from an image of this size in pixels."""
         return torch.empty((each.channels, height // each.output_cell, width // each.output_cell), dtype=dtype)
 
     def _pass(self, each: Pass, given_CHW: Tensor, result_CHW: Tensor) -> Steps:
@@ -249,9 +249,9 @@ class Generation:
         yield from self._tiles.again(steps, max(rows, columns) * stride, shrink=shrink)
 
     def _one_by_one(self) -> None:
-        """Windows that are chosen are not made smaller, since the result would be another: they are run apart.
+        """Run windows one at a time from now on; OutOfMemory if they already are.
 
-        OutOfMemory if they were already.
+        Windows of the size that the user chose are not made smaller, because the result would change.
         """
         if self._at_once == 1:
             raise OutOfMemory(
@@ -262,13 +262,13 @@ class Generation:
         release(self._tiles.device)
 
     def _sampling(self, rows: int, columns: int) -> int:
-        """Steps of progress of the flow, for a latent of this size."""
+        """Number of progress steps of sampling, for a latent of this size."""
         if self._options.tiling != "causal-clean":
             return self._steps
         return self._steps * len(windows_of(self._transformer, rows, columns, **self._windows))
 
     def predict(self, condition_1Zhw: Tensor) -> Predict:
-        """The velocity, by the tiles in force: what a strip of tokens holds is what a tile of the latent does."""
+        """Velocity function for the chosen tiling; a strip holds as many tokens as a tile of the latent."""
         given = (self._transformer, condition_1Zhw)
         if self._options.tiling in ("off", "independent"):
             return whole(*given, self._tokens, negative=self._negative, guidance=self._options.guidance)
@@ -279,18 +279,18 @@ class Generation:
 
     @property
     def _led(self) -> dict[str, Any]:
-        """Where the runners go, and away from what."""
+        """Guidance arguments of the runners: the negative prompt and the guidance scale."""
         return {"negative": self._unread, "guidance": self._options.guidance}
 
     @property
     def _windows(self) -> dict[str, int]:
-        """Of the schemes that blend, in latent positions."""
+        """Tile, overlap and shift of the blending schemes, in latent positions."""
         tile, overlap = (side // self.stride for side in tiling.whole_strides(*self._options.blended, self.stride))
         return {"tile": tile, "overlap": overlap, "shift": self._tiles.shift // self.stride}
 
     @property
     def _blended(self) -> dict[str, Any]:
-        """What the runners of schemes that blend are told alike."""
+        """Arguments that the runners of all blending schemes share."""
         return {**self._windows, **self._led}
 
     @torch.inference_mode()
@@ -305,7 +305,7 @@ class Generation:
         return window_Chw[None].to(self._tiles.device, memory_format=torch.channels_last)
 
     def _map(self, latent_1Zhw: Tensor, channels: int, cell: int) -> Tensor:
-        """Room on the host for the map between the autoencoder's two parts."""
+        """Empty host tensor for the map between the autoencoder's shallow and deep stages."""
         positions = self.stride // cell
         rows, columns = latent_1Zhw.shape[2:]
         return torch.empty((channels, rows * positions, columns * positions), dtype=self._autoencoder.dtype)
@@ -315,16 +315,16 @@ class Generation:
 
 
 def _unwatched(stage: str, result_CHW: Tensor) -> None:
-    """Nobody looks."""
+    """Do nothing: the default `Watch`."""
 
 
 def _drawn(seed: int, channels: int, height: int, width: int, number: int) -> Tensor:
-    """A draw of the noise of a latent of this size, [1,Z,h,w]."""
+    """Draw `number` of the noise for a latent of this size, [1,Z,h,w]."""
     return noise_field(seed, 1, channels, height, width)(number)
 
 
 def _count(passes: Sequence[Pass], tiles: int) -> int:
-    """Steps of progress of the stages that attend."""
+    """Number of progress steps of the autoencoder's deep stages."""
     return tiles * sum(2 if each.key_sums else 1 for each in passes) if tiles > 1 else 1
 
 

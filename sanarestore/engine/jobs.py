@@ -1,4 +1,4 @@
-"""What is to be restored and where to, and what became of it. Imports no torch: planning must answer at once."""
+"""Jobs (which file to restore, and where to) and their outcomes. Imports no torch, so that planning is instant."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from sanarestore.images import Format, Found
 SUFFIXES: dict[str, Format] = {
     ".tif": "tiff", ".tiff": "tiff", ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp",
 }  # fmt: skip
-"""Names of outputs that say that one file is meant, and of which format."""
+"""Suffixes that mark an output as one file, and the format of each."""
 
 OTHERS = {
     ".avif", ".bmp", ".cr2", ".cr3", ".dng", ".exr", ".gif", ".heic", ".heif", ".jp2", ".jpf", ".jxl", ".nef", ".psd",
     ".tga",
 }  # fmt: skip
-"""Names of images that are not written."""
+"""Suffixes of image formats that are not written."""
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -29,14 +29,14 @@ class Job:
     source: Path
     target: Path
     format: Format | None = None
-    """What to write; None keeps the input's."""
+    """Format to write; None keeps the input's."""
     folder: Path | None = None
-    """The output folder whose journal remembers it; None for a file that was named by itself."""
+    """The output folder whose journal records the job; None if the output is a single file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TileDone:
-    """A part of a file is done."""
+    """Progress of one file: `done` of `total` steps."""
 
     path: Path
     done: int
@@ -45,40 +45,40 @@ class TileDone:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What became of one job."""
+    """The result of one job."""
 
     path: Path
     """The input."""
     output: Path | None = None
     status: Status
     seconds: float = 0.0
-    """Reading, restoring and writing."""
+    """Seconds for reading, restoring and writing."""
     megapixels: float = 0.0
-    """Of the result."""
+    """Megapixels of the result."""
     error: str | None = None
     readable: bool = True
-    """False if it failed because the input holds no image that we read."""
+    """False if the job failed because the input is not a readable image."""
     notes: tuple[str, ...] = ()
     """What had to be changed or left out, in words."""
     device: str = ""
     tile: int | None = None
-    """The tile that was used, after any halving for want of memory."""
+    """Tile side used, in pixels, after any halving when memory ran out."""
     threads: int | None = None
     """CPU threads of the worker: another number may round differently."""
     expert: str | None = None
-    """The degradation whose expert restored it; None where that was the refiner that knows all."""
+    """The degradation whose expert had the largest share in the result; None for the general refiner."""
     removes: tuple[str, ...] | None = None
-    """The kinds of degradation that the prompt asks to remove; None for a photo restored as without a prompt, and for
-    one that was not restored now."""
+    """The kinds of degradation that the prompt asks to remove; None for a photo that was restored as if unprompted, or
+    not restored in this run."""
     prompt_note: str | None = None
-    """What is to be said of the prompt: the same for every file of a batch."""
+    """A note on the prompt for the user, the same for every file of a batch."""
     sha256: str = ""
     """Hash of the input, taken before it was read."""
     trace: str = ""
-    """The traceback of an error that nobody foresaw."""
+    """Traceback of an unexpected error."""
 
     def to_json(self) -> dict[str, Any]:
-        """A line of NDJSON."""
+        """The object for one line of NDJSON."""
         return {
             "schema_version": 1,
             "input": str(self.path),
@@ -100,10 +100,11 @@ class Outcome:
 def plan(found: Sequence[Found], inputs: Sequence[str], output: str | None) -> list[Job]:
     """Pair every input with its output.
 
-    Without `output`, a folder `shoot` goes to `shoot-restored` beside it and a file `a.jpg` to `a-restored.jpg`. An
-    output is one file if one file is named as input and the output's suffix is an image's, which then decides the
-    format; otherwise it is a folder, and what an earlier call wrote there is no input.
-    NoImagesError if nothing is left; UsageError if two inputs would write one file, or one would be replaced.
+    Without `output`, a folder `shoot` goes to `shoot-restored` beside it and a file `a.jpg` to `a-restored.jpg`. The
+    output is one file if one file is named as input and the output has an image suffix, which then decides the format;
+    otherwise it is a folder, and files that an earlier run wrote there are not inputs.
+    NoImagesError if no input is left; UsageError if two inputs would write the same file, or an output would replace an
+    input or lie outside the output folder.
     """
     if output is not None:
         found = [each for each in found if not _was_made_there(each, Path(output).resolve())]
@@ -119,7 +120,7 @@ def plan(found: Sequence[Found], inputs: Sequence[str], output: str | None) -> l
 
 
 def format_named(output: Path) -> Format | None:
-    """The format that a file's name asks for, None where it asks for none; UsageError for one that is not written."""
+    """The format of a file name's suffix; None if it names no image format, UsageError if the format is not written."""
     suffix = output.suffix.lower()
     if suffix in OTHERS:
         raise UsageError(
@@ -129,7 +130,7 @@ def format_named(output: Path) -> Format | None:
 
 
 def _was_made_there(each: Found, output: Path) -> bool:
-    """Whether it lies in the output folder, and that inside the folder that was searched."""
+    """Whether a found file lies in the output folder, and the output folder lies inside the searched folder."""
     root = each.root.resolve()
     return output != root and output.is_relative_to(root) and output in each.path.resolve().parents
 
@@ -139,7 +140,7 @@ def _with_output(found: Sequence[Found], inputs: Sequence[str], output: Path) ->
     single = len(found) == 1 and len(inputs) == 1 and Path(inputs[0]).is_file()
     if single and format:
         source = found[0].path
-        # a.jpg to b.jpg stays what it is, even where the suffix lies; a.jpg to b.png asks for another format.
+        # a.jpg to b.jpg keeps the real format, even if the suffix is wrong; a.jpg to b.png asks for another.
         same = format == SUFFIXES.get(source.suffix.lower())
         return [Job(source=source, target=output, format=None if same else format)]
     if output.is_file():
@@ -166,7 +167,7 @@ def _beside(folder: Path) -> Path:
 
 
 def _refuse_collisions(jobs: Iterable[Job]) -> None:
-    # Folded, because two names that differ in case only are one file on macOS and Windows.
+    # Case-folded, because names that differ only in case are one file on macOS and Windows.
     sources = {_folded(job.source) for job in jobs}
     taken: dict[str, Job] = {}
     for job in jobs:

@@ -1,8 +1,8 @@
-"""What is finished, so that a batch started again does only the rest: `sanarestore.jsonl` in the output folder.
+"""Journal of finished files, `sanarestore.jsonl` in the output folder, so that a restarted batch does only the rest.
 
-A line says "started" before a file is made, "done" after it is complete and renamed into place, and "released" where
-none was made after all. So the journal never promises more than there is; after a crash no file of ours is taken for
-another's, and after anything else no file of another's for ours. Imports no torch.
+A line says "started" before a file is written, "done" after it is complete and renamed into place, and "released" if it
+was not written after all. The journal therefore never claims more than exists. After a crash, the files we wrote are
+still known as ours; after any other ending, files of others are never taken for ours. Imports no torch.
 """
 
 import os
@@ -18,10 +18,10 @@ NAME = "sanarestore.jsonl"
 
 
 class Journal:
-    """The files of an output folder; without a folder nothing is remembered. UsageError where the disk refuses it."""
+    """Journal of an output folder; records nothing without a folder. UsageError if it cannot be read or written."""
 
     def __init__(self, folder: Path | None, *, settings: str) -> None:
-        """`settings` is the fingerprint of options and weights together: other settings, other results."""
+        """`settings` is the fingerprint of options and weights; files made with others do not count as finished."""
         self._lines = None if folder is None else Lines(folder / NAME)
         self._settings = settings
         self._finished: dict[str, dict[str, Any]] = {}
@@ -30,7 +30,7 @@ class Journal:
             self._take(line)
 
     def is_finished(self, job: Job) -> bool:
-        """Whether this very input, with these settings, made the file that is at the output now."""
+        """Whether the current output file was made from the current input file with these settings."""
         line = self._finished.get(self._name(job.target))
         return (
             line is not None
@@ -40,18 +40,18 @@ class Journal:
         )
 
     def wrote(self, job: Job) -> bool:
-        """Whether the file at the output is as an earlier batch left it, and so may be replaced."""
+        """Whether the output file is as an earlier batch left it, and so may be replaced."""
         name = self._name(job.target)
         line = self._finished.get(name)
         return name in self._started or (line is not None and line["output_sha256"] == _hash(job.target))
 
     def begin(self, jobs: Iterable[Job]) -> None:
-        """Note what is about to be written: should all end between a file and its line, the file is known as ours."""
+        """Record which files are about to be written, so that a file written just before a crash is known as ours."""
         names = [name for job in jobs if (name := self._name(job.target)) not in self._started]
         self._append([{"schema_version": 1, "status": "started", "output": name} for name in names])
 
     def release(self, jobs: Iterable[Job]) -> None:
-        """Note that these were not written, writing being whole or not at all: what is there, or comes there, is not
+        """Record that these files were not written (writing is atomic): a file at such an output, now or later, is not
         ours."""
         names = [name for job in jobs if (name := self._name(job.target)) in self._started]
         self._append([{"schema_version": 1, "status": "released", "output": name} for name in names])
@@ -98,7 +98,7 @@ def _is_ours(line: dict[str, Any]) -> bool:
 
 
 def _hash(path: Path) -> str | None:
-    """None for a file that is not there or cannot be read: then it is not what was written."""
+    """Hash of a file; None if it is missing or unreadable, and so not what was written."""
     try:
         return weights.hash_file(path)
     except OSError:

@@ -1,8 +1,8 @@
-"""An image's pixels as stages take them: enlarged, free of alpha, as a tensor, and all of them finite numbers.
+"""An image's pixels prepared for the stages: enlarged, separated from alpha, as a tensor, and checked to be finite.
 
-A pixel under full transparency has a colour that nobody sees, often black. Enlarging and restoring must not let it
-bleed into what is seen, so networks are given visible colours alone (`visible`), and their result takes the place of
-those (`with_visible`).
+A fully transparent pixel has an invisible colour, often black. Enlarging and restoring must not let it bleed into
+visible pixels, so networks get only visible colours (`visible`), and their result replaces only those
+(`with_visible`).
 """
 
 from dataclasses import replace
@@ -17,16 +17,16 @@ from sanarestore import images
 from sanarestore.degradations.operations import Pixels, resize
 
 LEAST_COVER = 1 / 64
-"""Alpha below which an enlarged colour is that of its visible neighbours: a quotient of two small numbers is none."""
+"""Alpha up to which an enlarged colour comes from its visible neighbours: dividing by so little is inaccurate."""
 
 _ROWS = 256
-"""Rows that are looked at together, so that temporaries do not grow with the image."""
+"""Rows checked at a time, so that temporaries do not grow with the image."""
 
 
 def enlarge(image: images.Image, scale: int) -> images.Image:
-    """Bicubic enlargement of pixels and alpha by a whole factor; the image itself at 1.
+    """Enlarge pixels and alpha bicubically by an integer factor; returns the image itself at 1.
 
-    Colours are enlarged multiplied by alpha, which is what is seen of them (Porter and Duff 1984).
+    Colours are resampled premultiplied by alpha (Porter and Duff 1984).
     """
     if scale == 1:
         return image
@@ -45,15 +45,17 @@ def enlarge(image: images.Image, scale: int) -> images.Image:
     if image.alpha_kind == "associated":
         multiplied_HWC = larger_HWC * _alpha(enlarged)
         return replace(enlarged, pixels_HWC=multiplied_HWC if _exceeds(image) else _limited(multiplied_HWC, enlarged))
-    # What nobody sees stays what it was, as far as a larger image can say.
+    # Fully transparent pixels keep their colours, repeated to the larger size.
     hidden_HWC = image.pixels_HWC.repeat(scale, axis=0).repeat(scale, axis=1)
     np.copyto(larger_HWC, hidden_HWC, where=_alpha(enlarged) == 0)
     return enlarged
 
 
 def visible(image: images.Image) -> Pixels:
-    """The colours of an image, not multiplied by alpha, [H,W,C]; those under full transparency are the nearest that
-    can be seen. The pixels themselves where there is no alpha, or nothing is hidden by it."""
+    """Colours of an image, not premultiplied, [H,W,C]; fully transparent pixels get the nearest visible colour.
+
+    Returns the image's own array if its alpha is absent or unspecified, or unassociated and hides nothing.
+    """
     if image.alpha_HW is None or image.alpha_kind == "unspecified":
         return image.pixels_HWC
     alpha_HW1 = _alpha(image)
@@ -72,22 +74,22 @@ def visible(image: images.Image) -> Pixels:
 
 
 def with_visible(image: images.Image, before_HWC: Pixels, after_HWC: Pixels) -> Pixels:
-    """The pixels of an image whose visible colours were changed, from what `visible` gave to something else.
+    """Pixels of an image whose visible colours changed from `before_HWC`, the result of `visible`, to `after_HWC`.
 
-    What is under full transparency stays as it was, and colours multiplied by alpha stay at most alpha.
+    Fully transparent pixels stay as they were. Premultiplied colours stay in [0, alpha] if they were in it before.
     """
     if image.alpha_HW is None or image.alpha_kind == "unspecified":
         return after_HWC
     alpha_HW1 = _alpha(image)
     if image.alpha_kind == "associated":
-        # By the change, so that what did not change is exactly what it was.
+        # Add the change, so that unchanged pixels stay exactly as they were.
         changed_HWC = image.pixels_HWC + alpha_HW1 * (after_HWC - before_HWC)
         return changed_HWC if _exceeds(image) else _limited(changed_HWC, image)
     return np.where(alpha_HW1 > 0, after_HWC, image.pixels_HWC)
 
 
 def mixed(before_HWC: Pixels, after_HWC: Pixels, strength: float) -> Pixels:
-    """The change from one to the other applied in that proportion; at 0 exactly `before_HWC`, at 1 `after_HWC`."""
+    """Interpolate from `before_HWC` to `after_HWC`, in proportion to `strength`; exactly one of them at 0 and 1."""
     if strength in (0, 1):
         return after_HWC if strength else before_HWC
     return before_HWC + np.float32(strength) * (after_HWC - before_HWC)
@@ -102,18 +104,18 @@ def is_gray(pixels_HWC: Pixels) -> bool:
 
 
 def host_tensor(pixels_HWC: Pixels) -> Tensor:
-    """The pixels as a [3,H,W] view, no copy; gray is shown three times."""
+    """The pixels as a [3,H,W] view, no copy; gray is repeated three times."""
     pixels_CHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)
     return pixels_CHW.expand(3, -1, -1)
 
 
 def is_finite(pixels_HWC: npt.NDArray[np.float32]) -> bool:
-    """Neither NaN nor infinite anywhere; the extremes carry both, so that no map of the image's size is needed."""
+    """Whether no value is NaN or infinite, found from minimum and maximum alone, without a map of the image's size."""
     return bool(np.isfinite(pixels_HWC.min()) and np.isfinite(pixels_HWC.max()))
 
 
 def _alpha(image: images.Image) -> Pixels:
-    """Coverage, [H,W,1] in [0,1]."""
+    """Alpha as float32, [H,W,1], in [0,1]."""
     assert image.alpha_HW is not None
     return images.to_float(image.alpha_HW[..., None], _alpha_depth(image))
 
@@ -125,11 +127,11 @@ def _alpha_depth(image: images.Image) -> images.Depth:
 
 
 def _exceeds(image: images.Image) -> bool:
-    """Whether some colours multiplied by alpha are below 0 or above alpha, as those of float files may be."""
+    """Whether some premultiplied colours are below 0 or above alpha, as may happen in float files."""
     return bool(((image.pixels_HWC < 0) | (image.pixels_HWC > _alpha(image))).any())
 
 
 def _limited(premultiplied_HWC: Pixels, image: images.Image) -> Pixels:
-    """Colours multiplied by alpha, none below 0 or above alpha."""
+    """Premultiplied colours clipped to [0, alpha]."""
     limited_HWC: Pixels = np.clip(premultiplied_HWC, 0, _alpha(image))
     return limited_HWC

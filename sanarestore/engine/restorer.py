@@ -1,4 +1,4 @@
-"""Images in, restored images out: the pipeline stage by stage, each over the whole host array in tiles.
+"""The restoration pipeline: stage after stage, each over the whole host array in tiles.
 
 Shape suffixes: C channels, H W pixels of the image, h w pixels of a window, D prompt features.
 """
@@ -47,7 +47,7 @@ class Restorer:
     ) -> None:
         """Load the model of `options` (or take the one given) onto a device: cpu, cuda, cuda:1, mps, or auto.
 
-        `shift` moves the grid of tiles, by a multiple of the strides: for measuring what depends on it.
+        `shift`, a multiple of the strides, moves the tile grid; it serves to measure how results depend on the grid.
         """
         self.options = options
         self.device = pick_device(device)
@@ -58,10 +58,10 @@ class Restorer:
         dtype = pick_dtype(options.dtype, self.device)
         self.model = model or load_model(options.model, options.adapter, dtype=dtype)
         self._tiles = Tiles(self.device, options.tile, whole=options.tiling == "off", shift=shift)
-        # Copies of what was given, because casting is in place and the model may serve others, at another precision.
+        # Copy a given model, because casting is in place and others may use the model at another precision.
         own = copy.deepcopy if model else _itself
         self._dtype = dtype
-        # Experts are made of the refiner as it was read.
+        # Experts are built from the refiner as it was loaded, so it must stay uncast.
         general = copy.deepcopy(self.model.refiner) if model or self.model.experts else self.model.refiner
         self._refiners: dict[str | None, Refiner] = {None: self._placed(general)}
         self._expert: str | None = None
@@ -71,7 +71,7 @@ class Restorer:
         """What the prompt asks for."""
         wording = prompts.wording(prompt, self.request)
         self.prompt_note = None if self.request.understood or wording == prompt.strip() else _not_understood(prompt)
-        """What is to be said of the prompt, for every photograph; None where it was understood."""
+        """A note on the prompt, for every photograph; None if the prompt was understood."""
         # All wordings at once, so that a large encoder is loaded at most once.
         prompts.fetch([wording, ""] if options.guidance != 1 else [wording])
         self._prompt_BD = prompts.pooled(wording)[None].to(self.device)
@@ -79,29 +79,29 @@ class Restorer:
 
     @property
     def tile(self) -> int:
-        """The tile in use; smaller than asked for once memory ran out."""
+        """Current tile side in pixels; smaller than asked for once memory ran out."""
         return self._tiles.size
 
     @property
     def expert(self) -> str | None:
-        """The degradation whose expert had the most to do with the last photograph; None for the general refiner."""
+        """The degradation whose expert had the largest share in the last photograph; None for the general refiner."""
         return self._expert
 
     @property
     def generation(self) -> Generation | None:
-        """How images go through the latent path; None where they do not."""
+        """The stages of the latent path; None if it is not used."""
         return self._generation
 
     @property
     def latent(self) -> LatentPath | None:
-        """The latent path as it runs, on the device and in its arithmetic."""
+        """The latent path as it runs, on the device and in its dtype; None if it is not used."""
         return self._generation.latent if self._generation else None
 
     def buffers(self, height: int, width: int) -> int:
-        """Bytes of what grows with an image of this size, at most at once, besides what it was given.
+        """Peak bytes of the buffers that grow with an image of this size, besides the input.
 
-        On a CPU the result, and of the latent path the generated image and the maps and latents on the way to it; on
-        other devices its latents and tokens alone, since there the host's memory is not the device's.
+        On a CPU: the result and, with a latent path, the generated image and the maps and latents before it. On other
+        devices: only the latent path's latents and tokens, because everything else is in host memory.
         """
         image = height * width * 3 * 4 if self.device.type == "cpu" else 0
         if self._generation is None:
@@ -113,8 +113,8 @@ class Restorer:
         return within if self._is_unrefined else max(within, 2 * image)
 
     def watch(self, told: Watch) -> None:
-        """From now on, `told` is called with the condition, the latent and the generated image of every image, or of
-        every tile that is restored alone."""
+        """Call `told` from now on with the condition, latent and generated image of every image, or of every tile where
+        tiles are restored independently."""
         if self._generation:
             self._generation.watch = told
 
@@ -130,23 +130,24 @@ class Restorer:
                     return replace(restored, notes=restored.notes + said)
 
     def restore(self, jobs: Iterable[Job]) -> Generator[TileDone | Outcome, None, None]:
-        """Restore files one after another; a file that fails is an outcome, not the end."""
+        """Restore files one after another; a file that fails yields a failed outcome, and the others go on."""
         for job in jobs:
             begun = time.perf_counter()
             try:
                 with self._tiles.kept_on_failure():
                     outcome = yield from self._file(job)
             except (UsageError, WeightsError):
-                raise  # not of this file alone
-            except Exception as error:  # whatever a codec or a driver raises, the other files go on
+                raise  # concerns all files
+            except Exception as error:  # codecs and drivers raise anything; the other files go on
                 outcome = _failed(job, error)
             seconds = time.perf_counter() - begun
             yield replace(outcome, seconds=seconds, device=str(self.device), threads=torch.get_num_threads())
 
     def stages(self, image: images.Image) -> Generator[tuple[int, int], None, images.Image]:
-        """Restore one image, yielding (tiles done, tiles in all) on the way; the image is the generator's value.
+        """Restore one image, yielding (steps done, total steps); the generator returns the restored image.
 
-        The count begins anew where memory runs out and smaller tiles are tried. ImageError if pixels are no numbers.
+        The count restarts when memory runs out and smaller tiles are tried. ImageError if pixels are not finite, before
+        or after restoring.
         """
         if not is_finite(image.pixels_HWC):
             raise UnreadableImage(
@@ -167,7 +168,7 @@ class Restorer:
         if not is_finite(restored_HWC):
             raise ImageError("the model's result is no finite number everywhere", next_step="Try --dtype float32.")
         if is_gray(visible_HWC):
-            # The mean of the changes, not of the channels: a third of three equal floats is not always one of them.
+            # Average the changes, not the channels: the mean of three equal floats does not always equal them.
             restored_HWC -= visible_HWC
             restored_HWC = visible_HWC + restored_HWC.mean(axis=2, keepdims=True)
         restored_HWC = mixed(visible_HWC, restored_HWC, self.options.strength)
@@ -175,13 +176,13 @@ class Restorer:
 
     def _file(self, job: Job) -> Generator[TileDone, None, Outcome]:
         sha256 = ""
-        with suppress(OSError):  # reading it will say what is wrong
-            # Before reading: should it change in between, the next run finds another hash and restores it again.
+        with suppress(OSError):  # reading it reports what is wrong
+            # Hash before reading: if the file changes in between, the next run sees another hash and restores it again.
             sha256 = weights.hash_file(job.source)
         image = images.read(job.source)
         images.check_writable(image, job.target, format=job.format)
         steps = self.stages(image)
-        del image  # nobody else holds it, and writing takes room of its own
+        del image  # drop this reference, because writing needs memory of its own
         while True:
             try:
                 done, total = next(steps)
@@ -197,7 +198,7 @@ class Restorer:
         )  # fmt: skip
 
     def _alone(self, degraded_CHW: Tensor, restored_CHW: Tensor) -> Steps:
-        """Every window restored as if it were the image, and the results blended."""
+        """Restore every window as an image of its own, and blend the results."""
         size = degraded_CHW.shape[1:]
         stride = self._generation.stride if self._generation else self.model.refiner.stride
         tile, overlap = tiling.whole_strides(*self.options.blended, stride)
@@ -206,7 +207,7 @@ class Restorer:
         yield from in_turn([self._window_alone(window, degraded_CHW, restored_CHW) for window in windows])
 
     def _window_alone(self, window: tiling.Window, degraded_CHW: Tensor, restored_CHW: Tensor) -> tuple[Steps, int]:
-        """The steps of one, and how many they are."""
+        """The steps that restore one window, and their expected number."""
         top, bottom, left, right = window.box
 
         def steps() -> Steps:
@@ -219,7 +220,7 @@ class Restorer:
         return steps(), self._count(bottom - top, right - left)
 
     def _count(self, height: int, width: int) -> int:
-        """Steps of progress of an image of this size, as things stand."""
+        """Number of progress steps for an image of this size at the current tile size."""
         generated = self._generation.count(height, width) if self._generation else 0
         if self._is_unrefined:
             return generated
@@ -227,7 +228,7 @@ class Restorer:
 
     @property
     def _is_unrefined(self) -> bool:
-        """Whether what is generated is the result."""
+        """Whether the generated image is the result, without a refiner."""
         return self._generation is not None and self.options.fidelity == 0
 
     def _all_stages(self, degraded_CHW: Tensor, restored_CHW: Tensor, place: Place | None = None) -> Steps:
@@ -270,13 +271,13 @@ class Restorer:
         )
 
     def _placed(self, refiner: Refiner) -> Refiner:
-        """On the device, in its arithmetic; in place."""
+        """Cast a refiner and move it to the device, in place."""
         refiner.eval().with_dtype(self._dtype)
         refiner.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return refiner
 
     def _refiners_for(self, degraded_CHW: Tensor) -> list[tuple[float, Refiner]]:
-        """The refiners for a whole photograph, and how much the result of each counts."""
+        """The refiners for a whole photograph, each with the share of its result."""
         experts = self.model.experts
         if experts is None:
             return [(1.0, self._refiners[None])]
@@ -288,7 +289,7 @@ class Restorer:
         return [(share, self._refiners[name]) for name, share in shares.items()]
 
     def _whole(self, degraded_CHW: Tensor) -> WholePhoto | None:
-        """Statistics of the whole photograph for every tile; None where neither light nor colour is asked for."""
+        """Statistics of the whole photograph for every tile; None if the prompt asks for neither light nor colour."""
         if not (self.request.is_lit or self.request.is_coloured):
             return None
         return WholePhoto.of(overview(degraded_CHW), self.request).to(self.device)
@@ -305,7 +306,7 @@ class Restorer:
         generated = degraded if generated_Chw is None else self._to_device(generated_Chw)
         if self.options.fidelity == 0:
             return generated[0]
-        # A refiner that never saw what is generated goes on working on the photograph, and only the mixture changes.
+        # A refiner that was not trained on generated images keeps refining the photograph; only the blend changes.
         given = generated if self.model.refines_generated else degraded
         (share, refiner), *others = refiners
         refined: Tensor = refiner(degraded, given, self._prompt_BD, whole)
@@ -322,14 +323,14 @@ class Restorer:
 
 
 def steps_of(options: RestoreOptions, model: RestorationModel) -> int:
-    """How many the sampler takes: those that are asked for, or the model's own."""
+    """Number of sampling steps: as asked for, or the model's default."""
     return options.steps or int(model.defaults.get("steps", 1))
 
 
 def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
-    """Whether the latent path runs: if there is one, and it was asked for or the model recommends it.
+    """Whether the latent path runs: the model has one, and recommends it or a fidelity below 1 needs it.
 
-    UsageError if its flags are given and it would not be seen.
+    UsageError if flags of the latent path are given but would have no effect.
     """
     asked = [
         name for name, chosen in (
@@ -350,7 +351,7 @@ def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
 
 
 def _failed(job: Job, error: Exception) -> Outcome:
-    """The outcome of a file whose restoration raised `error`; its sentence names the file."""
+    """The outcome of a file whose restoration raised `error`; its message names the file."""
     if not isinstance(error, SanarestoreError) and is_out_of_memory(error):
         error = OutOfMemory("the image does not fit into memory", next_step="Close other programs.")
     foreseen = isinstance(error, SanarestoreError)

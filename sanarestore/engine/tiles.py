@@ -1,4 +1,4 @@
-"""Tiles on a device: how large they are, smaller once memory runs out, and the count of what is done."""
+"""Tiles on a device: their size, halved when memory runs out, and progress counts."""
 
 import ctypes
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -12,27 +12,28 @@ from sanarestore.errors import OutOfMemory
 from sanarestore.options import SMALLEST_TILE
 
 DEFAULT_TILE = {"cpu": 1536, "cuda": 4096}
-"""Where memory and the cost of the halo balance; 1024 for other devices."""
+"""Tile side in pixels that balances memory and the cost of the halo; 1024 for other devices."""
 
 RELEASED_EVERY = 2
-"""Tiles on a CPU, and after the last; more often, more pages must be got anew, less often, the heap grows more."""
+"""Tiles on a CPU after which free heap memory is released, as it is after the last one. Lower values cost page faults;
+higher values let the heap grow."""
 
 HEAP_BLOCK = 128 << 20
-"""Bytes: about the largest tensor of a tile on a CPU. Larger ones among smaller ones leave gaps: with twice as much the
-heap grows by a quarter, for a tenth of the time at most."""
+"""Largest block in bytes that comes from the heap: about the largest tensor of a tile on a CPU. Larger blocks among
+smaller ones leave gaps: doubling this value grows the heap by a quarter and saves a tenth of the time at most."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of glibc's mallopt."""
+"""Parameters of glibc's mallopt."""
 
 Steps = Generator[tuple[int, int], None, None]
-"""(steps done, steps in all), as they are done; it begins anew when memory runs out and smaller tiles are tried."""
+"""Yields (steps done, total steps); the count restarts when memory runs out and smaller tiles are tried."""
 
 
 class Tiles:
-    """The largest tile that the device is trusted with, shared by all stages."""
+    """The tile size in use on a device, shared by all stages."""
 
     def __init__(self, device: torch.device, size: int | None = None, *, whole: bool = False, shift: int = 0) -> None:
-        """`size` in pixels is the user's, None chooses by device; `whole` never cuts; `shift` moves the grid."""
+        """`size` in pixels is the user's, None chooses by device; `whole` turns tiling off; `shift` moves the grid."""
         self.device = device
         self.size = size or DEFAULT_TILE.get(device.type, 1024)
         self.whole = whole
@@ -40,7 +41,7 @@ class Tiles:
 
     @contextmanager
     def kept_on_failure(self) -> Iterator[None]:
-        """Where the work inside fails, the size is what it was: it may have failed for want of something else."""
+        """Reset the tile size if the work inside fails, since tiles may not have been what took the memory."""
         size = self.size
         try:
             yield
@@ -49,12 +50,12 @@ class Tiles:
             raise
 
     def count(self, height: int, width: int, *, stride: int) -> int:
-        """How many tiles an image of this size takes, as things stand."""
+        """Number of tiles for an image of this size at the current tile size."""
         rows, columns = (len(cuts) - 1 for cuts in self.cuts(height, width, stride=stride))
         return rows * columns
 
     def cuts(self, height: int, width: int, *, stride: int) -> tuple[list[int], list[int]]:
-        """Where an image of this size is cut, as things stand, its sides included: rows and columns in pixels."""
+        """Cuts of an image of this size at the current tile size, including its borders: rows and columns in pixels."""
         tile = self._largest(height, width, stride)
         rows, columns = (tiling.balanced_cuts(side, tile, stride, self.shift) for side in (height, width))
         return rows, columns
@@ -93,7 +94,7 @@ class Tiles:
         stride: int,
         cell: int,
     ) -> Steps:
-        """`tiling.sum_with_halo`, as `again` has it; `keep` is given the sum."""
+        """`tiling.sum_with_halo`, retrying with smaller tiles when memory runs out; `keep` is called with the sum."""
         height, width = (side * cell for side in image_CHW.shape[1:])
 
         def steps() -> Steps:
@@ -108,10 +109,10 @@ class Tiles:
     def again(
         self, steps: Callable[[], Iterator[tuple[int, int]]], longest: int, *, shrink: Callable[[], None] | None = None
     ) -> Steps:
-        """Steps that go by `size`, and from the first on with half of it where memory runs out; OutOfMemory at the end.
+        """Run `steps`, retrying from the first with half the tile size when memory runs out; OutOfMemory in the end.
 
-        `longest` is the image's longer side in pixels. Steps that go by something else bring what makes that smaller,
-        or raises OutOfMemory where nothing does.
+        `longest` is the image's longer side in pixels. Steps whose memory depends on something else pass `shrink`,
+        which reduces that, or raises OutOfMemory if it cannot.
         """
         while True:
             try:
@@ -123,14 +124,14 @@ class Tiles:
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-            # Out here the error is gone, and with it the tensors that its traceback held.
+            # Outside of the except block the error is freed, and with it the tensors that its traceback held.
             if shrink:
                 shrink()
             else:
                 self._halve(longest)
 
     def _largest(self, height: int, width: int, stride: int) -> int:
-        # Tiles are cut at multiples of the stride, so one that holds all is a stride larger.
+        # Tiles are cut at multiples of the stride, so a tile that holds the image can be up to a stride larger.
         return max(height, width) + stride if self.whole else self.size
 
     def _halve(self, longest: int) -> None:
@@ -138,7 +139,7 @@ class Tiles:
             raise OutOfMemory(
                 f"out of memory on {self.device} with the image in one piece", next_step="Leave out --tiling off."
             )
-        # A tile larger than the image is the image: halving it would change nothing.
+        # A tile larger than the image holds all of it, so halving starts from the image's longer side.
         half = min(self.size, longest) // 2
         if half < SMALLEST_TILE:
             raise OutOfMemory(
@@ -150,7 +151,7 @@ class Tiles:
 
 
 def in_turn(stages: Iterable[tuple[Steps, int]]) -> Steps:
-    """Stages one after another under one count; each says how many steps it will probably take."""
+    """Run stages one after another under one progress count; each comes with its expected number of steps."""
     waiting = list(stages)
     before = 0
     while waiting:
@@ -165,31 +166,32 @@ def in_turn(stages: Iterable[tuple[Steps, int]]) -> Steps:
 def release(device: torch.device) -> None:
     """Give cached memory back to the device, for allocations of another size.
 
-    On a CPU, the pages of glibc's heap that nothing lies in: tiles of many sizes leave gaps between what is held, which
-    would add up to more than the image.
+    On a CPU, release the unused pages of glibc's heap: tiles of many sizes leave gaps between live blocks, which would
+    add up to more than the image.
     """
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "cpu":
-        with suppress(OSError, AttributeError):  # another system, another allocator
+        with suppress(OSError, AttributeError):  # no glibc
             ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def keep_pages(device: torch.device) -> None:
-    """On a CPU, let glibc's heap serve what tiles need again and again, rather than the system, page by page.
+    """On a CPU, keep the memory of tiles in glibc's heap for reuse, instead of getting new pages from the system.
 
-    Getting fresh pages takes a quarter of a refiner's time; larger blocks, the image's own, still come and go at once.
+    Page faults take a quarter of a refiner's time. Larger blocks, such as the image's own, still return to the system
+    at once.
     """
     if device.type == "cpu":
-        with suppress(OSError, AttributeError):  # another system, another allocator
+        with suppress(OSError, AttributeError):  # no glibc
             for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
                 ctypes.CDLL("libc.so.6").mallopt(parameter, HEAP_BLOCK)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Some allocators have a class for it; the others raise a RuntimeError that says so."""
+    """Whether an error means out of memory; some allocators have a class for it, others raise a RuntimeError."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    # The last as libraries of CUDA say it.
+    # ALLOC_FAILED is how CUDA's libraries say it.
     known = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
     return any(words in str(error) for words in known)

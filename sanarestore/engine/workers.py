@@ -1,7 +1,7 @@
-"""Jobs over devices: in this process for one device, one process a device for more.
+"""Jobs distributed over devices: in this process for one device, in one process per device for more.
 
-Every worker restores whole files with the same code and a fixed number of threads, and no batch is ever composed by
-scheduling: the bytes written do not depend on how many workers there are or who takes which file.
+Every worker restores whole files with the same code and a fixed number of threads, and scheduling never composes
+batches: the bytes written do not depend on the number of workers or on which worker takes which file.
 """
 
 import multiprocessing
@@ -19,7 +19,10 @@ Event = TileDone | Outcome
 
 
 def parse_devices(text: str) -> tuple[str, ...]:
-    """`cuda:0,cuda:1`, `cpu`, `all` (every GPU, else the CPU) or `auto` to device names; checked later, where used."""
+    """Parse `cuda:0,cuda:1`, `cpu`, `auto` or `all` (every CUDA GPU, or `auto` if there is none) into device names.
+
+    UsageError if a name is empty; devices are checked later, when they are used.
+    """
     if text == "all":
         import torch
 
@@ -31,9 +34,10 @@ def parse_devices(text: str) -> tuple[str, ...]:
 
 
 def restore(jobs: Sequence[Job], options: RestoreOptions, devices: Sequence[str]) -> Generator[Event, None, None]:
-    """Restore all jobs on all devices, yielding events as they come; order is kept with one device only.
+    """Restore all jobs on all devices, yielding events as they come; jobs stay in order on one device only.
 
-    Closing it early ends the work: what is being written is discarded. UsageError or WeightsError if none can begin.
+    Closing the generator early ends the work and discards files being written. UsageError or WeightsError if a worker
+    cannot begin.
     """
     if len(devices) == 1 or len(jobs) <= 1:
         from sanarestore.engine.restorer import Restorer
@@ -52,7 +56,7 @@ def restore(jobs: Sequence[Job], options: RestoreOptions, devices: Sequence[str]
 
 
 class _Worker:
-    """A process on a device, the pipe to it, and the job that it holds."""
+    """A worker process on a device, the pipe to it, and its current job."""
 
     def __init__(self, device: str, options: RestoreOptions) -> None:
         context = multiprocessing.get_context("spawn")
@@ -61,17 +65,17 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(device, options, theirs), daemon=True)
         self._process.start()
-        # The other end is the process's alone: when it dies, however it dies, the pipe ends.
+        # Only the process keeps the other end, so the pipe closes however the process dies.
         theirs.close()
 
     def give(self, job: Job) -> None:
-        """Hand over the next job, one at a time, so that a job lost with its worker is known by name."""
+        """Send the next job, one at a time, so that a job lost with its worker is known by name."""
         self.job = job
-        with suppress(OSError):  # if it has died, hear() says so
+        with suppress(OSError):  # if the process has died, hear() raises EOFError
             self.pipe.send(job)
 
     def hear(self) -> Event | SanarestoreError | None:
-        """Its next event; None when it is ready to begin. EOFError if it has died."""
+        """Receive the next event; None when the process is ready to begin. EOFError if it has died."""
         try:
             event: Event | SanarestoreError | None = self.pipe.recv()
         except OSError as error:
@@ -79,7 +83,7 @@ class _Worker:
         return event
 
     def stop(self) -> None:
-        """Ask the process to end; SIGTERM lets it remove what is half-written."""
+        """Ask the process to end; SIGTERM lets it remove half-written files."""
         self._process.terminate()
 
     def dismiss(self) -> None:
@@ -92,7 +96,7 @@ class _Worker:
 
 
 def _dispatch(waiting: deque[Job], crew: list[_Worker], options: RestoreOptions) -> Generator[Event, None, None]:
-    """Jobs to whoever is free, until all have an outcome; `crew` changes as workers die and are replaced."""
+    """Send jobs to free workers until all have an outcome; `crew` changes as workers die and are replaced."""
     while crew and (waiting or any(worker.job for worker in crew)):
         heard = wait([worker.pipe for worker in crew])
         for worker in [worker for worker in crew if worker.pipe in heard]:
@@ -101,7 +105,7 @@ def _dispatch(waiting: deque[Job], crew: list[_Worker], options: RestoreOptions)
             except EOFError:
                 crew.remove(worker)
                 worker.dismiss()
-                # One that died before it had a job would die again.
+                # A worker that died before it had a job is not replaced: the next would die too.
                 if worker.job is not None:
                     yield _lost(worker.job)
                     if waiting:
@@ -128,9 +132,9 @@ def _lost(job: Job) -> Outcome:
 
 
 def _work(device: str, options: RestoreOptions, pipe: Connection) -> None:
-    """One worker: says it is ready (None), then answers every job with its events."""
-    # Ctrl-C reaches every process of the terminal; the one that the user started decides, and tells by SIGTERM, for
-    # which ending by SystemExit lets a half-written temporary file be removed.
+    """Run one worker: send None when ready, then answer every job with its events."""
+    # Ctrl-C reaches every process of the terminal, but only the main process acts on it. It sends SIGTERM, which raises
+    # SystemExit here, so that a half-written temporary file is removed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _leave())
     from sanarestore.engine.restorer import Restorer
@@ -147,6 +151,6 @@ def _work(device: str, options: RestoreOptions, pipe: Connection) -> None:
 
 
 def _leave() -> None:
-    # Asked a second time, while it is ending already, it would end with a traceback.
+    # A second SIGTERM while the process is ending would end it with a traceback.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(143)

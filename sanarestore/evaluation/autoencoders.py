@@ -1,4 +1,4 @@
-"""diffusers' image autoencoders, as the ceiling sees them: [0, 1] in, latent, [0, 1] out.
+"""diffusers' image autoencoders behind one interface, to measure their reconstruction of images in [0, 1].
 
 Shape suffixes: B batch, C channels, H W pixels or latent positions.
 """
@@ -15,11 +15,11 @@ from sanarestore.errors import WeightsError
 from sanarestore.model.base import load_module
 
 STRIDE = 64
-"""Pixels that sides are mirrored up to a multiple of, where a configuration does not say how far it shrinks images."""
+"""Stride in pixels where a configuration does not say how far it downsamples; sides are mirrored up to a multiple."""
 
 
 class AnyAutoencoder(nn.Module):
-    """An autoencoder of diffusers; a distribution over latents counts as its mode."""
+    """An autoencoder of diffusers; where it encodes to a distribution, the latent is the mode."""
 
     def __init__(self, autoencoder: Any) -> None:
         super().__init__()
@@ -33,32 +33,32 @@ class AnyAutoencoder(nn.Module):
         return int(2 ** (len(stages) - 1)) if stages else STRIDE
 
     def encode(self, image_BCHW: Tensor) -> Tensor:
-        """[B,3,H,W] in [0,1] -> latent."""
+        """Encode images [B,3,H,W] in [0,1] to latents."""
         encoded = self.autoencoder.encode(image_BCHW * 2 - 1)
         distribution = getattr(encoded, "latent_dist", None)
         latent: Tensor = encoded[0] if distribution is None else distribution.mode()
         return latent
 
     def decode(self, latent_BCHW: Tensor) -> Tensor:
-        """Latent -> [B,3,H,W] around [0,1]."""
+        """Decode latents to images [B,3,H,W] around [0,1]."""
         image: Tensor = self.autoencoder.decode(latent_BCHW)[0]
         return image / 2 + 0.5
 
 
 def autoencoder_folder(name: str) -> Path:
-    """Where its configuration and weights are: the folder, or the `vae/` of a whole pipeline; by folder or hub id."""
+    """Return the folder of an autoencoder, `vae/` where it is part of a pipeline; `name` is a folder or a hub id."""
     folder = weights.resolve(name, weights.WANTED_OF_AUTOENCODERS)
     return folder / "vae" if (folder / "vae").is_dir() else folder
 
 
 def load_autoencoder(folder: Path) -> AnyAutoencoder:
-    """Of the class that its configuration names, on the CPU in float32; WeightsError if it is none, or not whole."""
+    """Load the autoencoder that a folder configures, on the CPU in float32; WeightsError if none, or incomplete."""
     kind = autoencoder_class(folder)
     found = AnyAutoencoder(load_module(kind, folder, torch.float32)).eval().requires_grad_(False)
     try:
         with torch.no_grad():
             image_BCHW = found.decode(found.encode(torch.zeros(1, 3, found.stride, found.stride)))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:  # of videos, of sound
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:  # autoencoders of videos or sound
         raise WeightsError(f"{kind.__name__} is no autoencoder of still images", where=folder) from error
     if image_BCHW.shape != (1, 3, found.stride, found.stride):
         raise WeightsError(f"{kind.__name__} does not give images back at their size", where=folder)
@@ -66,7 +66,7 @@ def load_autoencoder(folder: Path) -> AnyAutoencoder:
 
 
 def autoencoder_class(folder: Path) -> Any:
-    """What its configuration names, of diffusers; WeightsError if that is no autoencoder. No weights are read."""
+    """Return the diffusers class that a folder's configuration names; WeightsError if none. No weights are read."""
     import diffusers
 
     try:

@@ -1,7 +1,7 @@
-"""Methods over the images of a set, each result scored.
+"""Run methods over the images of a set and score each result.
 
-A score belongs to one image, case, method and seed, and is a line of JSON: a benchmark that was interrupted goes on
-where it was.
+A score belongs to one image, case, method and seed, and is kept as a line of JSON: an interrupted benchmark resumes
+where it stopped.
 """
 
 import time
@@ -32,36 +32,36 @@ from sanarestore.evaluation.tasks import CLEAN, Case, Trial
 from sanarestore.ndjson import Lines
 
 MOST_DECIBELS = 100.0
-"""What an image without any error counts as, so that means stay finite."""
+"""Largest PSNR counted, in dB, as for an image without any error, so that means stay finite."""
 
 SMALLEST_WINDOW = 16
-"""Pixels a side below which SSIM and PSNR-B are not defined."""
+"""Side in pixels below which SSIM and PSNR-B are not computed."""
 
 
 class Method(ABC):
-    """Something that restores."""
+    """A restoration method to measure."""
 
     name: str
     settings: str
-    """Fingerprint of all that decides its pixels, besides the kind of device and this version."""
+    """Fingerprint of everything that determines its results, except the kind of device and this package's version."""
     told: str = ""
-    """Of its settings, what a reader of its figures wants to know."""
+    """The settings that are shown with its figures, in words."""
     best_of: str | None = None
-    """Name that it shares with other methods, of which a report shows only the best of each case; None for one that
-    is always shown."""
+    """Name shared with other methods, of which a report shows only the best for each case; None if it is always
+    shown."""
     prompt: str | None = None
-    """What it asks for where nothing else is asked for; None for a blind run."""
+    """Prompt used where a trial has none; None for an unprompted run."""
     seeds: Sequence[int] = (0,)
     parameters: int | None = None
-    """Of the networks that an image goes through; None for what has none."""
+    """Parameters of the networks that process an image; None for a method without networks."""
     device = torch.device("cpu")
-    """Where it computes."""
+    """Device that it computes on."""
     reads_prompts = False
-    """Whether another prompt may be another result."""
+    """Whether the prompt can change its result."""
 
     @property
     def identity(self) -> str:
-        """Settings, kind of device and version: what a score that was kept must have come from."""
+        """Settings, kind of device and version; a kept score is reused only if all three are the same."""
         return f"{self.settings}@{self.device.type}, {__version__}"
 
     @property
@@ -69,16 +69,16 @@ class Method(ABC):
         """How and where it computes, in words."""
         return ", ".join(filter(None, [self.told, describe(self.device)]))
 
-    def prepare(self, prompt: str | None, seed: int) -> None:  # noqa: B027 - most are whole when they are made
-        """Load all that `__call__` needs, so that neither its seconds nor its memory are those of loading."""
+    def prepare(self, prompt: str | None, seed: int) -> None:  # noqa: B027 - most methods have nothing to load
+        """Load everything that `__call__` needs, so that its time and memory do not include loading."""
 
     @abstractmethod
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
-        """The restored image, of the degraded one's shape, not rounded; `prompt` of the trial, or its wrong one."""
+        """Restore the degraded image, in its shape and without rounding; `prompt` is the trial's right or wrong one."""
 
 
 class Degraded(Method):
-    """The input as it is."""
+    """The degraded input, unchanged."""
 
     name = DEGRADED
     settings = ""
@@ -89,28 +89,28 @@ class Degraded(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """All that is to be scored; can be sent to another process."""
+    """Everything to be scored; can be pickled for another process."""
 
     dataset: str
     items: tuple[Item | FlatField, ...]
     cases: tuple[Case, ...]
     methods: Callable[[str], Sequence[Method]]
-    """Makes the methods for a device; a module's function or a partial of one, so that it can be sent too."""
+    """Makes the methods for a device; a module-level function or a partial of one, so that it can be pickled."""
     gray: bool = False
-    """Judge everything on gray images, as rounded BT.601 luma in full swing."""
+    """Convert the set's images to gray first: BT.601 luma in full swing, rounded to 8 bits."""
     metrics: tuple[str, ...] = ()
-    """Of `perceptual.METRICS`, besides those that need no network."""
+    """Perceptual metrics to compute as well, out of `perceptual.METRICS`."""
 
     captions: bool = True
-    """Use the prompts of images: those of a list of pairs, and those that name light and colour where a recipe changes
-    them. The task prompts always uses its own; on clean images a list's prompts are never used."""
+    """Use each image's own prompt: the one in a list of pairs, or one that names light and colour where a recipe
+    changes them. The task `prompts` always uses its own; clean images never use a list's."""
 
     def protocol(self, case: Case) -> str:
-        """Name and version, and whether gray versions are judged."""
+        """Name and version of the protocol, and whether images are converted to gray."""
         return f"{case.protocol}, gray" if self.gray else case.protocol
 
     def on(self, device: str, known: Mapping[tuple[object, ...], Score]) -> "Bench":
-        """The same, with methods made, on one device."""
+        """Make the methods on one device; scores in `known`, by their keys, are not measured again."""
         return Bench(self, device, known)
 
 
@@ -124,12 +124,12 @@ class Bench:
         self._perceptual = Perceptual(plan.metrics, device)
 
     def item(self, number: int) -> Iterator[Score]:
-        """All scores of one image; those that are known are not measured again."""
+        """Yield all scores of one image; known scores are not measured again."""
         item = self._plan.items[number]
         place = _Place(self._plan.dataset, item.name, _hash(item))
         read = cache(lambda: self._read(item))
         for case in self._plan.cases:
-            # Read and degraded when the first score needs it, and not where all scores are known.
+            # Lazy, so that the image is not read and degraded where all scores are known.
             trial = cache(partial(self._trial, case, read, number))
             for method in self._of(case):
                 first = cache(partial(self._first, method, trial))
@@ -138,14 +138,14 @@ class Bench:
                     yield known or self._score(place, case, method, seed, trial(), first)
 
     def pictures(self, number: int, case: Case, names: Collection[str]) -> dict[str, Pixels]:
-        """What the methods with these names make of one image, the input among them, and the target, by name."""
+        """Return by name the results of the named methods on one image (`DEGRADED` is the input), and its target."""
         trial = self._trial(case, lambda: self._read(self._plan.items[number]), number)
         shown = [method for method in self._of(case) if method.name in names]
         made = {method.name: method(trial, trial.prompt, method.seeds[0]) for method in shown}
         return {**made, "target": trial.target_HWC}
 
     def _of(self, case: Case) -> list[Method]:
-        """The methods of a case, the input before them where there is anything to restore."""
+        """Return the methods of a case, with the degraded input first if the case degrades."""
         return [*([Degraded()] if case.degrades else []), *self._methods]
 
     def _key(self, place: "_Place", case: Case, method: Method, seed: int) -> tuple[object, ...]:
@@ -182,7 +182,7 @@ class Bench:
             conditions=method.conditions,
             psnr=_finite(psnr(*judged)),
             ssim=ssim(*judged) if large else None,
-            # Of gray images too where it is what is compared: sets for super-resolution mix them.
+            # Gray images have a PSNR-Y too for super-resolution, whose sets mix gray and colour.
             psnr_y=_finite(psnr(luma(judged[0]), luma(judged[1]))) if channels == 3 or case.task == "sr" else None,
             ssim_y=ssim(luma(judged[0]), luma(judged[1])) if large and case.task == "sr" else None,
             psnr_b=_finite(psnr_b(*judged)) if case.task == "jpeg" and large else None,
@@ -195,7 +195,7 @@ class Bench:
         )  # fmt: skip
 
     def _first(self, method: Method, trial: Callable[[], Trial]) -> Pixels:
-        """What the method makes of it with its first seed, for the others to be compared with."""
+        """Restore with the method's first seed, as the reference for the other seeds."""
         return method(trial(), trial().prompt, method.seeds[0])
 
     def _trial(self, case: Case, read: Callable[[], tuple[Pixels, Pixels | None]], number: int) -> Trial:
@@ -221,9 +221,9 @@ class Bench:
 
 
 def run(plan: Benchmark, devices: Sequence[str], lines: Lines | None = None) -> Generator[Score, None, None]:
-    """Every score, as it comes: image by image on one device, images shared out on several.
+    """Yield every score when it is ready: image by image on one device, images distributed over several.
 
-    With `lines`, scores that are there are taken, and new ones added.
+    With `lines`, scores already in the file are reused and new ones are appended.
     """
     known = {score.key: score for score in read_scores(lines)} if lines else {}
     for score in _in_process(plan, devices[0], known) if len(devices) == 1 else _in_pool(plan, devices, known):
@@ -233,7 +233,7 @@ def run(plan: Benchmark, devices: Sequence[str], lines: Lines | None = None) -> 
 
 
 def read_scores(lines: Lines) -> Iterator[Score]:
-    """The scores of a file; lines of another kind or version are passed over."""
+    """Yield the scores of a file; lines with other fields are skipped."""
     names = {field.name for field in fields(Score)}
     return (Score(**line) for line in lines if line.keys() == names)
 
@@ -246,13 +246,13 @@ class _Place:
 
 
 def _hash(item: Item | FlatField) -> str:
-    """Of its files: of a pair, both."""
+    """Return the hash of an item's file, or of both files of a pair."""
     return " ".join(_hash_file(path) for path in item.files)
 
 
 @cache
 def _hash_file(path: Path) -> str:
-    # Once: a thousand pairs may be blocks of two large files.
+    # Cached, because a thousand pairs may be blocks of two large files.
     return weights.hash_file(path)
 
 
@@ -263,7 +263,7 @@ def _judged(image_HWC: Pixels, trial: Trial) -> npt.NDArray[np.float64]:
 
 
 def _largest_change(image_HWC: npt.NDArray[np.float64], reference_HWC: npt.NDArray[np.float64]) -> int:
-    """The largest difference of any value, in 8-bit codes, of images on such codes."""
+    """Return the largest difference of any value, in 8-bit codes; both images are rounded to such codes."""
     return round(float(np.abs(image_HWC - reference_HWC).max()) * 255)
 
 
@@ -284,7 +284,7 @@ def _in_process(plan: Benchmark, device: str, known: Mapping[tuple[object, ...],
 def _in_pool(
     plan: Benchmark, devices: Sequence[str], known: Mapping[tuple[object, ...], Score]
 ) -> Generator[Score, None, None]:
-    """One process a device; images in turn, so that which device takes which does not depend on their speed."""
+    """Run one process per device; images are assigned round-robin, so that the assignment does not depend on speed."""
     pools = [
         ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_begin, initargs=(plan, device, known))
         for device in devices[: len(plan.items)]
@@ -301,17 +301,17 @@ def _in_pool(
 
 
 _bench: Bench | None = None
-"""Of a worker process."""
+"""The bench of this worker process."""
 
 _problem: SanarestoreError | None = None
-"""Why there is none."""
+"""The error that prevented `_bench` from being made."""
 
 
 def _begin(plan: Benchmark, device: str, known: Mapping[tuple[object, ...], Score]) -> None:
     global _bench, _problem
     try:
         _bench = plan.on(device, known)
-    except SanarestoreError as problem:  # here it would be lost with the pool: the first image raises it
+    except SanarestoreError as problem:  # raised here it would be lost with the pool: the first image raises it
         _problem = problem
 
 

@@ -1,8 +1,7 @@
-"""Work timed in turn, and what a machine could do at best.
+"""Timing in interleaved rounds, and the peak throughput of a machine.
 
-Arms are run in turn, round after round: ours, the others, ours again. A machine that slows down slows all of them, and
-what is told is the middle of the rounds' ratios. Ours against ours again (the A/A arm) says how much of a ratio is
-chance.
+Every round runs all arms: ours, ours again and the others. A machine that slows down slows all of them, and the median
+of the rounds' ratios is reported. Ours against ours again (the A/A arm) shows how much of a ratio is chance.
 """
 
 import math
@@ -21,33 +20,33 @@ from torch.utils.flop_counter import FlopCounterMode
 from sanarestore.kernels import choice
 
 MATRIX, COPIED = 4096, 2**28
-"""Side of the matrices, and bytes of the copies, that ceilings are measured with; a quarter of it on a CPU."""
+"""Side of the matrices and bytes of the copy that measure peak throughput; a quarter of each on a CPU."""
 
 ROUNDS, FEWEST = 40, 3
-"""How often arms are run, at most and at least."""
+"""Most and fewest rounds, if no number is given."""
 
 ENOUGH = 20.0
-"""Seconds after which no other round begins."""
+"""Seconds after which no new round begins, if no number of rounds is given."""
 
 RESAMPLES = 1000
-"""Of the rounds, for the interval of a ratio."""
+"""Bootstrap samples of the rounds, for the interval of a ratio."""
 
 Work = Callable[[], object]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ceilings:
-    """What this machine reaches at its best, in this arithmetic."""
+    """Peak throughput of a device in one dtype, as measured."""
 
     flops: float
-    """Per second, of a large matrix product; a multiplication and an addition are two."""
+    """Floating-point operations per second of a large matrix product; a multiply-add counts as two."""
     bandwidth: float
-    """Bytes per second read and written, of a large copy."""
+    """Bytes per second read and written by a large copy."""
 
 
 @torch.inference_mode()
 def measured_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
-    """Of this device in this arithmetic, by a matrix product and by a copy: the best of some runs."""
+    """Measure the peak throughput of a device in one dtype, by a matrix product and a copy: each the best of 5 runs."""
     large = device.type != "cpu"
     side, size = (MATRIX, COPIED) if large else (MATRIX // 4, COPIED // 4)
     matrix = torch.randn(side, side, device=device, dtype=dtype)
@@ -61,9 +60,9 @@ def measured_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
 
 
 def in_turn(arms: Sequence[Work], rounds: int | None, device: torch.device) -> list[list[float]]:
-    """Seconds of every arm in every round; the first to go is another one each round.
+    """Time every arm in every round, in seconds; each round starts with the next arm.
 
-    Without a number, `ROUNDS`, or as many as begin within `ENOUGH` seconds, and `FEWEST` at least.
+    With `rounds` None, there are `ROUNDS` or as many as begin within `ENOUGH` seconds, but `FEWEST` at least.
     """
     found: list[list[float]] = [[] for _ in arms]
     begun = time.perf_counter()
@@ -77,8 +76,8 @@ def in_turn(arms: Sequence[Work], rounds: int | None, device: torch.device) -> l
 
 
 def ratio(others: Sequence[float], ours: Sequence[float]) -> tuple[float, tuple[float, float]]:
-    """Theirs over ours: exp of the median of the rounds' log ratios, and what 95% of its bootstrap samples lie within
-    (Efron 1979)."""
+    """Return theirs over ours, as exp of the median of the rounds' log ratios, and its 95% bootstrap interval (Efron
+    1979)."""
     logs = np.log(np.array(others) / np.array(ours))
     drawn = np.random.default_rng(0).integers(0, len(logs), (RESAMPLES, len(logs)))
     low, high = np.quantile(np.median(logs[drawn], axis=1), [0.025, 0.975])
@@ -86,7 +85,7 @@ def ratio(others: Sequence[float], ours: Sequence[float]) -> tuple[float, tuple[
 
 
 def seconds_of(work: Work, device: torch.device) -> float:
-    """Of one run, until the device is done."""
+    """Time one run in seconds, until the device has finished."""
     _wait(device)
     begun = time.perf_counter()
     work()
@@ -95,7 +94,7 @@ def seconds_of(work: Work, device: torch.device) -> float:
 
 
 def _wait(device: torch.device) -> None:
-    """Until a device that works on its own is done."""
+    """Wait until an asynchronous device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -103,7 +102,7 @@ def _wait(device: torch.device) -> None:
 
 
 class _Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of tensors that operations take and give; views cost nothing."""
+    """Counts the bytes of the tensors that operations read and return; views cost nothing."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -118,7 +117,7 @@ class _Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def counted(work: Work) -> tuple[int, int]:
-    """Floating-point operations and bytes moved of one run; of kernels, those of their references, which are seen."""
+    """Count floating-point operations and bytes moved in one run; kernels, which hide theirs, run as references."""
     with choice.references(), FlopCounterMode(display=False) as flop, _Moved() as moved:
         work()
     return flop.get_total_flops(), moved.bytes

@@ -1,4 +1,4 @@
-"""Two benchmarks of the same images: what changed, and whether another choice of images could have done that."""
+"""Compare two benchmarks of the same images: what changed, and whether the choice of images could explain it."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -12,17 +12,17 @@ from sanarestore.errors import UsageError
 from sanarestore.evaluation.rows import Row, bootstrap
 
 FEWEST = 5
-"""Images of which a bootstrap says something."""
+"""Fewest images for a meaningful bootstrap interval."""
 
 PRECISION = 0.005
-"""Decibels that figures are read to."""
+"""Smallest difference in dB that counts as a change: figures are read to two digits."""
 
 NEEDED = {"dataset", "task", "level", "protocol", "method", "psnr_per_image"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """A method at one level of a task, then and now, on the images that both have."""
+    """A method at one level of a task, before and after, on the images that both benchmarks have."""
 
     dataset: str
     task: str
@@ -30,25 +30,25 @@ class Change:
     method: str
     images: int
     before: float
-    """PSNR in dB, mean over these images."""
+    """Mean PSNR over these images, in dB."""
     after: float
     interval: tuple[float, float]
     """95% bootstrap interval of the difference, image by image."""
 
     @property
     def change(self) -> float:
-        """dB."""
+        """Difference of the means, in dB."""
         return self.after - self.before
 
     @property
     def exceeds_noise(self) -> bool | None:
-        """Whether the interval leaves out zero by what figures are read to; None of too few images to tell."""
+        """Whether the change is at least `PRECISION` and its interval excludes zero; None for too few images."""
         if self.images < FEWEST:
             return None
         return abs(self.change) >= PRECISION and not self.interval[0] <= 0 <= self.interval[1]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, with what follows from them."""
+        """Plain values, including the derived ones."""
         return {**asdict(self), "change": self.change, "exceeds_noise": self.exceeds_noise}
 
 
@@ -67,7 +67,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def compare(old: Iterable[dict[str, Any]], new: Sequence[Row]) -> list[Change]:
-    """Each row of now that was measured then under the same protocol, on at least one common image."""
+    """Compare each new row with the old one under the same protocol, if they have an image in common."""
     earlier = {_key(row): row["psnr_per_image"] for row in old}
     changes = []
     for row in new:
@@ -86,7 +86,7 @@ def compare(old: Iterable[dict[str, Any]], new: Sequence[Row]) -> list[Change]:
 
 
 def unmatched(old: Iterable[dict[str, Any]], new: Sequence[Row]) -> list[str]:
-    """Of each row of now that has none to be compared with, why, in a sentence."""
+    """Say in a sentence, for each new row without a comparison, why there is none."""
     rows = list(old)
     compared = {(each.dataset, each.task, each.level, each.method) for each in compare(rows, new)}
     told = []

@@ -1,6 +1,6 @@
-"""Images to measure with: those of public test sets, where they are found on this machine, and one's own.
+"""Find images to measure with: public test sets on this machine, and the user's own images.
 
-None comes with sanarestore. A folder of one's own, of clean images or of pairs, is a set too.
+sanarestore comes with none. A user's folder of clean images or of pairs is a set too.
 """
 
 import os
@@ -22,7 +22,7 @@ from sanarestore.errors import NoImagesError, UnreadableImage, UsageError
 from sanarestore.evaluation.public import SETS, Layout, Set
 
 MISSING_NAMED = 5
-"""Files that are missing, of which a message tells the names."""
+"""Most missing files that a message names."""
 
 VARIABLE = "SANARESTORE_DATA"
 """Environment variable that names the folder of sets."""
@@ -30,15 +30,15 @@ VARIABLE = "SANARESTORE_DATA"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """One image of a set, or one pair; small, so that it can be sent to another process."""
+    """One image or pair of a set, without its pixels, so that it can be sent to another process."""
 
     name: str
     clean: Path
     degraded: Path | None = None
     prompt: str | None = None
-    """What a list of pairs says is to be asked; None for the default."""
+    """Prompt from a list of pairs; None for the default."""
     block: int | None = None
-    """Which block of a .mat file."""
+    """Index of the block in a .mat file; None for image files."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -46,16 +46,16 @@ class Item:
         return (self.clean,) if self.degraded is None else (self.clean, self.degraded)
 
     def read(self) -> tuple[Pixels, Pixels | None]:
-        """Clean and degraded [H, W, 1 or 3] in [0, 1]; UnreadableImage says what is wrong."""
+        """Read the clean image and the degraded one of a pair, [H, W, 1 or 3] in [0, 1]; may raise UnreadableImage."""
         return _pixels(self.clean, self.block), _pixels(self.degraded, self.block) if self.degraded else None
 
 
 def find_set(name: str, data_dir: Path | None = None) -> tuple[Item, ...]:
-    """The items of a set, in order of their names.
+    """Find the items of a set, in order of their names.
 
-    Looked for in `data_dir`, else in the folder that SANARESTORE_DATA names, else in the cache, in a folder of the
-    set's name. UsageError for an unknown name, NoImagesError if the files are not there, or half of a pair is without
-    the other half: it says which, and where the set is from.
+    The set's folder is looked for in `data_dir`, by default the folder that SANARESTORE_DATA names, or the cache.
+    UsageError for an unknown name. NoImagesError if files are missing, or one file of a pair is: it says which, where
+    that is known, and where the set is published.
     """
     known = SETS.get(name.lower())
     if known is None:
@@ -78,14 +78,14 @@ def find_set(name: str, data_dir: Path | None = None) -> tuple[Item, ...]:
 
 
 def _folder(known: Set, parent: Path) -> Path:
-    """The set's, whatever the case of its letters, or what its archive makes; where it should be, if none is there."""
+    """Find a set's folder, by its own or its archive's name in any letter case; if absent, say where it should be."""
     wanted = (known.name, *known.folders)
     there = {path.name.lower(): path for path in sorted(parent.iterdir())} if parent.is_dir() else {}
     return next((there[name] for name in wanted if name in there), parent / known.name)
 
 
 def _short_of(known: Set, items: Sequence[Item], halves: Sequence[Path]) -> str:
-    """How many of a set's files are there, and which are not, if that can be told."""
+    """Say how many of a set's files are there and, where that is known, which are missing, unpaired or strange."""
     if halves:
         others = f", and so are {len(halves) - 1} more" if len(halves) > 1 else ""
         return (
@@ -98,7 +98,7 @@ def _short_of(known: Set, items: Sequence[Item], halves: Sequence[Path]) -> str:
         strange = [stem for stem in stems if known.names and stem not in known.names]
         return f"{counted}: more than it has{', as ' + strange[0] if strange else ''}"
     missing = [name for name in known.names if name not in stems]
-    # By another naming, all would be.
+    # Otherwise the files follow another naming, by which every name here would count as missing.
     if not items or len(missing) != known.count - len(items):
         return counted
     more = f" and {len(missing) - MISSING_NAMED} more" if len(missing) > MISSING_NAMED else ""
@@ -106,7 +106,7 @@ def _short_of(known: Set, items: Sequence[Item], halves: Sequence[Path]) -> str:
 
 
 def find_folder(path: Path) -> tuple[Item, ...]:
-    """The items of a folder of clean images, of a pairs.csv, or of a folder that holds one. NoImagesError if none."""
+    """Find the items of a folder of clean images, of a pairs.csv or of its folder; NoImagesError if there are none."""
     listed = path / "pairs.csv" if path.is_dir() else path
     if listed.suffix.lower() == ".csv" and listed.is_file():
         pairs = read_pairs(listed)
@@ -124,13 +124,13 @@ def find_folder(path: Path) -> tuple[Item, ...]:
 
 
 def _below(path: Path, folder: Path) -> str:
-    """The path from the folder on, which tells images of one name apart; whole where it lies elsewhere."""
+    """Return the path relative to the folder, which keeps equal file names distinct; absolute if it lies elsewhere."""
     path, folder = path.absolute(), folder.absolute()
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
 
 
 def data_folder(data_dir: Path | None) -> Path:
-    """Where sets are looked for."""
+    """Return the folder in which sets are looked for."""
     if data_dir is not None:
         return data_dir
     named = os.environ.get(VARIABLE)
@@ -138,7 +138,7 @@ def data_folder(data_dir: Path | None) -> Path:
 
 
 def _paired(layout: Layout, folder: Path) -> tuple[list[Item], list[Path]]:
-    """The images or pairs of a folder, and the files that are half a pair."""
+    """Return the images or pairs of a folder, and the files whose pair is incomplete."""
     found = _matching(layout.clean, folder)
     if layout.degraded is None:
         return [Item(name=path.relative_to(folder).as_posix(), clean=path) for path, _ in found], []
@@ -150,7 +150,7 @@ def _paired(layout: Layout, folder: Path) -> tuple[list[Item], list[Path]]:
 
 
 def _key(match: re.Match[str]) -> str:
-    """Names the pair; the two files of SIDD are one, whatever their groups say."""
+    """Return the name of a file's pair; the two files of SIDD are one pair, although their groups differ."""
     return "blocks" if match[1] in ("Gt", "Noisy") else match[1]
 
 
@@ -186,7 +186,7 @@ def _pixels(path: Path, block: int | None) -> Pixels:
 
 
 def _bmp(path: Path) -> Pixels:
-    """Some sets are published so; as input of `restore` it is no format for photographs."""
+    """Read a BMP file: some sets are published as BMP, which `restore` does not take."""
     try:
         with PillowImage.open(path) as opened:
             codes = np.asarray(opened.convert("L" if opened.mode in ("1", "L") else "RGB"))
@@ -197,7 +197,7 @@ def _bmp(path: Path) -> Pixels:
 
 @lru_cache(maxsize=2)
 def _mat(path: Path) -> Any:
-    """All blocks of a file, [N, H, W, 3] uint8: an array of that many dimensions is the only one in it."""
+    """Return all blocks of a file, [N, H, W, 3] uint8, from the only array of five dimensions in it."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 

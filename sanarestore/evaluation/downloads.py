@@ -1,7 +1,7 @@
-"""Test sets with a stable public address: fetched file by file and checked pixel by pixel, or as an archive.
+"""Download test sets that have a stable public address: file by file with their pixels checked, or as an archive.
 
-A file is there whole or not at all, and of an archive what has come is kept apart, so that an interrupted download
-goes on where it was.
+A file is complete or absent, and a partial archive is kept in a file of its own, so that an interrupted download
+resumes where it stopped.
 """
 
 import hashlib
@@ -25,17 +25,18 @@ from sanarestore.evaluation.datasets import data_folder, find_set
 from sanarestore.evaluation.public import SETS, Archive, Remote, Set
 
 PATIENCE = 30
-"""Seconds without an answer after which a server is given up."""
+"""Seconds without an answer after which a request fails."""
 
 CHUNK = 2**20
 """Bytes of an archive that are written at once."""
 
 
 def download(name: str, data_dir: Path | None = None) -> Iterator[tuple[int, int]]:
-    """Fetch what is missing of a set, yielding (done, in all) as it goes: files, or MiB of an archive.
+    """Fetch the missing files of a set, yielding (done, in all) as it goes, in files or in MiB of an archive.
 
-    Nothing is asked of the network where all files are there, or the set has no stable address. NoImagesError if a file
-    cannot be had or is not the one that was published; those before it are kept. UsageError if the disk refuses one.
+    The network is not used if all files are there or the set has no stable address. NoImagesError if a file cannot be
+    fetched or is not the published one; the files before it are kept. UsageError if a file cannot be written, or the
+    folder holds files of other names.
     """
     known = SETS.get(name.lower())
     if known is None or known.remote is None or _is_whole(name, data_dir):
@@ -48,16 +49,16 @@ def download(name: str, data_dir: Path | None = None) -> Iterator[tuple[int, int
 
 
 def pixel_hash(content: bytes) -> str:
-    """The first 16 digits of the sha256 of an image file's pixels as 8-bit RGB. OSError if it is no image."""
+    """Return the first 16 hex digits of the sha256 of an image file's 8-bit RGB pixels; OSError if it is no image."""
     try:
         with PillowImage.open(io.BytesIO(content)) as opened:
             return hashlib.sha256(np.asarray(opened.convert("RGB")).tobytes()).hexdigest()[:16]
-    except (SyntaxError, ValueError, PillowImage.DecompressionBombError) as error:  # a PNG broken in other ways
+    except (SyntaxError, ValueError, PillowImage.DecompressionBombError) as error:  # other damage, to a PNG above all
         raise OSError(str(error)) from error
 
 
 def _is_whole(name: str, data_dir: Path | None) -> bool:
-    """Whether the set is there already, under any of the names that it is known by."""
+    """Return whether the set is already complete, in a folder of any of its known names."""
     try:
         find_set(name, data_dir)
     except NoImagesError:
@@ -93,7 +94,7 @@ def _fetched(remote: Remote, file: str) -> bytes:
 
 
 def _unpacked(known: Set, archive: Archive, folder: Path) -> Iterator[tuple[int, int]]:
-    """Fetch the archive beside where its files go, check it, and take out the files that the set's layouts name."""
+    """Fetch the archive into the set's folder, check it, and extract the files that the set's layouts name."""
     patterns = [each for layout in known.layouts for each in (layout.clean, layout.degraded) if each]
 
     def belongs(name: str) -> bool:
@@ -109,13 +110,13 @@ def _unpacked(known: Set, archive: Archive, folder: Path) -> Iterator[tuple[int,
         raise _another("archive", archive.address, f"its MD5 is {found}, not {archive.md5}")
     with zipfile.ZipFile(part) as packed:
         for member in filter(belongs, packed.namelist()):
-            # By its last name alone, whatever folders an archive tells of.
+            # Only the file name is used, so that no folder in an archive decides where a file is written.
             _write(folder / PurePosixPath(member).name, packed.read(member))
     part.unlink()
 
 
 def _appended(address: str, part: Path) -> Iterator[tuple[int, int]]:
-    """Append to `part` what it lacks of the file at the address, yielding (MiB there, MiB in all)."""
+    """Append to `part` the bytes of the file at the address that it lacks, yielding (MiB there, MiB in all)."""
     with _refusals_told(part):
         part.parent.mkdir(parents=True, exist_ok=True)
         opened = part.open("ab")
@@ -123,7 +124,7 @@ def _appended(address: str, part: Path) -> Iterator[tuple[int, int]]:
         there = total = opened.tell()
         try:
             with _asked(address, first=there) as answer:
-                if answer.status != HTTPStatus.PARTIAL_CONTENT:  # it begins anew
+                if answer.status != HTTPStatus.PARTIAL_CONTENT:  # the server sends the whole file
                     there = opened.truncate(0)
                 total = there + int(answer.headers.get("Content-Length", 0))
                 while chunk := answer.read(CHUNK):
@@ -132,7 +133,7 @@ def _appended(address: str, part: Path) -> Iterator[tuple[int, int]]:
                     there += len(chunk)
                     yield there >> 20, max(total, there) >> 20
         except (OSError, http.client.HTTPException) as error:
-            # All of it may have come before, and not been unpacked.
+            # An earlier run may have fetched all of it without unpacking it.
             whole = isinstance(error, urllib.error.HTTPError) and (
                 error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
             )
@@ -143,7 +144,7 @@ def _appended(address: str, part: Path) -> Iterator[tuple[int, int]]:
 
 
 def _asked(address: str, *, first: int = 0) -> http.client.HTTPResponse:
-    """The answer to a request for a file, or for what of it comes after some bytes."""
+    """Request a file from byte `first` on, and return the response."""
     headers = {"User-Agent": f"sanarestore/{__version__}", **({"Range": f"bytes={first}-"} if first else {})}
     answer: http.client.HTTPResponse = urllib.request.urlopen(
         urllib.request.Request(address, headers=headers), timeout=PATIENCE
@@ -152,7 +153,7 @@ def _asked(address: str, *, first: int = 0) -> http.client.HTTPResponse:
 
 
 def _refuse_others(folder: Path, belongs: Callable[[str], bool]) -> None:
-    """UsageError if a folder holds what is not fetched: two namings would be mixed."""
+    """Raise UsageError if a folder holds files that are not fetched: two namings would be mixed."""
     others = sorted(path.name for path in folder.rglob("[!.]*") if path.is_file() and not belongs(path.name))
     if others:
         raise UsageError(

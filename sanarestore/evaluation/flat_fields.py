@@ -1,4 +1,4 @@
-"""Flat fields: images of one colour, which no restoration may change. They are one fixed set, made and not read."""
+"""Flat fields: images of one colour, which no restoration may change; one fixed set, computed and not read."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -13,7 +13,7 @@ FLAT = "flat fields"
 """The name of the set in rows."""
 
 SIDE = 96
-"""Height and width of each field in pixels, all of which are judged, the border included."""
+"""Height and width of each field in pixels; all pixels are judged, including the border."""
 
 CODES = (0, 128, 255)
 """8-bit codes of each channel."""
@@ -21,7 +21,7 @@ CODES = (0, 128, 255)
 
 @dataclass(frozen=True, slots=True)
 class FlatField:
-    """One image of one colour; stands where an `Item` stands."""
+    """One image of one colour; can take the place of an `Item`."""
 
     colour: tuple[int, int, int]
     """8-bit codes of red, green and blue."""
@@ -41,4 +41,4 @@ class FlatField:
 
 
 FLAT_FIELDS = tuple(FlatField((red, green, blue)) for red, green, blue in product(CODES, repeat=3))
-"""The 27 corners and centres of edges, faces and all of the RGB cube; black, gray and white are among them."""
+"""The RGB cube's corners and the centres of its edges, faces and volume: 27 colours, with black, gray and white."""

@@ -1,6 +1,6 @@
-"""What kernels are timed beside: their references, as they are and compiled, at the sizes that a model has.
+"""Kernels to be timed beside their references, eager and compiled, at the sizes that a model has.
 
-Shape suffixes: B batch, N tokens, H heads, D features of a head; T windows; of maps H W positions, C channels, G = 2 C.
+Shape suffixes: B batch, N tokens, H heads, D features of a head; T windows; in maps H W positions, C channels, G = 2 C.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,25 +16,25 @@ from sanarestore.model.loading import LatentPath
 from sanarestore.tiling import overlapping
 
 LARGEST_MAP = 1024
-"""Pixels a side that the autoencoder's wide maps are taken of at most: larger images go through it in tiles."""
+"""Largest image side in pixels for which the autoencoder's wide maps are timed: it processes larger images in tiles."""
 
 
 REPEATS = 20
-"""Runs from one look at the clock to the next: one takes less than it takes to wait for the device."""
+"""Runs per reading of the clock: one run takes less time than waiting for the device does."""
 
 
 class Arms(NamedTuple):
-    """One operation, done in three ways."""
+    """One operation in three implementations."""
 
     name: str
     ours: Callable[[], object]
     reference: Callable[[], object]
     compiled: Callable[[], object]
-    """The reference through torch.compile, for this very size."""
+    """The reference through torch.compile, for this size alone."""
 
 
 def kernel_arms(latent: LatentPath, size: int) -> Iterator[Arms]:
-    """Every operation on random values of a square image's sizes, on the device and in the arithmetic of `latent`."""
+    """Yield every operation on random values, sized for a square image, on the device and in the dtype of `latent`."""
     yield from _attention(latent, size)
     yield _feed(latent, size)
     yield from _residual(latent, size)
@@ -57,7 +57,7 @@ def _first(latent: LatentPath) -> Any:
 
 
 def _side(latent: LatentPath, size: int) -> int:
-    """Tokens to a row."""
+    """Tokens per row of a square image."""
     return size // latent.autoencoder.stride // int(latent.transformer.config.patch_size)
 
 
@@ -78,7 +78,7 @@ def _feed(latent: LatentPath, size: int) -> Arms:
 
 
 def _residual(latent: LatentPath, size: int) -> Iterator[Arms]:
-    """Of the decoder's block of the finest resolution; nothing where it has none."""
+    """Yield the operations of the decoder's residual block of the finest resolution, if it has such blocks."""
     for stage, blocks in enumerate(latent.autoencoder.decoder.up_blocks):
         for block in blocks:
             if type(block).__name__ == "ResBlock":
@@ -91,7 +91,7 @@ def _residual(latent: LatentPath, size: int) -> Iterator[Arms]:
 
 
 def _blend(latent: LatentPath, size: int) -> Arms:
-    """Four windows of a velocity."""
+    """Blend four windows of a velocity."""
     side = size // latent.autoencoder.stride
     windows = overlapping(side, side, tile=side // 2 + 1, overlap=min(1, side // 2))
     weight_Thw = torch.stack([window.weight_hw for window in windows])

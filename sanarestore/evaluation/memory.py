@@ -1,4 +1,4 @@
-"""How much memory a piece of work takes at most, beyond what was held before it."""
+"""Peak memory of a piece of work, beyond what was held before it."""
 
 import re
 from pathlib import Path
@@ -11,25 +11,25 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Begins to watch when it is made; on CUDA the device's memory as torch counts it, else the process's, on Linux.
+    """Watches memory from its creation on: on CUDA the device's as torch counts it, elsewhere the process's, on Linux.
 
-    Where an allocator cannot be told to give back what it kept of earlier work, that is held before: the first work of
-    its size shows most.
+    Memory that the allocator keeps from earlier work and cannot be made to release counts as held before: the first
+    work of its size then shows more than later work.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device if device.type == "cuda" else None
         if self._device:
-            torch.cuda.init()  # type: ignore[no-untyped-call] # the first to use the device may be this
+            torch.cuda.init()  # type: ignore[no-untyped-call] # this may be the first use of the device
             torch.cuda.reset_peak_memory_stats(self._device)
             self._before: int | None = torch.cuda.memory_allocated(self._device)
         else:
-            # What the allocator kept of earlier work, or the work after it would seem to take nothing.
+            # Otherwise later work would reuse what the allocator kept, and seem to take nothing.
             release(device)
             self._before = _resident() if _forget_peak() else None
 
     def taken(self) -> int | None:
-        """Bytes at most since then; None where the system does not tell."""
+        """Return the peak in bytes beyond what was held at the start; None where the system does not report it."""
         if self._before is None:
             return None
         peak = torch.cuda.max_memory_allocated(self._device) if self._device else _status("VmHWM")
@@ -41,7 +41,7 @@ def _resident() -> int:
 
 
 def _forget_peak() -> bool:
-    """Let the kernel count the peak anew; False where it is not Linux, or not allowed."""
+    """Reset the kernel's count of the peak; False where this is not Linux, or not permitted."""
     try:
         _RESET.write_text("5", encoding="ascii")
     except OSError:

@@ -1,4 +1,4 @@
-"""What is measured: the engine as `restore` runs it, and what its autoencoder alone could reach."""
+"""The methods to measure: the engine as `restore` runs it, and the reconstruction of its autoencoder or of others."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,19 +23,19 @@ from sanarestore.options import RestoreOptions
 from sanarestore.tiling import mirror
 
 KEPT = 8
-"""Restorers kept for prompts and seeds; each holds a copy of the weights."""
+"""Restorers cached by prompt and seed; each holds a copy of the weights."""
 
 SEEDS = 3
-"""Repetitions where an image is drawn and not computed: the fewest with a standard deviation worth the name."""
+"""Seeds per image where results are random draws: the fewest for a meaningful standard deviation."""
 
 
 class Ours(Method):
-    """A model at chosen settings, through the Python API, in memory and in float."""
+    """A model at chosen settings, run through the Python API on float images in memory."""
 
     reads_prompts = True
 
     def __init__(self, options: RestoreOptions, device: str, *, seeds: Sequence[int] | None = None) -> None:
-        """Without `seeds`, as many as tell how much chance there is: `SEEDS` where draws differ, else one."""
+        """Without `seeds`, there are `SEEDS` of them where results differ between seeds, and one elsewhere."""
         self.device = pick_device(device)
         arithmetic = str(pick_dtype(options.dtype, self.device)).removeprefix("torch.")
         self._options = options = replace(options, dtype=arithmetic)  # type: ignore[arg-type]
@@ -55,10 +55,10 @@ class Ours(Method):
         self.is_generated = is_generated(options, self.model)
         latent = self.model.latent if self.is_generated else None
         networks += [latent.autoencoder, latent.transformer] if latent else []
-        # One step gives a mean, in which the seed hardly shows.
+        # One step gives the posterior mean, which hardly depends on the seed.
         drawn = latent is not None and steps_of(options, self.model) > 1
         self.seeds = tuple(range(SEEDS if drawn else 1)) if seeds is None else tuple(seeds)
-        # Not of the prompt encoder, which sees no image.
+        # Without the prompt encoder, which processes no image.
         self.parameters = count(*networks) + (self.model.experts.parameters if self.model.experts else 0)
 
     def prepare(self, prompt: str | None, seed: int) -> None:
@@ -66,7 +66,7 @@ class Ours(Method):
         self._restorer(self._options.prompt if prompt is None else prompt, seed)
 
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
-        """Restore; the prompt of the trial counts more than that of the options."""
+        """Restore; a `prompt` takes precedence over that of the options."""
         image = images.Image(pixels_HWC=trial.degraded_HWC, depth="float32", format="tiff")
         return self._restorer(self._options.prompt if prompt is None else prompt, seed)(image).pixels_HWC
 
@@ -75,10 +75,10 @@ class Ours(Method):
 
 
 class Ceiling(Method):
-    """decode(encode(clean)): the most that a latent path through this autoencoder can reach."""
+    """Autoencoder reconstruction, decode(encode(clean)): the best result possible for a latent path without refiner."""
 
     def __init__(self, folder: Path, device: str, *, name: str = CEILING) -> None:
-        """Of the autoencoder in a folder, as diffusers lays it out."""
+        """Load the autoencoder from a folder in diffusers' layout."""
         self.name = name
         self.device = pick_device(device)
         self.settings = weights.sampled_hash(folder.parent, folder.name)[:16]
@@ -87,7 +87,7 @@ class Ceiling(Method):
 
     @torch.inference_mode()
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
-        """Of the target, whatever was done to it; mirrored to whole latent positions."""
+        """Reconstruct the target, not the degraded input; its sides are mirrored up to multiples of the stride."""
         clean_HWC, stride = trial.target_HWC, self._autoencoder.stride
         height, width, channels = clean_HWC.shape
         rows, columns = (mirror(np.arange(-(-side // stride) * stride), side) for side in (height, width))
@@ -99,15 +99,15 @@ class Ceiling(Method):
 
 
 def count(*networks: nn.Module) -> int:
-    """Parameters of all of them."""
+    """Count the parameters of all networks."""
     return sum(parameter.numel() for network in networks for parameter in network.parameters())
 
 
 def our_methods(
     options: RestoreOptions, seeds: Sequence[int] | None, peers: Sequence[str], device: str
 ) -> list[Method]:
-    """The peers, the model's ceiling where its latent path runs, and the model."""
-    # First, since it says how many threads all of them have.
+    """Make the peers, the autoencoder reconstruction where the model's latent path runs, and the model."""
+    # Made first, because it sets the number of threads for all methods.
     ours = Ours(options, device, seeds=seeds)
     methods: list[Method] = [method for name in dict.fromkeys(peers) for method in peer(name, device)]
     if ours.is_generated:
@@ -116,9 +116,9 @@ def our_methods(
 
 
 def autoencoder_sources(options: RestoreOptions, names: Sequence[str]) -> tuple[tuple[str, Path], ...]:
-    """Names and folders of what the task ceiling compares: the model's own autoencoder, and others by name.
+    """Return names and folders of the autoencoders that the task `ceiling` compares: the model's own, and those named.
 
-    UsageError if there is none, WeightsError if one is none; weights are not read yet.
+    UsageError if there are none, WeightsError if a folder holds no autoencoder; weights are not read yet.
     """
     own = weights.chosen(options.model, options.adapter)
     found = [(own, folder) for folder in [weights.resolve(own) / "vae"] if folder.is_dir()]
@@ -134,5 +134,5 @@ def autoencoder_sources(options: RestoreOptions, names: Sequence[str]) -> tuple[
 
 
 def autoencoders(sources: Sequence[tuple[str, Path]], device: str) -> list[Method]:
-    """What the task ceiling compares, loaded."""
+    """Load the autoencoders that the task `ceiling` compares."""
     return [Ceiling(folder, device, name=name) for name, folder in sources]

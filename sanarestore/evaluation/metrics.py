@@ -1,7 +1,7 @@
 """PSNR and SSIM, as the restoration literature computes them.
 
-Images are arrays [H, W, C], float in [0, 1]; nothing is clipped or rounded here. Papers compare 8-bit files: pass both
-images through `to_8bit` first for figures beside theirs.
+Images are arrays [H, W, C], float in [0, 1]; nothing is clipped or rounded here. Papers compare 8-bit files: for
+figures comparable with theirs, pass both images through `to_8bit` first.
 """
 
 import math
@@ -60,9 +60,9 @@ def psnr_b(image_HWC: Array, reference_HWC: Array, block: int = 8) -> float:
 
 
 def sharpness(image_HWC: Array, reference_HWC: Array) -> float:
-    """Mean absolute difference of neighbours, over the reference's: below 1 softer, above 1 sharper or noisier.
+    """Mean absolute difference of neighbours over the reference's: below 1 softer, above 1 sharper or noisier.
 
-    1 where the reference is flat and the image too, infinite where only the reference is.
+    It is 1 if both images are flat, infinite if only the reference is.
     """
     _check(image_HWC, reference_HWC)
     ours, theirs = (_steps(each.astype(np.float64)) for each in (image_HWC, reference_HWC))
@@ -78,13 +78,13 @@ def _steps(image_HWC: npt.NDArray[np.float64]) -> float:
 def frechet_distance(features_ND: npt.NDArray[np.float64], others_MD: npt.NDArray[np.float64]) -> float:
     """Squared Frechet distance of the Gaussians that fit two sets of features: FID, if they are Inception's.
 
-    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson & Landau 1982, eq. 4). The last trace is the sum of singular
-    values of X1 X2^T, X the centred features over the root of their number less one. ValueError below two samples.
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson & Landau 1982, eq. 4). The trace of (C1 C2)^(1/2) is the sum of
+    the singular values of X1 X2^T, where X is the centred features over sqrt(N - 1). ValueError below two samples.
     """
     if min(len(features_ND), len(others_MD)) < 2:
         raise ValueError("a covariance takes two samples")
     centred = [(each - each.mean(axis=0)) / math.sqrt(len(each) - 1) for each in (features_ND, others_MD)]
-    # Of as many rows as there are features at most: the singular values of the product stay.
+    # R has at most as many rows as there are features, and leaves the singular values of the product unchanged.
     first, second = (np.asarray(np.linalg.qr(each, mode="r")) for each in centred)
     shared = np.linalg.svd(first @ second.T, compute_uv=False).sum()
     apart = np.square(features_ND.mean(axis=0) - others_MD.mean(axis=0)).sum()
@@ -92,7 +92,7 @@ def frechet_distance(features_ND: npt.NDArray[np.float64], others_MD: npt.NDArra
 
 
 def luma(image_HWC: Array) -> npt.NDArray[np.float64]:
-    """Y of BT.601 in studio swing, [H, W, 1] in 16/255 to 235/255: what super-resolution is judged by. Gray stays."""
+    """Luma of BT.601 in studio swing, [H, W, 1] in 16/255 to 235/255, as super-resolution is judged; gray is kept."""
     if image_HWC.shape[2] == 1:
         return image_HWC.astype(np.float64)
     weights = np.array([[65.481], [128.553], [24.966]]) / 255

@@ -1,4 +1,4 @@
-"""A page of HTML that needs nothing else: its head, and pictures inside it."""
+"""A self-contained HTML page: its head, its tables, and the pictures embedded in it."""
 
 import base64
 import html
@@ -31,7 +31,7 @@ svg { max-width: 100%; height: auto } .note { color: #555 }
 
 
 def write_page(path: Path, title: str, command: str, parts: Sequence[str]) -> None:
-    """A title, the command that made it, and parts of HTML; OSError if the disk refuses."""
+    """Write a title, the command that made the page, and parts of HTML; OSError if the file cannot be written."""
     head = f"<meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
     body = [
         f"<h1>{html.escape(title)}</h1>",
@@ -43,7 +43,7 @@ def write_page(path: Path, title: str, command: str, parts: Sequence[str]) -> No
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Cells of text; a first cell that is empty says the same as the one above."""
+    """Format cells of text as an HTML table; an empty first cell means the same as the cell above."""
     lines = ["<table><thead><tr>", *(f"<th>{html.escape(name)}</th>" for name in columns), "</tr></thead><tbody>"]
     for row in rows:
         first = " class=first" if row[0] else ""
@@ -52,7 +52,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def figures(pictures: Mapping[str, Pixels]) -> str:
-    """Pictures in a row, by what is written below them."""
+    """Format pictures as HTML, in a row; `pictures` maps their captions to them."""
     return "".join(
         f'<figure><img src="data:image/png;base64,{_png(pixels)}" alt="{html.escape(name)}">'
         f"<figcaption>{html.escape(name)}</figcaption></figure>"

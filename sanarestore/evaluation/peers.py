@@ -1,8 +1,8 @@
-"""What stands beside ours in the same run on the same images: classical denoisers, and any network in a file.
+"""Peers, run on the same images in the same benchmark: classical denoisers, and any network in a file.
 
 Non-local means runs at each of `STRENGTHS`, and a report shows the best of them for the set. The other classical
-methods estimate the noise (Donoho & Johnstone 1994, by scikit-image), and their one strength follows from it. All of
-them need the extra `bench`; a network needs spandrel.
+methods derive their strength from an estimate of the noise (Donoho & Johnstone 1994, by scikit-image). All of them need
+the extra `bench`; a network needs spandrel.
 """
 
 import importlib.util
@@ -24,11 +24,11 @@ STRENGTHS = (2, 3, 4, 6, 8, 10)
 """Strengths h of non-local means, in 8-bit codes, for brightness and colour alike."""
 
 HALVINGS = 7
-"""Of the interval in which TV's weight is looked for."""
+"""Bisection steps in the search for the weight of total variation."""
 
 
 class NonLocalMeans(Method):
-    """Buades et al. 2005 as OpenCV has it, on 8-bit codes, at one strength."""
+    """Non-local means (Buades et al. 2005) by OpenCV, on 8-bit codes, at one strength."""
 
     best_of = "nlm"
     told = f"best mean PSNR of h {', '.join(map(str, STRENGTHS))} on these images"
@@ -54,7 +54,7 @@ class NonLocalMeans(Method):
 
 
 class Classical(Method):
-    """A method of image and estimated noise, [H, W, C] in [0, 1] and its standard deviation."""
+    """A denoiser that is given an image [H, W, C] in [0, 1] and the estimated standard deviation of its noise."""
 
     def __init__(self, name: str, version: str, denoise: Callable[[Pixels, float], Pixels]) -> None:
         self.name = name
@@ -62,18 +62,18 @@ class Classical(Method):
         self._denoise = denoise
 
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
-        """Denoise, whatever is asked."""
+        """Denoise by the estimated noise; the prompt is not used."""
         from skimage.restoration import estimate_sigma
 
         noisy = trial.degraded_HWC
         sigma = float(estimate_sigma(noisy, channel_axis=2, average_sigmas=True))
-        if not sigma > 0:  # flat, or too small to be told
+        if not sigma > 0:  # flat, or too small for an estimate
             return noisy
         return np.asarray(self._denoise(noisy, sigma), np.float32).reshape(noisy.shape)
 
 
 def _wavelet(noisy_HWC: Pixels, sigma: float) -> Pixels:
-    """BayesShrink (Chang et al. 2000), channels one by one."""
+    """Denoise each channel separately by BayesShrink (Chang et al. 2000)."""
     from skimage.restoration import denoise_wavelet
 
     planes = [denoise_wavelet(plane, sigma=sigma, method="BayesShrink") for plane in np.moveaxis(noisy_HWC, 2, 0)]
@@ -81,7 +81,7 @@ def _wavelet(noisy_HWC: Pixels, sigma: float) -> Pixels:
 
 
 def _total_variation(noisy_HWC: Pixels, sigma: float) -> Pixels:
-    """Rudin et al. 1992 by Chambolle's algorithm, of the weight that takes away as much as there is noise."""
+    """Total variation (Rudin et al. 1992) by Chambolle's algorithm; what its weight removes has deviation `sigma`."""
     from skimage.restoration import denoise_tv_chambolle
 
     low, high = 0.0, 8 * sigma
@@ -94,14 +94,14 @@ def _total_variation(noisy_HWC: Pixels, sigma: float) -> Pixels:
 
 
 ESTIMATING: dict[str, Callable[[Pixels, float], Pixels]] = {"wavelet": _wavelet, "tv": _total_variation}
-"""Name -> a method of image and estimated noise."""
+"""Name -> a function that denoises an image of the given noise."""
 
 CLASSICAL: dict[str, tuple[str, ...]] = {"nlm": ("cv2",), "wavelet": ("skimage", "pywt"), "tv": ("skimage", "pywt")}
 """Name of a classical method -> the modules that it needs."""
 
 
 class Network(Method):
-    """Any restoration network that spandrel reads from a file; image in, image of the same size out."""
+    """A restoration network that spandrel loads from a file; its results have the size of its inputs."""
 
     def __init__(self, path: Path, device: str) -> None:
         if importlib.util.find_spec("spandrel") is None:
@@ -112,7 +112,7 @@ class Network(Method):
         try:
             self.settings = weights.hash_file(path)[:16]
             found: Any = ModelLoader(device="cpu").load_from_file(path)
-        except Exception as error:  # spandrel has many; to the user they are one fact
+        except Exception as error:  # spandrel raises many kinds; to the user they are one fact
             raise WeightsError(f"no network that can be loaded ({error})", where=path) from error
         if not isinstance(found, ImageModelDescriptor) or found.scale != 1:
             raise WeightsError("its results are not of the size of its inputs", where=path)
@@ -123,7 +123,7 @@ class Network(Method):
 
     @torch.inference_mode()
     def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
-        """Restore, blind. Gray is shown three times to a network for colour, channels one by one to one for gray."""
+        """Restore; the prompt is not used. Colour networks get gray three times, gray networks each channel alone."""
         degraded_1CHW = torch.from_numpy(trial.degraded_HWC).permute(2, 0, 1)[None].to(self.device)
         channels = degraded_1CHW.shape[1]
         if self._channels == 3 and channels == 1:
@@ -140,9 +140,9 @@ class Network(Method):
 
 
 def peer(name: str, device: str) -> list[Method]:
-    """Make what a peer's name stands for: a classical method, at each strength to choose from, or a network's file.
+    """Make the methods that a peer's name stands for: a classical one, at each of its strengths, or a network's file.
 
-    UsageError for neither, or for what is not installed.
+    UsageError if it is neither, or if a package that it needs is not installed.
     """
     if name in CLASSICAL:
         modules = CLASSICAL[name]

@@ -1,6 +1,6 @@
-"""Metrics of networks that were taught what people see: LPIPS, DISTS, and the Inception features that FID compares.
+"""Learned perceptual metrics: LPIPS, DISTS, and the Inception features that FID compares.
 
-They come through torchmetrics, with its `image` extra, and fetch their weights the first time.
+They come from torchmetrics, with its `image` extra, and download their weights on first use.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,23 +19,23 @@ from sanarestore.evaluation.rows import packed
 METRICS = ("lpips", "dists", "fid")
 
 SMALLEST_SIDE = 64
-"""Pixels below which these networks are left with nothing to compare."""
+"""Side in pixels below which these networks cannot compare images."""
 
 Judgement = dict[str, Any]
-"""By the names of `Score`'s fields."""
+"""Name of a field of `Score` -> its value."""
 
 
 class Perceptual:
     """Some of `METRICS` on a device."""
 
     def __init__(self, names: Sequence[str], device: str) -> None:
-        """UsageError for a name that is not known or not installed, WeightsError where weights cannot be fetched."""
+        """Load metrics; UsageError for one unknown or not installed, WeightsError if weights cannot be fetched."""
         self.names = ",".join(names)
         self._device = pick_device(device)
         self._judges = [judge(name, str(self._device)) for name in names]
 
     def __call__(self, image_HWC: npt.NDArray[np.float64], reference_HWC: npt.NDArray[np.float64]) -> Judgement:
-        """Two images on 8-bit codes, in [0,1], of one or three channels; nothing for small ones."""
+        """Compare two images on 8-bit codes in [0,1], with one or three channels; small ones give no values."""
         if min(image_HWC.shape[:2]) < SMALLEST_SIDE:
             return {}
         image, reference = (self._tensor(each) for each in (image_HWC, reference_HWC))
@@ -52,7 +52,7 @@ class Perceptual:
 
 @lru_cache
 def judge(name: str, device: str) -> Callable[[Tensor, Tensor], Judgement]:
-    """One metric, loaded; of two images [1,3,H,W] in [0,1]."""
+    """Load one metric, to be called with two images [1,3,H,W] in [0,1]; errors as for `Perceptual`."""
     makers = {"lpips": _lpips, "dists": _dists, "fid": _inception}
     if name not in makers:
         raise UsageError(
@@ -73,14 +73,14 @@ def judge(name: str, device: str) -> Callable[[Tensor, Tensor], Judgement]:
 
 
 def _lpips(device: str) -> Callable[[Tensor, Tensor], Judgement]:
-    """Zhang et al. 2018, on AlexNet as papers report it."""
+    """LPIPS (Zhang et al. 2018) on AlexNet, as papers report it."""
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     return _pairwise("lpips", LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).to(device))
 
 
 def _dists(device: str) -> Callable[[Tensor, Tensor], Judgement]:
-    """Ding et al. 2020."""
+    """DISTS (Ding et al. 2020)."""
     from torchmetrics.image.dists import DeepImageStructureAndTextureSimilarity
 
     return _pairwise("dists", DeepImageStructureAndTextureSimilarity().to(device))
@@ -89,14 +89,14 @@ def _dists(device: str) -> Callable[[Tensor, Tensor], Judgement]:
 def _pairwise(name: str, metric: Any) -> Callable[[Tensor, Tensor], Judgement]:
     def measure(image: Tensor, reference: Tensor) -> Judgement:
         value = float(metric(image, reference))
-        metric.reset()  # it would keep every value
+        metric.reset()  # otherwise it keeps every value
         return {name: value}
 
     return measure
 
 
 def _inception(device: str) -> Callable[[Tensor, Tensor], Judgement]:
-    """The features of Heusel et al. 2017, of each image whole; FID compares those of a set."""
+    """Inception features of each whole image, which FID compares over a set (Heusel et al. 2017)."""
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     network = FrechetInceptionDistance(feature=2048).inception.to(device)

@@ -9,11 +9,11 @@ class Layout:
     """One way in which a set's files are named, as regular expressions of paths below its folder."""
 
     clean: str
-    """Of clean files; where there are pairs, its groups name the pair."""
+    """Pattern of clean files; in sets of pairs its group names the pair."""
     degraded: str | None = None
-    """Of degraded files, with the same groups; None where the set is clean."""
+    """Pattern of degraded files, with the same group; None where the set has only clean images."""
     example: str
-    """Of a path, to show."""
+    """An example of a path, for messages."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,9 +21,9 @@ class Remote:
     """A stable public address of a set's files, one by one."""
 
     address: str
-    """With {name} for a file's."""
+    """URL with {name} in place of the file's name."""
     sha256: Mapping[str, str]
-    """File name -> the first 16 digits of its hash, of the pixels as 8-bit RGB: recompressed, it is the same."""
+    """File name -> the first 16 hex digits of the hash of its 8-bit RGB pixels, which recompression leaves the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,22 +41,22 @@ class Set:
     name: str
     title: str
     count: int
-    """Images, or pairs."""
+    """Number of images, or of pairs."""
     task: str
-    """What it is mostly used for: the default task."""
+    """The task that it is mostly used for, which is its default."""
     layouts: tuple[Layout, ...]
     published: str
-    """Where its authors, or those who have it from them, publish it."""
+    """Where its authors, or others who hold a copy, publish it."""
     remote: Remote | Archive | None = None
-    """Where `download` fetches it; None where addresses come and go, or no hash is known."""
+    """Where `download` fetches it; None where no address is stable, or no hash is known."""
     names: tuple[str, ...] = ()
-    """Of its images without suffixes, in lower case; empty where they go by several."""
+    """File names of its images without suffixes, in lower case; empty where several namings are common."""
     folders: tuple[str, ...] = ()
-    """What its archives call the folder, in lower case, besides its name."""
+    """Folder names that its archives use, in lower case, besides its own name."""
 
 
 def _flat(pattern: str, example: str, more: str = "") -> Layout:
-    """Files of any lossless format, and of those of `more`, in the folder, or one folder below."""
+    """Layout of clean files in a lossless format, or one that `more` adds, in the folder or one folder below."""
     return Layout(clean=rf"(?:[^/]+/)?(?:{pattern})\.(?:png|bmp|tiff?{more})", example=example)
 
 
@@ -91,7 +91,7 @@ _CLASSIC5_HASHES = (
 )  # fmt: skip
 
 _SWINIR = "https://raw.githubusercontent.com/JingyunLiang/SwinIR/33f616625268d08ba600f8db89388eec0328edb1/testsets/"
-"""A commit that has several of the sets, one file an image."""
+"""A commit that holds several of the sets, one file per image."""
 
 SETS: Mapping[str, Set] = {
     each.name: each
@@ -107,7 +107,7 @@ SETS: Mapping[str, Set] = {
         ),
         Set(
             name="cbsd68", title="CBSD68 (Martin et al. 2001; Roth & Black 2009)", count=68, task="denoise",
-            # As Berkeley has them, these are JPEG files of the best quality.
+            # Berkeley publishes them as JPEG files of the best quality.
             layouts=(_flat(r"\d{4,6}", "101085.png", "|jpe?g"), _flat(r"test\d{3}|\d{4}", "0001.png")),
             published="https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/",
         ),
@@ -168,7 +168,7 @@ SETS: Mapping[str, Set] = {
             name="div2k-val", title="DIV2K validation (Agustsson & Timofte 2017)", count=100, task="denoise",
             layouts=(_flat(r"0[89]\d\d", "DIV2K_valid_HR/0801.png"),), published="https://data.vision.ee.ethz.ch/cvl/DIV2K/",
             remote=Archive(
-                # The hash as torchsr (github.com/Coloquinte/torchSR) has it.
+                # The hash is the one that torchsr (github.com/Coloquinte/torchSR) uses.
                 address="https://data.vision.ee.ethz.ch/cvl/DIV2K/DIV2K_valid_HR.zip",
                 md5="9fcdda83005c5e5997799b69f955ff88",
             ),
@@ -219,7 +219,7 @@ SETS: Mapping[str, Set] = {
         ),
     )
 }  # fmt: skip
-"""Every set that is known by name."""
+"""Every known set, by its name."""
 
 GRAY = ("set12", "classic5")
-"""Those that are gray as they are."""
+"""Names of the sets whose images are gray."""

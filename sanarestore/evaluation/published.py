@@ -1,4 +1,4 @@
-"""Figures that others published, to stand beside those measured: facts with their sources, not measured here."""
+"""Figures that others published, with their sources, to be shown beside measured ones."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -13,19 +13,19 @@ SWINIR = "Liang et al. 2021 (SwinIR)"
 NAFNET = "Chen et al. 2022 (NAFNet)"
 
 CROPPED = "; on crops of 500 x 500"
-"""What most papers call Kodak24; the set here is whole."""
+"""Added to the sources for Kodak24: most papers use crops of it; the set here has the whole images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Published:
-    """One figure."""
+    """One published figure."""
 
     dataset: str
     task: str
     level: str
     method: str
     psnr: float
-    """dB."""
+    """PSNR in dB."""
     gray: bool = False
     source: str
 
@@ -65,12 +65,12 @@ PUBLISHED = tuple(_figures())
 
 
 def published(dataset: str, task: str, level: str, *, gray: bool) -> list[Published]:
-    """What is known of a set at one level of a task, judged in gray or in colour, in the order of years."""
+    """Return the published figures for a set at one level of a task, in gray or in colour, in order of year."""
     where = (dataset, task, level, gray)
     return [each for each in PUBLISHED if (each.dataset, each.task, each.level, each.gray) == where]
 
 
 def of_others(rows: Iterable[Row], *, gray: bool) -> list[Published]:
-    """What is known of the sets, tasks and levels of rows, once each."""
+    """Return the published figures for the sets, tasks and levels of rows, each figure once."""
     asked = dict.fromkeys((row.dataset, row.task, row.level) for row in rows)
     return [each for where in asked for each in published(*where, gray=gray)]

@@ -1,4 +1,4 @@
-"""A benchmark as one HTML page that needs nothing else: tables, quality against speed, best and worst crops."""
+"""A benchmark as one self-contained HTML page: tables, quality against speed, best and worst crops."""
 
 import html
 import math
@@ -31,13 +31,13 @@ class Example:
     """best or worst."""
     item: str
     gain: float
-    """dB over the degraded input; where nothing was degraded, all of them."""
+    """Gain over the degraded input in dB; where nothing was degraded, the PSNR itself."""
     pictures: dict[str, Pixels]
-    """Name -> the same crop of degraded, of each method, of the target."""
+    """Name -> the same crop of the degraded input, of each method's result, and of the target."""
 
 
 def most_wrong(target_HWC: Pixels, other_HWC: Pixels) -> tuple[slice, slice]:
-    """Where a crop of `CROP` pixels differs most, on a grid of half its side."""
+    """Find the crop of `CROP` pixels a side that differs most, on a grid of half its side."""
     error = np.square(target_HWC - other_HWC).sum(axis=2)
     sums = np.pad(error, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
     height, width = (min(CROP, side) for side in error.shape)
@@ -56,15 +56,15 @@ def most_wrong(target_HWC: Pixels, other_HWC: Pixels) -> tuple[slice, slice]:
 
 
 def extremes(plan: Benchmark, rows: Sequence[Row], device: str) -> Iterator[Example]:
-    """The image that the last method gained most on, and the one that it gained least on, of every task and level.
+    """Yield the images on which the last method gained most and least, for every task and level.
 
-    Where nothing was degraded, those that it kept best and worst.
+    Where nothing was degraded, these are the images of its highest and lowest PSNR.
     """
     bench = plan.on(device, {})
     numbers = {item.name: number for number, item in enumerate(plan.items)}
     cases: dict[tuple[str, str], Case] = {}
     for case in plan.cases:
-        cases.setdefault((case.task, case.level), case)  # of several draws, the first
+        cases.setdefault((case.task, case.level), case)  # keep the first of several draws
     for (task, level), case in cases.items():
         mine = [row for row in rows if (row.dataset, row.task, row.level) == (plan.dataset, task, level)]
         after = mine[-1].psnr_per_image
@@ -83,7 +83,7 @@ def extremes(plan: Benchmark, rows: Sequence[Row], device: str) -> Iterator[Exam
 def write_report(
     path: Path, rows: Sequence[Row], examples: Iterable[Example], published: Sequence[Published] = (), *, command: str
 ) -> None:
-    """Write the page, with what others published of the same; OSError if the disk refuses."""
+    """Write the page, with published figures for the same sets; OSError if the file cannot be written."""
     parts = []
     shown = list(examples)
     for dataset, group in groupby(rows, lambda row: row.dataset):
@@ -128,7 +128,7 @@ def _table(rows: Sequence[Row]) -> str:
         ),
         "s/MP": lambda row: "" if row.method == DEGRADED else f"{row.seconds_per_megapixel:.2f}",
     }
-    # Without the columns that say nothing of these rows.
+    # Columns that are empty in all rows are left out.
     shown = {name: cell for name, cell in columns.items() if any(map(cell, rows))}
     cells, case = [], ""
     for row in rows:
@@ -143,7 +143,7 @@ def _figure(value: float | None, digits: int) -> str:
 
 
 def _plot(rows: Sequence[Row]) -> str:
-    """PSNR against seconds per megapixel, which is logarithmic; a colour a case."""
+    """Plot PSNR against seconds per megapixel on a logarithmic axis, with one colour per case."""
     points = [row for row in rows if row.method != DEGRADED and row.seconds_per_megapixel > 0]
     if len(points) < 2:
         return ""
@@ -178,8 +178,8 @@ def _text(x: float, y: float, words: str, *, size: int = 12, anchor: str = "star
 
 
 def _steps_around(values: Sequence[float]) -> list[float]:
-    """1, 2 and 5 times powers of ten, from the last below the values to the first above: what hardly differs stands
-    close together."""
+    """Return ticks at 1, 2 and 5 times powers of ten that just enclose the values; nearly equal values stay close
+    together on such an axis."""
     powers = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
     steps = [step * 10.0**power for power in powers for step in (1, 2, 5)]
     first = max(place for place, step in enumerate(steps) if step <= min(values))
@@ -191,7 +191,7 @@ def _steps_around(values: Sequence[float]) -> list[float]:
 
 
 def _whole_numbers(values: Sequence[float]) -> list[float]:
-    """About five round numbers as far as the values reach, and the smallest where none lies between."""
+    """Return about five round numbers within the range of the values, or the smallest value if it holds none."""
     span = max(values) - min(values)
     step = next(each for each in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if each * 6 >= span or each == 20)
     first, last = math.ceil(min(values) / step), math.floor(max(values) / step)
@@ -199,7 +199,7 @@ def _whole_numbers(values: Sequence[float]) -> list[float]:
 
 
 def _scale(values: Sequence[float], begin: float, end: float) -> Callable[[float], float]:
-    """From values to places between the two ends."""
+    """Return the linear map from the range of the values to positions from `begin` to `end`."""
     low, span = min(values), max(max(values) - min(values), 1e-9)
     return lambda value: begin + (value - low) / span * (end - begin)
 

@@ -1,4 +1,4 @@
-"""Scores, and the rows that they make: means over images, with an interval that says how much another choice of images
+"""Scores, and the rows computed from them: means over images, with an interval for how much another choice of images
 would change them."""
 
 import base64
@@ -14,24 +14,24 @@ import numpy.typing as npt
 from sanarestore.evaluation.metrics import frechet_distance
 
 PERCEPTIBLE = 60.0
-"""Decibels above which the margin between two prompts is not counted."""
+"""PSNR in dB at which both results are capped before the margin between two prompts is taken."""
 
 FID_IMAGES = 5000
-"""Below which FID says little."""
+"""Number of images below which FID says little."""
 
 RESAMPLES = 2000
-"""Of the bootstrap."""
+"""Number of bootstrap samples."""
 
 EACH = "one per image"
-"""Stands for the prompt where images have several."""
+"""Given in place of the prompt where images have different ones."""
 
 DEGRADED = "degraded"
-"""Name of the method that does nothing: the row to compare with."""
+"""Name of the method that does nothing; other rows are compared with its row."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """One result, judged."""
+    """The measurements of one result."""
 
     dataset: str
     task: str
@@ -39,53 +39,53 @@ class Score:
     protocol: str
     method: str
     best_of: str | None = None
-    """Name that the method shares with others, of which the best of each case is a row; None for one that always is."""
+    """Name shared with other methods, of which only the best for each case becomes a row; None if it always does."""
     settings: str
-    """Fingerprint of all that decides the method's pixels."""
+    """Fingerprint of everything that determines the method's results."""
     prompt: str | None
-    """What was asked for, empty for a blind run; None of a method that does not listen."""
+    """The prompt used, empty if unprompted; None for a method that reads no prompts."""
     conditions: str
     """How and where the method computed, in words."""
     item: str
     sha256: str
-    """Of the clean file, and of a pair's degraded one."""
+    """Hash of the clean file, and of a pair's degraded file."""
     draw: int
     seed: int
     psnr: float
-    """dB over all values, after rounding to 8 bits."""
+    """PSNR over all values in dB, after rounding to 8 bits."""
     ssim: float | None
     psnr_y: float | None
-    """dB on luma, of colour images."""
+    """PSNR on luma in dB, for colour images and for the task sr."""
     ssim_y: float | None
-    """On luma, of the task sr."""
+    """SSIM on luma, for the task sr."""
     psnr_b: float | None
-    """dB with blocking counted, of the task jpeg."""
+    """PSNR-B in dB, which counts blocking as error, for the task jpeg."""
     largest_change: int | None = None
-    """Largest change of any value, in 8-bit codes, of the task clean."""
+    """Largest change of any value, in 8-bit codes, for the task clean."""
     wrong_psnr: float | None
-    """dB when the prompt names what shall stay, of the task prompts."""
+    """PSNR in dB if the prompt names the degradation that shall stay, for the task prompts."""
     sharpness: float
-    """Of the result over the target's: see `metrics.sharpness`."""
+    """Sharpness of the result over that of the target: see `metrics.sharpness`."""
     agreement: float | None
-    """dB between this result and that of the method's first seed, not rounded to 8 bits; None for the first."""
+    """PSNR in dB between this result and the first seed's, not rounded to 8 bits; None for the first seed."""
     parameters: int | None
-    """Of the method's networks."""
+    """Parameters of the method's networks."""
     memory: int | None
-    """Bytes at most beyond what was held before, where the system tells."""
+    """Peak in bytes beyond what was held before; None where the system does not report it."""
     seconds: float
     megapixels: float
     metrics: str = ""
-    """Which of the following were asked for, with commas."""
+    """The perceptual metrics that were asked for, separated by commas."""
     lpips: float | None = None
-    """Distances that networks were taught: see `evaluation.perceptual`."""
+    """Learned perceptual distance, as is `dists`: see `evaluation.perceptual`."""
     dists: float | None = None
     inception: str | None = None
-    """Features of the result, packed, for FID."""
+    """Inception features of the result, packed, for FID."""
     inception_of_target: str | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What it is a function of."""
+        """Everything that the score depends on."""
         where = (self.dataset, self.task, self.level, self.protocol, self.draw, self.item, self.sha256)
         return (*where, self.method, self.settings, self.seed, self.metrics)
 
@@ -100,7 +100,7 @@ class Row:
     protocol: str
     method: str
     prompt: str | None
-    """What was asked for, empty for a blind run, `EACH` if it differs; None of a method that does not listen."""
+    """The prompt used, empty if unprompted, `EACH` if images differ; None for a method that reads no prompts."""
     conditions: str
     """How and where the method computed, in words."""
     images: int
@@ -108,16 +108,16 @@ class Row:
     interval: tuple[float, float]
     """95% bootstrap interval of `psnr` over the choice of images."""
     worst_psnr: float | None = None
-    """dB of the image that was changed most, of the task clean."""
+    """PSNR in dB of the image that was changed most, for the task clean."""
     worst_image: str | None = None
     """The name of that image."""
     largest_change: int | None = None
-    """Largest change of any value of any image, in 8-bit codes, of the task clean."""
+    """Largest change of any value of any image, in 8-bit codes, for the task clean."""
     gain: float | None
-    """dB over the degraded input; None where nothing was degraded."""
+    """Gain in dB over the degraded input; None where nothing was degraded."""
     gain_interval: tuple[float, float] | None
     better: float | None
-    """Share of images whose PSNR rises."""
+    """Share of results, over images, draws and seeds, whose PSNR is above that of the degraded input."""
     ssim: float | None
     psnr_y: float | None
     ssim_y: float | None
@@ -125,23 +125,23 @@ class Row:
     lpips: float | None
     dists: float | None
     fid: float | None
-    """Of the first seed's results; biased upwards below `FID_IMAGES` of them."""
+    """FID of the first seed's results; biased upwards below `FID_IMAGES` images."""
     seed_deviation: float | None
     """Standard deviation of `psnr` between seeds; None for one seed."""
     seed_agreement: float | None
-    """dB between results of the first seed and of the others."""
+    """Mean PSNR in dB between the results of the first seed and of the others."""
     sharpness: float | None
-    """Mean ratio to the target's; None where targets are flat."""
+    """Mean sharpness over the target's, where that is finite; None if it is finite for no image."""
     right_beats_wrong: float | None
-    """Of the task prompts, share of pairs in which the right prompt comes closer than the wrong one."""
+    """Share of pairs in which the right prompt comes closer to the target than the wrong one, for the task prompts."""
     margin: float | None
-    """By how many dB on average, counted up to 60."""
+    """Mean lead of the right prompt over the wrong one in dB, with PSNR capped at `PERCEPTIBLE`."""
     parameters: int | None
     peak_memory: int | None
-    """Bytes: the most that restoring any of the images took beyond what was held before."""
+    """Peak in bytes beyond what was held before, over all images."""
     seconds_per_megapixel: float
     psnr_per_image: dict[str, float]
-    """dB by name, so that two benchmarks can be compared image by image."""
+    """Image name -> PSNR in dB, so that two benchmarks can be compared image by image."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without those that do not apply."""
@@ -149,9 +149,9 @@ class Row:
 
 
 def rows(scores: Iterable[Score]) -> list[Row]:
-    """Means over images, in the order in which their cases came first.
+    """Average scores over images; rows are in the order in which their cases first came.
 
-    Methods that share the name `best_of` make one row a case: that of the highest mean PSNR over the images.
+    Methods that share a name in `best_of` make one row per case: that of the highest mean PSNR over the images.
     """
     gathered: dict[tuple[str, ...], list[Score]] = {}
     for score in scores:
@@ -206,13 +206,13 @@ def _row(key: tuple[str, ...], scores: Sequence[Score], inputs: Sequence[Score])
 
 
 def _common(scores: Sequence[Score]) -> str | None:
-    """What all were asked for."""
+    """Return the prompt that all scores share, or `EACH`."""
     prompts = {score.prompt for score in scores}
     return prompts.pop() if len(prompts) == 1 else EACH
 
 
 def packed(features_D: npt.NDArray[Any]) -> str:
-    """Features of an image as text that a line of JSON holds, in half precision."""
+    """Encode the features of an image as text for JSON, in half precision."""
     return base64.b64encode(features_D.astype("<f2").tobytes()).decode()
 
 
@@ -221,14 +221,14 @@ def _unpacked(texts: Sequence[str]) -> npt.NDArray[np.float64]:
 
 
 def bootstrap(values_N: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """95% interval of the mean over the choice of images, by percentiles (Efron 1979); always the same draws."""
+    """95% percentile bootstrap interval of the mean over images (Efron 1979); its draws are always the same."""
     draws = np.random.default_rng(0).integers(len(values_N), size=(RESAMPLES, len(values_N)))
     low, high = np.percentile(values_N[draws].mean(axis=1), (2.5, 97.5))
     return float(low), float(high)
 
 
 def _per_image(scores: Sequence[Score], value: Callable[[Score], float]) -> npt.NDArray[np.float64]:
-    """Means over draws and seeds, in the order of items: images are what varies between sets."""
+    """Average over draws and seeds, in the order of item names: the bootstrap is over the choice of images."""
     ordered = sorted(scores, key=lambda score: score.item)
     return np.array([np.mean([value(one) for one in group]) for _, group in groupby(ordered, lambda score: score.item)])
 

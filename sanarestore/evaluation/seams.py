@@ -1,13 +1,13 @@
-"""Seams: what tiling leaves behind, measured against the same image restored in one piece with the same noise.
+"""Seams that tiling leaves, measured against the same image restored untiled with the same noise.
 
 Shape suffixes: C channels, H W pixels or latent positions.
 
-    seam PSNR          in bands of 16 px to each side of every border between tiles, at every stage; and off the bands
-    discontinuity      mean square of the steps across borders over that of all other steps: 1 leaves no trace
-    shift consistency  PSNR between two results whose grids lie half a tile apart
-    flat and gradient  the largest step across a border that tiles add to fields without any, in codes of 16 bits
+    seam PSNR          in bands of 16 px on each side of every border between tiles, at every stage; and off the bands
+    discontinuity      mean square of the steps across borders over that of all other steps: 1 without seams
+    shift consistency  PSNR between two results whose grids are half a tile apart
+    flat and gradient  the largest step across a border that tiling adds to smooth fields, in 16-bit codes
 
-Nothing is rounded: all in float.
+All measurements are in float; nothing is rounded.
 """
 
 import math
@@ -28,40 +28,40 @@ from sanarestore.model.loading import RestorationModel, load_model
 from sanarestore.options import BLENDED_TILE, BLENDING, LATENT, SCHEMES, RestoreOptions
 
 BAND = 16
-"""Pixels to each side of a border that belong to its band."""
+"""Pixels on each side of a border that belong to its band."""
 
 MOST_DECIBELS = 200.0
-"""What no difference at all counts as."""
+"""Largest PSNR counted, in dB, as where there is no difference at all."""
 
 STAGES = ("condition", "latent", "generated", "result")
 
 SIXTEEN_BITS = 65535
 
 Borders = tuple[tuple[int, ...], tuple[int, ...]]
-"""Rows and columns of pixels that a tile begins or ends at, the image's own sides left out."""
+"""Rows and columns of pixels at which a tile begins or ends, except the image's own sides."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """One image under one scheme; what does not apply is None."""
+    """The measurements of one image under one scheme; those that do not apply are None."""
 
     image: str
     tiling: str
     tile: int
-    """Largest, in pixels."""
+    """Largest side of a tile, in pixels."""
     borders: int
-    """Between tiles, rows and columns added up."""
+    """Number of borders between tiles, rows and columns together."""
     seam_psnr: float | None
-    """dB of the result in the bands; None where one tile holds the image."""
+    """PSNR of the result in the bands, in dB; None where one tile holds the image."""
     off_seam_psnr: float
     stages: dict[str, tuple[float | None, float]]
-    """Stage -> the same two of it."""
+    """Stage -> its PSNR in the bands and off them, in dB."""
     discontinuity: float | None
     untiled_discontinuity: float | None
-    """At the same places, in one piece."""
+    """Discontinuity of the untiled result at the same places."""
     shift_psnr: float | None
     flat_step: float | None
-    """Codes of 16 bits, more than at the same places in one piece."""
+    """Largest step that tiling adds across a border of a flat field, in 16-bit codes."""
     gradient_step: float | None
     clean_psnr: float | None
     untiled_clean_psnr: float | None
@@ -75,7 +75,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
-    """What a run made, stage by stage [C,H,W], for measures and for pictures."""
+    """The results of a run, stage by stage [C,H,W], for measurements and pictures."""
 
     maps: dict[str, npt.NDArray[np.float32]]
     seconds: float
@@ -83,7 +83,7 @@ class Seen:
 
 
 Watched = Callable[[str, str, Seen, Seen, Borders], None]
-"""Image, scheme, what it made, what was made in one piece, and where its tiles meet."""
+"""Is called with the image's name, the scheme, its run, the untiled run, and the borders of the scheme's tiles."""
 
 
 class Bench:
@@ -97,10 +97,10 @@ class Bench:
         *,
         overlap: int | None = None,
     ) -> None:
-        """All schemes are given the tile of `options`, and those that blend the overlap; None takes all that can be
-        seen: without the latent path, those of the refiner.
+        """All `tilings` use the tile of `options`, and those that blend use `overlap`; None takes all that have an
+        effect: without the latent path, only exact and independent.
 
-        UsageError for a scheme that is not known, or that cannot be seen with these options.
+        UsageError for an unknown scheme, for `off`, and for one that has no effect with these options.
         """
         if tilings is not None and (not tilings or "off" in tilings):
             raise UsageError(
@@ -117,13 +117,13 @@ class Bench:
             shared = overlap if name in BLENDING else None
             self.schemes[name] = replace(plain, tile=options.tile or BLENDED_TILE, tiling=name, overlap=shared)  # type: ignore[arg-type]
         self._untiled: dict[tuple[str, tuple[int, int]], npt.NDArray[np.float32]] = {}
-        # Here, so that what cannot be run is known before anything is.
+        # Made here, so that a scheme that cannot run is refused before anything runs.
         self._restorers = {name: self._restorer(name) for name in self.schemes}
 
     def measure(
         self, name: str, image: images.Image, clean: images.Image | None = None, watch: Watched | None = None
     ) -> Iterator[Measured]:
-        """The image in one piece, then under every scheme; yields a line for each of those."""
+        """Restore the image untiled, then under every scheme, and yield the measurements of each scheme."""
         reference = self.run("off", image)
         for scheme in self.compared:
             seen = self.run(scheme, image)
@@ -133,23 +133,23 @@ class Bench:
             yield self._compared(name, scheme, image, clean, reference, seen, borders)
 
     def run(self, scheme: str, image: images.Image, shift: int = 0) -> Seen:
-        """One restoration, with all that it went through."""
+        """Restore an image once, and keep the results of all stages."""
         restorer = self._restorer(scheme, shift) if shift else self._restorers[scheme]
         maps: dict[str, npt.NDArray[np.float32]] = {}
         restorer.watch(lambda stage, found: maps.__setitem__(stage, found.float().cpu().numpy().copy()))
         watch, begun = PeakMemory(restorer.device), time.perf_counter()
         restored = restorer(image)
         seconds, peak = time.perf_counter() - begun, watch.taken()
-        # Of tiles that are restored alone, only the result is whole.
+        # Where tiles are restored independently, only the result covers the whole image.
         kept = maps if self.schemes[scheme].tiling != "independent" else {}
         result = np.moveaxis(restored.pixels_HWC, 2, 0)
         return Seen(maps={**kept, "result": result}, seconds=seconds, peak_bytes=peak)
 
     def borders(self, scheme: str, height: int, width: int, shift: int = 0, stage: str = "result") -> Borders:
-        """Where tiles meet at a stage; in the result, those of all stages before it too."""
+        """Return where tiles meet at a stage; the result has the borders of all earlier stages too."""
         options, stride = self.schemes[scheme], self.stride
         if scheme not in BLENDING:
-            # The latent path and the refiner are cut each at its own strides.
+            # The latent path and the refiner are each cut at multiples of their own stride.
             strides = {stride} if stage != "result" or self._is_unrefined else {stride, self.model.refiner.stride}
             assert options.tile is not None
             rows, columns = (
@@ -172,7 +172,7 @@ class Bench:
 
     @property
     def stride(self) -> int:
-        """Pixels that tiles begin at multiples of."""
+        """Stride in pixels: tiles begin at its multiples."""
         latent = self._restorers["off"].latent
         return latent.autoencoder.stride if latent else self.model.refiner.stride
 
@@ -214,9 +214,9 @@ class Bench:
         )  # fmt: skip
 
     def _step(self, scheme: str, kind: str, image: images.Image, borders: Borders) -> float:
-        """The largest step across a border, in codes, that a smooth field as large as the image comes out with.
+        """Return the largest step that tiling adds across a border of a smooth field of the image's size, in codes.
 
-        The field lies between 0.25 and 0.75. Steps that it has in one piece too are none of the tiles'.
+        The field lies between 0.25 and 0.75. Its untiled result is subtracted first.
         """
         size = image.height, image.width
         given = (0.5 + 0.25 * (_ramp(*size) if kind == "gradient" else np.zeros((*size, 3)))).astype(np.float32)
@@ -233,9 +233,9 @@ class Bench:
 def banded_psnr(
     tiled_CHW: npt.NDArray[np.float32], untiled_CHW: npt.NDArray[np.float32], borders: Borders, cell: int = 1
 ) -> tuple[float | None, float]:
-    """PSNR in the bands, and off them, in dB of peak 1; maps have `cell` pixels per position.
+    """PSNR in the bands and off them, in dB of peak 1; `cell` is the downsampling factor of the maps.
 
-    None for bands that are not there; where they are all there is, what is off them is counted as equal.
+    The first is None if there are no bands, the second is `MOST_DECIBELS` if there is nothing else.
     """
     error = np.square(tiled_CHW.astype(np.float64) - untiled_CHW).mean(axis=0)
     is_band = np.zeros(error.shape, bool)
@@ -248,7 +248,7 @@ def banded_psnr(
 
 
 def discontinuity(image_HWC: Pixels, borders: Borders) -> float:
-    """Mean square of the steps across borders, over that of all others; 1 for an image that is flat."""
+    """Mean square of the steps across borders over that of all other steps; 1 if all other steps are zero."""
     across, elsewhere = [], []
     for axis, edges in enumerate(borders):
         steps = np.square(np.moveaxis(np.diff(image_HWC.astype(np.float64), axis=axis), axis, 0))
@@ -260,7 +260,7 @@ def discontinuity(image_HWC: Pixels, borders: Borders) -> float:
 
 
 def largest_step(image_HWC: npt.NDArray[Any], borders: Borders) -> float:
-    """Largest absolute difference between the pixels to both sides of any border."""
+    """Largest absolute difference between the pixels on the two sides of any border."""
     found = [0.0]
     for axis, edges in enumerate(borders):
         steps = np.abs(np.moveaxis(np.diff(image_HWC.astype(np.float64), axis=axis), axis, 0))
@@ -269,7 +269,7 @@ def largest_step(image_HWC: npt.NDArray[Any], borders: Borders) -> float:
 
 
 def _ramp(height: int, width: int) -> npt.NDArray[np.float64]:
-    """From -1 to 1 along the diagonal, [H,W,3]."""
+    """A ramp from -1 to 1 along the diagonal, [H,W,3]."""
     rows, columns = (np.linspace(-0.5, 0.5, side) for side in (height, width))
     return np.repeat((rows[:, None] + columns[None])[..., None], 3, axis=2)
 

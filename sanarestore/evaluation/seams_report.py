@@ -1,4 +1,4 @@
-"""Seams as one HTML page: a table, maps of the difference to the image in one piece, and crops of the worst seam."""
+"""Seams as one HTML page: a table, maps of the difference from the untiled result, and crops of the worst seam."""
 
 import html
 from collections.abc import Sequence
@@ -19,35 +19,35 @@ MAP = 480
 """Longest side of a map of differences, in pixels."""
 
 FAINTEST, STRONGEST = -120.0, -20.0
-"""dB of full scale that maps show as black and as white."""
+"""Errors in dB of full scale that maps show as black and as white."""
 
 
 class Pictures:
-    """What is shown of each image and scheme, gathered while they are measured."""
+    """The pictures of each image and scheme, collected while these are measured."""
 
     def __init__(self) -> None:
         self._by_image: dict[str, list[dict[str, Pixels]]] = {}
 
     def add(self, image: str, scheme: str, seen: Seen, untiled: Seen, borders: Borders) -> None:
-        """Keep the map of differences, and the crop at the border where it is largest."""
+        """Keep the map of differences, and the crop at the border where the difference is largest."""
         result, reference = (np.moveaxis(each.maps["result"], 0, 2) for each in (seen, untiled))
         error = np.square(result - reference).mean(axis=2)
         rows, columns = _worst(error, borders)
         kept = {
             f"{scheme}: difference to one piece": _map(error),
-            # Copies, or the whole results would be kept.
+            # Views would keep the whole results in memory.
             f"{scheme}: at its worst seam": result[rows, columns].copy(),
             "there, in one piece": reference[rows, columns].copy(),
         }
         self._by_image.setdefault(image, []).append(kept)
 
     def of(self, image: str) -> list[dict[str, Pixels]]:
-        """Scheme by scheme, by what is written below them."""
+        """Return the pictures of an image by their captions, scheme by scheme."""
         return self._by_image.get(image, [])
 
 
 def write_seams(path: Path, rows: Sequence[Measured], pictures: Pictures, *, command: str) -> None:
-    """Write the page; OSError if the disk refuses."""
+    """Write the page; OSError if the file cannot be written."""
     parts = [
         f"<p>Compared with the image in one piece, with the same noise. A band is {BAND} px to each side of a border "
         "between tiles; steps are those across borders over all others, in tiles and untiled; flat and gradient are "
@@ -65,7 +65,7 @@ COLUMNS = ("", "stage", "in bands", "off them", "steps", "untiled", "shifted", "
 
 
 def _lines(row: Measured) -> list[list[str]]:
-    """A line for the result, with all there is, and one for each stage before it."""
+    """Return a line for each stage; the last, of the result, has all measurements."""
     lines: list[list[str]] = []
     for stage, (inside, outside) in row.stages.items():
         first = f"{row.tiling}, {row.borders} borders" if not lines else ""
@@ -86,7 +86,7 @@ def _decibels(value: float | None) -> str:
 
 
 def _map(error_HW: npt.NDArray[np.floating]) -> Pixels:
-    """Errors as gray, on a scale of decibels; large images by the largest error of every cell."""
+    """Show errors as gray on a scale in decibels; large images are reduced to the largest error of every block."""
     step = -(-max(error_HW.shape) // MAP)
     height, width = (-(-side // step) * step for side in error_HW.shape)
     padded = np.zeros((height, width), np.float64)
@@ -98,7 +98,7 @@ def _map(error_HW: npt.NDArray[np.floating]) -> Pixels:
 
 
 def _worst(error_HW: npt.NDArray[np.floating], borders: Borders) -> tuple[slice, slice]:
-    """A crop around the pixel on a border, or anywhere where there is none, that differs most."""
+    """Return a crop around the pixel that differs most, on a border if there is one."""
     on = np.full(error_HW.shape, not any(borders))
     for rows in borders[0]:
         on[rows - 1 : rows + 1] = True

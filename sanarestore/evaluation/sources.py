@@ -1,4 +1,4 @@
-"""What figures rest on, in sentences to stand below a table of them."""
+"""Sentences for below a table that say where its figures come from."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,9 +7,9 @@ from sanarestore.evaluation.rows import DEGRADED, EACH
 
 
 def sources(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The prompt, settings and machine of each method, the sources of published figures, and the protocols.
+    """Name the prompt, settings and machine of each method, the sources of published figures, and the protocols.
 
-    `rows` are as JSON. A method that was run in several ways is named with the tasks and levels of each.
+    `rows` are as in JSON. A method that ran in several ways is listed with the tasks and levels of each.
     """
     ways: dict[str, dict[str, list[str]]] = {}  # fact -> method -> cases
     protocols: dict[str, None] = {}

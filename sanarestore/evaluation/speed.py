@@ -1,4 +1,4 @@
-"""How long the parts of a model take, and how much memory, beside other ways of doing the same."""
+"""Time and memory that the parts of a model take, beside other implementations of the same."""
 
 import math
 import statistics
@@ -19,28 +19,28 @@ from sanarestore.evaluation.subject import Part, Subject
 from sanarestore.options import RestoreOptions
 
 WARM_UPS = 2
-"""Runs of every arm that are not counted: kernels are chosen and memory is taken then."""
+"""Uncounted runs of every arm, in which kernels are chosen and memory is allocated."""
 
 LONG = 10.0
-"""Seconds after which two runs that count other things have warmed up enough."""
+"""Seconds per run above which ours gets no warm-up: the runs that measured its memory and operations are enough."""
 
 FEWEST_SIZES = 3
-"""Through two any power goes."""
+"""Sizes needed to fit an exponent of growth: two points fit any exponent."""
 
 OURS = "sanarestore"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
-    """One part at one size, done in one way."""
+    """One part at one size, in one implementation."""
 
     part: str
     by: str
-    """What does it: sanarestore, or what stands beside it."""
+    """Name of the implementation: sanarestore, or one that it is compared with."""
     size: int
     """Side of the square image in pixels."""
     steps: int
-    """Of the flow, in the parts restore and generate."""
+    """Steps of the flow, in the parts restore and generate."""
     dtype: str
     device: str
     rounds: int
@@ -48,28 +48,28 @@ class Timing:
     """Median of the rounds; None where it ran out of memory."""
     seconds_per_megapixel: float | None
     ratio: float | None = None
-    """Its seconds over ours, median of the rounds: above 1, ours is faster; None of ours."""
+    """Its seconds over ours, median of the rounds: above 1, ours is faster; None for ours."""
     ratio_interval: tuple[float, float] | None = None
-    """Where 95% of bootstrap samples of the rounds have it."""
+    """95% bootstrap interval of `ratio` over the rounds."""
     chance: float
     """Ours again over ours, median of the rounds, as a factor of 1 or more: ratios closer to 1 say nothing."""
     chance_interval: tuple[float, float]
-    """Where 95% of bootstrap samples of the rounds have ours again over ours; without 1, the order of runs matters."""
+    """95% bootstrap interval of ours again over ours; if it excludes 1, the order of runs matters."""
     peak_memory: int | None
-    """Bytes beyond what was held before, weights for one."""
+    """Peak in bytes beyond what was held before, such as weights."""
     beyond_buffers: int | None = None
-    """Of them, of ours in the part restore, those beyond the buffers that must grow with the image: the same for all
-    sizes of more than a few tiles."""
+    """Peak memory of ours in the part restore, less the buffers that must grow with the image: the same for all sizes
+    of more than a few tiles."""
     tile_area_factor: float | None = None
-    """What tiles with their halos compute, of ours in the part restore, over what the image in one piece would."""
+    """Computation of tiles with their halos over that of the untiled image, for ours in the part restore."""
     teraflop: float | None = None
-    """What a run of ours computes in products of matrices and convolutions."""
+    """Operations of matrix products and convolutions in a run of ours, in 10^12."""
     of_compute: float | None = None
-    """Share of the ceiling of computation that it reaches."""
+    """Share of the peak compute throughput that ours achieves."""
     gigabytes: float | None = None
-    """What its operations read and write one by one; a fused kernel needs less."""
+    """Data that the operations of ours read and write one by one; a fused kernel needs less."""
     of_bandwidth: float | None = None
-    """Share of the ceiling of memory; above 1 where caches serve."""
+    """Share of the peak memory bandwidth that ours achieves; above 1 where caches serve."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without those that do not apply."""
@@ -77,8 +77,8 @@ class Timing:
 
 
 def measure(options: RestoreOptions, device: str, sizes: Sequence[int], rounds: int | None) -> Iterator[Timing]:
-    """Every part at every size, small sizes first, ours before the others; UsageError where model, sizes or rounds make
-    no sense. Without `rounds`, as `in_turn` has it."""
+    """Time every part at every size, small sizes first, ours before the others; `rounds` as for `in_turn`. UsageError
+    for a model, sizes or rounds that make no sense."""
     if (rounds is not None and rounds < 1) or not sizes or min(sizes) < 32:
         raise UsageError("takes sizes of 32 px or more, and a round at least", where="bench speed")
     place = pick_device(device)
@@ -90,9 +90,9 @@ def measure(options: RestoreOptions, device: str, sizes: Sequence[int], rounds: 
 
 
 def growth(timings: Sequence[Timing]) -> dict[str, float]:
-    """By part, the power of the pixel count that our seconds grow with, 1 being linear; of parts at three sizes.
+    """Part -> the exponent with which our seconds grow with the pixel count, 1 being linear; for three sizes or more.
 
-    What tiles compute twice is divided out: it differs from size to size as they come out even.
+    What tiles compute twice is divided out, because it depends on how evenly they divide each size.
     """
     found = {}
     ours = [timing for timing in timings if timing.by == OURS]
@@ -108,7 +108,7 @@ def growth(timings: Sequence[Timing]) -> dict[str, float]:
 def _timed(part: Part, subject: Subject, size: int, rounds: int | None, ceilings: Ceilings) -> Iterator[Timing]:
     device = subject.device
     whole = part.name == "restore"
-    # Before memory is watched: what the first run of all takes for good is not this size's.
+    # Before memory is watched: what the very first run allocates for good is not due to this size.
     in_one_piece = subject.flop_untiled(size) if whole else None
     first, memory = _first_run(part.ours, device)
     if first is None:
@@ -117,7 +117,7 @@ def _timed(part: Part, subject: Subject, size: int, rounds: int | None, ceilings
     arms: dict[str, Work] = {}
     memories: dict[str, int | None] = {}
     for name, work in part.others.items():
-        # What is compiled takes memory of its own the first time.
+        # The first run of something compiled also takes the memory of its compilation.
         tried, memories[name] = _first_run(work, device, again=name.endswith("compiled"))
         if tried is not None:
             arms[name] = work
@@ -150,7 +150,7 @@ def _timed(part: Part, subject: Subject, size: int, rounds: int | None, ceilings
 
 
 def _first_run(work: Work, device: torch.device, *, again: bool = False) -> tuple[float | None, int | None]:
-    """Seconds and bytes at most of a run, the first or the one after it; None where it runs out of memory."""
+    """Return the seconds and the peak in bytes of a first run (a second if `again`); None if memory runs out."""
     try:
         if again:
             work()
@@ -159,7 +159,7 @@ def _first_run(work: Work, device: torch.device, *, again: bool = False) -> tupl
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-    # Out here the error is gone, and with it the tensors that its traceback held.
+    # Outside the handler the error is gone, and with it the tensors that its traceback held.
     release(device)
     return None, None
 
@@ -174,6 +174,6 @@ def _pixels(timing: Timing) -> float:
 
 
 def _seconds_a_piece(timing: Timing) -> float:
-    """What the image in one piece would take."""
+    """Seconds that the untiled image would take."""
     assert timing.seconds is not None, "ours do not run out of memory"
     return timing.seconds / (timing.tile_area_factor or 1)

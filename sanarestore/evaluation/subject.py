@@ -1,10 +1,10 @@
-"""What is timed: the parts of a model, each done by us and in the other ways that there are.
+"""The parts of a model that are timed, each in our implementation and in others.
 
 Shape suffixes: B batch, C channels, H W pixels or latent positions, Z latent channels.
 
-Beside ours stand diffusers' own modules with the same weights: as they are, with the autoencoder's own tiling, and
-compiled; beside a kernel its reference, and that one compiled. What takes minutes to compile is compiled where kernels
-run, too.
+Ours is compared with diffusers' own modules with the same weights: eager, with the autoencoder's own tiling, and
+compiled. A kernel is compared with its reference, eager and compiled. Compiling takes minutes, and is done only where
+kernels run.
 """
 
 import copy
@@ -32,7 +32,7 @@ from sanarestore.model.transformer import Tokens
 from sanarestore.options import RestoreOptions
 
 SMALL = 256
-"""Side in pixels of an image that a tile holds."""
+"""Side in pixels of an image that one tile holds, whose operations are counted."""
 
 TILED: dict[str, dict[str, int]] = {
     "diffusers tiled": {},
@@ -41,19 +41,19 @@ TILED: dict[str, dict[str, int]] = {
         "tile_sample_stride_width": 896,
     },
 }  # fmt: skip
-"""Settings of diffusers' `AutoencoderDC.enable_tiling`: its own, 512 px every 448, and twice that."""
+"""Settings of diffusers' `AutoencoderDC.enable_tiling`: its defaults, 512 px every 448, and twice those."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """Something to time."""
+    """A part of a model to be timed."""
 
     name: str
     ours: Work
     others: Mapping[str, Work] = field(default_factory=dict)
-    """The same in other ways, by what does it."""
+    """Name of another implementation -> its run."""
     repeats: int = 1
-    """Runs from one look at the clock to the next."""
+    """Runs per reading of the clock."""
 
 
 class Subject:
@@ -72,13 +72,13 @@ class Subject:
 
     @property
     def steps(self) -> int:
-        """Of the flow."""
+        """Steps of the flow."""
         return steps_of(self.options, self.model)
 
     def parts(self, size: int) -> Iterator[Part]:
-        """The whole restoration; and where images go through the latent path, that path, its parts, and its kernels.
+        """Yield the whole restoration and, where images go through the latent path, that path, its parts and kernels.
 
-        Ours work as in a restoration: on images that lie on the host, in tiles.
+        Ours work as in a restoration: on images in host memory, in tiles.
         """
         image = _noise(size)
         yield Part(name="restore", ours=lambda: self.restorer(image))
@@ -92,7 +92,7 @@ class Subject:
                 yield Part(name=f"kernel: {name}", ours=ours, others=others, repeats=REPEATS)
 
     def flop_untiled(self, size: int) -> float:
-        """Floating-point operations of a whole restoration of a square image in one tile."""
+        """Floating-point operations of a whole, untiled restoration of a square image."""
         return self._flop_per_pixel() * self._area(size)
 
     @cache  # noqa: B019 - a subject lives as long as the command
@@ -102,18 +102,18 @@ class Subject:
         return counted(lambda: self.restorer(image))[0] / self._area(side)
 
     def _area(self, size: int) -> int:
-        """Pixels that are computed of a square image in one tile: a refiner alone continues it beyond its border."""
+        """Pixels computed for an untiled square image; if only the refiner runs, with the margin that it mirrors."""
         margin = self.model.refiner.margin if self.restorer.generation is None else 0
         return (size + 2 * margin) ** 2
 
     def _path(self, generation: Generation, image_CHW: Tensor) -> Iterator[Part]:
-        """All of it, and encoder, one step, and decoder alone."""
+        """Yield the whole latent path, and its encoder, one step and its decoder separately."""
         latent, theirs = generation.latent, self._autoencoders()
         stride, channels = latent.autoencoder.stride, latent.autoencoder.latent_channels
         shape = (1, channels, *(-(-side // stride) for side in image_CHW.shape[1:]))
         latent_1Zhw = torch.randn(shape, device=self.device)
         condition_1Zhw, generated_CHW = torch.empty_like(latent_1Zhw), torch.empty(image_CHW.shape)
-        # Their encoder takes whole latent positions alone.
+        # diffusers' encoder takes only whole latent positions.
         image_1CHW = tiling.cut(image_CHW, (0, shape[2] * stride, 0, shape[3] * stride))[None].to(self.device)
         yield Part(
             name="generate",
@@ -138,7 +138,7 @@ class Subject:
         )
 
     def _generate(self, latent: LatentPath, autoencoder: Any, image_1CHW: Tensor) -> Tensor:
-        """What ours does, by diffusers' modules alone and on the device from end to end."""
+        """Generate an image with diffusers' modules alone, on the device from end to end."""
         condition_1Zhw = _encode(autoencoder, image_1CHW)
         drawn = noise_field(self.options.seed, *condition_1Zhw.shape)
 
@@ -157,7 +157,7 @@ class Subject:
 
     @cache  # noqa: B019 - a subject lives as long as the command
     def _autoencoders(self) -> dict[str, Any]:
-        """diffusers' own, in one arithmetic from end to end where ours keeps the ends in float32; by what they are."""
+        """Name -> diffusers' autoencoder, in one dtype from end to end, whereas ours keeps the ends in float32."""
         from diffusers import AutoencoderDC
 
         assert self.model.latent is not None
@@ -176,20 +176,20 @@ class Subject:
 
 
 def _encode(autoencoder: Any, image_1CHW: Tensor) -> Tensor:
-    """An image in [0,1] to a scaled latent in float32."""
+    """Encode an image in [0,1] to a scaled latent in float32."""
     latent_1Zhw: Tensor = autoencoder.encode(image_1CHW.to(autoencoder.dtype) * 2 - 1, return_dict=False)[0].float()
     return latent_1Zhw * float(autoencoder.config.scaling_factor)
 
 
 def _decode(autoencoder: Any, latent_1Zhw: Tensor) -> Tensor:
-    """The way back."""
+    """Decode a scaled latent to an image around [0,1] in float32."""
     unscaled_1Zhw = (latent_1Zhw / float(autoencoder.config.scaling_factor)).to(autoencoder.dtype)
     image_1CHW: Tensor = autoencoder.decode(unscaled_1Zhw, return_dict=False)[0].float()
     return image_1CHW / 2 + 0.5
 
 
 def _filled(result: Tensor, steps: Iterator[object]) -> Tensor:
-    """The tensor, once all steps that fill it are done."""
+    """Run all steps that fill a tensor, and return it."""
     deque(steps, maxlen=0)
     return result
 

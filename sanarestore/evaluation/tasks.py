@@ -1,6 +1,7 @@
-"""Benchmark tasks: what is done to a clean image, how it is asked to be undone, and how the result is judged.
+"""Benchmark tasks: how a clean image is degraded, which prompt is given, and how the result is judged.
 
-Every protocol has a name and a number in the output. It gets another number when a change of it would change figures.
+Every protocol has a name and a number in the output. The number changes whenever a change to the protocol would change
+figures.
 """
 
 import io
@@ -20,19 +21,19 @@ from sanarestore.errors import UsageError
 from sanarestore.evaluation.metrics import to_8bit
 
 CEILING = "ceiling"
-"""The task that degrades nothing: what autoencoders keep of clean images."""
+"""The task that measures how well autoencoders reconstruct clean images; it degrades nothing."""
 
 CLEAN = "clean"
-"""The task that degrades nothing: how much harm methods do to clean images."""
+"""The task that measures how much harm methods do to clean images; it degrades nothing."""
 
 TASKS = ("denoise", "jpeg", "sr", "deblur", "mixed", "recipe", "prompts", "real", CLEAN, CEILING)
 
 MIXED = ("combined", "combined-light")
-"""Recipes that the task mixed measures: one without light and colour, and one with them."""
+"""Recipes that the task mixed measures: one without changes of light and colour, and one with them."""
 
 RENUMBERED = {**dict.fromkeys((*LIGHT_AND_COLOUR, "selective"), 2), "combined": 3, "combined-light": 3}
-"""Steps of recipes whose protocol has another number than 1: prompts name light and colour since 2, `combined` draws
-neither, and since 3 it draws from what cameras and storage do too."""
+"""Steps of recipes whose protocol number is not 1. Since 2, prompts name light and colour, and `combined` draws
+neither; since 3, `combined` also draws degradations of cameras and storage."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,17 +41,17 @@ class Levels:
     """How strong each task's degradation is."""
 
     sigma: tuple[float, ...] = (15, 25, 50)
-    """Of denoise, in 8-bit codes."""
+    """For denoise: standard deviation of the noise, in 8-bit codes."""
     quality: tuple[int, ...] = (10, 20, 30, 40)
-    """Of jpeg, libjpeg's."""
+    """For jpeg: quality of libjpeg."""
     scale: tuple[int, ...] = (2, 4)
-    """Of sr."""
+    """For sr: factor per side."""
     blur: tuple[float, ...] = (1.6,)
-    """Of deblur: standard deviation of the Gaussian, in pixels."""
+    """For deblur: standard deviation of the Gaussian, in pixels."""
     recipe: tuple[str, ...] = ()
-    """Of recipe: lines as `degrade` takes them."""
+    """For recipe: lines as `degrade` takes them."""
     draws: int = 4
-    """Of prompts and mixed: pairs per image."""
+    """For prompts and mixed: pairs per image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,11 +61,11 @@ class Trial:
     degraded_HWC: Pixels
     target_HWC: Pixels
     prompt: str | None = None
-    """The prompt to use; None for the prompt of the run, or for none."""
+    """The prompt to use; None for the run's prompt, if there is one."""
     wrong_prompt: str | None = None
-    """A prompt that names the degradation that shall stay; only in the task prompts, which always asks its own."""
+    """A prompt that names the degradation that shall stay; only in the task prompts, which always uses its own."""
     border: int = 0
-    """Pixels at each side that are not judged."""
+    """Pixels on each side that are not judged."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,20 +74,20 @@ class Case:
 
     task: str
     level: str
-    """As in `25`, `noise:25+jpeg:20`."""
+    """Level as text, such as `25` or `noise:25+jpeg:20`."""
     protocol: str
-    """Name and version."""
+    """Name and number."""
     draw: int = 0
-    """Which of several pairs per image."""
+    """Index of the pair, where an image has several."""
     value: float = field(default=0, repr=False)
 
     @property
     def degrades(self) -> bool:
-        """Whether anything is done to the image. Where nothing is, the input is perfect and is no row of its own."""
+        """Whether the image is degraded. If not, the input is perfect and gets no row of its own."""
         return self.task not in (CLEAN, CEILING)
 
     def trial(self, clean_HWC: Pixels, degraded_HWC: Pixels | None, number: int) -> Trial:
-        """What is restored of image `number` of the set; `degraded_HWC` where the set has pairs."""
+        """Make the trial of image `number` of the set; `degraded_HWC` is its degraded image in a set of pairs."""
         if self.task == "real":
             if degraded_HWC is None:
                 raise UsageError("this set has no degraded images", where="--task real", next_step="Choose another.")
@@ -101,21 +102,21 @@ class Case:
             return _enlarged(clean_HWC, round(self.value))
         if self.task == "prompts":
             return _selective(clean_HWC, number, self.draw)
-        # Draws beyond the first are named apart, so that the first are the same however many there are.
+        # Only later draws have their number in the key, so that the first is the same however many there are.
         again = (self.draw,) if self.draw else ()
         plan = Recipe.parse(self.level).draw(stream("quality", self.level, number, *again), number + self.draw)
         return _planned(clean_HWC, plan)
 
 
 def cases(task: str, levels: Levels) -> tuple[Case, ...]:
-    """A task at all its levels; UsageError for an unknown one, or a recipe that is none."""
+    """Return a task at all its levels; UsageError for an unknown task, or for an invalid level or recipe."""
     _check(levels)
     if task == "denoise":
         return tuple(
             Case(task=task, level=f"{sigma:g}", protocol="awgn-float/1", value=sigma) for sigma in levels.sigma
         )
     if task == "jpeg":
-        # Which decoder it is decides the last code.
+        # Decoders differ by a code, so the protocol names the one in use.
         library = features.version("libjpeg_turbo") or f"libjpeg-{features.version('jpg')}"
         protocol = f"jpeg-420-pillow-{PIL.__version__}-turbo-{library}/1"
         return tuple(Case(task=task, level=f"{q}", protocol=protocol, value=q) for q in levels.quality)
@@ -141,13 +142,13 @@ def cases(task: str, levels: Levels) -> tuple[Case, ...]:
 
 
 def _check(levels: Levels) -> None:
-    """UsageError, naming the flag, for a level that no degradation has."""
+    """Raise UsageError, naming the flag, for a level out of range."""
     bounds: tuple[tuple[str, Sequence[float], float, float], ...] = (
         ("sigma", levels.sigma, 0, 255), ("quality", levels.quality, 1, 100), ("scale", levels.scale, 2, 16),
         ("blur", levels.blur, 0, 50),
     )  # fmt: skip
     for name, values, least, most in bounds:
-        wrong = [value for value in values if not least <= value <= most]  # which NaN is too
+        wrong = [value for value in values if not least <= value <= most]  # true for NaN too
         if wrong:
             raise UsageError(f"{wrong[0]:g} is outside {least} to {most}", where=f"--{name}")
 
@@ -160,14 +161,14 @@ def _recipes(task: str, lines: Sequence[str], draws: int = 1) -> tuple[Case, ...
 
 
 def _number(line: str) -> int:
-    """The number of a recipe's protocol: figures of recipes without a step of `RENUMBERED` never changed."""
+    """Number of a recipe's protocol; 1 if it has no step of `RENUMBERED`, because its figures never changed then."""
     names = {term.name for terms in Recipe.parse(line).alternatives for term in terms}
     return max(RENUMBERED.get(name, 1) for name in names)
 
 
 def _white_noise(clean_HWC: Pixels, sigma: float) -> Pixels:
-    """As the usual scripts draw it: seed 0 before every image, in float, neither clipped nor rounded."""
-    # The literature's generator: another would draw another field, and other figures.
+    """Add noise as the usual scripts do: seed 0 before every image, in float, neither clipped nor rounded."""
+    # The literature's generator: another would draw other noise and give other figures.
     noise = np.random.RandomState(0).normal(0, sigma / 255, clean_HWC.shape)
     return (clean_HWC + noise).astype(np.float32)
 
@@ -182,7 +183,7 @@ def _jpeg(clean_HWC: Pixels, quality: int) -> Pixels:
 
 
 def _enlarged(clean_HWC: Pixels, scale: int) -> Trial:
-    """Cut to a multiple of the scale, made smaller, stored in 8 bits, enlarged: all with antialiased bicubic."""
+    """Crop to a multiple of the scale, downscale, round to 8 bits and upscale, by antialiased bicubic resampling."""
     height, width = (side - side % scale for side in clean_HWC.shape[:2])
     clean_HWC = np.ascontiguousarray(clean_HWC[:height, :width])
     small = _stored(resize(clean_HWC, width // scale, height // scale))
@@ -190,10 +191,10 @@ def _enlarged(clean_HWC: Pixels, scale: int) -> Trial:
 
 
 def _planned(clean_HWC: Pixels, plan: Plan) -> Trial:
-    """All that the plan removes is removed. No prompt is used, except where light or colour are among it."""
+    """Make the trial of a plan, unprompted; if it removes light or colour, the prompt names everything it removes."""
     removed = [operation.kind for operation, gone in zip(plan.operations, plan.removed, strict=True) if gone]
     request = Request.of(*removed)
-    # Light and colour change only where a prompt names them; what the plan's own prompt says is for training.
+    # Light and colour change only where a prompt names them; the plan's own prompt is for training.
     plan = replace(plan, request=request)
     return Trial(
         degraded_HWC=_stored(plan.degraded(clean_HWC)), target_HWC=_stored(plan.target(clean_HWC)),
@@ -202,12 +203,12 @@ def _planned(clean_HWC: Pixels, plan: Plan) -> Trial:
 
 
 def _selective(clean_HWC: Pixels, number: int, draw: int) -> Trial:
-    """Two degradations, one of them named in words that no training prompt holds."""
+    """Apply two degradations; the prompt names one of them, in a wording that no training prompt has."""
     rng = stream("prompts", number, draw)
     plan = Recipe.parse("selective").draw(rng, draw)
     kinds = [operation.kind for operation in plan.operations]
     named = plan.removed.index(True)
-    # A stream of its own: what the training grammar draws before must not decide what is asked here.
+    # A stream of its own, so that the draws of the training grammar do not change the prompts chosen here.
     rng = stream("prompts", "held out", number, draw)
     right, wrong = (HELD_OUT[kind][int(rng.integers(len(HELD_OUT[kind])))] for kind in (kinds[named], kinds[1 - named]))
     return Trial(
@@ -217,5 +218,5 @@ def _selective(clean_HWC: Pixels, number: int, draw: int) -> Trial:
 
 
 def _stored(image_HWC: Pixels) -> Pixels:
-    """In 8-bit codes, as a file would be."""
+    """Round to 8-bit codes, as a file would."""
     return to_8bit(image_HWC).astype(np.float32)

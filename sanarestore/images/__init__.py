@@ -1,4 +1,4 @@
-"""Images in and out of files: found, read and written without losing depth, colour meaning or metadata."""
+"""Image files, found, read and written without losing bit depth, colour meaning or metadata."""
 
 from sanarestore.images.find import Findings, Found, find
 from sanarestore.images.image import Depth, Format, Image, Metadata, from_float, to_float

@@ -1,4 +1,4 @@
-"""EXIF blocks: a TIFF structure that any format can carry, taken out of TIFF files and put back into them."""
+"""EXIF blocks: TIFF structures that any format can carry, extracted from TIFF files and put back into them."""
 
 import struct
 
@@ -16,7 +16,7 @@ _MAKER_NOTE = 37500
 
 
 def parse(block: bytes) -> tuple[Layout, Directory]:
-    """The byte order and first directory of a block; an empty one if the block is damaged."""
+    """The byte order and first directory of a block; the directory is empty if the block is damaged."""
     header = ifd.read_header(block)
     if header is None:
         return Layout("<"), {}
@@ -25,19 +25,19 @@ def parse(block: bytes) -> tuple[Layout, Directory]:
 
 
 def is_block(block: bytes) -> bool:
-    """Whether this begins like a TIFF structure, as every EXIF block must."""
+    """Whether the bytes begin like a TIFF structure, as every EXIF block must."""
     return ifd.read_header(block) is not None
 
 
 def build(directory: Directory, layout: Layout) -> bytes:
-    """A block of its own with this directory in it, its values being in the byte order of `layout`."""
+    """A standalone block with this directory, whose values are in the byte order of `layout`."""
     plain = Layout(layout.order)
     start = len(plain.header) + plain.offset.size
     return plain.header + plain.offset.pack(start) + ifd.pack(directory, start, plain)
 
 
 def from_tiff(directory: Directory, layout: Layout) -> bytes | None:
-    """The block that holds what a TIFF's first directory says about the photograph; None if it says nothing."""
+    """An EXIF block of the entries in a TIFF's first directory that describe the photograph; None if there are none."""
     told = {tag: entry for tag, entry in directory.items() if tag in DESCRIPTIVE or tag in (ifd.EXIF, ifd.GPS)}
     if not told:
         return None
@@ -52,13 +52,13 @@ def for_tiff(block: bytes) -> tuple[Layout, Directory]:
 
 
 def has_maker_note(directory: Directory) -> bool:
-    """Whether there is a maker's private block, whose inner offsets nobody but the maker understands."""
+    """Whether there is a maker note: a private block whose inner offsets only the camera's maker understands."""
     inner = directory[ifd.EXIF].directory if ifd.EXIF in directory else None
     return bool(inner) and _MAKER_NOTE in (inner or {})
 
 
 def dpi_of(directory: Directory, layout: Layout) -> tuple[float, float] | None:
-    """Pixels per inch as the resolution tags tell them; None where they tell none."""
+    """Pixels per inch, horizontal and vertical, from the resolution tags; None if they give none."""
     if X_RESOLUTION not in directory or Y_RESOLUTION not in directory:
         return None
     x, y = (_number(directory[tag], layout) for tag in (X_RESOLUTION, Y_RESOLUTION))
@@ -70,7 +70,7 @@ def dpi_of(directory: Directory, layout: Layout) -> tuple[float, float] | None:
 
 
 def dpi_of_block(block: bytes | None) -> tuple[float, float] | None:
-    """`dpi_of` the block's first directory."""
+    """`dpi_of` for the block's first directory; None without a block."""
     if block is None:
         return None
     layout, directory = parse(block)
@@ -78,7 +78,7 @@ def dpi_of_block(block: bytes | None) -> tuple[float, float] | None:
 
 
 def resolution_entries(dpi: tuple[float, float], layout: Layout) -> Directory:
-    """The three tags that tell a resolution in pixels per inch."""
+    """The three tags that store a resolution in pixels per inch."""
     x, y = (Entry(ifd.RATIONAL, struct.pack(layout.order + "LL", round(value * 100), 100)) for value in dpi)
     return {X_RESOLUTION: x, Y_RESOLUTION: y, RESOLUTION_UNIT: Entry(ifd.SHORT, struct.pack(layout.order + "H", 2))}
 

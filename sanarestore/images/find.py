@@ -1,4 +1,4 @@
-"""Finding: what the user named, as a list of image files and where each stands below what was named."""
+"""Image files found from the user's inputs, each with its path relative to its input."""
 
 import glob
 import os
@@ -16,12 +16,12 @@ _CHECK = "Check its name, and put quotes around names with spaces."
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An image file."""
+    """A file that was found."""
 
     path: Path
-    """Where it is."""
+    """Path of the file."""
     relative: Path
-    """The same below `root`: an output folder mirrors it."""
+    """The path relative to `root`, which an output folder mirrors."""
     root: Path
     """The folder that was named, the fixed part of a pattern, or a named file's folder."""
     in_folder: bool = False
@@ -30,20 +30,20 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """All that was found."""
+    """Everything that was found."""
 
     images: tuple[Found, ...]
     """In the order of the inputs, sorted within each; every file once."""
     skipped: int
-    """Files in folders or matched by patterns that are no images that we read."""
+    """Number of files in folders or matched by patterns that are not in a supported format."""
 
 
 def find(inputs: Sequence[str | PathLike[str]]) -> Findings:
-    """Images that the inputs name; UsageError if an input names nothing.
+    """Find the images that the inputs name; UsageError if an input does not exist or a pattern matches nothing.
 
     An input is a file, a folder (all files below it), a pattern with ``*``, ``?``, ``[...]`` or ``**``, or ``@list``
-    (a text file with one of these a line, relative to the current folder; lines with ``#`` in front are comments).
-    A file named outright is found whatever it holds, so that reading it can say what is wrong.
+    (a text file with one such input per line, relative to the current folder; lines starting with ``#`` are comments).
+    A file named outright is found whatever its content, so that reading it can say what is wrong.
     """
     images: dict[str, Found] = {}
     skipped: set[str] = set()
@@ -100,7 +100,7 @@ def _match(pattern: str) -> Iterator[Found]:
 
 
 def _walk(root: Path) -> Iterator[Found]:
-    """Files below a folder, sorted; hidden ones are passed over, linked folders entered once."""
+    """Files below a folder, sorted; hidden ones are skipped, linked folders are entered once."""
     entered: set[str] = set()
     for folder, names, files in os.walk(root, followlinks=True):
         here = os.path.realpath(folder)
@@ -126,8 +126,8 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _may_be_image(path: Path) -> bool:
-    """Whether the first bytes are an image's; True where they cannot be read, since reading will say why."""
-    if not path.is_file():  # a pipe would be waited for, for ever
+    """Whether the first bytes are those of a supported format; True if they cannot be read, as reading will say why."""
+    if not path.is_file():  # reading a pipe could block for ever
         return False
     try:
         with path.open("rb") as file:

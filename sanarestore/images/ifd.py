@@ -1,7 +1,7 @@
-"""TIFF directories, entry by entry and byte by byte: what EXIF is made of, inside TIFF files and outside them.
+"""TIFF directories (IFDs), the structure of EXIF inside and outside TIFF files, read and written entry by entry.
 
-Values are never interpreted on their way through, so that types, text encodings and maker notes come out as they went
-in. That is why a directory is written in the byte order it was read in: nothing has to be swapped.
+Values are copied without being interpreted, so that types, text encodings and maker notes stay unchanged. A directory
+is therefore written in the byte order in which it was read: nothing has to be swapped.
 """
 
 import struct
@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965
 POINTERS = (EXIF, GPS, INTEROPERABILITY)
-"""Tags whose value is the place of another directory."""
+"""Tags whose value is the offset of another directory."""
 
 SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 3, 4, 5, 7, 16
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -21,7 +21,7 @@ _DEEPEST = 3  # IFD0, Exif, Interoperability: deeper means a loop
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a TIFF structure stores numbers."""
+    """Byte order and offset size of a TIFF structure."""
 
     order: str
     """``<`` or ``>``, as in struct."""
@@ -30,22 +30,22 @@ class Layout:
 
     @property
     def offset(self) -> struct.Struct:
-        """An offset or a value field."""
+        """Struct of an offset or of a value field."""
         return struct.Struct(self.order + ("Q" if self.big else "L"))
 
     @property
     def count(self) -> struct.Struct:
-        """The number of entries that a directory begins with."""
+        """Struct of the number of entries, with which a directory begins."""
         return struct.Struct(self.order + ("Q" if self.big else "H"))
 
     @property
     def entry(self) -> struct.Struct:
-        """Tag, type, number of values, value field."""
+        """Struct of an entry: tag, type, number of values, value field."""
         return struct.Struct(self.order + ("HHQ8s" if self.big else "HHL4s"))
 
     @property
     def header(self) -> bytes:
-        """All that precedes the offset of the first directory."""
+        """The bytes before the offset of the first directory."""
         mark = b"II" if self.order == "<" else b"MM"
         return mark + (struct.pack(self.order + "HHH", 43, 8, 0) if self.big else struct.pack(self.order + "H", 42))
 
@@ -63,11 +63,11 @@ Directory: TypeAlias = Mapping[int, Entry]
 
 
 class EndsEarlyError(Exception):
-    """A directory refers to bytes behind the end of the data."""
+    """A directory refers to bytes beyond the end of the data."""
 
 
 def read_header(data: bytes) -> tuple[Layout, int] | None:
-    """The layout, and where the first directory is; None if this is no TIFF structure."""
+    """The layout and the offset of the first directory; None if the data is not a TIFF structure."""
     for layout in (Layout("<"), Layout(">"), Layout("<", big=True), Layout(">", big=True)):
         header = layout.header
         if data.startswith(header) and len(data) >= len(header) + layout.offset.size:
@@ -76,9 +76,9 @@ def read_header(data: bytes) -> tuple[Layout, int] | None:
 
 
 def read(data: bytes, offset: int, layout: Layout, *, strict: bool = False, depth: int = 1) -> dict[int, Entry]:
-    """The directory at `offset`, with those it points to.
+    """Read the directory at `offset`, with the directories that it points to.
 
-    What leads out of `data` is left out, or raises EndsEarlyError if `strict`.
+    Entries that extend beyond `data` are left out, or raise EndsEarlyError if `strict`.
     """
     directory: dict[int, Entry] = {}
     for tag, kind, value in _entries(data, offset, layout, strict):
@@ -118,7 +118,7 @@ def value_of(kind: int, data: bytes, layout: Layout) -> tuple[float, ...]:
 
 
 def pack(directory: Directory, offset: int, layout: Layout) -> bytes:
-    """The bytes of a directory that will stand at `offset` (even), its values and inner directories after it."""
+    """The bytes of a directory to be placed at `offset` (even), followed by its values and inner directories."""
     table, values = bytearray(layout.count.pack(len(directory))), bytearray()
     behind = offset + layout.count.size + len(directory) * layout.entry.size + layout.offset.size
     for tag, entry in sorted(directory.items()):

@@ -1,4 +1,4 @@
-"""What an image is, once read: encoded values in float, and everything that must come back out unchanged."""
+"""The in-memory image: encoded values in float, and everything that must be written back unchanged."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,14 +18,14 @@ MAXIMUM: dict[Depth, float] = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0
 """The stored value that means 1.0."""
 
 MAXIMUM_PIXELS = 2**30
-"""Larger images are refused before anything is allocated: no camera makes them, and damaged headers do."""
+"""Larger images are refused before anything is allocated: they come from damaged headers, not from cameras."""
 
 _AT_ONCE = 2**18  # values converted at a time, so that temporaries do not grow with the image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metadata:
-    """Blocks of bytes that travel with the pixels, as their standards define them; None where there is none."""
+    """Metadata blocks that travel with the pixels, in the form that their standards define; None if absent."""
 
     icc: bytes | None = None
     """ICC profile, verbatim."""
@@ -46,19 +46,19 @@ class Image:
     """A photograph in memory: its own encoded values, no colour conversion.
 
     `pixels_HWC` is float32, C is 1 (gray) or 3 (RGB), nominally in [0, 1]; values of float files outside it are kept.
-    The orientation is the stored one (the EXIF tag says how to turn it, and stays).
+    The orientation is as stored (the EXIF tag says how to rotate the image, and is kept).
     """
 
     pixels_HWC: npt.NDArray[np.float32]
     depth: Depth
-    """How the file stored the values, and how they will be stored again."""
+    """How the file stores the values, and how they will be written."""
     format: Format
     alpha_HW: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32] | None = None
-    """The alpha channel as stored, never touched."""
+    """The alpha channel as stored; only enlarging changes it."""
     alpha_kind: AlphaKind = "unassociated"
-    """Whether the colours were multiplied by alpha (associated), or the extra channel's meaning is not said."""
+    """Whether the colours are premultiplied by alpha (associated) or not (unassociated); unspecified if not stated."""
     lossless: bool = False
-    """For WebP: stored without loss, and will be again."""
+    """For WebP: whether the file is lossless, and will be written so."""
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
     """What reading had to change, in words for the user ("palette converted to RGB")."""
@@ -80,7 +80,7 @@ class Image:
 
 
 def check_size(height: int, width: int) -> None:
-    """UnreadableImage if an image of this size cannot be real."""
+    """Check an image's size; UnreadableImage if it is empty or larger than `MAXIMUM_PIXELS`."""
     if height < 1 or width < 1:
         raise UnreadableImage(f"its header says {width} x {height} pixels", next_step="Restore the file from a backup.")
     if height * width > MAXIMUM_PIXELS:
@@ -99,7 +99,7 @@ def from_stored(
     lossless: bool = False,
     notes: tuple[str, ...] = (),
 ) -> Image:
-    """An Image of codes [H, W] or [H, W, S], S = gray, gray + alpha, RGB, RGB + alpha; their dtype is the depth."""
+    """An Image from codes [H, W] or [H, W, S], S = gray, gray + alpha, RGB, RGB + alpha; their dtype is the depth."""
     stored_HWS = stored[..., None] if stored.ndim == 2 else stored
     channels = 3 if stored_HWS.shape[2] >= 3 else 1
     depth: Depth = stored.dtype.name  # type: ignore[assignment]
@@ -131,7 +131,7 @@ def to_stored(image: Image) -> Stored:
 
 
 def to_float(stored: npt.NDArray[np.generic], depth: Depth) -> npt.NDArray[np.float32]:
-    """Stored codes to float32 with 1.0 for the largest code; exact inverse of `from_float` for every code.
+    """Convert stored codes to float32 with 1.0 for the largest code; `from_float` restores every code exactly.
 
     float32 passes through, without a copy.
     """
@@ -142,7 +142,7 @@ def to_float(stored: npt.NDArray[np.generic], depth: Depth) -> npt.NDArray[np.fl
 
 
 def from_float(values: npt.NDArray[np.float32], depth: Depth) -> npt.NDArray[Any]:
-    """Float values to stored codes: scaled, rounded to nearest, clipped to the codes there are (NaN becomes 0).
+    """Convert float values to stored codes: clipped to [0, 1] (NaN becomes 0), scaled and rounded to nearest.
 
     float32 passes through unclipped, without a copy.
     """
@@ -154,7 +154,7 @@ def from_float(values: npt.NDArray[np.float32], depth: Depth) -> npt.NDArray[Any
 
 
 def _fill(stored: npt.NDArray[Any], values: npt.NDArray[np.float32], depth: Depth) -> None:
-    """`from_float` into an array that is there."""
+    """`from_float` into an existing array."""
     if depth == "float32":
         stored[...] = values
         return

@@ -1,4 +1,4 @@
-"""JPEG: pixels by Pillow, metadata by segments of our own."""
+"""JPEG: pixels through Pillow, metadata through our own reader and writer of segments."""
 
 import io
 import struct
@@ -11,23 +11,23 @@ from sanarestore.images import exif, resources
 from sanarestore.images.image import Image, Metadata, Stored, check_size, from_stored, to_stored
 
 QUALITY = 95
-"""With chroma at full resolution: what is lost is below what restoring gains."""
+"""JPEG quality, without chroma subsampling: the loss is smaller than what restoring gains."""
 
 _EXIF, _XMP, _EXTENDED = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _ICC, _PHOTOSHOP, _JFIF, _PICTURES = b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"JFIF\0", b"MPF\0"
 _APP0, _APP1, _APP2, _APP13, _ADOBE, _SCAN = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xDA
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ROOM = 65533
-"""Bytes that one segment holds."""
+"""Most bytes that the body of one segment holds."""
 _LARGEST = 65500
 _BACKUP = "Restore the file from a backup or copy it again."
 
 Segment = tuple[int, bytes]
-"""A marker, and what stands behind its length."""
+"""A marker, and the body after its length field."""
 
 
 def decode(data: bytes) -> Image:
-    """The image of a JPEG file; UnreadableImage if it is truncated or not 8-bit gray or RGB."""
+    """Decode a JPEG file; UnreadableImage if it is truncated or not 8-bit gray or RGB."""
     segments = list(_segments(data))
     _check(segments)
     stored = _codes(data)
@@ -40,7 +40,7 @@ def decode(data: bytes) -> Image:
 
 
 def _codes(data: bytes) -> Stored:
-    """[H, W] or [H, W, 3]; what Pillow holds of the picture, four bytes a pixel, is let go."""
+    """Codes [H, W] or [H, W, 3]; Pillow's own copy, up to four bytes per pixel, is freed."""
     from PIL import JpegImagePlugin
 
     # Not Image.open: it warns at 89 megapixels and refuses at twice that; `check_size` is our guard.
@@ -50,13 +50,13 @@ def _codes(data: bytes) -> Stored:
 
 
 def _segments(data: bytes) -> Iterator[Segment]:
-    """Markers and contents up to the first scan."""
+    """Markers and bodies up to and including the first scan."""
     for marker, start, end in _spans(data):
         yield marker, data[start + 4 : end]
 
 
 def _spans(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Markers with the bounds of their segments, up to the first scan, whose end is the end of the file."""
+    """Markers with the bounds of their segments, up to and including the first scan, which ends with the file."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -72,7 +72,7 @@ def _spans(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _picture(data: bytes) -> bytes:
-    """The file without its metadata, which Pillow would interpret and warn about; what tells the colours stays."""
+    """The file without metadata, which Pillow would interpret and warn about; Adobe's colour segment is kept."""
     view = memoryview(data)
     kept = [view[start:end] for marker, start, end in _spans(data) if not _APP1 <= marker <= 0xEF or marker == _ADOBE]
     return b"".join([b"\xff\xd8", *kept])
@@ -111,7 +111,7 @@ def _metadata(segments: list[Segment]) -> Metadata:
 
 
 def _density(jfif: bytes) -> tuple[float, float] | None:
-    """Pixels per inch from the body of a JFIF segment, behind its mark; None if it tells only an aspect ratio."""
+    """Pixels per inch from the body of a JFIF segment, after its identifier; None if it gives only an aspect ratio."""
     if len(jfif) < 7:
         return None
     unit, x, y = struct.unpack(">BHH", jfif[2:7])
@@ -122,7 +122,7 @@ def _density(jfif: bytes) -> tuple[float, float] | None:
 
 
 def encode(image: Image) -> bytes:
-    """A JPEG file of quality 95 without chroma subsampling; UnwritableImage if it cannot hold the image as it is."""
+    """Encode a JPEG file of quality 95 without chroma subsampling; UnwritableImage if JPEG cannot hold the image."""
     from PIL import Image as PillowImage
 
     check_writable(image)
@@ -132,12 +132,12 @@ def encode(image: Image) -> bytes:
     dpi = tuple(min(65535, max(1, round(value))) for value in image.metadata.dpi) if image.metadata.dpi else (0, 0)
     picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0, dpi=dpi)
     plain = buffer.getvalue()
-    first = 4 + struct.unpack_from(">H", plain, 4)[0]  # behind SOI and JFIF
+    first = 4 + struct.unpack_from(">H", plain, 4)[0]  # after SOI and JFIF
     return plain[:first] + _metadata_segments(image.metadata) + plain[first:]
 
 
 def check_writable(image: Image) -> None:
-    """UnwritableImage if this format cannot hold the image."""
+    """Raise UnwritableImage if JPEG cannot hold the image's pixels."""
     if image.depth != "uint8":
         raise UnwritableImage(
             f"JPEG holds 8 bits, and this image has {image.depth} values", next_step="Write TIFF, or choose 8 bit."

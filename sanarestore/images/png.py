@@ -1,4 +1,4 @@
-"""PNG: pixels by libpng (Pillow opens 16-bit colour as 8 bits without a word), metadata by chunks of our own."""
+"""PNG: pixels through libpng (Pillow silently opens 16-bit colour as 8 bits), metadata through our own chunk code."""
 
 import struct
 import zlib
@@ -14,16 +14,16 @@ _XMP_KEYWORD = b"XML:com.adobe.xmp"
 _COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
 _RAW_PROFILES = {b"Raw profile type iptc": "iptc", b"Raw profile type exif": "exif", b"Raw profile type APP1": "exif"}
 _METRE = 0.0254
-"""Metres in an inch."""
+"""Metres per inch."""
 _MAXIMUM_BLOCK = 2**27
-"""A compressed block that grows beyond this is an attack, not metadata."""
+"""Most bytes of a decompressed metadata block; a larger one is an attack, not metadata."""
 _LEVEL = 4
-"""Twice as fast as zlib's usual 6, for photographs one percent larger."""
+"""zlib level: twice as fast as the usual 6, for files one percent larger."""
 _BACKUP = "Restore the file from a backup or copy it again."
 
 
 def decode(data: bytes) -> Image:
-    """The image of a PNG file (of an animated one, the still that it shows elsewhere)."""
+    """Decode a PNG file, or the still image of an animated one; UnreadableImage if it is damaged or truncated."""
     import imagecodecs
 
     chunks = list(_chunks(data))
@@ -48,7 +48,7 @@ def decode(data: bytes) -> Image:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Names and contents in order; pixel data comes empty, and so does anything whose checksum is wrong."""
+    """Names and bodies of chunks in order; the bodies of pixel data and of chunks with a wrong checksum are empty."""
     at = len(_SIGNATURE)
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">L", data, at)
@@ -65,8 +65,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _picture(data: bytes) -> bytes:
-    """The file without its metadata, about which libpng prints warnings (and a still without its animation)."""
-    # Views, since every slice of bytes is a copy, and this is nearly all of the file.
+    """The file without its metadata, about which libpng prints warnings, and without animation frames."""
+    # Views, because every slice of bytes is a copy, and pixel data is nearly all of the file.
     view, at = memoryview(data), len(_SIGNATURE)
     needed: list[bytes | memoryview] = [_SIGNATURE]
     while at + 12 <= len(data):
@@ -115,7 +115,7 @@ def _international_text(body: bytes) -> bytes | None:
 
 
 def _raw_profile(name: bytes, body: bytes, kind: str) -> bytes | None:
-    """A profile in hexadecimal, as ImageMagick began to write it and everyone reads it."""
+    """Read a profile in ImageMagick's hexadecimal form, a de facto standard; None if it is damaged."""
     text = body.partition(b"\0")[2]
     plain = _inflate(text[1:]) if name == b"zTXt" else text
     try:
@@ -129,7 +129,7 @@ def _raw_profile(name: bytes, body: bytes, kind: str) -> bytes | None:
 
 
 def encode(image: Image) -> bytes:
-    """A PNG file of 8 or 16 bits; UnwritableImage if it cannot hold the image as it is."""
+    """Encode a PNG file of 8 or 16 bits; UnwritableImage if PNG cannot hold the image."""
     import imagecodecs
 
     if image.depth == "float32":
@@ -142,7 +142,7 @@ def encode(image: Image) -> bytes:
     plain = memoryview(
         imagecodecs.png_encode(stored_HWS if stored_HWS.shape[2] > 1 else stored_HWS[..., 0], level=_LEVEL)
     )
-    first = len(_SIGNATURE) + 25  # behind IHDR, where everything that PNG wants before the pixels may stand
+    first = len(_SIGNATURE) + 25  # after IHDR, where all chunks that must precede the pixels may be
     del stored_HWS
     return b"".join((plain[:first], _metadata_chunks(image.metadata), plain[first:]))
 

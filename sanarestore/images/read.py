@@ -1,4 +1,4 @@
-"""Reading: bytes to an Image, whatever the format, with one kind of error."""
+"""Reading of files and bytes into an Image, for all formats, with one kind of error for bad files."""
 
 from collections.abc import Callable
 from os import PathLike
@@ -19,7 +19,7 @@ _FORMATS = "TIFF, PNG, JPEG and WebP"
 
 
 def read(path: str | PathLike[str]) -> Image:
-    """The image in a file; UnreadableImage if it is missing, damaged, or not one that we read."""
+    """Read the image in a file; UnreadableImage if it is missing, damaged, or not in a supported format."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -31,7 +31,7 @@ def read(path: str | PathLike[str]) -> Image:
 
 
 def decode(data: bytes, name: str = "the image") -> Image:
-    """The image in these bytes; `name` stands in error messages."""
+    """Decode the image in these bytes; `name` is used in error messages."""
     format = sniff(data[:HEAD])  # noqa: A001
     if format is None:
         raise _unknown(data, name)
@@ -45,7 +45,7 @@ def decode(data: bytes, name: str = "the image") -> Image:
         ) from error
     except SanarestoreError:
         raise
-    except Exception as error:  # decoders raise whatever their libraries do, and one bad file must not stop a batch
+    except Exception as error:  # decoders raise anything, and one bad file must not stop a batch
         raise UnreadableImage(
             f"this {format.upper()} file is damaged, or of a kind that is not read ({error})",
             where=name,

@@ -1,4 +1,4 @@
-"""Photoshop image resources ("8BIM"), the wrapping that JPEG and PNG files carry IPTC records in."""
+"""Photoshop image resources ("8BIM"), the container of IPTC records in JPEG and PNG files."""
 
 import struct
 
@@ -21,7 +21,7 @@ def iptc_of(resources: bytes) -> bytes | None:
 
 
 def with_iptc(records: bytes) -> bytes:
-    """The records as the one resource there is."""
+    """Wrap IPTC records as the only resource."""
     return _MARK + struct.pack(">HHL", _IPTC, 0, len(records)) + records.ljust(_even(len(records)), b"\0")
 
 

@@ -1,9 +1,9 @@
-"""Which format a file is in, told by its first bytes and never by its suffix."""
+"""File format detection from the first bytes, never from the suffix."""
 
 from sanarestore.images.image import Format
 
 HEAD = 64
-"""How many bytes `sniff` wants to see."""
+"""Number of bytes that `sniff` and `name_foreign` need at most."""
 
 _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (0, b"GIF8", "GIF"),
@@ -25,7 +25,7 @@ _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
 
 
 def sniff(head: bytes) -> Format | None:
-    """The format of a file that begins with `head`; None if it is none that we read."""
+    """The format of a file that begins with `head`; None if it is not supported."""
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "tiff"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -38,5 +38,5 @@ def sniff(head: bytes) -> Format | None:
 
 
 def name_foreign(head: bytes) -> str | None:
-    """The name of an image format that we know of but do not read; None for anything else."""
+    """The name of a known image format that is not supported; None for anything else."""
     return next((name for start, magic, name in _FOREIGN if head[start:].startswith(magic)), None)

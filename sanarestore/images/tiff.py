@@ -1,4 +1,4 @@
-"""TIFF: pixels by tifffile, tags by our own directory reader and writer, which changes no byte of them."""
+"""TIFF: pixels through tifffile, tags through our own directory reader and writer, which changes no byte of them."""
 
 import io
 import struct
@@ -15,9 +15,9 @@ _XMP, _IPTC, _ICC, _SUBFILE, _DNG = 700, 33723, 34675, 254, 50706
 _ALPHA: dict[int, AlphaKind] = {0: "unspecified", 1: "associated", 2: "unassociated"}
 _EXTRASAMPLE = {name: code for code, name in _ALPHA.items()}
 _CLASSIC_LIMIT = 4_000_000_000
-"""Classic TIFF ends at 2**32 bytes; deflate can make noise a little larger than it was."""
+"""Bytes above which BigTIFF is written: classic TIFF ends at 2**32, and deflate can slightly enlarge noise."""
 _READ_AT_ONCE = 2**24
-"""Bytes of the file that tifffile copies before it decodes them; by itself, hundreds of megabytes."""
+"""Bytes of the file that tifffile copies before it decodes them; its default is hundreds of megabytes."""
 _COLOUR_SPACES = {5: "CMYK", 8: "CIE Lab", 9: "ICC Lab", 10: "ITU Lab", 32844: "LogL", 32845: "LogLuv"}
 _CONVERT = "Convert it to RGB first (most photo editors do); sanarestore does not convert it yet."
 _RAW = "Develop it with a raw converter and restore the TIFF that it writes."
@@ -25,11 +25,11 @@ _BACKUP = "Restore the file from a backup or copy it again."
 
 
 def decode(data: bytes) -> Image:
-    """The first page of a TIFF file; UnreadableImage if it holds what we do not read."""
+    """Decode the first page of a TIFF file; UnreadableImage if it is truncated or its content is not supported."""
     import tifffile
 
     layout, directory = _directory(data)
-    # Closed, because tifffile's pages and files hold one another, and would hold all of its bytes for a long time.
+    # Closed, because tifffile's pages and files refer to each other and would keep all bytes of the file for long.
     with io.BytesIO(data) as source, tifffile.TiffFile(source) as file:
         page = file.pages[0]
         _check(page, directory, len(data))
@@ -49,7 +49,7 @@ def decode(data: bytes) -> Image:
 
 
 def _directory(data: bytes) -> tuple[Layout, ifd.Directory]:
-    """Checked before tifffile sees the file, since that reads on without the tags that are missing."""
+    """Read the first directory; UnreadableImage if tags are missing, which tifffile would silently ignore."""
     header = ifd.read_header(data)
     try:
         if header is not None:
@@ -73,7 +73,7 @@ def _metadata(directory: ifd.Directory, layout: Layout) -> Metadata:
 
 
 def _unswapped(entry: Entry) -> bytes:
-    """IPTC records; writers that call them LONG may have swapped them, and every record begins with 0x1C."""
+    """IPTC records, which begin with 0x1C; the byte swap of some writers that store them as LONG is undone."""
     data = entry.data
     if entry.kind == ifd.LONG and data[:1] != b"\x1c" and data[3:4] == b"\x1c":
         return struct.pack(f">{len(data) // 4}L", *struct.unpack(f"<{len(data) // 4}L", data))
@@ -81,7 +81,7 @@ def _unswapped(entry: Entry) -> bytes:
 
 
 def _check(page: Any, directory: ifd.Directory, size: int) -> None:
-    """UnreadableImage for everything that would be decoded wrongly, or not at all."""
+    """Raise UnreadableImage for every page that would be decoded wrongly, or not at all."""
     check_size(page.imagelength, page.imagewidth)
     photometric = int(page.photometric if page.photometric is not None else 1)
     if _DNG in directory or photometric in (32803, 34892) or page.is_reduced:
@@ -119,7 +119,7 @@ def _check_samples(page: Any, photometric: int) -> None:
 
 
 def _codes(page: Any) -> tuple[Stored, tuple[str, ...]]:
-    """The page's codes [H, W] or [H, W, S] as uint8, uint16 or float32, and what was done to get them."""
+    """The page's codes [H, W, S] as uint8, uint16 or float32, and notes on the conversions made."""
     stored: Stored = page.asarray(buffersize=_READ_AT_ONCE)
     notes: list[str] = []
     if page.samplesperpixel > 1 and int(page.planarconfig) == 2:
@@ -143,13 +143,13 @@ def _codes(page: Any) -> tuple[Stored, tuple[str, ...]]:
 
 
 def _from_palette(stored_HWS: Stored, colours_3N: Stored) -> Stored:
-    """RGB of indices, an alpha behind them kept; 8 bit, since palettes hold 8-bit codes in the upper byte."""
+    """Convert indices to 8-bit RGB, keeping an alpha channel; palettes usually hold 8-bit codes in the upper byte."""
     codes_N3 = (colours_3N >> 8 if colours_3N.max(initial=0) > 255 else colours_3N).astype(np.uint8).T
     return np.concatenate([codes_N3[stored_HWS[..., 0].astype(np.intp)], stored_HWS[..., 1:].astype(np.uint8)], axis=2)
 
 
 def encode(image: Image) -> bytes:
-    """A TIFF file: deflate with a predictor, one page, strips; every block of metadata as it came."""
+    """Encode a TIFF file: deflate with a predictor, one page, strips; metadata blocks are unchanged."""
     import tifffile
 
     stored_HWS = to_stored(image)
@@ -186,12 +186,12 @@ def _blocks(metadata: Metadata, layout: Layout) -> ifd.Directory:
 
 
 def _with_entries(buffer: io.BytesIO, layout: Layout, entries: ifd.Directory) -> bytes:
-    """The file with a new first directory at its end, which has these entries too; the old one is left behind, unused.
+    """The file with a new first directory at its end, which also has these entries; the old directory stays, unused.
 
-    tifffile cannot write inner directories (it drops EXIF with a line in the log), and converts what it writes.
+    tifffile cannot write inner directories (it drops EXIF with only a log line), and converts the values it writes.
     """
     directory, end = _written(buffer.getvalue(), layout)
-    # Nothing but the buffer holds its bytes now: it grows in place, and does not copy them first.
+    # Nothing else refers to the buffer's bytes now, so it grows in place without copying them first.
     buffer.seek(end)
     buffer.write(ifd.pack({**directory, **entries}, end, layout))
     buffer.seek(len(layout.header))
@@ -200,6 +200,6 @@ def _with_entries(buffer: io.BytesIO, layout: Layout, entries: ifd.Directory) ->
 
 
 def _written(data: bytes, layout: Layout) -> tuple[ifd.Directory, int]:
-    """The first directory of a file, and where another one may stand behind it all."""
+    """The first directory of a file, and the even offset at its end where another directory can be added."""
     _, offset = ifd.read_header(data) or (layout, 0)
     return ifd.read(data, offset, layout), len(data) + len(data) % 2

@@ -1,4 +1,4 @@
-"""WebP: 8 bits, RGB with or without alpha; pixels by libwebp, metadata by RIFF chunks."""
+"""WebP: 8 bits, RGB with or without alpha; pixels through libwebp, metadata in RIFF chunks."""
 
 import io
 import struct
@@ -17,7 +17,7 @@ _BACKUP = "Restore the file from a backup or copy it again."
 
 
 def decode(data: bytes) -> Image:
-    """The image of a WebP file, the first frame of an animated one."""
+    """Decode a WebP file, or the first frame of an animated one; UnreadableImage if it is truncated."""
     import imagecodecs
 
     if len(data) < 12 or struct.unpack_from("<L", data, 4)[0] + 8 > len(data):
@@ -59,7 +59,7 @@ def _metadata(chunks: dict[bytes, bytes]) -> Metadata:
 
 
 def encode(image: Image) -> bytes:
-    """A WebP file: lossless if the image was, else of quality 95; UnwritableImage if it cannot hold the image."""
+    """Encode a WebP file, lossless if the image was, otherwise quality 95; UnwritableImage if WebP cannot hold it."""
     from PIL import Image as PillowImage
 
     check_writable(image)
@@ -81,7 +81,7 @@ def encode(image: Image) -> bytes:
 
 
 def _block(metadata: Metadata) -> bytes:
-    """The EXIF block; one with the resolution alone if there is none, since WebP has no other place for it."""
+    """The EXIF block; if there is none, one with only the resolution, since WebP has no other place for that."""
     if metadata.exif or metadata.dpi is None:
         return metadata.exif or b""
     layout = Layout("<")
@@ -89,7 +89,7 @@ def _block(metadata: Metadata) -> bytes:
 
 
 def check_writable(image: Image) -> None:
-    """UnwritableImage if this format cannot hold the image."""
+    """Raise UnwritableImage if WebP cannot hold the image."""
     metadata = image.metadata
     if image.depth != "uint8":
         raise UnwritableImage(

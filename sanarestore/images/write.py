@@ -1,4 +1,4 @@
-"""Writing: an Image to bytes or to a file, all of it or nothing."""
+"""Writing of an Image to bytes or, atomically, to a file."""
 
 import os
 import secrets
@@ -24,14 +24,17 @@ _CHECKS: dict[Format, Callable[[Image], None]] = {"jpeg": jpeg.check_writable, "
 
 
 def check_writable(image: Image, path: str | PathLike[str], *, format: Format | None = None) -> None:  # noqa: A002
-    """Before the work: UnwritableImage if `format`, the image's own if None, cannot hold an image like this."""
+    """Check before the work: UnwritableImage if JPEG or WebP is to be written and cannot hold the image.
+
+    `format` None is the image's own. TIFF and PNG are checked only when they are encoded.
+    """
     check = _CHECKS.get(format or image.format)
     if check is not None:
         _naming(Path(path), check, image)
 
 
 def encode(image: Image, format: Format | None = None) -> bytes:  # noqa: A002 - the word users say
-    """The bytes of a file in `format`, the image's own if None; UnwritableImage if that cannot hold the image."""
+    """Encode a file in `format`, the image's own if None; UnwritableImage if the format cannot hold the image."""
     return _ENCODERS[format or image.format](image)
 
 
@@ -42,9 +45,9 @@ def write(
     format: Format | None = None,  # noqa: A002 - the word users say
     overwrite: bool = True,
 ) -> None:
-    """Write a file whole or not at all, making the folders above it; UnwritableImage if that cannot be done.
+    """Write a file atomically, creating the folders above it; UnwritableImage if that cannot be done.
 
-    The format is never told by the suffix. Nothing is left behind when anything fails, and an older file stays.
+    The format is never taken from the suffix. If anything fails, no partial file is left, and an older file stays.
     """
     target = Path(path)
     if not overwrite and target.exists():
@@ -61,7 +64,7 @@ def write(
 
 
 def _naming(target: Path, work: Callable[..., Any], *arguments: Any) -> Any:
-    """What `work` returns; its UnwritableImage, naming the file."""
+    """Return what `work` returns; add the file's name to its UnwritableImage."""
     try:
         return work(*arguments)
     except UnwritableImage as error:
@@ -70,7 +73,7 @@ def _naming(target: Path, work: Callable[..., Any], *arguments: Any) -> Any:
 
 def _replace(target: Path, data: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Opened with "x" and not by tempfile, whose files nobody else may read: the user's umask decides.
+    # Opened with "x" and not by tempfile, whose files only the owner can read: the user's umask decides.
     temporary = target.with_name(f".sanarestore-{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
@@ -85,7 +88,7 @@ def _replace(target: Path, data: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name itself survive a power cut, where the system can (Windows opens no folders)."""
+    """Make the new file name survive a power cut, where the system can (Windows cannot open folders)."""
     if os.name != "posix":
         return
     with suppress(OSError):

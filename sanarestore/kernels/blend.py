@@ -1,4 +1,4 @@
-"""Windows added into the map they blend to; Triton where it fits, otherwise the reference.
+"""Blending of windows into a map; Triton where it fits, otherwise the reference.
 
 Shape suffixes: C channels, H W positions of the map, T windows, h w positions of a window.
 """
@@ -13,7 +13,7 @@ from sanarestore.kernels import choice, reference
 def add_windows(
     blended_CHW: Tensor, window_TChw: Tensor, weight_Thw: Tensor, corners: Sequence[tuple[int, int]]
 ) -> None:
-    """`reference.add_windows`: in place, and the same bits at every call."""
+    """`reference.add_windows`: in place, and bitwise the same at every call."""
     if not choice.fits(blended_CHW, window_TChw, weight_Thw):
         reference.add_windows(blended_CHW, window_TChw, weight_Thw, corners)
         return

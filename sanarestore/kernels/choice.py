@@ -1,8 +1,7 @@
-"""Where the Triton kernels run: one predicate for all of them, that looks and never tries.
+"""Choice between the Triton kernels and the reference: one predicate for all kernels, which catches no errors.
 
-Everywhere else the reference runs: on a CPU, on Apple's and AMD's devices, where Triton is not installed or has no C
-compiler, in training, under autocast, in other arithmetic. The environment variable SANARESTORE_TRITON=0 turns all
-kernels off.
+The reference runs on a CPU, on Apple's and AMD's devices, where Triton is not installed or has no C compiler, in
+training, under autocast, and for other dtypes. The environment variable SANARESTORE_TRITON=0 turns all kernels off.
 """
 
 import os
@@ -19,20 +18,20 @@ import torch
 from torch import Tensor
 
 VARIABLE = "SANARESTORE_TRITON"
-"""0 turns the kernels off."""
+"""Environment variable; 0 turns the kernels off."""
 
 DTYPES = (torch.bfloat16, torch.float32)
 
 CAPABILITY = (8, 0)
-"""Of the oldest devices that are served: bfloat16 in their matrix units."""
+"""Lowest supported compute capability: the first with bfloat16 in its matrix units."""
 
 _references = ContextVar("references", default=False)
 
 
 def fits(*tensors: Tensor | None) -> bool:
-    """Whether kernels may take these: all on one CUDA device that has them, of one type, not empty, no gradient wanted.
+    """Whether kernels can take these: on one CUDA device that runs them, of one dtype, not empty, no gradient needed.
 
-    None stands for what was not given.
+    None stands for a tensor that is not given.
     """
     given = [tensor for tensor in tensors if tensor is not None]
     device, dtype = given[0].device, given[0].dtype
@@ -46,7 +45,7 @@ def fits(*tensors: Tensor | None) -> bool:
 
 
 def available(device: torch.device) -> bool:
-    """Whether this device runs kernels at all, here and now."""
+    """Whether kernels can run on this device, in the current context."""
     if device.type != "cuda" or _references.get() or os.environ.get(VARIABLE) == "0":
         return False
     return _installed() and _capability(device) >= CAPABILITY
@@ -54,7 +53,7 @@ def available(device: torch.device) -> bool:
 
 @contextmanager
 def references() -> Iterator[None]:
-    """Inside, the references run whatever would fit: their operations can be counted one by one."""
+    """Run the references inside this context even where kernels fit, so that their operations can be counted."""
     token = _references.set(True)
     try:
         yield
@@ -64,13 +63,13 @@ def references() -> Iterator[None]:
 
 @cache
 def _installed() -> bool:
-    # AMD's devices call themselves cuda too: nothing was ever tried there.
+    # AMD's devices are called cuda too, and the kernels are untested on them.
     return torch.cuda.is_available() and torch.version.hip is None and find_spec("triton") is not None and compiles()
 
 
 def compiles() -> bool:
-    """Whether there is what Triton builds its launchers with: a C compiler, and Python's headers. Slim images of
-    containers have neither, and the first kernel would fail."""
+    """Whether Triton can build its launchers, which takes a C compiler and Python's headers. Slim container images have
+    neither, and the first kernel would fail."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     return bool(compiler) and (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file()
 

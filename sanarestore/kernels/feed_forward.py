@@ -1,4 +1,4 @@
-"""The middle of SANA's gated feed-forward; Triton where it fits, otherwise the reference.
+"""Depthwise convolution and gate of SANA's feed-forward; Triton where it fits, otherwise the reference.
 
 Shape suffixes: B batch, H W positions, C channels, G = 2 C.
 """
@@ -9,7 +9,7 @@ from sanarestore.kernels import choice, reference
 
 
 def depthwise_glu(hidden_BHWG: Tensor, weight_G133: Tensor, bias_G: Tensor) -> Tensor:
-    """`reference.depthwise_glu`; the kernel wants channels last in memory."""
+    """`reference.depthwise_glu`; the kernel needs channels last in memory."""
     if not (choice.fits(hidden_BHWG, weight_G133, bias_G) and hidden_BHWG.stride(3) == 1):
         return reference.depthwise_glu(hidden_BHWG, weight_G133, bias_G)
     from sanarestore.kernels.on_cuda import feed_forward as on_cuda

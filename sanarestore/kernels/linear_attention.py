@@ -1,4 +1,4 @@
-"""ReLU linear attention with its state in and out; Triton where it fits, otherwise the reference.
+"""ReLU linear attention with explicit state; Triton where it fits, otherwise the reference.
 
 Shape suffixes: B batch, N tokens, H heads, D features of a head, E = D + 1.
 """
@@ -12,7 +12,7 @@ from sanarestore.kernels.reference import Norm
 __all__ = ["Norm", "attend", "key_sums"]
 
 SIZES = (16, 32, 64, 128)
-"""D that a matrix unit takes as it is."""
+"""Values of D that matrix units take without padding."""
 
 
 def key_sums(
@@ -23,7 +23,7 @@ def key_sums(
     counted_BN1: Tensor | None = None,
     state_BHED: Tensor | None = None,
 ) -> Tensor:
-    """`reference.key_sums`: the same bits at every call, whatever runs beside."""
+    """`reference.key_sums`: bitwise the same at every call, whatever else runs on the device."""
     fits = (
         choice.fits(key_BNHD, value_BNHD, norm.weight_F if norm else None, counted_BN1)
         and key_BNHD.shape == value_BNHD.shape

@@ -1,4 +1,4 @@
-"""What the kernels compute, in plain PyTorch: their specification, and what runs where there is no GPU.
+"""Specification of the kernels in plain PyTorch, which also runs wherever the kernels do not.
 
 Shape suffixes: B batch, N tokens, H heads, D features of a head, E = D + 1, F = H D features of a token; for maps
 H W positions, C channels, G = 2 C; for windows T of them, h w positions.
@@ -12,19 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SMALLEST = 1e-15
-"""Added to the sum of weights before dividing, as SANA's checkpoints were trained."""
+"""Epsilon added to the sum of weights before dividing, as in the training of SANA's checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """An RMS norm with a weight for every feature, as diffusers' `RMSNorm`."""
+    """An RMS norm with a weight for every feature, like diffusers' `RMSNorm`."""
 
     weight_F: Tensor
     epsilon: float
 
 
 def rms_norm(feature_F: Tensor, norm: Norm) -> Tensor:
-    """Features over the root of their mean square, times the weight; any dimensions before, bit by bit as diffusers."""
+    """RMS norm over the last dimension, with any leading dimensions; bitwise equal to diffusers'."""
     square = feature_F.float().pow(2).mean(-1, keepdim=True)
     normed_F = feature_F * torch.rsqrt(square + norm.epsilon)
     if norm.weight_F.dtype in (torch.float16, torch.bfloat16):
@@ -40,11 +40,11 @@ def key_sums(
     counted_BN1: Tensor | None = None,
     state_BHED: Tensor | None = None,
 ) -> Tensor:
-    """What linear attention keeps of tokens, [B,H,E,D] in float32: sum over n of (v_n, 1) relu(k_n)^T.
+    """State of linear attention over tokens, [B,H,E,D] in float32: sum over n of (v_n, 1) relu(k_n)^T.
 
-    Sums of more tokens are the sums of these, whatever the order: `state_BHED` are sums that these are added to.
-    Keys are normed first, over all heads together, if there is a `norm`. `counted_BN1` is 1 for tokens that count and
-    0 for the others; None counts all.
+    States of disjoint tokens add up in any order: the result is added to `state_BHED` if that is given. Keys are
+    normalized first, over all heads together, if there is a `norm`. `counted_BN1` is 1 for tokens that count and 0 for
+    the others; None counts all.
     """
     if norm is not None:
         key_BNHD = _normed(key_BNHD, norm)
@@ -56,10 +56,10 @@ def key_sums(
 
 
 def attend(query_BNHD: Tensor, sums_BHED: Tensor, *, norm: Norm | None = None) -> Tensor:
-    """Linear attention to the tokens that were summed, [B,N,H,D] in the type of the queries (Xie et al. 2024, eq. 1).
+    """Linear attention to the summed tokens, [B,N,H,D] in the dtype of the queries (Xie et al. 2024, eq. 1).
 
-    sum_m v_m relu(k_m)^T relu(q_n) / sum_m relu(k_m)^T relu(q_n), in float32. Queries are normed first, over all heads
-    together, if there is a `norm`.
+    sum_m v_m relu(k_m)^T relu(q_n) / sum_m relu(k_m)^T relu(q_n), in float32. Queries are normalized first, over all
+    heads together, if there is a `norm`.
     """
     if norm is not None:
         query_BNHD = _normed(query_BNHD, norm)
@@ -69,9 +69,9 @@ def attend(query_BNHD: Tensor, sums_BHED: Tensor, *, norm: Norm | None = None) -
 
 
 def depthwise_glu(hidden_BHWG: Tensor, weight_G133: Tensor, bias_G: Tensor) -> Tensor:
-    """The middle of a gated feed-forward, [B,H,W,C]: SiLU, 3x3 of each channel alone, a SiLU(g) of its halves a, g.
+    """SiLU, depthwise 3x3 convolution and the gate a SiLU(g) on the halves a, g of the channels, [B,H,W,C].
 
-    Beyond the edges of the map are zeros.
+    The convolution pads with zeros.
     """
     lifted_BGHW = F.silu(hidden_BHWG).permute(0, 3, 1, 2)
     mixed_BGHW = F.conv2d(lifted_BGHW, weight_G133, bias_G, padding=1, groups=len(bias_G))
@@ -80,12 +80,12 @@ def depthwise_glu(hidden_BHWG: Tensor, weight_G133: Tensor, bias_G: Tensor) -> T
 
 
 def bias_silu(hidden_BCHW: Tensor, bias_C: Tensor) -> Tensor:
-    """What follows the first convolution of a residual block: its bias, and SiLU."""
+    """Bias and SiLU after the first convolution of a residual block."""
     return F.silu(hidden_BCHW + bias_C[:, None, None])
 
 
 def norm_add(hidden_BCHW: Tensor, residual_BCHW: Tensor, norm: Norm, bias_C: Tensor) -> Tensor:
-    """The tail of a residual block: an RMS norm over channels with a bias, added to what the block was given."""
+    """End of a residual block: an RMS norm over channels with a bias, added to the block's input."""
     normed_BHWC = rms_norm(hidden_BCHW.movedim(1, -1), norm) + bias_C
     return normed_BHWC.movedim(-1, 1) + residual_BCHW
 
@@ -93,7 +93,7 @@ def norm_add(hidden_BCHW: Tensor, residual_BCHW: Tensor, norm: Norm, bias_C: Ten
 def add_windows(
     blended_CHW: Tensor, window_TChw: Tensor, weight_Thw: Tensor, corners: Sequence[tuple[int, int]]
 ) -> None:
-    """Add windows times their weights, in place, one after another, where their (top, left) corners say."""
+    """Add windows times their weights in place, one after another, at their (top, left) corners."""
     height, width = weight_Thw.shape[1:]
     for window_Chw, weight_hw, (top, left) in zip(window_TChw, weight_Thw, corners, strict=True):
         blended_CHW[:, top : top + height, left : left + width] += weight_hw * window_Chw

@@ -1,4 +1,4 @@
-"""What is between and after the convolutions of a DC-AE residual block; Triton where it fits, otherwise the reference.
+"""Operations of a DC-AE residual block besides its convolutions; Triton where it fits, otherwise the reference.
 
 Shape suffixes: B batch, C channels, H W positions.
 """
@@ -12,11 +12,11 @@ from sanarestore.kernels.reference import Norm
 __all__ = ["Norm", "bias_silu", "norm_add"]
 
 MOST_CHANNELS = 4096
-"""Whose norm one program takes at once."""
+"""Most channels that one program can normalize at once."""
 
 
 def bias_silu(hidden_BCHW: Tensor, bias_C: Tensor) -> Tensor:
-    """`reference.bias_silu`; the kernel wants channels last in memory."""
+    """`reference.bias_silu`; the kernel needs channels last in memory."""
     if not (choice.fits(hidden_BCHW, bias_C) and _channels_last(hidden_BCHW)):
         return reference.bias_silu(hidden_BCHW, bias_C)
     from sanarestore.kernels.on_cuda import residual as on_cuda
@@ -25,7 +25,7 @@ def bias_silu(hidden_BCHW: Tensor, bias_C: Tensor) -> Tensor:
 
 
 def norm_add(hidden_BCHW: Tensor, residual_BCHW: Tensor, norm: Norm, bias_C: Tensor) -> Tensor:
-    """`reference.norm_add`; the kernel wants channels last in memory."""
+    """`reference.norm_add`; the kernel needs channels last in memory."""
     fits = (
         choice.fits(hidden_BCHW, residual_BCHW, norm.weight_F, bias_C)
         and hidden_BCHW.shape == residual_BCHW.shape

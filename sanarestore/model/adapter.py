@@ -1,12 +1,12 @@
-"""An adapter on disk: what turns a published text-to-image base into a restorer, or bends a restorer to other photos.
+"""Read and write adapters, which turn a text-to-image base into a restorer, or fine-tune a restorer.
 
 adapter.json                        format, base, condition kind, refiner configuration, defaults, training, hashes
-pytorch_lora_weights.safetensors    low-rank changes of the transformer, in diffusers' key layout
-transformer/                        or the transformer's own weights, after a full fine-tune
-condition.safetensors               of the transformer; where it has neither, it is the base's
-refiner.safetensors                 a refiner's own weights
-refiner_lora.safetensors            or low-rank changes of the base's
-prompts.safetensors
+pytorch_lora_weights.safetensors    LoRA of the transformer, in diffusers' key layout
+transformer/                        or all weights of the transformer, after a full fine-tune
+condition.safetensors               condition of the transformer; without one, the base's latent path is used
+refiner.safetensors                 all weights of a refiner
+refiner_lora.safetensors            or LoRA of the base's refiner
+prompts.safetensors                 prompt embeddings
 """
 
 from dataclasses import dataclass
@@ -28,34 +28,34 @@ CONDITION, REFINER, PROMPTS = "condition.safetensors", "refiner.safetensors", "p
 REFINER_LORA = "refiner_lora.safetensors"
 
 PREFIX = "transformer."
-"""Of LoRA keys: diffusers' name for the part of the pipeline that they change."""
+"""Prefix of LoRA keys: diffusers' name for the part of the pipeline that they change."""
 
 NEXT_STEP = "Fetch the adapter again, or train it again."
 
 Change = Literal["lora", "full", "none"]
-"""How the transformer differs from the base's: by low-rank terms, by all its weights, or not."""
+"""How the transformer differs from the base's: by LoRA, in all weights, or not at all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Adapter:
-    """What adapter.json says, checked."""
+    """The content of adapter.json, checked."""
 
     folder: Path
     base: str
-    """Name of the base that it was trained on, with its revision."""
+    """Name and revision of the base that the adapter was trained on."""
     base_sha256: str
-    """`weights.sampled_hash` of the parts of that base."""
+    """`weights.sampled_hash` of that base's `BASE_PARTS`."""
     condition: ConditionKind | None
     """None: the latent path is the base's, if it has one."""
     change: Change
     refiner: RefinerConfig | None
     """None: the refiner is the base's, with low-rank changes."""
     defaults: dict[str, Any]
-    """What its makers recommend: prompt, steps."""
+    """Recommended settings: prompt, steps."""
 
 
 def read_adapter(name: str) -> Adapter:
-    """By folder or hub id; WeightsError if anything is missing, damaged, or not as adapter.json says."""
+    """Read an adapter by folder or hub id; WeightsError if a part is missing, damaged, or not as adapter.json says."""
     folder = weights.resolve(name)
     path = folder / INDEX
     content = weights.read_adapter_index(folder)
@@ -96,12 +96,12 @@ def write_adapter(
     refiner: nn.Module | None = None,
     refiner_lora: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write an adapter that `read_adapter` reads: the refiner and a whole transformer float16, the rest as it is.
+    """Write an adapter that `read_adapter` reads: refiner and full transformer in float16, other tensors unchanged.
 
-    `base` is a name that `weights.pinned` gave. `lora` holds `<module>.lora_A.weight` [r, in] and
-    `<module>.lora_B.weight` [out, r] by the transformer's own module names, of scale 1; `transformer`, diffusers' own,
-    is written whole instead; either asks for a condition. `refiner_lora` holds such changes of the base's refiner, in
-    place of a `refiner`.
+    `base` is a name returned by `weights.pinned`. `lora` holds `<module>.lora_A.weight` [r, in] and
+    `<module>.lora_B.weight` [out, r] under the transformer's module names, at scale 1. `transformer`, a diffusers
+    model, is written whole instead; both need a `condition`. `refiner_lora` holds such tensors for the base's refiner,
+    instead of a whole `refiner`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / PROMPTS, prompts)
@@ -135,9 +135,9 @@ def write_adapter(
 
 @torch.no_grad()
 def merge_lora(module: nn.Module, path: Path, prefix: str = "") -> None:
-    """Add every B A of a LoRA file to the weight it belongs to, in place; WeightsError if one belongs to none.
+    """Add every product B A of a LoRA file to its weight, in place; WeightsError if any is missing or does not fit.
 
-    `prefix` is what the file's names have before the module's own: `PREFIX` those of a transformer.
+    `prefix` precedes the module names in the file: `PREFIX` for a transformer, nothing for a refiner.
     """
     tensors = read_tensors(path)
     names = {name.removeprefix(prefix).rsplit(".lora_", 1)[0] for name in tensors}
@@ -151,7 +151,7 @@ def merge_lora(module: nn.Module, path: Path, prefix: str = "") -> None:
         weight = parameters.get(f"{name}.weight")
         if weight is None or (up.shape[0], down.shape[1]) != tuple(weight.flatten(1).shape) or len(down) != up.shape[1]:
             raise WeightsError(f"{name} fits no weight of the base", where=path, next_step="Name its own base.")
-        # In float32 whatever the weights are: small changes must not vanish before they are added.
+        # Add in float32 whatever the weights' type: small changes must not be rounded away before the sum.
         weight.copy_(weight.float() + (up @ down).view_as(weight))
 
 

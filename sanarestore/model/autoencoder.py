@@ -1,12 +1,13 @@
-"""DC-AE, cut where tiling needs it: convolutional stages that see finitely far, deep stages that attend to everything.
+"""DC-AE split for tiling: convolutional stages with a finite receptive field, deep stages with global attention.
 
-Shape suffixes: B batch, C channels, H W pixels, h w positions of the map between the two parts, Z latent channels.
+Shape suffixes: B batch, C channels, H W pixels, h w positions of the map between shallow and deep stages,
+Z latent channels.
 
     encode   image -> shallow (in tiles) -> map -> deep (whole) -> latent
     decode   latent -> deep (whole) -> map -> shallow (in tiles) -> image
 
-The map is that before the first, or after the last, stage that is no plain ResBlock: an eighth of the resolution in the
-published configurations. [0, 1] becomes [-1, 1] here and nowhere else.
+The map lies between the plain ResBlock stages at the finest resolutions and all other stages: at an eighth of the
+resolution in the published configurations. This is the only module that converts [0, 1] to [-1, 1].
 """
 
 from collections.abc import Sequence
@@ -21,8 +22,8 @@ from sanarestore.model.blocks import through
 class Autoencoder(nn.Module):
     """diffusers' `AutoencoderDC` of any configuration, with its scaling factor applied and its ends in float32.
 
-    Its first and last convolution stay float32 whatever `with_dtype` says: half steps of bfloat16 near white are as
-    large as half a step of 8 bits.
+    The first and last convolutions stay float32 whatever type `with_dtype` sets: near white, a bfloat16 step is half an
+    8-bit code.
     """
 
     def __init__(self, dc: Any) -> None:
@@ -36,7 +37,7 @@ class Autoencoder(nn.Module):
 
     @property
     def latent_channels(self) -> int:
-        """Z."""
+        """Latent channels Z."""
         return int(self.config.latent_channels)
 
     @property
@@ -46,39 +47,39 @@ class Autoencoder(nn.Module):
 
     @property
     def encoder_channels(self) -> int:
-        """C of the map that `encode_shallow` makes."""
+        """Channels C of the map that `encode_shallow` returns."""
         widths = self.config.encoder_block_out_channels
         return int(widths[min(self._encoder_depth, len(widths) - 1)])
 
     @property
     def encoder_cell(self) -> int:
-        """Pixels per position of the map that `encode_shallow` makes."""
+        """Downsampling factor of the map that `encode_shallow` returns."""
         return _cell_and_reach(_way_in(self.encoder, self._encoder_depth))[0]
 
     @property
     def decoder_cell(self) -> int:
-        """Pixels per position of the map that `decode_shallow` takes."""
+        """Downsampling factor of the map that `decode_shallow` takes."""
         return _cell_and_reach(_way_out(self.decoder, self._decoder_depth))[0]
 
     @property
     def encoder_radius(self) -> int:
-        """Pixels to each side of a position of the map that it depends on."""
+        """Receptive field of `encode_shallow`: pixels on each side of a map position that the position depends on."""
         return _cell_and_reach(_way_in(self.encoder, self._encoder_depth))[1]
 
     @property
     def decoder_radius(self) -> int:
-        """Pixels to each side of a block of pixels, aligned with the map, up to the map's positions it depends on."""
+        """Receptive field of `decode_shallow`: pixels on each side of a block aligned with map positions."""
         return _cell_and_reach(_way_out(self.decoder, self._decoder_depth))[1]
 
     @property
     def dtype(self) -> torch.dtype:
-        """Arithmetic between the ends."""
+        """Type of all arithmetic except at the ends."""
         weight: Tensor = self.decoder.conv_in.weight
         return weight.dtype
 
     def with_dtype(self, dtype: torch.dtype) -> "Autoencoder":
-        """Cast all but the first and the last convolution; in place, returns itself."""
-        # Not all to and the ends back again: what was rounded once stays rounded.
+        """Cast all but the ends (first convolution, last norm and convolution) in place; returns itself."""
+        # Casting everything and the ends back to float32 would leave their weights rounded.
         ends = (self.encoder.conv_in, self.decoder.norm_out, self.decoder.conv_out)
         for part in (*self.encoder.children(), *self.decoder.children()):
             if part not in ends:
@@ -86,25 +87,25 @@ class Autoencoder(nn.Module):
         return self
 
     def encode(self, image_BCHW: Tensor) -> Tensor:
-        """[B,3,H,W] in [0,1], sides multiples of `stride` -> scaled latent [B,Z,H/stride,W/stride] in float32."""
+        """Encode [B,3,H,W] in [0,1], sides multiples of `stride` -> float32 scaled latent [B,Z,H/stride,W/stride]."""
         return self.encode_deep(self.encode_shallow(image_BCHW))
 
     def decode(self, latent_BZHW: Tensor) -> Tensor:
-        """Scaled latent -> [B,3,H,W] around [0,1], not clipped, in float32."""
+        """Decode a scaled latent to [B,3,H,W] around [0,1], not clipped, in float32."""
         return self.decode_shallow(self.decode_deep(latent_BZHW))
 
     def encode_shallow(self, image_BCHW: Tensor) -> Tensor:
-        """The convolutional stages: [B,3,H,W] in [0,1] -> map [B,C,H/cell,W/cell]."""
+        """Run the convolutional stages: [B,3,H,W] in [0,1] -> map [B,C,h,w], downsampled by `encoder_cell`."""
         with _exactly(image_BCHW.device):
             hidden: Tensor = self.encoder.conv_in(image_BCHW.float() * 2 - 1)
         return through(self.encoder.down_blocks[: self._encoder_depth], hidden.to(self.dtype))
 
     def encode_deep(self, map_BChw: Tensor) -> Tensor:
-        """The stages that attend: map -> scaled latent in float32."""
+        """Run the attention stages: map -> scaled latent in float32."""
         return self.to_latent(through(self.deep_encoder, map_BChw))
 
     def decode_deep(self, latent_BZHW: Tensor) -> Tensor:
-        """The stages that attend: scaled latent -> map [B,C,H/cell,W/cell]."""
+        """Run the attention stages: scaled latent -> map [B,C,h,w], downsampled by `decoder_cell`."""
         return through(self.deep_decoder, self.from_latent(latent_BZHW))
 
     @property
@@ -118,7 +119,7 @@ class Autoencoder(nn.Module):
         return [block for stage in reversed(self.decoder.up_blocks[self._decoder_depth :]) for block in stage]
 
     def to_latent(self, hidden_BCHW: Tensor) -> Tensor:
-        """The encoder's last convolution and the scaling factor, to float32; one position is looked at around."""
+        """Apply the encoder's last convolution (3x3) and the scaling factor; float32."""
         latent = self.encoder.conv_out(hidden_BCHW)
         if self.encoder.out_shortcut:
             latent = latent + hidden_BCHW.unflatten(1, (-1, self.encoder.out_shortcut_average_group_size)).mean(dim=2)  # type: ignore[no-untyped-call]
@@ -126,7 +127,7 @@ class Autoencoder(nn.Module):
         return scaled
 
     def from_latent(self, latent_BZHW: Tensor) -> Tensor:
-        """The decoder's first convolution, of what `to_latent` gave; one position is looked at around."""
+        """Undo the scaling factor and apply the decoder's first convolution (3x3)."""
         latent = (latent_BZHW.float() / self.config.scaling_factor).to(self.dtype)
         hidden: Tensor = self.decoder.conv_in(latent)
         if self.decoder.in_shortcut:
@@ -134,7 +135,7 @@ class Autoencoder(nn.Module):
         return hidden
 
     def decode_shallow(self, map_BChw: Tensor) -> Tensor:
-        """The convolutional stages: map -> [B,3,H,W] around [0,1], in float32."""
+        """Run the convolutional stages: map -> [B,3,H,W] around [0,1], in float32."""
         hidden = through(reversed(self.decoder.up_blocks[: self._decoder_depth]), map_BChw).float()
         with _exactly(map_BChw.device):
             hidden = self.decoder.norm_out(hidden.movedim(1, -1)).movedim(-1, 1)
@@ -143,29 +144,29 @@ class Autoencoder(nn.Module):
 
 
 def _exactly(device: torch.device) -> torch.autocast:
-    """Whatever autocast is in force in training, the ends are float32 there too."""
+    """Disable autocast, so that the ends are float32 in training too."""
     return torch.autocast(device.type, enabled=False)
 
 
 def _leading(kinds: str | Sequence[str], stages: int) -> int:
-    """How many stages, from full resolution on, are plain ResBlocks."""
+    """Number of plain ResBlock stages, counted from full resolution."""
     kinds = [kinds] * stages if isinstance(kinds, str) else list(kinds)
     return next((depth for depth, kind in enumerate(kinds) if kind != "ResBlock"), stages)
 
 
 def _way_in(encoder: Any, depth: int) -> list[nn.Module]:
-    """The encoder's modules before the map, in the order of `_cell_and_reach`: from full resolution down."""
+    """List the encoder's modules before the map, from full resolution down."""
     return [encoder.conv_in, *(block for stage in encoder.down_blocks[:depth] for block in stage)]
 
 
 def _way_out(decoder: Any, depth: int) -> list[nn.Module]:
-    """The decoder's modules after the map, from full resolution down: backwards."""
+    """List the decoder's modules after the map in reverse, from full resolution down."""
     stages = decoder.up_blocks[:depth]
     return [decoder.conv_out, *(block for stage in stages for block in reversed(stage))]
 
 
 def _cell_and_reach(modules: Sequence[nn.Module]) -> tuple[int, int]:
-    """Pixels per position at the coarse end, and the pixels that these modules look beyond an aligned block."""
+    """Downsampling factor at the coarse end, and receptive field in pixels beyond an aligned block."""
     pixel, reach = 1, 0
     for module in modules:
         kind = type(module).__name__
@@ -176,7 +177,7 @@ def _cell_and_reach(modules: Sequence[nn.Module]) -> tuple[int, int]:
         elif kind == "DCDownBlock2d":
             reach, pixel = reach + pixel, 2 * pixel
         elif kind == "DCUpBlock2d" and module.interpolate:
-            # Each coarse position becomes four, then they are convolved: whole coarse positions are looked at.
+            # The convolution follows the interpolation, so its receptive field grows to whole coarse positions.
             reach, pixel = _whole(reach + pixel, 2 * pixel), 2 * pixel
         elif kind == "DCUpBlock2d":
             reach, pixel = _whole(reach, 2 * pixel) + 2 * pixel, 2 * pixel

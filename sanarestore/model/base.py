@@ -1,10 +1,10 @@
-"""A SANA checkpoint in the published layout: what a restoration model is built on.
+"""Read and write SANA checkpoints in the published diffusers layout, the bases of restoration models.
 
 model_index.json   the diffusers index
-transformer/       SanaTransformer2DModel, whole or in shards, of one variant or another
+transformer/       SanaTransformer2DModel, in one file or shards, with or without a variant such as fp16
 vae/               AutoencoderDC
 text_encoder/ tokenizer/   Gemma-2
-scheduler/         says how it flows
+scheduler/         solver and shift of the flow
 """
 
 import json
@@ -29,15 +29,15 @@ SOLVERS: dict[str, Solver] = {
     "FlowMatchEulerDiscreteScheduler": "euler",
     "SCMScheduler": "consistency",
 }
-"""How a base is stepped, by the scheduler that it was published with."""
+"""Solver of a base, by the scheduler class that it was published with."""
 
 CLASSES = {"transformer": "SanaTransformer2DModel", "vae": "AutoencoderDC"}
-"""diffusers' classes of the parts."""
+"""Classes of the parts in diffusers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Base:
-    """A text-to-image model; alone it restores nothing, since it sees no photograph."""
+    """A text-to-image model; without a condition on the photograph it cannot restore."""
 
     name: str
     folder: Path
@@ -49,9 +49,9 @@ class Base:
 
 
 def load_base(name: str, *, dtype: torch.dtype = torch.float32, cache: Path | None = None) -> Base:
-    """Load by folder or hub id (see `weights.resolve`), on the CPU; WeightsError if anything is missing or odd.
+    """Load a base by folder or hub id (see `weights.resolve`), on the CPU; WeightsError if it is incomplete or invalid.
 
-    The text encoder is read only when a prompt is asked for whose embedding is not in `cache` (else the user's own).
+    The text encoder is loaded only for a prompt whose embedding is not in the folder `cache` (default: the user's).
     """
     from diffusers import AutoencoderDC
 
@@ -71,7 +71,7 @@ def load_base(name: str, *, dtype: torch.dtype = torch.float32, cache: Path | No
 
 
 def load_transformer(folder: Path, dtype: torch.dtype) -> Any:
-    """diffusers' SanaTransformer2DModel, frozen; WeightsError if anything is missing or odd."""
+    """Load a frozen SanaTransformer2DModel of diffusers; WeightsError if anything is missing or invalid."""
     from diffusers import SanaTransformer2DModel
 
     return load_module(SanaTransformer2DModel, folder, dtype).eval().requires_grad_(False)
@@ -90,7 +90,7 @@ def write_base(folder: Path, transformer: Any, autoencoder: Autoencoder, flow: F
 
 
 def write_module(folder: Path, module: Any) -> None:
-    """Write a transformer or an autoencoder in float16, as `load_base` reads it; the folder is named as in a base."""
+    """Write a transformer or an autoencoder in float16, as `load_base` reads it; the folder's name sets its class."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {key: value for key, value in module.config.items() if key != "_name_or_path"}
     write_json(folder / "config.json", {"_class_name": CLASSES[folder.name], **config})
@@ -99,7 +99,7 @@ def write_module(folder: Path, module: Any) -> None:
 
 
 def read_flow(folder: Path) -> Flow:
-    """How the base flows, from scheduler/scheduler_config.json; WeightsError for a scheduler that is not known."""
+    """Read solver and shift from scheduler/scheduler_config.json; WeightsError for an unknown scheduler."""
     path = folder / "scheduler/scheduler_config.json"
     config = _read_json(path)
     kind = str(config.get("_class_name"))
@@ -124,9 +124,9 @@ def _check_index(folder: Path) -> None:
 
 
 def load_module(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """One part, of a class of diffusers, strictly: every tensor there, none left over.
+    """Load one part strictly, by its diffusers class; WeightsError if it cannot be read or its tensors do not match.
 
-    Only the variant that is there is read. WeightsError if it cannot be.
+    The variant is the one found in the folder.
     """
     make: Callable[..., Any] = kind.from_pretrained
     try:
@@ -134,7 +134,7 @@ def load_module(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
             folder, torch_dtype=dtype, variant=_variant(folder), use_safetensors=True, local_files_only=True,
             output_loading_info=True,
         )  # fmt: skip
-    except Exception as error:  # the libraries below raise what they like; to the user it is one fact
+    except Exception as error:  # the libraries raise many types; to the user they are one error
         raise WeightsError(f"cannot be loaded ({_first_line(error)})", where=folder, next_step=weights.FETCH) from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if found.get(problem):
@@ -146,7 +146,7 @@ def load_module(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
 
 
 def _variant(folder: Path) -> str | None:
-    """The variant of the weights that lie there; the one without a name where there are several."""
+    """Variant of the weights in a folder: None if some have no variant, otherwise the first in alphabetical order."""
     pattern = re.compile(
         r"diffusion_pytorch_model(?:\.safetensors\.index)?(?:\.(?P<variant>[a-z0-9]+))?"
         r"(?:-\d{5}-of-\d{5})?\.(?:safetensors|json)"

@@ -1,9 +1,8 @@
-"""diffusers' blocks by our kernels where these fit, and as they are everywhere else, to the bit.
+"""Run diffusers' blocks with our kernels where those fit; elsewhere the blocks run unchanged, bit for bit.
 
 Shape suffixes: B batch, C channels, H W positions, D features, F features of all heads.
 
-A block is taken apart only if it is as published: what somebody hooked onto its layers, as training does, would be
-passed by.
+The kernels replace a block only if it is as published: they would bypass hooks on its layers, which training adds.
 """
 
 from collections.abc import Iterable
@@ -18,7 +17,7 @@ from sanarestore.kernels.reference import Norm
 
 
 def through(blocks: Iterable[Any], hidden_BCHW: Tensor) -> Tensor:
-    """Blocks, or sequences of blocks, one after another."""
+    """Run blocks, or sequences of blocks, one after another."""
     for block in blocks:
         if type(block) is nn.Sequential:
             hidden_BCHW = through(block, hidden_BCHW)
@@ -29,20 +28,20 @@ def through(blocks: Iterable[Any], hidden_BCHW: Tensor) -> Tensor:
 
 
 def residual_block(block: Any, given_BCHW: Tensor) -> Tensor:
-    """A DC-AE's `ResBlock`: two convolutions of 3x3 with SiLU between, a norm over channels, and what was given."""
+    """Run a DC-AE `ResBlock`: two 3x3 convolutions with SiLU between, a norm over channels, and the residual."""
     if not (_is_published(block) and choice.fits(given_BCHW, *block.parameters())):
         unchanged_BCHW: Tensor = block(given_BCHW)
         return unchanged_BCHW
     given_BCHW = given_BCHW.contiguous(memory_format=torch.channels_last)
     first = block.conv1
-    # Its bias is added beside SiLU: the library's convolution would make a pass for it.
+    # The SiLU kernel adds the bias; the library's convolution would make a separate pass for it.
     opened_BCHW = F.conv2d(given_BCHW, first.weight, None, first.stride, first.padding, first.dilation, first.groups)
     closed_BCHW = block.conv2(residual.bias_silu(opened_BCHW, first.bias))
     return residual.norm_add(closed_BCHW, given_BCHW, Norm(block.norm.weight, block.norm.eps), block.norm.bias)
 
 
 def gated_feed(block: Any, given_BHWD: Tensor) -> Tensor:
-    """A `GLUMBConv` with its norm and its residual, if it has them, on features that come last: [B,H,W,D] both."""
+    """Run a `GLUMBConv`, with its norm and residual if it has them, channels last: [B,H,W,D] -> [B,H,W,D]."""
     depth = block.conv_depth
     published = _are_plain(block, block.conv_inverted, depth, block.conv_point) and _is_silu(block.nonlinearity)
     if not (published and choice.fits(given_BHWD, *block.parameters())):
@@ -56,7 +55,7 @@ def gated_feed(block: Any, given_BHWD: Tensor) -> Tensor:
 
 
 def across_heads(norm: Any) -> Norm | None:
-    """A norm of queries or keys as the kernels take it; None where it is no RMS norm with a weight alone."""
+    """Convert a query or key norm for the kernels; None unless it is an RMS norm with a weight but no bias or hooks."""
     is_rms = type(norm).__name__ == "RMSNorm" and hasattr(norm, "bias") and norm.bias is None
     return Norm(norm.weight, norm.eps) if is_rms and norm.weight is not None and _are_plain(norm) else None
 
@@ -74,7 +73,7 @@ def _is_silu(activation: Any) -> bool:
 
 
 def _are_plain(*modules: Any) -> bool:
-    """Whether nothing is hooked onto them, and convolutions are nothing but that."""
+    """Whether no module has forward hooks, and every convolution is a plain zero-padded `Conv2d`."""
     return not any(
         module._forward_hooks
         or module._forward_pre_hooks
@@ -84,9 +83,9 @@ def _are_plain(*modules: Any) -> bool:
 
 
 def _pointwise(convolution: Any, given_BHWD: Tensor) -> Tensor:
-    """A convolution of 1x1 as a product of matrices, which adds the bias on its way.
+    """Run a 1x1 convolution as a matrix product that includes the bias.
 
-    In float32 it stays a convolution: that may be allowed the faster, coarser arithmetic that a product is not.
+    float32 keeps the convolution, which may be allowed the faster, less precise TF32 where a product is not.
     """
     if given_BHWD.dtype == torch.float32:
         convolved_BDHW: Tensor = convolution(given_BHWD.permute(0, 3, 1, 2))

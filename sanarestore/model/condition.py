@@ -1,10 +1,10 @@
-"""How the degraded latent reaches a text-to-image transformer without disturbing it at first.
+"""Condition a text-to-image transformer on the degraded latent, without any effect before training.
 
 Shape suffixes: B batch, C latent channels, H W latent positions.
 
-Two kinds, both linear in the condition and both zero in it before training, so that step 0 is the pretrained model bit
-for bit. `projection` mixes latent and condition into as many channels as before; `patch-embed` gives the condition
-columns of its own in the patch embedding, which has the projection as a special case.
+Both kinds are linear in the condition, with weights of zero before training, so that step 0 is the pretrained model bit
+for bit. `projection` mixes latent and condition into the original number of channels; `patch-embed` adds columns to the
+patch embedding for the condition, and contains the projection as a special case.
 """
 
 from typing import Any, Literal
@@ -18,7 +18,7 @@ KINDS: tuple[ConditionKind, ...] = ("projection", "patch-embed")
 
 
 def kind_of(value: object) -> ConditionKind:
-    """A kind as a configuration says it; ValueError if it is none."""
+    """Check a condition kind from a configuration; ValueError if it is unknown."""
     for kind in KINDS:
         if value == kind:
             return kind
@@ -26,7 +26,7 @@ def kind_of(value: object) -> ConditionKind:
 
 
 class ProjectionCondition(nn.Module):
-    """Conv2d(2C, C, 1) over both: the identity on the latent, zero on the condition."""
+    """Conv2d(2C, C, 1) over latent and condition, initialised to the identity and to zero."""
 
     kind: ConditionKind = "projection"
 
@@ -43,7 +43,7 @@ class ProjectionCondition(nn.Module):
 
 
 class PatchEmbedCondition(nn.Module):
-    """New columns of the transformer's patch embedding, zero at first; the transformer is changed in place."""
+    """New zero-initialised columns of the transformer's patch embedding; changes the transformer in place."""
 
     kind: ConditionKind = "patch-embed"
 
@@ -62,10 +62,10 @@ class PatchEmbedCondition(nn.Module):
 
 
 class WidenedConv2d(nn.Conv2d):
-    """A convolution over C channels and its new columns over C more, added.
+    """Sum of a convolution over C channels and its new columns over C more.
 
-    As a sum of two, not as one of 2C channels: how a library splits one sum may depend on its length, and zeros must
-    not change a bit.
+    Two convolutions instead of one over 2C channels: a library may split a sum by its length, and zero columns must not
+    change a bit of the result.
     """
 
     def __init__(self, base: nn.Conv2d, columns: nn.Conv2d) -> None:
@@ -87,7 +87,7 @@ def _like(base: Any) -> nn.Conv2d:
 
 
 def new_condition(kind: ConditionKind, transformer: nn.Module) -> ProjectionCondition | PatchEmbedCondition:
-    """A condition without effect yet, for this transformer; ValueError for another kind."""
+    """Create an untrained condition, without effect, for this transformer; ValueError for an unknown kind."""
     if kind_of(kind) == "projection":
         weight = transformer.patch_embed.proj.weight  # type: ignore[union-attr]
         return ProjectionCondition(weight.shape[1]).to(device=weight.device, dtype=weight.dtype)  # type: ignore[arg-type, index]

@@ -1,10 +1,9 @@
-"""Experts: the refiner again, learnt for one degradation alone, and a router that says how much of each a photo needs.
+"""Experts: refiners trained for one degradation each, and a router that weights them for every photograph.
 
-A small network that takes away all there is takes away each worse than one that learnt nothing else. An expert has the
-refiner's shape and costs a photograph the same time, or twice that where two are mixed; on disk it is what it changes,
-in 8 bits.
+A small generalist is worse at each degradation than a specialist. An expert has the refiner's architecture and takes
+the same time, a mix of two twice that. Files store only its weight differences from the refiner, in 8 bits.
 
-Shape suffixes: B batch, K evidence, D prompt features, E choices.
+Shape suffixes: B batch, K routing features, D prompt features, E refiners (the general one and the experts).
 """
 
 import copy
@@ -23,22 +22,22 @@ from sanarestore.model.tensors import load_strictly
 from sanarestore.weights import FETCH
 
 SHARED = ("middle", "tone")
-"""Parts of the refiner that its experts leave as they are: a fifth of its weights for a fortieth of its arithmetic, and
-light and colour, which are not theirs."""
+"""Parts that experts share with the refiner: the bottleneck (a fifth of the weights for a fortieth of the arithmetic),
+and the global colour correction, which is not an expert's task."""
 
 FEATURES = 64
-"""Of the router."""
+"""Hidden features of the router."""
 
 LEAST_SHARE = 1 / 4
-"""What a refiner's probability must exceed for its result to count, where there are three at most; less where there are
-more, so that one always does."""
+"""Probability that a refiner must exceed for its result to count, with up to three refiners; with E > 3, 3/E of this,
+so that at least one always counts."""
 
 SCALE, ROUTER = ".scale", "router."
-"""How the files' tensors are named that are no changes."""
+"""Ending of the names of row scales, and beginning of the names of the router's tensors, in files."""
 
 
 class Router(nn.Module):
-    """How much the general refiner's and each expert's result count for a photograph, by evidence and prompt."""
+    """Network that weights the general refiner and each expert, from routing features and prompt."""
 
     def __init__(self, prompt_width: int, experts: int) -> None:
         super().__init__()
@@ -48,7 +47,7 @@ class Router(nn.Module):
         self.choice = nn.Linear(FEATURES, 1 + experts)
 
     def forward(self, evidence_BK: Tensor, prompt_BD: Tensor) -> Tensor:
-        """[B,K] and [B,D] -> logits [B,E], of the general refiner first."""
+        """[B,K] and [B,D] -> logits [B,E], the general refiner's first."""
         hidden = F.relu(self.evidence(evidence_BK.float()) + self.prompt(prompt_BD.float()))
         choices: Tensor = self.choice(F.relu(self.mix(hidden)))
         return choices
@@ -56,20 +55,19 @@ class Router(nn.Module):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Experts:
-    """For one refiner, those that it shares its place with."""
+    """The experts of one general refiner, and their router."""
 
     names: tuple[str, ...]
-    """The degradation (a kind of `requests.KINDS`) that each is for."""
+    """Degradation of each expert, one of `requests.KINDS`."""
     router: Router
     changes: Mapping[str, Mapping[str, Tensor]]
-    """Of each, what it adds to the refiner's tensors: in 8 bits, under their names, with the steps of their rows
-    beside them."""
+    """Per expert, int8 differences from the refiner's tensors by tensor name, and row scales under name + `SCALE`."""
 
     @classmethod
     def of(cls, general: Refiner, experts: Mapping[str, Refiner]) -> "Experts":
-        """Experts that were trained from `general`, with a router that knows nothing yet.
+        """Collect experts that were trained from `general`, with an untrained router.
 
-        UsageError where one is of another shape, or differs in what experts share.
+        UsageError if an expert has another configuration or differs in the shared parts.
         """
         changes = {}
         for name, expert in experts.items():
@@ -85,7 +83,7 @@ class Experts:
     def from_tensors(
         cls, names: tuple[str, ...], general: Refiner, tensors: Mapping[str, Tensor], where: Path
     ) -> "Experts":
-        """As `tensors` gave them; WeightsError if any is missing, left over or of another shape."""
+        """Rebuild experts from `tensors`; WeightsError if any is missing, left over or of another shape."""
         router = Router(general.config.prompt_width, len(names))
         given = {key.removeprefix(ROUTER): tensor for key, tensor in tensors.items() if key.startswith(ROUTER)}
         load_strictly(router, given, where)
@@ -109,14 +107,14 @@ class Experts:
         return cls(names=names, router=router.eval().requires_grad_(False), changes=changes)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of them, for one file."""
+        """All tensors of router and experts, for one file."""
         router = {f"{ROUTER}{key}": tensor for key, tensor in self.router.state_dict().items()}
         changes = {f"{name}.{key}": tensor for name, changed in self.changes.items() for key, tensor in changed.items()}
         return {**router, **changes}
 
     @property
     def parameters(self) -> int:
-        """Numbers that they have beside the refiner's, their router's included."""
+        """Number of parameters in addition to the refiner's, including the router and without row scales."""
         changed = [
             tensor for changes in self.changes.values() for key, tensor in changes.items() if not key.endswith(SCALE)
         ]
@@ -124,11 +122,10 @@ class Experts:
 
     @torch.inference_mode()
     def shares(self, evidence_K: Tensor, prompt_D: Tensor) -> dict[str | None, float]:
-        """How much the result of each counts for a photograph with this evidence, by name, None for the general
-        refiner; they add up to 1, and those that do not count are left out.
+        """Weight each refiner's result for a photograph, by name, None for the general refiner.
 
-        Continuous, so that two crops of one photograph are treated nearly alike; what would count for little counts
-        for nothing, so that most photographs take one network.
+        Weights sum to 1; refiners of weight 0 are left out. The weights are continuous, so that two crops of one
+        photograph are treated nearly alike. Small weights become 0, so that most photographs take one network.
         """
         share_E = self.router(evidence_K[None], prompt_D[None])[0].softmax(dim=0)
         above_E = (share_E - LEAST_SHARE * min(1, 3 / len(share_E))).clamp(min=0)
@@ -136,7 +133,7 @@ class Experts:
         return {name: share for name, share in shares if share > 0}
 
     def refiner(self, name: str, general: Refiner) -> Refiner:
-        """One of them, made of the refiner that they are the experts of, which stays as it is."""
+        """Build one expert from the general refiner, which stays unchanged."""
         expert = copy.deepcopy(general)
         owned = _owned(expert)
         with torch.no_grad():
@@ -147,12 +144,12 @@ class Experts:
 
 
 def owned_parts(refiner: Refiner) -> dict[str, nn.Module]:
-    """What an expert has of its own, by name."""
+    """Parts of a refiner that its experts do not share, by name."""
     return {name: part for name, part in refiner.named_children() if name not in SHARED}
 
 
 def _owned(refiner: Refiner) -> dict[str, Tensor]:
-    """Its tensors, by their names in the refiner."""
+    """Tensors of a refiner that its experts do not share, by name."""
     return {key: tensor for key, tensor in refiner.state_dict().items() if key.split(".")[0] not in SHARED}
 
 
@@ -162,7 +159,7 @@ def _equal_where_shared(one: Refiner, other: Refiner) -> bool:
 
 
 def _changes(expert: Refiner, general: Refiner) -> dict[str, Tensor]:
-    """Rounded to 255 steps of each row's largest: finer than float16 would hold the sums."""
+    """Quantize an expert's differences to 255 levels per row, which is finer than the sums would be in float16."""
     before, found = _owned(general), {}
     for key, tensor in _owned(expert).items():
         change = tensor.float() - before[key].float()
@@ -173,7 +170,7 @@ def _changes(expert: Refiner, general: Refiner) -> dict[str, Tensor]:
 
 
 def _rows(change: Tensor) -> Tensor:
-    """The step of each row of the first dimension, shaped to be multiplied by."""
+    """Scale of each row of the first dimension, shaped for broadcasting."""
     rest = tuple(range(1, change.ndim))
     largest = change.abs().amax(dim=rest, keepdim=True) if rest else change.abs()
     return largest / 127

@@ -1,6 +1,6 @@
-"""SANA's published sizes, to be built with random weights: for speed and memory, which no value of a weight changes.
+"""Models of SANA's published sizes with random weights, to measure speed and memory, which no weight value changes.
 
-Configurations as the checkpoints' own `config.json` have them (Efficient-Large-Model on the hub).
+Configurations are those of the checkpoints' `config.json` (Efficient-Large-Model on the hub).
 """
 
 import math
@@ -23,15 +23,15 @@ from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.model.transformer import ConditionedTransformer
 
 RANDOM = "random:"
-"""Begins the name of a model that is built, not loaded."""
+"""Prefix of the names of models that are built with random weights."""
 
 PROMPT = DEFAULT_PROMPT
-"""The one prompt that a random model knows, of as many tokens as it has letters."""
+"""The only prompt that a random model knows; its embedding has one token per character."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """A published transformer, by where it differs from diffusers' own defaults, which are those of 1.6B."""
+    """A published transformer, as changes to the defaults of diffusers, which are those of the 1.6B model."""
 
     changes: dict[str, Any]
     parameters: int
@@ -70,15 +70,15 @@ DC_AE: dict[str, Any] = {
     "encoder_qkv_multiscales": [[], [], [], [5], [5], [5]], "decoder_qkv_multiscales": [[], [], [], [5], [5], [5]],
     "upsample_block_type": "interpolate", "downsample_block_type": "conv", "scaling_factor": 0.41407,
 }  # fmt: skip
-"""Of the autoencoder that all of them share, f32c32."""
+"""Configuration of the autoencoder that all checkpoints share, f32c32."""
 
 
 def random_model(
     name: str, *, condition: ConditionKind = "projection", dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> RestorationModel:
-    """A whole restoration model of a published size: random weights, random adapter; on the CPU.
+    """Build a restoration model of a published size on the CPU, with random weights, condition included.
 
-    UsageError for a name that is none of `CHECKPOINTS`.
+    UsageError for a name that is not in `CHECKPOINTS`.
     """
     from diffusers import AutoencoderDC, SanaTransformer2DModel
 
@@ -93,7 +93,7 @@ def random_model(
         transformer = make(**known.changes)
         make = AutoencoderDC
         dc = make(**DC_AE)
-    # By the plain module's method: diffusers' own warns of layers that no SANA transformer has.
+    # nn.Module's method, because that of diffusers warns of layers that no SANA transformer has.
     transformer = _filled(nn.Module.to(transformer, dtype), generator).eval()
     autoencoder = Autoencoder(_filled(dc, generator)).eval().requires_grad_(False)
     adapter = _filled(new_condition(condition, transformer), generator)
@@ -114,7 +114,7 @@ def random_model(
 
 
 def _filled(module: Any, generator: torch.Generator) -> Any:
-    """Weights that keep the size of what goes through: gains 1, biases 0, all others of variance 1 / fan-in."""
+    """Fill weights so that activations keep their scale: gains 1, biases 0, all others of variance 1 / fan-in."""
     module = module.to_empty(device="cpu")
     with torch.no_grad():
         for name, parameter in module.named_parameters():

@@ -1,14 +1,14 @@
-"""Restoration models: an embedded one, or a published base with an adapter; loaded strictly, hashes checked.
+"""Load and save restoration models, whole or as a base with an adapter: strictly, with hashes checked.
 
 model_index.json          the diffusers index: which class reads which folder
 text_encoder/ tokenizer/  transformers' own layout
-transformer/ vae/ scheduler/   the latent path, in diffusers' own layout; a model may be without
-restoration/config.json   format, name, configurations, defaults, sha256 of every file with weights
+transformer/ vae/ scheduler/   the latent path, in diffusers' own layout; optional
+restoration/config.json   format, name, configurations, defaults, sha256 of the parts' files and of tokenizer.json
 restoration/refiner.safetensors
-restoration/experts.safetensors     of the refiner, and their router; a model may be without
-restoration/condition.safetensors   with the latent path
+restoration/experts.safetensors     experts of the refiner, and their router; optional
+restoration/condition.safetensors   condition of the transformer, where there is a latent path
 restoration/prompts.safetensors     embeddings of the plain wordings, so that the encoder is rarely needed
-restoration/reader.safetensors      what reads prompts; the embedded model's does for a model that has none
+restoration/reader.safetensors      the prompt reader; without one, the embedded model's is used
 """
 
 import functools
@@ -42,7 +42,7 @@ PROMPTS = "restoration/prompts.safetensors"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatentPath:
-    """What generates an image from a degraded one: SANA, told of it by its condition."""
+    """Generates an image from a degraded one: SANA, conditioned on the degraded latent."""
 
     autoencoder: Autoencoder
     transformer: ConditionedTransformer
@@ -51,31 +51,31 @@ class LatentPath:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RestorationModel:
-    """Everything that the engine needs, on the CPU, in float32 unless a base was loaded in another type."""
+    """Everything that the engine needs, on the CPU, in float32; only the transformer may have another type."""
 
     name: str
     folder: Path
     refiner: Refiner
     prompts: Prompts
     defaults: dict[str, Any]
-    """What the model's makers recommend: `prompt` when none is given, `steps` of the flow, and whether the `latent`
-    path is worth its time when the refiner has the last word (fidelity 1)."""
+    """Recommended settings: `prompt` when none is given, `steps` of the flow, and `latent`: whether the latent path is
+    worth its time at fidelity 1."""
     fingerprint: str
-    """Says which weights made a result."""
+    """Identifies the weights that made a result."""
     experts: Experts | None = None
-    """Refiners that take the place of `refiner` where a photograph is theirs."""
+    """Refiners for single degradations, which the router uses instead of `refiner` or mixes with it."""
     load_latent: Callable[[], LatentPath] | None = None
-    """Gives the latent path, the same each time; None for a model of a refiner alone. Not loaded before it is asked
-    for: at fidelity 1 a model may do without, and diffusers alone takes seconds to import."""
+    """Returns the latent path, the same each time; None for a model with only a refiner. Whole models load it on the
+    first call: at fidelity 1 a model may not need it, and importing diffusers alone takes seconds."""
 
     @property
     def latent(self) -> LatentPath | None:
-        """The latent path; WeightsError if it is there but cannot be read."""
+        """The latent path, None if the model has none; WeightsError if it cannot be read."""
         return self.load_latent() if self.load_latent else None
 
     @property
     def refines_generated(self) -> bool:
-        """Whether the refiner was trained on what the latent path generates."""
+        """Whether the refiner was trained on images that the latent path generated."""
         return bool(self.defaults.get("latent", True))
 
 
@@ -84,7 +84,7 @@ def load_model(
 ) -> RestorationModel:
     """Load by name (see `weights.resolve`); WeightsError if anything is missing, damaged or of another shape.
 
-    With an `adapter`, a folder or hub id, the name is that of the base. `dtype` is the transformer's.
+    `adapter` is a folder or hub id; `name` is then its base. `dtype` is the transformer's.
     """
     name = weights.chosen(name, adapter)
     return _load_adapted(name, adapter, dtype) if adapter else _load_whole(name, dtype)
@@ -130,7 +130,7 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
 
 
 def _prompts(folder: Path) -> Prompts:
-    """The embeddings of a restoration model, and its reader, or the embedded model's where it has none."""
+    """Prompt embeddings of a restoration model, and its reader; without one, the embedded model's."""
     own = functools.partial(load_reader, folder) if is_reader(folder) else load_embedded_reader
     return Prompts(read_tensors(folder / PROMPTS), lambda: load_encoder(folder), own)
 
@@ -213,10 +213,10 @@ def save_model(
     experts: Experts | None = None,
     latent: LatentPath | None = None,
 ) -> None:
-    """Write a model folder that `load_model` reads: float16 on disk, what experts change in 8 bits, their router, the
-    condition and the prompt table float32.
+    """Write a model folder that `load_model` reads.
 
-    `prompts` are the embeddings of wordings.
+    Weights are float16, the experts' differences int8; router, condition and prompt table stay float32. `prompts` are
+    the embeddings of wordings.
     """
     encoder.tokenizer.save_pretrained(folder / "tokenizer")
     encoder.model.config.save_pretrained(folder / "text_encoder")  # type: ignore[union-attr, operator]

@@ -1,4 +1,4 @@
-"""Low-rank changes of a transformer or a refiner in training (Hu et al. 2022), beside its weights and not in them.
+"""LoRA for training a transformer or a refiner (Hu et al. 2022), kept separate from the module's own weights.
 
 Shape suffixes: B batch, L tokens, D features, H W latent positions or pixels.
 """
@@ -12,19 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BLOCKS = "transformer_blocks."
-"""Where a SANA transformer is adapted: attention, cross-attention, and the 1x1 convolutions of the feed-forward."""
+"""Name prefix of the adapted layers of SANA: attention, cross-attention, 1x1 convolutions of the feed-forward."""
 
 
 class LowRank(nn.Module):
-    """B A for one linear layer or convolution: zero at first, since B is.
+    """Product B A for one linear layer or convolution; initially zero because B is zero.
 
-    A convolution's A is one of the same window to `rank` channels, and B goes on from each of its positions.
+    For a convolution, A is a convolution of the same kernel size to `rank` channels, and B a 1x1 convolution.
     """
 
     def __init__(self, layer: Any, rank: int) -> None:
         super().__init__()
         rows, columns = layer.weight.flatten(1).shape
-        # Matrices both, or the optimizers would take A for a kernel.
+        # Both are stored as matrices, because the optimizers treat 4-D parameters as convolution kernels.
         self.lora_A = nn.Parameter(layer.weight.new_empty(rank, columns))
         self.lora_B = nn.Parameter(layer.weight.new_zeros(rows, rank))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
@@ -32,19 +32,19 @@ class LowRank(nn.Module):
         self._places: Any = {"stride": layer.stride, "padding": layer.padding} if isinstance(layer, nn.Conv2d) else {}
 
     def forward(self, given: Tensor) -> Tensor:
-        """[B,L,D], [B,D] or [B,D,H,W], as the layer is given."""
+        """Apply B A to the layer's input, [B,L,D], [B,D] or [B,D,H,W]."""
         down, up = self.tensors()
         if down.dim() == 4:
             return F.conv2d(F.conv2d(given, down, **self._places), up)
         return F.linear(F.linear(given, down), up)
 
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """A and B in the shapes of weights of such layers."""
+        """A and B in the shapes of weights of the layer's kind."""
         return self.lora_A.reshape(-1, *self._window), self.lora_B[(..., *(None,) * (len(self._window) - 1))]
 
 
 class Lora(nn.Module):
-    """A `LowRank` for each of some layers of a module; attached to it on construction."""
+    """A `LowRank` for each of the given layers, attached by forward hooks on construction."""
 
     def __init__(self, layers: dict[str, nn.Module], rank: int) -> None:
         super().__init__()
@@ -55,16 +55,16 @@ class Lora(nn.Module):
 
     @classmethod
     def of_transformer(cls, transformer: nn.Module, rank: int) -> Self:
-        """For what is linear in a SANA transformer's blocks."""
+        """Adapt every linear layer and ungrouped convolution in a SANA transformer's blocks."""
         return cls({name: layer for name, layer in _linear(transformer) if name.startswith(BLOCKS)}, rank)
 
     @classmethod
     def of_refiner(cls, refiner: nn.Module, rank: int) -> Self:
-        """For every convolution and linear layer."""
+        """Adapt every linear layer and ungrouped convolution of a refiner."""
         return cls(dict(_linear(refiner)), rank)
 
     def tensors(self) -> dict[str, Tensor]:
-        """By the module's own names, as `write_adapter` takes them; scale 1."""
+        """LoRA tensors by the adapted module's layer names, as `write_adapter` takes them; scale 1."""
         found = {}
         for name in self._names:
             for side, tensor in zip("AB", self.changes[_key(name)].tensors(), strict=True):  # type: ignore[operator]
@@ -73,14 +73,14 @@ class Lora(nn.Module):
 
 
 def _linear(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Layers that multiply by one matrix at every position, by name."""
+    """Linear layers and ungrouped convolutions of a module, with their names."""
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1):
             yield name, layer
 
 
 def _key(name: str) -> str:
-    """Names of modules in a dictionary may hold no dots."""
+    """Replace dots, which keys of a `ModuleDict` may not contain."""
     return name.replace(".", "/")
 
 

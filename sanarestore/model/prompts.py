@@ -1,9 +1,9 @@
-"""Prompts to embeddings: a table of known ones first, then a cache on disk, the text encoder only on a miss.
+"""Embed prompts: from a table of known ones, then from a cache on disk, with the text encoder only on a miss.
 
 Shape suffixes: B batch, L tokens, D features.
 
-The same classes serve the embedded encoder and the published one: a Gemma-2 decoder's last hidden state, padded on
-the right. No instruction prefix is put before the prompt: that asks for invention, which a restoration must not do.
+The same classes serve the embedded encoder and the published one: the last hidden state of a Gemma-2 decoder, padded on
+the right. SANA's instruction prefix is left out: it asks for invention, which restoration must avoid.
 """
 
 import functools
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 MAX_TOKENS = 300
-"""What SANA reads of a prompt; longer prompts are cut."""
+"""Tokens that SANA reads of a prompt; longer prompts are truncated."""
 
 
 def pool(token_BLD: Tensor, mask_BL: Tensor) -> Tensor:
-    """Mean over the tokens that are there, [B,L,D] and [B,L] -> [B,D]."""
+    """Mean over unpadded tokens: embeddings [B,L,D] and mask [B,L] -> [B,D]."""
     weight_BL1 = mask_BL[..., None].to(token_BLD.dtype)
     return (token_BLD * weight_BL1).sum(dim=1) / weight_BL1.sum(dim=1).clamp(min=1)
 
@@ -50,7 +50,7 @@ class PromptEncoder(nn.Module):
         return int(self.model.config.hidden_size)  # type: ignore[union-attr, arg-type]
 
     def forward(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token embeddings [B,L,D] and the mask [B,L] of those that are there."""
+        """Token embeddings [B,L,D] and mask [B,L], 1 for tokens and 0 for padding."""
         tokens = self.tokenizer(
             [prompt.strip() for prompt in prompts],
             padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt",
@@ -61,7 +61,7 @@ class PromptEncoder(nn.Module):
         return hidden.last_hidden_state, mask_BL
 
     def pooled(self, prompts: Sequence[str]) -> Tensor:
-        """One vector a prompt, [B,D]."""
+        """Mean token embedding of each prompt, [B,D]."""
         return pool(*self(prompts))
 
     @torch.inference_mode()
@@ -74,12 +74,12 @@ class PromptCache:
     """Embeddings on disk, one file per prompt, in a folder per encoder; safe for several processes at once."""
 
     def __init__(self, encoder_hash: str, folder: Path | None = None) -> None:
-        """`folder` is the user's cache unless given."""
+        """`folder` defaults to the user's cache."""
         root = folder or platformdirs.user_cache_path("sanarestore") / "prompts"
         self._folder = root / encoder_hash[:16]
 
     def get(self, prompt: str) -> Tensor | None:
-        """The embedding [L,D] that was put, None if there is none or it is damaged."""
+        """Read the embedding [L,D] of a prompt; None if it is missing or damaged."""
         try:
             token_LD: Tensor = load_file(self._path(prompt))["tokens"]
             return token_LD
@@ -87,7 +87,7 @@ class PromptCache:
             return None
 
     def put(self, prompt: str, token_LD: Tensor) -> None:
-        """Keep an embedding; a disk that refuses it costs time later, not the restoration now."""
+        """Store an embedding. A failed write is ignored: it costs time later, not this restoration."""
         path = self._path(prompt)
         fresh = path.with_suffix(f".{os.getpid()}")
         with suppress(OSError):
@@ -100,17 +100,17 @@ class PromptCache:
 
 
 class Reads(Protocol):
-    """What `model.reading.Reader` is to a table of prompts."""
+    """What `Prompts` needs of a `model.reading.Reader`."""
 
     def read(self, prompts: Sequence[str]) -> list[Request]:
-        """What each prompt asks for."""
+        """Return what each prompt asks for."""
 
 
 class Prompts:
-    """What prompts ask for, and their embeddings: from a table, or read and encoded where the table lacks them.
+    """Requests and embeddings of prompts, from a table where it has them, otherwise from reader and encoder.
 
-    Two prompts that ask for the same are embedded alike, by the plain wording of their request, unless the embeddings
-    are of prompts as typed. Encoder and reader are loaded when a prompt is in no table or cache, and let go after.
+    Prompts with the same request share the embedding of its plain wording, unless prompts are embedded as typed.
+    Encoder and reader are loaded for a prompt that is in no table or cache, and released afterwards.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Prompts:
         cache: PromptCache | None = None,
         as_typed: bool = False,
     ) -> None:
-        """`as_typed` for a published encoder, which is given a prompt as it was typed."""
+        """`as_typed` is for published encoders, which embed the prompt exactly as typed."""
         self.known = dict(table)
         self.as_typed = as_typed
         self._load_encoder = load_encoder
@@ -131,12 +131,12 @@ class Prompts:
         self._cache = cache
 
     def keep_loaded(self) -> None:
-        """Do not let encoder and reader go once they are loaded: for training, which meets thousands of prompts."""
+        """Keep encoder and reader once they are loaded, for training, which uses thousands of prompts."""
         self._load_encoder = functools.cache(self._load_encoder)
         self._load_reader = functools.cache(self._load_reader)
 
     def request(self, prompt: str | None) -> Request:
-        """What a prompt asks for; without any, or with one of nothing but spaces, what no prompt does."""
+        """Return what a prompt asks for; a blank prompt counts as none."""
         key = folded(prompt or "")
         if not key and not (prompt or "").strip():
             return Request()
@@ -145,9 +145,10 @@ class Prompts:
         return self._readings[key]
 
     def wording(self, prompt: str | None, request: Request) -> str:
-        """The text whose embedding the networks are given for a prompt that asks for `request`.
+        """Choose the text to embed for a prompt that asks for `request`.
 
-        A prompt that is not understood, but that the model or adapter was trained with, is that of its own.
+        A prompt that is not understood is embedded as typed if the model or adapter was trained with it, otherwise as
+        the default prompt.
         """
         typed = (prompt or "").strip()
         if request.removes is None:
@@ -171,7 +172,7 @@ class Prompts:
         return found
 
     def look_up(self, wordings: Iterable[str]) -> dict[str, Tensor]:
-        """As `fetch`, but nothing new is kept, here or on disk: for training, whose wordings never end."""
+        """Like `fetch`, but keep nothing new in memory or on disk, for training, whose wordings are unlimited."""
         wanted = list(dict.fromkeys(wording.strip() for wording in wordings))
         missed = [text for text in wanted if text not in self.known]
         table = self._load_encoder().table(missed) if missed else {}
@@ -183,7 +184,7 @@ class Prompts:
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> "PreTrainedTokenizerFast":
-    """Byte-level BPE trained on these texts: any prompt in any script has tokens, none is unknown."""
+    """Train a byte-level BPE tokenizer on these texts; it has no unknown tokens in any script."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -199,7 +200,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> "PreTrainedTo
             show_progress=False,
         ),
     )
-    # A first token that is always there lets the empty prompt have an embedding.
+    # A first token that is always present gives the empty prompt an embedding.
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<bos> $A", special_tokens=[("<bos>", tokenizer.token_to_id("<bos>"))]
     )
@@ -229,14 +230,14 @@ def load_encoder(folder: Path) -> PromptEncoder:
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # stderr is the console's
+    logging.disable_progress_bar()  # only the console writes to stderr
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         tokenizer.padding_side = "right"
         model = AutoModel.from_pretrained(
             folder / "text_encoder", local_files_only=True, dtype=torch.float32, attn_implementation="eager"
         )
-    except Exception as error:  # transformers has many; to the user they are one fact
+    except Exception as error:  # transformers raises many types; to the user they are one error
         raise WeightsError(
             f"its text encoder, which a new prompt needs, cannot be read ({type(error).__name__})",
             where=folder,

@@ -1,11 +1,10 @@
-"""Reading a prompt: which degradations it asks to remove, which to keep, and whether it says anything that we know.
+"""Read a prompt: which degradations it asks to remove, which to keep, and whether it is understood at all.
 
-A small network over words, learnt from words alone (`train`, objective wording). Whatever embeds prompts for a network,
-a published text encoder for one, this is what decides what a prompt means. A word is the sum of its letter groups, as
-in fastText (Bojanowski et al., 2017): so the forms of a word are alike, one that was never seen still says something,
-and no vocabulary has to be kept.
+A small network over words, trained on text alone (`train`, objective wording). It decides what a prompt means,
+whichever text encoder embeds the prompt. A word is the sum of its letter n-grams, as in fastText (Bojanowski et al.,
+2017): forms of one word are alike, unseen words still carry meaning, and no vocabulary is stored.
 
-Shape suffixes: B batch, L words, D features, H heads, K kinds, N numbers that are read off.
+Shape suffixes: B batch, L words, D features, H heads, K kinds, N logits.
 """
 
 import re
@@ -23,41 +22,41 @@ from sanarestore.degradations.requests import KINDS, LIGHT_AND_COLOUR, Request, 
 from sanarestore.model.tensors import load_strictly, read_tensors
 
 ROWS = 2**16
-"""Rows of the table of letter groups; the first stands for a text without words."""
+"""Rows of the embedding table of letter n-grams; the first stands for a text without words."""
 
 PIECE, FEATURES, VALUE, HIDDEN = 64, 128, 32, 96
-"""Features of a letter group, of a word, of what is gathered for each number that is read off, and before the end."""
+"""Features of a letter n-gram, of a word, of each pooled value (one a kind, one for understanding), and hidden."""
 
 LAYERS, HEADS = 2, 4
 
 DROPOUT = 0.3
-"""Share of letter groups that are left out in training, so that none decides alone."""
+"""Share of letter n-grams that are dropped in training, so that none decides alone."""
 
 FARTHEST = 16
-"""Distance in words beyond which all distances count alike."""
+"""Distance in words beyond which all distances share one attention bias."""
 
 GROUPS = (2, 3, 4, 5)
-"""Letters of a group, the ends of the word among them."""
+"""Lengths of letter n-grams; the marks of a word's beginning and end count as letters."""
 
 MOST_WORDS, MOST_GROUPS = 64, 40
-"""Words of a prompt, and letter groups of a word, that are read; the rest is cut off."""
+"""Largest numbers of words of a prompt and of table rows of a word that are read; the rest is cut off."""
 
 UNDERSTOOD_FROM = 0.5
 """Probability from which a prompt counts as understood."""
 
 NAMED_FROM, LIT_FROM, KEPT_FROM = 0.5, 0.8, 0.5
-"""Probabilities from which a kind counts as named, as named where it is light or colour, and as named to be kept:
-light that changes unasked is the worst mistake."""
+"""Probabilities above which a kind counts as named, as named if it is light or colour, and as named to be kept. The
+second is higher, because changing light unasked is the worst mistake."""
 
 ABSENT, REMOVED, KEPT = range(3)
-"""What a prompt can say of a kind."""
+"""What a prompt can say of a kind, as classes of the logits [B,K,3]."""
 
 _RUN = re.compile(r"[\u30a0-\u30ff]+|[\u3040-\u309f]+|[\u3400-\u9fff]|[^\u3040-\u30ff\u3400-\u9fff]+")
-"""A piece of text in one script; ideographs stand alone."""
+"""A run of text in one script: katakana, hiragana, ideographs (which `folded` sets apart one by one), or others."""
 
 
 class Block(nn.Module):
-    """Attention of every word to all, by how far away they are, and a layer for each word."""
+    """Transformer block over words: attention with a bias for relative distance, then a feed-forward layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +69,7 @@ class Block(nn.Module):
         self.narrow = nn.Linear(2 * FEATURES, FEATURES)
 
     def forward(self, word_BLD: Tensor, is_there_BL: Tensor) -> Tensor:
-        """[B,L,D] and [B,L] -> [B,L,D]."""
+        """Words [B,L,D] and mask [B,L] -> [B,L,D]."""
         parts = self.attention(self.before_attention(word_BLD)).unflatten(2, (3, HEADS, -1))
         query_BHLD, key_BHLD, value_BHLD = parts.permute(2, 0, 3, 1, 4)
         place_L = torch.arange(word_BLD.shape[1], device=word_BLD.device)
@@ -83,7 +82,7 @@ class Block(nn.Module):
 
 
 class Reader(nn.Module):
-    """From letter groups to words, from words to what is said of each kind."""
+    """Network from letter n-grams to words, and from words to what a prompt says of each kind."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,11 +97,11 @@ class Reader(nn.Module):
         self.end = nn.Linear(HIDDEN, numbers)
         self.word = nn.Linear(FEATURES, numbers)
         with torch.no_grad():
-            # Groups that are never met must say next to nothing.
+            # N-grams that never occur in training must contribute almost nothing.
             self.groups.weight.normal_(std=0.05)
 
     def forward(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Folded prompts -> logits of what each says of each kind [B,K,3], and of its being understood [B]."""
+        """Folded prompts -> logits of what each says of each kind [B,K,3], and of whether it is understood [B]."""
         word_BLD, is_there_BL = self._words([_groups_of(prompt) for prompt in prompts])
         for block in self.blocks:
             word_BLD = block(word_BLD, is_there_BL)
@@ -118,13 +117,13 @@ class Reader(nn.Module):
 
     @torch.inference_mode()
     def read(self, prompts: Sequence[str]) -> list[Request]:
-        """What each prompt asks for, as typed."""
+        """Return what each prompt asks for; prompts as typed."""
         said_BK3, understood_B = self([folded(prompt) for prompt in prompts])
         said, chances = said_BK3.softmax(dim=2).tolist(), understood_B.sigmoid().tolist()
         return [_request(said_K3, chance) for said_K3, chance in zip(said, chances, strict=True)]
 
     def _words(self, prompts: Sequence[Sequence[Sequence[int]]]) -> tuple[Tensor, Tensor]:
-        """Rows of each word of each prompt -> features [B,L,D], and which words are there [B,L]."""
+        """Table rows of each word of each prompt -> features [B,L,D] and mask of present words [B,L]."""
         device = self.groups.weight.device
         counts = [len(word) for prompt in prompts for word in prompt]
         rows = torch.tensor([row for prompt in prompts for word in prompt for row in word], device=device)
@@ -142,7 +141,7 @@ class Reader(nn.Module):
 
 
 def _groups_of(prompt: str) -> list[Sequence[int]]:
-    """Rows of the table for each word of a folded prompt; one word of nothing where it has none."""
+    """Table rows for each word of a folded prompt; a prompt without words counts as one word with row 0."""
     words = [run for word in prompt.split() for run in _RUN.findall(word)][:MOST_WORDS]
     rows: list[Sequence[int]] = [
         _rows_beside(words, place) if _is_ideograph(word) else _rows(word) for place, word in enumerate(words)
@@ -152,14 +151,14 @@ def _groups_of(prompt: str) -> list[Sequence[int]]:
 
 @lru_cache(maxsize=100_000)
 def _rows(word: str) -> tuple[int, ...]:
-    """Rows of a word itself and of its letter groups."""
+    """Table rows of a word itself and of its letter n-grams."""
     marked = f"<{word}>"
     groups = {marked[first : first + size] for size in GROUPS for first in range(len(marked) - size + 1)} - {marked}
     return (_row(f"={word}"), *sorted(map(_row, groups)))[:MOST_GROUPS]
 
 
 def _rows_beside(words: Sequence[str], place: int) -> tuple[int, ...]:
-    """Rows of an ideograph, and of it together with one or two that follow or precede: their words have no spaces."""
+    """Table rows of an ideograph, alone and with up to two before or after it, since words have no spaces there."""
     after, before = words[place : place + 3], words[max(place - 2, 0) : place + 1][::-1]
     rows = [_row(f"={words[place]}")]
     for side, near in (("+", after), ("-", before)):
@@ -175,12 +174,12 @@ def _is_ideograph(word: str) -> bool:
 
 
 def _row(group: str) -> int:
-    """The same on every machine, unlike `hash`."""
+    """Table row of a text; the same on every machine, unlike `hash`."""
     return zlib.crc32(group.encode()) % (ROWS - 1) + 1
 
 
 def _request(said_K3: Sequence[Sequence[float]], understood: float) -> Request:
-    """By the probabilities of what is said of each kind, and of the prompt's being understood."""
+    """Decide on a request, from the probabilities of what is said of each kind and of being understood."""
     if understood < UNDERSTOOD_FROM:
         return Request(None, understood=False)
     removed, kept = [], []
@@ -205,5 +204,5 @@ def load_reader(folder: Path) -> Reader:
 
 
 def load_embedded_reader() -> Reader:
-    """The reader of the embedded model, which reads the prompts of every model that has none."""
+    """The embedded model's reader, which reads the prompts of every model without one."""
     return load_reader(weights.resolve(weights.EMBEDDED))

@@ -1,10 +1,11 @@
 """The pixel refiner: a small fully convolutional U-Net that keeps the generated image faithful to the photograph.
 
-Shape suffixes: B batch, C channels, H W full-resolution pixels, D prompt features.
+Shape suffixes: B batch, C channels, H W full-resolution pixels, D prompt features,
+S features of the spatial modulation, K statistics.
 
 Nothing here pools over the image (no channel attention, no group or instance norm), so a pixel of the result depends
-on pixels at most `Refiner.halo` away, and tiling with that halo changes nothing. What is to be known of the whole
-photograph comes in as an argument: its tone.
+on pixels at most `Refiner.halo` away, and tiling with that halo changes nothing. Statistics of the whole
+photograph, for global colour correction, come in as an argument (`WholePhoto`).
 """
 
 import math
@@ -28,28 +29,28 @@ from sanarestore.model.statistics import (
 from sanarestore.model.tone import Tone, WholePhoto
 
 LEAST_VARIATION = 0.1
-"""Mean difference of neighbours, in 8-bit codes, at which half of the residual counts: a tenth of a code is less than
-any fault that shows, and what does not vary at all holds no evidence of one."""
+"""`Statistics.variation`, in 8-bit codes, at which the residual is halved: a tenth of a code is less than any visible
+fault, and an area without any variation shows no fault to correct."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefinerConfig:
-    """What a refiner's weights need to be built again; saved beside them."""
+    """Architecture of a refiner, saved beside its weights."""
 
     widths: tuple[int, ...] = (32, 64, 128, 256)
     """Channels at 1/2, 1/4, 1/8 ... of the resolution; the last is the bottleneck."""
     encoder_blocks: tuple[int, ...] = (2, 2, 1)
-    """Residual blocks per level on the way down, bottleneck excluded."""
+    """Residual blocks per encoder level, finest first, without the bottleneck."""
     decoder_blocks: tuple[int, ...] = (2, 1, 1)
-    """Residual blocks per level on the way up, in the same order (finest first)."""
+    """Residual blocks per decoder level, in the same order."""
     prompt_width: int = 128
     """Features of the pooled prompt embedding."""
     steering: int = 24
-    """Features that the wide statistics and the prompt steer the decoder by."""
+    """Features of the decoder's spatial modulation, computed from the wide statistics and the prompt."""
     spectrum: int = 0
-    """Bands of the local power spectrum among those statistics: blur and low resolution differ in it."""
+    """Bands of the local power spectrum among those statistics, which tell blur from low resolution; 0: none."""
     tone: int = 0
-    """Features that the tone of the whole photograph is corrected by; 0: it is left to what is near each pixel."""
+    """Hidden features of the global colour correction; 0: none, each pixel is corrected from its surroundings only."""
 
     def __post_init__(self) -> None:
         levels = len(self.widths) - 1
@@ -77,15 +78,15 @@ class RefinerConfig:
 
     @property
     def receptive_radius(self) -> int:
-        """Pixels to each side of a bottleneck-aligned block that its result depends on.
+        """Receptive field: pixels on each side of a bottleneck-aligned block that its result depends on.
 
-        Followed backwards through the network; at each upsampling the interval grows to whole coarse positions.
+        Traced backwards through the network; at each upsampling the interval grows to whole coarse positions.
         """
         radius, steered = 0, 0
         for level, blocks in enumerate(self.decoder_blocks):
             pixel = 2 ** (level + 1)
             if blocks:
-                # It joins behind the first block's first convolution.
+                # Spatial modulation enters after the first convolution of the level's first block.
                 steered = max(steered, _cells_beyond(radius + (2 * blocks - 1) * pixel, pixel) * CELL)
             radius = -(-(radius + 2 * blocks * pixel) // (2 * pixel)) * (2 * pixel)
         steered += SPECTRUM_RADIUS if self.spectrum else WIDE_RADIUS
@@ -93,11 +94,11 @@ class RefinerConfig:
         for level, blocks in enumerate(self.encoder_blocks):
             radius += 2 * blocks * 2 ** (level + 1)
         evident = _cells_beyond(0, 2) * CELL + WIDE_RADIUS
-        return max(radius + 2 + LOCAL_RADIUS, steered, evident)  # the stem and what it is given
+        return max(radius + 2 + LOCAL_RADIUS, steered, evident)  # + 2 for the stem
 
 
 def _cells_beyond(radius: int, pixel: int) -> int:
-    """Cells beyond a block's edge that are interpolated for the positions, `pixel` wide, up to `radius` from it."""
+    """Cells beyond a block's edge that interpolation reads for positions, `pixel` wide, up to `radius` away from it."""
     if pixel >= CELL:
         return radius // CELL
     outermost = radius - pixel / 2
@@ -132,7 +133,7 @@ class Block(nn.Module):
 
 
 class SteeredBlock(Block):
-    """A block whose modulation also varies over the image, with the steering."""
+    """A block with spatial modulation: its scale also varies over the image."""
 
     def __init__(self, channels: int, prompt_width: int, steering: int) -> None:
         super().__init__(channels, prompt_width)
@@ -142,13 +143,13 @@ class SteeredBlock(Block):
         scale_BC11, shift_BC11 = self.modulation.project(prompt_BD)[:, :, None, None].chunk(2, dim=1)
         scale_BCHW = self.gate(steering_BSHW).add_(1 + scale_BC11)
         inner_BCHW = F.relu(_modulated(self.conv_in(hidden_BCHW), scale_BCHW, shift_BC11), inplace=True)
-        del scale_BCHW  # at the finest level as large as anything
+        del scale_BCHW  # one of the largest tensors at the finest level
         branch_BCHW: Tensor = self.conv_out(inner_BCHW)
         return branch_BCHW.add_(hidden_BCHW)
 
 
 class Steering(nn.Module):
-    """From the wide statistics and the prompt, what to do where: noise is smoothed, blur is sharpened."""
+    """Features of the spatial modulation, from wide statistics and prompt: where to smooth noise or sharpen blur."""
 
     def __init__(self, prompt_width: int, channels: int, statistics: int) -> None:
         super().__init__()
@@ -163,7 +164,7 @@ class Steering(nn.Module):
 
 
 class Refiner(nn.Module):
-    """R(degraded, generated, prompt): what to add to `generated` so that it agrees with the photograph.
+    """R(degraded, generated, prompt): `generated` plus a residual that makes it agree with the photograph.
 
     The last layer starts at zero, so an untrained refiner returns `generated` bit for bit.
     """
@@ -191,13 +192,13 @@ class Refiner(nn.Module):
             for count, width in zip(config.decoder_blocks, widths, strict=True)
         )
         self.head = nn.Conv2d(widths[0], 3 * 4, 1)
-        # Not where it is to be loaded, on the meta device: normal distributions there import torch's compiler.
+        # Not on the meta device, where weights are loaded later: normal distributions there import torch's compiler.
         if not self.stem.weight.is_meta:
             self._initialise()
         self.tone = Tone(prompt, config.tone) if config.tone else None
 
     def _initialise(self) -> None:
-        """Quiet residual branches and prompts at first, and a head of zeros: the identity."""
+        """Initialise residual branches and modulation small and the head to zero: the refiner is then the identity."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -215,10 +216,10 @@ class Refiner(nn.Module):
         nn.init.zeros_(self.head.weight)
 
     def grown(self, spectrum: int = 0, tone: int = 0, widths: tuple[int, ...] = ()) -> "Refiner":
-        """The same function with a spectrum or a tone to learn with, where it has none, and with levels at least as
-        wide; itself if there is nothing new. ValueError for another number of levels.
+        """Add a spectrum, a global colour correction or width to the refiner without changing its function.
 
-        What is new is not heard at first: every weight that listens to it starts at zero.
+        A spectrum or tone is added where there is none, and levels become at least as wide as `widths`. The weights
+        that read new features start at zero. Returns itself if nothing is new. ValueError for another number of levels.
         """
         if widths and len(widths) != len(self.config.widths):
             raise ValueError(f"{len(widths)} widths do not fit a refiner of {len(self.config.widths)} levels")
@@ -242,10 +243,10 @@ class Refiner(nn.Module):
 
     @property
     def margin(self) -> int:
-        """Pixels, mirrored, that a photograph is continued by beyond its border, a multiple of `stride`.
+        """Width of the mirrored margin to add around a photograph, in pixels, a multiple of `stride`.
 
-        Convolutions pad with zeros, which darkens the outermost pixels of a bright backdrop; the mirrored photograph
-        keeps them. One stride takes away nearly all of it, at a few percent of the time.
+        Convolutions pad with zeros, which darkens the outermost pixels of a bright backdrop; a mirrored margin prevents
+        this. One stride removes nearly all of the effect, at a few percent of the time.
         """
         return self.config.stride
 
@@ -256,11 +257,11 @@ class Refiner(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Arithmetic between the ends."""
+        """Type of the arithmetic between stem and head."""
         return self.middle.conv_in.weight.dtype
 
     def with_dtype(self, dtype: torch.dtype) -> "Refiner":
-        """Cast all but stem, steering, head and tone, which stay float32; in place, returns itself."""
+        """Cast in place and return itself; stem, spatial modulation, head and colour correction stay float32."""
         for part in (self.encoder, self.down, self.middle, self.up, self.decoder):
             part.to(dtype)
         return self
@@ -270,13 +271,13 @@ class Refiner(nn.Module):
     ) -> Tensor:
         """Two images [B,3,H,W] in [0,1], H and W multiples of `stride`, and the pooled prompt [B,D] -> [B,3,H,W].
 
-        Light and colour are corrected where `whole` asks for it. Where nothing varies in a neighbourhood of
-        `degraded`, nothing is added. Not clipped. The residual is added in float32 whatever autocast is in force, so
-        that 16-bit codes survive.
+        Light and colour are corrected where `whole` asks for it. No residual is added where `degraded` is constant in a
+        neighbourhood. The result is not clipped. The residual is added in float32 even under autocast, so that 16-bit
+        codes survive.
         """
         hidden, steering, evidence_B1HW = self._measured(degraded_BCHW, generated_BCHW, prompt_BD)
         whole_prompt_BD, prompt_BD = prompt_BD, prompt_BD.to(self.dtype)
-        # Nothing is held longer than it is needed, hence no level of its own: memory is what bounds a tile.
+        # Levels are not modules of their own, which would hold tensors for longer: memory limits the tile size.
         skips = []
         for level, down in zip(self.encoder, self.down, strict=True):
             for block in level.children():
@@ -300,13 +301,13 @@ class Refiner(nn.Module):
     def _measured(
         self, degraded_BCHW: Tensor, generated_BCHW: Tensor, prompt_BD: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What goes into the encoder [B,C,H/2,W/2], the steering [B,S,H/8,W/8], and how much there is to go by, from 0
-        where nothing varies to 1, [B,1,H/8,W/8]."""
+        """Encoder input [B,C,H/2,W/2], spatial modulation [B,S,H/8,W/8], and weight of the residual [B,1,H/8,W/8]: 0
+        where nothing varies, up to 1."""
         statistics = Statistics.of(degraded_BCHW)
         wide = statistics.wide
         if self.config.spectrum:
             wide = torch.cat([wide, spectrum(degraded_BCHW, self.config.spectrum)], dim=1)
-        # Centred on zero: convolutions pad with zeros, and mid-gray is the least surprising border.
+        # Centred on zero, so that the zero padding of convolutions is mid-gray, the most neutral border.
         inputs = F.pixel_unshuffle(torch.cat([degraded_BCHW, generated_BCHW], dim=1) - 0.5, 2)
         hidden = self.stem(torch.cat([inputs, statistics.local], dim=1))
         energy_B1HW = statistics.variation.square()
@@ -315,13 +316,13 @@ class Refiner(nn.Module):
 
 
 def _modulated(hidden_BCHW: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """hidden * scale + shift; in place where no gradient is asked for: fresh pages cost a CPU more than the product."""
+    """hidden * scale + shift; in place without gradients, because page faults cost a CPU more than the product."""
     return torch.addcmul(shift, hidden_BCHW, scale, out=None if torch.is_grad_enabled() else hidden_BCHW)
 
 
 def _placed(name: str, old: Tensor, new: Tensor) -> Tensor:
-    """The old weights in a larger tensor: new outputs as they were made, deaf ends where the old ones listen."""
-    # A modulation's rows are all scales, then all shifts.
+    """Copy old weights into a larger tensor: new outputs keep their initial weights, weights of new inputs are zero."""
+    # The rows of a modulation are all scales, then all shifts.
     halves = 2 if ".modulation." in name else 1
     grown, known = (each.reshape(halves, -1, *each.shape[1:]) for each in (new.clone(), old))
     outputs = known.shape[1]
@@ -334,12 +335,12 @@ def _placed(name: str, old: Tensor, new: Tensor) -> Tensor:
 
 
 def _resize(steering_BSHW: Tensor, hidden_BCHW: Tensor) -> Tensor:
-    """From cells of `CELL` pixels to the resolution of a level."""
+    """Resample a map from cells of `CELL` pixels to the resolution of a level."""
     height, width = hidden_BCHW.shape[2:]
     if height < steering_BSHW.shape[2]:
         return F.adaptive_avg_pool2d(steering_BSHW, (height, width))
     if torch.is_grad_enabled():
-        # The same by products: compiled for a CPU, the gradient of an interpolation is written place by place.
+        # The same as matrix products: compiled for a CPU, the gradient of interpolate writes one position at a time.
         down, across = (
             _ramps(*sizes, steering_BSHW) for sizes in zip(steering_BSHW.shape[2:], hidden_BCHW.shape[2:], strict=True)
         )
@@ -348,7 +349,7 @@ def _resize(steering_BSHW: Tensor, hidden_BCHW: Tensor) -> Tensor:
 
 
 def _ramps(coarse: int, fine: int, like: Tensor) -> Tensor:
-    """[coarse, fine]: what each of `fine` positions takes of each of `coarse` when interpolated linearly."""
+    """Weights [coarse, fine] of linear interpolation from `coarse` to `fine` positions."""
     each = torch.eye(coarse, dtype=like.dtype, device=like.device)
     ramps: Tensor = F.interpolate(each[None], size=fine, mode="linear", align_corners=False)[0]
     return ramps

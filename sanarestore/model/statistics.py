@@ -1,4 +1,4 @@
-"""What tells noise, blur, compression and darkness apart, measured by formula, near every place of an image.
+"""Local image statistics, computed by formula, that distinguish noise, blur, compression and darkness.
 
 Shape suffixes: B batch, C channels, H W full-resolution pixels.
 """
@@ -14,46 +14,46 @@ LOCAL_STATISTICS = 2
 """Channels of `Statistics.local`."""
 
 LOCAL_RADIUS = 5
-"""Pixels that they look around: two positions of half the resolution, and one pixel."""
+"""Receptive field of `Statistics.local` on each side: two positions at half resolution and one pixel, in pixels."""
 
 WIDE_STATISTICS = 6
 """Channels of `Statistics.wide`."""
 
 CELL = 8
-"""Side in pixels of a position of `Statistics.wide`: a block of JPEG."""
+"""Side in pixels of a position of `Statistics.wide`: that of a JPEG block."""
 
 WIDE_RADIUS = 2 * CELL + 2
-"""Pixels that they look around: two cells, and two pixels."""
+"""Receptive field of `Statistics.wide` on each side: two cells and two pixels, in pixels."""
 
 WINDOW = 32
-"""Side in pixels of what `spectrum` transforms: fine enough to see where a resolution ends."""
+"""Side in pixels of the windows that `spectrum` transforms: large enough to locate a resolution's cut-off frequency."""
 
 WINDOWS_AT_ONCE = {"cpu": 2**11, "cuda": 2**16}
-"""That `spectrum` transforms by device, of 4 KiB each: what stays in a processor's cache, what keeps a GPU busy."""
+"""Windows of 4 KiB that `spectrum` transforms at once, by device: they fit a CPU's cache, or keep a GPU busy."""
 
 SPECTRUM_RADIUS = 4 * CELL + (WINDOW - CELL) // 2
-"""Pixels that the spectrum looks around: four cells, and what a window has more than a cell."""
+"""Receptive field of `spectrum` on each side: four cells, and a window's margin around its cell, in pixels."""
 
 LOWEST_FREQUENCY = 0.04
-"""Of the spectrum, in cycles per pixel; below it lies what the photograph is of."""
+"""Lowest frequency of the spectrum, in cycles per pixel; below it lies the content of the photograph."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """Measures of an image for a refiner.
 
-    A network without normalisation finds such measures by itself, but only after a long time in which it takes every
+    A network without normalisation learns such measures by itself only after long training, in which it mistakes every
     faint detail for noise and every block for blur.
     """
 
     local: Tensor
     """[B, 2, H/2, W/2]: logarithms of noise and of detail around each pixel."""
     wide: Tensor
-    """[B, 6, H/8, W/8]: blocks on the JPEG grid of the image, blocks on any grid of eight pixels, noise, detail above
-    noise, how detail grows with distance, lightness; over 40 pixels a side, each about -3 to 3."""
+    """[B, 6, H/8, W/8]: blocking on the JPEG grid of the image, blocking on any 8-pixel grid, noise, detail relative to
+    noise, growth of detail with distance, lightness; over 40 pixels a side, each about -3 to 3."""
     variation: Tensor
-    """[B, 1, H/8, W/8]: mean absolute difference of neighbours over 40 pixels a side, in 8-bit codes; exactly 0 where
-    nothing varies."""
+    """[B, 1, H/8, W/8]: mean of horizontal plus vertical absolute difference of neighbours over 40 pixels a side, in
+    8-bit codes; exactly 0 where nothing varies."""
 
     @classmethod
     def of(cls, image_BCHW: Tensor) -> "Statistics":
@@ -78,10 +78,10 @@ class Statistics:
 
 
 def spectrum(image_BCHW: Tensor, bands: int) -> Tensor:
-    """Power in `bands` rings of frequency from `LOWEST_FREQUENCY` to 1/2, [B, bands, H/8, W/8], in octaves about zero.
+    """Log power in `bands` frequency rings from `LOWEST_FREQUENCY` to 1/2, [B, bands, H/8, W/8], scaled to about zero.
 
-    The mean periodogram of Hann windows of 32 pixels at every cell (Welch 1967), over nine by nine cells. White noise
-    of standard deviation s codes has log2(s^2) in every band, before the offset; the floor is the rounding of 8 bits.
+    Mean periodogram of 32-pixel Hann windows at every cell (Welch 1967), over nine by nine cells. White noise of
+    standard deviation s codes gives log2(s^2) / 4 - 1/2 in every band; the floor is about the rounding of 8 bits.
     """
     gray = image_BCHW.float().mean(dim=1, keepdim=True) * 255
     margin = (WINDOW - CELL) // 2
@@ -90,7 +90,7 @@ def spectrum(image_BCHW: Tensor, bands: int) -> Tensor:
     taper = torch.hann_window(WINDOW, periodic=False, device=gray.device)
     taper = taper[:, None] * taper
     rings = (_rings(bands) / taper.square().sum().cpu()).repeat_interleave(2, dim=0).to(gray.device)
-    # Windows hold every pixel sixteen times: strips of them keep that small, and near the processor.
+    # Windows hold every pixel sixteen times; strips of them bound memory and stay in the cache.
     rows = max(WINDOWS_AT_ONCE.get(gray.device.type, 2**14) // (len(windows) * windows.shape[2]), 1)
     power = torch.cat([_power(strip, taper) @ rings for strip in torch.split(windows, rows, dim=1)], dim=1)
     octaves: Tensor = torch.log2(_around(power.movedim(3, 1), 4) + 0.1)
@@ -98,17 +98,17 @@ def spectrum(image_BCHW: Tensor, bands: int) -> Tensor:
 
 
 def _power(windows_BHWww: Tensor, taper_ww: Tensor) -> Tensor:
-    """Squares of the coefficients of tapered windows without their means, real and imaginary parts in turn:
-    [B, H/8, W/8, 32 * 17 * 2].
+    """Squared Fourier coefficients of tapered windows without their means, [B, H/8, W/8, 32 * 17 * 2].
 
-    The product with the rings adds the two: a CPU is slow at complex absolute values.
+    Real and imaginary parts alternate, and the product with the rings adds them: complex absolute values are slow on
+    CPUs.
     """
     tapered = (windows_BHWww - windows_BHWww.mean(dim=(-1, -2), keepdim=True)).mul_(taper_ww)
     return torch.view_as_real(torch.fft.rfft2(tapered)).square_().flatten(3)
 
 
 def _rings(bands: int) -> Tensor:
-    """[32 x 17, bands]: which coefficients of `rfft2` each band is the mean of."""
+    """Weights [32 x 17, bands] that average the coefficients of `rfft2` in each band."""
     down, across = torch.fft.fftfreq(WINDOW)[:, None], torch.fft.rfftfreq(WINDOW)[None]
     frequency = (down.square() + across.square()).sqrt().flatten()
     edges = torch.linspace(LOWEST_FREQUENCY, 0.5, bands + 1)
@@ -118,8 +118,10 @@ def _rings(bands: int) -> Tensor:
 
 
 def _noise(padded_BCHW: Tensor) -> Tensor:
-    """Absolute response to the mask that edges and planes leave near zero, scaled so that its mean is the standard
-    deviation of white noise (Immerkaer 1996); one pixel less on each side."""
+    """Noise by Immerkaer's mask (1996), which responds little to edges and planes; one pixel less on each side.
+
+    Absolute response, scaled so that its mean is the standard deviation of white noise.
+    """
     across = padded_BCHW[..., 2:] - 2 * padded_BCHW[..., 1:-1] + padded_BCHW[..., :-2]
     both = across[..., 2:, :] - 2 * across[..., 1:-1, :] + across[..., :-2, :]
     response: Tensor = both.abs() * ((math.pi / 2) ** 0.5 / 6)
@@ -127,13 +129,15 @@ def _noise(padded_BCHW: Tensor) -> Tensor:
 
 
 def _blocks(gray_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """How much larger steps are between two blocks of `CELL` than elsewhere, in octaves, both [B, H/8, W/8]: where the
-    grid of the image has them, and wherever they are largest. The mean of rows and columns."""
+    """Blocking on the image's own grid of `CELL` pixels, and on the grid where it is strongest, both [B, H/8, W/8].
+
+    Ratio of the steps between blocks to the mean step, in octaves, rows and columns added.
+    """
     on_grid, on_any = [], []
     for image in (gray_BCHW, gray_BCHW.transpose(2, 3)):
         padded = F.pad(image, (1, 2, 0, 0), mode="replicate")
         steps = padded[..., 1:] - padded[..., :-1]
-        # What is left of a step when the slopes on both sides are taken off: gradients are no blocks.
+        # Subtract the mean slope on both sides from each step, because gradients are not block borders.
         jumps = (steps[..., 1:-1] - (steps[..., :-2] + steps[..., 2:]) / 2).abs()
         batch, _, height, width = jumps.shape
         jumps = jumps.view(batch, height // CELL, CELL, width // CELL, CELL).mean(dim=2).movedim(-1, 1)
@@ -146,5 +150,5 @@ def _blocks(gray_BCHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _around(map_BCHW: Tensor, radius: int = 2) -> Tensor:
-    """Mean over 5x5 positions, or of another radius."""
+    """Mean over the positions within `radius` along both axes, borders replicated."""
     return F.avg_pool2d(F.pad(map_BCHW, (radius,) * 4, mode="replicate"), 2 * radius + 1, stride=1)

@@ -1,4 +1,4 @@
-"""Tensors and configurations to files and back, strictly."""
+"""Read and write files of tensors and configurations, strictly."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from sanarestore.weights import FETCH
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file, floats as float32 and integers as they are; WeightsError if it is missing or damaged."""
+    """Read a safetensors file, floats as float32, integers unchanged; WeightsError if it is missing or damaged."""
     try:
         return {
             key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in load_file(path).items()
@@ -24,14 +24,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """By way of bytes: safetensors' own file is readable by its owner only, and models are shared."""
+    """Write a safetensors file that others can read: `save_file` would make it private, and models are shared."""
     path.parent.mkdir(parents=True, exist_ok=True)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     path.write_bytes(save(contiguous, metadata={"format": "pt"}))
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: Path) -> None:
-    """Every tensor there, none left over, each of its shape; WeightsError names the difference."""
+    """Load a state dict; WeightsError names tensors that are missing, not expected or of another shape."""
     expected = module.state_dict()
     missing, surplus = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     shapes = [key for key in expected.keys() & state.keys() if expected[key].shape != state[key].shape]
@@ -43,5 +43,5 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: Path) -
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """A readable configuration file."""
+    """Write a configuration as indented JSON."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A SANA transformer with its condition: the velocity of a degraded photograph's latent.
+"""SANA transformer with a condition: predicts the velocity of the latent for a degraded photograph.
 
 Shape suffixes: B batch, C latent channels, H W latent positions, L prompt tokens, D prompt features.
 """
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from sanarestore.model.condition import PatchEmbedCondition, ProjectionCondition
 
 TIMESTEPS = 1000
-"""SANA's transformers count time from 0 to this; those with a guidance embedding (Sprint) from 0 to 1."""
+"""Largest timestep: SANA's transformers take times from 0 to this, those with a guidance embedding (Sprint) 0 to 1."""
 
 SPRINT_GUIDANCE = 4.5
-"""What Sprint's guidance embedding was distilled for, and diffusers' default."""
+"""Guidance scale that Sprint was distilled for, and the default of diffusers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,16 +29,16 @@ class Tokens:
 
     @classmethod
     def of(cls, rows: list[Tensor]) -> "Tokens":
-        """From embeddings [L,D] of different lengths, padded on the right."""
+        """Stack embeddings [L,D] of different lengths, padded on the right."""
         mask_BL = nn.utils.rnn.pad_sequence([row.new_ones(len(row)) for row in rows], batch_first=True)
         return cls(token_BLD=nn.utils.rnn.pad_sequence(rows, batch_first=True), mask_BL=mask_BL)
 
     def __getitem__(self, chosen_B: Tensor) -> "Tokens":
-        """Those of some of the images."""
+        """Select the rows of some images."""
         return Tokens(token_BLD=self.token_BLD[chosen_B], mask_BL=self.mask_BL[chosen_B])
 
     def repeated(self, count: int) -> "Tokens":
-        """That many times over, one after another."""
+        """Repeat all rows `count` times, one copy after another."""
         return Tokens(token_BLD=self.token_BLD.repeat(count, 1, 1), mask_BL=self.mask_BL.repeat(count, 1))
 
 
@@ -57,12 +57,12 @@ class ConditionedTransformer(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Arithmetic of the blocks."""
+        """Type of the blocks' arithmetic."""
         return next(self.transformer.parameters()).dtype
 
     @property
     def blocks(self) -> Iterable[nn.Module]:
-        """In the order in which tokens go through them."""
+        """The transformer's blocks, in order."""
         return self.transformer.transformer_blocks  # type: ignore[return-value]
 
     def forward(self, latent_BCHW: Tensor, condition_BCHW: Tensor, tokens: Tokens, time_B: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class ConditionedTransformer(nn.Module):
         return predicted.float()
 
     def timing(self, time_B: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What the transformer is told of times in [0, 1]: timesteps [B], and of Sprint's the guidance [B]."""
+        """Timesteps [B] for times in [0, 1], and the guidance [B] for Sprint, None for the others."""
         if not self.config.guidance_embeds:
             return time_B * TIMESTEPS, None
         return time_B, torch.full_like(time_B, SPRINT_GUIDANCE * self.config.guidance_embeds_scale, dtype=self.dtype)

@@ -1,6 +1,7 @@
-"""A run's checkpoint: a folder that is replaced whole, so that at any moment one of three names holds a whole one.
+"""Write and read a run's checkpoint folder, so that a crash at any moment leaves one complete checkpoint.
 
-Written as `checkpoint.new`, with `state.json` last; then the one before steps aside as `checkpoint.old`, and goes.
+`write` fills `checkpoint.new`, `state.json` last; then it renames the previous checkpoint to `checkpoint.old` and the
+new one to `checkpoint`, and deletes `checkpoint.old`.
 """
 
 import json
@@ -23,12 +24,12 @@ STATE = "state.json"
 
 
 def write(run: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
-    """Replace the checkpoint of a run: a file per group of tensors, and what else there is to know."""
+    """Replace a run's checkpoint: one safetensors file per group of tensors, and `state` as JSON."""
     fresh, current, old = (run / name for name in (FRESH, CURRENT, OLD))
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     for name, group in tensors.items():
-        # Safetensors writes contiguous tensors only; clones, because some may share memory.
+        # Safetensors accepts contiguous tensors only, and none that share memory.
         plain = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in group.items()}
         save_file(plain, fresh / f"{name}.safetensors")
     write_json(fresh / STATE, dict(state))
@@ -40,27 +41,27 @@ def write(run: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping
 
 
 def find(run: Path) -> Path | None:
-    """The run's checkpoint that is whole, the newest first where a crash left several."""
+    """Find a run's complete checkpoint, the first of `NAMES` if a crash left several; None if there is none."""
     return next((run / name for name in NAMES if (run / name / STATE).is_file()), None)
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """What `write` was given besides the tensors."""
+    """Read the `state` that `write` was given."""
     state: dict[str, Any] = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
     return state
 
 
 def read_tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
-    """One group of tensors, on the CPU."""
+    """Read one group of tensors, on the CPU."""
     tensors: dict[str, Tensor] = load_file(checkpoint / f"{name}.safetensors")
     return tensors
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C off until the end of the block: weights moved by half a step would be saved as if by none.
+    """Delay Ctrl-C to the end of the block, so that no checkpoint holds the weights of a half-finished step.
 
-    Only the main thread is told of signals; elsewhere nothing needs to be done.
+    Only the main thread receives signals; in other threads this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,7 +1,7 @@
-"""Training samples: clean photographs, or pictures drawn, cropped and degraded on the fly, or pairs read from a list.
+"""Training samples: photographs or synthetic images, cropped and degraded on the fly, or pairs read from a list.
 
-Sample i is a pure function of (recipe, photos, i): any number of worker processes, and a run that was interrupted and
-resumed, see the same samples in the same order.
+Sample i is a pure function of (recipe, photos, i). So any number of worker processes, and a run that was interrupted
+and resumed, see the same samples in the same order.
 """
 
 import os
@@ -30,16 +30,16 @@ from sanarestore.training.photos import PhotoCache, common_size, detail, readabl
 from sanarestore.training.recipe import Recipe
 
 MARGIN = 16
-"""Pixels around a crop that are degraded with it, so that no blur or grid starts at its border."""
+"""Pixels around a crop that are degraded with it and cut off: room for blurs and for shifts of the JPEG grid."""
 
 NARROWEST_FRAMING = 0.35
-"""Share of a photo's sides that the photograph is taken to have had, at least, when its tone is measured."""
+"""Smallest share of each side of a photo's overview that a sample takes for the whole photograph."""
 
 WHOLLY_PLAIN = 0.35
-"""Share of the crops with a plain backdrop that show nothing else."""
+"""Share of the crops with a plain backdrop that show nothing but the backdrop."""
 
 WORKER_NICENESS = 9
-"""Of the processes that make samples, above that of the one that learns from them."""
+"""Niceness of the processes that make samples, added to that of the training process."""
 
 
 class Sample(TypedDict):
@@ -50,21 +50,21 @@ class Sample(TypedDict):
     target: Tensor
     """[3, P, P] float32."""
     tone: Tensor
-    """[K] float32, of the whole degraded photograph."""
+    """[K] float32: the `tone_statistics` of the whole degraded photograph."""
     prompt: str
     request: Request | None
-    """What the prompt asks for; None where it is to be read first."""
+    """What the prompt asks for; None if the prompt has to be read first."""
     wording: NotRequired[Wording]
-    """What the prompt says, where reading is learnt."""
+    """What the prompt says; only in samples for the prompt reader."""
     note: str
-    """What is to be said of it; mostly nothing."""
+    """A message for the user about the sample; usually empty."""
 
 
 class PhotoSamples(Dataset[Sample]):
-    """Clean photographs, cropped, turned, degraded and worded by the recipe."""
+    """Pairs made from clean photographs by the recipe: cropped, rotated, degraded and given a prompt."""
 
     def __init__(self, photos: Sequence[Path], recipe: Recipe, decoded: Path | None = None) -> None:
-        """`decoded` is a folder that all workers keep decoded photos in."""
+        """`decoded` is a folder in which all workers share decoded photos."""
         self.photos = tuple(photos)
         self.recipe = recipe
         self._cache = PhotoCache(decoded)
@@ -94,7 +94,7 @@ class PhotoSamples(Dataset[Sample]):
         )  # fmt: skip
 
     def _drawn_or_photographed(self, index: int, rng: np.random.Generator) -> tuple[Pixels, Pixels, str]:
-        """A clean crop with its margin [S, S, C], an overview [h, w, 3] of its whole, and what is to be said."""
+        """Return a clean crop with its margin [S, S, C], an overview [h, w, 3] of the image around it, and a note."""
         drawing = stream(self.recipe.seed, "drawing", index)
         if drawing.random() < self.recipe.drawn:
             drawn = dead_leaves(self._side, drawing)
@@ -105,7 +105,7 @@ class PhotoSamples(Dataset[Sample]):
         return self._clean(photo, window, rng), framed, note
 
     def _photo(self, index: int) -> tuple[Path, str]:
-        """Whose turn it is, and what is to be said of it."""
+        """Choose the photo of a sample, and a note about unreadable ones."""
         return readable(self.photos, self.recipe.seed, index, self._cache.size)
 
     def _plan(self, rng: np.random.Generator) -> Plan:
@@ -113,14 +113,14 @@ class PhotoSamples(Dataset[Sample]):
         return self._degradations[min(choice, len(self._degradations) - 1)].draw(rng, int(rng.integers(2**31)))
 
     def _most_detailed(self, photo: Path, rng: np.random.Generator) -> tuple[int, int, int]:
-        """Of a few random places and scales: top, left and span."""
+        """Choose the most detailed of a few random windows and scales: top, left and span."""
         places = [self._place(photo, self._side, rng) for _ in range(self.recipe.candidates)]
         return max(places, key=lambda place: self._detail(photo, place, self._side))
 
     def _framed(self, photo: Path, window: tuple[int, int, int], rng: np.random.Generator) -> Pixels:
-        """The overview of a random part of the photo around the middle of the window, as if it were the whole.
+        """Cut a random part of the photo's overview, around the middle of the window, to stand for the whole photo.
 
-        The tones of some dozens of photos would be learnt by heart; those of their parts are many.
+        A network would memorise the colour statistics of a few dozen whole photos; random parts vary enough.
         """
         whole = self._cache.overview(photo)
         height, width = self._cache.size(photo)
@@ -136,18 +136,18 @@ class PhotoSamples(Dataset[Sample]):
 
     @property
     def _side(self) -> int:
-        """Of what is cut from a photo, before it is degraded and its margin cut off."""
+        """Side of a crop including its margin, in pixels."""
         return self.recipe.patch + 2 * MARGIN
 
     def _clean(self, photo: Path, window: tuple[int, int, int], rng: np.random.Generator) -> Pixels:
-        """The crop of a window, with its margin [S, S, C], randomly turned."""
+        """Crop a window, resize it to [S, S, C] including its margin, and rotate and mirror it at random."""
         side = self._side
         top, left, span = window
         clean = self._cache.crop(photo, top, left, span, span)
         return self._turned(clean if span == side else np.clip(resize(clean, side, side), 0, 1), rng)
 
     def _turned(self, clean_HWC: Pixels, rng: np.random.Generator) -> Pixels:
-        """Turned and mirrored at random, and some of them gray."""
+        """Rotate and mirror a crop at random, and convert some crops to gray."""
         clean = np.rot90(clean_HWC, int(rng.integers(4)))
         clean = clean[:, ::-1] if rng.random() < 0.5 else clean
         if rng.random() < self.recipe.gray:
@@ -155,10 +155,10 @@ class PhotoSamples(Dataset[Sample]):
         return np.ascontiguousarray(clean)
 
     def _place(self, photo: Path, side: int, rng: np.random.Generator) -> tuple[int, int, int]:
-        """Top, left and span of a square of the photo that becomes a crop of `side`."""
+        """Draw a square of the photo that becomes a crop of `side`: top, left and span."""
         scale = float(rng.uniform(1, self.recipe.shrink_most)) if rng.random() < self.recipe.shrink else 1.0
         height, width = self._cache.size(photo)
-        # A photo too small for the scale is taken as it is, rather than mirrored more.
+        # Small photos are shrunk less, so that less of the window has to be mirrored.
         span = min(round(side * scale), max(side, min(height, width)))
         return int(rng.integers(0, max(height - span, 0) + 1)), int(rng.integers(0, max(width - span, 0) + 1)), span
 
@@ -173,7 +173,7 @@ class PhotoSamples(Dataset[Sample]):
 
 
 def before_backdrop(clean_HWC: Pixels, rng: np.random.Generator) -> Pixels:
-    """The crop, but one plain colour beyond a line through it, or everywhere; often white, black or saturated."""
+    """Fill a crop with a plain colour, beyond a random line or everywhere; often white, black or saturated."""
     height, width, channels = clean_HWC.shape
     colour = rng.uniform(0, 1, channels) if rng.random() < 0.6 else rng.integers(0, 2, channels)
     stored = np.rint(colour * 255).astype(np.float32) / np.float32(255)
@@ -186,7 +186,7 @@ def before_backdrop(clean_HWC: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 class ToneSamples(PhotoSamples):
-    """Nothing but the tones of the photographs: for a crop, as many cells of an overview. They cost a hundredth."""
+    """Samples for global colour correction: random overview pixels in place of a crop, at a hundredth of the cost."""
 
     def __getitem__(self, index: int) -> Sample:
         rng = stream(self.recipe.seed, "tone", index)
@@ -198,7 +198,7 @@ class ToneSamples(PhotoSamples):
 
 
 class WordingSamples(Dataset[Sample]):
-    """Nothing but words: prompts, and what they ask for. No photo is looked at."""
+    """Samples for the prompt reader: prompts and what they ask for, without any image."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -217,10 +217,10 @@ class WordingSamples(Dataset[Sample]):
 
 
 class PairSamples(Dataset[Sample]):
-    """Pairs already on disk: the same crop of both, turned alike."""
+    """Pairs read from disk: the same crop of both images, mirrored together."""
 
     def __init__(self, pairs: Sequence[Pair], recipe: Recipe, decoded: Path | None = None) -> None:
-        """`decoded` is a folder that all workers keep decoded photos in."""
+        """`decoded` is a folder in which all workers share decoded photos."""
         self.pairs = tuple(pairs)
         self.recipe = recipe
         self._cache = PhotoCache(decoded)
@@ -233,7 +233,7 @@ class PairSamples(Dataset[Sample]):
         pair, note = readable(self.pairs, self.recipe.seed, index, self._size)
         patch = self.recipe.patch
         height, width = self._size(pair)
-        # On the JPEG grid, as a whole photo would be.
+        # Crops start on the JPEG grid, as a whole photo does.
         top = int(rng.integers(0, max(height - patch, 0) // 8 + 1)) * 8
         left = int(rng.integers(0, max(width - patch, 0) // 8 + 1)) * 8
         flip = rng.random() < 0.5
@@ -254,24 +254,24 @@ class PairSamples(Dataset[Sample]):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """A step's samples."""
+    """The samples of one step."""
 
     degraded_BCHW: Tensor
     target_BCHW: Tensor
     tone_BK: Tensor
     prompts: list[str]
     requests: tuple[Request | None, ...]
-    """What the prompts ask for; None where they are to be read first."""
+    """What the prompts ask for; None for prompts that have to be read first."""
     wordings: tuple[Wording, ...] = ()
-    """What the prompts say, where reading is learnt."""
+    """What the prompts say; empty except when the prompt reader is trained."""
     number: int = 0
-    """Of the step, which names the noise that a loss draws."""
+    """Number of the step, which seeds the noise that a loss draws."""
     notes: tuple[str, ...] = ()
-    """What is to be said of the samples."""
+    """Messages for the user about the samples."""
 
 
 def batches(samples: Dataset[Sample], recipe: Recipe, first_step: int) -> Iterator[Batch]:
-    """The batches of steps `first_step`, `first_step + 1`, ... to the end of the recipe."""
+    """Yield the batches of steps `first_step`, `first_step + 1`, ... to the end of the recipe."""
     loader: DataLoader[Batch | SanarestoreError] = DataLoader(
         _Excused(samples),
         batch_size=recipe.batch,
@@ -290,7 +290,7 @@ def batches(samples: Dataset[Sample], recipe: Recipe, first_step: int) -> Iterat
 
 
 class _Excused(Dataset[Any]):
-    """Samples whose foreseen errors come back as values: a loader would wrap them in its worker's traceback."""
+    """Samples with SanarestoreErrors as values, because a DataLoader would wrap them in its worker's traceback."""
 
     def __init__(self, samples: Dataset[Sample]) -> None:
         self._samples = samples
@@ -303,7 +303,7 @@ class _Excused(Dataset[Any]):
 
 
 def tone_sample(overview_HWC: Pixels, plan: Plan, side: int, rng: np.random.Generator) -> Sample:
-    """Cells of an overview, drawn at random and laid out as a square of that side."""
+    """Degrade an overview by the plan, and lay out random pixels of it as a square of `side`."""
     degraded, target = plan.degraded_on_average(overview_HWC), plan.target_on_average(overview_HWC)
     cells = rng.integers(overview_HWC.shape[0] * overview_HWC.shape[1], size=(side, side))
     degraded_PPC, target_PPC = (image.reshape(-1, image.shape[2])[cells] for image in (degraded, target))
@@ -318,7 +318,7 @@ def tone_sample(overview_HWC: Pixels, plan: Plan, side: int, rng: np.random.Gene
 
 
 def tone_of(overview_HWC: Pixels) -> Tensor:
-    """The statistics of an `overview` [h, w, 3], [K]."""
+    """Compute the `tone_statistics` [K] of an `overview` [h, w, 3]."""
     return tone_statistics(to_tensor(overview_HWC))
 
 
@@ -332,7 +332,7 @@ def _collate_or_excuse(samples: list[Sample | SanarestoreError]) -> Batch | Sana
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """Samples of one size as one batch."""
+    """Stack samples of equal size into a batch."""
     return Batch(
         degraded_BCHW=torch.stack([sample["degraded"] for sample in samples]),
         target_BCHW=torch.stack([sample["target"] for sample in samples]),
@@ -345,7 +345,7 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 def _modestly(_worker: int) -> None:
-    """One thread, and where the system has priorities, what time the step leaves: it waits for its slowest thread."""
+    """Give a worker one thread and, where possible, low priority: a training step waits for its slowest thread."""
     torch.set_num_threads(1)
     if hasattr(os, "nice"):
         os.nice(WORKER_NICENESS)

@@ -1,9 +1,9 @@
-"""Pictures drawn instead of photographed: leaves that fell on one another, sharp to the pixel.
+"""Synthetic training images by the dead leaves model: random shapes that occlude one another, sharp to the pixel.
 
-Free photographs are few, mostly somewhat soft, and hold hardly any lettering or drawings; a refiner that learnt from
-them alone takes an edge that is sharper than all of theirs for another blur. Dead leaves (A. B. Lee, D. Mumford and
-J. Huang, "Occlusion Models for Natural Images", 2001) have the spectrum and the edges of photographs; here the leaves
-are of several shapes, letters among them.
+Freely licensed photographs are few and mostly a little soft, and show hardly any lettering or drawings. A refiner
+trained on them alone mistakes edges sharper than all of theirs for blurred ones. Dead leaves (A. B. Lee, D. Mumford and
+J. Huang, "Occlusion Models for Natural Images", 2001) have the power spectrum and the edges of photographs; the leaves
+here have several shapes, letters among them.
 """
 
 import string
@@ -20,25 +20,25 @@ Shape = Literal["disc", "polygon", "line", "letters"]
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 
 FINENESS = 3
-"""Pixels drawn for each one of the picture along a side: borders are the exact area's to a ninth."""
+"""Supersampling factor along each side: the coverage of border pixels is exact to a ninth."""
 
 LAYERS = 4.0
-"""Leaves over a place on average: exp(-4) = 2% shows the ground."""
+"""Mean number of leaves over a pixel: exp(-4) = 2% of the image shows the ground colour."""
 
 MOST_LEAVES = 800
-"""Of a picture: where the least are small, more of the ground shows, and it takes no longer."""
+"""Largest number of leaves in an image, to limit the drawing time; among tiny leaves more of the ground shows."""
 
 GRAIN = 0.12
 """Greatest standard deviation of the texture on a leaf."""
 
 
 def dead_leaves(side: int, rng: np.random.Generator) -> Pixels:
-    """A picture [side, side, 3] in [0, 1]; shapes, sizes, colours and texture are this picture's own."""
+    """Draw an image [side, side, 3] in [0, 1] with its own random mix of shapes, sizes, colours and texture."""
     finer = side * FINENESS
     weights = rng.dirichlet([0.6, 0.4, 0.2, 0.2])
     radii = _radii(finer, rng)
     *fills, ground = _fills(len(radii) + 1, rng).tolist()
-    # Any mode of four equal channels: the fourth is the strength of the texture, which is drawn with the colour.
+    # CMYK serves as any mode of four channels: the colour, and the strength of the texture as the fourth.
     canvas = Image.new("CMYK", (finer, finer), tuple(ground))
     draw = ImageDraw.Draw(canvas)
     middles = rng.uniform(-0.05, 1.05, (len(radii), 2)) * finer
@@ -52,7 +52,7 @@ def dead_leaves(side: int, rng: np.random.Generator) -> Pixels:
 
 
 def _radii(finer: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Radii r of density r^-3 between two limits, as many as cover the picture: parts of it, enlarged, are alike it."""
+    """Draw radii r of density r^-3, which is scale-invariant, between two limits: as many as cover the image."""
     least, most = FINENESS * float(rng.uniform(1.5, 6)), finer * float(rng.uniform(0.2, 0.8))
     mean_area = 2 * np.pi * least**2 * np.log(most / least)
     count = min(round(LAYERS * finer**2 / mean_area), MOST_LEAVES)
@@ -62,7 +62,7 @@ def _radii(finer: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
 
 
 def _fills(count: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Colours about one of the picture's own, and how much of the texture shows on each, as codes [count, 4]."""
+    """Draw colours around one of the image's own, and a texture strength for each, as 8-bit codes [count, 4]."""
     spread, saturation, textured = rng.uniform(0.15, 0.95), rng.uniform(0, 0.8), rng.uniform(0, 1)
     grays = rng.uniform(0, 1, (count, 1))
     colours = grays + saturation * (rng.uniform(0, 1, (count, 3)) - grays)
@@ -92,12 +92,12 @@ def _draw(
         draw.line((x - across, y - down, x + across, y + down), fill, width=max(FINENESS, round(radius / 2)))
     else:
         letters = "".join(rng.choice(list(string.ascii_letters + string.digits), int(rng.integers(1, 12))))
-        # An em of four radii: a letter is about as large as a disc would be.
+        # An em of four radii makes letters about as large as discs.
         draw.text((x, y), letters, fill, font=ImageFont.load_default(min(4 * radius, 60 * FINENESS)), anchor="mm")
 
 
 def _fractal(side: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Noise with amplitudes that fall as a power of frequency, as in natural textures: [side, side], deviation 1."""
+    """Noise [side, side] with amplitudes that fall as a power of frequency, as in natural textures; std 1."""
     rows, columns = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
     frequency = np.hypot(rows, columns)
     frequency[0, 0] = np.inf

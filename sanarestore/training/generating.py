@@ -1,4 +1,4 @@
-"""Objectives of the latent path: autoencoder, flow, and all together.
+"""Training objectives of the latent path: autoencoder, flow, and end to end.
 
 Shape suffixes: B batch, C channels, H W pixels or latent positions.
 """
@@ -19,17 +19,17 @@ from sanarestore.training.parts import Parts
 from sanarestore.training.recipe import Recipe
 
 VARIANCE_WEIGHT = 1.0
-"""Decibels that the latents' distance from unit variance weighs."""
+"""Weight of `off_unit_variance` in the loss, in dB per unit."""
 
 
 class AutoencoderObjective(PartsObjective):
-    """Reconstruction, of clean and of degraded images alike: the condition is what the encoder makes of the latter."""
+    """Reconstruction of clean and of degraded images: the transformer's condition is the latent of a degraded one."""
 
     def __init__(self, parts: Parts, recipe: Recipe) -> None:
         super().__init__(parts, recipe, parts.reconstructing)
 
     def loss(self, batch: Batch) -> Tensor:
-        # Alternately, so that a step costs as much as its batch.
+        # Clean and degraded images alternate, so that a step processes no more images than its batch holds.
         given_BCHW = torch.cat([batch.target_BCHW[::2], batch.degraded_BCHW[1::2]])
         autoencoder = self.parts.path.autoencoder
         latent_BCHW = autoencoder.encode(given_BCHW)
@@ -37,13 +37,13 @@ class AutoencoderObjective(PartsObjective):
         return self._pixel_loss(reconstructed, given_BCHW) + VARIANCE_WEIGHT * off_unit_variance(latent_BCHW)
 
     def restore(self, batch: Batch) -> Tensor:
-        """The clean images, encoded and decoded: the most that the latent path can reach."""
+        """Encode and decode the clean images: the upper bound of what the latent path can achieve."""
         autoencoder = self.parts.path.autoencoder
         return autoencoder.decode(autoencoder.encode(batch.target_BCHW))
 
 
 class FlowObjective(PartsObjective):
-    """Flow matching on latents: the transformer and its condition; the prompt encoder stays as the refiner left it."""
+    """Flow matching on latents: trains the transformer and its condition; the prompt encoder stays frozen."""
 
     def __init__(self, parts: Parts, recipe: Recipe) -> None:
         super().__init__(parts, recipe, parts.flowing)
@@ -75,7 +75,7 @@ class FlowObjective(PartsObjective):
 
 
 class EndToEndObjective(PartsObjective):
-    """All at once: the refiner's error reaches decoder, transformer and condition, through one step of the flow."""
+    """Joint training: the refiner's error also trains decoder, transformer and condition, through one flow step."""
 
     def __init__(self, parts: Parts, recipe: Recipe) -> None:
         super().__init__(parts, recipe, {**parts.refining, **parts.flowing, **parts.decoding})
@@ -92,7 +92,7 @@ class EndToEndObjective(PartsObjective):
         clean = [one_step(latent, condition_BCHW, tokens, noise_BCHW) for noise_BCHW in drawn]
         generated_BCHW = latent.autoencoder.decode(clean[0])
         loss = self._pixel_loss(self._refined(batch, generated_BCHW, tokens), batch.target_BCHW)
-        # Of its own too, or the generated image would become whatever serves the refiner, and fidelity 0 nothing.
+        # Without a loss of its own, the generated image would only serve the refiner and be useless at fidelity 0.
         loss = loss + recipe.generated_weight * self._pixel_loss(generated_BCHW, batch.target_BCHW)
         return loss + recipe.agreement_weight * (clean[0] - clean[-1]).square().mean()
 
@@ -102,20 +102,20 @@ class EndToEndObjective(PartsObjective):
 
 
 def generate(latent: LatentPath, batch: Batch, tokens: Tokens, *, seed: int) -> Tensor:
-    """The degraded images through the latent path in one step from noise, [B,3,H,W]; gradients pass."""
+    """Generate images [B,3,H,W] from the degraded ones, in one step from noise; differentiable."""
     condition_BCHW = latent.autoencoder.encode(batch.degraded_BCHW)
     noise_BCHW = drawn_noise(seed, batch.number, condition_BCHW.shape).to(condition_BCHW)
     return latent.autoencoder.decode(one_step(latent, condition_BCHW, tokens, noise_BCHW))
 
 
 def one_step(latent: LatentPath, condition_BCHW: Tensor, tokens: Tokens, noise_BCHW: Tensor) -> Tensor:
-    """z = e - v(e, 1), [B,C,H,W]: the whole way in one Euler step."""
+    """Sample latents z = e - v(e, 1), [B,C,H,W], in a single Euler step."""
     one_B = noise_BCHW.new_ones(len(noise_BCHW))
     clean_BCHW: Tensor = noise_BCHW - latent.transformer(noise_BCHW, condition_BCHW, tokens, one_B)
     return clean_BCHW
 
 
 def drawn_noise(seed: int, number: int, shape: Sequence[int]) -> Tensor:
-    """What the images of step `number` are generated from: on the CPU, whatever was drawn before."""
+    """Draw the initial noise of step `number`, on the CPU and independent of earlier draws."""
     generator = torch.Generator().manual_seed(int(stream(seed, "generate", number).integers(2**62)))
     return torch.randn(shape, generator=generator)

@@ -1,6 +1,6 @@
-"""What `degrade` has made, so that a run started again makes only the rest: a line of JSON for every pair.
+"""The journal of pairs that `degrade` has made, a JSON object per line, so that a repeated run makes only the rest.
 
-A line is added when its files are whole; of several about one file the last counts. A line torn by a crash is ignored.
+A line is added once its files are complete. The last line about a file counts; a line torn by a crash is ignored.
 """
 
 from dataclasses import asdict, dataclass
@@ -10,12 +10,12 @@ from typing import Any
 from sanarestore.ndjson import Lines
 
 VERSION = 1
-"""Of the lines, and of the draws: raised when the same recipe and seed would give other pairs."""
+"""Version of the lines and of the random draws; raised when the same recipe and seed would give other pairs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """A pair that was made, and all that it is a function of."""
+    """A finished pair and the inputs that determine it."""
 
     recipe: str
     seed: int
@@ -25,28 +25,28 @@ class Record:
     label: str
     prompt: str
     files: dict[str, int]
-    """The degraded file and perhaps the target's, below the output folder, with their sizes in bytes."""
+    """Path below the output folder -> size in bytes: the degraded file, then the target if it has a file of its own."""
     version: int = VERSION
 
     @property
     def stem(self) -> str:
-        """The degraded file without its suffix."""
+        """Path of the degraded file without its suffix."""
         return str(PurePosixPath(next(iter(self.files))).with_suffix(""))
 
     def describes(self, recipe: str, seed: int, sha256: str, output: Path) -> bool:
-        """Whether it is this very pair, and its files are in the output folder, as large as they were."""
+        """Whether the pair has these inputs, and its files are in the output folder with their recorded sizes."""
         same = (self.recipe, self.seed, self.sha256) == (recipe, seed, sha256)
         return same and all(_size(output / file) == size for file, size in self.files.items())
 
 
 class Journal:
-    """The file of records. UsageError where the disk refuses it."""
+    """The file of records; UsageError if it cannot be read or written."""
 
     def __init__(self, path: Path) -> None:
         self._lines = Lines(path)
 
     def read(self) -> dict[str, Record]:
-        """The last record about each degraded file, by its stem."""
+        """Read the last record of each degraded file, by its stem."""
         return {record.stem: record for record in filter(None, map(_parse, self._lines))}
 
     def add(self, record: Record) -> None:

@@ -1,4 +1,4 @@
-"""A new latent path: the published classes with small configurations, and weights that say where training begins."""
+"""A new latent path: the published classes with small configurations and closed-form initial weights."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ from sanarestore.training.recipe import LatentShape
 from sanarestore.training.transform_code import begin_as_transform_code
 
 FLOW_SHIFT = 3.0
-"""How far times are moved towards noise, unless the recipe says another: that of SANA's checkpoints."""
+"""Default time shift of the flow, that of SANA's checkpoints; a recipe can set another."""
 
 ATTENDING = 3
-"""The deepest stages of the autoencoder, which attend as the published ones do."""
+"""Number of stages with attention, the deepest ones of the autoencoder, as in the published models."""
 
 
 def new_latent_path(
     shape: LatentShape, *, prompt_width: int, shift: float = FLOW_SHIFT, autoencoder: Autoencoder | None = None
 ) -> LatentPath:
-    """A whole one, or another transformer for an autoencoder; 32 pixels a latent position."""
+    """Build a latent path, on a given autoencoder or on a new one; its downsampling factor is 32."""
     return LatentPath(
         autoencoder=autoencoder or new_autoencoder(shape),
         transformer=new_transformer(shape, prompt_width=prompt_width),
@@ -30,7 +30,7 @@ def new_latent_path(
 
 
 def new_autoencoder(shape: LatentShape) -> Autoencoder:
-    """The published class with a small configuration, begun as a transform code."""
+    """Build the published class with a small configuration, initialised as a transform code."""
     from diffusers import AutoencoderDC
 
     stages = len(shape.channels)
@@ -43,7 +43,7 @@ def new_autoencoder(shape: LatentShape) -> Autoencoder:
         encoder_block_out_channels=list(shape.channels), decoder_block_out_channels=list(shape.channels),
         encoder_layers_per_block=list(shape.blocks), decoder_layers_per_block=list(shape.blocks),
         encoder_qkv_multiscales=scales, decoder_qkv_multiscales=scales,
-        # Latents begin with unit variance, and are taught to keep it.
+        # Latents start with unit variance, and the loss keeps it.
         scaling_factor=1.0, downsample_block_type="Conv",
     )  # fmt: skip
     begin_as_transform_code(autoencoder)
@@ -51,7 +51,7 @@ def new_autoencoder(shape: LatentShape) -> Autoencoder:
 
 
 def new_transformer(shape: LatentShape, *, prompt_width: int) -> ConditionedTransformer:
-    """The published class with a small configuration, begun as a linear filter where it has room; else random."""
+    """Build the published class, small, initialised as a linear filter if it `has_room` and at random otherwise."""
     from diffusers import SanaTransformer2DModel
 
     make_transformer: Any = SanaTransformer2DModel

@@ -1,18 +1,18 @@
-"""How a new transformer begins: as the linear filter of its condition, which training then only has to improve.
+"""Initialise a new transformer as the linear filter of its condition, so that training only has to improve on it.
 
 Shape suffixes: B batch, N latent channels, D hidden channels, T times, K time features.
 
-Were the condition c the clean latent z with Gaussian errors of variance V (`DOUBT`), the mean velocity at time s would
-be linear in what the transformer is given, x = (1 - s) z + s e and c:
+Suppose that the condition c is the clean latent z with Gaussian errors of variance V (`DOUBT`). Then the mean velocity
+at time s is linear in the transformer's inputs, x = (1 - s) z + s e and c:
 
     v = a(s) x + b(s) c        a = (s - (1 - s) V) / ((1 - s)^2 V + s^2)        b = -1 - (1 - s) a
 
-One step would give the condition back, and many steps draw latents around it, as far from it as V says. A transformer
-of random weights takes long to find even that; this one has it from the start, and learns what z really is.
+One step then returns the condition, and many steps sample latents around it with variance V. A transformer with random
+weights takes long to learn even that; this one starts there, and only has to learn what z really is.
 
-x and c come in pairs of opposite sign, so that what the last modulation adds to both signs cancels: a and b are its
-scale alone, which is the embedding of time itself. Beside them are channels of a constant, so large that norms change
-hardly anything but the scale. Blocks are given x and c alone, at the scale they have, and are silent at first.
+Hidden channels hold x and c in pairs of opposite sign, so that the shift of the last modulation, equal for both signs,
+cancels. Its scale, which is the time embedding itself, holds a and b. The other channels hold a constant so large that
+norms act almost as a fixed factor. Blocks read x and c alone, at their original scale, and output zero at first.
 """
 
 from typing import Any
@@ -24,20 +24,20 @@ from sanarestore.model.condition import PatchEmbedCondition
 from sanarestore.model.transformer import TIMESTEPS, ConditionedTransformer
 
 DOUBT = 0.1
-"""Variance of the condition's error: under noise of 25 codes 0.11, by an autoencoder that began as a transform code."""
+"""Variance V of the condition's error: 0.11 at noise of sigma 25 for an autoencoder initialised as a transform code."""
 
 CONSTANT = 16.0
-"""What the channels beside the latents hold: tokens of four times the usual energy are scaled by 1% less."""
+"""Value of the constant channels: norms shrink tokens of four times the usual energy by only 1%."""
 
 FASTEST = 10.0
-"""Radians that the time features that a and b are made of turn from time 0 to 1; faster ones only ripple."""
+"""Highest frequency of the time features that a and b use, in radians per unit time; higher ones only add ripple."""
 
 RIDGE = 1e-6
-"""Added to the mean squares of time features, lest their weights grow without bound."""
+"""Ridge penalty of the least-squares fit, relative to the time features' mean square; keeps the weights bounded."""
 
 
 def has_room(model: ConditionedTransformer) -> bool:
-    """Whether condition and width leave latent and condition apart; a projection does not, for it mixes them first."""
+    """Whether the transformer can hold latent and condition in separate channels; a projection condition mixes them."""
     config = model.config
     width = config.num_attention_heads * config.attention_head_dim
     wide = isinstance(model.condition, PatchEmbedCondition) and width >= 4 * config.in_channels + 2
@@ -46,14 +46,14 @@ def has_room(model: ConditionedTransformer) -> bool:
 
 @torch.no_grad()
 def begin_as_linear_filter(model: ConditionedTransformer) -> None:
-    """Give a new transformer such weights, in place. ValueError unless it `has_room`."""
+    """Initialise a new transformer as the linear filter, in place. ValueError unless it `has_room`."""
     if not has_room(model):
         raise ValueError("a linear filter takes a patch-embed condition and a width of four times the latent's and two")
     transformer: Any = model.transformer
     condition: Any = model.condition
     count = int(model.config.in_channels)
     width = int(transformer.proj_out.in_features)
-    # Ends alternate in sign, and an odd one is left at zero: the norms' means stay zero.
+    # Constants alternate in sign, and an odd last channel stays zero, so that the mean that norms subtract is zero.
     constant_D = torch.zeros(width)
     ends = (width - 4 * count) // 2 * 2
     constant_D[4 * count : 4 * count + ends] = CONSTANT * torch.tensor([1.0, -1.0]).repeat(ends // 2)
@@ -74,18 +74,18 @@ def begin_as_linear_filter(model: ConditionedTransformer) -> None:
 
 
 def coefficients(time_T: Tensor) -> tuple[Tensor, Tensor]:
-    """a and b of the filter at times in [0, 1]."""
+    """The filter's coefficients a and b at times in [0, 1]."""
     rest_T = 1 - time_T
     latent_T = (time_T - rest_T * DOUBT) / (rest_T.square() * DOUBT + time_T.square())
     return latent_T, -1 - rest_T * latent_T
 
 
 def _listen(block: Any, constant_D: Tensor, scale: float) -> None:
-    """Take what is no constant at its scale, and say nothing yet."""
+    """Let a block read all but the constant channels, at their original scale, and output zero."""
     at_scale_D = torch.full_like(constant_D, scale - 1)
     open_D = torch.ones_like(constant_D)
     block.scale_shift_table.copy_(torch.stack([-constant_D, at_scale_D, open_D] * 2))
-    # Cross-attention is given the stream as it is.
+    # Cross-attention reads the stream without norm or modulation, so its query has to ignore the constants.
     block.attn2.to_q.weight[:, constant_D != 0] = 0
     block.ff.conv_point.weight.zero_()
     for attention in (block.attn1, block.attn2):
@@ -94,7 +94,7 @@ def _listen(block: Any, constant_D: Tensor, scale: float) -> None:
 
 
 def _time(embedding: Any, count: int) -> None:
-    """a and b as the first features of the embedding of time, by least squares; the others stay random."""
+    """Fit a and b as the first features of the time embedding, by least squares; the other features stay random."""
     timestep_T = torch.arange(TIMESTEPS + 1, dtype=torch.float32)
     first, last = embedding.timestep_embedder.linear_1, embedding.timestep_embedder.linear_2
     waves_TK = embedding.time_proj(timestep_T)

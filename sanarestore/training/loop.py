@@ -1,8 +1,8 @@
-"""The one training loop: a generator of progress, whatever the objective, stoppable and resumable at any step.
+"""The training loop of all objectives: a generator of progress that can be stopped and resumed at any step.
 
-A run's folder holds `recipe.json`, `metrics.jsonl`, `checkpoint/` (replaced whole, never half-written) and, at the
-end, `model/`. Closing the generator (or Ctrl-C) saves a checkpoint first; a run resumed from it ends in the same
-weights as one that was never stopped, as long as its schedule goes by steps and not by minutes.
+A run's folder holds `recipe.json`, `metrics.jsonl`, `checkpoint/` (replaced as a whole, never half-written) and, at the
+end, `model/`. Closing the generator (or Ctrl-C) saves a checkpoint first. A run resumed from it ends with the same
+weights as one that was never stopped, as long as its schedule is set by steps and not by minutes.
 """
 
 import json
@@ -30,14 +30,14 @@ from sanarestore.training.optimizers import Average, optimizers, rate_share
 from sanarestore.training.recipe import Recipe
 
 UNSEEN = 1e-4
-"""Squared errors below this, 40 dB, count alike in validation: a photo out of focus would outweigh all the others."""
+"""Floor of squared errors in validation, 40 dB: without it, a photo out of focus would outweigh all others."""
 
 STOP_DIVERGED = "the loss is not a number"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """What happened at one step."""
+    """Progress of a run after one step."""
 
     step: int
     """Steps done so far."""
@@ -46,16 +46,16 @@ class Progress:
     loss: float
     learning_rate: float
     images_per_second: float
-    """Crops, over the last hundred steps or so."""
+    """Crops per second over the last hundred steps."""
     minutes: float
-    """Since the run began, sessions added up."""
+    """Minutes of training, summed over the run's sessions."""
     share: float
-    """How much of the run is done, by steps or by minutes, in [0, 1]."""
+    """Share of the run that is done, by steps or by minutes, in [0, 1]."""
     validation: float | None = None
-    """PSNR gain in dB, up to 40 dB, of the averaged weights on the photos or pairs kept back; None in between."""
+    """PSNR gain of the EMA weights on the validation set in dB, each PSNR at most 40 dB; None between validations."""
 
     notes: tuple[str, ...] = ()
-    """What is to be said of the step's samples: of photos that cannot be read."""
+    """Messages for the user about the step's samples: photos that cannot be read."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -64,20 +64,20 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """Where a run runs and when it ends."""
+    """How a run is computed, and when it ends."""
 
     device: str = "cpu"
     max_minutes: float | None = None
-    """The cosine and the run end here at the latest."""
+    """Time limit: the cosine schedule and the run end by then."""
     compile: bool = False
-    """torch.compile the loss: it pays where elementwise operations cost as much as convolutions."""
+    """torch.compile the loss; worthwhile where elementwise operations cost as much as convolutions."""
     dtype: DType = "auto"
-    """Arithmetic of the networks; weights and averages are float32 always. auto is bfloat16 on CUDA, float32 elsewhere:
-    a CPU that knows bfloat16 (AMX) trains twice as fast in it, any other a hundred times slower."""
+    """Arithmetic of the networks; weights and EMA are always float32. auto is bfloat16 on CUDA and float32 elsewhere.
+    bfloat16 trains twice as fast on a CPU that supports it (AMX), and a hundred times slower on any other."""
 
     @property
     def arithmetic(self) -> torch.dtype:
-        """What `dtype` comes to on this device."""
+        """The torch type that `dtype` selects on this device."""
         return pick_dtype(self.dtype, torch.device(self.device))
 
 
@@ -95,8 +95,8 @@ class Trainer:
         origin: str = "",
         data: str = "",
     ) -> None:
-        """`origin` says what the objective's parts were before training, `data` names what is trained on by a hash: a
-        run goes on only from and on the same."""
+        """`origin` names the weights before training, `data` is a hash of the training files; both must be unchanged to
+        resume a run."""
         self.folder = folder
         self.objective = objective
         self.recipe = recipe
@@ -115,25 +115,25 @@ class Trainer:
 
     @property
     def minutes(self) -> float:
-        """Training time, earlier sessions of the run included."""
+        """Training time in minutes, earlier sessions of the run included."""
         return self._minutes_before + (time.monotonic() - self._begun) / 60
 
     @property
     def share(self) -> float:
-        """How far the run is: by steps, or by minutes if those are further."""
+        """Share of the run that is done, in [0, 1]: by steps or by minutes, whichever is larger."""
         by_steps = self.step / self.recipe.steps
         by_minutes = self.minutes / self.schedule.max_minutes if self.schedule.max_minutes else 0.0
         return min(max(by_steps, by_minutes), 1.0)
 
     def resume(self) -> None:
-        """Go on from the folder's checkpoint; UsageError if there is none or it is of another recipe."""
+        """Continue from the folder's checkpoint; UsageError if there is none, or recipe, origin or data differ."""
         found = checkpoint.find(self.folder)
         if found is None:
             raise UsageError(
                 "there is no checkpoint to resume from", where=self.folder, next_step="Leave out --resume."
             )
         state = checkpoint.read_state(found)
-        # Fields that are new since the checkpoint was written count as their defaults.
+        # Fields that were added since the checkpoint was written take their defaults.
         known = {**_recipe_identity(Recipe()), **state["recipe"]}
         changed = _differences(known, _recipe_identity(self.recipe))
         if changed:
@@ -161,7 +161,7 @@ class Trainer:
         self._begun = time.monotonic()
 
     def run(self, samples: Any) -> Generator[Progress, None, None]:
-        """Train from the current step to the end, yielding after each step; save when closed early."""
+        """Train from the current step on, yielding after each step; save a checkpoint even when closed early."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "recipe.json", self.recipe.to_dict())
         recent: list[float] = [time.monotonic()]
@@ -178,21 +178,21 @@ class Trainer:
                 if _is_due(self.step, self.recipe.checkpoint_every):
                     self.save_checkpoint()
         except Diverged:
-            raise  # the checkpoint there is stays: it may be of before it began to go wrong
+            raise  # keep the last checkpoint: it may be older than the divergence
         except BaseException:
             self.save_checkpoint()
             raise
         self.save_checkpoint()
 
     def finish(self, training: dict[str, Any]) -> Path:
-        """Write the averaged weights as a model folder, with how they came about, and return it."""
+        """Write a model folder of the EMA weights, with `training` as their history, and return its path."""
         model = self.folder / "model"
         with self._averaged():
             self.objective.save(model, self.recipe, training)
         return model
 
     def save_checkpoint(self) -> None:
-        """Replace the checkpoint folder, whole."""
+        """Replace the checkpoint folder as a whole."""
         state: dict[str, Any] = {"step": self.step, "minutes": self.minutes, "origin": self.origin, "data": self.data}
         tensors = {
             "model": self.objective.modules.state_dict(),
@@ -202,7 +202,7 @@ class Trainer:
         checkpoint.write(self.folder, tensors, {**state, "recipe": _recipe_identity(self.recipe)})
 
     def validate(self) -> float:
-        """Mean PSNR gain in dB over the validation batches, averaged weights."""
+        """Mean PSNR gain of the EMA weights over the validation batches, in dB."""
         modules = self.objective.modules
         with self._averaged(), torch.inference_mode():
             modules.eval()
@@ -214,7 +214,7 @@ class Trainer:
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """The averaged weights in place of the last ones, for the length of the block."""
+        """Use the EMA weights in place of the current ones within the block."""
         modules, swapped = self.objective.modules, False
         try:
             with uninterrupted():
@@ -309,7 +309,7 @@ class Trainer:
 
 
 def _attention(device: torch.device) -> AbstractContextManager[Any]:
-    """A CPU's fused attention goes back so slowly through prompts of some words that it takes a quarter of a step."""
+    """Avoid fused attention on CPUs: its backward pass on short prompts is slow, a quarter of a training step."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
@@ -323,6 +323,6 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def _recipe_identity(recipe: Recipe) -> dict[str, Any]:
-    """What must be equal to resume: all but the fields that change nothing of what is learnt."""
+    """The recipe's fields that must be equal to resume: all but those that do not affect the weights."""
     free = {"workers", "validate_every", "checkpoint_every"}
     return json.loads(json.dumps({key: value for key, value in recipe.to_dict().items() if key not in free}))  # type: ignore[no-any-return]

@@ -1,10 +1,10 @@
 """Pairs made from clean photographs: the engine of `sanarestore degrade`.
 
 A pair is a pure function of (recipe, seed, bytes of the photo, variant): the order of the photos and the number of
-workers change nothing. Made pairs are noted in a journal, so that an interrupted run is finished by repeating it.
+workers change nothing. Finished pairs are recorded in a journal, so that repeating an interrupted run finishes it.
 
-    OUT/degraded/<tree of the photos>__v03.png    what a restoration gets; .tif for float photos
-    OUT/target/<tree of the photos>__v03.png      what it shall give, where that is not the clean photo itself
+    OUT/degraded/<tree of the photos>__v03.png    the degraded input; .tif for float photos
+    OUT/target/<tree of the photos>__v03.png      the target, if it is not the clean photo itself
     OUT/pairs.jsonl                               the journal
     OUT/pairs.csv                                 the list, written last
 """
@@ -29,14 +29,14 @@ from sanarestore.training.variants import DEGRADED, TARGET, Job, Outcome, Settin
 __all__ = ["Outcome", "make_pairs", "originals"]
 
 Keep = Callable[[Outcome], None]
-"""Notes an outcome in the journal."""
+"""Records an outcome in the journal."""
 
 QUEUED = 4
-"""Photos handed out ahead, per worker: enough that none waits, few enough that the queue stays small."""
+"""Photos queued per worker: enough that no worker waits, few enough that the queue stays small."""
 
 
 def originals(photos: Sequence[images.Found], output: Path) -> tuple[images.Found, ...]:
-    """The photos without those an earlier run made: the output may lie inside the input folder."""
+    """Leave out photos that an earlier run made: the output folder may lie inside the input folder."""
     made = [(output / folder).resolve() for folder in (DEGRADED, TARGET)]
     return tuple(photo for photo in photos if not any(photo.path.resolve().is_relative_to(folder) for folder in made))
 
@@ -51,11 +51,11 @@ def make_pairs(
     pairs: Path | None = None,
     workers: int = 1,
 ) -> Generator[Outcome, None, None]:
-    """Degrade every photo in `variants` ways; yields an outcome per pair, by photo and variant, as they are made.
+    """Degrade every photo in `variants` ways; yield an outcome per pair as it is made, in order of photo and variant.
 
-    The list is written to `pairs` (else OUT/pairs.csv) after the last outcome. Closing the iterator early stops the
-    work; what was made is kept and skipped the next time. Photos that cannot be read fail, the others go on. With more
-    than one worker the caller's main module must be importable (processes are spawned).
+    The list is written to `pairs` (default OUT/pairs.csv) after the last outcome. Closing the iterator early stops the
+    work; finished pairs are kept and skipped the next time. Photos that cannot be read fail without stopping the
+    others. With more than one worker the caller's main module must be importable (processes are spawned).
     UsageError or NoImagesError, before any work, if the request is wrong or two photos would write the same file.
     """
     settings = Settings(output=output, recipe=_spelled_out(recipe), variants=variants, seed=seed)
@@ -75,7 +75,7 @@ def _name(photo: images.Found) -> str:
 
 
 def _check(photos: Sequence[images.Found], settings: Settings, listed: Path, workers: int) -> None:
-    """Refuse what cannot be done or would overwrite a photo."""
+    """Raise NoImagesError or UsageError for work that cannot be done or would overwrite a photo."""
     if not photos:
         raise NoImagesError("there are no photos to degrade")
     for option, count in (("--variants", settings.variants), ("--workers", workers)):
@@ -94,7 +94,7 @@ def _check(photos: Sequence[images.Found], settings: Settings, listed: Path, wor
 
 
 def _check_names(photos: Sequence[images.Found]) -> None:
-    """Refuse photos that differ in suffix or case only: on some disks they would write the same file."""
+    """Refuse photos that would write outside the output, or the same file on some disks (other suffix or case)."""
     taken: dict[str, Path] = {}
     for photo in photos:
         name = _name(photo).casefold()
@@ -164,9 +164,9 @@ def _in_process(jobs: Iterable[Job], keep: Keep) -> Generator[Outcome, None, Non
 
 
 def _in_pool(jobs: Iterable[Job], workers: int, keep: Keep) -> Generator[Outcome, None, None]:
-    """Outcomes in the order of the jobs, few of which are handed out at a time.
+    """Yield outcomes in the order of the jobs, with at most `QUEUED` jobs per worker handed out at a time.
 
-    Closing waits for the pair that each worker is at, and keeps what was made ahead of the outcome last yielded.
+    Closing waits for each worker's current pair, and records pairs that were finished after the last one yielded.
     """
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
@@ -209,7 +209,7 @@ _stop: Event | None = None
 def _begin(stop: Event) -> None:
     global _stop
     _stop = stop
-    # Ctrl-C reaches every process of the terminal; the one that the user started decides, and tells by `_stop`.
+    # Ctrl-C reaches every process of the terminal; the main process handles it and stops the workers by `_stop`.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -1,4 +1,4 @@
-"""An objective: it owns what it trains and turns a batch into a loss. The loop knows nothing else of it.
+"""The interface between loop and objectives, which own the trained modules and turn a batch into a loss.
 
 Shape suffixes: B batch, C channels, H W pixels or latent positions, D prompt features.
 """
@@ -22,26 +22,26 @@ from sanarestore.training.recipe import Recipe
 
 
 class Objective(Protocol):
-    """What the loop asks of something that can be trained."""
+    """What the training loop requires of an objective."""
 
     modules: nn.Module
-    """All that is trained."""
+    """All trained modules."""
 
     def to(self, device: torch.device) -> None:
-        """Move all that a loss needs there, what is not trained too."""
+        """Move everything that the loss needs to a device, frozen parts included."""
 
     def loss(self, batch: Batch) -> Tensor:
-        """A scalar to go down."""
+        """Compute a scalar to minimise."""
 
     def restore(self, batch: Batch) -> Tensor:
-        """What the model makes of the degraded images, [B,3,H,W], for validation."""
+        """Restore the degraded images, [B,3,H,W], for validation."""
 
     def save(self, folder: Path, recipe: Recipe, training: dict[str, Any]) -> None:
         """Write the trained model as a folder that `load_model` reads."""
 
 
 class PartsObjective:
-    """What the objectives share: parts, some of them trained and the others frozen."""
+    """Base class of the objectives: a model's parts, some of them trained and the others frozen."""
 
     def __init__(self, parts: Parts, recipe: Recipe, trained: dict[str, nn.Module]) -> None:
         self.parts = parts
@@ -78,18 +78,18 @@ class PartsObjective:
 
     @property
     def _retrains_refiner(self) -> bool:
-        """Whether experts, who are what they change of the refiner, are none of this one any more."""
+        """Whether the refiner is trained, which invalidates its experts: they are stored as differences from it."""
         owned = nn.ModuleDict(self.parts.expert)
         return any(parameter.requires_grad for parameter in owned.parameters())
 
     @property
     def refines_generated(self) -> bool:
-        """Whether the refiner has learnt to work on what the latent path generates."""
+        """Whether the refiner is trained on images that the latent path generates."""
         return False
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _tokens(self, batch: Batch) -> Tokens:
-        """Prompt embeddings; never compiled, or every new wording would be."""
+        """Embed the prompts; never compiled, because every new wording would trigger a compilation."""
         tokens: Tokens = self.parts.prompts(batch.prompts, self._requests(batch))
         device = batch.degraded_BCHW.device
         return Tokens(token_BLD=tokens.token_BLD.to(device), mask_BL=tokens.mask_BL.to(device))
@@ -100,7 +100,7 @@ class PartsObjective:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _whole(self, batch: Batch) -> WholePhoto:
-        """Statistics of the whole photographs, and whether light or colour is asked for."""
+        """Statistics of the whole photographs, and whether the prompts ask for light or colour."""
         asked = [[float(request.is_lit), float(request.is_coloured)] for request in self._requests(batch)]
         return WholePhoto(statistics_BK=batch.tone_BK, asked_B2=torch.tensor(asked).to(batch.tone_BK))
 

@@ -1,4 +1,4 @@
-"""All objectives by their names, each on fresh weights or on those of a base."""
+"""Create an objective by its name, on fresh weights or on those of a base."""
 
 from collections.abc import Callable
 
@@ -17,9 +17,10 @@ from sanarestore.training.refining import (
 
 
 def new_objective(recipe: Recipe, base: str | None = None, *, rank: int | None = None) -> Objective:
-    """The recipe's objective, on fresh weights or on those of a base; a latent path is added where it needs one.
+    """Create the recipe's objective, on fresh weights or on those of a base; add a latent path if it needs one.
 
-    With a `rank`, low-rank changes of a base are trained: of its transformer, or under the objective refiner of that.
+    With a `rank`, train low-rank weights (LoRA) on a base: on its refiner for the objective refiner, otherwise on its
+    transformer.
     """
     if rank and not base:
         raise UsageError("fresh weights are not adapted", where="--lora", next_step="Name a --base, or leave it out.")

@@ -1,4 +1,4 @@
-"""Muon for kernels, AdamW for the rest, the learning-rate schedule, and the averaged weights."""
+"""Optimizers (Muon for convolution kernels, AdamW for the rest), the learning-rate schedule, and the EMA of weights."""
 
 import math
 from collections import defaultdict
@@ -11,20 +11,20 @@ from torch import Tensor, nn
 from sanarestore.training.recipe import Recipe
 
 MUON_SIDE = 32
-"""Kernels smaller than this on either side, as matrices, are left to AdamW: gates and the last layer."""
+"""Kernels that are smaller than this on either side, as matrices, use AdamW: gates and the last layer."""
 
 MUON_ROWS = 256
-"""Kernels of more outputs are orthogonalised in blocks of this many, for the cost: as a whole the two widest of an
+"""Outputs per block in which wider kernels are orthogonalised, to save time: whole, the two widest kernels of an
 autoencoder would take longer than its forward and backward passes."""
 
 MUON_DECAY = 0.01
-"""Muon's weight decay, times the rate per step."""
+"""Muon's weight decay; a step shrinks weights by this times the learning rate."""
 
 
 def optimizers(modules: nn.Module, recipe: Recipe, dtype: torch.dtype = torch.float32) -> list[torch.optim.Optimizer]:
-    """What trains `modules`: each group knows its peak rate as `initial_lr`.
+    """Create the optimizers of `modules`; each parameter group keeps its peak rate as `initial_lr`.
 
-    AdamW (Loshchilov & Hutter 2019) without decay of biases, norms and gains; with a `muon_rate`, Muon for the
+    AdamW (Loshchilov & Hutter 2019) does not decay biases, norms and gains. With a `muon_rate`, Muon trains the
     kernels of convolutions, orthogonalised in `dtype`.
     """
     parameters = [parameter for parameter in modules.parameters() if parameter.requires_grad]
@@ -35,7 +35,7 @@ def optimizers(modules: nn.Module, recipe: Recipe, dtype: torch.dtype = torch.fl
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": recipe.weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
-    # In one kernel where that is another launch less; elsewhere as it always was, to the bit.
+    # Fused on CUDA, where it saves kernel launches; elsewhere unfused, so that results stay the same to the bit.
     fused = True if any(parameter.is_cuda for parameter in rest) else None
     adamw = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99), fused=fused)
     found: list[torch.optim.Optimizer] = [adamw]
@@ -48,11 +48,11 @@ def optimizers(modules: nn.Module, recipe: Recipe, dtype: torch.dtype = torch.fl
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised: every direction of a kernel moves alike, rare ones too (Jordan et al. 2024).
+    """Momentum with orthogonalised updates: a kernel moves equally in all directions (Jordan et al. 2024).
 
-    That is what mixtures of tasks want: with AdamW, the few directions that common degradations share drown the rest.
-    Kernels count as matrices [out, in * height * width], of at most `MUON_ROWS` rows. The step is scaled to the root
-    mean square of AdamW's, 0.2 of the rate (Liu et al. 2025, eq. 4), so that rates compare.
+    This suits mixtures of tasks: with AdamW, the few directions that common degradations share dominate the rest.
+    Kernels are treated as matrices [out, in * height * width], split into `_blocks`. The step is scaled to the root
+    mean square of AdamW's, 0.2 times the rate (Liu et al. 2025, eq. 4), so that rates are comparable.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """`dtype` is that of the orthogonalisation, for which bfloat16 is enough (Jordan et al. 2024)."""
+        """`dtype` is the arithmetic of the orthogonalisation; bfloat16 is enough (Jordan et al. 2024)."""
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move every kernel that has a gradient."""
+        """Update every kernel that has a gradient."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for parameter in group["params"]:
@@ -79,7 +79,7 @@ class Muon(torch.optim.Optimizer):
                 self._move(parameters, **group)
 
     def _move(self, kernels: list[nn.Parameter], *, lr: float, momentum: float, weight_decay: float, **_: Any) -> None:
-        """Kernels of one shape as matrices, at once: many small products cost more than a large one."""
+        """Update kernels of one shape together: many small matrix products cost more than one large one."""
         each_BMN = [_blocks(self._ahead(kernel, momentum).flatten(1)) for kernel in kernels]
         updates = orthogonal(torch.cat(each_BMN).to(self._dtype)).chunk(len(kernels))
         scale = 0.2 * max(each_BMN[0].shape[1:]) ** 0.5
@@ -88,7 +88,7 @@ class Muon(torch.optim.Optimizer):
             kernel.add_(update_BMN.to(kernel.dtype).reshape_as(kernel), alpha=-lr * scale)
 
     def _ahead(self, kernel: nn.Parameter, momentum: float) -> Tensor:
-        """Nesterov's momentum after this step's gradient."""
+        """Update the momentum by this step's gradient, and return Nesterov's look-ahead of it."""
         assert kernel.grad is not None
         state = self.state[kernel]
         if not state:
@@ -99,13 +99,13 @@ class Muon(torch.optim.Optimizer):
 
 
 def _blocks(matrix_MN: Tensor) -> Tensor:
-    """[M, N] -> [B, M / B, N]; one block where M is small, or no multiple of `MUON_ROWS`."""
+    """Split rows into blocks of `MUON_ROWS`, [M, N] -> [B, M / B, N]; one block if M is not a multiple of it."""
     rows = len(matrix_MN)
     return matrix_MN.reshape(-1, MUON_ROWS if rows % MUON_ROWS == 0 else rows, matrix_MN.shape[1])
 
 
 def orthogonal(matrix_BMN: Tensor) -> Tensor:
-    """Matrices with all their singular values near 1, by five quintic Newton-Schulz steps (Jordan et al. 2024)."""
+    """Bring all singular values of matrices near 1, by five quintic Newton-Schulz steps (Jordan et al. 2024)."""
     is_tall = matrix_BMN.shape[-2] > matrix_BMN.shape[-1]
     wide = matrix_BMN.mT if is_tall else matrix_BMN
     wide = wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-12)
@@ -118,14 +118,14 @@ def orthogonal(matrix_BMN: Tensor) -> Tensor:
 
 
 def rate_share(recipe: Recipe, step: int, progress: float) -> float:
-    """Share of the peak rates: linear warm-up by steps, then a half cosine over `progress` to `final_rate`."""
+    """Factor on the peak rates: linear warm-up by steps, times a half cosine over `progress` down to `final_rate`."""
     cosine = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
     share = recipe.final_rate + (1 - recipe.final_rate) * cosine
     return share * min(1.0, (step + 1) / max(recipe.warmup, 1))
 
 
 class Average:
-    """Exponential moving average of a module's parameters, faster while the run is young."""
+    """Exponential moving average (EMA) of a module's parameters, which adapts faster early in the run."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -134,13 +134,13 @@ class Average:
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        """Move towards the module's weights after step number `step`."""
+        """Move the average towards the module's weights after step number `step`."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self._kept, [parameter.detach() for parameter in module.parameters()], 1 - decay)
 
     @torch.no_grad()
     def swap(self, module: nn.Module) -> None:
-        """Exchange the average and the module's weights; call it twice to be where one was."""
+        """Exchange the average and the module's weights; a second call undoes the first."""
         for kept, parameter in zip(self._kept, module.parameters(), strict=True):
             held = parameter.detach().clone()
             parameter.copy_(kept)
@@ -152,6 +152,6 @@ class Average:
 
     @torch.no_grad()
     def load(self, state: dict[str, Tensor]) -> None:
-        """Put saved averages back."""
+        """Load averaged weights that `state` returned."""
         for name, kept in zip(self._names, self._kept, strict=True):
             kept.copy_(state[name])

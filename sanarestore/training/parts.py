@@ -1,4 +1,4 @@
-"""The parts of a model in training: made afresh by a recipe or taken from a base, and written as a model folder."""
+"""The parts of a model in training: created by a recipe or loaded from a base, and saved as a model or adapter."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -27,28 +27,28 @@ from sanarestore.training.latent_path import FLOW_SHIFT, new_latent_path
 from sanarestore.training.recipe import FLOWING, ModelShape, Recipe
 
 KEPT_PROMPTS = 512
-"""Embeddings that are remembered while training with a published encoder: of Gemma-2 2B about 200 KB each."""
+"""Prompt embeddings kept in memory during training; those of Gemma-2 2B take about 200 KB each."""
 
 
 class FrozenPrompts(nn.Module):
-    """What prompts ask for and their embeddings, as a restoration will have them; nothing of them is trained."""
+    """What prompts ask for and their embeddings, the same as in restoration; nothing here is trained."""
 
     def __init__(self, prompts: Prompts, width: int) -> None:
         super().__init__()
         self.width = width
         self.prompts = prompts
         self.captions: dict[str, None] = {}
-        """Prompts of the run that are known by their own embedding, because no reader understands them."""
+        """Prompts of the run that the reader does not understand, and that keep an embedding of their own."""
         self._recent: OrderedDict[str, Tensor] = OrderedDict()
         prompts.keep_loaded()
 
     def requests(self, prompts: Sequence[str], known: Sequence[Request | None]) -> list[Request]:
-        """What each prompt asks for, by what is known of it or by reading it."""
+        """What each prompt asks for: the known request, or the one that the reader finds."""
         pairs = zip(prompts, known, strict=True)
         return [request or self.prompts.request(prompt) for prompt, request in pairs]
 
     def forward(self, prompts: Sequence[str], requests: Sequence[Request]) -> Tokens:
-        """The embeddings of prompts that ask for these."""
+        """Embed prompts that ask for the given requests."""
         wanted = [self._wording(prompt, request) for prompt, request in zip(prompts, requests, strict=True)]
         self._recent.update(self.prompts.look_up(text for text in wanted if text not in self._recent))
         for text in wanted:
@@ -65,35 +65,35 @@ class FrozenPrompts(nn.Module):
     def _wording(self, prompt: str, request: Request) -> str:
         if request.understood:
             return self.prompts.wording(prompt, request)
-        # What this run teaches, the model will know by its own words.
+        # The trained model recognises such a prompt by its own text.
         self.captions[prompt.strip()] = None
         return prompt.strip()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
-    """Everything that a model folder holds, or an adapter's."""
+    """Everything that a model folder or an adapter holds."""
 
     refiner: Refiner
     prompts: FrozenPrompts
     encoder: PromptEncoder | None
-    """The text encoder of a model of ours; None where a published base keeps its own."""
+    """The text encoder of a restoration model; None for a published base, which keeps its own."""
     latent: LatentPath | None
     defaults: dict[str, Any]
     reader: Reader | None = None
-    """What reads prompts; None where the embedded model's does, because none of its own has learnt to."""
+    """The model's own prompt reader; None if it has none and uses the embedded model's."""
     experts: Experts | None = None
-    """Of the refiner as it is: none any more once it is trained."""
+    """Experts of the refiner; training the refiner drops them."""
     base: str | None = None
-    """Name of the base that an adapter is trained for; None for a model of its own."""
+    """Name of the base that an adapter is trained for; None for a complete model."""
     lora: Lora | None = None
-    """What is trained instead of the transformer."""
+    """Low-rank weights that are trained instead of the transformer's."""
     refiner_lora: Lora | None = None
-    """What is trained instead of the refiner."""
+    """Low-rank weights that are trained instead of the refiner's."""
 
     @classmethod
     def from_scratch(cls, recipe: Recipe) -> "Parts":
-        """Fresh weights by the recipe's shape and seed, and a tokenizer trained on the prompt grammar."""
+        """Create fresh weights by the recipe's shape and seed, and a tokenizer trained on the prompt grammars."""
         shape = recipe.model
         torch.manual_seed(recipe.seed)
         encoder = _new_encoder(shape)
@@ -107,16 +107,16 @@ class Parts:
 
     @classmethod
     def from_base(cls, name: str, recipe: Recipe, rank: int | None = None) -> "Parts":
-        """The weights of a restoration model, to go on from; or a published base, to be adapted.
+        """Load a restoration model to continue from, or a published base to adapt.
 
-        With a `rank`, an adapter of either, by low-rank changes; UsageError where the objective knows none.
+        With a `rank`, train an adapter of either by low-rank weights; UsageError if the objective does not support it.
         """
         if not weights.is_model(weights.resolve(name)):
             parts = cls._from_published(name, recipe)
         else:
             model = load_model(name)
             torch.manual_seed(recipe.seed)
-            # Low-rank changes are of what is there.
+            # Low-rank weights adapt the layers that exist, so the refiner does not grow.
             shape = recipe.model
             refiner = model.refiner if rank else model.refiner.grown(shape.spectrum, shape.tone, shape.widths)
             parts = cls(
@@ -161,46 +161,46 @@ class Parts:
 
     @property
     def is_published(self) -> bool:
-        """Whether the base is of others, and without an adapter no restorer at all."""
+        """Whether the base is a published text-to-image model, which cannot restore without an adapter."""
         return self.encoder is None
 
     @property
     def refining(self) -> dict[str, nn.Module]:
-        """What is trained of the refiner."""
+        """Trained modules of the refiner: itself or its low-rank weights."""
         return {"lora": self.refiner_lora} if self.refiner_lora else {"refiner": self.refiner}
 
     @property
     def expert(self) -> dict[str, nn.Module]:
-        """What is trained of the refiner where it becomes an expert."""
+        """Trained modules of the refiner when it becomes an expert."""
         return owned_parts(self.refiner)
 
     @property
     def path(self) -> LatentPath:
-        """The latent path, of those that have one: the objectives that need it are given it."""
+        """The latent path; `new_objective` adds one for the objectives that need it."""
         assert self.latent is not None, "new_objective gives one"
         return self.latent
 
     @property
     def reconstructing(self) -> dict[str, nn.Module]:
-        """What is trained of the autoencoder, for itself."""
+        """Trained modules of the autoencoder under its own objective."""
         return {"autoencoder": self.path.autoencoder}
 
     @property
     def decoding(self) -> dict[str, nn.Module]:
-        """What is trained of it for the sake of the result: an adapter carries no decoder, and its base's stays."""
+        """Autoencoder modules trained end to end: the decoder, or none for an adapter, which holds no decoder."""
         return {} if self.base else {"decoder": self.path.autoencoder.decoder}
 
     @property
     def flowing(self) -> dict[str, nn.Module]:
-        """What is trained of the transformer and its condition."""
+        """Trained modules of the transformer and its condition."""
         transformer = self.path.transformer
         return {"lora": self.lora, "condition": transformer.condition} if self.lora else {"transformer": transformer}
 
     def with_latent_path(self, recipe: Recipe) -> "Parts":
-        """Themselves, or with a fresh latent path by the recipe's shape and seed where they have none, or with a
-        fresh transformer where it asks for one.
+        """Add a latent path by the recipe's shape and seed if there is none, or a new transformer under `fresh_flow`.
 
-        Its times are moved as the recipe says; those of a base that is adapted stay its own.
+        The recipe sets the time shift, except for an adapted base, which keeps its own. UsageError if `fresh_flow` is
+        set for an adapter.
         """
         if self.latent is not None and not recipe.fresh_flow:
             if self.base or not recipe.flow_shift:
@@ -218,7 +218,7 @@ class Parts:
         return replace(self, latent=path, defaults={**self.defaults, "steps": 1, "latent": False})
 
     def save(self, folder: Path, name: str, training: dict[str, Any]) -> None:
-        """Write the folder."""
+        """Write the folder of a model or an adapter."""
         if self.base:
             self._save_adapter(folder, self.base, training)
             return
@@ -230,7 +230,7 @@ class Parts:
         )  # fmt: skip
 
     def _shipped_wordings(self) -> list[str]:
-        """What an adapter needs no encoder for: plain wordings, or what most people type where that is what counts."""
+        """Prompts with embeddings in adapters: plain wordings, or usual prompts if the base embeds prompts as typed."""
         return ["", *usual_prompts()] if self.prompts.prompts.as_typed else plain_wordings()
 
     def _save_adapter(self, folder: Path, base: str, training: dict[str, Any]) -> None:
@@ -247,18 +247,18 @@ class Parts:
 
 
 def _new_encoder(shape: ModelShape) -> PromptEncoder:
-    """Fresh weights, and a tokenizer trained on the grammars."""
+    """Create a text encoder with fresh weights, and a tokenizer trained on the prompt grammars."""
     tokenizer = train_tokenizer(vocabulary(), shape.vocabulary)
     return new_encoder(tokenizer, width=shape.prompt_width, layers=shape.prompt_layers, heads=shape.prompt_heads)
 
 
 def plain_wordings() -> list[str]:
-    """The plain wording of every request, and the text without any, which guidance leads away from."""
+    """The plain wording of every request, and the empty text, the negative prompt of classifier-free guidance."""
     return ["", *(request.plain for request in every_request())]
 
 
 def _experts(recipe: Recipe, model: RestorationModel) -> Experts | None:
-    """Those that the recipe names, or the model's own."""
+    """The experts that the recipe names, or the model's own."""
     if not recipe.experts:
         return model.experts
     return Experts.of(model.refiner, {kind: load_model(name).refiner for kind, name in recipe.experts.items()})
@@ -272,7 +272,7 @@ def _refiner_config(shape: ModelShape, prompt_width: int) -> RefinerConfig:
 
 
 def usual_prompts() -> Iterable[str]:
-    """What most people type: an adapter brings their embeddings, so that a published text encoder is rarely loaded."""
+    """Prompts that most people type: adapters hold their embeddings, so a published text encoder is rarely loaded."""
     nouns = (
         "noise",
         "grain",

@@ -1,4 +1,4 @@
-"""Photographs to learn from: read once and kept, looked for detail, cropped, and some of them held back."""
+"""Training photographs: cached once decoded, searched for detail, cropped, and some held back for validation."""
 
 import hashlib
 import os
@@ -23,26 +23,26 @@ from sanarestore.model.tone import overview
 from sanarestore.tiling import mirror
 
 CACHE_BYTES = 700 * 2**20
-"""Decoded photos that each worker keeps in memory; the rest are read again."""
+"""Bytes of decoded photos that each worker keeps in memory; the rest are read again."""
 
 DECODED_BYTES = 8 * 2**30
-"""Decoded photos that each worker writes to disk for all of them; the rest are decoded again."""
+"""Bytes of decoded photos that each worker writes to disk for all workers; the rest are decoded again."""
 
 LEFT_FREE = 4 * 2**30
-"""Bytes of the disk that decoded photos leave free: checkpoints must be written too."""
+"""Bytes of free disk space that decoded photos must leave: checkpoints need room too."""
 
 MAPPED_FROM = 32 * 2**20
-"""Bytes from which a decoded photo is mapped into memory instead of being read."""
+"""Bytes above which a decoded photo is memory-mapped instead of read."""
 
 
 Item = TypeVar("Item")
 
 
 class PhotoCache:
-    """The photos last used, decoded, as codes, within `CACHE_BYTES`; of all, their sizes and overviews.
+    """Cache of the last used photos, decoded, within `CACHE_BYTES`, and of the sizes and overviews of all photos.
 
-    With a folder, every photo is decoded once for all processes, into a file there, while `DECODED_BYTES` allow and
-    the disk has room.
+    With a folder, every photo is decoded once for all processes, into a file there, as long as `DECODED_BYTES` and the
+    free space of the disk allow.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -54,7 +54,7 @@ class PhotoCache:
         self._overviews: dict[Path, Pixels] = {}
 
     def read(self, path: Path) -> npt.NDArray[np.generic]:
-        """Codes [H, W, C] as the file stores them."""
+        """Return the codes [H, W, C] as the file stores them."""
         if path in self._kept:
             self._kept.move_to_end(path)
             return self._kept[path]
@@ -67,7 +67,7 @@ class PhotoCache:
         return codes
 
     def _decoded(self, path: Path) -> npt.NDArray[np.generic]:
-        """From the folder, or from the photo itself."""
+        """Load the codes from the folder, or decode the photo and save them there."""
         if self._folder is None:
             return _decode(path)
         file = self._folder / f"{_name_of(path)}.npy"
@@ -75,14 +75,14 @@ class PhotoCache:
             return known
         codes = _decode(path)
         if self._written + codes.nbytes > DECODED_BYTES or not _keep(codes, file):
-            # There is no room: no use in trying again and again.
+            # There is no room: do not try again.
             self._written = DECODED_BYTES
             return codes
         self._written += codes.nbytes
         return codes
 
     def size(self, path: Path) -> tuple[int, int]:
-        """Height and width; ImageError for what cannot be read."""
+        """Height and width; ImageError if the photo cannot be read."""
         if path not in self._sizes:
             self.read(path)
         return self._sizes[path]
@@ -94,7 +94,7 @@ class PhotoCache:
         return self._overviews[path]
 
     def crop(self, path: Path, top: int, left: int, height: int, width: int) -> Pixels:
-        """A window [height, width, 3] in float, mirrored where it leaves the photo; gray is repeated."""
+        """Cut a window [height, width, 3] in float, mirrored beyond the photo's border; gray is repeated to RGB."""
         codes = self.read(path)
         if top >= 0 and left >= 0 and top + height <= codes.shape[0] and left + width <= codes.shape[1]:
             return as_colour(codes[top : top + height, left : left + width])
@@ -109,7 +109,7 @@ def _decode(path: Path) -> npt.NDArray[np.generic]:
 
 
 def _name_of(path: Path) -> str:
-    """Another one once the file changes; of one that is gone, of its path alone."""
+    """Name a decoded file by the photo's path, size and time of change, or by its path alone if the photo is gone."""
     with suppress(OSError):
         told = path.stat()
         named = f"{path.resolve()} {told.st_size} {told.st_mtime_ns}"
@@ -118,8 +118,10 @@ def _name_of(path: Path) -> str:
 
 
 def _kept(file: Path) -> npt.NDArray[np.generic] | None:
-    """What `_keep` wrote; None if there is nothing, or what is no such file. Large photos are mapped into memory, and
-    small ones read: each map takes one of the few files that a process may have open."""
+    """Load what `_keep` wrote; None if the file is missing or invalid.
+
+    Large photos are memory-mapped, small ones read: each map uses one of the few files that a process may have open.
+    """
     try:
         large = file.stat().st_size > MAPPED_FROM
         found: npt.NDArray[np.generic] = np.load(file, mmap_mode="r" if large else None)
@@ -129,7 +131,7 @@ def _kept(file: Path) -> npt.NDArray[np.generic] | None:
 
 
 def _keep(codes_HWC: npt.NDArray[np.generic], file: Path) -> bool:
-    """Write a decoded photo whole or not at all; False where there is no room for it."""
+    """Write a decoded photo as a whole or not at all; False if there is no room or the disk refuses it."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if codes_HWC.nbytes + LEFT_FREE > shutil.disk_usage(file.parent).free:
@@ -142,14 +144,17 @@ def _keep(codes_HWC: npt.NDArray[np.generic], file: Path) -> bool:
         finally:
             part.unlink(missing_ok=True)
     except OSError:
-        # A full disk, or a file that another process has open: decoding again is slower, and as right.
+        # The disk is full, or another process has the file open: decoding again is slower but gives the same.
         return False
     return True
 
 
 def readable(items: Sequence[Item], seed: int, index: int, look: Callable[[Item], object]) -> tuple[Item, str]:
-    """Sample `index`'s item, each once an epoch in an order of the epoch's own; one that cannot be read gives way to
-    the next, with a sentence about it, so that the samples stay a function of what there is."""
+    """Choose the item of sample `index`, every item once per epoch in a new random order, and a note, usually empty.
+
+    If `look` raises ImageError for an item, the next one takes its place and the note says so; the samples are thus a
+    function of the items alone. NoImagesError if no item can be read.
+    """
     epoch, place = divmod(index, len(items))
     order = stream(seed, "epoch", epoch).permutation(len(items))
     note = ""
@@ -177,7 +182,7 @@ def common_size(pair: Pair, cache: PhotoCache) -> tuple[int, int]:
 
 
 def hold_back(photos: Sequence[Item], count: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
-    """Photos or pairs to train on and `count` to validate on, spread evenly over the list."""
+    """Split photos or pairs: those to train on, and `count`, at most half, spread evenly over them, to validate on."""
     count = min(count, len(photos) // 2)
     kept = {(2 * index + 1) * len(photos) // (2 * count) for index in range(count)}
     train = tuple(photo for index, photo in enumerate(photos) if index not in kept)
@@ -187,8 +192,11 @@ def hold_back(photos: Sequence[Item], count: int) -> tuple[tuple[Item, ...], tup
 def hold_back_sources(
     photos: Sequence[Path], sources: Sequence[str], count: int
 ) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Photos to train on, and `count` to validate on, spread evenly over those whose file names begin with one of
-    `sources`: none of these is trained on. UsageError for a source without photos, or if nothing else is left."""
+    """Split photos: those to train on, and `count` to validate on, spread evenly over the photos of `sources`.
+
+    A source is the beginning of file names; none of its photos is trained on. UsageError for a source without photos,
+    or if no other photo is left.
+    """
     kept = tuple(photo for photo in photos if photo.name.startswith(tuple(sources)))
     missing = [source for source in sources if not any(photo.name.startswith(source) for photo in kept)]
     if missing or len(kept) == len(photos):
@@ -203,30 +211,30 @@ def hold_back_sources(
 
 
 def hold_back_pairs(pairs: Sequence[Pair], count: int) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
-    """Pairs to train on, and one of each of `count` photos to validate on, of which no other pair is trained on."""
+    """Split pairs: those to train on, and one pair of each of `count` other photos to validate on."""
     photos, held = hold_back(list(dict.fromkeys(pair.target for pair in pairs)), count)
     kept = []
     for number, photo in enumerate(held):
         variants = [pair for pair in pairs if pair.target == photo]
-        # Another variant of each, so that all kinds of degradation come.
+        # The variant differs from photo to photo, so that all kinds of degradation occur.
         kept.append(variants[number % len(variants)])
     return tuple(pair for pair in pairs if pair.target in set(photos)), tuple(kept)
 
 
 def detail(codes_HWC: npt.NDArray[np.generic], top: int, left: int, span: int, *, every: int) -> float:
-    """Mean absolute difference of neighbours in a square, at about the scale that it will be shrunk to."""
+    """Mean absolute difference of pixels `every` apart in a square, at about the scale that it will be shrunk to."""
     codes = codes_HWC[top : top + span : every, left : left + span : every].astype(np.float32)
     return float(sum(np.abs(np.diff(codes, axis=axis)).mean() for axis in (0, 1) if codes.shape[axis] > 1))
 
 
 def to_tensor(image_HWC: Pixels) -> Tensor:
-    """[H, W, 1 or 3] -> [3, H, W]."""
+    """Convert an image [H, W, 1 or 3] to a tensor [3, H, W]."""
     colour = np.repeat(image_HWC, 3, axis=2) if image_HWC.shape[2] == 1 else image_HWC
     return torch.from_numpy(np.ascontiguousarray(colour.transpose(2, 0, 1)))
 
 
 def as_colour(codes_HWC: npt.NDArray[np.generic]) -> Pixels:
-    """Codes of any depth, gray or colour, as [H, W, 3] in float."""
+    """Convert codes of any depth, gray or colour, to [H, W, 3] in float."""
     depth: images.Depth = codes_HWC.dtype.name  # type: ignore[assignment]
     pixels = images.to_float(codes_HWC, depth)
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels

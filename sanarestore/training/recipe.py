@@ -13,24 +13,24 @@ from sanarestore.model.condition import KINDS, ConditionKind
 LOSSES = ("psnr", "charbonnier")
 
 OBJECTIVES = ("tone", "refiner", "wording", "expert", "router", "autoencoder", "flow", "end-to-end")
-"""In the order in which a whole model is trained, each from the folder of the one before."""
+"""Objectives in the order in which a complete model is trained, each from the folder of the one before."""
 
 LATENT_OBJECTIVES = OBJECTIVES[5:]
-"""Those that need a latent path."""
+"""Objectives that need a latent path."""
 
 FLOWING = OBJECTIVES[6:]
-"""Those that train its transformer."""
+"""Objectives that train the latent path's transformer."""
 
 LATENT_STAGES = 6
-"""Of the autoencoders that are made here, as of the published ones."""
+"""Stages of a new autoencoder, as many as in the published ones."""
 
 LATENT_STRIDE = 2 ** (LATENT_STAGES - 1)
-"""Pixels per latent position."""
+"""Downsampling factor of the autoencoder: pixels per latent position."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelShape:
-    """The network to train from scratch. A base is taken as it is, save that it grows a spectrum or a tone it lacks."""
+    """Network to train from scratch. A base keeps its shape, but gains `widths`, `spectrum` and `tone` it lacks."""
 
     widths: tuple[int, ...] = (32, 64, 128, 256)
     """Refiner channels per level (see RefinerConfig)."""
@@ -39,7 +39,7 @@ class ModelShape:
     spectrum: int = 0
     """Bands of the refiner's power spectrum (see RefinerConfig)."""
     tone: int = 0
-    """Features of the refiner's tone (see RefinerConfig)."""
+    """Features of the refiner's global colour correction (see RefinerConfig)."""
     prompt_width: int = 128
     """Features of the text encoder."""
     prompt_layers: int = 2
@@ -50,21 +50,22 @@ class ModelShape:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatentShape:
-    """The latent path to begin, of the published classes; ignored where the base has one."""
+    """Shape of a new latent path of the published classes; a base that has one keeps it, unless `fresh_flow` is set."""
 
     channels: tuple[int, ...] = (16, 32, 64, 128, 256, 128)
-    """Of the autoencoder's stages, at 1, 1/2 ... 1/32 of the resolution; the last three attend. Each divides four times
-    the one before, and four times the one after, for the shortcuts around its changes of size."""
+    """Channels of the autoencoder's stages, at 1, 1/2 ... 1/32 of the resolution; the last three have attention. Each
+    number divides four times the one before and after it, as the shortcuts around resampling layers require."""
     blocks: tuple[int, ...] = (0, 1, 1, 2, 1, 1)
-    """Of each stage, in the encoder and again in the decoder."""
+    """Blocks per stage, in the encoder and again in the decoder."""
     latent_channels: int = 32
     head_width: int = 32
     """Features of an attention head, in the autoencoder and in the transformer."""
     heads: int = 8
-    """Of the transformer, whose width is heads times head_width."""
+    """Attention heads of the transformer; its width is heads times head_width."""
     layers: int = 5
     condition: ConditionKind = "patch-embed"
-    """How the degraded latent comes in: patch-embed, apart from the noisy one, or projection, mixed with it."""
+    """Input of the degraded latent, for a published base too: patch-embed, apart from the noisy latent, or projection,
+    mixed with it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,14 +73,14 @@ class Recipe:
     """What a run learns, and how."""
 
     objective: str = "refiner"
-    """tone: light and colour, on overviews; refiner: pixels; wording: the reader of prompts, from words alone; expert:
-    the refiner again, for some degradations alone; router: which photograph is which expert's; autoencoder:
-    reconstruction; flow: velocities of latents; end-to-end: all after these."""
+    """tone: global colour correction, on overviews; refiner: the pixel network; wording: the prompt reader, from words
+    alone; expert: the refiner for some degradations only; router: the weights of the experts for a photograph;
+    autoencoder: reconstruction; flow: velocities of latents; end-to-end: refiner and latent path jointly."""
 
     name: str = "model"
-    """What the trained model calls itself."""
+    """Name of the trained model."""
     seed: int = 0
-    """Names the stream of every crop, degradation and prompt."""
+    """Seed of every crop, degradation and prompt, and of fresh weights."""
     steps: int = 10_000
     """Optimizer steps of the whole run."""
     batch: int = 16
@@ -87,72 +88,72 @@ class Recipe:
     patch: int = 96
     """Side of a crop in pixels, a multiple of the refiner's stride."""
     learning_rate: float = 1e-3
-    """AdamW's peak, after the warm-up."""
+    """AdamW's peak learning rate, after the warm-up."""
     muon_rate: float = 4e-3
-    """Muon's peak, for the kernels of convolutions; 0 leaves them to AdamW."""
+    """Muon's peak learning rate, for the kernels of convolutions; 0 leaves them to AdamW."""
     final_rate: float = 0.01
-    """Share of the peaks that the cosine ends at."""
+    """Share of the peak learning rates that the cosine ends at."""
     warmup: int = 200
-    """Steps from zero to the peak."""
+    """Steps of the warm-up from zero to the peak rates."""
     weight_decay: float = 1e-4
-    """AdamW's, on matrices only."""
+    """AdamW's weight decay, not applied to biases, norms and gains."""
     clip: float = 1.0
-    """Largest norm of the gradient; 0 leaves it alone."""
+    """Largest norm of the gradient; 0 disables clipping."""
     ema: float = 0.999
-    """Decay per step of the averaged weights, which are the ones kept."""
+    """Decay per step of the EMA of the weights, which is what the model folder holds."""
     loss: str = "psnr"
-    """psnr: mean over samples of 10 log10(squared error), which weighs every kind of degradation alike;
-    charbonnier: mean over pixels of sqrt(error^2 + eps^2), under which shifted colours drown fine detail."""
+    """psnr: mean over samples of 10 log10(squared error), which weighs all kinds of degradation equally;
+    charbonnier: mean over pixels of sqrt(error^2 + eps^2), in which colour shifts outweigh fine detail."""
     loss_floor: float = 1e-4
-    """Under psnr, squared error added so that nearly perfect samples do not rule; under charbonnier, eps squared."""
+    """Under psnr, added to squared errors so that nearly perfect samples do not dominate; under charbonnier, eps^2."""
     coarse_weight: float = 0.05
-    """Under psnr, weight of the error that is left when pixels are averaged 16 by 16, against the rest: wrong
-    brightness moves all weights together, and would drown what is to be learnt of detail."""
+    """Under psnr, weight of the error of 16 x 16 block means relative to the rest: a wrong brightness moves all weights
+    together, and would otherwise outweigh the learning of detail."""
     p_one: float = 0.5
-    """Under flow, share of times that are exactly 1, where sampling in one step asks."""
+    """Under flow, share of times that are exactly 1, the only time at which one-step sampling calls the model."""
     draws: int = 1
-    """Under flow, times and noises drawn for each crop: its latents cost more to make than to learn from."""
+    """Under flow, times and noises drawn per crop: encoding its latents costs more than training on them."""
     agreement_weight: float = 0.0
-    """Under flow and end-to-end, weight of how far apart two seeds come out in one step: the mean of what a condition
-    allows, which is asked of that step, is one; without, the noise shines through where training is short."""
+    """Under flow and end-to-end, weight of the difference between the one-step results of two seeds. That step should
+    give the posterior mean, which depends on no seed; without this term, noise shows through after short training."""
     flow_shift: float = 0.0
-    """How far times are moved towards noise, in training and in sampling; 0 leaves a model its own, which begins as 3.
-    A condition that leaves little open wants less, for what it leaves open is decided late."""
+    """Shift of times towards noise, in training and in sampling; 0 keeps the model's own, which is 3 for a new one.
+    A condition that leaves little open needs a smaller shift, because the rest is decided late in sampling."""
     fresh_flow: bool = False
-    """Under flow, begin another transformer, by the recipe's shape, on the autoencoder of the base."""
+    """Under flow, train a fresh transformer of the recipe's shape on the autoencoder of the base."""
     generated_weight: float = 0.3
-    """Under end-to-end, weight of the generated image's own error beside the restored one's."""
+    """Under end-to-end, weight of the generated image's own error relative to the restored one's."""
     gray: float = 0.08
-    """Share of crops turned gray."""
+    """Share of crops converted to gray."""
     stored: float = 0.5
-    """Share of pairs clipped and rounded to 8 bits, as files are; the rest stay in float."""
+    """Share of pairs that are clipped and rounded to 8 bits, as in files; the rest stay in float."""
     shifted: float = 0.2
-    """Share of crops whose JPEG grid does not start at the corner."""
+    """Share of crops with a randomly offset JPEG grid, which otherwise starts at the corner."""
     shrink: float = 0.75
-    """Share of crops taken from a photo made up to `shrink_most` times smaller, which is sharper."""
+    """Share of crops from photos that are downscaled up to `shrink_most` times, which makes them sharper."""
     shrink_most: float = 3.0
-    """Largest factor that photos are made smaller by."""
+    """Largest factor by which photos are downscaled."""
     drawn: float = 0.0
-    """Share of crops that are `dead_leaves` instead: sharp to the pixel, as few photographs are."""
+    """Share of crops that are synthetic (`dead_leaves`): sharp to the pixel, as few photographs are."""
     backdrops: float = 0.0
     """Share of crops that show a plain backdrop, partly or wholly, as photographs of products do."""
     candidates: int = 3
-    """Places drawn per crop, of which the one with most detail is taken: skies teach little."""
+    """Places drawn per crop; the most detailed one is used, because skies teach little."""
     validation_photos: int = 4
-    """Photos kept back, spread evenly over the sorted list."""
+    """Photos held back for validation, spread evenly over the sorted list."""
     held_back: tuple[str, ...] = ()
-    """Sources to keep back as a whole, by what the names of their files begin with, and to validate on: photos of one
-    author or place are alike, and would flatter. Empty: `validation_photos` of all."""
+    """Sources, named by the beginning of their file names, to hold back from training as a whole and to validate on:
+    photos of one author or place are alike and would flatter the result. Empty: `validation_photos` of all."""
     validate_every: int = 500
-    """Steps; 0 validates at the end only."""
+    """Steps between validations; 0 validates at the end only."""
     checkpoint_every: int = 500
-    """Steps; 0 saves at the end, or when stopped."""
+    """Steps between checkpoints; 0 saves only at the end or when stopped."""
     workers: int = 1
     """Processes that make crops; the crops are the same for any number."""
     model: ModelShape = field(default_factory=ModelShape)
     latent: LatentShape = field(default_factory=LatentShape)
     experts: dict[str, str] = field(default_factory=dict)
-    """Under router, kind of degradation -> the model whose refiner became an expert for it."""
+    """Under router, kind of degradation -> name of the model that holds its expert as refiner."""
     degradations: dict[str, float] = field(default_factory=lambda: {"noise:0-55": 1.0})
     """Recipe line -> weight (see degradations.recipes)."""
 
@@ -169,7 +170,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, table: dict[str, Any], where: Path | str = "recipe") -> "Recipe":
-        """Build from plain values; unknown names and wrong kinds are refused."""
+        """Build a recipe from plain values; UsageError for unknown names, wrong types and invalid values."""
         table = dict(table)
         shape = _build(ModelShape, table.pop("model", {}), where)
         latent = _build(LatentShape, table.pop("latent", {}), where)
@@ -181,20 +182,20 @@ class Recipe:
         return recipe
 
     def for_tuning(self, name: str, *, low_rank: bool = False) -> "Recipe":
-        """To go on from trained weights: a fifth of the rates, under another name.
+        """Adapt the recipe to fine-tuning: another name, and a fifth of the learning rates.
 
-        Low-rank changes begin at nothing, and take the whole rates: after 120 steps on pairs of noise, blur and JPEG
-        together +3.83 dB on validation, as by all weights; at a fifth of them +3.82.
+        Low-rank weights start at zero and take the full rates: after 120 steps on pairs of noise, blur and JPEG
+        together, validation gains 3.83 dB, as with all weights trained; at a fifth of the rates, 3.82 dB.
         """
         share = 1.0 if low_rank else 0.2
         return replace(self, name=name, learning_rate=self.learning_rate * share, muon_rate=self.muon_rate * share)
 
     def for_adapting(self, name: str) -> "Recipe":
-        """To make a published base a restorer: all that an adapter holds, on crops that are worth a latent."""
+        """Adapt the recipe to a published base: train all that an adapter holds, end to end, on crops of 256 px."""
         return replace(self.for_tuning(name), objective="end-to-end", patch=256, batch=4)
 
     def check(self, where: Path | str = "recipe") -> None:
-        """UsageError if a value makes no sense."""
+        """Raise UsageError for the first invalid value."""
         stride = 2 ** len(self.model.widths)
         levels = {
             len(self.model.widths),
@@ -268,7 +269,7 @@ class Recipe:
         return asdict(self)
 
     def changed(self) -> dict[str, Any]:
-        """What differs from a recipe's defaults, as plain values: enough to build it again."""
+        """Fields that differ from the defaults, as plain values: enough to build the recipe again."""
         return _changed(self.to_dict(), Recipe().to_dict())
 
 
@@ -284,7 +285,7 @@ def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
 
 
 def _experts(table: Any, where: Path | str) -> dict[str, str]:
-    """Kind -> model, each kind one that a prompt can name."""
+    """Check a table, kind of degradation -> model; each kind must be one that a prompt can name."""
     if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
         raise UsageError(f"'experts' must be a table of models, not {table!r}", where=where)
     unknown = sorted(table.keys() - set(DEGRADATIONS))
@@ -296,7 +297,7 @@ def _experts(table: Any, where: Path | str) -> dict[str, str]:
 
 
 def _weights(table: Any, where: Path | str) -> dict[str, float]:
-    """Recipe line -> weight, each line one that can be drawn."""
+    """Check a table, recipe line -> weight; each weight must be a number."""
     if not isinstance(table, dict):
         raise UsageError(f"'degradations' must be a table, not {table!r}", where=where)
     for line, weight in table.items():

@@ -1,6 +1,6 @@
-"""Objectives of the refiner, of its experts and their router, and of the words that they are told.
+"""Training objectives of the refiner, its experts, their router, global colour correction and the prompt reader.
 
-Shape suffixes: B batch, C channels, H W pixels or latent positions, K evidence, D prompt features, E choices.
+Shape suffixes: B batch, C channels, H W pixels or latent positions, K routing features, D prompt features, E choices.
 """
 
 import zlib
@@ -24,11 +24,11 @@ from sanarestore.training.parts import Parts
 from sanarestore.training.recipe import Recipe
 
 AT_ONCE = 64
-"""Prompts that are read together in training, of about the same length."""
+"""Prompts of about the same length that are read together in training."""
 
 
 class RefinerObjective(PartsObjective):
-    """The pixel refiner; `generated` is what a frozen latent path gives, where that is on."""
+    """Train the pixel refiner, on images from a frozen latent path if that is on, otherwise on degraded ones."""
 
     def __init__(self, parts: Parts, recipe: Recipe, trained: dict[str, nn.Module] | None = None) -> None:
         super().__init__(parts, recipe, trained or parts.refining)
@@ -50,14 +50,14 @@ class RefinerObjective(PartsObjective):
 
 
 class ExpertObjective(RefinerObjective):
-    """The refiner for some degradations alone: what it shares with the one it comes from stays, and the prompts too."""
+    """Train the refiner for some degradations only; the parts that all experts share, and the prompts, stay frozen."""
 
     def __init__(self, parts: Parts, recipe: Recipe) -> None:
         super().__init__(parts, recipe, parts.expert)
 
 
 class ToneObjective(PartsObjective):
-    """The refiner's tone alone, on overviews (`ToneSamples`): soon learnt there, and slowly from crops."""
+    """Train only global colour correction, on overviews (`ToneSamples`), where it learns faster than on crops."""
 
     def __init__(self, parts: Parts, recipe: Recipe) -> None:
         if parts.refiner.tone is None:
@@ -79,7 +79,7 @@ class ToneObjective(PartsObjective):
 
 
 class WordingObjective(PartsObjective):
-    """The reader alone: from words, what a prompt asks for, and whether it says anything known."""
+    """Train only the prompt reader: what a prompt asks for, and whether it is understood at all."""
 
     def __init__(self, parts: Parts, recipe: Recipe) -> None:
         if parts.base:
@@ -91,16 +91,16 @@ class WordingObjective(PartsObjective):
         super().__init__(replace(parts, reader=self._reader), recipe, {"reader": self._reader})
 
     def loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy of what is said of each kind, summed over kinds, and of being understood."""
-        # Short ones apart from long ones: padding would be most of what is computed.
+        """Cross-entropy of what a prompt says of each kind, summed over kinds, plus that of being understood."""
+        # Prompts are sorted by length: otherwise padding would be most of the computation.
         ordered = sorted(batch.wordings, key=lambda wording: len(wording.text.encode()))
-        # What is left out of them is drawn from the words themselves, so that a run that resumes learns the same.
+        # The words themselves seed the dropout, so that a resumed run learns the same.
         torch.manual_seed(zlib.crc32("\n".join(wording.text for wording in ordered).encode()))
         losses = [self._loss(ordered[first : first + AT_ONCE]) for first in range(0, len(ordered), AT_ONCE)]
         return torch.stack(losses).sum() / len(ordered)
 
     def _loss(self, wordings: Sequence[Wording]) -> Tensor:
-        """The sum over some prompts."""
+        """Sum of the loss over some prompts."""
         said_BK3, understood_B = self._reader([folded(wording.text) for wording in wordings])
         wanted_BK = torch.tensor([_said(wording) for wording in wordings], device=said_BK3.device)
         known_B = torch.tensor([float(wording.understood) for wording in wordings], device=said_BK3.device)
@@ -109,18 +109,18 @@ class WordingObjective(PartsObjective):
         return kinds + read
 
     def restore(self, batch: Batch) -> Tensor:
-        """Nothing of it shows in an image."""
+        """Return the degraded images: the reader changes no pixel."""
         return batch.degraded_BCHW
 
 
 def _said(wording: Wording) -> list[int]:
-    """What a prompt says of each kind, as `model.reading` numbers it."""
+    """What a prompt says of each kind: ABSENT, REMOVED or KEPT, as in `model.reading`."""
     said = dict.fromkeys(wording.removed, REMOVED) | dict.fromkeys(wording.kept, KEPT)
     return [said.get(kind, ABSENT) for kind in KINDS]
 
 
 class RouterObjective(PartsObjective):
-    """How much of each expert a photograph is given: the router alone, by what each of them makes of it."""
+    """Train only the router, which weighs the results of the refiner and its experts for each photograph."""
 
     def __init__(self, parts: Parts, recipe: Recipe) -> None:
         if parts.experts is None:
@@ -140,8 +140,8 @@ class RouterObjective(PartsObjective):
         self._refiners.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean error in decibels of the mixture of the results, by the middle of each crop, which tells it nearly as
-        well in a quarter of the time."""
+        """Negative mean PSNR in dB of the weighted results, on the middle of each crop: nearly as good a measure, in a
+        quarter of the time."""
         prompt_BD = self._prompts(batch)
         side, stride = batch.degraded_BCHW.shape[2], self.parts.refiner.stride
         margin = side // 4 // stride * stride
@@ -158,7 +158,7 @@ class RouterObjective(PartsObjective):
                 ],
                 dim=1,
             )
-        # As it chooses later on: what is measured of a photograph and the router itself are in float32.
+        # As in restoration, routing features and router are float32.
         with torch.autocast(batch.degraded_BCHW.device.type, enabled=False):
             share_BE = self._experts.router(self._evidence(batch), prompt_BD).softmax(dim=1)
             mixed_BCHW = (result_BECHW * share_BE[:, :, None, None, None]).sum(dim=1)
@@ -166,7 +166,7 @@ class RouterObjective(PartsObjective):
         return decibels(squared_B, self.recipe.loss_floor).mean()
 
     def restore(self, batch: Batch) -> Tensor:
-        """Each image by the mixture that the router chooses."""
+        """Restore each image by the mixture that the router chooses."""
         evidence_BK, prompt_BD, whole = self._evidence(batch), self._prompts(batch), self._whole(batch)
         restored = []
         for place, (evidence_K, prompt_D) in enumerate(zip(evidence_BK, prompt_BD, strict=True)):

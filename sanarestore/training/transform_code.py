@@ -1,15 +1,16 @@
-"""How a new autoencoder begins: as a transform code, which training then only has to improve.
+"""Initialise a new autoencoder as a transform code, so that training only has to improve on it.
 
-Shape suffixes: N kept coefficients of a block, M those of its four parts, P pixels and channels of a block; O I h w of
-a kernel.
+Shape suffixes: N kept coefficients of a block, M coefficients of its four parts, P pixels times channels of a block;
+O I h w outputs, inputs, height and width of a kernel.
 
-An autoencoder of random weights takes hours to find what is known in closed form: which few numbers say most of a block
-of natural pixels. Here they are the principal components of fields with the power spectrum of photographs and channels
-as correlated as theirs; no photo is looked at. Blocks of 2, 4 ... 32 pixels are each analysed from the four below, so
-that every change of size in the network is one such step, its shortcut is cancelled, and all else is silent at first.
+An autoencoder with random weights takes hours to find what is known in closed form: the few numbers that describe most
+of a block of natural pixels. Here they are the principal components of random fields with the power spectrum and the
+channel correlation of photographs; no photo is needed. A block of 2, 4 ... 32 pixels is analysed from the coefficients
+of its four parts, so that each resampling layer performs one such step. The weights of the layer cancel its shortcut,
+and all residual branches output zero at first.
 
-The decoder's last convolution lies behind a norm and a ReLU. So its coefficients come in pairs of opposite sign, raised
-above zero, beside channels of a constant, which keep the norm nearly the same wherever it looks.
+The decoder's last convolution follows a norm and a ReLU. Its input coefficients therefore come in pairs of opposite
+sign, raised above zero, beside channels of a constant, which keep the norm nearly the same everywhere.
 """
 
 from collections.abc import Iterable
@@ -26,46 +27,46 @@ from torch import nn
 Matrix = npt.NDArray[np.float64]
 
 POWER = 2.2
-"""Power spectra of photographs fall as 1 / f to about this (Field 1987; Torralba & Oliva 2003)."""
+"""Exponent p of the power spectra of photographs, about 1 / f^p (Field 1987; Torralba & Oliva 2003)."""
 
 PERIOD = 256
-"""Pixels after which the fields repeat."""
+"""Period of the fields in pixels."""
 
 VARIANCE = 0.25
-"""Of pixels from -1 to 1."""
+"""Variance of pixel values in [-1, 1]."""
 
 CORRELATION = ((1.0, 0.93, 0.86), (0.93, 1.0, 0.95), (0.86, 0.95, 1.0))
-"""Of red, green and blue."""
+"""Correlation of red, green and blue."""
 
 FLOOR = 0.006
-"""Added to variances before hidden coefficients are brought to unit variance: that of noise of 10 codes, lest it be all
-that the fine ones hold."""
+"""Added to variances before hidden coefficients are scaled to unit variance: the variance of noise of 10 codes, so that
+fine coefficients do not hold mostly noise."""
 
 RAISED, CONSTANT = 1.25, 4.0
-"""Times their bound, how far pairs are raised above zero, and what the channels beside them hold."""
+"""Offset of the pairs above zero, and value of the channels beside them, as multiples of the pairs' bound."""
 
 INSIDE = ((1, 1), (1, 2), (2, 1), (2, 2))
-"""Where in a strided kernel of 3 by 3 the four positions lie that become one."""
+"""Places in a strided 3 x 3 kernel of the four positions that become one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Coefficients of blocks of one size. Parts go top left, top right, bottom left, bottom right, channels last."""
+    """Coefficients of blocks of one size. Part order: top left, top right, bottom left, bottom right; channels last."""
 
     analysis_NM: Matrix
-    """From those of the parts; rows are orthonormal."""
+    """Matrix from the coefficients of the parts to those of the block; rows are orthonormal."""
     basis_NP: Matrix
-    """From pixels."""
+    """Matrix from pixels to coefficients."""
     variance_N: Matrix
     scale_N: Matrix
-    """What they are multiplied by in the network."""
+    """Factors by which the network multiplies the coefficients."""
 
 
 @torch.no_grad()
 def begin_as_transform_code(autoencoder: Any) -> None:
-    """Give a new `AutoencoderDC`, with as many channels on the way out as on the way in, such weights, in place.
+    """Initialise a new `AutoencoderDC` with equal channels in encoder and decoder as a transform code, in place.
 
-    ValueError unless it goes down by strided convolutions and up by pixel shuffles.
+    ValueError unless it downsamples by strided convolutions and upsamples by pixel shuffles.
     """
     encoder, decoder = autoencoder.encoder, autoencoder.decoder
     downs, ups = (list(_changes(stages)) for stages in (encoder.down_blocks, reversed(decoder.up_blocks)))
@@ -93,9 +94,9 @@ def begin_as_transform_code(autoencoder: Any) -> None:
 
 @cache
 def stages(halves: bool, outermost: int, *widths: int) -> tuple[Stage, ...]:
-    """Of the hidden maps from the outermost on, which has half the resolution if it `halves`, and these channels."""
+    """Stages of hidden maps with these channels, outermost first; with `halves`, that one has half the resolution."""
     pixels = Stage(np.eye(3), np.eye(3), np.full(3, VARIANCE), np.ones(3))
-    # In pairs, and one channel for the constant.
+    # Coefficients come in pairs, and at least one channel holds the constant.
     most = (outermost - 1) // 2
     found = [_coarser(pixels, most, is_end=True) if halves else _kept(pixels, most)]
     for width in widths:
@@ -104,7 +105,7 @@ def stages(halves: bool, outermost: int, *widths: int) -> tuple[Stage, ...]:
 
 
 def _coarser(fine: Stage, most: int, *, is_end: bool = False) -> Stage:
-    """The principal components of four blocks together; of an end all coefficients if they fit, as they are."""
+    """Join four blocks by principal components; an outermost stage (`is_end`) is unscaled, and unchanged if all fit."""
     count, size = fine.basis_NP.shape
     side = 2 * round((size / 3) ** 0.5)
     covariance = _covariance(side).reshape(4, size, 4, size)
@@ -120,7 +121,7 @@ def _coarser(fine: Stage, most: int, *, is_end: bool = False) -> Stage:
 
 
 def _kept(pixels: Stage, most: int) -> Stage:
-    """The pixels themselves, or so many principal components of their channels."""
+    """Keep the pixels themselves, or `most` principal components of their channels if three do not fit."""
     if most >= 3:
         return pixels
     basis_NP, variance_N = _principal(VARIANCE * np.array(CORRELATION), most)
@@ -128,13 +129,13 @@ def _kept(pixels: Stage, most: int) -> Stage:
 
 
 def _principal(covariance: Matrix, most: int) -> tuple[Matrix, Matrix]:
-    """The components of greatest variance, in rows, and their variances."""
+    """The `most` components of greatest variance, in rows, and their variances."""
     variances, vectors = torch.linalg.eigh(torch.from_numpy(covariance))
     return vectors.numpy().T[::-1][:most], variances.numpy()[::-1][:most]
 
 
 def _covariance(side: int) -> Matrix:
-    """Of the pixels and channels of a square block, [P,P], in the order of its parts and theirs."""
+    """Covariance [P,P] of the pixels and channels of a square block, in the order of its parts, recursively."""
     frequency = np.fft.fftfreq(PERIOD) * PERIOD
     spectrum = (1 + frequency[:, None] ** 2 + frequency**2) ** (-POWER / 2)
     field = np.fft.ifft2(spectrum).real
@@ -144,7 +145,7 @@ def _covariance(side: int) -> Matrix:
 
 
 def _places(side: int) -> npt.NDArray[np.int64]:
-    """Row and column of every pixel of a block, part by part."""
+    """Row and column of every pixel of a block, in the order of its parts, recursively."""
     if side == 1:
         return np.zeros((1, 2), np.int64)
     part, half = _places(side // 2), side // 2
@@ -152,7 +153,7 @@ def _places(side: int) -> npt.NDArray[np.int64]:
 
 
 def _to_and_from_latents(encoder: Any, decoder: Any, innermost: Stage) -> None:
-    """The coefficients of greatest variance, brought to unit variance; they come first."""
+    """Make latents of the coefficients of greatest variance, which come first, scaled to unit variance."""
     kept = min(encoder.conv_out.out_channels, len(innermost.variance_N))
     unit = np.sqrt(innermost.variance_N[:kept]) * innermost.scale_N[:kept]
     way_in, way_out = (np.zeros((each.out_channels, each.in_channels)) for each in (encoder.conv_out, decoder.conv_in))
@@ -168,7 +169,7 @@ def _to_and_from_latents(encoder: Any, decoder: Any, innermost: Stage) -> None:
 
 
 def _end(decoder: Any, up: Any, outermost: Stage, coarse: Stage, *, halves: bool) -> None:
-    """The decoder's last change of size behind which all channels are taken, its norm, and its last convolution."""
+    """Set the decoder's end: the last upsampling of hidden maps, which fills all channels, norm and convolution."""
     count, width = len(outermost.variance_N), up.conv.out_channels // 4
     pairs = np.concatenate([np.eye(count), -np.eye(count), np.zeros((width - 2 * count, count))])
     parts = (coarse.analysis_NM.T / coarse.scale_N).reshape(4, count, -1)
@@ -186,7 +187,7 @@ def _end(decoder: Any, up: Any, outermost: Stage, coarse: Stage, *, halves: bool
 
 
 def _changes(stages: Iterable[nn.Module]) -> Iterable[Any]:
-    """The blocks of an encoder or a decoder that change the size."""
+    """The downsampling or upsampling blocks of an encoder or a decoder."""
     for stage in stages:
         for block in stage:  # type: ignore[attr-defined]
             if type(block).__name__ in ("DCDownBlock2d", "DCUpBlock2d"):
@@ -194,7 +195,7 @@ def _changes(stages: Iterable[nn.Module]) -> Iterable[Any]:
 
 
 def _silence(autoencoder: nn.Module) -> None:
-    """Every residual branch, whose last norm would add noise as loud as the signal."""
+    """Zero the last norm of every residual branch, which would add noise as strong as the signal."""
     for module in autoencoder.modules():
         last = {"ResBlock": "norm", "GLUMBConv": "norm", "SanaMultiscaleLinearAttention": "norm_out"}
         name = last.get(type(module).__name__)
@@ -203,7 +204,7 @@ def _silence(autoencoder: nn.Module) -> None:
 
 
 def _place(convolution: nn.Conv2d, kernel_OIhw: Matrix, cancelled_OIhw: Matrix | None = None) -> None:
-    """Its first outputs; the others stay as they were made, for nothing listens to them yet."""
+    """Set a convolution's first outputs, less a cancelled kernel; the others stay random, as nothing reads them yet."""
     count = len(kernel_OIhw)
     kernel_OIhw = kernel_OIhw if cancelled_OIhw is None else kernel_OIhw - cancelled_OIhw[:count]
     convolution.weight[:count] = torch.from_numpy(kernel_OIhw).to(convolution.weight)
@@ -212,14 +213,14 @@ def _place(convolution: nn.Conv2d, kernel_OIhw: Matrix, cancelled_OIhw: Matrix |
 
 
 def _central(matrix: Matrix, like: nn.Conv2d) -> Matrix:
-    """A matrix from inputs to outputs as a kernel of 3 by 3."""
+    """Convert a matrix from inputs to outputs to a 3 x 3 kernel."""
     kernel_OIhw = np.zeros((len(matrix), like.in_channels, 3, 3))
     kernel_OIhw[:, : matrix.shape[1], 1, 1] = matrix
     return kernel_OIhw
 
 
 def _strided(matrix_NM: Matrix, like: nn.Conv2d) -> Matrix:
-    """From the coefficients of four positions to those of the one they become."""
+    """Build the strided kernel from the coefficients of four positions to those of the one they become."""
     kernel_OIhw = np.zeros((len(matrix_NM), like.in_channels, 3, 3))
     for (row, column), part in zip(INSIDE, np.split(matrix_NM, 4, axis=1), strict=True):
         kernel_OIhw[:, : part.shape[1], row, column] = part
@@ -227,18 +228,18 @@ def _strided(matrix_NM: Matrix, like: nn.Conv2d) -> Matrix:
 
 
 def _shuffled(matrix_MN: Matrix, like: nn.Conv2d) -> Matrix:
-    """From the coefficients of one position to those of four, in the order in which a pixel shuffle takes them."""
+    """Build the kernel from the coefficients of one position to those of four, in the order of a pixel shuffle."""
     parts = matrix_MN.reshape(4, -1, matrix_MN.shape[1])
     return _central(parts.transpose(1, 0, 2).reshape(matrix_MN.shape), like)
 
 
 def _averaging(down: Any) -> Matrix:
-    """The shortcut around a strided convolution as its kernel: means of neighbours among unshuffled channels."""
+    """The shortcut around a strided convolution as a kernel: means of adjacent pixel-unshuffled channels."""
     outputs, inputs = down.conv.out_channels, down.conv.in_channels
     means = np.repeat(np.eye(outputs), down.group_size, axis=1) / down.group_size
     return _strided(means.reshape(outputs, inputs, 4).transpose(0, 2, 1).reshape(outputs, -1), down.conv)
 
 
 def _repeating(up: Any) -> Matrix:
-    """The shortcut around a pixel shuffle as a kernel: every channel some times over."""
+    """The shortcut around a pixel shuffle as a kernel: every channel repeated."""
     return _central(np.repeat(np.eye(up.conv.in_channels), up.repeats, axis=0), up.conv)

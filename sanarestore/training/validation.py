@@ -1,4 +1,4 @@
-"""What a run is validated on: photos or pairs kept back, degraded once, the same at every step of every run."""
+"""Validation batches: photos or pairs held back from training, degraded identically at every step of every run."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,13 +16,13 @@ from sanarestore.training.data import Batch, Sample, collate, tone_of, tone_samp
 from sanarestore.training.photos import PhotoCache, common_size, detail, to_tensor
 
 VALIDATED = ("noise:25", "jpeg:20", "blur:1.6", "lowres:2")
-"""What validation degrades the photos kept back with."""
+"""Degradations of the validation photos."""
 
 TONES_VALIDATED = (("lowlight:2", "lowlight"), ("colour:0.2", "colour"))
-"""What the tone is validated with, and what is asked for."""
+"""Degradations that validate global colour correction, and the kind that the prompt asks for."""
 
 TONE_DRAWS = 8
-"""Of each, per photo."""
+"""Draws of each degradation per photo."""
 
 
 def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
@@ -40,7 +40,7 @@ def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
 
 
 def tone_validation(photos: Sequence[Path], side: int = 64) -> list[Batch]:
-    """One batch per degradation and prompt of `TONES_VALIDATED`: cells of the photos' overviews, for `ToneSamples`."""
+    """One batch per degradation and prompt of `TONES_VALIDATED`: overview pixels of the photos, as in `ToneSamples`."""
     if not photos:
         return []
     cache = PhotoCache()
@@ -57,12 +57,12 @@ def tone_validation(photos: Sequence[Path], side: int = 64) -> list[Batch]:
 
 
 def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:
-    """The middle of every pair, with its own prompt."""
+    """One batch of the middle of every pair, with its own prompt."""
     cache = PhotoCache()
     samples = []
     for pair in pairs:
         height, width = common_size(pair, cache)
-        # On the JPEG grid, as training crops are.
+        # Crops start on the JPEG grid, as in training.
         top, left = ((max(size - side, 0) // 2) // 8 * 8 for size in (height, width))
         degraded, target = (to_tensor(cache.crop(path, top, left, side, side)) for path in (pair.degraded, pair.target))
         tone = tone_of(cache.overview(pair.degraded))
@@ -71,7 +71,7 @@ def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:
 
 
 def _sharpest(photo: Path, side: int, cache: PhotoCache) -> Pixels:
-    """The most detailed part, [side, side, 3], at half size: photos are as sharp there as those of the test sets."""
+    """Cut the most detailed part, [side, side, 3], at half size, where photos are as sharp as the test sets."""
     height, width = cache.read(photo).shape[:2]
     span = min(2 * side, max(side, min(height, width)))
     top, left = _most_detailed(cache.read(photo), span)
@@ -91,12 +91,12 @@ def _sample(plan: Plan, clean_HWC: Pixels, overview_HWC: Pixels) -> Sample:
 
 
 def _most_detailed(codes_HWC: npt.NDArray[np.generic], span: int) -> tuple[int, int]:
-    """Top and left of that square, of a grid of them: one out of focus says nothing of restoring sharpness."""
+    """Top and left of the most detailed square of a grid: one out of focus cannot measure restored sharpness."""
     height, width = codes_HWC.shape[:2]
     grid = ((top, left) for top in _starts(height, span) for left in _starts(width, span))
     return max(grid, key=lambda place: detail(codes_HWC, place[0], place[1], span, every=2))
 
 
 def _starts(size: int, span: int) -> list[int]:
-    """Where squares begin along one side, edge to edge; centred where the photo is smaller than one."""
+    """Starts of adjacent squares along one side; a single centred one if the photo is smaller than a square."""
     return list(range(0, size - span + 1, span)) or [(size - span) // 2]

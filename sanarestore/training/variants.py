@@ -1,4 +1,4 @@
-"""One clean photograph and the pairs made of it: drawn, degraded, written, or found made already."""
+"""The pairs of one clean photograph: planned, degraded and written, or skipped because an earlier run made them."""
 
 import time
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, Unread
 from sanarestore.training.journal import Record
 
 DEGRADED, TARGET = "degraded", "target"
-"""Folders in the output: what a restoration gets, and what it shall give where that is not the clean photo."""
+"""Folders in the output: degraded inputs, and targets that are not the clean photo itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What became of one pair."""
+    """The result of making one pair."""
 
     source: Path
     """The clean photo."""
@@ -28,7 +28,7 @@ class Outcome:
     status: Literal["done", "skipped", "failed"]
     """`skipped` when an earlier run made the very same pair."""
     files: tuple[Path, ...] = ()
-    """The degraded file, then the target's, where that is not the clean photo itself."""
+    """The degraded file, then the target if it is not the clean photo itself."""
     label: str = ""
     """What was done, as in `noise:25+jpeg:20`; an operation with `!` stays in the target."""
     prompt: str = ""
@@ -40,7 +40,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
     removes: None = None
-    """Nothing is restored here."""
+    """Always None, like `prompt_note`: reports read these two fields of a restoration's outcome."""
     prompt_note: None = None
 
     @property
@@ -72,7 +72,7 @@ class Settings:
 
     output: Path
     recipe: str
-    """A line without spaces, presets written out: the same recipe is the same text."""
+    """A recipe line in lower case without spaces, presets expanded, so that equal recipes are equal text."""
     variants: int
     seed: int
 
@@ -83,14 +83,14 @@ class Job:
 
     photo: Path
     name: str
-    """Its place below the input folder, without suffix, with forward slashes."""
+    """Path below the input folder, without suffix, with forward slashes."""
     settings: Settings
     known: tuple[Record | None, ...]
-    """For each variant, what the journal says of the file of that name."""
+    """For each variant, the journal's record of the file of that name."""
 
 
 def stem(folder: str, name: str, variant: int) -> str:
-    """A file of a pair below the output folder, without its suffix."""
+    """Path of a pair's file below the output folder, without its suffix."""
     return f"{folder}/{name}__v{variant:02d}"
 
 
@@ -110,7 +110,7 @@ class _Photo:
 
 
 def work(job: Job) -> Iterator[Outcome]:
-    """All variants of one photo; what goes wrong with one of them is its outcome."""
+    """Make all variants of one photo; an error in one of them becomes its outcome."""
     photo = _Photo(job.photo)
     for variant in range(job.settings.variants):
         began = time.perf_counter()
@@ -130,7 +130,7 @@ def _explain(error: Exception, photo: Path) -> str:
 
 
 def _earlier(job: Job, photo: _Photo, variant: int) -> Outcome | None:
-    """What an earlier run made, if it was this very pair and its files are still there."""
+    """Outcome of the pair if an earlier run made it from the same inputs and its files are still there."""
     record, settings = job.known[variant], job.settings
     if record is None or not record.describes(settings.recipe, settings.seed, photo.sha256, settings.output):
         return None
@@ -168,12 +168,12 @@ def _make(job: Job, photo: _Photo, variant: int) -> Outcome:
 
 
 def _is_text(path: Path) -> bool:
-    """Whether the name holds no bytes that could not be decoded (Python keeps those as lone surrogates)."""
+    """Whether all bytes of the path could be decoded (Python keeps the others as lone surrogates)."""
     return not any("\ud800" <= letter <= "\udfff" for letter in str(path))
 
 
 def _store(job: Job, folder: str, variant: int, clean: images.Image, pixels_HWC: Pixels) -> Path:
-    """Write pixels without loss, at the depth of the clean photo and with all that travels with it."""
+    """Write pixels without loss, at the depth of the clean photo and with its metadata."""
     suffix: Literal["tiff", "png"] = "tiff" if clean.depth == "float32" else "png"
     file = job.settings.output / f"{stem(folder, job.name, variant)}.{'tif' if suffix == 'tiff' else 'png'}"
     images.write(replace(clean, pixels_HWC=pixels_HWC, format=suffix), file)
@@ -181,12 +181,12 @@ def _store(job: Job, folder: str, variant: int, clean: images.Image, pixels_HWC:
 
 
 def _is_stored(operation: Operation) -> bool:
-    """Whether it rounds to 8 bits on its way."""
+    """Whether the operation rounds to 8 bits."""
     return operation.kind == "jpeg" or (isinstance(operation, Photograph) and bool(operation.jpegs))
 
 
 def _notes(plan: Plan, clean: images.Image, variant: int) -> tuple[str, ...]:
-    """What the user may not expect; what reading changed is said once a photo, with its first variant."""
+    """Messages for the user; those about reading the photo come once, with its first variant."""
     notes = clean.notes if variant == 0 else ()
     if clean.depth != "uint8" and any(map(_is_stored, plan.operations)):
         notes += (f"{plan.label}: JPEG and WebP hold 8 bits, whatever the depth of the photo",)

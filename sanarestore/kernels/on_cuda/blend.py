@@ -1,10 +1,10 @@
-"""Windows added into the map they blend to, all in one launch.
+"""Blending of windows into a map, all in one launch.
 
     y[:, top_t : top_t + h, left_t : left_t + w] += weight_t x_t   for t = 0, 1, ...     [C,H,W] in place, T windows
 
-Windows overlap, so the map is cut up and not the windows: a program owns positions and goes through the windows in
-their order. Nothing races, and what covers nothing of a position costs no reading there. The map is read and written
-once, whatever number of windows there is.
+Windows overlap, so programs divide the map, not the windows: a program owns positions and goes through the windows in
+their order. There are no races, and a window is not read at positions that it does not cover. The map is read and
+written once, for any number of windows.
 
 Shape suffixes: C channels, H W positions of the map, T windows, h w positions of a window.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from sanarestore.kernels.on_cuda.launching import launch
 
 POSITIONS = 512
-"""That a program owns."""
+"""Positions that a program owns."""
 
 SIZES = ["H", "W", "T", "h", "w", "stride_c", "stride_h", "window_t", "window_c", "window_h"]
 
@@ -27,7 +27,7 @@ SIZES = ["H", "W", "T", "h", "w", "stride_c", "stride_h", "window_t", "window_c"
 def add_windows(
     blended_CHW: Tensor, window_TChw: Tensor, weight_Thw: Tensor, corners: Sequence[tuple[int, int]]
 ) -> None:
-    """As `reference.add_windows`."""
+    """Triton version of `reference.add_windows`."""
     channels, height, width = blended_CHW.shape
     count, _, rows, columns = window_TChw.shape
     corner_T2 = torch.tensor(corners, dtype=torch.int32).to(blended_CHW.device, non_blocking=True)
@@ -43,7 +43,7 @@ def add_windows_kernel(  # type: ignore[no-untyped-def]
     blended, window, weight, corner, C, H, W, T, h, w, stride_c, stride_h, stride_w,
     window_t, window_c, window_h, window_w, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program for some positions of one channel."""
+    """One program per block of positions of one channel."""
     program = tl.program_id(0)
     c = (program % C).to(tl.int64)
     index = program // C * BLOCK + tl.arange(0, BLOCK)

@@ -1,4 +1,4 @@
-"""How a kernel is started."""
+"""Launching of kernels."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -7,9 +7,9 @@ import torch
 
 
 def launch(kernel: Any, programs: int, device: torch.device, *given: Any, **fixed: Any) -> None:
-    """So many programs on the device of the tensors, which need not be the current one. `fixed` are constants.
+    """Launch `programs` programs on the tensors' device, which need not be the current one; `fixed` are constants.
 
-    One long axis of programs: the others end at 65,535.
+    All programs lie along one axis, because the other axes end at 65,535.
     """
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         kernel[(programs,)](*given, **fixed)

@@ -1,14 +1,15 @@
-"""ReLU linear attention in two kernels and a half, keys and queries normed on the way.
+"""ReLU linear attention, with keys and queries normalized as they are read.
 
     key_sums   S[e,d] = sum_n (v_n, 1)_e relu(k_n)_d      [B,N,H,D] twice -> [B,H,E,D] float32, E = D + 1
     attend     o_n = S[:D] relu(q_n) / (S[D] relu(q_n))   [B,N,H,D] -> the same
 
-Keys, values and queries are read once, as they are, and nothing of their size is written but the result; eagerly the
-norm, the ReLU, the cast to float32, the padding and the transposition each write them anew. An RMS norm over all heads
-needs a pass before: it reads, and writes one number a token.
+Keys, values and queries are read once, unchanged, and nothing of their size is written but the result; in eager PyTorch
+the norm, the ReLU, the cast to float32, the padding and the transposition each write a copy. An RMS norm over all heads
+needs a pass before, which reads the tokens and writes one number per token.
 
 Sums are made in two stages: every program sums a part of the tokens into a workspace, and then the parts are added in
-order. Nothing races, so the same bits come out at every call. The number of parts depends on that of tokens alone.
+order. There are no races, so the result is bitwise the same at every call. The number of parts depends only on the
+number of tokens and on D.
 
 Shape suffixes: B batch, N tokens, H heads, D features of a head, E = D + 1, P parts.
 """
@@ -22,19 +23,19 @@ from sanarestore.kernels.on_cuda.launching import launch
 from sanarestore.kernels.reference import SMALLEST, Norm
 
 TOKENS = 64
-"""That a program holds at once; for the widest heads, half of it."""
+"""Tokens that a program holds at once; half as many for heads of 128 features."""
 
 PART = 256
-"""Tokens that a program sums at least."""
+"""Fewest tokens that a program sums."""
 
 MOST_PARTS = 64
-"""More would fill no device better, and make the workspace grow."""
+"""Most parts; more would enlarge the workspace without filling any device better."""
 
 STEP = 32
 """Features of a query that are multiplied at once."""
 
 FEATURES, SUMS = 1024, 256
-"""That a program takes at once, of a token and of the parts."""
+"""Features of a token, and sums of each part, that a program takes at once."""
 
 
 def key_sums(
@@ -45,14 +46,14 @@ def key_sums(
     counted_BN1: Tensor | None = None,
     state_BHED: Tensor | None = None,
 ) -> Tensor:
-    """As `reference.key_sums`."""
+    """Triton version of `reference.key_sums`."""
     batch, tokens, heads, size = key_BNHD.shape
     block = _block(size)
     part = max(PART, triton.cdiv(triton.cdiv(tokens, MOST_PARTS), block) * block)
     parts = triton.cdiv(tokens, part)
     partial_PBHED = key_BNHD.new_empty((parts, batch, heads, size + 1, size), dtype=torch.float32)
     scale_BN, weight_F = _scales(key_BNHD, norm)
-    # What is not given is never read: any tensor stands for it.
+    # An argument that is not given is never read, so any tensor can stand for it.
     counted = key_BNHD[:, :, 0, :1] if counted_BN1 is None else counted_BN1
     launch(
         partial_sums_kernel, parts * batch * heads, key_BNHD.device,
@@ -72,7 +73,7 @@ def key_sums(
 
 
 def attend(query_BNHD: Tensor, sums_BHED: Tensor, *, norm: Norm | None = None) -> Tensor:
-    """As `reference.attend`."""
+    """Triton version of `reference.attend`."""
     batch, tokens, heads, size = query_BNHD.shape
     block = _block(size)
     scale_BN, weight_F = _scales(query_BNHD, norm)
@@ -87,7 +88,7 @@ def attend(query_BNHD: Tensor, sums_BHED: Tensor, *, norm: Norm | None = None) -
 
 
 def _scales(token_BNHD: Tensor, norm: Norm | None) -> tuple[Tensor, Tensor]:
-    """What each token is multiplied by in norming it, [B,N] in float32, and the weights; stand-ins where none is."""
+    """The norm's factor for each token, [B,N] in float32, and its weights; unused stand-ins if there is no norm."""
     if norm is None:
         return token_BNHD, token_BNHD
     batch, tokens, heads, size = token_BNHD.shape
@@ -101,7 +102,7 @@ def _scales(token_BNHD: Tensor, norm: Norm | None) -> tuple[Tensor, Tensor]:
 
 
 def _block(size: int) -> int:
-    # A head of 128 with its sums fills the memory that the smaller devices share between threads.
+    # A head of 128 with its sums fills the shared memory of smaller devices.
     return TOKENS if size < 128 else TOKENS // 2
 
 
@@ -110,7 +111,7 @@ def _warps(size: int) -> int:
 
 
 def _wide(token_BNHD: Tensor) -> bool:
-    """Whether products are of float32; the interpreter, on a CPU, multiplies bfloat16 wrongly."""
+    """Whether products are computed in float32; Triton's interpreter, on a CPU, multiplies bfloat16 wrongly."""
     return token_BNHD.dtype == torch.float32 or token_BNHD.device.type == "cpu"
 
 
@@ -118,7 +119,7 @@ def _wide(token_BNHD: Tensor) -> bool:
 def row_scales_kernel(  # type: ignore[no-untyped-def]
     token, scale, epsilon, N, F, stride_b, stride_n, stride_h, stride_d, D: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """One program for each token: the reciprocal of the root of the mean square of its features."""
+    """One program per token: the reciprocal of the root mean square of its features."""
     row = tl.program_id(0).to(tl.int64)
     token += row // N * stride_b + row % N * stride_n
     total = tl.zeros([BLOCK], tl.float32)
@@ -131,7 +132,7 @@ def row_scales_kernel(  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _raised(given, scale, weight, NORMED: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Normed, rounded where the reference rounds, and cut at zero; what is no number stays none. In float32."""
+    """Normalize, rounding where the reference rounds, and apply ReLU, in float32; NaN stays NaN."""
     wide = given.to(tl.float32)
     if NORMED:
         normed = (wide * scale[:, None]).to(given.dtype).to(tl.float32)
@@ -145,7 +146,7 @@ def partial_sums_kernel(  # type: ignore[no-untyped-def]
     key_b, key_n, key_h, key_d, value_b, value_n, value_h, value_d, counted_b, counted_n,
     NORMED: tl.constexpr, COUNTED: tl.constexpr, WIDE: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program for each part of the tokens and each head of each image; heads lie beside one another in memory."""
+    """One program per part of the tokens and head of an image; heads are adjacent in memory."""
     program = tl.program_id(0).to(tl.int64)
     place, turn = program % BH, program // BH
     b, h = place // H, place % H
@@ -170,7 +171,7 @@ def partial_sums_kernel(  # type: ignore[no-untyped-def]
         if WIDE:
             sums = tl.dot(tl.trans(v.to(tl.float32)), wide, sums, input_precision="ieee")
         else:
-            # Nothing is lost: it was rounded to this type before.
+            # No precision is lost: the keys are already rounded to this dtype.
             sums = tl.dot(tl.trans(v), wide.to(k.dtype), sums)
     partial += program * (D + 1) * D
     tl.store(partial + d[:, None] * D + d[None, :], sums)
@@ -179,7 +180,7 @@ def partial_sums_kernel(  # type: ignore[no-untyped-def]
 
 @triton.jit(do_not_specialize=["count", "parts"])  # type: ignore[untyped-decorator]
 def add_parts_kernel(partial, state, sums, count, parts, STATE: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The parts in their order, and the state last."""
+    """Add the parts in their order, and the state last."""
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     there = index < count
     total = tl.zeros([BLOCK], tl.float32)
@@ -196,7 +197,7 @@ def attend_kernel(  # type: ignore[no-untyped-def]
     query, sums, weight, scale, mean, smallest, N, H, BH, query_b, query_n, query_h, query_d,
     NORMED: tl.constexpr, D: tl.constexpr, STEP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program for each block of tokens and each head of each image. Sums stay float32: they are large."""
+    """One program per block of tokens and head of an image. Sums stay in float32, because they are large."""
     program = tl.program_id(0).to(tl.int64)
     place, turn = program % BH, program // BH
     b, h = place // H, place % H
@@ -208,7 +209,7 @@ def attend_kernel(  # type: ignore[no-untyped-def]
     by = tl.load(scale + b * N + n, there, other=0.0) if NORMED else 0.0
     weighed = tl.zeros([BLOCK, D], tl.float32)
     weights = tl.zeros([BLOCK], tl.float32)
-    # A few features at a time: products of float32 are made in registers, and wide heads would overflow them.
+    # A few features at a time: float32 products are computed in registers, which wide heads would overflow.
     for start in range(0, D, STEP):
         d = start + tl.arange(0, STEP)
         q = tl.load(query + n[:, None] * query_n + d[None, :] * query_d, there[:, None], other=0.0)

@@ -1,10 +1,10 @@
-"""What is between and after the convolutions of a DC-AE residual block, on maps whose channels lie side by side.
+"""Operations of a DC-AE residual block besides its convolutions, on channels-last maps.
 
     bias_silu   silu(x + bias)                                            [B,C,H,W] -> the same
     norm_add    x / sqrt(mean over C of x^2 + eps) * weight + bias + r    [B,C,H,W] twice -> the same
 
-Each reads what it is given once and writes once. Eagerly the bias of a convolution and SiLU are two passes, and the
-norm, its factors and the residual eight or so, some of them in float32 whatever comes in.
+Each kernel reads its inputs once and writes its result once. In eager PyTorch, a convolution's bias and SiLU are two
+passes, and the norm, its factors and the residual about eight, some of them in float32 whatever the input's dtype.
 
 Shape suffixes: B batch, C channels, H W positions.
 """
@@ -18,11 +18,11 @@ from sanarestore.kernels.on_cuda.launching import launch
 from sanarestore.kernels.reference import Norm
 
 VALUES = 4096
-"""That a program of 128 threads takes at once: 32 each, enough to have many loads under way."""
+"""Values that a program of 128 threads takes at once: 32 per thread, enough to keep many loads in flight."""
 
 
 def bias_silu(hidden_BCHW: Tensor, bias_C: Tensor) -> Tensor:
-    """As `reference.bias_silu`."""
+    """Triton version of `reference.bias_silu`."""
     result_BCHW = _like(hidden_BCHW)
     places, channels, block, wide = _sizes(hidden_BCHW)
     launch(
@@ -33,7 +33,7 @@ def bias_silu(hidden_BCHW: Tensor, bias_C: Tensor) -> Tensor:
 
 
 def norm_add(hidden_BCHW: Tensor, residual_BCHW: Tensor, norm: Norm, bias_C: Tensor) -> Tensor:
-    """As `reference.norm_add`."""
+    """Triton version of `reference.norm_add`."""
     result_BCHW = _like(hidden_BCHW)
     places, channels, block, wide = _sizes(hidden_BCHW)
     launch(
@@ -45,20 +45,20 @@ def norm_add(hidden_BCHW: Tensor, residual_BCHW: Tensor, norm: Norm, bias_C: Ten
 
 
 def _sizes(hidden_BCHW: Tensor) -> tuple[int, int, int, int]:
-    """Positions and channels, and how many of each a program takes: all channels, filled up to a power of two."""
+    """Positions, channels, positions per program, and channels per program (all, padded to a power of two)."""
     channels = hidden_BCHW.shape[1]
     wide = triton.next_power_of_2(channels)
     return hidden_BCHW.numel() // channels, channels, max(VALUES // wide, 1), wide
 
 
 def _like(hidden_BCHW: Tensor) -> Tensor:
-    # Not as the strides say: those of a map of one channel or one position may say anything.
+    # Not the input's strides, which are arbitrary for a map of one channel or one position.
     return torch.empty_like(hidden_BCHW, memory_format=torch.channels_last)
 
 
 @triton.jit(do_not_specialize=["P"])  # type: ignore[untyped-decorator]
 def bias_silu_kernel(hidden, bias, result, P, C, BLOCK: tl.constexpr, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """One program for some positions with all their channels."""
+    """One program per block of positions, with all their channels."""
     first = tl.program_id(0).to(tl.int64) * BLOCK
     p, c = tl.arange(0, BLOCK), tl.arange(0, CHANNELS)
     there = (p < P - first)[:, None] & (c < C)[None, :]
@@ -72,7 +72,7 @@ def bias_silu_kernel(hidden, bias, result, P, C, BLOCK: tl.constexpr, CHANNELS: 
 def norm_add_kernel(  # type: ignore[no-untyped-def]
     hidden, residual, weight, bias, result, epsilon, P, C, BLOCK: tl.constexpr, CHANNELS: tl.constexpr
 ):
-    """One program for some positions with all their channels."""
+    """One program per block of positions, with all their channels."""
     first = tl.program_id(0).to(tl.int64) * BLOCK
     p, c = tl.arange(0, BLOCK), tl.arange(0, CHANNELS)
     there = (p < P - first)[:, None] & (c < C)[None, :]

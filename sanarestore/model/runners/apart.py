@@ -1,10 +1,10 @@
-"""A SANA transformer taken apart: the same arithmetic as diffusers' forward, in the steps that tiles are made of.
+"""The forward pass of diffusers' SANA transformer in separate steps, with the same arithmetic, for tiled runners.
 
 Shape suffixes: B batch, C latent channels, H W latent positions, N tokens, D features, L prompt tokens, h heads,
-d features of a head.
+d features of a head, e = d + 1.
 
-Everything but two things is done token by token, the same wherever a token stands: linear attention, which needs the
-sums over all tokens that are attended to, and the feed-forward's depthwise convolution, which looks one token around.
+All steps work on single tokens, except two: linear attention needs sums over all tokens that are attended to, and the
+feed-forward's depthwise convolution reads one token on each side.
 """
 
 from dataclasses import dataclass
@@ -19,24 +19,24 @@ from sanarestore.model.runners.prompt import Prompt
 from sanarestore.model.transformer import ConditionedTransformer
 
 FEED_RADIUS = 1
-"""Tokens to each side that the feed-forward looks at."""
+"""Receptive field of the feed-forward: tokens on each side."""
 
 LARGEST_HALF = 65504.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shared:
-    """What all tokens are told alike at one time and prompt; of one row, it serves any number of windows."""
+    """Inputs that all tokens share at one time and prompt; a batch of one serves any number of windows."""
 
     modulation_BKD: Tensor
-    """Of every block, before its own table: K = 6."""
+    """Modulation that all blocks share, before each adds its own table; K = 6."""
     embedded_BD: Tensor
-    """Of the last norm."""
+    """Time embedding for the last norm."""
     prompt: Prompt
 
 
 def shared(model: ConditionedTransformer, prompt: Prompt, time_B: Tensor) -> Shared:
-    """At `time_B` in [0, 1]."""
+    """Compute the shared inputs at `time_B` in [0, 1]."""
     transformer: Any = model.transformer
     timestep_B, guidance_B = model.timing(time_B)
     told = {"batch_size": len(time_B)} if guidance_B is None else {"guidance": guidance_B}
@@ -45,7 +45,7 @@ def shared(model: ConditionedTransformer, prompt: Prompt, time_B: Tensor) -> Sha
 
 
 def embed(model: ConditionedTransformer, latent_BCHW: Tensor, condition_BCHW: Tensor) -> Tensor:
-    """Latent and condition to tokens in raster order, [B,N,D]; positions, where a base has them, are of the whole."""
+    """Embed a whole latent and condition as tokens in raster order, [B,N,D], with positions if the base has them."""
     dtype = model.dtype
     transformer: Any = model.transformer
     hidden_BND: Tensor = transformer.patch_embed(model.condition(latent_BCHW.to(dtype), condition_BCHW.to(dtype)))
@@ -53,7 +53,7 @@ def embed(model: ConditionedTransformer, latent_BCHW: Tensor, condition_BCHW: Te
 
 
 def positions(model: ConditionedTransformer, rows: int, columns: int) -> Tensor | None:
-    """Where the tokens of a whole image stand, [1,N,D] in float32; None for a base without positions."""
+    """Position embedding of a whole image's tokens, [1,N,D] in float32; None for a base without positions."""
     from diffusers.models.embeddings import get_2d_sincos_pos_embed
 
     module: Any = model.transformer.patch_embed
@@ -70,7 +70,7 @@ def positions(model: ConditionedTransformer, rows: int, columns: int) -> Tensor 
 def embed_part(
     model: ConditionedTransformer, latent_BCHW: Tensor, condition_BCHW: Tensor, position_1ND: Tensor | None
 ) -> Tensor:
-    """As `embed`, but of a part of an image alone; `position_1ND` are `positions` of the whole, where the part lies."""
+    """Like `embed`, for a part of an image; `position_1ND` are the `positions` of the whole image within this part."""
     dtype = model.dtype
     given = model.condition(latent_BCHW.to(dtype), condition_BCHW.to(dtype))
     hidden_BND: Tensor = model.transformer.patch_embed.proj(given).flatten(2).transpose(1, 2)  # type: ignore[union-attr, operator]
@@ -78,7 +78,7 @@ def embed_part(
 
 
 class Block:
-    """One block at one time and prompt."""
+    """One transformer block at one time and prompt."""
 
     def __init__(self, block: Any, told: Shared) -> None:
         self._block = block
@@ -90,9 +90,9 @@ class Block:
     def key_sums(
         self, hidden_BND: Tensor, counted_BN1: Tensor | None = None, state_Bhed: Tensor | None = None
     ) -> Tensor:
-        """What these tokens leave behind for others to attend to, [B,h,d+1,d] in float32, added to a state if given.
+        """Linear-attention sums over these tokens, [B,h,e,d] in float32, added to a state if given.
 
-        `counted_BN1` is 1 for those that count and 0 for the others; None counts all.
+        `counted_BN1` is 1 for tokens that count and 0 for the others; None counts all.
         """
         attention, given_BND = self._block.attn1, self._normed(hidden_BND)
         key_BND, norm = _ready(attention.to_k(given_BND), attention.norm_k)
@@ -100,7 +100,7 @@ class Block:
         return key_sums(key_BNhd, value_BNhd, norm=norm, counted_BN1=counted_BN1, state_BHED=state_Bhed)
 
     def attend(self, hidden_BND: Tensor, sums_Bhed: Tensor) -> Tensor:
-        """These tokens after they attended to those that were summed and to the prompt, [B,N,D]."""
+        """These tokens after attention to the summed tokens and cross-attention to the prompt, [B,N,D]."""
         attention, given_BND = self._block.attn1, self._normed(hidden_BND)
         query_BND, norm = _ready(attention.to_q(given_BND), attention.norm_q)
         mean_BND = attend(_by_head(query_BND, attention), sums_Bhed, norm=norm).flatten(2)
@@ -114,8 +114,10 @@ class Block:
         return self._told.prompt.read(self._block.attn2, attended_BND) + attended_BND
 
     def feed(self, hidden_BHWD: Tensor) -> Tensor:
-        """What the feed-forward adds to a rectangle of tokens, [B,H,W,D]; wrong within `FEED_RADIUS` of an edge that is
-        none of the image's."""
+        """Residual of the feed-forward for a rectangle of tokens, [B,H,W,D].
+
+        It is wrong within `FEED_RADIUS` of the rectangle's edges, except where they are edges of the image.
+        """
         normed = self._block.norm2(hidden_BHWD) * (1 + self._feed_scale[:, None]) + self._feed_shift[:, None]
         gated_BHWD: Tensor = self._feed_gate[:, None] * gated_feed(self._block.ff, normed)
         return gated_BHWD
@@ -126,7 +128,7 @@ class Block:
 
 
 def velocity(model: ConditionedTransformer, hidden_BND: Tensor, told: Shared, *, columns: int) -> Tensor:
-    """The velocity of rows of tokens, `columns` to a row, after the last block: [B,C,H,W] in float32."""
+    """Velocity [B,C,H,W] in float32, from rows of `columns` tokens after the last block."""
     transformer: Any = model.transformer
     normed_BND = transformer.norm_out(hidden_BND, told.embedded_BD, transformer.scale_shift_table)
     patch = int(model.config.patch_size)
@@ -137,7 +139,7 @@ def velocity(model: ConditionedTransformer, hidden_BND: Tensor, told: Shared, *,
 
 
 def _ready(features_BND: Tensor, norm: Any) -> tuple[Tensor, Norm | None]:
-    """Queries or keys, and the norm that is left to the attention; another kind of norm is applied here."""
+    """Queries or keys, and their norm if the attention kernel can apply it; any other norm is applied here."""
     left = across_heads(norm)
     return (features_BND if norm is None or left is not None else norm(features_BND)), left
 

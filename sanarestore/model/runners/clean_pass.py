@@ -1,9 +1,9 @@
-"""Window after window, each finished before the next begins: what is carried on is of clean latents.
+"""Run windows to the end one after another, each attending to the clean latents of earlier windows.
 
 Shape suffixes: C latent channels, H W latent positions, h w those of a window, N tokens of a window, D features.
 
-    causal       step outer, window inner: a window sees those before it at the same step, as noisy as it is itself
-    clean pass   window outer, step inner: it sees them finished, through one more forward at time 0 over each
+    causal       steps outer, windows inner: a window attends to earlier ones at the same step and noise level
+    clean pass   windows outer, steps inner: a window attends to finished ones, by one more forward at time 0 for each
 
 Windows are blended once, as clean latents.
 """
@@ -40,9 +40,9 @@ def clean_pass(
 ) -> Iterator[tuple[int, int]]:
     """Fill `latent_1CHW` with a clean latent, in windows of at most `tile` latent positions a side.
 
-    Yields (done, in all) after every step of every window. `noise` is of the whole latent, and each window is given its
-    part. What is carried (`state_bytes`, twice with a `guidance` other than 1) does not grow with the image. `shift`
-    moves the grid of windows, for measuring. `guidance` as in `guided`.
+    Yields (done, total) after every step of every window. `noise` covers the whole latent; each window takes its part.
+    The carried sums (`state_bytes`, twice with a `guidance` other than 1) do not grow with the image. `shift` moves the
+    grid of windows, for measuring. `guidance` as in `guided`.
     """
     patch = int(transformer.config.patch_size)
     rows, columns = latent_1CHW.shape[2:]
@@ -59,7 +59,7 @@ def clean_pass(
         for step, clean_1Chw in enumerate(flow.steps(predict, part.noise(noise), steps), start=1):
             if step == steps:
                 add(latent_1CHW, clean_1Chw, [window], patch)
-                # Nobody comes after the last one.
+                # No window follows the last one.
                 for trail in trails if window is not windows[-1] else ():
                     part.leave(clean_1Chw, trail)
             yield index * steps + step, len(windows) * steps
@@ -67,14 +67,14 @@ def clean_pass(
 
 @dataclass(frozen=True, slots=True)
 class _Trail:
-    """What windows that are finished left behind under a prompt."""
+    """Attention sums of the finished windows under one prompt."""
 
     prompt: Prompt
     carried: Carried = field(default_factory=dict)
 
 
 class _Part:
-    """A window, and what of the whole is its own."""
+    """A window, with its part of condition and positions."""
 
     def __init__(
         self, model: ConditionedTransformer, condition_1CHW: Tensor, position_1HWD: Tensor | None, window: Window
@@ -86,17 +86,17 @@ class _Part:
         self._position_1ND = None if position_1HWD is None else position_1HWD[:, *place_of(window, 1)].flatten(1, 2)
 
     def noise(self, whole: Noise) -> Noise:
-        """Its part of every draw."""
+        """Cut the window's part from every draw of noise."""
         return lambda number: whole(number)[..., *self._place]
 
     def velocity(self, latent_1Chw: Tensor, time: float, trail: _Trail) -> Tensor:
-        """As it sees itself at this time, and what is finished."""
-        # A copy: what it adds is of no use to anybody before it is finished too.
+        """Velocity of the window, which attends to itself at this time and to finished windows."""
+        # A copy, because the sums of an unfinished window must not be carried on.
         return self._through(latent_1Chw, time, trail.prompt, dict(trail.carried))
 
     @torch.inference_mode()
     def leave(self, clean_1Chw: Tensor, trail: _Trail) -> None:
-        """The clean pass: its own sums at time 0 are added to what is carried."""
+        """Run the clean pass: add the window's sums at time 0 to the carried ones."""
         self._through(clean_1Chw, 0.0, trail.prompt, trail.carried)
 
     def _through(self, latent_1Chw: Tensor, time: float, prompt: Prompt, carried: Carried) -> Tensor:

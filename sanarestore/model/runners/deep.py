@@ -1,8 +1,8 @@
-"""The stages of a DC-AE that attend, window by window: equal to the whole up to rounding.
+"""Run the attention stages of a DC-AE window by window, equal to untiled processing up to rounding.
 
 Shape suffixes: B batch, C channels, h w positions of a window, N positions in a row, G groups of D features.
 
-A stage that attends is two passes over its map: one sums what all positions leave behind, the other applies the sums.
+Attention takes two passes over a map: one sums keys and values over all positions, the other applies the sums.
 """
 
 from collections.abc import Callable
@@ -18,48 +18,48 @@ from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.blocks import gated_feed, through
 
 Core = tuple[slice, slice]
-"""Rows and columns of a window."""
+"""Rows and columns of the core within a window."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """Something that is done to a whole map, window by window."""
+    """One operation on a whole map, run window by window."""
 
     run: Callable[[Tensor, Tensor | None], Tensor]
-    """Window [B,C,h,w] and the sums -> window of the next map."""
+    """Window [B,C,h,w] and the attention sums -> window of the next map."""
     radius: int
-    """Positions of its input that it looks at around each."""
+    """Receptive field: positions of the input on each side."""
     channels: int
-    """Of the next map."""
+    """Channels of the next map."""
     input_cell: int
-    """Pixels per position of its input."""
+    """Downsampling factor of the input."""
     output_cell: int
-    """Of the next map."""
+    """Downsampling factor of the next map."""
     key_sums: Callable[[Tensor, Core], Tensor] | None = None
-    """What the core of a window adds to the sums; None where nothing is summed."""
+    """Window and core -> attention sums of the core; None for a pass without attention."""
 
     @property
     def halo(self) -> int:
-        """Its radius in pixels."""
+        """Receptive field in pixels on each side."""
         return self.radius * self.input_cell
 
 
 def encoder_passes(autoencoder: Autoencoder) -> list[Pass]:
-    """From the map that `encode_shallow` makes to the scaled latent."""
+    """List the passes from the map that `encode_shallow` returns to the scaled latent."""
     passes, cell = _passes(autoencoder.deep_encoder, autoencoder.encoder_cell, autoencoder.encoder_channels)
     channels = autoencoder.latent_channels
     return [*passes, _local(autoencoder.to_latent, radius=1, channels=channels, input_cell=cell, output_cell=cell)]
 
 
 def decoder_passes(autoencoder: Autoencoder) -> list[Pass]:
-    """From the scaled latent to the map that `decode_shallow` takes."""
+    """List the passes from the scaled latent to the map that `decode_shallow` takes."""
     cell, width = autoencoder.stride, int(autoencoder.decoder.conv_in.out_channels)
     first = _local(autoencoder.from_latent, radius=1, channels=width, input_cell=cell, output_cell=cell)
     return [first, *_passes(autoencoder.deep_decoder, cell, width)[0]]
 
 
 def _passes(blocks: list[nn.Module], cell: int, channels: int) -> tuple[list[Pass], int]:
-    """One for each block, and the pixels per position after the last."""
+    """One pass for each block, and the downsampling factor after the last."""
     passes = []
     for block in blocks:
         kind, known = type(block).__name__, cell
@@ -114,14 +114,14 @@ def _attending(block: Any, channels: int, cell: int) -> Pass:
             attended = attended + window_BChw
         return gated_feed(block.conv_out, attended.movedim(1, -1)).movedim(-1, 1)
 
-    # One more for the depthwise convolution of the feed-forward.
+    # + 1 for the depthwise convolution of the feed-forward.
     return Pass(
         run=run, radius=reach + 1, channels=channels, input_cell=cell, output_cell=cell, key_sums=sums,
     )  # fmt: skip
 
 
 def _queries_keys_values(attention: Any, window_BChw: Tensor, core: Core) -> tuple[Tensor, ...]:
-    """Of the core's positions, [B,N,G,D] each; groups are heads, of every scale."""
+    """Queries, keys and values at the core's positions, [B,N,G,D] each; groups are the heads of all scales."""
     last = window_BChw.movedim(1, -1)
     alone = torch.cat([attention.to_q(last), attention.to_k(last), attention.to_v(last)], dim=3).movedim(-1, 1)
     scales = torch.cat([alone, *(projection(alone) for projection in attention.to_qkv_multiscale)], dim=1)

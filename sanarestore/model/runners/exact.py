@@ -1,8 +1,8 @@
-"""The transformer strip by strip, equal to the whole up to rounding: layer by layer, with the sums of all strips.
+"""Run the transformer layer by layer in strips, with attention sums over all strips: equal to untiled up to rounding.
 
 Shape suffixes: B batch, C latent channels, H W latent positions, N tokens, D features.
 
-Besides the stream of tokens, what it holds does not grow with the image's height.
+Apart from the token stream, memory does not grow with the image's height.
 """
 
 from collections.abc import Iterator
@@ -26,9 +26,9 @@ def exact(
     negative: Tokens | Prompt | None = None,
     guidance: float = 1.0,
 ) -> Predict:
-    """The velocity of latents [B,C,H,W], for `Flow.sample`, in strips of at most `largest` tokens (one row at least).
+    """Make a predictor for `Flow.sample` on latents [B,C,H,W] that works in strips of at most `largest` tokens.
 
-    `guidance` as in `guided`.
+    A strip has at least one row. `guidance` as in `guided`.
     """
 
     def predict(latent_BCHW: Tensor, time: float, prompt: Prompt) -> Tensor:
@@ -44,7 +44,7 @@ def _in_strips(
 ) -> Tensor:
     patch = int(transformer.config.patch_size)
     rows, columns = (side // patch for side in latent_BCHW.shape[2:])
-    # Rows are views of the stream, changed in place: no second one is ever held.
+    # Strips are views of the stream, changed in place, so that no second stream is ever held.
     stream_BND = embed(transformer, latent_BCHW, condition_BCHW)
     stream_BHWD = stream_BND.view(len(stream_BND), rows, columns, -1)
     strips = list(_strips(rows, max(largest // columns, 1)))
@@ -63,7 +63,7 @@ def _in_strips(
 
 
 def _feed(block: Block, stream_BHWD: Tensor, strips: list[slice]) -> None:
-    """The feed-forward, in place: each strip with the rows around it as they were."""
+    """Apply the feed-forward in place; each strip reads the original rows around it."""
     above_BHWD = stream_BHWD[:, :0]
     for strip in strips:
         window = torch.cat([above_BHWD, stream_BHWD[:, strip.start : strip.stop + FEED_RADIUS]], dim=1)

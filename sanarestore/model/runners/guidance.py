@@ -9,16 +9,16 @@ from torch import Tensor
 from sanarestore.flow import Predict
 
 Told = TypeVar("Told")
-"""A prompt, as a runner keeps it."""
+"""A prompt in the form that a runner takes."""
 
 
 def guided(
     predict: Callable[[Tensor, float, Told], Tensor], tokens: Told, negative: Told | None, guidance: float
 ) -> Predict:
-    """The velocity under a prompt, for `Flow.sample`; `predict` is (x [B,C,H,W], s, prompt) -> v [B,C,H,W].
+    """Make a predictor for `Flow.sample` from `predict`, which is (x [B,C,H,W], s, prompt) -> v [B,C,H,W].
 
     With `guidance` w other than 1, v = v(negative) + w (v(prompt) - v(negative)) (Ho & Salimans 2022), at twice the
-    cost. ValueError if there is no negative prompt then.
+    cost; ValueError if there is no negative prompt then.
     """
     if guidance == 1:
         return torch.inference_mode()(lambda latent_BCHW, time: predict(latent_BCHW, time, tokens))

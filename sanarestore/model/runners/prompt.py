@@ -1,4 +1,4 @@
-"""A prompt as a transformer's blocks read it: projected once, whatever times and windows it is then read at.
+"""A prompt for the cross-attention of a transformer's blocks, projected once for all times and windows.
 
 Shape suffixes: B batch, N tokens, L prompt tokens, D features, h heads, d features of a head.
 """
@@ -15,9 +15,9 @@ MASKED = -10000.0
 
 
 class Prompt:
-    """Keys and values of every cross-attention, made when a block first asks for them, and kept.
+    """Keys and values of a prompt for every cross-attention, computed at a block's first call and kept.
 
-    At 1.6B these are 2.7 MB a layer for 300 tokens in half precision. A prompt of one row serves any number of images.
+    At 1.6B these are 2.7 MB a layer for 300 tokens in half precision. A batch of one serves any number of images.
     """
 
     def __init__(self, model: ConditionedTransformer, tokens: Tokens) -> None:
@@ -28,7 +28,7 @@ class Prompt:
         self._bias_B11L = ((1 - tokens.mask_BL.to(model.dtype)) * MASKED)[:, None, None]
 
     def read(self, attention: Any, hidden_BND: Tensor) -> Tensor:
-        """What image tokens read of it through a block's cross-attention, [B,N,D]."""
+        """Cross-attention of image tokens to the prompt, through the layers of a block, [B,N,D]."""
         key_BhLd, value_BhLd = (each.expand(len(hidden_BND), -1, -1, -1) for each in self._keys_values(attention))
         query_BhNd = _by_head(_normed(attention.to_q(hidden_BND), attention.norm_q), attention)
         mean_BhNd = F.scaled_dot_product_attention(query_BhNd, key_BhLd, value_BhLd, attn_mask=self._bias_B11L)
@@ -56,7 +56,7 @@ class Prompt:
 def prompts(
     model: ConditionedTransformer, tokens: Tokens | Prompt, negative: Tokens | Prompt | None
 ) -> tuple[Prompt, Prompt | None]:
-    """Of what is asked for and of what is to be led away from, as a runner reads them; they may be so already."""
+    """Convert prompt and negative prompt to `Prompt`, unless they are converted already."""
 
     def read(told: Tokens | Prompt) -> Prompt:
         return told if isinstance(told, Prompt) else Prompt(model, told)

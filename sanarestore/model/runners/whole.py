@@ -1,4 +1,4 @@
-"""The transformer over the whole latent at once: the runner that all others are measured against."""
+"""Run the transformer on the whole latent at once: the reference for all other runners."""
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ def whole(
     negative: Tokens | None = None,
     guidance: float = 1.0,
 ) -> Predict:
-    """The velocity of latents [B,C,H,W] under this condition and prompt, for `Flow.sample`.
+    """Make a predictor for `Flow.sample` on latents [B,C,H,W], under this condition and prompt.
 
     `guidance` as in `guided`.
     """

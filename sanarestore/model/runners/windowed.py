@@ -1,11 +1,11 @@
-"""The transformer window by window, with predictions blended at every step: schemes that are not equal to the whole.
+"""Run the transformer in windows whose predictions are blended at every step; not equal to untiled processing.
 
 Shape suffixes: C latent channels, H W latent positions, T windows, D features.
 
-    causal           a window attends to itself and to all before it, through sums that each layer carries on
-    multidiffusion   a window attends to itself alone (Bar-Tal et al. 2023): the baseline
+    causal           a window attends to itself and to all earlier ones, by sums carried on in each layer
+    multidiffusion   a window attends only to itself (Bar-Tal et al. 2023): the baseline
 
-In `clean_pass.py` it is whole latents that are blended.
+`clean_pass.py` blends clean latents instead of predictions.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,10 +36,10 @@ def windowed(
     negative: Tokens | Prompt | None = None,
     guidance: float = 1.0,
 ) -> Predict:
-    """The velocity of latents [1,C,H,W], for `Flow.sample`, from windows of at most `tile` latent positions a side.
+    """Make a predictor for `Flow.sample` on latents [1,C,H,W], in windows of at most `tile` latent positions a side.
 
-    If it `looks_back`, what is carried from window to window does not grow with the image (`state_bytes`), and begins
-    anew at every step. `at_once` windows are run together, by prefix sums, with the result of one after another.
+    With `looks_back`, windows attend to earlier ones, by carried sums that do not grow with the image (`state_bytes`)
+    and are reset at every step. `at_once` windows run together by prefix sums, with the same result as one by one.
     `shift` moves the grid of windows, for measuring. `guidance` as in `guided`.
     """
 
@@ -56,7 +56,7 @@ multidiffusion = partial(windowed, looks_back=False)
 
 
 class _Run:
-    """One call of the transformer: the tokens of the whole image, and what they are told alike."""
+    """One call of the transformer: the tokens of the whole image, and the inputs that they share."""
 
     def __init__(
         self, model: ConditionedTransformer, latent_1CHW: Tensor, condition_1CHW: Tensor, prompt: Prompt, time: float
@@ -69,7 +69,7 @@ class _Run:
         self._blended_1CHW = torch.zeros_like(latent_1CHW, dtype=torch.float32)
 
     def blended(self, windows: Sequence[Window], at_once: int, *, looks_back: bool) -> Tensor:
-        """The velocity; whether windows attend to those before them is `looks_back`."""
+        """Blend the velocities of all windows; with `looks_back`, windows attend to earlier ones."""
         carried: Carried | None = {} if looks_back else None
         for group in _groups(windows, at_once):
             hidden_THWD = torch.stack([self._stream_HWD[place_of(window, 1)] for window in group])
@@ -79,7 +79,7 @@ class _Run:
 
 
 def _groups(windows: Sequence[Window], at_once: int) -> Iterator[Sequence[Window]]:
-    """In turn, at most so many, and all of one size."""
+    """Group successive windows of one size, at most `at_once` in a group."""
     group: list[Window] = []
     for window in windows:
         if group and (len(group) == at_once or group[0].weight_hw.shape != window.weight_hw.shape):

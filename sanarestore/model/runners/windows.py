@@ -1,9 +1,9 @@
-"""Windows of a latent that attend to themselves and to those before them: what all schemes that blend are made of.
+"""Run the transformer on overlapping windows of a latent: the common part of all blended schemes.
 
 Shape suffixes: C latent channels, H W latent positions, h w those of a window, T windows, N tokens of a window,
 D features, h heads, d features of a head, e = d + 1.
 
-Windows overlap, and go in raster order. A token counts once: in the first window that covers it.
+Windows overlap, in raster order. Each token counts once, in the first window that covers it.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from sanarestore.model.transformer import ConditionedTransformer
 from sanarestore.tiling import Window, overlapping
 
 Carried = dict[int, Tensor]
-"""Layer -> the sums [1,h,e,d] of all windows so far, in float32; none before the first."""
+"""Layer -> attention sums [1,h,e,d] of all windows so far, in float32; empty before the first window."""
 
 
 def windows_of(
     model: ConditionedTransformer, rows: int, columns: int, *, tile: int, overlap: int, shift: int = 0
 ) -> list[Window]:
-    """Those of a latent of this size, in tokens; `tile`, `overlap` and `shift` are latent positions."""
+    """Windows of a latent of this size, in tokens; all arguments are in latent positions."""
     patch = int(model.config.patch_size)
     tile = max(tile // patch, 1)
     overlap = min(-(-overlap // patch), tile - 1)
@@ -34,10 +34,10 @@ def through(
     model: ConditionedTransformer, hidden_THWD: Tensor, windows: Sequence[Window], told: Shared,
     carried: Carried | None = None,
 ) -> Tensor:  # fmt: skip
-    """The velocities of windows of one size, [T,C,h,w].
+    """Velocities [T,C,h,w] of windows of one size.
 
-    With what is `carried` from the windows before, each attends to those and to the ones before it in `windows`, and
-    their own sums are added to it; without, each attends to itself alone.
+    With `carried`, each window attends to itself, to the windows summed in `carried` and to those before it in
+    `windows`; the sums of `windows` are then added to `carried`. Without it, each attends only to itself.
     """
     shape = hidden_THWD.shape[:3]
     counted_TN1 = torch.stack([_owned(window) for window in windows]).flatten(1)[..., None].to(hidden_THWD)
@@ -55,13 +55,13 @@ def through(
 
 
 def place_of(window: Window, patch: int) -> tuple[slice, slice]:
-    """Its rows and columns of the latent."""
+    """Rows and columns of a window in the latent."""
     top, bottom, left, right = (patch * side for side in window.box)
     return slice(top, bottom), slice(left, right)
 
 
 def add(blended_1CHW: Tensor, part_TChw: Tensor, windows: Sequence[Window], patch: int) -> None:
-    """Add the share that windows of one size have of a latent they all blend into, in place."""
+    """Add windows of one size, times their blending weights, to the latent, in place."""
     weight_Thw = torch.stack([window.weight_hw for window in windows]).to(part_TChw)
     weight_Thw = weight_Thw.repeat_interleave(patch, 1).repeat_interleave(patch, 2)
     corners = [(patch * window.box[0], patch * window.box[2]) for window in windows]
@@ -69,14 +69,14 @@ def add(blended_1CHW: Tensor, part_TChw: Tensor, windows: Sequence[Window], patc
 
 
 def state_bytes(model: ConditionedTransformer) -> int:
-    """What is carried under one prompt: for every layer and head, the sums of D + 1 by D floats."""
+    """Bytes carried under one prompt: float32 sums of d + 1 by d for every layer and head."""
     config = model.config
     size = int(config.attention_head_dim)
     return int(config.num_layers) * int(config.num_attention_heads) * (size + 1) * size * 4
 
 
 def _owned(window: Window) -> Tensor:
-    """1 where the window is the first to cover a token, [h,w]."""
+    """Mask [h,w]: 1 where the window is the first to cover a token."""
     top, bottom, left, right = window.box
     first, last, begin, end = window.owned
     mask_hw = torch.zeros(bottom - top, right - left)
