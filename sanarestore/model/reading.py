@@ -27,7 +27,7 @@ ROWS = 2**16
 PIECE, FEATURES, VALUE, HIDDEN = 64, 128, 32, 96
 """Features of a letter n-gram, of a word, of each pooled value (one a kind, one for understanding), and hidden."""
 
-LAYERS, HEADS = 2, 4
+LAYERS, HEADS = 3, 4
 
 DROPOUT = 0.3
 """Share of letter n-grams that are dropped in training, so that none decides alone."""
