@@ -44,7 +44,7 @@ def dtype_of(value: str) -> DType:
             return known
     raise UsageError(
         f"'{value}' is not {', '.join(DTYPES[:-1])} or {DTYPES[-1]}", where="--dtype",
-        next_step="float16 is left out on purpose: SANA's weights overflow in it.",
+        next_step="float16 is not supported, because SANA's weights overflow in it.",
     )  # fmt: skip
 
 
@@ -97,7 +97,7 @@ class RestoreOptions:
         if self.steps is not None and not 1 <= self.steps <= MOST_STEPS:
             raise UsageError(f"{self.steps} is outside 1 to {MOST_STEPS}", where="--steps")
         if not 1 <= self.guidance < math.inf:
-            raise UsageError(f"{self.guidance:g} is not 1 or more", where="--guidance")
+            raise UsageError(f"{self.guidance:g} is not a finite number of 1 or more", where="--guidance")
         if self.scale not in SCALES:
             raise UsageError(f"{self.scale} is not one of {', '.join(map(str, SCALES))}", where="--scale")
         if self.tile is not None and self.tile < SMALLEST_TILE:
@@ -121,14 +121,14 @@ class RestoreOptions:
             if self.overlap is not None:
                 raise UsageError(
                     f"tiles do not overlap with --tiling {self.tiling}", where="--overlap",
-                    next_step=f"Leave it out, or use --tiling {', '.join(BLENDING)}.",
+                    next_step=f"Leave it out, or use --tiling {', '.join(BLENDING[:-1])} or {BLENDING[-1]}.",
                 )  # fmt: skip
             return
         tile, overlap = self.blended
         if not 0 <= overlap <= tile // 2:
             raise UsageError(
                 f"{overlap} px is not between 0 and half of a tile of {tile} px", where="--overlap",
-                next_step="Choose a smaller one, or a larger --tile.",
+                next_step="Choose a smaller overlap, or a larger --tile.",
             )  # fmt: skip
 
     def fingerprint(self) -> str:

@@ -78,7 +78,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return _read_index(
         folder,
         MANIFEST,
-        "this is no restoration model",
+        "this is not a restoration model",
         "A SANA base alone would ignore the photograph: train a restoration model or adapter first with "
         "`sanarestore train`.",
     )
@@ -88,7 +88,7 @@ def verify(folder: Path, sha256: dict[str, str], needed: Collection[str] = ()) -
     """Check every listed file against its hash, and that all `needed` are listed; WeightsError names the first."""
     unlisted = set(needed) - sha256.keys()
     if unlisted:
-        raise WeightsError(f"no hash is given of {min(unlisted)}", where=folder, next_step=FETCH)
+        raise WeightsError(f"there is no hash for {min(unlisted)}", where=folder, next_step=FETCH)
     for name, expected in sha256.items():
         path = folder / name
         if not path.is_file():
@@ -126,11 +126,13 @@ def hash_file(path: Path) -> str:
 def read_adapter_index(folder: Path) -> dict[str, Any]:
     """Read `adapter.json`; WeightsError if it is missing, invalid, of another format, or names no base."""
     index = _read_index(
-        folder, ADAPTER, "this is no adapter", "Name a folder that `sanarestore train` wrote, or a hub id."
+        folder, ADAPTER, "this is not an adapter", "Name a folder that `sanarestore train` wrote, or a hub id."
     )
     if not isinstance(index.get("base"), str):
         raise WeightsError(
-            "it names no base", where=folder / ADAPTER, next_step="Fetch the adapter again, or train it again."
+            "it does not name its base model",
+            where=folder / ADAPTER,
+            next_step="Fetch the adapter again, or train it again.",
         )
     return index
 
@@ -223,7 +225,7 @@ def _read_index(folder: Path, name: str, otherwise: str, next_step: str) -> dict
         raise WeightsError(
             f"format {found!r} is not known to this version, which reads format 1",
             where=path,
-            next_step="Update sanarestore, or fetch one made for this version.",
+            next_step="Update sanarestore, or fetch a model or adapter made for this version.",
         )
     return content
 
@@ -256,7 +258,7 @@ def _from_hub(name: str, wanted: tuple[str, ...]) -> Path:
     except Exception as error:
         # The hub library raises many kinds of errors (network, missing, gated); one message serves the user for all.
         raise WeightsError(
-            f"neither a folder here nor to be had from the hub ({type(error).__name__})",
+            f"there is no such folder, and it cannot be fetched from the hub ({type(error).__name__})",
             where=name,
             next_step="Check the name and the connection; offline, give the folder of a downloaded copy.",
         ) from error

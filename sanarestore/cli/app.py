@@ -16,7 +16,8 @@ from sanarestore.errors import ExitCode, SanarestoreError
 
 app = typer.Typer(
     name="sanarestore",
-    help="Restore photographs in batches: noise, JPEG artefacts, blur, low resolution, low light, said in a prompt.",
+    help="Restore photographs in batches. A prompt says what to fix: noise, JPEG artefacts, blur, low resolution, low "
+    "light.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -37,7 +38,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _program(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     pass
@@ -50,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         # Typer turns Ctrl-C into SystemExit, and a closed output pipe into exit code 1.
         if end.code == ExitCode.INTERRUPTED:
-            _say("interrupted; what was finished is kept, start again to go on")
+            _say("interrupted; finished work is kept, run the command again to continue")
         return end.code if isinstance(end.code, int) else ExitCode.USAGE if end.code else ExitCode.DONE
     except SanarestoreError as problem:
         _say(problem, trace=_is_verbose(arguments))
@@ -58,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as problem:  # a bug, or a full disk that the code does not check for
         if _is_verbose(arguments):
             raise
-        _say(f"unexpected {type(problem).__name__}: {problem}. Run it again with -v and report what it shows.")
+        _say(f"unexpected {type(problem).__name__}: {problem}. Run the command again with -v and report what it shows.")
         return ExitCode.SOME_FAILED
     return ExitCode.DONE
 

@@ -17,7 +17,6 @@ from sanarestore.cli.flags import (
     Guidance,
     Json,
     Model,
-    Prompt,
     Quiet,
     Steps,
     Threads,
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from sanarestore.evaluation.published import Published
     from sanarestore.evaluation.rows import Row
 
-LEVELS = "What is done to the images"
+LEVELS = "Tasks and levels"
 SPEED = "speed"
 """Name given in place of a set to measure time and memory."""
 
@@ -42,33 +41,36 @@ def bench(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="SET", help="Published sets, as urban100 or polyu; --list names them.", show_default=False
+            metavar="SET",
+            help=f"Published test sets, e.g. urban100 (--list shows all), or '{SPEED}' to measure time and memory.",
+            show_default=False,
         ),
     ] = None,
     data: Annotated[
         list[Path] | None,
-        typer.Option("--data", metavar="FOLDER", help="Clean images of your own, or a pairs.csv."),
+        typer.Option("--data", metavar="FOLDER", help="Folder of your own clean images, or a pairs.csv."),
     ] = None,
     data_dir: Annotated[
         Path | None,
         typer.Option(
             "--data-dir",
             metavar="DIR",
-            help="Folder that holds the sets.",
-            show_default="SANARESTORE_DATA, or the cache",
+            help="Folder that holds the test sets.",
+            show_default="SANARESTORE_DATA, or the cache folder",
         ),
     ] = None,
     listed: Annotated[
-        bool, typer.Option("--list", help="Say which sets are known, and which of them are there; measure nothing.")
+        bool, typer.Option("--list", help="List the known sets and which of them are on this machine, and exit.")
     ] = False,
     fetch: Annotated[
-        bool, typer.Option("--download", help="Fetch what is missing of sets with a stable address; --list says which.")
+        bool,
+        typer.Option("--download", help="Download what is missing of sets with a stable address; --list shows which."),
     ] = False,
     task: Annotated[
         list[str] | None,
         typer.Option(
             "--task",
-            help="denoise, jpeg, sr, deblur, mixed, recipe, prompts, real, clean or ceiling.",
+            help="Tasks to measure: denoise, jpeg, sr, deblur, mixed, recipe, prompts, real, clean or ceiling.",
             show_default="the set's own",
             rich_help_panel=LEVELS,
         ),
@@ -112,7 +114,10 @@ def bench(
     recipe: Annotated[
         list[str] | None,
         typer.Option(
-            "--recipe", metavar="LINE", help="A recipe for the task recipe, as for `degrade`.", rich_help_panel=LEVELS
+            "--recipe",
+            metavar="LINE",
+            help="Degradations for the task recipe, written as for `degrade`.",
+            rich_help_panel=LEVELS,
         ),
     ] = None,
     draws: Annotated[
@@ -147,18 +152,38 @@ def bench(
             show_default="40, or as many as 20 s allow",
         ),
     ] = None,
-    gray: Annotated[bool, typer.Option("--gray", help="Judge gray versions.", rich_help_panel=LEVELS)] = False,
+    gray: Annotated[
+        bool, typer.Option("--gray", help="Measure gray versions of the images.", rich_help_panel=LEVELS)
+    ] = False,
     metric: Annotated[
         list[str] | None,
-        typer.Option("--metric", metavar="NAME", help="Besides PSNR and SSIM: lpips, dists, fid (extra perceptual)."),
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="Metrics besides PSNR and SSIM: lpips, dists or fid (with the extra 'perceptual' installed).",
+        ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="Images of each set, for a quick look.")
+        int | None,
+        typer.Option(
+            "--limit", min=1, metavar="N", help="Number of images per set, for a quick look.", show_default="all"
+        ),
     ] = None,
-    prompt: Prompt = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt",
+            "-p",
+            help="Description of what to fix in every image.",
+            show_default="the prompts of pairs.csv or the recipe, or none",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     blind: Annotated[
         bool,
-        typer.Option("--blind", help="Use no prompt, neither a pairs.csv's nor a recipe's.", rich_help_panel=MODEL),
+        typer.Option(
+            "--blind", help="Use no prompt, not even those of pairs.csv or the recipe.", rich_help_panel=MODEL
+        ),
     ] = False,
     model: Model = None,
     adapter: Adapter = None,
@@ -171,8 +196,8 @@ def bench(
             "--seeds",
             min=1,
             metavar="N",
-            help="Repeat with N seeds.",
-            show_default="3 where more than one step draws, 1 otherwise",
+            help="Number of seeds to restore every image with.",
+            show_default="3 if the latent path takes more than one step, 1 otherwise",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -191,20 +216,25 @@ def bench(
             "--autoencoder",
             metavar="NAME",
             rich_help_panel=MODEL,
-            help="diffusers' image autoencoders for ceiling, by folder or hub id.",
+            help="Image autoencoders of diffusers for the task ceiling, by folder or hub id.",
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="RUN", help="Folder that keeps scores; begun again, it goes on."),
+        typer.Option(
+            "--output", "-o", metavar="RUN", help="Folder for the scores, where an interrupted run continues."
+        ),
     ] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the rows there too.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Also write the rows to this CSV file.")
+    ] = None,
     page: Annotated[
-        Path | None, typer.Option("--report", metavar="FOLDER", help="Write a page with tables, a plot and crops.")
+        Path | None,
+        typer.Option("--report", metavar="FOLDER", help="Write a page with tables, a plot and crops to this folder."),
     ] = None,
     old: Annotated[
         Path | None,
-        typer.Option("--compare", metavar="OLD", help="Say what changed since `bench --json` wrote that file."),
+        typer.Option("--compare", metavar="OLD", help="Show what changed since `bench --json` wrote this file."),
     ] = None,
     tile: Tile = None,
     devices: Devices = "auto",
@@ -214,7 +244,7 @@ def bench(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure on published test sets, under the protocols of the literature: PSNR, SSIM, seconds per megapixel."""
+    """Measure PSNR, SSIM and seconds per megapixel on published test sets, under the protocols of the literature."""
     options = RestoreOptions(
         prompt=prompt, model=model, adapter=adapter, fidelity=fidelity, steps=steps, guidance=guidance, tile=tile,
         dtype=dtype, threads=threads,  # type: ignore[arg-type]
@@ -232,7 +262,7 @@ def bench(
         useless = [*others, *(flag for flag, value in given.items() if value)]
         if useless:
             raise UsageError(
-                f"is measured alone, and on no images: {useless[0]} is of no use", where=SPEED,
+                f"it is measured alone and without images, so {useless[0]} has no effect", where=SPEED,
                 next_step="Leave it out.",
             )  # fmt: skip
         outputs.check_writable(csv)
@@ -241,12 +271,15 @@ def bench(
         return
     for flag, value in (("--sizes", sizes), ("--rounds", rounds)):
         if value is not None:
-            raise UsageError("is of no use where no speed is measured", where=flag, next_step="Leave it out.")
+            raise UsageError(
+                "this has no effect unless speed is measured", where=flag,
+                next_step=f"Leave it out, or measure with `bench {SPEED}`.",
+            )  # fmt: skip
     if listed:
         subjects.list_sets(data_dir, as_json=as_json)
         return
     if blind and prompt is not None:
-        raise UsageError("asks for nothing, and --prompt for something", where="--blind", next_step="Leave one out.")
+        raise UsageError("this cannot be combined with --prompt", where="--blind", next_step="Leave one of them out.")
     outputs.check_writable(csv, page)
     from sanarestore import weights
     from sanarestore.cli import console, figures, reports
@@ -276,7 +309,7 @@ def bench(
     levels = Levels(**{name: value for name, value in told.items() if value is not None})  # type: ignore[arg-type]
     earlier = read_rows(old) if old is not None else None
     for name in names or [] if fetch else ():
-        reports.counted(f"fetching {name.lower()}", download(name, data_dir), quiet=quiet or as_json)
+        reports.counted(f"downloading {name.lower()}", download(name, data_dir), quiet=quiet or as_json)
     sets = subjects.find(names or [], data or [], data_dir)
     chosen = subjects.tasks(task or [], [flag for flag, value in given.items() if value], [own for _, own, _ in sets])
     metrics = tuple(dict.fromkeys(name.lower() for name in metric or ()))
@@ -360,7 +393,9 @@ def _numbers(flag: str, text: str, kind: Callable[[str], Number]) -> tuple[Numbe
     try:
         return tuple(kind(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError(f"'{text}' is no list of numbers", where=flag, next_step="As in 15,25,50.") from error
+        raise UsageError(
+            f"'{text}' is not a list of numbers", where=flag, next_step="Use commas, as in 15,25,50."
+        ) from error
 
 
 def _beside(measured: "Sequence[Row]", others: "Sequence[Published]") -> list[dict[str, Any]]:

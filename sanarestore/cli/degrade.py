@@ -17,25 +17,30 @@ def degrade(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUT", help="The folder to make the pairs in.", show_default=False)
+        Path, typer.Option("--output", "-o", metavar="OUT", help="Folder to write the pairs to.", show_default=False)
     ],
     recipe: Annotated[
         str,
         typer.Option(
-            "--recipe", metavar="LINE", help="What to do, as in noise:15/25,blur:1-2+jpeg:30, or a recipe's name."
+            "--recipe",
+            metavar="LINE",
+            help="Degradations to apply, e.g. noise:15/25,blur:1-2+jpeg:30, or a recipe's name.",
         ),
     ] = "everything",
-    variants: Annotated[int, typer.Option("--variants", min=1, help="Pairs made of each photo.")] = 8,
+    variants: Annotated[int, typer.Option("--variants", min=1, help="Number of pairs per photo.")] = 8,
     pairs: Annotated[
-        Path | None, typer.Option("--pairs", metavar="CSV", help="The list of pairs; else OUT/pairs.csv.")
+        Path | None,
+        typer.Option("--pairs", metavar="CSV", help="File for the list of pairs.", show_default="OUT/pairs.csv"),
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes; each holds one photo at a time.")] = 1,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Number of processes; each holds one photo at a time.")
+    ] = 1,
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Make training pairs: degraded photos, prompts, and pairs.csv for `train`. Run again, it makes what is missing."""
+    """Make training pairs: degraded photos, prompts and pairs.csv for `train`. A later run makes only missing pairs."""
     from sanarestore import images
     from sanarestore.cli import console, reports
     from sanarestore.training.making import make_pairs, originals
@@ -47,6 +52,6 @@ def degrade(
     with closing(outcomes), reports.Report("degraded", total, quiet=quiet, as_json=as_json) as report:
         for outcome in outcomes:
             report.add(outcome)
-    if found.skipped:
-        console.say(f"{found.skipped} other files are no images that we read", quiet=quiet or as_json)
+    files = "1 other file is" if found.skipped == 1 else f"{found.skipped} other files are"
+    console.say(f"{files} not in a supported image format", quiet=quiet or as_json or not found.skipped)
     raise typer.Exit(report.exit_code)

@@ -46,7 +46,7 @@ class BenchReport:
             console.print_json({"schema_version": 1, **row})
         if rows and self._shown:
             more = [name for name, tasks in BESIDES.items() if {row["task"] for row in rows} & tasks]
-            gains = ["gain", "better"] if any("gain" in row for row in rows) else []
+            gains = ["gain", "improved"] if any("gain" in row for row in rows) else []
             columns = ["", "method", "PSNR", "±", *gains, "SSIM", *(TITLES[name] for name in more), "s/MP"]
             count = rows[0]["images"]
             title = f"{rows[0]['dataset']}, {count} image{'s' * (count > 1)}"
@@ -58,7 +58,7 @@ class BenchReport:
         if judged:
             columns = ["", "method", "LPIPS", "DISTS", "FID"]
             console.table(
-                "As networks judge", columns,
+                "Perceptual metrics", columns,
                 [_judged(row, judged[max(index - 1, 0)]) for index, row in enumerate(judged)], texts=2,
             )  # fmt: skip
         for row in rows if self._shown else ():
@@ -70,13 +70,14 @@ class BenchReport:
             if "margin" in row:
                 share, margin = row["right_beats_wrong"], row["margin"]
                 console.say(
-                    f"{row['method']}: the right prompt comes closer in {share:.1%} of pairs, by {margin:.2f} dB"
+                    f"{row['method']}: the right prompt gives the better result in {share:.1%} of pairs, "
+                    f"by {margin:.2f} dB on average"
                 )
             if "seed_deviation" in row:
-                agreeing = f"; they agree to {row['seed_agreement']:.1f} dB" if "seed_agreement" in row else ""
+                agreeing = f"; results agree to {row['seed_agreement']:.1f} dB" if "seed_agreement" in row else ""
                 console.say(
-                    f"{row['method']}, {row['task']} {row['level']}: between seeds PSNR has a standard deviation of "
-                    f"{row['seed_deviation']:.2f} dB{agreeing}"
+                    f"{row['method']}, {row['task']} {row['level']}: PSNR has a standard deviation of "
+                    f"{row['seed_deviation']:.2f} dB between seeds{agreeing}"
                 )
 
     def changes(self, changes: list[dict[str, Any]], unmatched: list[str]) -> None:
@@ -99,7 +100,7 @@ class BenchReport:
                 ]
                 for each in changes
             ]  # fmt: skip
-            console.table("Since then", columns, cells, texts=2)
+            console.table("Changes since then", columns, cells, texts=2)
 
 
 class SeamsReport:
@@ -109,7 +110,7 @@ class SeamsReport:
         self._json, self._shown = as_json, not (as_json or quiet)
         self._rows: list[dict[str, Any]] = []
         self._progress = counting(quiet=quiet or as_json)
-        self._task = self._progress.add_task("in one piece", total=total)
+        self._task = self._progress.add_task("untiled", total=total)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -117,9 +118,11 @@ class SeamsReport:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._progress.stop()
-        columns = ["", "seams", "at them", "off them", "steps", "shifted", "flat", "s", "MiB"]
+        columns = ["", "seams", "at seams", "off seams", "steps", "shifted", "flat", "s", "MiB"]
         for image, rows in groupby(self._rows if self._shown else (), lambda row: row["image"]):
-            console.table(f"{image}, PSNR against one piece", columns, [_seam_cells(row) for row in rows], texts=1)
+            console.table(
+                f"{image}, PSNR against the untiled result", columns, [_seam_cells(row) for row in rows], texts=1
+            )
 
     def add(self, row: dict[str, Any]) -> None:
         """Add one image under one scheme: a line of JSON now, or a row of the table at the end."""
@@ -155,7 +158,9 @@ def timings(rows: list[dict[str, Any]], powers: Mapping[str, float]) -> None:
                 *([f"{row['of_compute']:.0%}", f"{row['of_bandwidth']:.0%}"] if is_ours else ["", ""]),
             ]
         )  # fmt: skip
-    console.table(f"{rows[0]['device']}, {rows[0]['dtype']}, {rows[0]['rounds']} rounds", columns, cells, texts=2)
+    count = rows[0]["rounds"]
+    title = f"{rows[0]['device']}, {rows[0]['dtype']}, {count} round{'s' * (count > 1)}"
+    console.table(title, columns, cells, texts=2)
     for row in rows:
         if "tile_area_factor" in row:
             memory = row.get("beyond_buffers")
@@ -208,4 +213,6 @@ def page(folder: Path, write: Callable[..., None]) -> None:
     try:
         write(folder / "index.html", command=shlex.join(["sanarestore", *sys.argv[1:]]))
     except OSError as error:
-        raise UsageError(f"cannot be written ({error.strerror})", where=folder) from error
+        raise UsageError(
+            f"cannot be written ({error.strerror})", where=folder, next_step="Name another folder."
+        ) from error

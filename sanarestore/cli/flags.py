@@ -6,34 +6,50 @@ import typer
 
 MACHINE = "Speed and memory"
 """Help panel of options for speed and memory."""
-MODEL = "The model"
+MODEL = "Model"
 """Help panel of options that choose the model and how it runs."""
-TOLD = "What is shown"
+TOLD = "Console output"
 """Help panel of options for console output."""
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=TOLD)]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.", rich_help_panel=TOLD)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show only errors.", rich_help_panel=TOLD)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line on stdout.", rich_help_panel=TOLD)]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.", rich_help_panel=TOLD)]
-Seed = Annotated[int, typer.Option("--seed", help="The same seed, the same result.")]
+Seed = Annotated[int, typer.Option("--seed", help="Random seed; the same seed gives the same result.")]
 Devices = Annotated[
     str,
     typer.Option(
         "--devices",
         metavar="LIST",
-        help="cpu, cuda:0,cuda:1, all, or auto.",
+        help="Devices to run on: cpu, cuda:0,cuda:1, all or auto.",
         rich_help_panel=MACHINE,
     ),
 ]
 Prompt = Annotated[
-    str | None, typer.Option("--prompt", "-p", help="What to fix. [default: no prompt]", rich_help_panel=MODEL)
+    str | None,
+    typer.Option(
+        "--prompt",
+        "-p",
+        help="Description of what to fix, e.g. 'remove noise'.",
+        show_default="all faults found; light and colour are left alone",
+    ),
 ]
 Model = Annotated[
     str | None,
-    typer.Option("--model", help="A model's name, folder or hub id; else the embedded one.", rich_help_panel=MODEL),
+    typer.Option(
+        "--model",
+        help="Name, folder or hub id of the model.",
+        show_default="the embedded model, or the adapter's base",
+        rich_help_panel=MODEL,
+    ),
 ]
 Adapter = Annotated[
     str | None,
-    typer.Option("--adapter", help="Folder or hub id of what makes a SANA base a restorer.", rich_help_panel=MODEL),
+    typer.Option(
+        "--adapter",
+        help="Folder or hub id of an adapter; a SANA base restores only with one.",
+        show_default="none",
+        rich_help_panel=MODEL,
+    ),
 ]
 Fidelity = Annotated[
     float,
@@ -41,24 +57,41 @@ Fidelity = Annotated[
         "--fidelity",
         metavar="0..1",
         rich_help_panel=MODEL,
-        help="Whose pixels the result has: 1 the refined photo's, 0 the generated image's.",
+        help="Blend of two results: 1 is the refined photo, 0 the image that the latent path generated.",
     ),
 ]
 Steps = Annotated[
     int | None,
     typer.Option(
-        "--steps", metavar="1..50", help="Of the latent path: 1 is the mean, more one of many.", rich_help_panel=MODEL
+        "--steps",
+        metavar="1..50",
+        help="Sampling steps of the latent path: 1 gives the mean of all possible results, more give one of them.",
+        show_default="the model's",
+        rich_help_panel=MODEL,
     ),
 ]
 Guidance = Annotated[
     float,
     typer.Option(
-        "--guidance", help="Above 1, the latent path follows the prompt more, in twice the time.", rich_help_panel=MODEL
+        "--guidance",
+        help="Guidance of the latent path: above 1 it follows the prompt more closely, in twice the time.",
+        rich_help_panel=MODEL,
     ),
 ]
 Tile = Annotated[
     int | None,
-    typer.Option("--tile", help="Largest tile in pixels; less memory, same result.", rich_help_panel=MACHINE),
+    typer.Option(
+        "--tile",
+        help="Largest tile side in pixels; smaller tiles need less memory, and exact tiling gives the same result.",
+        show_default="chosen for the device",
+        rich_help_panel=MACHINE,
+    ),
 ]
-Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.", rich_help_panel=MACHINE)]
-Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads per worker.", rich_help_panel=MACHINE)]
+Dtype = Annotated[
+    str,
+    typer.Option("--dtype", help="Arithmetic of the networks: auto, float32 or bfloat16.", rich_help_panel=MACHINE),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", help="CPU threads per worker.", show_default="PyTorch's choice", rich_help_panel=MACHINE),
+]

@@ -22,7 +22,9 @@ def check_writable(csv: Path | None, page: Path | None = None) -> None:
         there = next(each for each in (holder, *holder.absolute().parents) if each.exists())
         is_there = there == holder or holder is page  # the page's folder is created if missing, the CSV's is not
         if not is_there or not there.is_dir() or not os.access(there, os.W_OK) or (path is csv and path.is_dir()):
-            raise UsageError("cannot be written", where=path, next_step="Name a folder that is there and yours.")
+            raise UsageError(
+                "cannot be written", where=path, next_step="Choose an existing folder that you may write to."
+            )
 
 
 def write_report(
@@ -52,7 +54,9 @@ def write_csv(path: Path, measured: "Sequence[Any]", kind: type) -> None:
                 ends = {_columns(name): told[name] or ("", "") for name in told if name.endswith("interval")}
                 writer.writerow(told | {name: end for pair in ends for name, end in zip(pair, ends[pair], strict=True)})
     except OSError as error:
-        raise UsageError(f"cannot be written ({error.strerror})", where=path) from error
+        raise UsageError(
+            f"cannot be written ({error.strerror})", where=path, next_step="Name another file with --csv."
+        ) from error
 
 
 def _columns(name: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from sanarestore.cli.flags import (
     Guidance,
     Json,
     Model,
+    Prompt,
     Quiet,
     Seed,
     Steps,
@@ -26,7 +27,7 @@ from sanarestore.cli.flags import (
     Verbose,
 )
 from sanarestore.errors import ExitCode, ImageError, OutOfMemory, UnreadableImage, UnwritableImage, UsageError
-from sanarestore.options import BLENDING, RestoreOptions
+from sanarestore.options import BLENDED_OVERLAP, BLENDING, RestoreOptions
 
 if TYPE_CHECKING:
     from sanarestore.cli.reports import Report
@@ -34,63 +35,77 @@ if TYPE_CHECKING:
     from sanarestore.engine.journal import Journal
     from sanarestore.images import Image
 
-RUN = "The batch"
+RUN = "Batch"
 
 
 def restore(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT", help="Files, folders, globs, @list.txt, or - (stdin).", show_default=False),
+        typer.Argument(
+            metavar="INPUT", help="Photos: files, folders, globs, @list.txt, or - for stdin.", show_default=False
+        ),
     ],
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="OUT", help="A folder, a file, or -; else beside the input."),
-    ] = None,
-    prompt: Annotated[
-        str | None,
         typer.Option(
-            "--prompt",
-            "-p",
-            help="What to fix, e.g. 'remove noise'. [default: all faults found, light and colour left alone]",
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Output folder or file, or - for stdout.",
+            show_default="beside the input; stdout for stdin",
         ),
     ] = None,
+    prompt: Prompt = None,
     strength: Annotated[
         float,
-        typer.Option("--strength", metavar="0..1", help="How much of the change to apply; 0 is the input, unchanged."),
+        typer.Option(
+            "--strength", metavar="0..1", help="Fraction of the change to apply; 0 leaves the input unchanged."
+        ),
     ] = 1.0,
     model: Model = None,
     adapter: Adapter = None,
     fidelity: Fidelity = 1.0,
     steps: Steps = None,
     guidance: Guidance = 1.0,
-    scale: Annotated[int, typer.Option("--scale", metavar="1|2|4", help="Enlarge so much per side first.")] = 1,
+    scale: Annotated[int, typer.Option("--scale", metavar="1|2|4", help="Enlargement per side before restoring.")] = 1,
     seed: Seed = 0,
     tile: Tile = None,
     tiling: Annotated[
         str,
-        typer.Option("--tiling", help=f"exact; {', '.join(BLENDING)}: blended; off: whole.", rich_help_panel=MACHINE),
+        typer.Option(
+            "--tiling",
+            help=f"Tiling scheme: exact (same result as untiled), off (untiled), or one that blends overlapping tiles: "
+            f"{', '.join(BLENDING)}.",
+            rich_help_panel=MACHINE,
+        ),
     ] = "exact",
     overlap: Annotated[
         int | None,
-        typer.Option("--overlap", metavar="PX", help="Of tiles that are blended; else 128.", rich_help_panel=MACHINE),
+        typer.Option(
+            "--overlap",
+            metavar="PX",
+            help="Overlap of blended tiles in pixels.",
+            show_default=str(BLENDED_OVERLAP),
+            rich_help_panel=MACHINE,
+        ),
     ] = None,
     devices: Devices = "auto",
     dtype: Dtype = "auto",
     threads: Threads = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace outputs that are already there.", rich_help_panel=RUN)
+        bool, typer.Option("--overwrite", help="Replace outputs that already exist.", rich_help_panel=RUN)
     ] = False,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first file that fails.", rich_help_panel=RUN)
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be written, and leave.", rich_help_panel=RUN)
+        bool, typer.Option("--dry-run", help="List what would be written, and exit.", rich_help_panel=RUN)
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Restore photographs: the tree below a folder is mirrored, finished files are skipped, inputs never change."""
+    """Restore photographs. Folder trees are mirrored, finished files are skipped, and inputs never change."""
     options = RestoreOptions(
         prompt=prompt, strength=strength, model=model, adapter=adapter, fidelity=fidelity, steps=steps,
         guidance=guidance, scale=scale, tile=tile, tiling=tiling,  # type: ignore[arg-type]
@@ -120,7 +135,7 @@ def restore(
             if fail_fast and outcome.status == "failed":
                 break
     files = "1 other file is" if found.skipped == 1 else f"{found.skipped} other files are"
-    console.say(f"{files} no image that we read", quiet=quiet or as_json or not found.skipped)
+    console.say(f"{files} not in a supported image format", quiet=quiet or as_json or not found.skipped)
     raise typer.Exit(report.exit_code)
 
 
@@ -183,9 +198,9 @@ def _settle(job: "Job", journal: "Journal", overwrite: bool) -> "Outcome | None"
 
 def _is_there_already(target: Path) -> UnwritableImage:
     return UnwritableImage(
-        "is already there, and not as an earlier run left it",
+        "the output already exists, and is not as an earlier run left it",
         where=target,
-        next_step="Use --overwrite, or another output.",
+        next_step="Replace it with --overwrite, or name another output with -o.",
     )
 
 
@@ -206,15 +221,29 @@ def _refuse_what_no_pipe_can(
     from sanarestore.engine.jobs import format_named
 
     if dry_run:
-        raise UsageError("there is nothing to plan with a pipe", where="--dry-run", next_step="Leave it out.")
+        raise UsageError(
+            "a pipe has no files to list", where="--dry-run", next_step="Leave it out, or name files instead of -."
+        )
     if as_json and output in ("-", None):
-        raise UsageError("stdout cannot carry both an image and JSON", where="--json")
+        raise UsageError(
+            "stdout cannot carry both an image and JSON", where="--json",
+            next_step="Leave it out, or name an output file with -o.",
+        )  # fmt: skip
     if len(inputs) != 1 or "," in devices:
-        raise UsageError("exactly one image goes through a pipe, on one device", where="-")
+        raise UsageError(
+            "a pipe takes exactly one image and one device", where="-",
+            next_step="Name one of each, or use files and folders instead of -.",
+        )  # fmt: skip
     if output in ("-", None) and sys.stdout.isatty():
-        raise UsageError("an image is nothing for a terminal", where="-", next_step="Redirect stdout, or name a file.")
+        raise UsageError(
+            "an image cannot be shown in a terminal", where="-",
+            next_step="Redirect stdout, or name an output file with -o.",
+        )  # fmt: skip
     if output not in ("-", None) and Path(str(output)).is_dir():
-        raise UsageError("is a folder, and what comes from stdin has no name", where=output, next_step="Name a file.")
+        raise UsageError(
+            "this is a folder, but an image from stdin has no file name", where=output,
+            next_step="Name an output file with -o.",
+        )  # fmt: skip
     if output not in ("-", None):
         format_named(Path(str(output)))
 

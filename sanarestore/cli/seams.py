@@ -21,7 +21,7 @@ from sanarestore.cli.flags import (
     Verbose,
 )
 from sanarestore.errors import NoImagesError, UsageError
-from sanarestore.options import SCHEMES, RestoreOptions
+from sanarestore.options import BLENDED_OVERLAP, BLENDED_TILE, SCHEMES, RestoreOptions
 
 if TYPE_CHECKING:
     from sanarestore import images
@@ -36,17 +36,25 @@ def seams(
         typer.Option(
             "--tilings",
             metavar="LIST",
-            show_default=False,
-            help=f"Of {', '.join(SCHEMES)}; else all that these options let be seen.",
+            help=f"Tiling schemes to compare: {', '.join(SCHEMES)}.",
+            show_default="all that affect the result with these options",
         ),
     ] = None,
-    tile: Annotated[int | None, typer.Option("--tile", metavar="PX", help="Largest tile; else 1024.")] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option("--tile", metavar="PX", help="Largest tile side in pixels.", show_default=str(BLENDED_TILE)),
+    ] = None,
     overlap: Annotated[
-        int | None, typer.Option("--overlap", metavar="PX", help="Of tiles that are blended; else 128.")
+        int | None,
+        typer.Option(
+            "--overlap", metavar="PX", help="Overlap of blended tiles in pixels.", show_default=str(BLENDED_OVERLAP)
+        ),
     ] = None,
     clean: Annotated[
         Path | None,
-        typer.Option("--clean", metavar="FILE", help="The photograph without its faults, or a folder of such."),
+        typer.Option(
+            "--clean", metavar="FILE", help="Clean version of the photograph, or a folder with one of the same name."
+        ),
     ] = None,
     prompt: Prompt = None,
     model: Model = None,
@@ -59,14 +67,14 @@ def seams(
         Path | None,
         typer.Option("--output", "-o", metavar="REPORT", help="Folder for a page with difference maps and crops."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
+    device: Annotated[str, typer.Option("--device", help="Device to run on: cpu, cuda, cuda:1, mps or auto.")] = "auto",
     dtype: Dtype = "auto",
     threads: Threads = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Compare ways of tiling with the image in one piece: PSNR at the seams, steps across them, time, memory."""
+    """Compare tiling schemes with the untiled result: PSNR at the seams, steps across them, time and memory."""
     asked = None if tilings is None else [name.strip() for name in tilings.split(",") if name.strip()]
     options = RestoreOptions(
         prompt=prompt, model=model, adapter=adapter, fidelity=fidelity, steps=steps, guidance=guidance, seed=seed,
@@ -106,9 +114,12 @@ def _clean(path: Path, clean: Path | None) -> "images.Image | None":
         raise NoImagesError(
             f"there is no clean photograph for {path.name}",
             where=place,
-            next_step="It has the same name in that folder.",
+            next_step="Name the file, or a folder that holds one of the same name.",
         )
     target = images.read(place)
     if target.pixels_HWC.shape != images.read(path).pixels_HWC.shape:
-        raise UsageError(f"is not of the size of {path.name}", where=place)
+        raise UsageError(
+            f"it does not match {path.name} in size or channels", where=place,
+            next_step="Use a clean photograph of the same size, both in colour or both in gray.",
+        )  # fmt: skip
     return target

@@ -42,7 +42,7 @@ def list_sets(data_dir: Path | None, *, as_json: bool) -> None:
         [row["dataset"], row["task"], "yes" if row["there"] else "--download" if row["downloads"] else "no",
          str(row["images"])] for row in rows
     ]  # fmt: skip
-    console.table(f"Sets below {data_folder(data_dir)}", ["", "task", "there", "images"], cells, texts=3)
+    console.table(f"Test sets in {data_folder(data_dir)}", ["", "task", "found", "images"], cells, texts=3)
 
 
 def tasks(asked: list[str], flags: list[str], own: list[str]) -> list[str]:
@@ -53,7 +53,7 @@ def tasks(asked: list[str], flags: list[str], own: list[str]) -> list[str]:
     useless = [flag for flag in flags if not LEVELS_OF[flag] & set(asked or own)]
     if asked and useless:
         raise UsageError(
-            f"is of no use to the task {', '.join(asked)}", where=useless[0],
+            f"this has no effect on the task {', '.join(asked)}", where=useless[0],
             next_step=f"Leave it out, or add --task {sorted(LEVELS_OF[useless[0]])[0]}.",
         )  # fmt: skip
     return asked or list(dict.fromkeys(sorted(LEVELS_OF[flag])[0] for flag in useless))
@@ -65,7 +65,9 @@ def find(names: list[str], folders: list[Path], data_dir: Path | None) -> list[t
     from sanarestore.evaluation.public import SETS
 
     if not names and not folders:
-        raise UsageError("names no set", where="bench", next_step=f"Known: {', '.join(SETS)}; or use --data FOLDER.")
+        raise UsageError(
+            "no test set is named", where="bench", next_step=f"Name one of {', '.join(SETS)}, or use --data FOLDER."
+        )
     found = [(name.lower(), items, SETS[name.lower()].task) for name in names for items in [find_set(name, data_dir)]]
     short = [folder.resolve().name for folder in folders]
     found += [

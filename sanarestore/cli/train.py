@@ -29,52 +29,75 @@ SCRATCH = "scratch"
 
 def train(
     data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="A folder of clean photos, or pairs.csv.", show_default=False)
+        Path, typer.Argument(metavar="DATA", help="Folder of clean photos, or a pairs.csv.", show_default=False)
     ],
     recipe: Annotated[
         Path | None,
-        typer.Option("--recipe", metavar="TOML", help="What to learn; else as the embedded model."),
+        typer.Option(
+            "--recipe", metavar="TOML", help="Training recipe: what to learn.", show_default="the embedded model's"
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="RUN", help="The run's folder; else a dated one in runs/."),
+        typer.Option(
+            "--output", "-o", metavar="RUN", help="Folder of the run.", show_default="a dated folder in runs/"
+        ),
     ] = None,
-    base: Annotated[str, typer.Option("--base", help="Model to go on from, or 'scratch'.")] = "sanarestore-mini",
+    base: Annotated[
+        str,
+        typer.Option("--base", help="Name, folder or hub id of the model to start from, or 'scratch' for new weights."),
+    ] = "sanarestore-mini",
     lora: Annotated[
-        bool, typer.Option("--lora", help="Write a small adapter of low-rank changes, and leave the base's weights.")
+        bool, typer.Option("--lora", help="Train a small low-rank adapter (LoRA); the base's weights do not change.")
     ] = False,
     rank: Annotated[
         int | None,
         typer.Option(
-            "--rank", min=1, metavar="R", help=f"Of the low-rank changes; {RANK} unless told.", show_default=False
+            "--rank", min=1, metavar="R", help="Rank of the adapter; only with --lora.", show_default=str(RANK)
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, metavar="N", help="Steps in all, instead of the recipe's.")
+        int | None,
+        typer.Option("--steps", min=1, metavar="N", help="Total number of steps.", show_default="the recipe's"),
     ] = None,
     max_minutes: Annotated[
         float | None,
-        typer.Option("--max-minutes", min=0.01, metavar="MIN", help="End the schedule and the run by then."),
+        typer.Option(
+            "--max-minutes",
+            min=0.01,
+            metavar="MIN",
+            help="Time limit in minutes, by which the learning rate schedule and the run end.",
+            show_default="none",
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in RUN.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in RUN.")] = False,
     device: Annotated[
-        str, typer.Option("--device", help="cpu, cuda, cuda:1, mps or auto.", rich_help_panel=MACHINE)
+        str,
+        typer.Option("--device", help="Device to train on: cpu, cuda, cuda:1, mps or auto.", rich_help_panel=MACHINE),
     ] = "auto",
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads.", rich_help_panel=MACHINE)
+        int | None,
+        typer.Option(
+            "--threads",
+            min=1,
+            metavar="N",
+            help="Number of CPU threads.",
+            show_default="PyTorch's choice",
+            rich_help_panel=MACHINE,
+        ),
     ] = None,
     compile_model: Annotated[
-        bool, typer.Option("--compile", help="torch.compile the loss.", rich_help_panel=MACHINE)
+        bool, typer.Option("--compile", help="Compile the loss with torch.compile.", rich_help_panel=MACHINE)
     ] = False,
     dtype: Dtype = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a restoration model; Ctrl-C saves a checkpoint, --resume goes on from it."""
+    """Train a restoration model. Ctrl-C saves a checkpoint, and --resume continues from it."""
     if rank and not lora:
         raise UsageError(
-            "says how low-rank changes are trained", where="--rank", next_step="Add --lora, or leave it out."
+            "this applies only to low-rank adapters", where="--rank", next_step="Add --lora, or leave it out."
         )
     rank = (rank or RANK) if lora else None
     folder = _folder(output, resume=resume)
@@ -138,7 +161,7 @@ def _run(trainer: "Trainer", samples: Any, report: Any) -> None:
             for progress in steps:
                 report.step(progress.to_dict())
     except KeyboardInterrupt:
-        console.say(f"step {trainer.step} is saved: the same command with --resume -o {trainer.folder} goes on from it")
+        console.say(f"step {trainer.step} is saved: repeat the command with --resume -o {trainer.folder} to continue")
         raise
 
 
@@ -155,7 +178,7 @@ def _folder(output: Path | None, *, resume: bool) -> Path:
         raise UsageError(
             f"there is a {taken[0]} of an earlier run",
             where=output,
-            next_step="Go on with --resume, or name another folder.",
+            next_step="Continue that run with --resume, or name another folder with -o.",
         )
     return output
 
@@ -223,12 +246,12 @@ def _data(data: Path, recipe: "Recipe", decoded: Path) -> tuple[Any, list[Any], 
         if recipe.objective in ("tone", "wording"):
             raise UsageError(
                 f"the objective '{recipe.objective}' needs clean photos", where=data,
-                next_step="Name a folder of them, not a list of pairs.",
+                next_step="Name a folder of clean photos, not a list of pairs.",
             )  # fmt: skip
         if recipe.held_back:
             raise UsageError(
-                "sources are kept back of a folder of photos, not of a list of pairs", where="held_back",
-                next_step="Leave held_back out, or train on the clean photos.",
+                "photos can be held back from a folder, but not from a list of pairs", where="held_back in the recipe",
+                next_step="Remove held_back, or train on a folder of clean photos.",
             )  # fmt: skip
         pairs, held = hold_back_pairs(read_pairs(data), recipe.validation_photos)
         return (
@@ -238,7 +261,10 @@ def _data(data: Path, recipe: "Recipe", decoded: Path) -> tuple[Any, list[Any], 
         )
     found = images.find([str(data)])
     if not found.images:
-        raise NoImagesError("holds no image that we read", where=data)
+        raise NoImagesError(
+            "there is no image in a supported format", where=data,
+            next_step="Name a folder of TIFF, PNG, JPEG or WebP photos.",
+        )  # fmt: skip
     paths, count = [each.path for each in found.images], recipe.validation_photos
     photos, kept = hold_back_sources(paths, recipe.held_back, count) if recipe.held_back else hold_back(paths, count)
     used: list[tuple[Path, ...]] = [(photo,) for photo in photos]

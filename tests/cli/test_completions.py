@@ -71,8 +71,10 @@ def test_bash_is_offered_flags_and_commands() -> None:
 
 def test_zsh_and_fish_are_offered_flags_with_their_meaning() -> None:
     line = {"_TYPER_COMPLETE_ARGS": "sanarestore restore --pr"}
-    assert '"--prompt":"What to fix' in asked("zsh", **line)
-    assert asked("fish", _TYPER_COMPLETE_FISH_ACTION="get-args", **line).startswith("--prompt\tWhat to fix")
+    assert '"--prompt":"Description of what to fix' in asked("zsh", **line)
+    assert asked("fish", _TYPER_COMPLETE_FISH_ACTION="get-args", **line).startswith(
+        "--prompt\tDescription of what to fix"
+    )
 
 
 def test_a_real_bash_completes(tmp_path: Path) -> None:

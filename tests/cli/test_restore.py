@@ -61,7 +61,7 @@ def test_a_file_put_where_ours_failed_is_not_replaced(shoot: Path, capsys: pytes
     Path("shoot-restored/b.png").write_bytes(b"the user's own")
     (shoot / "b.png").write_bytes(whole)
     assert restore("shoot") == 1
-    assert "b.png: is already there" in capsys.readouterr().err
+    assert "b.png: the output already exists" in capsys.readouterr().err
     assert Path("shoot-restored/b.png").read_bytes() == b"the user's own"
     assert restore("shoot", "--overwrite") == 0
 
@@ -87,7 +87,7 @@ def test_a_folder_beside_a_folder(shoot: Path, capsys: pytest.CaptureFixture[str
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith("the prompt removes noise\n3 restored, 0.0 MP in ")
-    assert "1 other file is no image" in shown.err
+    assert "1 other file is not in a supported image format" in shown.err
     restored = to_stored(images.read("shoot-restored/a.png"))
     assert restored.shape == (40, 56, 3)
     assert not np.array_equal(restored, to_stored(images.read("shoot/a.png")))
@@ -132,7 +132,7 @@ def test_foreign_files_are_never_overwritten_unasked(shoot: Path, capsys: pytest
     assert Path("out/a.png").read_bytes() == b"of another"
     assert tree("out") == OUTPUTS
     told = capsys.readouterr().err
-    assert "out/a.png: is already there" in told
+    assert "out/a.png: the output already exists" in told
     assert "--overwrite" in told
     assert restore("shoot", "-o", "out", "--overwrite") == 0
     assert Path("out/a.png").read_bytes() != b"of another"
@@ -280,7 +280,7 @@ def test_a_base_alone_is_refused(adapted: Path, capsys: pytest.CaptureFixture[st
     assert run(["restore", str(adapted), "-o", "out", "--model", "base"]) == 4
     assert "would ignore the photograph" in capsys.readouterr().err
     assert run(["restore", str(adapted), "-o", "out", "--adapter", "base"]) == 4
-    assert "this is no adapter" in capsys.readouterr().err
+    assert "this is not an adapter" in capsys.readouterr().err
     assert not Path("out").exists()
 
 
@@ -438,7 +438,7 @@ def test_ctrl_c_leaves_nothing_half_written(devices: str, shoot: Path, capsys: p
         rest, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert rest == ""
-    assert told.splitlines() == ["error interrupted; what was finished is kept, start again to go on"]
+    assert told.splitlines() == ["error interrupted; finished work is kept, run the command again to continue"]
     assert [line["status"] for line in finished] == ["done"] * 3
     assert tree("out") == OUTPUTS
     journal = lines_of(Path("out/sanarestore.jsonl").read_text())

@@ -71,7 +71,7 @@ def test_a_table_and_a_page(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     monkeypatch.setenv("COLUMNS", "80")
     assert seams("0.png", "--overlap", "32", "-o", "page") == 0
     shown = capsys.readouterr().err
-    assert "0.png, PSNR against one piece" in shown
+    assert "0.png, PSNR against the untiled result" in shown
     assert all(f" {name} " in shown for name in SCHEMES)
     assert max(map(len, shown.splitlines())) <= 80
     assert "…" not in shown
@@ -101,4 +101,4 @@ def test_what_is_wrong_is_said(
 def test_clean_photographs_of_another_size_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     save_photo(Path("clean/0.png"), 64, 64)
     assert seams("0.png", "--clean", "clean") == 2
-    assert "is not of the size of 0.png" in capsys.readouterr().err
+    assert "it does not match 0.png in size or channels" in capsys.readouterr().err

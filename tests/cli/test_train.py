@@ -177,7 +177,7 @@ def test_fresh_weights_are_not_adapted(photos: Path, capsys: pytest.CaptureFixtu
 
 def test_a_rank_without_low_rank_changes_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--rank", "8") == 2
-    assert "--rank: says how low-rank changes are trained. Add --lora" in capsys.readouterr().err
+    assert "--rank: this applies only to low-rank adapters. Add --lora" in capsys.readouterr().err
     assert not Path("run").exists()
 
 

@@ -120,7 +120,7 @@ def test_a_whole_transformer_takes_the_place_of_the_bases(base: Path, tmp_path: 
 
 
 def test_a_base_without_an_adapter_is_refused(base: Path) -> None:
-    with pytest.raises(WeightsError, match=r"no restoration model.*would ignore the photograph.*sanarestore train"):
+    with pytest.raises(WeightsError, match=r"not a restoration model.*would ignore the photograph.*sanarestore train"):
         load_model(str(base))
 
 
@@ -192,10 +192,10 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, encoder: PromptEncod
         ({"condition": "sum"}, "'sum' is no kind of condition"),
         ({"change": "half"}, "'half' is no change"),
         ({"refiner": {"widths": [8, 8]}}, "not as this version writes it"),
-        ({"sha256": {}}, "no hash is given of condition.safetensors"),
-        ({"base": None}, "it names no base"),
+        ({"sha256": {}}, "there is no hash for condition.safetensors"),
+        ({"base": None}, "it does not name its base model"),
         ({"defaults": {"steps": 1}}, "not as this version writes it"),
-        ({"change": "full"}, "no hash is given of transformer/"),
+        ({"change": "full"}, "there is no hash for transformer/"),
     ],
 )
 def test_an_index_that_says_something_else_is_refused(
@@ -217,7 +217,7 @@ def test_other_weights_than_it_was_trained_on_are_refused(base: Path, tmp_path: 
 
 
 def test_a_folder_without_an_index_is_no_adapter(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="this is no adapter"):
+    with pytest.raises(WeightsError, match="this is not an adapter"):
         read_adapter(str(tmp_path))
 
 

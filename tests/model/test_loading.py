@@ -258,7 +258,7 @@ def test_a_file_without_a_hash_is_refused(tmp_path: Path, encoder: PromptEncoder
     manifest = json.loads(path.read_text())
     del manifest["sha256"][name]
     path.write_text(json.dumps(manifest))
-    with pytest.raises(WeightsError, match=f"no hash is given of {name}"):
+    with pytest.raises(WeightsError, match=f"there is no hash for {name}"):
         load_model(str(tmp_path))
 
 
