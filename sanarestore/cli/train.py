@@ -126,6 +126,7 @@ def train(
     trainer = Trainer(folder, objective, chosen, schedule, validation, origin=origin, data=_fingerprint(used))
     if resume:
         trainer.resume()
+    _make(folder)
     try:
         with reports.TrainingReport(quiet=quiet, as_json=as_json) as report:
             _run(trainer, samples, report)
@@ -173,7 +174,9 @@ def _folder(output: Path | None, *, resume: bool) -> Path:
         if resume:
             raise UsageError("needs the run's folder", where="--resume", next_step="Name it with -o.")
         return Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    taken = [name for name in ("checkpoint", "checkpoint.new", "model") if (output / name).exists()]
+    # A checkpoint without its state was never finished: there is nothing to continue from.
+    taken = [name for name in ("checkpoint", "checkpoint.new") if (output / name / "state.json").is_file()]
+    taken += ["model"] if (output / "model").exists() else []
     if taken and not resume:
         raise UsageError(
             f"there is a {taken[0]} of an earlier run",
@@ -181,6 +184,16 @@ def _folder(output: Path | None, *, resume: bool) -> Path:
             next_step="Continue that run with --resume, or name another folder with -o.",
         )
     return output
+
+
+def _make(folder: Path) -> None:
+    """Make the run's folder before anything is trained; UsageError if that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot be made a folder ({error.strerror})", where=folder, next_step="Name another one with -o."
+        ) from error
 
 
 def _stages(base: str) -> list[dict[str, Any]]:

@@ -281,7 +281,7 @@ class Restorer:
         experts = self.model.experts
         if experts is None:
             return [(1.0, self._refiners[None])]
-        shares = experts.shares(evidence(degraded_CHW), self._prompt_BD[0].cpu())
+        shares = experts.shares(evidence(degraded_CHW), self._prompt_BD[0].cpu(), self.request.removes)
         self._expert = max(shares, key=lambda name: shares[name])
         for name in shares:
             if name is not None and name not in self._refiners:

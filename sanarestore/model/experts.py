@@ -7,7 +7,7 @@ Shape suffixes: B batch, K routing features, D prompt features, E refiners (the 
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,13 +121,20 @@ class Experts:
         return sum(tensor.numel() for tensor in (*changed, *self.router.parameters()))
 
     @torch.inference_mode()
-    def shares(self, evidence_K: Tensor, prompt_D: Tensor) -> dict[str | None, float]:
+    def shares(
+        self, evidence_K: Tensor, prompt_D: Tensor, removes: Collection[str] | None = None
+    ) -> dict[str | None, float]:
         """Weight each refiner's result for a photograph, by name, None for the general refiner.
 
         Weights sum to 1; refiners of weight 0 are left out. The weights are continuous, so that two crops of one
         photograph are treated nearly alike. Small weights become 0, so that most photographs take one network.
         """
         share_E = self.router(evidence_K[None], prompt_D[None])[0].softmax(dim=0)
+        if removes is not None:
+            # An expert removes its degradation whatever the prompt: one that was not asked for must not run.
+            share_E = share_E * torch.tensor([1.0, *(float(name in removes) for name in self.names)])
+            share_E[0].clamp_(min=1e-30)
+            share_E = share_E / share_E.sum()
         above_E = (share_E - LEAST_SHARE * min(1, 3 / len(share_E))).clamp(min=0)
         shares = zip((None, *self.names), (above_E / above_E.sum()).tolist(), strict=True)
         return {name: share for name, share in shares if share > 0}

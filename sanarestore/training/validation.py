@@ -12,6 +12,7 @@ from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import Plan, stream
 from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.degradations.requests import DEFAULT_PROMPT, Request
+from sanarestore.errors import ImageError
 from sanarestore.training.data import Batch, Sample, collate, tone_of, tone_sample
 from sanarestore.training.photos import PhotoCache, common_size, detail, to_tensor
 
@@ -28,6 +29,9 @@ TONE_DRAWS = 8
 def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
     """One batch per degradation of `VALIDATED`: the most detailed part of every photo at half size, default prompt."""
     cache = PhotoCache()
+    photos = [photo for photo in photos if _is_readable(photo, cache)]
+    if not photos:
+        return []
     found = []
     for line in VALIDATED:
         samples = []
@@ -36,14 +40,15 @@ def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
             plan = replace(plan, prompt=DEFAULT_PROMPT, request=Request())
             samples.append(_sample(plan, _sharpest(photo, side, cache), cache.overview(photo)))
         found.append(collate(samples))
-    return found if photos else []
+    return found
 
 
 def tone_validation(photos: Sequence[Path], side: int = 64) -> list[Batch]:
     """One batch per degradation and prompt of `TONES_VALIDATED`: overview pixels of the photos, as in `ToneSamples`."""
+    cache = PhotoCache()
+    photos = [photo for photo in photos if _is_readable(photo, cache)]
     if not photos:
         return []
-    cache = PhotoCache()
     found = []
     for line, kind in TONES_VALIDATED:
         request = Request.of(kind)
@@ -68,6 +73,15 @@ def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:
         tone = tone_of(cache.overview(pair.degraded))
         samples.append(Sample(degraded=degraded, target=target, prompt=pair.prompt, request=None, tone=tone, note=""))
     return [collate(samples)] if samples else []
+
+
+def _is_readable(photo: Path, cache: PhotoCache) -> bool:
+    """Leave out a damaged photo, as training does."""
+    try:
+        cache.size(photo)
+    except ImageError:
+        return False
+    return True
 
 
 def _sharpest(photo: Path, side: int, cache: PhotoCache) -> Pixels:

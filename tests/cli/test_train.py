@@ -200,6 +200,30 @@ def test_going_on_from_a_model(photos: Path) -> None:
     assert [stage["base"].split()[0] for stage in told] == ["scratch", "model"]
 
 
+def test_a_checkpoint_that_was_never_finished_is_no_run(photos: Path) -> None:
+    Path("run/checkpoint.new").mkdir(parents=True)
+    Path("run/checkpoint.new/model.safetensors").write_bytes(b"")
+    assert train("photos", "--recipe", "tiny.toml", "-o", "run", "-q") == 0
+    assert Path("run/model").is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_named(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").write_text("")
+    assert train("photos", "--recipe", "tiny.toml", "-o", "file/run") == 2
+    assert "cannot be made a folder" in " ".join(capsys.readouterr().err.split())
+
+
+def test_without_photos_to_validate_on_nothing_is_validated(photos: Path) -> None:
+    for name in ("1.png", "2.png"):
+        Path("photos", name).unlink()
+    assert train("photos", "--recipe", "tiny.toml", "-o", "run", "-q") == 0
+
+
+def test_a_damaged_photo_to_validate_on_is_left_out(photos: Path) -> None:
+    Path("photos/1.png").write_bytes(Path("photos/1.png").read_bytes()[:200])
+    assert train("photos", "--recipe", "tiny.toml", "-o", "run", "-q") == 0
+
+
 def test_interrupted_and_resumed(
     photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +248,7 @@ def test_interrupted_and_resumed(
 
 def test_an_earlier_run_is_not_overwritten(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("run/checkpoint").mkdir(parents=True)
+    Path("run/checkpoint/state.json").write_text("{}")
     assert train("photos", "--recipe", "tiny.toml", "-o", "run") == 2
     assert "--resume" in capsys.readouterr().err
 

@@ -96,6 +96,19 @@ def test_a_photograph_is_shared_out_among_those_that_are_likely(
     assert sorted(shares, key=lambda name: shares[name]) == sorted(shares, key=lambda name: chances[name])
 
 
+@pytest.mark.parametrize(
+    ("removes", "names"),
+    [(None, ["jpeg"]), (("jpeg",), ["jpeg"]), (("noise",), [None]), (("blur", "noise"), [None]), ((), [None])],
+)
+def test_no_expert_removes_what_was_not_asked_for(
+    experts: Experts, removes: tuple[str, ...] | None, names: list[str | None]
+) -> None:
+    shared_out(experts, 0.0, -200.0, 200.0)
+    shares = experts.shares(torch.zeros(EVIDENCE), torch.zeros(8), removes)
+    assert list(shares) == names
+    assert sum(shares.values()) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 6])
 def test_however_many_experts_there_are_one_counts(general: Refiner, count: int) -> None:
     """Where all are as likely, so do all."""

@@ -40,11 +40,11 @@ def listed(name: str) -> list[tuple[str, str]]:
 
 
 REACHED = {
-    "en": 0.945, "de": 0.94, "fr": 0.965, "es": 0.93, "it": 0.935, "pt": 0.93, "nl": 0.95, "pl": 0.98, "ru": 0.95,
-    "tr": 0.97, "zh": 0.95, "ja": 0.96, "ko": 0.95, "hi": 0.97, "ar": 0.95,
+    "en": 0.97, "de": 0.97, "fr": 0.98, "es": 0.945, "it": 0.97, "pt": 0.955, "nl": 0.97, "pl": 0.99, "ru": 0.98,
+    "tr": 0.98, "zh": 0.99, "ja": 0.97, "ko": 0.98, "hi": 0.98, "ar": 0.97,
 }  # fmt: skip
 """Share of wordings that today's reader reads right, just below what it reaches: 0.99 in English and 0.97 in the other
-languages are wanted, and take more sentences to learn from."""
+languages are the aim, which Spanish, Portuguese and English miss."""
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
