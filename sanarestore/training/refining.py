@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sanarestore.degradations.grammar import Wording
-from sanarestore.degradations.requests import KINDS, folded
+from sanarestore.degradations.requests import KINDS, Request, folded
 from sanarestore.errors import UsageError
 from sanarestore.model.evidence import evidence
 from sanarestore.model.prompts import pool
@@ -169,7 +169,9 @@ class RouterObjective(PartsObjective):
         """Restore each image by the mixture that the router chooses."""
         evidence_BK, prompt_BD, whole = self._evidence(batch), self._prompts(batch), self._whole(batch)
         restored = []
-        for place, (evidence_K, prompt_D) in enumerate(zip(evidence_BK, prompt_BD, strict=True)):
+        for place, (evidence_K, prompt_D, request) in enumerate(
+            zip(evidence_BK, prompt_BD, self._requests(batch), strict=True)
+        ):
             one = slice(place, place + 1)
             given_1CHW = batch.degraded_BCHW[one]
             results = [
@@ -177,10 +179,13 @@ class RouterObjective(PartsObjective):
                 * (self._refiners[name] if name else self.parts.refiner)(
                     given_1CHW, given_1CHW, prompt_D[None], whole[one]
                 )
-                for name, share in self._experts.shares(evidence_K, prompt_D).items()
+                for name, share in self._experts.shares(evidence_K, prompt_D, request.removes).items()
             ]
             restored.append(torch.stack(results).sum(dim=0))
         return torch.cat(restored)
+
+    def _requests(self, batch: Batch) -> list[Request]:
+        return self.parts.prompts.requests(batch.prompts, batch.requests)
 
     def _evidence(self, batch: Batch) -> Tensor:
         return torch.stack([evidence(image_CHW) for image_CHW in batch.degraded_BCHW])

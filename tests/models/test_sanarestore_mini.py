@@ -100,7 +100,7 @@ def gain(
 @pytest.mark.parametrize(
     ("line", "whose"),
     [
-        ("noise:10", "noise"), ("noise:25", "noise"), ("poisson:4", "noise"), ("jpeg:20", "jpeg"), ("jpeg:40", "jpeg"),
+        ("noise:15", "noise"), ("noise:25", "noise"), ("poisson:4", "noise"), ("jpeg:20", "jpeg"), ("jpeg:40", "jpeg"),
         ("blur:1.6", None), ("lowres:3", None), ("noise:25+jpeg:20", None),
     ],
 )  # fmt: skip

@@ -354,11 +354,11 @@ def learn(objective: Any, given: Batch) -> None:
 def test_a_router_comes_to_send_each_to_whom_restores_it_best(by: str) -> None:
     """Noisy photographs and clean ones, or the same ones of which something else is asked."""
     objective: Any = made("router")
-    parts, noise = objective.parts, Request.of("noise")
+    parts, noise = objective.parts, Request.of("noise", "jpeg")
     clean = torch.stack([torch.from_numpy(photo(64, 64, seed)).permute(2, 0, 1) for seed in range(2)])
     noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     degraded = torch.cat([noisy, clean if by == "evidence" else noisy])
-    other = noise if by == "evidence" else Request.of("blur")
+    other = noise if by == "evidence" else Request.of("jpeg", "blur")
     given = replace(asking(batch(), noise, noise, other, other), degraded_BCHW=degraded)
     prompt_BD = objective._prompts(given)
     with torch.no_grad():
@@ -393,6 +393,7 @@ def test_a_router_mixes_results_where_a_mixture_is_best() -> None:
 def test_a_router_restores_by_the_mean_of_results_in_its_shares() -> None:
     objective: Any = made("router")
     parts, given = objective.parts, batch()
+    given = replace(given, requests=(Request(),) * len(given.prompts))
     with torch.no_grad():
         parts.experts.router.choice.weight.zero_()
         parts.experts.router.choice.bias.copy_(torch.tensor([0.5, 1.0, -9.0]))
