@@ -354,12 +354,12 @@ def learn(objective: Any, given: Batch) -> None:
 def test_a_router_comes_to_send_each_to_whom_restores_it_best(by: str) -> None:
     """Noisy photographs and clean ones, or the same ones of which something else is asked."""
     objective: Any = made("router")
-    parts, noise = objective.parts, Request.of("noise", "jpeg")
+    parts = objective.parts
+    one, other = (Request(), Request()) if by == "evidence" else (Request.of("noise"), Request.of("jpeg"))
     clean = torch.stack([torch.from_numpy(photo(64, 64, seed)).permute(2, 0, 1) for seed in range(2)])
     noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     degraded = torch.cat([noisy, clean if by == "evidence" else noisy])
-    other = noise if by == "evidence" else Request.of("jpeg", "blur")
-    given = replace(asking(batch(), noise, noise, other, other), degraded_BCHW=degraded)
+    given = replace(asking(batch(), one, one, other, other), degraded_BCHW=degraded)
     prompt_BD = objective._prompts(given)
     with torch.no_grad():
         # Wanted is what one of the experts makes of each, so that nobody else's comes as near.
