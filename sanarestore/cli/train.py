@@ -137,7 +137,7 @@ def train(
         "steps": trainer.step, "minutes": round(trainer.minutes, 1), "sanarestore": __version__,
         "recipe": chosen.changed(),
     }  # fmt: skip
-    model = trainer.finish({"stages": [*_stages(base), stage]})
+    model = trainer.finish({"stages": [*_stages([base, *chosen.experts.values()]), stage]})
     kind = "adapter" if (model / weights.ADAPTER).is_file() else "model"
     console.say(f"the {kind} is in {model}: use it with --{kind} {model}", quiet=quiet or as_json)
 
@@ -196,16 +196,19 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def _stages(base: str) -> list[dict[str, Any]]:
-    """Training stages of the base, from its manifest; empty for fresh weights and published bases."""
+def _stages(models: Sequence[str]) -> list[dict[str, Any]]:
+    """List the training stages in these models' manifests, each once; fresh weights and published bases have none."""
     from sanarestore import weights
 
-    if base == SCRATCH or not weights.is_model(weights.resolve(base)):
-        return []
-    training = weights.read_manifest(weights.resolve(base)).get("training", {})
-    # Older manifests record only the last run.
-    stages: list[dict[str, Any]] = training.get("stages", [training] if training else [])
-    return stages
+    found: list[dict[str, Any]] = []
+    for model in models:
+        if model == SCRATCH or not weights.is_model(weights.resolve(model)):
+            continue
+        training = weights.read_manifest(weights.resolve(model)).get("training", {})
+        # Older manifests record only the last run.
+        stages = training.get("stages", [training] if training else [])
+        found += [stage for stage in stages if stage not in found]
+    return found
 
 
 def _origin(base: str, rank: int | None) -> str:

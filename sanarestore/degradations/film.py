@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from sanarestore.degradations.operations import Pixels, mean_of_clipped
-
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+from sanarestore.degradations.operations import LUMA, Pixels, mean_of_clipped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,13 +63,13 @@ class ColourBlotches:
         if image_HWC.shape[2] == 1:
             return image_HWC.copy()
         noise_HWC = smooth_noise(np.random.default_rng(self.seed), image_HWC.shape, self.size)
-        noise_HWC -= (noise_HWC @ _LUMA)[..., None]
+        noise_HWC -= (noise_HWC @ LUMA)[..., None]
         return image_HWC + np.float32(self.sigma / 255) * noise_HWC
 
     def on_average(self, overview_HWC: Pixels) -> Pixels:
         if overview_HWC.shape[2] == 1:
             return np.clip(overview_HWC, 0, 1)
-        spread_C = np.sqrt(1 - 2 * _LUMA + (_LUMA**2).sum()) * np.float32(self.sigma / 255)
+        spread_C = np.sqrt(1 - 2 * LUMA + (LUMA**2).sum()) * np.float32(self.sigma / 255)
         return mean_of_clipped(overview_HWC, spread_C)
 
 

@@ -6,25 +6,32 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal
 
-from sanarestore.degradations.operations import Pixels
+from sanarestore.degradations.operations import KeepsMeans, Pixels
 
 _FINER = 9
 """Points per pixel and axis at which kernels are sampled."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Defocus:
-    """Defocus blur: every point becomes a uniform disc, by the geometric optics of a round aperture."""
+class _Convolution(KeepsMeans):
+    """Base of blurs by a kernel."""
 
-    radius: float
-    """Radius of the disc in pixels."""
+    __slots__ = ()
     kind = "blur"
 
     def __call__(self, image_HWC: Pixels) -> Pixels:
         return _convolved(image_HWC, self.kernel())
 
-    def on_average(self, overview_HWC: Pixels) -> Pixels:
-        return np.clip(overview_HWC, 0, 1)
+    def kernel(self) -> Pixels:
+        """Square kernel of odd size that sums to 1."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Defocus(_Convolution):
+    """Defocus blur: every point becomes a uniform disc, by the geometric optics of a round aperture."""
+
+    radius: float
+    """Radius of the disc in pixels."""
 
     def kernel(self) -> Pixels:
         """Square kernel of odd size that sums to 1; weights are proportional to each pixel's share inside the disc."""
@@ -35,20 +42,13 @@ class Defocus:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MotionBlur:
+class MotionBlur(_Convolution):
     """Motion blur: camera or subject moves evenly along a line during the exposure."""
 
     length: float
     """Length of the line in pixels."""
     angle: float
     """Angle between the line and the rows, in radians."""
-    kind = "blur"
-
-    def __call__(self, image_HWC: Pixels) -> Pixels:
-        return _convolved(image_HWC, self.kernel())
-
-    def on_average(self, overview_HWC: Pixels) -> Pixels:
-        return np.clip(overview_HWC, 0, 1)
 
     def kernel(self) -> Pixels:
         """Square kernel of odd size that sums to 1: a line one pixel wide."""

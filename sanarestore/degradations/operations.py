@@ -27,6 +27,10 @@ _DEMOSAICED = 0.76
 """Standard deviation of unit white noise after bilinear demosaicing: mean over channels and sites."""
 
 
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+"""Weights of red, green and blue in ITU-R BT.601 luma."""
+
+
 class Operation(Protocol):
     """One degradation with all its parameters drawn."""
 
@@ -39,6 +43,16 @@ class Operation(Protocol):
 
     def on_average(self, overview_HWC: Pixels) -> Pixels:
         """Degrade means over large areas, clipped to [0, 1]: noise averages out, the shift from clipping it stays."""
+
+
+class KeepsMeans:
+    """Base of operations that change means over large areas only by clipping them."""
+
+    __slots__ = ()
+
+    def on_average(self, overview_HWC: Pixels) -> Pixels:
+        """Clip means to [0, 1]."""
+        return np.clip(overview_HWC, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,7 +161,7 @@ class LowLight:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Jpeg:
+class Jpeg(KeepsMeans):
     """JPEG compression by libjpeg; the result has 8-bit values, whatever the depth of the image."""
 
     quality: int
@@ -166,12 +180,9 @@ class Jpeg:
         decoded = np.asarray(JpegImageFile(buffer), dtype=np.float32) / np.float32(255)
         return decoded.reshape(image_HWC.shape)
 
-    def on_average(self, overview_HWC: Pixels) -> Pixels:
-        return np.clip(overview_HWC, 0, 1)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Blur:
+class Blur(KeepsMeans):
     """Gaussian blur, cut at four sigmas, mirrored at the border."""
 
     sigma: float
@@ -188,12 +199,9 @@ class Blur:
         blurred: Pixels = ndimage.gaussian_filter(image_HWC, sigmas, mode="reflect", truncate=4.0, output=np.float32)
         return blurred
 
-    def on_average(self, overview_HWC: Pixels) -> Pixels:
-        return np.clip(overview_HWC, 0, 1)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LowResolution:
+class LowResolution(KeepsMeans):
     """Antialiased bicubic downscaling by a factor, then bicubic upscaling to the original size."""
 
     factor: float
@@ -203,9 +211,6 @@ class LowResolution:
         height, width, _ = image_HWC.shape
         small = (max(1, round(width / self.factor)), max(1, round(height / self.factor)))
         return resize(resize(image_HWC, *small), width, height)
-
-    def on_average(self, overview_HWC: Pixels) -> Pixels:
-        return np.clip(overview_HWC, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -245,7 +250,7 @@ def to_gray(image_HWC: Pixels) -> Pixels:
     """Full-range ITU-R BT.601 luma [H, W, 1]; gray images are returned unchanged."""
     if image_HWC.shape[2] == 1:
         return image_HWC
-    gray_HWC: Pixels = image_HWC @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)
+    gray_HWC: Pixels = image_HWC @ LUMA[:, None]
     return gray_HWC
 
 

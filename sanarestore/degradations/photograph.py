@@ -149,10 +149,8 @@ class Photograph:
     def on_average(self, overview_HWC: Pixels) -> Pixels:
         """Degrade means by the noise that is left in flat areas, clipped as the photograph is."""
         inside_HWC = np.clip(overview_HWC, 0, 1)
-        colours = (1,) if inside_HWC.shape[2] == 1 else (0, 1, 2)
-        shot, read = (np.array([part[colour] for colour in colours], np.float32) for part in (self.shot, self.read))
         linear_HWC = self._linear(inside_HWC)
-        spread_HWC = _spread(linear_HWC, shot, read) * self._slope(linear_HWC)
+        spread_HWC = self._spread_of(linear_HWC) * self._slope(linear_HWC)
         # A Gaussian of width s leaves 1 / (2 s sqrt(pi)) of white noise, and more of noise that is already correlated.
         left = min(1.0, 0.4 / max(self.softness, 1e-3))
         if self.reduction:
@@ -187,8 +185,7 @@ class Photograph:
         """Noise of every colour at every pixel, in linear light."""
         rng = np.random.default_rng(self.seed)
         if linear_HWC.shape[2] == 1:
-            spread_HWC = _spread(linear_HWC, self.shot[1], self.read[1])
-            return spread_HWC * rng.standard_normal(linear_HWC.shape, dtype=np.float32)
+            return self._spread_of(linear_HWC) * rng.standard_normal(linear_HWC.shape, dtype=np.float32)
         height, width, _ = linear_HWC.shape
         # Fewer rows or columns than the pattern may lack sites of one colour: more are added, then cropped.
         linear_HWC = np.pad(linear_HWC, ((0, height < 6 and 6), (0, width < 6 and 6), (0, 0)), mode="symmetric")
@@ -201,11 +198,15 @@ class Photograph:
         noise_HWC: Pixels = demosaic(noise_HW, site_HW, self.pattern, self.method)[:height, :width] @ matrix.T
         return noise_HWC
 
-    def _slope(self, linear_HWC: Pixels) -> Pixels:
-        """Slope of the tone curve: its chord over one standard deviation of noise to each side."""
+    def _spread_of(self, linear_HWC: Pixels) -> Pixels:
+        """Standard deviation of the sensor's noise in every channel; a gray image has that of green."""
         colours = (1,) if linear_HWC.shape[2] == 1 else (0, 1, 2)
         shot, read = (np.array([part[colour] for colour in colours], np.float32) for part in (self.shot, self.read))
-        spread_HWC = np.maximum(_spread(linear_HWC, shot, read), np.float32(1e-5))
+        return _spread(linear_HWC, shot, read)
+
+    def _slope(self, linear_HWC: Pixels) -> Pixels:
+        """Slope of the tone curve: its chord over one standard deviation of noise to each side."""
+        spread_HWC = np.maximum(self._spread_of(linear_HWC), np.float32(1e-5))
         chord_HWC = self._encode(linear_HWC + spread_HWC) - self._encode(linear_HWC - spread_HWC)
         slope_HWC: Pixels = chord_HWC / (2 * spread_HWC)
         return slope_HWC

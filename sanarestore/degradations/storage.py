@@ -7,14 +7,14 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL.WebPImagePlugin import WebPImageFile
 
-from sanarestore.degradations.operations import Jpeg, Pixels
+from sanarestore.degradations.operations import Jpeg, KeepsMeans, Pixels
 
 LONGEST = 16383
 """Longest side that WebP can store, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WebP:
+class WebP(KeepsMeans):
     """Lossy WebP compression by libwebp, in tiles if the image is larger than the format allows."""
 
     quality: int
@@ -30,9 +30,6 @@ class WebP:
                 stored_HWC[window] = self._stored(codes_HWC[window])
         return stored_HWC
 
-    def on_average(self, overview_HWC: Pixels) -> Pixels:
-        return np.clip(overview_HWC, 0, 1)
-
     def _stored(self, codes_HWC: np.ndarray) -> Pixels:
         colour_HWC = np.repeat(codes_HWC, 3, axis=2) if codes_HWC.shape[2] == 1 else codes_HWC
         buffer = io.BytesIO()
@@ -44,7 +41,7 @@ class WebP:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JpegTwice:
+class JpegTwice(KeepsMeans):
     """Two JPEG compressions with a crop in between, which shifts the block grid."""
 
     first: Jpeg
@@ -57,6 +54,3 @@ class JpegTwice:
         rows, columns = self.shift
         wider_HWC = np.pad(image_HWC, ((rows, 0), (columns, 0), (0, 0)), mode="edge")
         return self.second(self.first(wider_HWC)[rows:, columns:])
-
-    def on_average(self, overview_HWC: Pixels) -> Pixels:
-        return np.clip(overview_HWC, 0, 1)

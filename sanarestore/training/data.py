@@ -25,6 +25,7 @@ from sanarestore.degradations.requests import Request
 from sanarestore.degradations.wordings import languages, word_strangely
 from sanarestore.errors import SanarestoreError
 from sanarestore.model.tone import overview, tone_statistics
+from sanarestore.training.backdrops import before_backdrop
 from sanarestore.training.dead_leaves import dead_leaves
 from sanarestore.training.photos import PhotoCache, common_size, detail, readable, to_tensor
 from sanarestore.training.recipe import Recipe
@@ -34,9 +35,6 @@ MARGIN = 16
 
 NARROWEST_FRAMING = 0.35
 """Smallest share of each side of a photo's overview that a sample takes for the whole photograph."""
-
-WHOLLY_PLAIN = 0.35
-"""Share of the crops with a plain backdrop that show nothing but the backdrop."""
 
 WORKER_NICENESS = 9
 """Niceness of the processes that make samples, added to that of the training process."""
@@ -170,19 +168,6 @@ class PhotoSamples(Dataset[Sample]):
         top, left = (MARGIN + int(offset) for offset in shift)
         cut = image_HWC[top : top + self.recipe.patch, left : left + self.recipe.patch]
         return to_tensor(cut)
-
-
-def before_backdrop(clean_HWC: Pixels, rng: np.random.Generator) -> Pixels:
-    """Fill a crop with a plain colour, beyond a random line or everywhere; often white, black or saturated."""
-    height, width, channels = clean_HWC.shape
-    colour = rng.uniform(0, 1, channels) if rng.random() < 0.6 else rng.integers(0, 2, channels)
-    stored = np.rint(colour * 255).astype(np.float32) / np.float32(255)
-    if rng.random() < WHOLLY_PLAIN:
-        return np.broadcast_to(stored, clean_HWC.shape).astype(np.float32)
-    angle, place = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.8, 2)
-    rows, columns = np.mgrid[:height, :width] / np.array([height, width])[:, None, None] - place[:, None, None]
-    beyond_HW = rows * np.sin(angle) + columns * np.cos(angle) > 0
-    return np.where(beyond_HW[..., None], stored, clean_HWC).astype(np.float32)
 
 
 class ToneSamples(PhotoSamples):

@@ -200,6 +200,17 @@ def test_going_on_from_a_model(photos: Path) -> None:
     assert [stage["base"].split()[0] for stage in told] == ["scratch", "model"]
 
 
+def test_a_router_tells_the_stages_of_its_experts_too(photos: Path) -> None:
+    Path("expert.toml").write_text(RECIPE.replace("steps", 'objective = "expert"\nsteps', 1))
+    Path("router.toml").write_text(
+        RECIPE.replace("steps", 'objective = "router"\nsteps', 1) + '\n[experts]\nnoise = "noise/model"\n'
+    )
+    assert train("photos", "--recipe", "tiny.toml", "-o", "first", "-q") == 0
+    for recipe, folder in (("expert.toml", "noise"), ("router.toml", "whole")):
+        assert run(["train", "photos", "--recipe", recipe, "-o", folder, "--base", "first/model", "-q"]) == 0
+    assert [stage["objective"] for stage in stages("whole/model")] == ["refiner", "expert", "router"]
+
+
 def test_a_checkpoint_that_was_never_finished_is_no_run(photos: Path) -> None:
     Path("run/checkpoint.new").mkdir(parents=True)
     Path("run/checkpoint.new/model.safetensors").write_bytes(b"")

@@ -46,7 +46,7 @@ def between_channels(noise_HWC: Pixels) -> float:
 
 @pytest.fixture(scope="module")
 def noises() -> list[Pixels]:
-    """Of eighty cameras, as the preset draws them."""
+    """Noise of eighty cameras that the preset draws."""
     drawn = [Recipe.parse("photograph").draw(stream("camera", number), 0).operations[0] for number in range(80)]
     return [noise_of(photograph, scene()) * 255 for photograph in drawn if isinstance(photograph, Photograph)]
 
@@ -73,6 +73,7 @@ def test_correlations_span_those_of_photographs(
 def test_channels_are_as_alike_as_in_photographs(noises: list[Pixels]) -> None:
     low, high = np.quantile([between_channels(noise) for noise in noises], (0.1, 0.9))
     assert low < 0.31
+    # The measured 0.70 is reached by one camera in twelve.
     assert high > 0.6
 
 

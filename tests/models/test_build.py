@@ -57,7 +57,7 @@ def test_the_stages_make_every_part() -> None:
 
 
 class Runs:
-    """In place of the stages' own processes: makes what `train` would leave, and fails where it is told to."""
+    """A stand-in for the processes of the stages: it leaves what `train` would leave, and fails at a given stage."""
 
     def __init__(self, fails_at: str = "") -> None:
         self.commands: list[list[str]] = []

@@ -15,6 +15,7 @@ from sanarestore.degradations.requests import LIGHT_AND_COLOUR, Request
 from sanarestore.degradations.wordings import Language, word_strangely
 from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.training import photos as photos_module
+from sanarestore.training.backdrops import before_backdrop
 from sanarestore.training.data import (
     WORKER_NICENESS,
     PairSamples,
@@ -23,7 +24,6 @@ from sanarestore.training.data import (
     ToneSamples,
     WordingSamples,
     batches,
-    before_backdrop,
 )
 from sanarestore.training.recipe import Recipe
 from sanarestore.training.validation import pair_validation
