@@ -35,6 +35,9 @@ READ_RATIOS = ((1.2, 0.42), (1.4, 0.44))
 PHONE_SHARE, PHONE_STOPS = 0.35, (1.0, 3.0)
 """Share of photographs taken by phones, and range of stops by which their noise exceeds that of cameras."""
 
+SHARP_SHARE, OPTICS = 0.3, (0.3, 1.4)
+"""Share of photographs that are sharp to the pixel, and range of `Photograph.optics` in the others."""
+
 MOST_PUSHED = 3.0
 """Most stops by which an exposure is raised after capture."""
 
@@ -120,6 +123,9 @@ class Photograph:
     sharpening: float
     """Amount of an unsharp mask; 0 is none."""
     sharpening_radius: float
+    optics: float
+    """Standard deviation of the low-pass Gaussian that lens and demosaicing apply to the scene, in sensor pixels. The
+    wanted restoration has it too: a photograph at its sensor's size is never sharp to the pixel."""
     scale: float
     """Width of the stored photograph divided by the sensor's, at most 1; raised to stay within `SENSOR_PIXELS`."""
     jpegs: tuple[Jpeg, ...]
@@ -134,6 +140,8 @@ class Photograph:
         if scale < 1:
             scene_HWC = resize(image_HWC, max(1, round(width / scale)), max(1, round(height / scale)))
         developed_HWC = np.clip(scene_HWC, 0, 1)
+        if self.optics:
+            developed_HWC = _blurred(developed_HWC, self.optics)
         if any(self.shot) or any(self.read):
             developed_HWC = developed_HWC + self._noise(developed_HWC)
         if self.sharpening:
@@ -252,6 +260,7 @@ def draw_photograph(stops: float, rng: np.random.Generator) -> Photograph:
         scale=float(rng.uniform(0.4, 1)) if rng.random() < 0.4 else 1.0,
         jpegs=_draw_jpegs(rng),
         seed=int(rng.integers(2**62)),
+        optics=float(rng.uniform(*OPTICS)) if rng.random() >= SHARP_SHARE else 0.0,
     )  # fmt: skip
 
 

@@ -31,9 +31,12 @@ TASKS = ("denoise", "jpeg", "sr", "deblur", "mixed", "recipe", "prompts", "real"
 MIXED = ("combined", "combined-light")
 """Recipes that the task mixed measures: one without changes of light and colour, and one with them."""
 
-RENUMBERED = {**dict.fromkeys((*LIGHT_AND_COLOUR, "selective"), 2), "combined": 3, "combined-light": 3}
+RENUMBERED = {
+    **dict.fromkeys((*LIGHT_AND_COLOUR, "selective", "photograph"), 2), "combined": 4, "combined-light": 4,
+}  # fmt: skip
 """Steps of recipes whose protocol number is not 1. Since 2, prompts name light and colour, and `combined` draws
-neither; since 3, `combined` also draws degradations of cameras and storage."""
+neither; since 3, `combined` also draws degradations of cameras and storage. Photographs are softened by their optics
+since 2, which `combined` has drawn since 4."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sanarestore.degradations.requests import KINDS
 from sanarestore.errors import UsageError, WeightsError
 from sanarestore.model.evidence import EVIDENCE
 from sanarestore.model.refiner import Refiner
@@ -27,6 +28,12 @@ and the global colour correction, which is not an expert's task."""
 
 FEATURES = 64
 """Hidden features of the router."""
+
+PHOTOGRAPH = "photograph"
+"""Name of the expert for noise as cameras store it."""
+
+REMOVES = {kind: kind for kind in KINDS} | {PHOTOGRAPH: "noise"}
+"""Names that experts may have -> the kind of degradation that each removes."""
 
 LEAST_SHARE = 1 / 4
 """Probability that a refiner must exceed for its result to count, with up to three refiners; with E > 3, 3/E of this,
@@ -58,7 +65,7 @@ class Experts:
     """The experts of one general refiner, and their router."""
 
     names: tuple[str, ...]
-    """Degradation of each expert, one of `requests.KINDS`."""
+    """Name of each expert, one of `REMOVES`."""
     router: Router
     changes: Mapping[str, Mapping[str, Tensor]]
     """Per expert, int8 differences from the refiner's tensors by tensor name, and row scales under name + `SCALE`."""
@@ -129,15 +136,19 @@ class Experts:
         Weights sum to 1; refiners of weight 0 are left out. The weights are continuous, so that two crops of one
         photograph are treated nearly alike. Small weights become 0, so that most photographs take one network.
         """
-        share_E = self.router(evidence_K[None], prompt_D[None])[0].softmax(dim=0)
-        if removes is not None:
-            # An expert removes its degradation whatever the prompt: one that was not asked for must not run.
-            share_E = share_E * torch.tensor([1.0, *(float(name in removes) for name in self.names)])
-            share_E[0].clamp_(min=1e-30)
-            share_E = share_E / share_E.sum()
+        logit_E = self.router(evidence_K[None], prompt_D[None])[0]
+        share_E = logit_E.where(self.asked_for(removes), -torch.inf).softmax(dim=0)
         above_E = (share_E - LEAST_SHARE * min(1, 3 / len(share_E))).clamp(min=0)
         shares = zip((None, *self.names), (above_E / above_E.sum()).tolist(), strict=True)
         return {name: share for name, share in shares if share > 0}
+
+    def asked_for(self, removes: Collection[str] | None) -> Tensor:
+        """Whether each refiner may run for a request: booleans [E], the general refiner's first, which always may.
+
+        An expert removes its degradation whatever the prompt, so one that was not asked for must not run. `removes` is
+        None for a request that names no kind.
+        """
+        return torch.tensor([True, *(removes is None or REMOVES[name] in removes for name in self.names)])
 
     def refiner(self, name: str, general: Refiner) -> Refiner:
         """Build one expert from the general refiner, which stays unchanged."""

@@ -3,7 +3,8 @@
 Freely licensed photographs are few and mostly a little soft, and show hardly any lettering or drawings. A refiner
 trained on them alone mistakes edges sharper than all of theirs for blurred ones. Dead leaves (A. B. Lee, D. Mumford and
 J. Huang, "Occlusion Models for Natural Images", 2001) have the power spectrum and the edges of photographs; the leaves
-here have several shapes, letters among them.
+here have several shapes, letters among them, and fractal or regular textures: fabric, mesh and print are the textures
+that are most easily taken for noise.
 """
 
 import string
@@ -31,6 +32,12 @@ MOST_LEAVES = 800
 GRAIN = 0.12
 """Greatest standard deviation of the texture on a leaf."""
 
+REGULAR_SHARE = 0.4
+"""Share of images whose texture is regular; the others have a fractal one."""
+
+PERIODS = (2.2, 10.0)
+"""Range of the periods of regular textures, in pixels."""
+
 
 def dead_leaves(side: int, rng: np.random.Generator) -> Pixels:
     """Draw an image [side, side, 3] in [0, 1] with its own random mix of shapes, sizes, colours and texture."""
@@ -47,8 +54,8 @@ def dead_leaves(side: int, rng: np.random.Generator) -> Pixels:
     ):
         _draw(draw, shape, middle, radius, tuple(fill), rng)
     drawn = np.asarray(canvas.reduce(FINENESS), np.float32) / 255
-    texture = _fractal(side, rng)[..., None] * drawn[..., 3:] * GRAIN
-    return np.clip(drawn[..., :3] + texture, 0, 1).astype(np.float32)
+    texture = (_regular if rng.random() < REGULAR_SHARE else _fractal)(side, rng)
+    return np.clip(drawn[..., :3] + texture[..., None] * drawn[..., 3:] * GRAIN, 0, 1).astype(np.float32)
 
 
 def _radii(finer: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -104,4 +111,20 @@ def _fractal(side: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     spectrum = np.fft.rfft2(rng.standard_normal((side, side))) / frequency ** rng.uniform(0.6, 1.6)
     noise = np.fft.irfft2(spectrum, (side, side))
     unit: npt.NDArray[np.float32] = (noise / noise.std()).astype(np.float32)
+    return unit
+
+
+def _regular(side: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """One to three gratings [side, side], added or woven, warped as on an uneven surface; mean 0, std 1."""
+    rows, columns = np.mgrid[:side, :side]
+    warp = _fractal(side, rng) * rng.uniform(0, 1.5)
+    waves = []
+    for turn in rng.uniform(0, np.pi) + np.array([0, np.pi / 2, np.pi / 4])[: int(rng.integers(1, 4))]:
+        # Periods are drawn by their logarithm: as many from 2.2 to 4.7 px as from 4.7 to 10.
+        period = float(np.exp(rng.uniform(*np.log(PERIODS))))
+        waves.append(np.sin((rows * np.sin(turn) + columns * np.cos(turn)) * (2 * np.pi / period) + warp))
+    woven = np.prod(waves, axis=0) if rng.random() < 0.4 else np.sum(waves, axis=0)
+    texture = np.tanh(woven * rng.uniform(0.3, 4))
+    texture -= texture.mean()
+    unit: npt.NDArray[np.float32] = (texture / max(texture.std(), 1e-3)).astype(np.float32)
     return unit

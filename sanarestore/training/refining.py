@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from sanarestore.degradations.grammar import Wording
+from sanarestore.degradations.recipes import stream
 from sanarestore.degradations.requests import KINDS, Request, folded
 from sanarestore.errors import UsageError
-from sanarestore.model.evidence import evidence
+from sanarestore.model.evidence import EVIDENCE, evidence
 from sanarestore.model.prompts import pool
 from sanarestore.model.reading import ABSENT, KEPT, REMOVED, Reader
 from sanarestore.training.data import Batch
@@ -22,9 +23,13 @@ from sanarestore.training.losses import decibels
 from sanarestore.training.objective import PartsObjective
 from sanarestore.training.parts import Parts
 from sanarestore.training.recipe import Recipe
+from sanarestore.training.replay import Replay, Weighable
 
 AT_ONCE = 64
 """Prompts of about the same length that are read together in training."""
+
+REPLAYED = 15
+"""Samples of earlier steps that a router's step repeats, per new one."""
 
 
 class RefinerObjective(PartsObjective):
@@ -129,41 +134,59 @@ class RouterObjective(PartsObjective):
                 next_step="Name them under [experts], kind by kind, or a --base that has some.",
             )  # fmt: skip
         self._experts = parts.experts
-        super().__init__(parts, recipe, {"router": parts.experts.router})
+        # Buffers of the trained modules, so that checkpoints keep them.
+        self._replay = Replay(
+            evidence=EVIDENCE, prompt=parts.refiner.config.prompt_width, refiners=1 + len(parts.experts.names)
+        )
+        super().__init__(parts, recipe, {"router": parts.experts.router, "replay": self._replay})
         self._refiners = nn.ModuleDict(
             {name: parts.experts.refiner(name, parts.refiner) for name in parts.experts.names}
         ).requires_grad_(False)
 
     def to(self, device: torch.device) -> None:
         super().to(device)
-        self._experts.router.to(device)
+        self.modules.to(device)
         self._refiners.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss(self, batch: Batch) -> Tensor:
-        """Negative mean PSNR in dB of the weighted results, on the middle of each crop: nearly as good a measure, in a
-        quarter of the time."""
-        prompt_BD = self._prompts(batch)
+        """Negative mean PSNR in dB of the weighted results, over the batch and samples of earlier ones.
+
+        A result is judged by the middle of its crop: nearly as good a measure, in a quarter of the time.
+        """
+        new = self._weighable(batch)
+        again = self._replay.draw(REPLAYED * len(batch.prompts), stream(self.recipe.seed, "replay", batch.number))
+        self._replay.add(new)
+        samples = Weighable.joined([new, again])
+        # As in restoration, the router is float32.
+        with torch.autocast(batch.degraded_BCHW.device.type, enabled=False):
+            logit_BE = self._experts.router(samples.evidence_BK, samples.prompt_BD)
+            share_BE = logit_BE.where(samples.asked_BE, -torch.inf).softmax(dim=1)
+            return decibels(samples.squared(share_BE), self.recipe.loss_floor).mean()
+
+    @torch.no_grad()
+    def _weighable(self, batch: Batch) -> Weighable:
+        """Refine the crops by every refiner."""
+        prompt_BD, whole = self._prompts(batch), self._whole(batch)
         side, stride = batch.degraded_BCHW.shape[2], self.parts.refiner.stride
         margin = side // 4 // stride * stride
         middle = slice(margin, side - margin)
         given_BCHW, target_BCHW = (
             image_BCHW[:, :, middle, middle] for image_BCHW in (batch.degraded_BCHW, batch.target_BCHW)
         )
-        with torch.no_grad():
-            whole = self._whole(batch)
-            result_BECHW = torch.stack(
-                [
-                    refiner(given_BCHW, given_BCHW, prompt_BD, whole).float().clamp(0, 1)
-                    for refiner in (self.parts.refiner, *self._refiners.values())
-                ],
-                dim=1,
-            )
-        # As in restoration, routing features and router are float32.
+        error_BEN = torch.stack(
+            [
+                (refiner(given_BCHW, given_BCHW, prompt_BD, whole).float().clamp(0, 1) - target_BCHW).flatten(1)
+                for refiner in (self.parts.refiner, *self._refiners.values())
+            ],
+            dim=1,
+        )
+        asked_BE = torch.stack([self._experts.asked_for(request.removes) for request in self._requests(batch)])
+        # As in restoration, routing features are float32; so are products, which differ by little between refiners.
         with torch.autocast(batch.degraded_BCHW.device.type, enabled=False):
-            share_BE = self._experts.router(self._evidence(batch), prompt_BD).softmax(dim=1)
-            mixed_BCHW = (result_BECHW * share_BE[:, :, None, None, None]).sum(dim=1)
-            squared_B = (mixed_BCHW - target_BCHW).square().mean(dim=(1, 2, 3))
-        return decibels(squared_B, self.recipe.loss_floor).mean()
+            return Weighable(
+                evidence_BK=self._evidence(batch), prompt_BD=prompt_BD.float(), asked_BE=asked_BE.to(prompt_BD.device),
+                errors_BEE=error_BEN @ error_BEN.mT / error_BEN.shape[2],
+            )  # fmt: skip
 
     def restore(self, batch: Batch) -> Tensor:
         """Restore each image by the mixture that the router chooses."""

@@ -14,8 +14,8 @@ LEVELS = (16, 48, 80, 112, 144, 176, 208, 240)
 
 PLAIN = Photograph(
     shot=(4e-4, 2e-4, 4e-4), read=(1e-7, 1e-7, 1e-7), contrast=0.6, saturation=0.15, pattern="bayer", phase=(0, 0),
-    method="bilinear", softness=0.0, reduction=None, sharpening=0.0, sharpening_radius=1.0, scale=1.0, jpegs=(),
-    seed=1,
+    method="bilinear", softness=0.0, reduction=None, sharpening=0.0, sharpening_radius=1.0, optics=0.0, scale=1.0,
+    jpegs=(), seed=1,
 )  # fmt: skip
 
 
@@ -109,6 +109,16 @@ def test_without_noise_the_scene_stays() -> None:
     assert np.array_equal(PLAIN.without_noise()(scene_HWC), scene_HWC)
     assert np.abs(replace(PLAIN, scale=0.6).without_noise()(scene()) - scene()).max() < 2 / 255
     assert np.ptp(replace(PLAIN, sharpening=0.8).without_noise()(scene_HWC) - scene_HWC) > 0.1
+
+
+def test_what_optics_soften_is_not_asked_back() -> None:
+    """Most photographs are soft at the pixel, and so are their targets: noise goes, sharpness stays."""
+    soft = replace(PLAIN, optics=1.0)
+    lines = np.where(np.arange(64)[None, :, None] % 2, 0.8, 0.2) * np.ones((64, 64, 3), np.float32)
+    assert np.ptp(soft.without_noise()(lines.astype(np.float32))[:, 8:-8]) < 0.02
+    drawn = [Recipe.parse("photograph").draw(stream("optics", number), 0).operations[0] for number in range(100)]
+    sharp = [photograph.optics == 0 for photograph in drawn if isinstance(photograph, Photograph)]
+    assert 0.15 < np.mean(sharp) < 0.45
 
 
 def test_no_colour_is_made_of_fine_gray_lines() -> None:

@@ -123,7 +123,7 @@ def test_mixed_is_measured_without_light_and_colour_and_with_them() -> None:
     ("line", "number"),
     [
         ("noise:25+jpeg:20", 1), ("blur:1.6", 1), ("clean", 1), ("unneeded", 1), ("camera", 1), ("lowlight:2", 2),
-        ("noise:25,colour:0.2", 2), ("combined", 3), ("selective", 2), ("everything", 3),
+        ("noise:25,colour:0.2", 2), ("combined", 4), ("selective", 2), ("everything", 4), ("photograph:9", 2),
     ],
 )  # fmt: skip
 def test_protocols_have_another_number_where_figures_moved(line: str, number: int) -> None:

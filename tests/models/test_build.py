@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from itertools import pairwise
@@ -47,7 +48,7 @@ def test_every_recipe_is_valid(path: Path) -> None:
 
 def test_the_stages_make_every_part() -> None:
     stages = [Recipe.load(path).objective for path in sorted(FOLDER.glob("stages/*.toml"))]
-    assert stages == ["refiner", "tone", "wording", "expert", "expert", "router", "autoencoder", "flow"]
+    assert stages == ["refiner", "tone", "wording", "expert", "expert", "expert", "router", "autoencoder", "flow"]
     config = weights.read_manifest(FOLDER)["refiner"]
     for path in FOLDER.glob("stages/*.toml"):
         shape = Recipe.load(path).model
@@ -71,7 +72,9 @@ class Runs:
             (folder / "checkpoint" / "state.json").write_text("{}")
             return 130
         (folder / "model" / "restoration").mkdir(parents=True, exist_ok=True)
-        stages = {"training": {"stages": [{"steps": int(self.option(command, "--steps"))}]}}
+        steps = int(self.option(command, "--steps"))
+        recipe = replace(Recipe.load(Path(self.option(command, "--recipe"))), steps=steps).changed()
+        stages = {"training": {"stages": [{"steps": steps, "recipe": recipe}]}}
         (folder / "model" / "restoration" / "config.json").write_text(json.dumps(stages))
         (folder / "model" / "stage").write_text(folder.name)
         return 0
@@ -98,12 +101,12 @@ def test_a_build_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: p
     assert names == ["1-refiner", "2-tone", "3-reader", "4-noise"]
     bases = {Path(Runs.option(command, "-o")).name: Runs.option(command, "--base") for command in second.commands}
     assert bases == {
-        "4-noise": "3-reader/model", "5-jpeg": "3-reader/model", "6-router": "3-reader/model",
-        "7-autoencoder": "6-router/model", "8-flow": "7-autoencoder/model",
+        "4-noise": "3-reader/model", "5-jpeg": "3-reader/model", "6-photograph": "3-reader/model",
+        "7-router": "3-reader/model", "8-autoencoder": "7-router/model", "9-flow": "8-autoencoder/model",
     }  # fmt: skip
-    assert ["--resume" in command for command in second.commands] == [True, False, False, False, False]
+    assert ["--resume" in command for command in second.commands] == [True] + [False] * 5
     assert Runs.option(first.commands[0], "--base") == "scratch"
-    assert (tmp_path / "sanarestore-mini" / "stage").read_text() == "8-flow"
+    assert (tmp_path / "sanarestore-mini" / "stage").read_text() == "9-flow"
     assert (tmp_path / "sanarestore-mini" / "recipe.toml").is_file()
     whole = Recipe.load(FOLDER / "stages" / "1-refiner.toml").steps
     assert int(Runs.option(first.commands[0], "--steps")) == round(0.1 * whole)
@@ -114,14 +117,26 @@ def test_a_build_of_another_length_is_not_taken_for_this_one(
 ) -> None:
     assert built(monkeypatch, Runs(), tmp_path, "--share", "0.01") == 0
     assert built(monkeypatch, Runs(), tmp_path) == 2
-    assert "is of 600 steps, not 60000" in capsys.readouterr().err
+    assert "with 600 steps, not 60000" in capsys.readouterr().err
+
+
+def test_a_build_from_other_photographs_or_recipes_is_not_taken_for_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert built(monkeypatch, Runs(), tmp_path) == 0
+    assert built(monkeypatch, Runs(), tmp_path) == 0
+    assert built(monkeypatch, Runs(), tmp_path, "--held-back", "alps__") == 2
+    assert "by another recipe (held_back)" in capsys.readouterr().err
+    (tmp_path / "photos.txt").write_text("/elsewhere\n")
+    assert built(monkeypatch, Runs(), tmp_path) == 2
+    assert "begun with the photographs of /elsewhere" in capsys.readouterr().err
 
 
 def test_other_photographs_hold_back_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for sources, kept in (("", ()), ("alps__,sea__", ("alps__", "sea__"))):
         runs = Runs()
         assert built(monkeypatch, runs, tmp_path / f"out{len(kept)}", "--held-back", sources) == 0
-        assert [Recipe.load(Path(Runs.option(each, "--recipe"))).held_back for each in runs.commands] == [kept] * 8
+        assert [Recipe.load(Path(Runs.option(each, "--recipe"))).held_back for each in runs.commands] == [kept] * 9
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")

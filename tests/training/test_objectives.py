@@ -372,7 +372,8 @@ def test_a_router_comes_to_send_each_to_whom_restores_it_best(by: str) -> None:
         learn(objective, replace(given, target_BCHW=wanted))
     objective.modules.eval()
     evidence_BK = objective._evidence(given)
-    shares = [parts.experts.shares(*each) for each in zip(evidence_BK, prompt_BD, strict=True)]
+    asked = [request.removes for request in given.requests]
+    shares = [parts.experts.shares(*each) for each in zip(evidence_BK, prompt_BD, asked, strict=True)]
     assert shares == [{"noise": 1.0}] * 2 + [{"jpeg": 1.0}] * 2
     with torch.no_grad():
         torch.testing.assert_close(objective.restore(given), wanted, atol=1e-5, rtol=0)
@@ -389,7 +390,7 @@ def test_a_router_mixes_results_where_a_mixture_is_best() -> None:
         ]
     learn(objective, replace(given, target_BCHW=(results[0] + results[1]) / 2))
     for each in zip(objective._evidence(given), prompt_BD, strict=True):
-        assert parts.experts.shares(*each) == pytest.approx({None: 0.5, "noise": 0.5}, abs=0.2)
+        assert parts.experts.shares(*each, ["noise"]) == pytest.approx({None: 0.5, "noise": 0.5}, abs=0.2)
 
 
 def test_a_router_restores_by_the_mean_of_results_in_its_shares() -> None:
@@ -411,9 +412,10 @@ def test_a_router_restores_by_the_mean_of_results_in_its_shares() -> None:
 
 
 def test_a_router_s_loss_is_the_error_of_the_mixture_in_decibels() -> None:
-    """In the middle of the image."""
+    """In the middle of the image, of those refiners that the prompt asks for."""
     objective: Any = made("router", loss_floor=1e-5)
-    parts, given = objective.parts, batch()
+    noise, any_kind = Request.of("noise"), Request()
+    parts, given = objective.parts, asking(batch(), noise, noise, any_kind, any_kind)
     prompt_BD = objective._prompts(given)
     refiners = [parts.refiner, *(parts.experts.refiner(name, parts.refiner) for name in ("noise", "jpeg"))]
     logits = torch.tensor([0.5, 1.0, -0.5])
@@ -424,7 +426,9 @@ def test_a_router_s_loss_is_the_error_of_the_mixture_in_decibels() -> None:
         results = [
             refiner(middle_BCHW, middle_BCHW, prompt_BD, objective._whole(given)).clamp(0, 1) for refiner in refiners
         ]
-        mixed = sum(share * result for share, result in zip(logits.softmax(dim=0), results, strict=True))
+        of_noise, of_all = torch.tensor([*logits[:2].softmax(dim=0), 0.0]), logits.softmax(dim=0)
+        share_BE = torch.stack([of_noise, of_noise, of_all, of_all])
+        mixed = (share_BE[:, :, None, None, None] * torch.stack(results, dim=1)).sum(dim=1)
         squared_B = (mixed - given.target_BCHW[:, :, 16:48, 16:48]).square().mean(dim=(1, 2, 3))
         assert objective.loss(given).item() == pytest.approx(decibels(squared_B, 1e-5).mean().item(), abs=1e-4)
     assert (results[1] - results[2]).abs().max() > 0.01

@@ -1,0 +1,69 @@
+"""A router's memory holds what it was given, replaces the earliest, and repeats the same after a checkpoint."""
+
+import numpy as np
+import pytest
+import torch
+
+from sanarestore.training.replay import Replay, Weighable
+
+
+def samples(count: int, first: int = 0) -> Weighable:
+    """Samples that tell by every field which they are."""
+    number_B = torch.arange(first, first + count, dtype=torch.float32)
+    error_BEN = torch.randn(count, 2, 50, generator=torch.Generator().manual_seed(first))
+    return Weighable(
+        evidence_BK=number_B[:, None].expand(-1, 3), prompt_BD=-number_B[:, None].expand(-1, 4),
+        asked_BE=torch.stack([number_B >= 0, number_B % 2 == 1], dim=1), errors_BEE=error_BEN @ error_BEN.mT / 50,
+    )  # fmt: skip
+
+
+def memory(capacity: int = 8) -> Replay:
+    return Replay(evidence=3, prompt=4, refiners=2, capacity=capacity)
+
+
+def drawn(replay: Replay, count: int = 200) -> Weighable:
+    return replay.draw(count, np.random.default_rng(0))
+
+
+def test_nothing_is_drawn_of_nothing() -> None:
+    assert len(drawn(memory()).evidence_BK) == 0
+
+
+def test_fields_stay_together() -> None:
+    replay, given = memory(), samples(6)
+    replay.add(given)
+    found = drawn(replay)
+    number_B = found.evidence_BK[:, 0].long()
+    assert set(number_B.tolist()) == set(range(6))
+    assert torch.equal(found.prompt_BD[:, 0].long(), -number_B)
+    assert torch.equal(found.asked_BE, given.asked_BE[number_B])
+    assert torch.equal(found.errors_BEE, given.errors_BEE[number_B])
+
+
+def test_the_latest_replace_the_earliest() -> None:
+    replay = memory(capacity=8)
+    for first in (0, 6, 12):
+        replay.add(samples(6, first))
+    assert len(replay) == 8
+    assert set(drawn(replay).evidence_BK[:, 0].tolist()) == set(range(10, 18))
+
+
+def test_a_restored_memory_repeats_the_same() -> None:
+    replay, other = memory(), memory()
+    replay.add(samples(5))
+    other.load_state_dict(replay.state_dict(), strict=True)
+    assert torch.equal(drawn(replay).errors_BEE, drawn(other).errors_BEE)
+    assert len(other) == 5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_squared_is_the_error_of_the_mixture(share: float) -> None:
+    error_BEN = torch.randn(3, 2, 40, generator=torch.Generator().manual_seed(1))
+    given = samples(3)
+    given = Weighable(
+        evidence_BK=given.evidence_BK, prompt_BD=given.prompt_BD, asked_BE=given.asked_BE,
+        errors_BEE=error_BEN @ error_BEN.mT / 40,
+    )  # fmt: skip
+    share_BE = torch.tensor([[share, 1 - share]] * 3)
+    mixed_BN = (share_BE[..., None] * error_BEN).sum(dim=1)
+    torch.testing.assert_close(given.squared(share_BE), mixed_BN.square().mean(dim=1))
