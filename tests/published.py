@@ -13,7 +13,7 @@ from sanarestore.model.condition import ConditionKind, new_condition
 from sanarestore.model.loading import LatentPath
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.model.transformer import ConditionedTransformer
-from sanarestore.training.recipe import LatentShape, ModelShape, Recipe
+from sanarestore.training.recipe import LatentShape, ModelShape, TrainingRecipe
 from tests.conftest import random_refiner
 
 CHANNELS = 8
@@ -23,7 +23,7 @@ WIDTH = 16
 """Of prompt embeddings."""
 
 
-TINY_RECIPE = Recipe(
+TINY_RECIPE = TrainingRecipe(
     name="tiny", seed=3, patch=64, loss_floor=1e-4,
     model=ModelShape(
         widths=(8, 8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), prompt_width=8, prompt_layers=1,

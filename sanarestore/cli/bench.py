@@ -309,8 +309,8 @@ def bench(
     levels = Levels(**{name: value for name, value in told.items() if value is not None})  # type: ignore[arg-type]
     earlier = read_rows(old) if old is not None else None
     for name in names or [] if fetch else ():
-        reports.counted(f"downloading {name.lower()}", download(name, data_dir), quiet=quiet or as_json)
-    sets = subjects.find(names or [], data or [], data_dir)
+        reports.show_counting(f"downloading {name.lower()}", download(name, data_dir), quiet=quiet or as_json)
+    sets = subjects.find_sets(names or [], data or [], data_dir)
     chosen = subjects.tasks(task or [], [flag for flag, value in given.items() if value], [own for _, own, _ in sets])
     metrics = tuple(dict.fromkeys(name.lower() for name in metric or ()))
     # Prepare everything before measuring, so that whatever is missing is reported at once.

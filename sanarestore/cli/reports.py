@@ -36,7 +36,7 @@ SPOKEN = {
 """Names of the kinds of degradation for users."""
 
 
-class Outcome(Protocol):
+class Reported(Protocol):
     """What a report needs to know about one file."""
 
     @property
@@ -100,7 +100,7 @@ class Report:
             self._progress.update(self._files[path], completed=done, total=total)
         self._advance()
 
-    def add(self, outcome: Outcome, *, readable: bool = True) -> None:
+    def add(self, outcome: Reported, *, readable: bool = True) -> None:
         """Count one file's outcome, show what needs showing, and print its JSON line if asked."""
         self._counts[outcome.status] += 1
         self._unreadable += not readable
@@ -120,7 +120,7 @@ class Report:
         if self._json:
             console.print_json(outcome.to_json())
 
-    def _say_once(self, outcome: Outcome) -> None:
+    def _say_once(self, outcome: Reported) -> None:
         """Show once, since it is the same for every file, what the prompt was understood to remove, or a note on it."""
         if self._quiet or self._json or self._is_prompt_said or outcome.status != "done":
             return
@@ -226,7 +226,7 @@ def counting(*, quiet: bool) -> Progress:
     )  # fmt: skip
 
 
-def counted(label: str, steps: Iterable[tuple[int, int]], *, quiet: bool) -> None:
+def show_counting(label: str, steps: Iterable[tuple[int, int]], *, quiet: bool) -> None:
     """Run through steps that yield (done, total), showing a bar."""
     progress = counting(quiet=quiet)
     with progress:

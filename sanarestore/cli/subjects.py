@@ -59,7 +59,9 @@ def tasks(asked: list[str], flags: list[str], own: list[str]) -> list[str]:
     return asked or list(dict.fromkeys(sorted(LEVELS_OF[flag])[0] for flag in useless))
 
 
-def find(names: list[str], folders: list[Path], data_dir: Path | None) -> list[tuple[str, str, tuple["Item", ...]]]:
+def find_sets(
+    names: list[str], folders: list[Path], data_dir: Path | None
+) -> list[tuple[str, str, tuple["Item", ...]]]:
     """Find the sets: name, own task and items of each; UsageError if none is named."""
     from sanarestore.evaluation.datasets import find_folder, find_set
     from sanarestore.evaluation.public import SETS

@@ -18,7 +18,7 @@ from sanarestore.options import dtype_of
 
 if TYPE_CHECKING:
     from sanarestore.training.loop import Trainer
-    from sanarestore.training.recipe import Recipe
+    from sanarestore.training.recipe import TrainingRecipe
 
 RANK = 32
 """Default rank of low-rank changes."""
@@ -223,17 +223,17 @@ def _origin(base: str, rank: int | None) -> str:
     return f"{Path(base).name} {weights.sampled_hash(folder, *parts)[:16]}{low_rank}"
 
 
-def _recipe(path: Path | None, folder: Path, *, base: str, low_rank: bool, resume: bool) -> "Recipe":
+def _recipe(path: Path | None, folder: Path, *, base: str, low_rank: bool, resume: bool) -> "TrainingRecipe":
     """The recipe at `path`; if None, that of a run to resume; otherwise the embedded model's, adjusted to the base."""
     from sanarestore import weights
-    from sanarestore.training.recipe import Recipe
+    from sanarestore.training.recipe import TrainingRecipe
 
     own = folder / "recipe.json"
     if path is None and resume and own.is_file():
-        return Recipe.from_dict(json.loads(own.read_text(encoding="utf-8")), own)
+        return TrainingRecipe.from_dict(json.loads(own.read_text(encoding="utf-8")), own)
     if path is not None:
-        return Recipe.load(path)
-    embedded = Recipe.load(weights.resolve(weights.EMBEDDED) / "recipe.toml")
+        return TrainingRecipe.load(path)
+    embedded = TrainingRecipe.load(weights.resolve(weights.EMBEDDED) / "recipe.toml")
     if base == SCRATCH:
         return embedded
     is_model = weights.is_model(weights.resolve(base))
@@ -248,7 +248,7 @@ def _fingerprint(used: Sequence[tuple[Path, ...]]) -> str:
     return hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def _data(data: Path, recipe: "Recipe", decoded: Path) -> tuple[Any, list[Any], list[tuple[Path, ...]]]:
+def _data(data: Path, recipe: "TrainingRecipe", decoded: Path) -> tuple[Any, list[Any], list[tuple[Path, ...]]]:
     """Training samples, validation batches, and the files of each photo or pair trained on; the folder `decoded` holds
     decoded photos during the run."""
     from sanarestore import images

@@ -28,7 +28,7 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class PairRow:
     """A pair and its origin, as `write_pairs` records them."""
 
     pair: Pair
@@ -68,7 +68,7 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
-def write_pairs(path: Path, rows: Iterable[Row]) -> None:
+def write_pairs(path: Path, rows: Iterable[PairRow]) -> None:
     """Write pairs.csv atomically, rows in the order given; paths are relative to its folder where possible.
 
     OSError if the disk refuses.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sanarestore import tiling
-from sanarestore.engine.tiles import Steps, Tiles, in_turn, release
+from sanarestore.engine.tiles import Steps, Tiles, release, run_stages
 from sanarestore.errors import OutOfMemory
 from sanarestore.flow import Predict, noise_field
 from sanarestore.kernels import choice
@@ -129,7 +129,7 @@ class Generation:
         shape = (1, self._autoencoder.latent_channels, -(-height // stride), -(-width // stride))
         condition_1Zhw, latent_1Zhw = torch.empty(shape, device=device), torch.empty(shape, device=device)
         tiles = self._tiles.count(height, width, stride=stride)
-        yield from in_turn(
+        yield from run_stages(
             [
                 (self.encode(degraded_CHW, condition_1Zhw), tiles + _count(self._way_in, tiles)),
                 (
@@ -151,7 +151,7 @@ class Generation:
         )  # fmt: skip
         tiles = self._tiles.count(*image_CHW.shape[1:], stride=self.stride)
         deep = self._deep(self._way_in, model.encode_deep, maps, torch.float32)
-        yield from in_turn([(shallow, tiles), (deep, _count(self._way_in, tiles))])
+        yield from run_stages([(shallow, tiles), (deep, _count(self._way_in, tiles))])
         latent_1Zhw[0].copy_(maps.pop())
 
     def decode(self, latent_1Zhw: Tensor, image_CHW: Tensor) -> Steps:
@@ -168,7 +168,7 @@ class Generation:
         self.watch("latent", latent_1Zhw[0])
         tiles = self._tiles.count(*image_CHW.shape[1:], stride=self.stride)
         deep = self._deep(self._way_out, model.decode_deep, maps, model.dtype)
-        yield from in_turn([(deep, _count(self._way_out, tiles)), (shallow(), tiles)])
+        yield from run_stages([(deep, _count(self._way_out, tiles)), (shallow(), tiles)])
 
     def _deep(
         self, passes: Sequence[Pass], whole: Callable[[Tensor], Tensor], maps: list[Tensor], dtype: torch.dtype

@@ -21,7 +21,7 @@ from sanarestore.engine.devices import exactly_float32, pick_device, pick_dtype
 from sanarestore.engine.generation import Generation, Place, Watch
 from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.pixels import enlarge, host_tensor, is_finite, is_gray, mixed, visible, with_visible
-from sanarestore.engine.tiles import Steps, Tiles, in_turn, is_out_of_memory, keep_pages
+from sanarestore.engine.tiles import Steps, Tiles, is_out_of_memory, keep_pages, run_stages
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
 from sanarestore.model.evidence import evidence
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
@@ -204,7 +204,7 @@ class Restorer:
         tile, overlap = tiling.whole_strides(*self.options.blended, stride)
         windows = tiling.overlapping(*size, tile=tile, overlap=overlap, stride=stride, shift=self._tiles.shift)
         restored_CHW.zero_()
-        yield from in_turn([self._window_alone(window, degraded_CHW, restored_CHW) for window in windows])
+        yield from run_stages([self._window_alone(window, degraded_CHW, restored_CHW) for window in windows])
 
     def _window_alone(self, window: tiling.Window, degraded_CHW: Tensor, restored_CHW: Tensor) -> tuple[Steps, int]:
         """The steps that restore one window, and their expected number."""
@@ -239,7 +239,7 @@ class Restorer:
             generated_CHW = restored_CHW if self._is_unrefined else torch.empty_like(degraded_CHW)
             stages.append((self._generation(degraded_CHW, generated_CHW, place), self._generation.count(*size)))
         if self._is_unrefined:
-            yield from in_turn(stages)
+            yield from run_stages(stages)
             return
         refiners = self._refiners_for(degraded_CHW)
         refiner = self.model.refiner
@@ -252,7 +252,7 @@ class Restorer:
             margin=refiner.margin,
         )
         stages.append((refined, self._tiles.count(*size, stride=refiner.stride)))
-        yield from in_turn(stages)
+        yield from run_stages(stages)
 
     def _latent_path(self, own: Callable[[Any], Any], prompt: str, dtype: torch.dtype) -> Generation:
         latent = self.model.latent

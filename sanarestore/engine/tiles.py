@@ -150,7 +150,7 @@ class Tiles:
         release(self.device)
 
 
-def in_turn(stages: Iterable[tuple[Steps, int]]) -> Steps:
+def run_stages(stages: Iterable[tuple[Steps, int]]) -> Steps:
     """Run stages one after another under one progress count; each comes with its expected number of steps."""
     waiting = list(stages)
     before = 0

@@ -59,7 +59,7 @@ def measured_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
     return Ceilings(flops=2 * side**3 / product, bandwidth=2 * size / copied)
 
 
-def in_turn(arms: Sequence[Work], rounds: int | None, device: torch.device) -> list[list[float]]:
+def time_interleaved(arms: Sequence[Work], rounds: int | None, device: torch.device) -> list[list[float]]:
     """Time every arm in every round, in seconds; each round starts with the next arm.
 
     With `rounds` None, there are `ROUNDS` or as many as begin within `ENOUGH` seconds, but `FEWEST` at least.
@@ -116,7 +116,7 @@ class _Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return given
 
 
-def counted(work: Work) -> tuple[int, int]:
+def count_work(work: Work) -> tuple[int, int]:
     """Count floating-point operations and bytes moved in one run; kernels, which hide theirs, run as references."""
     with choice.references(), FlopCounterMode(display=False) as flop, _Moved() as moved:
         work()

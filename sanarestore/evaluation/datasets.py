@@ -19,7 +19,7 @@ from sanarestore import images
 from sanarestore.degradations.operations import Pixels
 from sanarestore.degradations.pairs import read_pairs
 from sanarestore.errors import NoImagesError, UnreadableImage, UsageError
-from sanarestore.evaluation.public import SETS, Layout, Set
+from sanarestore.evaluation.public import SETS, NamingScheme, Set
 
 MISSING_NAMED = 5
 """Most missing files that a message names."""
@@ -137,7 +137,7 @@ def data_folder(data_dir: Path | None) -> Path:
     return Path(named) if named else platformdirs.user_cache_path("sanarestore") / "data"
 
 
-def _paired(layout: Layout, folder: Path) -> tuple[list[Item], list[Path]]:
+def _paired(layout: NamingScheme, folder: Path) -> tuple[list[Item], list[Path]]:
     """Return the images or pairs of a folder, and the files whose pair is incomplete."""
     found = _matching(layout.clean, folder)
     if layout.degraded is None:

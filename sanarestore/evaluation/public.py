@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Layout:
+class NamingScheme:
     """One way in which a set's files are named, as regular expressions of paths below its folder."""
 
     clean: str
@@ -44,7 +44,7 @@ class Set:
     """Number of images, or of pairs."""
     task: str
     """The task that it is mostly used for, which is its default."""
-    layouts: tuple[Layout, ...]
+    layouts: tuple[NamingScheme, ...]
     published: str
     """Where its authors, or others who hold a copy, publish it."""
     remote: Remote | Archive | None = None
@@ -55,9 +55,9 @@ class Set:
     """Folder names that its archives use, in lower case, besides its own name."""
 
 
-def _flat(pattern: str, example: str, more: str = "") -> Layout:
+def _flat(pattern: str, example: str, more: str = "") -> NamingScheme:
     """Layout of clean files in a lossless format, or one that `more` adds, in the folder or one folder below."""
-    return Layout(clean=rf"(?:[^/]+/)?(?:{pattern})\.(?:png|bmp|tiff?{more})", example=example)
+    return NamingScheme(clean=rf"(?:[^/]+/)?(?:{pattern})\.(?:png|bmp|tiff?{more})", example=example)
 
 
 def _numbered(pattern: str, first: int, last: int) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ SETS: Mapping[str, Set] = {
             layouts=(
                 _flat(r"img_\d{3}", "img_001.png"),
                 _flat(r"img\d{3}", "HR/img001.png"),
-                Layout(clean=r"(?:image_SRF_4/)?img_\d{3}_SRF_4_HR\.png", example="img_001_SRF_4_HR.png"),
+                NamingScheme(clean=r"(?:image_SRF_4/)?img_\d{3}_SRF_4_HR\.png", example="img_001_SRF_4_HR.png"),
             ),
             published="https://github.com/jbhuang0604/SelfExSR", names=_numbered("img_{:03d}", 1, 100),
         ),
@@ -177,7 +177,7 @@ SETS: Mapping[str, Set] = {
         Set(
             name="sidd-val", title="SIDD validation blocks, sRGB (Abdelhamed et al. 2018)", count=1280, task="real",
             layouts=(
-                Layout(
+                NamingScheme(
                     clean=r"Validation(Gt)BlocksSrgb\.mat", degraded=r"Validation(Noisy)BlocksSrgb\.mat",
                     example="ValidationNoisyBlocksSrgb.mat",
                 ),
@@ -187,7 +187,7 @@ SETS: Mapping[str, Set] = {
         Set(
             name="nam", title="Nam, the 15 crops (Nam et al. 2016)", count=15, task="real",
             layouts=(
-                Layout(
+                NamingScheme(
                     clean=r"(?:[^/]+/)?(.+)_mean\.png", degraded=r"(?:[^/]+/)?(.+)_real\.png",
                     example="5dmark3_iso3200_1_real.png",
                 ),
@@ -198,7 +198,7 @@ SETS: Mapping[str, Set] = {
             name="polyu", title="PolyU, the 100 crops (Xu et al. 2018)", count=100, task="real",
             layouts=(
                 # The whole photographs, which the authors publish beside the crops, have no number in their names.
-                Layout(
+                NamingScheme(
                     clean=r"(?:[^/]+/)?([^/]+_\d+)_mean\.JPE?G", degraded=r"(?:[^/]+/)?([^/]+_\d+)_real\.JPE?G",
                     example="CroppedImages/Canon5D2_5_160_3200_chair_5_real.JPG",
                 ),
@@ -209,7 +209,7 @@ SETS: Mapping[str, Set] = {
         Set(
             name="realsr", title="RealSR version 3, x4 (Cai et al. 2019)", count=100, task="real",
             layouts=(
-                Layout(
+                NamingScheme(
                     clean=r"(?:(?:[^/]+/)?(?:Canon|Nikon)/Test/4/)?((?:Canon|Nikon)_\d{3})_HR\.png",
                     degraded=r"(?:(?:[^/]+/)?(?:Canon|Nikon)/Test/4/)?((?:Canon|Nikon)_\d{3})_LR4\.png",
                     example="Canon/Test/4/Canon_001_LR4.png",

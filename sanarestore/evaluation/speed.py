@@ -13,7 +13,15 @@ import torch
 from sanarestore.engine.devices import describe, pick_device
 from sanarestore.engine.tiles import is_out_of_memory, release
 from sanarestore.errors import OutOfMemory, UsageError
-from sanarestore.evaluation.clock import Ceilings, Work, counted, in_turn, measured_ceilings, ratio, seconds_of
+from sanarestore.evaluation.clock import (
+    Ceilings,
+    Work,
+    count_work,
+    measured_ceilings,
+    ratio,
+    seconds_of,
+    time_interleaved,
+)
 from sanarestore.evaluation.memory import PeakMemory
 from sanarestore.evaluation.subject import Part, Subject
 from sanarestore.options import RestoreOptions
@@ -77,8 +85,10 @@ class Timing:
 
 
 def measure(options: RestoreOptions, device: str, sizes: Sequence[int], rounds: int | None) -> Iterator[Timing]:
-    """Time every part at every size, small sizes first, ours before the others; `rounds` as for `in_turn`. UsageError
-    for a model, sizes or rounds that make no sense."""
+    """Time every part at every size, small sizes first, ours before the others; `rounds` as for `time_interleaved`.
+
+    UsageError for a model, sizes or rounds that make no sense.
+    """
     if (rounds is not None and rounds < 1) or not sizes or min(sizes) < 32:
         raise UsageError("takes sizes of 32 px or more, and a round at least", where="bench speed")
     place = pick_device(device)
@@ -113,7 +123,7 @@ def _timed(part: Part, subject: Subject, size: int, rounds: int | None, ceilings
     first, memory = _first_run(part.ours, device)
     if first is None:
         raise OutOfMemory(f"out of memory on {device} at {size} px", where=part.name, next_step="Use smaller --sizes.")
-    flop, moved = counted(part.ours)
+    flop, moved = count_work(part.ours)
     arms: dict[str, Work] = {}
     memories: dict[str, int | None] = {}
     for name, work in part.others.items():
@@ -122,8 +132,8 @@ def _timed(part: Part, subject: Subject, size: int, rounds: int | None, ceilings
         if tried is not None:
             arms[name] = work
     running = [partial(_repeated, work, part.repeats) for work in (part.ours, part.ours, *arms.values())]
-    in_turn(running[2:] if first > LONG else running, WARM_UPS, device)
-    ours, again, *others = in_turn(running, rounds, device)
+    time_interleaved(running[2:] if first > LONG else running, WARM_UPS, device)
+    ours, again, *others = time_interleaved(running, rounds, device)
     chance, chance_interval = ratio(again, ours)
     same: dict[str, Any] = {
         "part": part.name, "size": size, "steps": subject.steps, "dtype": str(subject.dtype).removeprefix("torch."),

@@ -22,7 +22,7 @@ from sanarestore import images, tiling
 from sanarestore.engine.generation import Generation
 from sanarestore.engine.pixels import host_tensor
 from sanarestore.engine.restorer import Restorer, steps_of
-from sanarestore.evaluation.clock import Work, counted
+from sanarestore.evaluation.clock import Work, count_work
 from sanarestore.evaluation.kernel_arms import REPEATS, kernel_arms
 from sanarestore.flow import noise_field
 from sanarestore.kernels import choice
@@ -99,7 +99,7 @@ class Subject:
     def _flop_per_pixel(self) -> float:
         side = min(self.restorer.tile, SMALL) // 32 * 32
         image = _noise(side)
-        return counted(lambda: self.restorer(image))[0] / self._area(side)
+        return count_work(lambda: self.restorer(image))[0] / self._area(side)
 
     def _area(self, size: int) -> int:
         """Pixels computed for an untiled square image; if only the refiner runs, with the margin that it mirrors."""

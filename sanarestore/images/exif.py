@@ -3,7 +3,7 @@
 import struct
 
 from sanarestore.images import ifd
-from sanarestore.images.ifd import Directory, Entry, Layout
+from sanarestore.images.ifd import ByteLayout, Directory, Entry
 
 DESCRIPTIVE = frozenset(
     (269, 270, 271, 272, 274, 285, 305, 306, 315, 316, 18246, 18249, 33432, 40091, 40092, 40093, 40094, 40095, 50341)
@@ -15,11 +15,11 @@ _RESOLUTION = (X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT)
 _MAKER_NOTE = 37500
 
 
-def parse(block: bytes) -> tuple[Layout, Directory]:
+def parse(block: bytes) -> tuple[ByteLayout, Directory]:
     """The byte order and first directory of a block; the directory is empty if the block is damaged."""
     header = ifd.read_header(block)
     if header is None:
-        return Layout("<"), {}
+        return ByteLayout("<"), {}
     layout, offset = header
     return layout, ifd.read(block, offset, layout)
 
@@ -29,14 +29,14 @@ def is_block(block: bytes) -> bool:
     return ifd.read_header(block) is not None
 
 
-def build(directory: Directory, layout: Layout) -> bytes:
+def build(directory: Directory, layout: ByteLayout) -> bytes:
     """A standalone block with this directory, whose values are in the byte order of `layout`."""
-    plain = Layout(layout.order)
+    plain = ByteLayout(layout.order)
     start = len(plain.header) + plain.offset.size
     return plain.header + plain.offset.pack(start) + ifd.pack(directory, start, plain)
 
 
-def from_tiff(directory: Directory, layout: Layout) -> bytes | None:
+def from_tiff(directory: Directory, layout: ByteLayout) -> bytes | None:
     """An EXIF block of the entries in a TIFF's first directory that describe the photograph; None if there are none."""
     told = {tag: entry for tag, entry in directory.items() if tag in DESCRIPTIVE or tag in (ifd.EXIF, ifd.GPS)}
     if not told:
@@ -44,11 +44,11 @@ def from_tiff(directory: Directory, layout: Layout) -> bytes | None:
     return build(told | {tag: directory[tag] for tag in _RESOLUTION if tag in directory}, layout)
 
 
-def for_tiff(block: bytes) -> tuple[Layout, Directory]:
+def for_tiff(block: bytes) -> tuple[ByteLayout, Directory]:
     """The byte order that a TIFF must have to take this block's entries unchanged, and those entries."""
     layout, directory = parse(block)
     kept = {tag: entry for tag, entry in directory.items() if tag in DESCRIPTIVE or tag in (ifd.EXIF, ifd.GPS)}
-    return Layout(layout.order), kept
+    return ByteLayout(layout.order), kept
 
 
 def has_maker_note(directory: Directory) -> bool:
@@ -57,7 +57,7 @@ def has_maker_note(directory: Directory) -> bool:
     return bool(inner) and _MAKER_NOTE in (inner or {})
 
 
-def dpi_of(directory: Directory, layout: Layout) -> tuple[float, float] | None:
+def dpi_of(directory: Directory, layout: ByteLayout) -> tuple[float, float] | None:
     """Pixels per inch, horizontal and vertical, from the resolution tags; None if they give none."""
     if X_RESOLUTION not in directory or Y_RESOLUTION not in directory:
         return None
@@ -77,11 +77,11 @@ def dpi_of_block(block: bytes | None) -> tuple[float, float] | None:
     return dpi_of(directory, layout)
 
 
-def resolution_entries(dpi: tuple[float, float], layout: Layout) -> Directory:
+def resolution_entries(dpi: tuple[float, float], layout: ByteLayout) -> Directory:
     """The three tags that store a resolution in pixels per inch."""
     x, y = (Entry(ifd.RATIONAL, struct.pack(layout.order + "LL", round(value * 100), 100)) for value in dpi)
     return {X_RESOLUTION: x, Y_RESOLUTION: y, RESOLUTION_UNIT: Entry(ifd.SHORT, struct.pack(layout.order + "H", 2))}
 
 
-def _number(entry: Entry, layout: Layout) -> float:
+def _number(entry: Entry, layout: ByteLayout) -> float:
     return ifd.value_of(entry.kind, entry.data, layout)[0]

@@ -20,7 +20,7 @@ _DEEPEST = 3  # IFD0, Exif, Interoperability: deeper means a loop
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ByteLayout:
     """Byte order and offset size of a TIFF structure."""
 
     order: str
@@ -66,16 +66,16 @@ class EndsEarlyError(Exception):
     """A directory refers to bytes beyond the end of the data."""
 
 
-def read_header(data: bytes) -> tuple[Layout, int] | None:
+def read_header(data: bytes) -> tuple[ByteLayout, int] | None:
     """The layout and the offset of the first directory; None if the data is not a TIFF structure."""
-    for layout in (Layout("<"), Layout(">"), Layout("<", big=True), Layout(">", big=True)):
+    for layout in (ByteLayout("<"), ByteLayout(">"), ByteLayout("<", big=True), ByteLayout(">", big=True)):
         header = layout.header
         if data.startswith(header) and len(data) >= len(header) + layout.offset.size:
             return layout, layout.offset.unpack_from(data, len(header))[0]
     return None
 
 
-def read(data: bytes, offset: int, layout: Layout, *, strict: bool = False, depth: int = 1) -> dict[int, Entry]:
+def read(data: bytes, offset: int, layout: ByteLayout, *, strict: bool = False, depth: int = 1) -> dict[int, Entry]:
     """Read the directory at `offset`, with the directories that it points to.
 
     Entries that extend beyond `data` are left out, or raise EndsEarlyError if `strict`.
@@ -91,7 +91,7 @@ def read(data: bytes, offset: int, layout: Layout, *, strict: bool = False, dept
     return directory
 
 
-def _entries(data: bytes, offset: int, layout: Layout, strict: bool) -> Iterator[tuple[int, int, bytes]]:
+def _entries(data: bytes, offset: int, layout: ByteLayout, strict: bool) -> Iterator[tuple[int, int, bytes]]:
     start = offset + layout.count.size
     number = layout.count.unpack_from(data, offset)[0] if start <= len(data) else 0
     end = start + number * layout.entry.size
@@ -108,7 +108,7 @@ def _entries(data: bytes, offset: int, layout: Layout, strict: bool) -> Iterator
             raise EndsEarlyError
 
 
-def value_of(kind: int, data: bytes, layout: Layout) -> tuple[float, ...]:
+def value_of(kind: int, data: bytes, layout: ByteLayout) -> tuple[float, ...]:
     """Numbers of an entry: rationals divided (0 where the denominator is 0), text and undefined bytes as bytes."""
     if kind in (RATIONAL, 10):
         parts = struct.unpack(f"{layout.order}{len(data) // 4}{'L' if kind == RATIONAL else 'l'}", data)
@@ -117,7 +117,7 @@ def value_of(kind: int, data: bytes, layout: Layout) -> tuple[float, ...]:
     return struct.unpack(f"{layout.order}{len(data) // struct.calcsize('=' + letter)}{letter}", data)
 
 
-def pack(directory: Directory, offset: int, layout: Layout) -> bytes:
+def pack(directory: Directory, offset: int, layout: ByteLayout) -> bytes:
     """The bytes of a directory to be placed at `offset` (even), followed by its values and inner directories."""
     table, values = bytearray(layout.count.pack(len(directory))), bytearray()
     behind = offset + layout.count.size + len(directory) * layout.entry.size + layout.offset.size

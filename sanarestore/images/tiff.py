@@ -8,7 +8,7 @@ import numpy as np
 
 from sanarestore.errors import UnreadableImage
 from sanarestore.images import exif, ifd
-from sanarestore.images.ifd import Entry, Layout
+from sanarestore.images.ifd import ByteLayout, Entry
 from sanarestore.images.image import AlphaKind, Image, Metadata, Stored, check_size, from_stored, to_stored
 
 _XMP, _IPTC, _ICC, _SUBFILE, _DNG = 700, 33723, 34675, 254, 50706
@@ -48,7 +48,7 @@ def decode(data: bytes) -> Image:
     )
 
 
-def _directory(data: bytes) -> tuple[Layout, ifd.Directory]:
+def _directory(data: bytes) -> tuple[ByteLayout, ifd.Directory]:
     """Read the first directory; UnreadableImage if tags are missing, which tifffile would silently ignore."""
     header = ifd.read_header(data)
     try:
@@ -59,7 +59,7 @@ def _directory(data: bytes) -> tuple[Layout, ifd.Directory]:
     raise UnreadableImage("it is truncated: a part of its tags is missing", next_step=_BACKUP)
 
 
-def _metadata(directory: ifd.Directory, layout: Layout) -> Metadata:
+def _metadata(directory: ifd.Directory, layout: ByteLayout) -> Metadata:
     def block(tag: int) -> bytes | None:
         return directory[tag].data if tag in directory else None
 
@@ -154,8 +154,8 @@ def encode(image: Image) -> bytes:
 
     stored_HWS = to_stored(image)
     metadata = image.metadata
-    layout, told = exif.for_tiff(metadata.exif) if metadata.exif else (Layout("<"), {})
-    layout = Layout(layout.order, big=stored_HWS.nbytes + _size(metadata) > _CLASSIC_LIMIT)
+    layout, told = exif.for_tiff(metadata.exif) if metadata.exif else (ByteLayout("<"), {})
+    layout = ByteLayout(layout.order, big=stored_HWS.nbytes + _size(metadata) > _CLASSIC_LIMIT)
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer, bigtiff=layout.big, byteorder=layout.order) as file:
         file.write(
@@ -175,7 +175,7 @@ def _size(metadata: Metadata) -> int:
     return sum(len(block or b"") for block in (metadata.icc, metadata.exif, metadata.xmp, metadata.iptc))
 
 
-def _blocks(metadata: Metadata, layout: Layout) -> ifd.Directory:
+def _blocks(metadata: Metadata, layout: ByteLayout) -> ifd.Directory:
     entries: dict[int, Entry] = {}
     for tag, kind, block in ((_ICC, 7, metadata.icc), (_XMP, 1, metadata.xmp), (_IPTC, 7, metadata.iptc)):
         if block:
@@ -185,7 +185,7 @@ def _blocks(metadata: Metadata, layout: Layout) -> ifd.Directory:
     return entries
 
 
-def _with_entries(buffer: io.BytesIO, layout: Layout, entries: ifd.Directory) -> bytes:
+def _with_entries(buffer: io.BytesIO, layout: ByteLayout, entries: ifd.Directory) -> bytes:
     """The file with a new first directory at its end, which also has these entries; the old directory stays, unused.
 
     tifffile cannot write inner directories (it drops EXIF with only a log line), and converts the values it writes.
@@ -199,7 +199,7 @@ def _with_entries(buffer: io.BytesIO, layout: Layout, entries: ifd.Directory) ->
     return buffer.getvalue()
 
 
-def _written(data: bytes, layout: Layout) -> tuple[ifd.Directory, int]:
+def _written(data: bytes, layout: ByteLayout) -> tuple[ifd.Directory, int]:
     """The first directory of a file, and the even offset at its end where another directory can be added."""
     _, offset = ifd.read_header(data) or (layout, 0)
     return ifd.read(data, offset, layout), len(data) + len(data) % 2

@@ -8,7 +8,7 @@ import numpy as np
 
 from sanarestore.errors import UnreadableImage, UnwritableImage
 from sanarestore.images import exif
-from sanarestore.images.ifd import Layout
+from sanarestore.images.ifd import ByteLayout
 from sanarestore.images.image import Image, Metadata, Stored, check_size, from_stored, to_stored
 
 QUALITY = 95
@@ -84,7 +84,7 @@ def _block(metadata: Metadata) -> bytes:
     """The EXIF block; if there is none, one with only the resolution, since WebP has no other place for that."""
     if metadata.exif or metadata.dpi is None:
         return metadata.exif or b""
-    layout = Layout("<")
+    layout = ByteLayout("<")
     return exif.build(exif.resolution_entries(metadata.dpi, layout), layout)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sanarestore.model.blocks import through
+from sanarestore.model.blocks import run_blocks
 
 
 class Autoencoder(nn.Module):
@@ -98,15 +98,15 @@ class Autoencoder(nn.Module):
         """Run the convolutional stages: [B,3,H,W] in [0,1] -> map [B,C,h,w], downsampled by `encoder_cell`."""
         with _exactly(image_BCHW.device):
             hidden: Tensor = self.encoder.conv_in(image_BCHW.float() * 2 - 1)
-        return through(self.encoder.down_blocks[: self._encoder_depth], hidden.to(self.dtype))
+        return run_blocks(self.encoder.down_blocks[: self._encoder_depth], hidden.to(self.dtype))
 
     def encode_deep(self, map_BChw: Tensor) -> Tensor:
         """Run the attention stages: map -> scaled latent in float32."""
-        return self.to_latent(through(self.deep_encoder, map_BChw))
+        return self.to_latent(run_blocks(self.deep_encoder, map_BChw))
 
     def decode_deep(self, latent_BZHW: Tensor) -> Tensor:
         """Run the attention stages: scaled latent -> map [B,C,h,w], downsampled by `decoder_cell`."""
-        return through(self.deep_decoder, self.from_latent(latent_BZHW))
+        return run_blocks(self.deep_decoder, self.from_latent(latent_BZHW))
 
     @property
     def deep_encoder(self) -> list[nn.Module]:
@@ -136,7 +136,7 @@ class Autoencoder(nn.Module):
 
     def decode_shallow(self, map_BChw: Tensor) -> Tensor:
         """Run the convolutional stages: map -> [B,3,H,W] around [0,1], in float32."""
-        hidden = through(reversed(self.decoder.up_blocks[: self._decoder_depth]), map_BChw).float()
+        hidden = run_blocks(reversed(self.decoder.up_blocks[: self._decoder_depth]), map_BChw).float()
         with _exactly(map_BChw.device):
             hidden = self.decoder.norm_out(hidden.movedim(1, -1)).movedim(-1, 1)
             image: Tensor = self.decoder.conv_out(self.decoder.conv_act(hidden))

@@ -16,11 +16,11 @@ from sanarestore.kernels import choice, feed_forward, residual
 from sanarestore.kernels.reference import Norm
 
 
-def through(blocks: Iterable[Any], hidden_BCHW: Tensor) -> Tensor:
+def run_blocks(blocks: Iterable[Any], hidden_BCHW: Tensor) -> Tensor:
     """Run blocks, or sequences of blocks, one after another."""
     for block in blocks:
         if type(block) is nn.Sequential:
-            hidden_BCHW = through(block, hidden_BCHW)
+            hidden_BCHW = run_blocks(block, hidden_BCHW)
         else:
             kind = type(block).__name__
             hidden_BCHW = residual_block(block, hidden_BCHW) if kind == "ResBlock" else block(hidden_BCHW)

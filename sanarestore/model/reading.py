@@ -55,7 +55,7 @@ _RUN = re.compile(r"[\u30a0-\u30ff]+|[\u3040-\u309f]+|[\u3400-\u9fff]|[^\u3040-\
 """A run of text in one script: katakana, hiragana, ideographs (which `folded` sets apart one by one), or others."""
 
 
-class Block(nn.Module):
+class WordBlock(nn.Module):
     """Transformer block over words: attention with a bias for relative distance, then a feed-forward layer."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Reader(nn.Module):
         numbers = 3 * len(KINDS) + 1
         self.groups = nn.Embedding(ROWS, PIECE)
         self.enter = nn.Linear(PIECE, FEATURES)
-        self.blocks = nn.ModuleList(Block() for _ in range(LAYERS))
+        self.blocks = nn.ModuleList(WordBlock() for _ in range(LAYERS))
         self.norm = nn.LayerNorm(FEATURES)
         self.attend = nn.Linear(FEATURES, len(KINDS) + 1)
         self.value = nn.Linear(FEATURES, (len(KINDS) + 1) * VALUE)

@@ -117,7 +117,7 @@ class Modulation(nn.Module):
         return _modulated(hidden_BCHW, 1 + scale_BC11, shift_BC11)
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Residual block: convolution, modulation, ReLU, convolution, added to its input."""
 
     def __init__(self, channels: int, prompt_width: int, last_kernel: int = 3) -> None:
@@ -132,7 +132,7 @@ class Block(nn.Module):
         return branch_BCHW.add_(hidden_BCHW)
 
 
-class SteeredBlock(Block):
+class ModulatedBlock(ResidualBlock):
     """A block with spatial modulation: its scale also varies over the image."""
 
     def __init__(self, channels: int, prompt_width: int, steering: int) -> None:
@@ -148,7 +148,7 @@ class SteeredBlock(Block):
         return branch_BCHW.add_(hidden_BCHW)
 
 
-class Steering(nn.Module):
+class SpatialModulation(nn.Module):
     """Features of the spatial modulation, from wide statistics and prompt: where to smooth noise or sharpen blur."""
 
     def __init__(self, prompt_width: int, channels: int, statistics: int) -> None:
@@ -176,19 +176,19 @@ class Refiner(nn.Module):
         prompt, steering = config.prompt_width, config.steering
         self.stem = nn.Conv2d(6 * 4 + LOCAL_STATISTICS, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(
-            nn.ModuleList(Block(width, prompt) for _ in range(count))
+            nn.ModuleList(ResidualBlock(width, prompt) for _ in range(count))
             for count, width in zip(config.encoder_blocks, widths, strict=True)
         )
         self.down = nn.ModuleList(
             nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in zip(widths, config.widths[1:], strict=True)
         )
-        self.middle = Block(bottleneck, prompt, last_kernel=1)
+        self.middle = ResidualBlock(bottleneck, prompt, last_kernel=1)
         self.up = nn.ModuleList(
             nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in zip(widths, config.widths[1:], strict=True)
         )
-        self.steering = Steering(prompt, steering, WIDE_STATISTICS + config.spectrum)
+        self.steering = SpatialModulation(prompt, steering, WIDE_STATISTICS + config.spectrum)
         self.decoder = nn.ModuleList(
-            nn.ModuleList(SteeredBlock(width, prompt, steering) for _ in range(count))
+            nn.ModuleList(ModulatedBlock(width, prompt, steering) for _ in range(count))
             for count, width in zip(config.decoder_blocks, widths, strict=True)
         )
         self.head = nn.Conv2d(widths[0], 3 * 4, 1)
@@ -207,11 +207,11 @@ class Refiner(nn.Module):
                 nn.init.normal_(module.project.weight, std=0.02)
                 nn.init.zeros_(module.project.bias)
         for module in self.modules():
-            if isinstance(module, Block):
+            if isinstance(module, ResidualBlock):
                 module.conv_out.weight.data.mul_(0.2)
-            if isinstance(module, SteeredBlock):
+            if isinstance(module, ModulatedBlock):
                 nn.init.normal_(module.gate.weight, std=0.3)
-            if isinstance(module, Steering):
+            if isinstance(module, SpatialModulation):
                 nn.init.normal_(module.prompt.weight, std=0.1)
         nn.init.zeros_(self.head.weight)
 

@@ -40,7 +40,7 @@ def write(run: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping
     shutil.rmtree(old, ignore_errors=True)
 
 
-def find(run: Path) -> Path | None:
+def find_checkpoint(run: Path) -> Path | None:
     """Find a run's complete checkpoint, the first of `NAMES` if a crash left several; None if there is none."""
     return next((run / name for name in NAMES if (run / name / STATE).is_file()), None)
 

@@ -28,7 +28,7 @@ from sanarestore.model.tone import overview, tone_statistics
 from sanarestore.training.backdrops import before_backdrop
 from sanarestore.training.dead_leaves import dead_leaves
 from sanarestore.training.photos import PhotoCache, common_size, detail, readable, to_tensor
-from sanarestore.training.recipe import Recipe
+from sanarestore.training.recipe import TrainingRecipe
 
 MARGIN = 16
 """Pixels around a crop that are degraded with it and cut off: room for blurs and for shifts of the JPEG grid."""
@@ -61,7 +61,7 @@ class Sample(TypedDict):
 class PhotoSamples(Dataset[Sample]):
     """Pairs made from clean photographs by the recipe: cropped, rotated, degraded and given a prompt."""
 
-    def __init__(self, photos: Sequence[Path], recipe: Recipe, decoded: Path | None = None) -> None:
+    def __init__(self, photos: Sequence[Path], recipe: TrainingRecipe, decoded: Path | None = None) -> None:
         """`decoded` is a folder in which all workers share decoded photos."""
         self.photos = tuple(photos)
         self.recipe = recipe
@@ -185,7 +185,7 @@ class ToneSamples(PhotoSamples):
 class WordingSamples(Dataset[Sample]):
     """Samples for the prompt reader: prompts and what they ask for, without any image."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: TrainingRecipe) -> None:
         self.recipe = recipe
         self._languages = languages()
 
@@ -204,7 +204,7 @@ class WordingSamples(Dataset[Sample]):
 class PairSamples(Dataset[Sample]):
     """Pairs read from disk: the same crop of both images, mirrored together."""
 
-    def __init__(self, pairs: Sequence[Pair], recipe: Recipe, decoded: Path | None = None) -> None:
+    def __init__(self, pairs: Sequence[Pair], recipe: TrainingRecipe, decoded: Path | None = None) -> None:
         """`decoded` is a folder in which all workers share decoded photos."""
         self.pairs = tuple(pairs)
         self.recipe = recipe
@@ -255,7 +255,7 @@ class Batch:
     """Messages for the user about the samples."""
 
 
-def batches(samples: Dataset[Sample], recipe: Recipe, first_step: int) -> Iterator[Batch]:
+def batches(samples: Dataset[Sample], recipe: TrainingRecipe, first_step: int) -> Iterator[Batch]:
     """Yield the batches of steps `first_step`, `first_step + 1`, ... to the end of the recipe."""
     loader: DataLoader[Batch | SanarestoreError] = DataLoader(
         _Excused(samples),

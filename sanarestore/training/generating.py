@@ -16,7 +16,7 @@ from sanarestore.training.data import Batch
 from sanarestore.training.losses import off_unit_variance
 from sanarestore.training.objective import PartsObjective
 from sanarestore.training.parts import Parts
-from sanarestore.training.recipe import Recipe
+from sanarestore.training.recipe import TrainingRecipe
 
 VARIANCE_WEIGHT = 1.0
 """Weight of `off_unit_variance` in the loss, in dB per unit."""
@@ -25,7 +25,7 @@ VARIANCE_WEIGHT = 1.0
 class AutoencoderObjective(PartsObjective):
     """Reconstruction of clean and of degraded images: the transformer's condition is the latent of a degraded one."""
 
-    def __init__(self, parts: Parts, recipe: Recipe) -> None:
+    def __init__(self, parts: Parts, recipe: TrainingRecipe) -> None:
         super().__init__(parts, recipe, parts.reconstructing)
 
     def loss(self, batch: Batch) -> Tensor:
@@ -45,7 +45,7 @@ class AutoencoderObjective(PartsObjective):
 class FlowObjective(PartsObjective):
     """Flow matching on latents: trains the transformer and its condition; the prompt encoder stays frozen."""
 
-    def __init__(self, parts: Parts, recipe: Recipe) -> None:
+    def __init__(self, parts: Parts, recipe: TrainingRecipe) -> None:
         super().__init__(parts, recipe, parts.flowing)
 
     def loss(self, batch: Batch) -> Tensor:
@@ -77,7 +77,7 @@ class FlowObjective(PartsObjective):
 class EndToEndObjective(PartsObjective):
     """Joint training: the refiner's error also trains decoder, transformer and condition, through one flow step."""
 
-    def __init__(self, parts: Parts, recipe: Recipe) -> None:
+    def __init__(self, parts: Parts, recipe: TrainingRecipe) -> None:
         super().__init__(parts, recipe, {**parts.refining, **parts.flowing, **parts.decoding})
 
     @property

@@ -39,7 +39,7 @@ class Record:
         return same and all(_size(output / file) == size for file, size in self.files.items())
 
 
-class Journal:
+class PairJournal:
     """The file of records; UsageError if it cannot be read or written."""
 
     def __init__(self, path: Path) -> None:

@@ -27,7 +27,7 @@ from sanarestore.training.checkpoint import uninterrupted
 from sanarestore.training.data import Batch, batches
 from sanarestore.training.objective import Objective
 from sanarestore.training.optimizers import Average, optimizers, rate_share
-from sanarestore.training.recipe import Recipe
+from sanarestore.training.recipe import TrainingRecipe
 
 UNSEEN = 1e-4
 """Floor of squared errors in validation, 40 dB: without it, a photo out of focus would outweigh all others."""
@@ -88,7 +88,7 @@ class Trainer:
         self,
         folder: Path,
         objective: Objective,
-        recipe: Recipe,
+        recipe: TrainingRecipe,
         schedule: Schedule,
         validation: Sequence[Batch] = (),
         *,
@@ -127,14 +127,14 @@ class Trainer:
 
     def resume(self) -> None:
         """Continue from the folder's checkpoint; UsageError if there is none, or recipe, origin or data differ."""
-        found = checkpoint.find(self.folder)
+        found = checkpoint.find_checkpoint(self.folder)
         if found is None:
             raise UsageError(
                 "there is no checkpoint to resume from", where=self.folder, next_step="Leave out --resume."
             )
         state = checkpoint.read_state(found)
         # Fields that were added since the checkpoint was written take their defaults.
-        known = {**_recipe_identity(Recipe()), **state["recipe"]}
+        known = {**_recipe_identity(TrainingRecipe()), **state["recipe"]}
         changed = _differences(known, _recipe_identity(self.recipe))
         if changed:
             raise UsageError(
@@ -322,7 +322,7 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
 
 
-def _recipe_identity(recipe: Recipe) -> dict[str, Any]:
+def _recipe_identity(recipe: TrainingRecipe) -> dict[str, Any]:
     """The recipe's fields that must be equal to resume: all but those that do not affect the weights."""
     free = {"workers", "validate_every", "checkpoint_every"}
     return json.loads(json.dumps({key: value for key, value in recipe.to_dict().items() if key not in free}))  # type: ignore[no-any-return]

@@ -20,15 +20,15 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from sanarestore import images
-from sanarestore.degradations.pairs import Pair, Row, write_pairs
+from sanarestore.degradations.pairs import Pair, PairRow, write_pairs
 from sanarestore.degradations.recipes import PRESETS, Recipe
 from sanarestore.errors import NoImagesError, OutOfMemory, UsageError
-from sanarestore.training.journal import Journal, Record
-from sanarestore.training.variants import DEGRADED, TARGET, Job, Outcome, Settings, stem, work
+from sanarestore.training.journal import PairJournal, Record
+from sanarestore.training.variants import DEGRADED, TARGET, PairOutcome, PhotoJob, Settings, stem, work
 
-__all__ = ["Outcome", "make_pairs", "originals"]
+__all__ = ["PairOutcome", "make_pairs", "originals"]
 
-Keep = Callable[[Outcome], None]
+Keep = Callable[[PairOutcome], None]
 """Records an outcome in the journal."""
 
 QUEUED = 4
@@ -50,7 +50,7 @@ def make_pairs(
     seed: int = 0,
     pairs: Path | None = None,
     workers: int = 1,
-) -> Generator[Outcome, None, None]:
+) -> Generator[PairOutcome, None, None]:
     """Degrade every photo in `variants` ways; yield an outcome per pair as it is made, in order of photo and variant.
 
     The list is written to `pairs` (default OUT/pairs.csv) after the last outcome. Closing the iterator early stops the
@@ -111,11 +111,11 @@ def _check_names(photos: Sequence[images.Found]) -> None:
 
 def _run(
     photos: Sequence[images.Found], settings: Settings, listed: Path, workers: int
-) -> Generator[Outcome, None, None]:
+) -> Generator[PairOutcome, None, None]:
     rows = []
-    journal = Journal(settings.output / "pairs.jsonl")
+    journal = PairJournal(settings.output / "pairs.jsonl")
 
-    def keep(outcome: Outcome) -> None:
+    def keep(outcome: PairOutcome) -> None:
         if outcome.status == "done":
             journal.add(_record(outcome, settings))
 
@@ -132,19 +132,19 @@ def _run(
         raise UsageError(f"cannot be written ({error.strerror})", where=listed) from error
 
 
-def _job(photo: images.Found, settings: Settings, known: Mapping[str, Record]) -> Job:
+def _job(photo: images.Found, settings: Settings, known: Mapping[str, Record]) -> PhotoJob:
     name = _name(photo)
     records = tuple(known.get(stem(DEGRADED, name, variant)) for variant in range(settings.variants))
-    return Job(photo=photo.path, name=name, settings=settings, known=records)
+    return PhotoJob(photo=photo.path, name=name, settings=settings, known=records)
 
 
-def _row(outcome: Outcome) -> Row:
+def _row(outcome: PairOutcome) -> PairRow:
     degraded, target = outcome.files[0], outcome.files[-1] if len(outcome.files) > 1 else outcome.source
     pair = Pair(target=target, degraded=degraded, prompt=outcome.prompt)
-    return Row(pair=pair, label=outcome.label, variant=outcome.variant, sha256=outcome.sha256)
+    return PairRow(pair=pair, label=outcome.label, variant=outcome.variant, sha256=outcome.sha256)
 
 
-def _record(outcome: Outcome, settings: Settings) -> Record:
+def _record(outcome: PairOutcome, settings: Settings) -> Record:
     return Record(
         recipe=settings.recipe,
         seed=settings.seed,
@@ -156,21 +156,21 @@ def _record(outcome: Outcome, settings: Settings) -> Record:
     )
 
 
-def _in_process(jobs: Iterable[Job], keep: Keep) -> Generator[Outcome, None, None]:
+def _in_process(jobs: Iterable[PhotoJob], keep: Keep) -> Generator[PairOutcome, None, None]:
     for job in jobs:
         for outcome in work(job):
             keep(outcome)
             yield outcome
 
 
-def _in_pool(jobs: Iterable[Job], workers: int, keep: Keep) -> Generator[Outcome, None, None]:
+def _in_pool(jobs: Iterable[PhotoJob], workers: int, keep: Keep) -> Generator[PairOutcome, None, None]:
     """Yield outcomes in the order of the jobs, with at most `QUEUED` jobs per worker handed out at a time.
 
     Closing waits for each worker's current pair, and records pairs that were finished after the last one yielded.
     """
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    waiting: deque[Future[list[Outcome]]] = deque()
+    waiting: deque[Future[list[PairOutcome]]] = deque()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(stop,))
     try:
         for job in jobs:
@@ -194,7 +194,7 @@ def _in_pool(jobs: Iterable[Job], workers: int, keep: Keep) -> Generator[Outcome
                     keep(outcome)
 
 
-def _first(waiting: deque[Future[list[Outcome]]], keep: Keep) -> Iterator[Outcome]:
+def _first(waiting: deque[Future[list[PairOutcome]]], keep: Keep) -> Iterator[PairOutcome]:
     outcomes = waiting[0].result()
     waiting.popleft()
     for outcome in outcomes:
@@ -213,7 +213,7 @@ def _begin(stop: Event) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _work_through(job: Job) -> list[Outcome]:
+def _work_through(job: PhotoJob) -> list[PairOutcome]:
     outcomes = []
     for outcome in work(job):
         outcomes.append(outcome)

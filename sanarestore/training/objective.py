@@ -18,7 +18,7 @@ from sanarestore.model.transformer import Tokens
 from sanarestore.training.data import Batch
 from sanarestore.training.losses import charbonnier, psnr_loss
 from sanarestore.training.parts import Parts
-from sanarestore.training.recipe import Recipe
+from sanarestore.training.recipe import TrainingRecipe
 
 
 class Objective(Protocol):
@@ -36,14 +36,14 @@ class Objective(Protocol):
     def restore(self, batch: Batch) -> Tensor:
         """Restore the degraded images, [B,3,H,W], for validation."""
 
-    def save(self, folder: Path, recipe: Recipe, training: dict[str, Any]) -> None:
+    def save(self, folder: Path, recipe: TrainingRecipe, training: dict[str, Any]) -> None:
         """Write the trained model as a folder that `load_model` reads."""
 
 
 class PartsObjective:
     """Base class of the objectives: a model's parts, some of them trained and the others frozen."""
 
-    def __init__(self, parts: Parts, recipe: Recipe, trained: dict[str, nn.Module]) -> None:
+    def __init__(self, parts: Parts, recipe: TrainingRecipe, trained: dict[str, nn.Module]) -> None:
         self.parts = parts
         self.recipe = recipe
         self.modules: nn.Module = nn.ModuleDict(trained)
@@ -68,7 +68,7 @@ class PartsObjective:
     def to(self, device: torch.device) -> None:
         self._everything.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def save(self, folder: Path, recipe: Recipe, training: dict[str, Any]) -> None:
+    def save(self, folder: Path, recipe: TrainingRecipe, training: dict[str, Any]) -> None:
         parts = self.parts
         if self._retrains_refiner:
             parts = replace(parts, experts=None)

@@ -6,7 +6,7 @@ from sanarestore.errors import UsageError
 from sanarestore.training.generating import AutoencoderObjective, EndToEndObjective, FlowObjective
 from sanarestore.training.objective import Objective
 from sanarestore.training.parts import Parts
-from sanarestore.training.recipe import FLOWING, LATENT_OBJECTIVES, Recipe
+from sanarestore.training.recipe import FLOWING, LATENT_OBJECTIVES, TrainingRecipe
 from sanarestore.training.refining import (
     ExpertObjective,
     RefinerObjective,
@@ -16,7 +16,7 @@ from sanarestore.training.refining import (
 )
 
 
-def new_objective(recipe: Recipe, base: str | None = None, *, rank: int | None = None) -> Objective:
+def new_objective(recipe: TrainingRecipe, base: str | None = None, *, rank: int | None = None) -> Objective:
     """Create the recipe's objective, on fresh weights or on those of a base; add a latent path if it needs one.
 
     With a `rank`, train low-rank weights (LoRA) on a base: on its refiner for the objective refiner, otherwise on its
@@ -30,7 +30,7 @@ def new_objective(recipe: Recipe, base: str | None = None, *, rank: int | None =
             f"the objective '{recipe.objective}' would leave the base's condition untrained, and the photo unseen",
             where=parts.base, next_step="Use a recipe whose objective is flow or end-to-end.",
         )  # fmt: skip
-    kinds: dict[str, Callable[[Parts, Recipe], Objective]] = {
+    kinds: dict[str, Callable[[Parts, TrainingRecipe], Objective]] = {
         "tone": ToneObjective,
         "refiner": RefinerObjective,
         "wording": WordingObjective,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sanarestore.training.recipe import Recipe
+from sanarestore.training.recipe import TrainingRecipe
 
 MUON_SIDE = 32
 """Kernels that are smaller than this on either side, as matrices, use AdamW: gates and the last layer."""
@@ -21,7 +21,9 @@ MUON_DECAY = 0.01
 """Muon's weight decay; a step shrinks weights by this times the learning rate."""
 
 
-def optimizers(modules: nn.Module, recipe: Recipe, dtype: torch.dtype = torch.float32) -> list[torch.optim.Optimizer]:
+def optimizers(
+    modules: nn.Module, recipe: TrainingRecipe, dtype: torch.dtype = torch.float32
+) -> list[torch.optim.Optimizer]:
     """Create the optimizers of `modules`; each parameter group keeps its peak rate as `initial_lr`.
 
     AdamW (Loshchilov & Hutter 2019) does not decay biases, norms and gains. With a `muon_rate`, Muon trains the
@@ -117,7 +119,7 @@ def orthogonal(matrix_BMN: Tensor) -> Tensor:
     return found
 
 
-def rate_share(recipe: Recipe, step: int, progress: float) -> float:
+def rate_share(recipe: TrainingRecipe, step: int, progress: float) -> float:
     """Factor on the peak rates: linear warm-up by steps, times a half cosine over `progress` down to `final_rate`."""
     cosine = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
     share = recipe.final_rate + (1 - recipe.final_rate) * cosine

@@ -24,7 +24,7 @@ from sanarestore.model.reading import Reader, is_reader, load_embedded_reader, l
 from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 from sanarestore.training.latent_path import FLOW_SHIFT, new_latent_path
-from sanarestore.training.recipe import FLOWING, ModelShape, Recipe
+from sanarestore.training.recipe import FLOWING, ModelShape, TrainingRecipe
 
 KEPT_PROMPTS = 512
 """Prompt embeddings kept in memory during training; those of Gemma-2 2B take about 200 KB each."""
@@ -92,7 +92,7 @@ class Parts:
     """Low-rank weights that are trained instead of the refiner's."""
 
     @classmethod
-    def from_scratch(cls, recipe: Recipe) -> "Parts":
+    def from_scratch(cls, recipe: TrainingRecipe) -> "Parts":
         """Create fresh weights by the recipe's shape and seed, and a tokenizer trained on the prompt grammars."""
         shape = recipe.model
         torch.manual_seed(recipe.seed)
@@ -106,7 +106,7 @@ class Parts:
         )  # fmt: skip
 
     @classmethod
-    def from_base(cls, name: str, recipe: Recipe, rank: int | None = None) -> "Parts":
+    def from_base(cls, name: str, recipe: TrainingRecipe, rank: int | None = None) -> "Parts":
         """Load a restoration model to continue from, or a published base to adapt.
 
         With a `rank`, train an adapter of either by low-rank weights; UsageError if the objective does not support it.
@@ -129,7 +129,7 @@ class Parts:
         return parts._with_lora(name, recipe.objective, rank) if rank else parts
 
     @classmethod
-    def _from_published(cls, name: str, recipe: Recipe) -> "Parts":
+    def _from_published(cls, name: str, recipe: TrainingRecipe) -> "Parts":
         base = load_base(name)
         width = int(base.transformer.config.caption_channels)
         torch.manual_seed(recipe.seed)
@@ -196,7 +196,7 @@ class Parts:
         transformer = self.path.transformer
         return {"lora": self.lora, "condition": transformer.condition} if self.lora else {"transformer": transformer}
 
-    def with_latent_path(self, recipe: Recipe) -> "Parts":
+    def with_latent_path(self, recipe: TrainingRecipe) -> "Parts":
         """Add a latent path by the recipe's shape and seed if there is none, or a new transformer under `fresh_flow`.
 
         The recipe sets the time shift, except for an adapted base, which keeps its own. UsageError if `fresh_flow` is
@@ -257,7 +257,7 @@ def plain_wordings() -> list[str]:
     return ["", *(request.plain for request in every_request())]
 
 
-def _experts(recipe: Recipe, model: RestorationModel) -> Experts | None:
+def _experts(recipe: TrainingRecipe, model: RestorationModel) -> Experts | None:
     """The experts that the recipe names, or the model's own."""
     if not recipe.experts:
         return model.experts

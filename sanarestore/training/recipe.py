@@ -69,7 +69,7 @@ class LatentShape:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Recipe:
+class TrainingRecipe:
     """What a run learns, and how."""
 
     objective: str = "refiner"
@@ -158,7 +158,7 @@ class Recipe:
     """Recipe line -> weight (see degradations.recipes)."""
 
     @classmethod
-    def load(cls, path: Path) -> "Recipe":
+    def load(cls, path: Path) -> "TrainingRecipe":
         """Read a TOML file; UsageError names the file and the field."""
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -169,19 +169,19 @@ class Recipe:
         return cls.from_dict(table, path)
 
     @classmethod
-    def from_dict(cls, table: dict[str, Any], where: Path | str = "recipe") -> "Recipe":
+    def from_dict(cls, table: dict[str, Any], where: Path | str = "recipe") -> "TrainingRecipe":
         """Build a recipe from plain values; UsageError for unknown names, wrong types and invalid values."""
         table = dict(table)
         shape = _build(ModelShape, table.pop("model", {}), where)
         latent = _build(LatentShape, table.pop("latent", {}), where)
         degradations = _weights(table.pop("degradations", {}), where)
         experts = _experts(table.pop("experts", {}), where)
-        recipe: Recipe = replace(_build(cls, table, where), model=shape, latent=latent, experts=experts)
+        recipe: TrainingRecipe = replace(_build(cls, table, where), model=shape, latent=latent, experts=experts)
         recipe = replace(recipe, degradations=degradations) if degradations else recipe
         recipe.check(where)
         return recipe
 
-    def for_tuning(self, name: str, *, low_rank: bool = False) -> "Recipe":
+    def for_tuning(self, name: str, *, low_rank: bool = False) -> "TrainingRecipe":
         """Adapt the recipe to fine-tuning: another name, and a fifth of the learning rates.
 
         Low-rank weights start at zero and take the full rates: after 120 steps on pairs of noise, blur and JPEG
@@ -190,7 +190,7 @@ class Recipe:
         share = 1.0 if low_rank else 0.2
         return replace(self, name=name, learning_rate=self.learning_rate * share, muon_rate=self.muon_rate * share)
 
-    def for_adapting(self, name: str) -> "Recipe":
+    def for_adapting(self, name: str) -> "TrainingRecipe":
         """Adapt the recipe to a published base: train all that an adapter holds, end to end, on crops of 256 px."""
         return replace(self.for_tuning(name), objective="end-to-end", patch=256, batch=4)
 
@@ -270,7 +270,7 @@ class Recipe:
 
     def changed(self) -> dict[str, Any]:
         """Fields that differ from the defaults, as plain values: enough to build the recipe again."""
-        return _changed(self.to_dict(), Recipe().to_dict())
+        return _changed(self.to_dict(), TrainingRecipe().to_dict())
 
 
 def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

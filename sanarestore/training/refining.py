@@ -22,7 +22,7 @@ from sanarestore.training.generating import generate
 from sanarestore.training.losses import decibels
 from sanarestore.training.objective import PartsObjective
 from sanarestore.training.parts import Parts
-from sanarestore.training.recipe import Recipe
+from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.replay import Replay, Weighable
 
 AT_ONCE = 64
@@ -35,7 +35,7 @@ REPLAYED = 15
 class RefinerObjective(PartsObjective):
     """Train the pixel refiner, on images from a frozen latent path if that is on, otherwise on degraded ones."""
 
-    def __init__(self, parts: Parts, recipe: Recipe, trained: dict[str, nn.Module] | None = None) -> None:
+    def __init__(self, parts: Parts, recipe: TrainingRecipe, trained: dict[str, nn.Module] | None = None) -> None:
         super().__init__(parts, recipe, trained or parts.refining)
 
     @property
@@ -57,14 +57,14 @@ class RefinerObjective(PartsObjective):
 class ExpertObjective(RefinerObjective):
     """Train the refiner for some degradations only; the parts that all experts share, and the prompts, stay frozen."""
 
-    def __init__(self, parts: Parts, recipe: Recipe) -> None:
+    def __init__(self, parts: Parts, recipe: TrainingRecipe) -> None:
         super().__init__(parts, recipe, parts.expert)
 
 
 class ToneObjective(PartsObjective):
     """Train only global colour correction, on overviews (`ToneSamples`), where it learns faster than on crops."""
 
-    def __init__(self, parts: Parts, recipe: Recipe) -> None:
+    def __init__(self, parts: Parts, recipe: TrainingRecipe) -> None:
         if parts.refiner.tone is None:
             raise UsageError(
                 "this refiner has no tone to train", where="objective",
@@ -86,7 +86,7 @@ class ToneObjective(PartsObjective):
 class WordingObjective(PartsObjective):
     """Train only the prompt reader: what a prompt asks for, and whether it is understood at all."""
 
-    def __init__(self, parts: Parts, recipe: Recipe) -> None:
+    def __init__(self, parts: Parts, recipe: TrainingRecipe) -> None:
         if parts.base:
             raise UsageError(
                 "an adapter has no reader of its own", where="objective", next_step="Train a model without --lora.",
@@ -127,7 +127,7 @@ def _said(wording: Wording) -> list[int]:
 class RouterObjective(PartsObjective):
     """Train only the router, which weighs the results of the refiner and its experts for each photograph."""
 
-    def __init__(self, parts: Parts, recipe: Recipe) -> None:
+    def __init__(self, parts: Parts, recipe: TrainingRecipe) -> None:
         if parts.experts is None:
             raise UsageError(
                 "there are no experts to choose from", where="objective",

@@ -19,7 +19,7 @@ DEGRADED, TARGET = "degraded", "target"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class PairOutcome:
     """The result of making one pair."""
 
     source: Path
@@ -78,7 +78,7 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
+class PhotoJob:
     """One photo and all its variants: decoded once, by one worker."""
 
     photo: Path
@@ -109,7 +109,7 @@ class _Photo:
         return images.read(self.path)
 
 
-def work(job: Job) -> Iterator[Outcome]:
+def work(job: PhotoJob) -> Iterator[PairOutcome]:
     """Make all variants of one photo; an error in one of them becomes its outcome."""
     photo = _Photo(job.photo)
     for variant in range(job.settings.variants):
@@ -117,7 +117,7 @@ def work(job: Job) -> Iterator[Outcome]:
         try:
             outcome = _earlier(job, photo, variant) or _make(job, photo, variant)
         except (ImageError, OutOfMemory, OSError, MemoryError) as error:
-            outcome = Outcome(source=job.photo, variant=variant, status="failed", error=_explain(error, job.photo))
+            outcome = PairOutcome(source=job.photo, variant=variant, status="failed", error=_explain(error, job.photo))
         yield replace(outcome, seconds=time.perf_counter() - began)
 
 
@@ -129,12 +129,12 @@ def _explain(error: Exception, photo: Path) -> str:
     return str(ImageError(f"it cannot be degraded ({error})", where=photo))
 
 
-def _earlier(job: Job, photo: _Photo, variant: int) -> Outcome | None:
+def _earlier(job: PhotoJob, photo: _Photo, variant: int) -> PairOutcome | None:
     """Outcome of the pair if an earlier run made it from the same inputs and its files are still there."""
     record, settings = job.known[variant], job.settings
     if record is None or not record.describes(settings.recipe, settings.seed, photo.sha256, settings.output):
         return None
-    return Outcome(
+    return PairOutcome(
         source=job.photo,
         variant=variant,
         status="skipped",
@@ -145,7 +145,7 @@ def _earlier(job: Job, photo: _Photo, variant: int) -> Outcome | None:
     )
 
 
-def _make(job: Job, photo: _Photo, variant: int) -> Outcome:
+def _make(job: PhotoJob, photo: _Photo, variant: int) -> PairOutcome:
     if not _is_text(job.photo):
         raise UnreadableImage("its name is not UTF-8, so no list can hold it", where=job.photo, next_step="Rename it.")
     rng = stream(job.settings.seed, photo.sha256, variant)
@@ -154,7 +154,7 @@ def _make(job: Job, photo: _Photo, variant: int) -> Outcome:
     files = [_store(job, DEGRADED, variant, clean, plan.degraded(clean.pixels_HWC))]
     if plan.kept:
         files.append(_store(job, TARGET, variant, clean, plan.target(clean.pixels_HWC)))
-    return Outcome(
+    return PairOutcome(
         source=job.photo,
         variant=variant,
         status="done",
@@ -172,7 +172,7 @@ def _is_text(path: Path) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in str(path))
 
 
-def _store(job: Job, folder: str, variant: int, clean: images.Image, pixels_HWC: Pixels) -> Path:
+def _store(job: PhotoJob, folder: str, variant: int, clean: images.Image, pixels_HWC: Pixels) -> Path:
     """Write pixels without loss, at the depth of the clean photo and with its metadata."""
     suffix: Literal["tiff", "png"] = "tiff" if clean.depth == "float32" else "png"
     file = job.settings.output / f"{stem(folder, job.name, variant)}.{'tif' if suffix == 'tiff' else 'png'}"

@@ -13,7 +13,7 @@ from sanarestore.cli.app import run
 from sanarestore.model.loading import load_model
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.training.loop import Trainer
-from sanarestore.training.recipe import Recipe
+from sanarestore.training.recipe import TrainingRecipe
 from tests.conftest import save_photo
 from tests.published import write_published
 
@@ -85,8 +85,8 @@ def test_photos_in_model_out(photos: Path, capsys: pytest.CaptureFixture[str]) -
     assert shown.err == ""
     (stage,) = stages("run/model")
     assert (stage["base"], stage["samples"], stage["steps"]) == ("scratch", 2, 4)
-    recipe = Recipe.load(Path("tiny.toml"))
-    assert Recipe.from_dict(stage["recipe"]).to_dict() == recipe.to_dict()
+    recipe = TrainingRecipe.load(Path("tiny.toml"))
+    assert TrainingRecipe.from_dict(stage["recipe"]).to_dict() == recipe.to_dict()
     assert run(["restore", "photos/0.png", "-o", "restored.png", "--model", "run/model"]) == 0
     assert images.read("restored.png").height == 64
 
@@ -155,12 +155,12 @@ def test_the_embedded_model_is_adapted_by_default(photos: Path, capsys: pytest.C
     arguments = ["train", "pairs.csv", "--lora", "--rank", "2", "--steps", "2", "-o", "run"]
 
     # The embedded model's recipe asks for crops larger than these photos.
-    def small(recipe: Recipe, name: str, *, low_rank: bool) -> Recipe:
+    def small(recipe: TrainingRecipe, name: str, *, low_rank: bool) -> TrainingRecipe:
         assert low_rank
         return replace(recipe, name=name, patch=32, batch=2)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Recipe, "for_tuning", small)
+        patch.setattr(TrainingRecipe, "for_tuning", small)
         assert run(arguments) == 0
         assert capsys.readouterr().err.splitlines()[-1].endswith("use it with --adapter run/model")
         assert run([*arguments, "--resume"]) == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sanarestore.degradations.pairs import COLUMNS, Pair, Row, read_pairs, write_pairs
+from sanarestore.degradations.pairs import COLUMNS, Pair, PairRow, read_pairs, write_pairs
 from sanarestore.errors import NoImagesError, UsageError
 
 
@@ -16,8 +16,8 @@ def files(folder: Path, *names: str) -> tuple[Path, ...]:
     return tuple(folder / name for name in names)
 
 
-def row(target: Path, degraded: Path, prompt: str = "remove noise") -> Row:
-    return Row(pair=Pair(target=target, degraded=degraded, prompt=prompt), label="noise:25", variant=3, sha256="ab")
+def row(target: Path, degraded: Path, prompt: str = "remove noise") -> PairRow:
+    return PairRow(pair=Pair(target=target, degraded=degraded, prompt=prompt), label="noise:25", variant=3, sha256="ab")
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sanarestore.engine.tiles import Steps, Tiles, in_turn
+from sanarestore.engine.tiles import Steps, Tiles, run_stages
 from sanarestore.errors import OutOfMemory
 
 
@@ -18,12 +18,12 @@ def stage(*yielded: tuple[int, int]) -> Steps:
 
 
 def test_stages_share_one_count() -> None:
-    steps = list(in_turn([(stage((1, 2), (2, 2)), 2), (stage((1, 1)), 1), (stage((1, 3), (2, 3), (3, 3)), 3)]))
+    steps = list(run_stages([(stage((1, 2), (2, 2)), 2), (stage((1, 1)), 1), (stage((1, 3), (2, 3), (3, 3)), 3)]))
     assert steps == [(done, 6) for done in range(1, 7)]
 
 
 def test_a_stage_that_begins_anew_moves_the_whole_count() -> None:
-    steps = list(in_turn([(stage((1, 2), (1, 4), (2, 4), (3, 4), (4, 4)), 2), (stage((1, 1)), 1)]))
+    steps = list(run_stages([(stage((1, 2), (1, 4), (2, 4), (3, 4), (4, 4)), 2), (stage((1, 1)), 1)]))
     assert steps == [(1, 3), (1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
 
 
@@ -34,7 +34,7 @@ def test_stages_run_only_when_their_turn_comes() -> None:
         ran.append(name)
         yield 1, 1
 
-    steps: Iterator[tuple[int, int]] = in_turn([(noted("first"), 1), (noted("second"), 1)])
+    steps: Iterator[tuple[int, int]] = run_stages([(noted("first"), 1), (noted("second"), 1)])
     next(steps)
     assert ran == ["first"]
 

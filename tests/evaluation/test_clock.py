@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sanarestore.evaluation.clock import counted, in_turn, ratio
+from sanarestore.evaluation.clock import count_work, ratio, time_interleaved
 
 CPU = torch.device("cpu")
 
@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 def test_arms_take_turns_in_going_first() -> None:
     order: list[str] = []
     arms = [lambda name=name: order.append(name) for name in "abc"]
-    seconds = in_turn(arms, 3, CPU)  # type: ignore[arg-type]
+    seconds = time_interleaved(arms, 3, CPU)  # type: ignore[arg-type]
     assert "".join(order) == "abcbcacab"
     assert [len(rounds) for rounds in seconds] == [3, 3, 3]
 
@@ -25,11 +25,11 @@ def test_without_a_number_rounds_go_on_until_there_are_enough(monkeypatch: pytes
         now[0] += 1
 
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    assert len(in_turn([second, second], None, CPU)[0]) == 11, "the first that begins after 20 s is not begun"
-    assert in_turn([second], 2, CPU) == [[1, 1]]
-    assert len(in_turn([lambda: None], None, CPU)[0]) == 40
+    assert len(time_interleaved([second, second], None, CPU)[0]) == 11, "the first that begins after 20 s is not begun"
+    assert time_interleaved([second], 2, CPU) == [[1, 1]]
+    assert len(time_interleaved([lambda: None], None, CPU)[0]) == 40
     monkeypatch.setattr("sanarestore.evaluation.clock.ENOUGH", 0.5)
-    assert len(in_turn([second], None, CPU)[0]) == 3
+    assert len(time_interleaved([second], None, CPU)[0]) == 3
 
 
 def test_a_ratio_is_the_middle_one_and_its_interval_shrinks_with_the_rounds() -> None:
@@ -47,6 +47,6 @@ def test_a_ratio_is_the_middle_one_and_its_interval_shrinks_with_the_rounds() ->
 
 def test_a_counter_counts_products_and_bytes() -> None:
     one, other = torch.ones(8, 16), torch.ones(16, 4)
-    flop, moved = counted(lambda: one @ other)
+    flop, moved = count_work(lambda: one @ other)
     assert flop == 2 * 8 * 16 * 4
     assert moved == 4 * (8 * 16 + 16 * 4 + 8 * 4)

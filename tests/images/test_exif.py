@@ -5,7 +5,7 @@ import struct
 from PIL import Image as PillowImage
 
 from sanarestore.images import exif, ifd
-from sanarestore.images.ifd import Entry, Layout
+from sanarestore.images.ifd import ByteLayout, Entry
 from tests.images.conftest import MAKER_NOTE, exif_values
 
 
@@ -26,7 +26,7 @@ def test_a_block_taken_apart_and_built_again_says_the_same():
 
 def test_types_and_odd_text_survive():
     """Types that a rewriting library would change: UTF-8 text, a rational without a denominator, a byte for a short."""
-    layout = Layout("<")
+    layout = ByteLayout("<")
     directory = {
         315: Entry(2, "Zoë 日本\0".encode()),
         18246: Entry(1, b"\5"),
@@ -43,7 +43,7 @@ def test_damaged_blocks_give_what_is_left():
 
 
 def test_resolution_in_centimetres_is_told_in_inches():
-    layout = Layout(">")
+    layout = ByteLayout(">")
     tags = dict(exif.resolution_entries((100.0, 50.0), layout))
     assert exif.dpi_of(tags, layout) == (100.0, 50.0)
     tags[296] = Entry(3, struct.pack(">H", 3))

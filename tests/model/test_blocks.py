@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sanarestore.model import blocks
-from sanarestore.model.blocks import across_heads, gated_feed, residual_block, through
+from sanarestore.model.blocks import across_heads, gated_feed, residual_block, run_blocks
 from tests.kernels.guards import needs_kernels, some
 from tests.published import tiny_autoencoder
 
@@ -98,7 +98,7 @@ def test_every_residual_block_of_an_autoencoder_is_met(monkeypatch: pytest.Monke
     monkeypatch.setattr(blocks, "residual_block", residual_block)
     encoder = tiny_autoencoder().encoder
     map_BCHW = some(1, 8, 32, 32, seed=0)
-    assert torch.equal(through(encoder.down_blocks, map_BCHW), nn.Sequential(*encoder.down_blocks)(map_BCHW))
+    assert torch.equal(run_blocks(encoder.down_blocks, map_BCHW), nn.Sequential(*encoder.down_blocks)(map_BCHW))
     assert met == [block for block in encoder.modules() if type(block).__name__ == "ResBlock"]
 
 

@@ -20,7 +20,7 @@ import pytest
 from sanarestore import weights
 from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.evaluation.tasks import TASKS
-from sanarestore.training.recipe import Recipe
+from sanarestore.training.recipe import TrainingRecipe
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "sanarestore-mini"
 
@@ -43,15 +43,15 @@ def script(name: str) -> ModuleType:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_valid(path: Path) -> None:
-    assert Recipe.load(path).steps > 0
+    assert TrainingRecipe.load(path).steps > 0
 
 
 def test_the_stages_make_every_part() -> None:
-    stages = [Recipe.load(path).objective for path in sorted(FOLDER.glob("stages/*.toml"))]
+    stages = [TrainingRecipe.load(path).objective for path in sorted(FOLDER.glob("stages/*.toml"))]
     assert stages == ["refiner", "tone", "wording", "expert", "expert", "expert", "router", "autoencoder", "flow"]
     config = weights.read_manifest(FOLDER)["refiner"]
     for path in FOLDER.glob("stages/*.toml"):
-        shape = Recipe.load(path).model
+        shape = TrainingRecipe.load(path).model
         assert (list(shape.widths), shape.spectrum, shape.tone) == (
             config["widths"], config["spectrum"], config["tone"]
         )  # fmt: skip
@@ -73,7 +73,7 @@ class Runs:
             return 130
         (folder / "model" / "restoration").mkdir(parents=True, exist_ok=True)
         steps = int(self.option(command, "--steps"))
-        recipe = replace(Recipe.load(Path(self.option(command, "--recipe"))), steps=steps).changed()
+        recipe = replace(TrainingRecipe.load(Path(self.option(command, "--recipe"))), steps=steps).changed()
         stages = {"training": {"stages": [{"steps": steps, "recipe": recipe}]}}
         (folder / "model" / "restoration" / "config.json").write_text(json.dumps(stages))
         (folder / "model" / "stage").write_text(folder.name)
@@ -108,7 +108,7 @@ def test_a_build_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: p
     assert Runs.option(first.commands[0], "--base") == "scratch"
     assert (tmp_path / "sanarestore-mini" / "stage").read_text() == "9-flow"
     assert (tmp_path / "sanarestore-mini" / "recipe.toml").is_file()
-    whole = Recipe.load(FOLDER / "stages" / "1-refiner.toml").steps
+    whole = TrainingRecipe.load(FOLDER / "stages" / "1-refiner.toml").steps
     assert int(Runs.option(first.commands[0], "--steps")) == round(0.1 * whole)
 
 
@@ -136,7 +136,9 @@ def test_other_photographs_hold_back_others(tmp_path: Path, monkeypatch: pytest.
     for sources, kept in (("", ()), ("alps__,sea__", ("alps__", "sea__"))):
         runs = Runs()
         assert built(monkeypatch, runs, tmp_path / f"out{len(kept)}", "--held-back", sources) == 0
-        assert [Recipe.load(Path(Runs.option(each, "--recipe"))).held_back for each in runs.commands] == [kept] * 9
+        assert [TrainingRecipe.load(Path(Runs.option(each, "--recipe"))).held_back for each in runs.commands] == [
+            kept
+        ] * 9
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
@@ -164,7 +166,7 @@ def test_the_run_on_a_gpu_is_the_last_one_in_larger_batches(tmp_path: Path, monk
     further = script("further")
     monkeypatch.setattr(sys, "argv", ["further", "train", "cache", "out", "--batch", "96", "--workers", "7"])
     (tmp_path / "further.toml").write_text(further._recipe(further._arguments()))
-    recipe = Recipe.load(tmp_path / "further.toml")
+    recipe = TrainingRecipe.load(tmp_path / "further.toml")
     assert (recipe.objective, recipe.batch, recipe.workers, recipe.shrink_most) == ("expert", 96, 7, 1.5)
     assert any(line.startswith("photograph:") for line in recipe.degradations)
 

@@ -19,10 +19,10 @@ def write(run: Path, step: int) -> None:
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
-    assert checkpoint.find(tmp_path) is None
+    assert checkpoint.find_checkpoint(tmp_path) is None
     for step in (1, 2):
         write(tmp_path, step)
-        found = checkpoint.find(tmp_path)
+        found = checkpoint.find_checkpoint(tmp_path)
         assert found == tmp_path / CURRENT
         assert checkpoint.read_state(found) == {"step": step}
         assert torch.equal(checkpoint.read_tensors(found, "model")["c"], torch.full((3, 2), float(step)))
@@ -59,12 +59,12 @@ def test_wherever_it_is_cut_off_one_is_whole(tmp_path: Path, monkeypatch: pytest
                 write(run, 2)
             except KeyboardInterrupt:
                 seen.add(deadly)
-        found = checkpoint.find(run)
+        found = checkpoint.find_checkpoint(run)
         assert found is not None
         step = checkpoint.read_state(found)["step"]
         assert torch.equal(checkpoint.read_tensors(found, "model")["a"], torch.full((2, 3), float(step)))
         write(run, 3)
-        assert checkpoint.find(run) == run / CURRENT
+        assert checkpoint.find_checkpoint(run) == run / CURRENT
         assert sorted(path.name for path in run.iterdir()) == [CURRENT]
     assert seen == set(range(1, 8)), "every step of it was cut off once"
     assert {CURRENT, FRESH, OLD} == set(checkpoint.NAMES)

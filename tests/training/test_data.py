@@ -25,7 +25,7 @@ from sanarestore.training.data import (
     WordingSamples,
     batches,
 )
-from sanarestore.training.recipe import Recipe
+from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.validation import pair_validation
 from tests.conftest import photo
 
@@ -36,9 +36,9 @@ def english(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sanarestore.training.data.languages", lambda: (Language(grammar=read_grammar("en")),))
 
 
-def recipe(**fields: object) -> Recipe:
+def recipe(**fields: object) -> TrainingRecipe:
     base: dict[str, object] = {"steps": 4, "batch": 3, "patch": 32, "workers": 0, "seed": 5}
-    return Recipe(**{**base, **fields})  # type: ignore[arg-type]
+    return TrainingRecipe(**{**base, **fields})  # type: ignore[arg-type]
 
 
 def test_a_sample_is_the_same_whatever_was_asked_before(photos: list[Path]) -> None:

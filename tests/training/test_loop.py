@@ -21,12 +21,12 @@ from sanarestore.training.data import Batch, PhotoSamples, WordingSamples
 from sanarestore.training.loop import Progress, Schedule, Trainer
 from sanarestore.training.objectives import new_objective
 from sanarestore.training.photos import hold_back
-from sanarestore.training.recipe import ModelShape, Recipe
+from sanarestore.training.recipe import ModelShape, TrainingRecipe
 from sanarestore.training.validation import validation_batches
 from tests.conftest import photo
 from tests.published import TINY_RECIPE
 
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="tiny", seed=3, steps=10, batch=2, patch=32, learning_rate=2e-3, warmup=2, workers=0, validation_photos=1,
     validate_every=4, checkpoint_every=3, degradations={"noise:30": 1.0, "selective": 0.3},
     model=ModelShape(
@@ -46,7 +46,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def trainer(
-    folder: Path, photos: list[Path], recipe: Recipe = RECIPE, **schedule: float | str
+    folder: Path, photos: list[Path], recipe: TrainingRecipe = RECIPE, **schedule: float | str
 ) -> tuple[Trainer, PhotoSamples]:
     learnt, kept = hold_back(photos, recipe.validation_photos)
     objective = new_objective(recipe)

@@ -32,7 +32,7 @@ from sanarestore.training.losses import decibels
 from sanarestore.training.objective import Objective
 from sanarestore.training.objectives import new_objective
 from sanarestore.training.parts import Parts
-from sanarestore.training.recipe import LATENT_OBJECTIVES, OBJECTIVES, LatentShape, Recipe
+from sanarestore.training.recipe import LATENT_OBJECTIVES, OBJECTIVES, LatentShape, TrainingRecipe
 from sanarestore.training.refining import RouterObjective
 from tests.conftest import photo
 from tests.published import TINY_RECIPE as RECIPE
@@ -86,7 +86,7 @@ def made(name: str, **changes: Any) -> Objective:
     return objective
 
 
-def routed(recipe: Recipe) -> Objective:
+def routed(recipe: TrainingRecipe) -> Objective:
     """A router between a fresh refiner and experts for noise and JPEG that each do something else."""
     parts = Parts.from_scratch(recipe)
     for parameter in parts.refiner.parameters():

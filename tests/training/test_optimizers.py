@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from sanarestore.training.optimizers import Average, Muon, optimizers, orthogonal, rate_share
-from sanarestore.training.recipe import Recipe
+from sanarestore.training.recipe import TrainingRecipe
 
 
 def test_warm_up_then_cosine() -> None:
-    recipe = Recipe(final_rate=0.1, warmup=10, steps=100)
+    recipe = TrainingRecipe(final_rate=0.1, warmup=10, steps=100)
     assert rate_share(recipe, 0, 0.0) == pytest.approx(0.1)
     assert rate_share(recipe, 9, 0.0) == pytest.approx(1.0)
     assert rate_share(recipe, 50, 0.5) == pytest.approx(0.55)
@@ -19,7 +19,7 @@ def test_warm_up_then_cosine() -> None:
 
 def test_only_matrices_and_kernels_are_decayed() -> None:
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(2, 2, bias=False), nn.LayerNorm(2))
-    (adamw,) = optimizers(module, Recipe(weight_decay=0.5))
+    (adamw,) = optimizers(module, TrainingRecipe(weight_decay=0.5))
     decayed, kept = adamw.param_groups
     assert [tuple(parameter.shape) for parameter in decayed["params"]] == [(2, 1, 3, 3), (2, 2)]
     assert decayed["weight_decay"] == 0.5
@@ -29,10 +29,10 @@ def test_only_matrices_and_kernels_are_decayed() -> None:
 
 def test_muon_takes_the_kernels_that_are_large_enough() -> None:
     module = nn.Sequential(nn.Conv2d(32, 32, 3), nn.Conv2d(32, 12, 1), nn.Linear(64, 64))
-    adamw, muon = optimizers(module, Recipe(learning_rate=0.1, muon_rate=0.4))
+    adamw, muon = optimizers(module, TrainingRecipe(learning_rate=0.1, muon_rate=0.4))
     assert [group["initial_lr"] for group in (*adamw.param_groups, *muon.param_groups)] == [0.1, 0.1, 0.4]
     assert [tuple(parameter.shape) for parameter in muon.param_groups[0]["params"]] == [(32, 32, 3, 3)]
-    assert len(optimizers(module, Recipe(muon_rate=0.0))) == 1
+    assert len(optimizers(module, TrainingRecipe(muon_rate=0.0))) == 1
 
 
 @pytest.mark.parametrize("shape", [(32, 288), (288, 32), (64, 64)])

@@ -7,7 +7,7 @@ import pytest
 
 from sanarestore import weights
 from sanarestore.errors import UsageError
-from sanarestore.training.recipe import ModelShape, Recipe
+from sanarestore.training.recipe import ModelShape, TrainingRecipe
 
 
 def write(folder: Path, text: str) -> Path:
@@ -17,13 +17,13 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_a_published_base_is_adapted_end_to_end() -> None:
-    recipe = Recipe(learning_rate=1e-3).for_adapting("mine")
+    recipe = TrainingRecipe(learning_rate=1e-3).for_adapting("mine")
     recipe.check()
     assert (recipe.name, recipe.objective, recipe.learning_rate) == ("mine", "end-to-end", 2e-4)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    recipe = Recipe.load(
+    recipe = TrainingRecipe.load(
         write(
             tmp_path,
             'name = "x"\nsteps = 7\nlearning_rate = 1\nfresh_flow = true\n'
@@ -33,7 +33,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert (recipe.name, recipe.steps, recipe.learning_rate, recipe.fresh_flow) == ("x", 7, 1.0, True)
     assert recipe.model == ModelShape(widths=(8, 8, 8, 8))
     assert recipe.degradations == {"noise:5": 2.0}
-    assert recipe.batch == Recipe().batch
+    assert recipe.batch == TrainingRecipe().batch
 
 
 @pytest.mark.parametrize(
@@ -77,26 +77,26 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(UsageError, match=told) as caught:
-        Recipe.load(write(tmp_path, text))
+        TrainingRecipe.load(write(tmp_path, text))
     assert "recipe.toml" in str(caught.value)
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
-        Recipe.load(tmp_path / "none.toml")
+        TrainingRecipe.load(tmp_path / "none.toml")
 
 
 def test_the_embedded_models_recipe_is_valid() -> None:
-    assert Recipe.load(weights.resolve(weights.EMBEDDED) / "recipe.toml").name == weights.EMBEDDED
+    assert TrainingRecipe.load(weights.resolve(weights.EMBEDDED) / "recipe.toml").name == weights.EMBEDDED
 
 
 def test_what_a_recipe_changes_builds_it_again() -> None:
-    recipe = Recipe(
+    recipe = TrainingRecipe(
         seed=3, held_back=("alps",), degradations={"clean": 1.0, "jpeg:20": 2.0},
         model=ModelShape(widths=(8, 8, 16), encoder_blocks=(1, 1), decoder_blocks=(1, 1)),
     )  # fmt: skip
     changed = json.loads(json.dumps(recipe.changed()))
     assert (changed["seed"], changed["held_back"], changed["model"]["widths"]) == (3, ["alps"], [8, 8, 16])
     assert changed.keys() == {"seed", "held_back", "model", "degradations"}
-    assert Recipe.from_dict(changed, "changed").to_dict() == recipe.to_dict()
-    assert Recipe().changed() == {}
+    assert TrainingRecipe.from_dict(changed, "changed").to_dict() == recipe.to_dict()
+    assert TrainingRecipe().changed() == {}

@@ -77,7 +77,7 @@ def embed_part(
     return hidden_BND if position_1ND is None else (hidden_BND + position_1ND).to(hidden_BND.dtype)
 
 
-class Block:
+class BlockPass:
     """One transformer block at one time and prompt."""
 
     def __init__(self, block: Any, told: Shared) -> None:

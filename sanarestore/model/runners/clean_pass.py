@@ -18,7 +18,7 @@ from sanarestore.flow import Flow, Noise
 from sanarestore.model.runners.apart import embed_part, positions, shared
 from sanarestore.model.runners.guidance import guided
 from sanarestore.model.runners.prompt import Prompt, prompts
-from sanarestore.model.runners.windows import Carried, add, place_of, through, windows_of
+from sanarestore.model.runners.windows import Carried, add, place_of, velocities, windows_of
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 from sanarestore.tiling import Window
 
@@ -103,4 +103,4 @@ class _Part:
         told = shared(self._model, prompt, latent_1Chw.new_full((1,), time, dtype=torch.float32))
         hidden_1ND = embed_part(self._model, latent_1Chw, self._condition_1Chw, self._position_1ND)
         hidden_1hwD = hidden_1ND.view(1, *self._window.weight_hw.shape, -1)
-        return through(self._model, hidden_1hwD, [self._window], told, carried)
+        return velocities(self._model, hidden_1hwD, [self._window], told, carried)

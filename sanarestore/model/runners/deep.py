@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sanarestore.kernels.linear_attention import attend, key_sums
 from sanarestore.model.autoencoder import Autoencoder
-from sanarestore.model.blocks import gated_feed, through
+from sanarestore.model.blocks import gated_feed, run_blocks
 
 Core = tuple[slice, slice]
 """Rows and columns of the core within a window."""
@@ -78,7 +78,7 @@ def _passes(blocks: list[nn.Module], cell: int, channels: int) -> tuple[list[Pas
         else:
             raise ValueError(f"how far a {kind} looks is not known")
         passes.append(
-            _local(partial(through, [block]), radius=radius, channels=channels, input_cell=known, output_cell=cell)
+            _local(partial(run_blocks, [block]), radius=radius, channels=channels, input_cell=known, output_cell=cell)
         )
     return passes, cell
 

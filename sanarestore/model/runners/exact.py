@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sanarestore.flow import Predict
-from sanarestore.model.runners.apart import FEED_RADIUS, Block, Shared, embed, shared, velocity
+from sanarestore.model.runners.apart import FEED_RADIUS, BlockPass, Shared, embed, shared, velocity
 from sanarestore.model.runners.guidance import guided
 from sanarestore.model.runners.prompt import Prompt, prompts
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
@@ -49,7 +49,7 @@ def _in_strips(
     stream_BHWD = stream_BND.view(len(stream_BND), rows, columns, -1)
     strips = list(_strips(rows, max(largest // columns, 1)))
     for layer in transformer.blocks:
-        block = Block(layer, told)
+        block = BlockPass(layer, told)
         sums_Bhed: Tensor | None = None
         for strip in strips:
             sums_Bhed = block.key_sums(stream_BHWD[:, strip].flatten(1, 2), state_Bhed=sums_Bhed)
@@ -62,7 +62,7 @@ def _in_strips(
     return torch.cat(found, dim=2)
 
 
-def _feed(block: Block, stream_BHWD: Tensor, strips: list[slice]) -> None:
+def _feed(block: BlockPass, stream_BHWD: Tensor, strips: list[slice]) -> None:
     """Apply the feed-forward in place; each strip reads the original rows around it."""
     above_BHWD = stream_BHWD[:, :0]
     for strip in strips:

@@ -18,7 +18,7 @@ from sanarestore.flow import Predict
 from sanarestore.model.runners.apart import embed, shared
 from sanarestore.model.runners.guidance import guided
 from sanarestore.model.runners.prompt import Prompt, prompts
-from sanarestore.model.runners.windows import Carried, add, place_of, through, windows_of
+from sanarestore.model.runners.windows import Carried, add, place_of, velocities, windows_of
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 from sanarestore.tiling import Window
 
@@ -73,7 +73,7 @@ class _Run:
         carried: Carried | None = {} if looks_back else None
         for group in _groups(windows, at_once):
             hidden_THWD = torch.stack([self._stream_HWD[place_of(window, 1)] for window in group])
-            found_TChw = through(self._model, hidden_THWD, group, self._told, carried)
+            found_TChw = velocities(self._model, hidden_THWD, group, self._told, carried)
             add(self._blended_1CHW, found_TChw, group, self._patch)
         return self._blended_1CHW
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sanarestore.kernels.blend import add_windows
-from sanarestore.model.runners.apart import Block, Shared, velocity
+from sanarestore.model.runners.apart import BlockPass, Shared, velocity
 from sanarestore.model.transformer import ConditionedTransformer
 from sanarestore.tiling import Window, overlapping
 
@@ -30,7 +30,7 @@ def windows_of(
     return overlapping(rows // patch, columns // patch, tile=tile, overlap=overlap, shift=shift // patch)
 
 
-def through(
+def velocities(
     model: ConditionedTransformer, hidden_THWD: Tensor, windows: Sequence[Window], told: Shared,
     carried: Carried | None = None,
 ) -> Tensor:  # fmt: skip
@@ -43,7 +43,7 @@ def through(
     counted_TN1 = torch.stack([_owned(window) for window in windows]).flatten(1)[..., None].to(hidden_THWD)
     hidden_TND = hidden_THWD.flatten(1, 2)
     for layer, parts in enumerate(model.blocks):
-        block = Block(parts, told)
+        block = BlockPass(parts, told)
         sums_Thed = block.key_sums(hidden_TND, None if carried is None else counted_TN1)
         if carried is not None:
             sums_Thed = sums_Thed.cumsum(dim=0)

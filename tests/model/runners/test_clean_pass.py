@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sanarestore.flow import Flow, Noise, noise_field
-from sanarestore.model.runners.apart import Block, embed, embed_part, positions, shared, velocity
+from sanarestore.model.runners.apart import BlockPass, embed, embed_part, positions, shared, velocity
 from sanarestore.model.runners.clean_pass import clean_pass
 from sanarestore.model.runners.prompt import Prompt
 from sanarestore.model.runners.whole import whole
@@ -65,10 +65,10 @@ def by_definition(model: Any, condition: Tensor, prompts: dict[float, Tokens], s
         told = shared(model, Prompt(model, prompts[weight]), torch.full((1,), time))
         hidden = embed(model, canvas, condition).view(1, height, width, -1)[:, top:bottom, left:right]
         for layer, parts in enumerate(model.blocks):
-            block = Block(parts, told)
+            block = BlockPass(parts, told)
             own = hidden[:, first - top : last - top, begin - left : end - left].flatten(1, 2)
             # Keys of the clean tokens were made at time 0, when their block was told of no noise.
-            then = Block(parts, shared(model, Prompt(model, prompts[weight]), torch.zeros(1)))
+            then = BlockPass(parts, shared(model, Prompt(model, prompts[weight]), torch.zeros(1)))
             sums = sum((then.key_sums(each) for each in clean[weight][layer]), start=block.key_sums(own))
             if keep:
                 clean[weight][layer].append(own)

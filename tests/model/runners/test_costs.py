@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from sanarestore.model.runners.apart import FEED_RADIUS, Block, shared
+from sanarestore.model.runners.apart import FEED_RADIUS, BlockPass, shared
 from sanarestore.model.runners.exact import exact
 from sanarestore.model.runners.prompt import Prompt
 from sanarestore.model.runners.whole import whole
@@ -44,7 +44,7 @@ def test_strips_cost_what_the_whole_does_but_for_rows_at_their_borders(strips: i
     """A feed-forward looks at rows of the neighbours."""
     rows, columns = 64, 24
     model, tokens = told()
-    block = Block(next(iter(model.blocks)), shared(model, Prompt(model, tokens), torch.ones(1)))
+    block = BlockPass(next(iter(model.blocks)), shared(model, Prompt(model, tokens), torch.ones(1)))
     width = int(model.config.num_attention_heads) * int(model.config.attention_head_dim)
     row = cost(lambda: block.feed(torch.zeros(1, 1, columns, width))).flop
     extra = flop(exact, rows, columns, largest=rows // strips * columns) - flop(whole, rows, columns)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sanarestore.model.condition import new_condition
 from sanarestore.model.family import CHECKPOINTS
-from sanarestore.model.runners.apart import Block, embed, shared, velocity
+from sanarestore.model.runners.apart import BlockPass, embed, shared, velocity
 from sanarestore.model.runners.prompt import Prompt
 from sanarestore.model.runners.whole import whole
 from sanarestore.model.runners.windowed import causal, multidiffusion
@@ -55,7 +55,7 @@ def by_definition(model: Any, latent: Tensor, condition: Tensor, tokens: Any, he
         hidden = stream[:, top:bottom, left:right]
         rows, columns = bottom - top, right - left
         for layer, parts in enumerate(model.blocks):
-            block = Block(parts, told)
+            block = BlockPass(parts, told)
             seen[layer].append(hidden[:, first - top : last - top, begin - left : end - left].flatten(1, 2))
             attended = block.attend(hidden.flatten(1, 2), block.key_sums(torch.cat(seen[layer], dim=1)))
             hidden = attended.view(1, rows, columns, -1)
@@ -114,4 +114,4 @@ def test_what_is_carried_is_what_layers_sum() -> None:
     latent, condition, tokens = given(4, 4, batch=1)
     told = shared(model, Prompt(model, tokens), torch.ones(1))
     stream = embed(model, latent, condition)
-    assert state_bytes(model) == sum(4 * Block(block, told).key_sums(stream).numel() for block in model.blocks)
+    assert state_bytes(model) == sum(4 * BlockPass(block, told).key_sums(stream).numel() for block in model.blocks)
