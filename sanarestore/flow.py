@@ -63,7 +63,7 @@ class Flow:
         return _dpm(predict, noise(0), steps, self.shift)
 
 
-def on_path(clean_BCHW: Tensor, noise_BCHW: Tensor, time_B: Tensor) -> Tensor:
+def interpolate(clean_BCHW: Tensor, noise_BCHW: Tensor, time_B: Tensor) -> Tensor:
     """Interpolate linearly from clean latent to noise: x at time s, [B,C,H,W]."""
     time_B111 = time_B[:, None, None, None]
     return (1 - time_B111) * clean_BCHW + time_B111 * noise_BCHW

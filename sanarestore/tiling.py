@@ -135,8 +135,8 @@ def map_with_halo(
     tile: int,
     halo: int,
     stride: int,
-    input_cell: int = 1,
-    output_cell: int = 1,
+    input_downsample: int = 1,
+    output_downsample: int = 1,
     shift: int = 0,
     margin: int = 0,
 ) -> Iterator[tuple[int, int]]:
@@ -144,20 +144,28 @@ def map_with_halo(
 
     `inputs` are host images [C,H,W] of one size. `function` takes their windows [C,h,w] (h and w multiples of `stride`)
     and returns [C',h,w] on any device. It gets one window at a time, so its memory does not grow with the image.
-    `input_cell` and `output_cell` are the downsampling factors of maps coarser than the image; they divide `stride`,
-    and `tile` and `halo` stay in pixels. `margin` is the number of mirrored pixels that `function` gets beyond the
-    image border, for functions that would pad differently (with zeros, say).
+    `input_downsample` and `output_downsample` are the downsampling factors of maps coarser than the image; they divide
+    `stride`, and `tile` and `halo` stay in pixels. `margin` is the number of mirrored pixels that `function` gets
+    beyond the image border, for functions that would pad differently (with zeros, say).
     """
-    if stride % input_cell or stride % output_cell:
-        raise ValueError(f"positions of {input_cell} and {output_cell} pixels do not divide a stride of {stride}")
+    if stride % input_downsample or stride % output_downsample:
+        raise ValueError(
+            f"positions of {input_downsample} and {output_downsample} pixels do not divide a stride of {stride}"
+        )
     _, height, width = output_CHW.shape
     tiles = grid(
-        height * output_cell, width * output_cell, tile=tile, halo=halo, stride=stride, shift=shift, margin=margin
+        height * output_downsample,
+        width * output_downsample,
+        tile=tile,
+        halo=halo,
+        stride=stride,
+        shift=shift,
+        margin=margin,
     )
     for done, part in enumerate(tiles, start=1):
-        top, bottom, left, right = _in_cells(part.core, output_cell)
-        above, _, before, _ = _in_cells(part.window, output_cell)
-        result = function(*(cut(image, _in_cells(part.window, input_cell)) for image in inputs))
+        top, bottom, left, right = _in_cells(part.core, output_downsample)
+        above, _, before, _ = _in_cells(part.window, output_downsample)
+        result = function(*(cut(image, _in_cells(part.window, input_downsample)) for image in inputs))
         core = result[:, top - above : bottom - above, left - before : right - before]
         output_CHW[:, top:bottom, left:right].copy_(core)
         yield done, len(tiles)
@@ -170,19 +178,19 @@ def sum_with_halo(
     tile: int,
     halo: int,
     stride: int,
-    cell: int = 1,
+    downsample: int = 1,
     shift: int = 0,
 ) -> Generator[tuple[int, int], None, Tensor]:
     """Sum `function` over the cores of all tiles; the generator returns the sum and yields as `map_with_halo` does.
 
-    `function` takes a window [C,h,w] and the core's slices in it. `cell` is the downsampling factor of `image_CHW`.
+    `function` takes a window [C,h,w] and the core's slices in it. `downsample` is `image_CHW`'s downsampling factor.
     """
     _, height, width = image_CHW.shape
-    tiles = grid(height * cell, width * cell, tile=tile, halo=halo, stride=stride, shift=shift)
+    tiles = grid(height * downsample, width * downsample, tile=tile, halo=halo, stride=stride, shift=shift)
     total: Tensor | None = None
     for done, part in enumerate(tiles, start=1):
-        top, bottom, left, right = _in_cells(part.core, cell)
-        above, _, before, _ = window = _in_cells(part.window, cell)
+        top, bottom, left, right = _in_cells(part.core, downsample)
+        above, _, before, _ = window = _in_cells(part.window, downsample)
         core = slice(top - above, bottom - above), slice(left - before, right - before)
         found = function(cut(image_CHW, window), core)
         total = found if total is None else total + found
@@ -191,9 +199,9 @@ def sum_with_halo(
     return total
 
 
-def _in_cells(box: tuple[int, int, int, int], cell: int) -> tuple[int, int, int, int]:
+def _in_cells(box: tuple[int, int, int, int], downsample: int) -> tuple[int, int, int, int]:
     top, bottom, left, right = box
-    return top // cell, bottom // cell, left // cell, right // cell
+    return top // downsample, bottom // downsample, left // downsample, right // downsample
 
 
 @dataclass(frozen=True, slots=True)

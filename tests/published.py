@@ -27,7 +27,7 @@ TINY_RECIPE = TrainingRecipe(
     name="tiny", seed=3, patch=64, loss_floor=1e-4,
     model=ModelShape(
         widths=(8, 8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), prompt_width=8, prompt_layers=1,
-        prompt_heads=2, vocabulary=300, tone=4,
+        prompt_heads=2, vocabulary=300, colour_correction=4,
     ),
     latent=LatentShape(
         channels=(8, 8, 8, 8, 8, 8), blocks=(0, 1, 1, 1, 1, 1), latent_channels=8, head_width=4, heads=2, layers=1

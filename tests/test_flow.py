@@ -10,8 +10,8 @@ from torch import Tensor
 from sanarestore.flow import (
     Flow,
     euler_times,
+    interpolate,
     noise_field,
-    on_path,
     shift_times,
     sprint_angles,
     training_times,
@@ -42,9 +42,9 @@ def spread(sigma: float) -> Callable[[Tensor, float], Tensor]:
 
 def test_the_path_ends_at_the_clean_latent_and_at_noise() -> None:
     clean, noise = torch.randn(2, 3, *SHAPE[1:], generator=torch.Generator().manual_seed(0))
-    assert torch.equal(on_path(clean, noise, torch.zeros(3)), clean)
-    assert torch.equal(on_path(clean, noise, torch.ones(3)), noise)
-    middle = on_path(clean, noise, torch.tensor([0.2, 0.5, 0.9]))
+    assert torch.equal(interpolate(clean, noise, torch.zeros(3)), clean)
+    assert torch.equal(interpolate(clean, noise, torch.ones(3)), noise)
+    middle = interpolate(clean, noise, torch.tensor([0.2, 0.5, 0.9]))
     assert torch.allclose(middle[1], (clean[1] + noise[1]) / 2)
     time = torch.tensor([0.2, 0.5, 0.9])[:, None, None, None]
     assert torch.allclose(middle - time * velocity(clean, noise), clean, atol=1e-6)

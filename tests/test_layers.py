@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "sanarestore"
 
 FLOORS = {
-    "errors": -1, "options": 0, "ndjson": 0,
+    "errors": -1, "old_names": 0, "options": 0, "ndjson": 0,
     "images": 1, "degradations": 1, "tiling": 1, "flow": 1, "weights": 1, "kernels": 1,
     "model": 2, "engine": 3, "evaluation": 4, "training": 5, "cli": 6,
 }  # fmt: skip

@@ -183,7 +183,9 @@ def test_a_margin_is_cut_off_maps_that_are_coarser_than_the_image() -> None:
     whole, tiled = torch.full((1, 10, 20), torch.nan), torch.full((1, 10, 20), torch.nan)
     for output, tile in ((whole, 4096), (tiled, 8)):
         options = {"tile": tile, "halo": 8, "stride": 4, "margin": 4}
-        for _ in map_with_halo(lambda window: F.avg_pool2d(window, 2), (image,), output, output_cell=2, **options):
+        for _ in map_with_halo(
+            lambda window: F.avg_pool2d(window, 2), (image,), output, output_downsample=2, **options
+        ):
             pass
     assert torch.equal(whole, F.avg_pool2d(image, 2))
     assert torch.equal(tiled, whole)
@@ -210,7 +212,7 @@ def test_sums_count_every_position_once(tile: int) -> None:
     results = []
 
     def steps() -> Generator[tuple[int, int], None, None]:
-        results.append((yield from sum_with_halo(total, image, tile=tile, halo=8, stride=8, cell=4)))
+        results.append((yield from sum_with_halo(total, image, tile=tile, halo=8, stride=8, downsample=4)))
 
     counted = list(steps())
     assert torch.equal(results[0], image.sum(dim=(1, 2)))

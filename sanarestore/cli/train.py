@@ -254,12 +254,12 @@ def _data(data: Path, recipe: "TrainingRecipe", decoded: Path) -> tuple[Any, lis
     from sanarestore import images
     from sanarestore.degradations.pairs import read_pairs
     from sanarestore.degradations.wordings import word_files
-    from sanarestore.training.data import PairSamples, PhotoSamples, ToneSamples, WordingSamples
+    from sanarestore.training.data import OverviewSamples, PairSamples, PhotoSamples, WordingSamples
     from sanarestore.training.photos import hold_back, hold_back_pairs, hold_back_sources
-    from sanarestore.training.validation import pair_validation, tone_validation, validation_batches
+    from sanarestore.training.validation import overview_validation, pair_validation, validation_batches
 
     if data.suffix.lower() == ".csv":
-        if recipe.objective in ("tone", "wording"):
+        if recipe.objective in ("colour-correction", "wording"):
             raise UsageError(
                 f"the objective '{recipe.objective}' needs clean photos", where=data,
                 next_step="Name a folder of clean photos, not a list of pairs.",
@@ -284,8 +284,8 @@ def _data(data: Path, recipe: "TrainingRecipe", decoded: Path) -> tuple[Any, lis
     paths, count = [each.path for each in found.images], recipe.validation_photos
     photos, kept = hold_back_sources(paths, recipe.held_back, count) if recipe.held_back else hold_back(paths, count)
     used: list[tuple[Path, ...]] = [(photo,) for photo in photos]
-    if recipe.objective == "tone":
-        return ToneSamples(photos, recipe, decoded), tone_validation(kept), used
+    if recipe.objective == "colour-correction":
+        return OverviewSamples(photos, recipe, decoded), overview_validation(kept), used
     if recipe.objective == "wording":
         # This objective trains on words alone; the photos are not used.
         return WordingSamples(recipe), [], [(path,) for path in word_files()]

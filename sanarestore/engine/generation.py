@@ -72,8 +72,8 @@ class Generation:
             # The kernels need channels-last maps; with such weights, convolutions do not convert them at every call.
             self._autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._transformer = latent.transformer.to(tiles.device)
-        self._way_in = encoder_passes(latent.autoencoder)
-        self._way_out = decoder_passes(latent.autoencoder)
+        self._encoder_part = encoder_passes(latent.autoencoder)
+        self._decoder_part = decoder_passes(latent.autoencoder)
         self._flow = latent.flow
         self._options = options
         self._steps = steps
@@ -97,16 +97,17 @@ class Generation:
         """Number of progress steps for an image of this size at the current tile size."""
         tiles = self._tiles.count(height, width, stride=self.stride)
         sampling = self._sampling(-(-height // self.stride), -(-width // self.stride))
-        return 2 * tiles + sampling + sum(_count(passes, tiles) for passes in (self._way_in, self._way_out))
+        return 2 * tiles + sampling + sum(_count(passes, tiles) for passes in (self._encoder_part, self._decoder_part))
 
     def growing(self, height: int, width: int) -> Growing:
         """Memory that an image of this size takes."""
         stride, size = self.stride, self._autoencoder.dtype.itemsize
         positions = -(-height // stride) * -(-width // stride)
         # Values per latent position: the map that each part begins with, and the maps that its passes produce.
-        first = self._autoencoder.encoder_channels * (stride // self._autoencoder.encoder_cell) ** 2
+        first = self._autoencoder.encoder_channels * (stride // self._autoencoder.encoder_downsample) ** 2
         way_in, way_out = (
-            [each.channels * (stride // each.output_cell) ** 2 for each in way] for way in (self._way_in, self._way_out)
+            [each.channels * (stride // each.output_downsample) ** 2 for each in way]
+            for way in (self._encoder_part, self._decoder_part)
         )
         pairs = [sum(pair) for way in ([first, *way_in], way_out) for pair in pairwise(way)]
         latents = 2 * positions * self._autoencoder.latent_channels * 4
@@ -131,12 +132,12 @@ class Generation:
         tiles = self._tiles.count(height, width, stride=stride)
         yield from run_stages(
             [
-                (self.encode(degraded_CHW, condition_1Zhw), tiles + _count(self._way_in, tiles)),
+                (self.encode(degraded_CHW, condition_1Zhw), tiles + _count(self._encoder_part, tiles)),
                 (
                     self._sample(condition_1Zhw, latent_1Zhw, place or Place(0, 0, height, width)),
                     self._sampling(*shape[2:]),
                 ),
-                (self.decode(latent_1Zhw, generated_CHW), tiles + _count(self._way_out, tiles)),
+                (self.decode(latent_1Zhw, generated_CHW), tiles + _count(self._decoder_part, tiles)),
             ]
         )
         self.watch("generated", generated_CHW)
@@ -144,14 +145,15 @@ class Generation:
     def encode(self, image_CHW: Tensor, latent_1Zhw: Tensor) -> Steps:
         """Fill `latent_1Zhw`, on the device, from an image on the host."""
         model = self._autoencoder
-        maps = [self._map(latent_1Zhw, model.encoder_channels, model.encoder_cell)]
+        maps = [self._map(latent_1Zhw, model.encoder_channels, model.encoder_downsample)]
         shallow = self._tiles.map(
             self._encode_window, (image_CHW,), maps[0],
-            halo=_whole(model.encoder_radius, self.stride), stride=self.stride, output_cell=model.encoder_cell,
+            halo=_whole(model.encoder_radius, self.stride), stride=self.stride,
+            output_downsample=model.encoder_downsample,
         )  # fmt: skip
         tiles = self._tiles.count(*image_CHW.shape[1:], stride=self.stride)
-        deep = self._deep(self._way_in, model.encode_deep, maps, torch.float32)
-        yield from run_stages([(shallow, tiles), (deep, _count(self._way_in, tiles))])
+        deep = self._deep(self._encoder_part, model.encode_deep, maps, torch.float32)
+        yield from run_stages([(shallow, tiles), (deep, _count(self._encoder_part, tiles))])
         latent_1Zhw[0].copy_(maps.pop())
 
     def decode(self, latent_1Zhw: Tensor, image_CHW: Tensor) -> Steps:
@@ -162,13 +164,14 @@ class Generation:
         def shallow() -> Steps:
             yield from self._tiles.map(
                 self._decode_window, (maps.pop(),), image_CHW,
-                halo=_whole(model.decoder_radius, self.stride), stride=self.stride, input_cell=model.decoder_cell,
+                halo=_whole(model.decoder_radius, self.stride), stride=self.stride,
+                input_downsample=model.decoder_downsample,
             )  # fmt: skip
 
         self.watch("latent", latent_1Zhw[0])
         tiles = self._tiles.count(*image_CHW.shape[1:], stride=self.stride)
-        deep = self._deep(self._way_out, model.decode_deep, maps, model.dtype)
-        yield from run_stages([(deep, _count(self._way_out, tiles)), (shallow(), tiles)])
+        deep = self._deep(self._decoder_part, model.decode_deep, maps, model.dtype)
+        yield from run_stages([(deep, _count(self._decoder_part, tiles)), (shallow(), tiles)])
 
     def _deep(
         self, passes: Sequence[Pass], whole: Callable[[Tensor], Tensor], maps: list[Tensor], dtype: torch.dtype
@@ -178,7 +181,7 @@ class Generation:
         `maps` holds the input map, which is replaced by the result, of `dtype`. The caller keeps no other reference to
         the input, so that it is freed after its pass: two maps may be as large as the image.
         """
-        height, width = (side * passes[0].input_cell for side in maps[0].shape[1:])
+        height, width = (side * passes[0].input_downsample for side in maps[0].shape[1:])
 
         def in_one_piece() -> Steps:
             if self._tiles.count(height, width, stride=self.stride) > 1:
@@ -201,7 +204,9 @@ class Generation:
 
     def _room(self, each: Pass, height: int, width: int, dtype: torch.dtype) -> Tensor:
         """Empty host tensor for the map that a pass produces from an image of this size in pixels."""
-        return torch.empty((each.channels, height // each.output_cell, width // each.output_cell), dtype=dtype)
+        return torch.empty(
+            (each.channels, height // each.output_downsample, width // each.output_downsample), dtype=dtype
+        )
 
     def _pass(self, each: Pass, given_CHW: Tensor, result_CHW: Tensor) -> Steps:
         stride = self.stride
@@ -218,10 +223,12 @@ class Generation:
 
         halo = _whole(each.halo, stride)
         if each.key_sums:
-            yield from self._tiles.sum(key_sums, given_CHW, sums.append, halo=halo, stride=stride, cell=each.input_cell)
+            yield from self._tiles.sum(
+                key_sums, given_CHW, sums.append, halo=halo, stride=stride, downsample=each.input_downsample
+            )
         yield from self._tiles.map(
-            run, (given_CHW,), result_CHW, halo=halo, stride=stride, input_cell=each.input_cell,
-            output_cell=each.output_cell,
+            run, (given_CHW,), result_CHW, halo=halo, stride=stride, input_downsample=each.input_downsample,
+            output_downsample=each.output_downsample,
         )  # fmt: skip
 
     def _sample(self, condition_1Zhw: Tensor, latent_1Zhw: Tensor, place: Place) -> Steps:
@@ -304,9 +311,9 @@ class Generation:
     def _to_device(self, window_Chw: Tensor) -> Tensor:
         return window_Chw[None].to(self._tiles.device, memory_format=torch.channels_last)
 
-    def _map(self, latent_1Zhw: Tensor, channels: int, cell: int) -> Tensor:
+    def _map(self, latent_1Zhw: Tensor, channels: int, downsample: int) -> Tensor:
         """Empty host tensor for the map between the autoencoder's shallow and deep stages."""
-        positions = self.stride // cell
+        positions = self.stride // downsample
         rows, columns = latent_1Zhw.shape[2:]
         return torch.empty((channels, rows * positions, columns * positions), dtype=self._autoencoder.dtype)
 

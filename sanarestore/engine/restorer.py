@@ -23,10 +23,10 @@ from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.pixels import enlarge, host_tensor, is_finite, is_gray, mixed, visible, with_visible
 from sanarestore.engine.tiles import Steps, Tiles, is_out_of_memory, keep_pages, run_stages
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
-from sanarestore.model.evidence import evidence
+from sanarestore.model.colour_correction import WholePhoto, overview
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.model.refiner import Refiner
-from sanarestore.model.tone import WholePhoto, overview
+from sanarestore.model.routing import routing_features
 from sanarestore.options import LATENT, RestoreOptions
 
 
@@ -281,7 +281,7 @@ class Restorer:
         experts = self.model.experts
         if experts is None:
             return [(1.0, self._refiners[None])]
-        shares = experts.shares(evidence(degraded_CHW), self._prompt_BD[0].cpu(), self.request.removes)
+        shares = experts.shares(routing_features(degraded_CHW), self._prompt_BD[0].cpu(), self.request.removes)
         self._expert = max(shares, key=lambda name: shares[name])
         for name in shares:
             if name is not None and name not in self._refiners:

@@ -68,18 +68,18 @@ class Tiles:
         *,
         halo: int,
         stride: int,
-        input_cell: int = 1,
-        output_cell: int = 1,
+        input_downsample: int = 1,
+        output_downsample: int = 1,
         margin: int = 0,
     ) -> Steps:
         """`tiling.map_with_halo`, retrying with smaller tiles when memory runs out."""
-        height, width = (side * output_cell for side in output_CHW.shape[1:])
+        height, width = (side * output_downsample for side in output_CHW.shape[1:])
 
         def steps() -> Iterator[tuple[int, int]]:
             tile = self._largest(height, width, stride)
             return tiling.map_with_halo(
-                function, inputs, output_CHW, tile=tile, halo=halo, stride=stride, input_cell=input_cell,
-                output_cell=output_cell, shift=self.shift, margin=margin,
+                function, inputs, output_CHW, tile=tile, halo=halo, stride=stride, input_downsample=input_downsample,
+                output_downsample=output_downsample, shift=self.shift, margin=margin,
             )  # fmt: skip
 
         yield from self.again(steps, max(height, width))
@@ -92,15 +92,15 @@ class Tiles:
         *,
         halo: int,
         stride: int,
-        cell: int,
+        downsample: int,
     ) -> Steps:
         """`tiling.sum_with_halo`, retrying with smaller tiles when memory runs out; `keep` is called with the sum."""
-        height, width = (side * cell for side in image_CHW.shape[1:])
+        height, width = (side * downsample for side in image_CHW.shape[1:])
 
         def steps() -> Steps:
             tile = self._largest(height, width, stride)
             total = yield from tiling.sum_with_halo(
-                function, image_CHW, tile=tile, halo=halo, stride=stride, cell=cell, shift=self.shift
+                function, image_CHW, tile=tile, halo=halo, stride=stride, downsample=downsample, shift=self.shift
             )
             keep(total)
 

@@ -22,6 +22,7 @@ from sanarestore.model.base import write_module
 from sanarestore.model.condition import ConditionKind, kind_of
 from sanarestore.model.refiner import RefinerConfig
 from sanarestore.model.tensors import read_tensors, write_json, write_tensors
+from sanarestore.old_names import renamed_tensors
 
 INDEX, LORA, TRANSFORMER = weights.ADAPTER, "pytorch_lora_weights.safetensors", "transformer"
 CONDITION, REFINER, PROMPTS = "condition.safetensors", "refiner.safetensors", "prompts.safetensors"
@@ -139,7 +140,7 @@ def merge_lora(module: nn.Module, path: Path, prefix: str = "") -> None:
 
     `prefix` precedes the module names in the file: `PREFIX` for a transformer, nothing for a refiner.
     """
-    tensors = read_tensors(path)
+    tensors = renamed_tensors(read_tensors(path))
     names = {name.removeprefix(prefix).rsplit(".lora_", 1)[0] for name in tensors}
     expected = {f"{prefix}{name}.lora_{side}.weight" for name in names for side in "AB"}
     if expected != tensors.keys():

@@ -52,24 +52,24 @@ class Autoencoder(nn.Module):
         return int(widths[min(self._encoder_depth, len(widths) - 1)])
 
     @property
-    def encoder_cell(self) -> int:
+    def encoder_downsample(self) -> int:
         """Downsampling factor of the map that `encode_shallow` returns."""
-        return _cell_and_reach(_way_in(self.encoder, self._encoder_depth))[0]
+        return _downsample_and_radius(_encoder_part(self.encoder, self._encoder_depth))[0]
 
     @property
-    def decoder_cell(self) -> int:
+    def decoder_downsample(self) -> int:
         """Downsampling factor of the map that `decode_shallow` takes."""
-        return _cell_and_reach(_way_out(self.decoder, self._decoder_depth))[0]
+        return _downsample_and_radius(_decoder_part(self.decoder, self._decoder_depth))[0]
 
     @property
     def encoder_radius(self) -> int:
         """Receptive field of `encode_shallow`: pixels on each side of a map position that the position depends on."""
-        return _cell_and_reach(_way_in(self.encoder, self._encoder_depth))[1]
+        return _downsample_and_radius(_encoder_part(self.encoder, self._encoder_depth))[1]
 
     @property
     def decoder_radius(self) -> int:
         """Receptive field of `decode_shallow`: pixels on each side of a block aligned with map positions."""
-        return _cell_and_reach(_way_out(self.decoder, self._decoder_depth))[1]
+        return _downsample_and_radius(_decoder_part(self.decoder, self._decoder_depth))[1]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -95,7 +95,7 @@ class Autoencoder(nn.Module):
         return self.decode_shallow(self.decode_deep(latent_BZHW))
 
     def encode_shallow(self, image_BCHW: Tensor) -> Tensor:
-        """Run the convolutional stages: [B,3,H,W] in [0,1] -> map [B,C,h,w], downsampled by `encoder_cell`."""
+        """Run the convolutional stages: [B,3,H,W] in [0,1] -> map [B,C,h,w], downsampled by `encoder_downsample`."""
         with _exactly(image_BCHW.device):
             hidden: Tensor = self.encoder.conv_in(image_BCHW.float() * 2 - 1)
         return run_blocks(self.encoder.down_blocks[: self._encoder_depth], hidden.to(self.dtype))
@@ -105,7 +105,7 @@ class Autoencoder(nn.Module):
         return self.to_latent(run_blocks(self.deep_encoder, map_BChw))
 
     def decode_deep(self, latent_BZHW: Tensor) -> Tensor:
-        """Run the attention stages: scaled latent -> map [B,C,h,w], downsampled by `decoder_cell`."""
+        """Run the attention stages: scaled latent -> map [B,C,h,w], downsampled by `decoder_downsample`."""
         return run_blocks(self.deep_decoder, self.from_latent(latent_BZHW))
 
     @property
@@ -154,37 +154,37 @@ def _leading(kinds: str | Sequence[str], stages: int) -> int:
     return next((depth for depth, kind in enumerate(kinds) if kind != "ResBlock"), stages)
 
 
-def _way_in(encoder: Any, depth: int) -> list[nn.Module]:
+def _encoder_part(encoder: Any, depth: int) -> list[nn.Module]:
     """List the encoder's modules before the map, from full resolution down."""
     return [encoder.conv_in, *(block for stage in encoder.down_blocks[:depth] for block in stage)]
 
 
-def _way_out(decoder: Any, depth: int) -> list[nn.Module]:
+def _decoder_part(decoder: Any, depth: int) -> list[nn.Module]:
     """List the decoder's modules after the map in reverse, from full resolution down."""
     stages = decoder.up_blocks[:depth]
     return [decoder.conv_out, *(block for stage in stages for block in reversed(stage))]
 
 
-def _cell_and_reach(modules: Sequence[nn.Module]) -> tuple[int, int]:
+def _downsample_and_radius(modules: Sequence[nn.Module]) -> tuple[int, int]:
     """Downsampling factor at the coarse end, and receptive field in pixels beyond an aligned block."""
-    pixel, reach = 1, 0
+    pixel, radius = 1, 0
     for module in modules:
         kind = type(module).__name__
         if kind == "Conv2d":
-            reach += pixel
+            radius += pixel
         elif kind == "ResBlock":
-            reach += 2 * pixel
+            radius += 2 * pixel
         elif kind == "DCDownBlock2d":
-            reach, pixel = reach + pixel, 2 * pixel
+            radius, pixel = radius + pixel, 2 * pixel
         elif kind == "DCUpBlock2d" and module.interpolate:
             # The convolution follows the interpolation, so its receptive field grows to whole coarse positions.
-            reach, pixel = _whole(reach + pixel, 2 * pixel), 2 * pixel
+            radius, pixel = _whole(radius + pixel, 2 * pixel), 2 * pixel
         elif kind == "DCUpBlock2d":
-            reach, pixel = _whole(reach, 2 * pixel) + 2 * pixel, 2 * pixel
+            radius, pixel = _whole(radius, 2 * pixel) + 2 * pixel, 2 * pixel
         else:
             raise ValueError(f"how far a {kind} looks is not known")
-    return pixel, reach
+    return pixel, radius
 
 
-def _whole(reach: int, pixel: int) -> int:
-    return -(-reach // pixel) * pixel
+def _whole(radius: int, pixel: int) -> int:
+    return -(-radius // pixel) * pixel

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from sanarestore.degradations.requests import KINDS
 from sanarestore.errors import UsageError, WeightsError
-from sanarestore.model.evidence import EVIDENCE
 from sanarestore.model.refiner import Refiner
+from sanarestore.model.routing import ROUTING_FEATURES
 from sanarestore.model.tensors import load_strictly
 from sanarestore.weights import FETCH
 
-SHARED = ("middle", "tone")
+SHARED = ("bottleneck", "colour_correction")
 """Parts that experts share with the refiner: the bottleneck (a fifth of the weights for a fortieth of the arithmetic),
 and the global colour correction, which is not an expert's task."""
 
@@ -48,14 +48,14 @@ class Router(nn.Module):
 
     def __init__(self, prompt_width: int, experts: int) -> None:
         super().__init__()
-        self.evidence = nn.Linear(EVIDENCE, FEATURES)
+        self.features = nn.Linear(ROUTING_FEATURES, FEATURES)
         self.prompt = nn.Linear(prompt_width, FEATURES)
         self.mix = nn.Linear(FEATURES, FEATURES)
         self.choice = nn.Linear(FEATURES, 1 + experts)
 
-    def forward(self, evidence_BK: Tensor, prompt_BD: Tensor) -> Tensor:
+    def forward(self, features_BK: Tensor, prompt_BD: Tensor) -> Tensor:
         """[B,K] and [B,D] -> logits [B,E], the general refiner's first."""
-        hidden = F.relu(self.evidence(evidence_BK.float()) + self.prompt(prompt_BD.float()))
+        hidden = F.relu(self.features(features_BK.float()) + self.prompt(prompt_BD.float()))
         choices: Tensor = self.choice(F.relu(self.mix(hidden)))
         return choices
 
@@ -129,14 +129,14 @@ class Experts:
 
     @torch.inference_mode()
     def shares(
-        self, evidence_K: Tensor, prompt_D: Tensor, removes: Collection[str] | None = None
+        self, features_K: Tensor, prompt_D: Tensor, removes: Collection[str] | None = None
     ) -> dict[str | None, float]:
         """Weight each refiner's result for a photograph, by name, None for the general refiner.
 
         Weights sum to 1; refiners of weight 0 are left out. The weights are continuous, so that two crops of one
         photograph are treated nearly alike. Small weights become 0, so that most photographs take one network.
         """
-        logit_E = self.router(evidence_K[None], prompt_D[None])[0]
+        logit_E = self.router(features_K[None], prompt_D[None])[0]
         share_E = logit_E.where(self.asked_for(removes), -torch.inf).softmax(dim=0)
         above_E = (share_E - LEAST_SHARE * min(1, 3 / len(share_E))).clamp(min=0)
         shares = zip((None, *self.names), (above_E / above_E.sum()).tolist(), strict=True)

@@ -33,6 +33,7 @@ from sanarestore.model.reading import Reader, is_reader, load_embedded_reader, l
 from sanarestore.model.refiner import Refiner, RefinerConfig
 from sanarestore.model.tensors import load_strictly, read_tensors, write_json, write_tensors
 from sanarestore.model.transformer import ConditionedTransformer
+from sanarestore.old_names import renamed_tensors
 
 REFINER = "restoration/refiner.safetensors"
 EXPERTS = "restoration/experts.safetensors"
@@ -109,6 +110,7 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
     needed |= {weights.READER} if is_reader(folder) else set()
     weights.verify(folder, hashes, needed | weights.files_in(folder, *parts))
     refiner = _load_refiner(config, folder / REFINER)
+    of_experts = renamed_tensors(read_tensors(folder / EXPERTS)) if experts else {}
 
     @functools.cache
     def load_latent() -> LatentPath:
@@ -119,9 +121,7 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
         name=title,
         folder=folder,
         refiner=refiner,
-        experts=Experts.from_tensors(experts, refiner, read_tensors(folder / EXPERTS), folder / EXPERTS)
-        if experts
-        else None,
+        experts=Experts.from_tensors(experts, refiner, of_experts, folder / EXPERTS) if experts else None,
         prompts=_prompts(folder),
         defaults=defaults,
         fingerprint=weights.fingerprint(name),
@@ -196,7 +196,7 @@ def _latent_path(base: Base, kind: ConditionKind, path: Path) -> LatentPath:
 def _load_refiner(config: RefinerConfig, path: Path) -> Refiner:
     with torch.device("meta"):
         refiner = Refiner(config)
-    load_strictly(refiner, read_tensors(path), path)
+    load_strictly(refiner, renamed_tensors(read_tensors(path)), path)
     return refiner.eval().requires_grad_(False)
 
 

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sanarestore.model.colour_correction import ColourCorrection, WholePhoto
 from sanarestore.model.statistics import (
-    CELL,
+    DOWNSAMPLE,
     LOCAL_RADIUS,
     LOCAL_STATISTICS,
     SPECTRUM_RADIUS,
@@ -26,7 +27,7 @@ from sanarestore.model.statistics import (
     Statistics,
     spectrum,
 )
-from sanarestore.model.tone import Tone, WholePhoto
+from sanarestore.old_names import REFINER, renamed
 
 LEAST_VARIATION = 0.1
 """`Statistics.variation`, in 8-bit codes, at which the residual is halved: a tenth of a code is less than any visible
@@ -45,17 +46,17 @@ class RefinerConfig:
     """Residual blocks per decoder level, in the same order."""
     prompt_width: int = 128
     """Features of the pooled prompt embedding."""
-    steering: int = 24
+    modulation_width: int = 24
     """Features of the decoder's spatial modulation, computed from the wide statistics and the prompt."""
     spectrum: int = 0
     """Bands of the local power spectrum among those statistics, which tell blur from low resolution; 0: none."""
-    tone: int = 0
+    colour_correction: int = 0
     """Hidden features of the global colour correction; 0: none, each pixel is corrected from its surroundings only."""
 
     def __post_init__(self) -> None:
         levels = len(self.widths) - 1
-        if self.stride < CELL:
-            raise ValueError(f"{len(self.widths)} widths are too few: a stride of {CELL} pixels takes three")
+        if self.stride < DOWNSAMPLE:
+            raise ValueError(f"{len(self.widths)} widths are too few: a stride of {DOWNSAMPLE} pixels takes three")
         if len(self.encoder_blocks) != levels or len(self.decoder_blocks) != levels:
             raise ValueError(f"{len(self.widths)} widths need {levels} encoder and decoder block counts")
 
@@ -65,7 +66,7 @@ class RefinerConfig:
         plain: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
         }
-        return cls(**plain)
+        return cls(**renamed(plain, REFINER))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -82,27 +83,27 @@ class RefinerConfig:
 
         Traced backwards through the network; at each upsampling the interval grows to whole coarse positions.
         """
-        radius, steered = 0, 0
+        radius, modulated = 0, 0
         for level, blocks in enumerate(self.decoder_blocks):
             pixel = 2 ** (level + 1)
             if blocks:
                 # Spatial modulation enters after the first convolution of the level's first block.
-                steered = max(steered, _cells_beyond(radius + (2 * blocks - 1) * pixel, pixel) * CELL)
+                modulated = max(modulated, _cells_beyond(radius + (2 * blocks - 1) * pixel, pixel) * DOWNSAMPLE)
             radius = -(-(radius + 2 * blocks * pixel) // (2 * pixel)) * (2 * pixel)
-        steered += SPECTRUM_RADIUS if self.spectrum else WIDE_RADIUS
+        modulated += SPECTRUM_RADIUS if self.spectrum else WIDE_RADIUS
         radius += self.stride  # the bottleneck's one 3x3 convolution
         for level, blocks in enumerate(self.encoder_blocks):
             radius += 2 * blocks * 2 ** (level + 1)
-        evident = _cells_beyond(0, 2) * CELL + WIDE_RADIUS
-        return max(radius + 2 + LOCAL_RADIUS, steered, evident)  # + 2 for the stem
+        weighted = _cells_beyond(0, 2) * DOWNSAMPLE + WIDE_RADIUS
+        return max(radius + 2 + LOCAL_RADIUS, modulated, weighted)  # + 2 for the stem
 
 
 def _cells_beyond(radius: int, pixel: int) -> int:
     """Cells beyond a block's edge that interpolation reads for positions, `pixel` wide, up to `radius` away from it."""
-    if pixel >= CELL:
-        return radius // CELL
+    if pixel >= DOWNSAMPLE:
+        return radius // DOWNSAMPLE
     outermost = radius - pixel / 2
-    return math.ceil(outermost / CELL + 0.5)
+    return math.ceil(outermost / DOWNSAMPLE + 0.5)
 
 
 class Modulation(nn.Module):
@@ -135,13 +136,13 @@ class ResidualBlock(nn.Module):
 class ModulatedBlock(ResidualBlock):
     """A block with spatial modulation: its scale also varies over the image."""
 
-    def __init__(self, channels: int, prompt_width: int, steering: int) -> None:
+    def __init__(self, channels: int, prompt_width: int, modulation: int) -> None:
         super().__init__(channels, prompt_width)
-        self.gate = nn.Conv2d(steering, channels, 1)
+        self.gate = nn.Conv2d(modulation, channels, 1)
 
-    def forward(self, hidden_BCHW: Tensor, prompt_BD: Tensor, steering_BSHW: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, hidden_BCHW: Tensor, prompt_BD: Tensor, modulation_BSHW: Tensor) -> Tensor:  # type: ignore[override]
         scale_BC11, shift_BC11 = self.modulation.project(prompt_BD)[:, :, None, None].chunk(2, dim=1)
-        scale_BCHW = self.gate(steering_BSHW).add_(1 + scale_BC11)
+        scale_BCHW = self.gate(modulation_BSHW).add_(1 + scale_BC11)
         inner_BCHW = F.relu(_modulated(self.conv_in(hidden_BCHW), scale_BCHW, shift_BC11), inplace=True)
         del scale_BCHW  # one of the largest tensors at the finest level
         branch_BCHW: Tensor = self.conv_out(inner_BCHW)
@@ -173,7 +174,7 @@ class Refiner(nn.Module):
         super().__init__()
         self.config = config
         *widths, bottleneck = config.widths
-        prompt, steering = config.prompt_width, config.steering
+        prompt, modulation = config.prompt_width, config.modulation_width
         self.stem = nn.Conv2d(6 * 4 + LOCAL_STATISTICS, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(
             nn.ModuleList(ResidualBlock(width, prompt) for _ in range(count))
@@ -182,20 +183,22 @@ class Refiner(nn.Module):
         self.down = nn.ModuleList(
             nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in zip(widths, config.widths[1:], strict=True)
         )
-        self.middle = ResidualBlock(bottleneck, prompt, last_kernel=1)
+        self.bottleneck = ResidualBlock(bottleneck, prompt, last_kernel=1)
         self.up = nn.ModuleList(
             nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in zip(widths, config.widths[1:], strict=True)
         )
-        self.steering = SpatialModulation(prompt, steering, WIDE_STATISTICS + config.spectrum)
+        self.spatial_modulation = SpatialModulation(prompt, modulation, WIDE_STATISTICS + config.spectrum)
         self.decoder = nn.ModuleList(
-            nn.ModuleList(ModulatedBlock(width, prompt, steering) for _ in range(count))
+            nn.ModuleList(ModulatedBlock(width, prompt, modulation) for _ in range(count))
             for count, width in zip(config.decoder_blocks, widths, strict=True)
         )
         self.head = nn.Conv2d(widths[0], 3 * 4, 1)
         # Not on the meta device, where weights are loaded later: normal distributions there import torch's compiler.
         if not self.stem.weight.is_meta:
             self._initialise()
-        self.tone = Tone(prompt, config.tone) if config.tone else None
+        self.colour_correction = (
+            ColourCorrection(prompt, config.colour_correction) if config.colour_correction else None
+        )
 
     def _initialise(self) -> None:
         """Initialise residual branches and modulation small and the head to zero: the refiner is then the identity."""
@@ -215,7 +218,7 @@ class Refiner(nn.Module):
                 nn.init.normal_(module.prompt.weight, std=0.1)
         nn.init.zeros_(self.head.weight)
 
-    def grown(self, spectrum: int = 0, tone: int = 0, widths: tuple[int, ...] = ()) -> "Refiner":
+    def grown(self, spectrum: int = 0, colour_correction: int = 0, widths: tuple[int, ...] = ()) -> "Refiner":
         """Add a spectrum, a global colour correction or width to the refiner without changing its function.
 
         A spectrum or tone is added where there is none, and levels become at least as wide as `widths`. The weights
@@ -225,7 +228,10 @@ class Refiner(nn.Module):
             raise ValueError(f"{len(widths)} widths do not fit a refiner of {len(self.config.widths)} levels")
         widest = tuple(map(max, self.config.widths, widths or self.config.widths))
         config = replace(
-            self.config, spectrum=self.config.spectrum or spectrum, tone=self.config.tone or tone, widths=widest
+            self.config,
+            spectrum=self.config.spectrum or spectrum,
+            colour_correction=self.config.colour_correction or colour_correction,
+            widths=widest,
         )
         if config == self.config:
             return self
@@ -258,11 +264,11 @@ class Refiner(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Type of the arithmetic between stem and head."""
-        return self.middle.conv_in.weight.dtype
+        return self.bottleneck.conv_in.weight.dtype
 
     def with_dtype(self, dtype: torch.dtype) -> "Refiner":
         """Cast in place and return itself; stem, spatial modulation, head and colour correction stay float32."""
-        for part in (self.encoder, self.down, self.middle, self.up, self.decoder):
+        for part in (self.encoder, self.down, self.bottleneck, self.up, self.decoder):
             part.to(dtype)
         return self
 
@@ -275,7 +281,7 @@ class Refiner(nn.Module):
         neighbourhood. The result is not clipped. The residual is added in float32 even under autocast, so that 16-bit
         codes survive.
         """
-        hidden, steering, evidence_B1HW = self._measured(degraded_BCHW, generated_BCHW, prompt_BD)
+        hidden, modulation, weight_B1HW = self._measured(degraded_BCHW, generated_BCHW, prompt_BD)
         whole_prompt_BD, prompt_BD = prompt_BD, prompt_BD.to(self.dtype)
         # Levels are not modules of their own, which would hold tensors for longer: memory limits the tile size.
         skips = []
@@ -284,19 +290,19 @@ class Refiner(nn.Module):
                 hidden = block(hidden, prompt_BD)
             skips.append(hidden)
             hidden = down(hidden)
-        hidden = self.middle(hidden, prompt_BD)
+        hidden = self.bottleneck(hidden, prompt_BD)
         for level, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
             hidden = F.pixel_shuffle(up(hidden), 2).add_(skips.pop())
-            finer_steering = _resize(steering, hidden)
+            finer_modulation = _resize(modulation, hidden)
             for block in level.children():
-                hidden = block(hidden, prompt_BD, finer_steering)
+                hidden = block(hidden, prompt_BD, finer_modulation)
         residual_BCHW = self.head(hidden.float()).float()
-        residual_BCHW.mul_(_resize(evidence_B1HW, residual_BCHW))
+        residual_BCHW.mul_(_resize(weight_B1HW, residual_BCHW))
         restored_BCHW = generated_BCHW.float() + F.pixel_shuffle(residual_BCHW, 2)
-        if self.tone is None or whole is None:
+        if self.colour_correction is None or whole is None:
             return restored_BCHW
-        toned_BCHW: Tensor = self.tone(restored_BCHW, whole, whole_prompt_BD)
-        return toned_BCHW
+        corrected_BCHW: Tensor = self.colour_correction(restored_BCHW, whole, whole_prompt_BD)
+        return corrected_BCHW
 
     def _measured(
         self, degraded_BCHW: Tensor, generated_BCHW: Tensor, prompt_BD: Tensor
@@ -311,8 +317,8 @@ class Refiner(nn.Module):
         inputs = F.pixel_unshuffle(torch.cat([degraded_BCHW, generated_BCHW], dim=1) - 0.5, 2)
         hidden = self.stem(torch.cat([inputs, statistics.local], dim=1))
         energy_B1HW = statistics.variation.square()
-        evidence_B1HW = energy_B1HW / (energy_B1HW + LEAST_VARIATION**2)
-        return hidden.to(self.dtype), self.steering(wide, prompt_BD).to(self.dtype), evidence_B1HW
+        weight_B1HW = energy_B1HW / (energy_B1HW + LEAST_VARIATION**2)
+        return hidden.to(self.dtype), self.spatial_modulation(wide, prompt_BD).to(self.dtype), weight_B1HW
 
 
 def _modulated(hidden_BCHW: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -334,18 +340,19 @@ def _placed(name: str, old: Tensor, new: Tensor) -> Tensor:
     return grown.flatten(0, 1)
 
 
-def _resize(steering_BSHW: Tensor, hidden_BCHW: Tensor) -> Tensor:
-    """Resample a map from cells of `CELL` pixels to the resolution of a level."""
+def _resize(modulation_BSHW: Tensor, hidden_BCHW: Tensor) -> Tensor:
+    """Resample a map from cells of `DOWNSAMPLE` pixels to the resolution of a level."""
     height, width = hidden_BCHW.shape[2:]
-    if height < steering_BSHW.shape[2]:
-        return F.adaptive_avg_pool2d(steering_BSHW, (height, width))
+    if height < modulation_BSHW.shape[2]:
+        return F.adaptive_avg_pool2d(modulation_BSHW, (height, width))
     if torch.is_grad_enabled():
         # The same as matrix products: compiled for a CPU, the gradient of interpolate writes one position at a time.
         down, across = (
-            _ramps(*sizes, steering_BSHW) for sizes in zip(steering_BSHW.shape[2:], hidden_BCHW.shape[2:], strict=True)
+            _ramps(*sizes, modulation_BSHW)
+            for sizes in zip(modulation_BSHW.shape[2:], hidden_BCHW.shape[2:], strict=True)
         )
-        return down.mT @ steering_BSHW @ across
-    return F.interpolate(steering_BSHW, size=(height, width), mode="bilinear", align_corners=False)
+        return down.mT @ modulation_BSHW @ across
+    return F.interpolate(modulation_BSHW, size=(height, width), mode="bilinear", align_corners=False)
 
 
 def _ramps(coarse: int, fine: int, like: Tensor) -> Tensor:

@@ -19,10 +19,10 @@ LOCAL_RADIUS = 5
 WIDE_STATISTICS = 6
 """Channels of `Statistics.wide`."""
 
-CELL = 8
+DOWNSAMPLE = 8
 """Side in pixels of a position of `Statistics.wide`: that of a JPEG block."""
 
-WIDE_RADIUS = 2 * CELL + 2
+WIDE_RADIUS = 2 * DOWNSAMPLE + 2
 """Receptive field of `Statistics.wide` on each side: two cells and two pixels, in pixels."""
 
 WINDOW = 32
@@ -31,7 +31,7 @@ WINDOW = 32
 WINDOWS_AT_ONCE = {"cpu": 2**11, "cuda": 2**16}
 """Windows of 4 KiB that `spectrum` transforms at once, by device: they fit a CPU's cache, or keep a GPU busy."""
 
-SPECTRUM_RADIUS = 4 * CELL + (WINDOW - CELL) // 2
+SPECTRUM_RADIUS = 4 * DOWNSAMPLE + (WINDOW - DOWNSAMPLE) // 2
 """Receptive field of `spectrum` on each side: four cells, and a window's margin around its cell, in pixels."""
 
 LOWEST_FREQUENCY = 0.04
@@ -57,7 +57,7 @@ class Statistics:
 
     @classmethod
     def of(cls, image_BCHW: Tensor) -> "Statistics":
-        """Measure an image [B,3,H,W] in [0,1], H and W multiples of `CELL`; in float32."""
+        """Measure an image [B,3,H,W] in [0,1], H and W multiples of `DOWNSAMPLE`; in float32."""
         padded = F.pad(image_BCHW.float(), (2, 2, 2, 2), mode="replicate")
         near = padded[..., 1:-1, 1:-1]
         middle = near[..., 1:-1, 1:-1]
@@ -68,11 +68,11 @@ class Statistics:
         maps = torch.stack([each.mean(dim=1) for each in (_noise(near), detail, detail_far)], dim=1)
 
         local = _around(F.avg_pool2d(maps[:, :2], 2))
-        around = _around(F.avg_pool2d(maps, CELL)) * 255
+        around = _around(F.avg_pool2d(maps, DOWNSAMPLE)) * 255
         noise, fine, far = torch.log2(around + 0.25).div(2).unbind(dim=1)
         gray = image_BCHW.float().mean(dim=1, keepdim=True)
         on_grid, on_any = _blocks(gray)
-        light = _around(F.avg_pool2d(gray, CELL))[:, 0] * 4 - 2
+        light = _around(F.avg_pool2d(gray, DOWNSAMPLE))[:, 0] * 4 - 2
         wide = torch.stack([on_grid, on_any, noise, fine - noise, far - fine, light], dim=1)
         return cls(local=torch.log2(local * 255 + 0.5) / 4, wide=wide, variation=around[:, 1:2])
 
@@ -84,9 +84,9 @@ def spectrum(image_BCHW: Tensor, bands: int) -> Tensor:
     standard deviation s codes gives log2(s^2) / 4 - 1/2 in every band; the floor is about the rounding of 8 bits.
     """
     gray = image_BCHW.float().mean(dim=1, keepdim=True) * 255
-    margin = (WINDOW - CELL) // 2
+    margin = (WINDOW - DOWNSAMPLE) // 2
     padded = F.pad(gray, (margin,) * 4, mode="replicate")[:, 0]
-    windows = padded.unfold(1, WINDOW, CELL).unfold(2, WINDOW, CELL)  # [B, H/8, W/8, 32, 32]
+    windows = padded.unfold(1, WINDOW, DOWNSAMPLE).unfold(2, WINDOW, DOWNSAMPLE)  # [B, H/8, W/8, 32, 32]
     taper = torch.hann_window(WINDOW, periodic=False, device=gray.device)
     taper = taper[:, None] * taper
     rings = (_rings(bands) / taper.square().sum().cpu()).repeat_interleave(2, dim=0).to(gray.device)
@@ -129,7 +129,7 @@ def _noise(padded_BCHW: Tensor) -> Tensor:
 
 
 def _blocks(gray_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Blocking on the image's own grid of `CELL` pixels, and on the grid where it is strongest, both [B, H/8, W/8].
+    """Blocking on the image's own grid of `DOWNSAMPLE` pixels, and on the strongest grid, both [B, H/8, W/8].
 
     Ratio of the steps between blocks to the mean step, in octaves, rows and columns added.
     """
@@ -140,11 +140,15 @@ def _blocks(gray_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         # Subtract the mean slope on both sides from each step, because gradients are not block borders.
         jumps = (steps[..., 1:-1] - (steps[..., :-2] + steps[..., 2:]) / 2).abs()
         batch, _, height, width = jumps.shape
-        jumps = jumps.view(batch, height // CELL, CELL, width // CELL, CELL).mean(dim=2).movedim(-1, 1)
+        jumps = (
+            jumps.view(batch, height // DOWNSAMPLE, DOWNSAMPLE, width // DOWNSAMPLE, DOWNSAMPLE)
+            .mean(dim=2)
+            .movedim(-1, 1)
+        )
         jumps = _around(jumps) + 0.1 / 255
         octaves = torch.log2(jumps / jumps.mean(dim=1, keepdim=True))
         octaves = octaves if image is gray_BCHW else octaves.transpose(2, 3)
-        on_grid.append(octaves[:, CELL - 1])
+        on_grid.append(octaves[:, DOWNSAMPLE - 1])
         on_any.append(octaves.amax(dim=1))
     return on_grid[0] + on_grid[1], on_any[0] + on_any[1]
 

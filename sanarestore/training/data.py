@@ -24,7 +24,7 @@ from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.degradations.requests import Request
 from sanarestore.degradations.wordings import languages, word_strangely
 from sanarestore.errors import SanarestoreError
-from sanarestore.model.tone import overview, tone_statistics
+from sanarestore.model.colour_correction import colour_statistics, overview
 from sanarestore.training.backdrops import before_backdrop
 from sanarestore.training.dead_leaves import dead_leaves
 from sanarestore.training.photos import PhotoCache, common_size, detail, readable, to_tensor
@@ -47,8 +47,8 @@ class Sample(TypedDict):
     """[3, P, P] float32."""
     target: Tensor
     """[3, P, P] float32."""
-    tone: Tensor
-    """[K] float32: the `tone_statistics` of the whole degraded photograph."""
+    statistics: Tensor
+    """[K] float32: the `colour_statistics` of the whole degraded photograph."""
     prompt: str
     request: Request | None
     """What the prompt asks for; None if the prompt has to be read first."""
@@ -82,19 +82,19 @@ class PhotoSamples(Dataset[Sample]):
             clean = before_backdrop(clean, backdrop)
         plan = self._plan(rng)
         degraded, target = plan.degraded(clean), plan.target(clean)
-        if rng.random() < recipe.stored:
+        if rng.random() < recipe.quantized_fraction:
             degraded, target = _store(degraded), _store(target)
-        shift = rng.integers(0, 8, 2) if rng.random() < recipe.shifted else np.zeros(2, dtype=np.int64)
+        shift = rng.integers(0, 8, 2) if rng.random() < recipe.jpeg_offset_fraction else np.zeros(2, dtype=np.int64)
         return Sample(
             degraded=self._cut(degraded, shift), target=self._cut(target, shift), prompt=plan.prompt,
             request=plan.request, note=note,
-            tone=tone_of(plan.degraded_on_average(framed if clean.shape[2] == 3 else to_gray(framed))),
+            statistics=statistics_of(plan.degraded_on_average(framed if clean.shape[2] == 3 else to_gray(framed))),
         )  # fmt: skip
 
     def _drawn_or_photographed(self, index: int, rng: np.random.Generator) -> tuple[Pixels, Pixels, str]:
         """Return a clean crop with its margin [S, S, C], an overview [h, w, 3] of the image around it, and a note."""
         drawing = stream(self.recipe.seed, "drawing", index)
-        if drawing.random() < self.recipe.drawn:
+        if drawing.random() < self.recipe.synthetic_fraction:
             drawn = dead_leaves(self._side, drawing)
             return self._turned(drawn, rng), overview(to_tensor(drawn)).numpy().transpose(1, 2, 0), ""
         photo, note = self._photo(index)
@@ -170,7 +170,7 @@ class PhotoSamples(Dataset[Sample]):
         return to_tensor(cut)
 
 
-class ToneSamples(PhotoSamples):
+class OverviewSamples(PhotoSamples):
     """Samples for global colour correction: random overview pixels in place of a crop, at a hundredth of the cost."""
 
     def __getitem__(self, index: int) -> Sample:
@@ -179,7 +179,7 @@ class ToneSamples(PhotoSamples):
         height, width = self._cache.size(photo)
         framed = self._framed(photo, (int(rng.integers(height)), int(rng.integers(width)), 1), rng)
         framed = to_gray(framed) if rng.random() < self.recipe.gray else framed
-        return {**tone_sample(framed, self._plan(rng), self.recipe.patch, rng), "note": note}
+        return {**overview_sample(framed, self._plan(rng), self.recipe.patch, rng), "note": note}
 
 
 class WordingSamples(Dataset[Sample]):
@@ -196,7 +196,7 @@ class WordingSamples(Dataset[Sample]):
         wording = word_strangely(stream(self.recipe.seed, "wording", index), self._languages)
         nothing = torch.zeros(3, 0, 0)
         return Sample(
-            degraded=nothing, target=nothing, tone=torch.zeros(0), prompt=wording.text, request=wording.request,
+            degraded=nothing, target=nothing, statistics=torch.zeros(0), prompt=wording.text, request=wording.request,
             wording=wording, note="",
         )  # fmt: skip
 
@@ -229,7 +229,7 @@ class PairSamples(Dataset[Sample]):
             target=target,
             prompt=pair.prompt,
             request=None,
-            tone=tone_of(self._cache.overview(pair.degraded)),
+            statistics=statistics_of(self._cache.overview(pair.degraded)),
             note=note,
         )
 
@@ -243,7 +243,7 @@ class Batch:
 
     degraded_BCHW: Tensor
     target_BCHW: Tensor
-    tone_BK: Tensor
+    statistics_BK: Tensor
     prompts: list[str]
     requests: tuple[Request | None, ...]
     """What the prompts ask for; None for prompts that have to be read first."""
@@ -287,7 +287,7 @@ class _Excused(Dataset[Any]):
             return error
 
 
-def tone_sample(overview_HWC: Pixels, plan: Plan, side: int, rng: np.random.Generator) -> Sample:
+def overview_sample(overview_HWC: Pixels, plan: Plan, side: int, rng: np.random.Generator) -> Sample:
     """Degrade an overview by the plan, and lay out random pixels of it as a square of `side`."""
     degraded, target = plan.degraded_on_average(overview_HWC), plan.target_on_average(overview_HWC)
     cells = rng.integers(overview_HWC.shape[0] * overview_HWC.shape[1], size=(side, side))
@@ -297,14 +297,14 @@ def tone_sample(overview_HWC: Pixels, plan: Plan, side: int, rng: np.random.Gene
         target=to_tensor(target_PPC),
         prompt=plan.prompt,
         request=plan.request,
-        tone=tone_of(degraded),
+        statistics=statistics_of(degraded),
         note="",
     )
 
 
-def tone_of(overview_HWC: Pixels) -> Tensor:
-    """Compute the `tone_statistics` [K] of an `overview` [h, w, 3]."""
-    return tone_statistics(to_tensor(overview_HWC))
+def statistics_of(overview_HWC: Pixels) -> Tensor:
+    """Compute the `colour_statistics` [K] of an `overview` [h, w, 3]."""
+    return colour_statistics(to_tensor(overview_HWC))
 
 
 def _store(image_HWC: Pixels) -> Pixels:
@@ -321,7 +321,7 @@ def collate(samples: list[Sample]) -> Batch:
     return Batch(
         degraded_BCHW=torch.stack([sample["degraded"] for sample in samples]),
         target_BCHW=torch.stack([sample["target"] for sample in samples]),
-        tone_BK=torch.stack([sample["tone"] for sample in samples]),
+        statistics_BK=torch.stack([sample["statistics"] for sample in samples]),
         prompts=[sample["prompt"] for sample in samples],
         requests=tuple(sample["request"] for sample in samples),
         wordings=tuple(sample["wording"] for sample in samples if "wording" in sample),

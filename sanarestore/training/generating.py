@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sanarestore.degradations.recipes import stream
-from sanarestore.flow import on_path, training_times, velocity
+from sanarestore.flow import interpolate, training_times, velocity
 from sanarestore.model.loading import LatentPath
 from sanarestore.model.transformer import Tokens
 from sanarestore.training.data import Batch
@@ -58,7 +58,7 @@ class FlowObjective(PartsObjective):
         noise_BCHW = torch.randn(clean_BCHW.shape, generator=generator).to(clean_BCHW)
         time_B = training_times(len(clean_BCHW), generator, shift=latent.flow.shift, p_one=recipe.p_one)
         time_B = time_B.to(clean_BCHW)
-        noised_BCHW = on_path(clean_BCHW, noise_BCHW, time_B)
+        noised_BCHW = interpolate(clean_BCHW, noise_BCHW, time_B)
         predicted_BCHW = latent.transformer(noised_BCHW, condition_BCHW, tokens, time_B)
         loss: Tensor = (predicted_BCHW - velocity(clean_BCHW, noise_BCHW)).square().mean()
         one_B = time_B == 1

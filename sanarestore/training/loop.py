@@ -21,12 +21,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sanarestore.engine.devices import pick_dtype
 from sanarestore.errors import Diverged, UsageError
 from sanarestore.model.tensors import write_json
+from sanarestore.old_names import renamed_recipe, renamed_tensors
 from sanarestore.options import DType
 from sanarestore.training import checkpoint
 from sanarestore.training.checkpoint import uninterrupted
 from sanarestore.training.data import Batch, batches
 from sanarestore.training.objective import Objective
-from sanarestore.training.optimizers import Average, optimizers, rate_share
+from sanarestore.training.optimizers import EMA, lr_scale, optimizers
 from sanarestore.training.recipe import TrainingRecipe
 
 UNSEEN = 1e-4
@@ -108,7 +109,7 @@ class Trainer:
         self._device = torch.device(schedule.device)
         objective.to(self._device)
         self._optimizers = optimizers(objective.modules, recipe, schedule.arithmetic)
-        self._average = Average(objective.modules, recipe.ema)
+        self._average = EMA(objective.modules, recipe.ema)
         self._minutes_before = 0.0
         self._begun = time.monotonic()
         self._loss = torch.compile(objective.loss) if schedule.compile else objective.loss
@@ -134,7 +135,7 @@ class Trainer:
             )
         state = checkpoint.read_state(found)
         # Fields that were added since the checkpoint was written take their defaults.
-        known = {**_recipe_identity(TrainingRecipe()), **state["recipe"]}
+        known = {**_recipe_identity(TrainingRecipe()), **renamed_recipe(state["recipe"])}
         changed = _differences(known, _recipe_identity(self.recipe))
         if changed:
             raise UsageError(
@@ -154,8 +155,8 @@ class Trainer:
                 where=self.folder,
                 next_step="Bring them back as they were, or begin another run with --base and this one's model.",
             )
-        self.objective.modules.load_state_dict(checkpoint.read_tensors(found, "model"), strict=True)
-        self._average.load(checkpoint.read_tensors(found, "average"))
+        self.objective.modules.load_state_dict(renamed_tensors(checkpoint.read_tensors(found, "model")), strict=True)
+        self._average.load(renamed_tensors(checkpoint.read_tensors(found, "average")))
         self._load_optimizer(checkpoint.read_tensors(found, "optimizer"))
         self.step, self._minutes_before = int(state["step"]), float(state["minutes"])
         self._begun = time.monotonic()
@@ -167,7 +168,7 @@ class Trainer:
         recent: list[float] = [time.monotonic()]
         try:
             for batch in self._batches(samples):
-                rate = rate_share(self.recipe, self.step, self.share)
+                rate = lr_scale(self.recipe, self.step, self.share)
                 loss = self._optimize(batch, rate)
                 recent = [*recent[-100:], time.monotonic()]
                 speed = self.recipe.batch * (len(recent) - 1) / (recent[-1] - recent[0])
@@ -270,7 +271,9 @@ class Trainer:
             tensor.to(self._device, memory_format=torch.channels_last, non_blocking=True)
             for tensor in (batch.degraded_BCHW, batch.target_BCHW)
         )
-        return replace(batch, degraded_BCHW=degraded, target_BCHW=target, tone_BK=batch.tone_BK.to(self._device))
+        return replace(
+            batch, degraded_BCHW=degraded, target_BCHW=target, statistics_BK=batch.statistics_BK.to(self._device)
+        )
 
     def _report(self, loss: float, rate: float, speed: float, notes: tuple[str, ...]) -> Progress:
         share = self.share

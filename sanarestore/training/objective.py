@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from sanarestore.degradations.requests import Request
 from sanarestore.errors import UsageError
+from sanarestore.model.colour_correction import WholePhoto
 from sanarestore.model.prompts import pool
-from sanarestore.model.tone import WholePhoto
 from sanarestore.model.transformer import Tokens
 from sanarestore.training.data import Batch
 from sanarestore.training.losses import charbonnier, psnr_loss
@@ -102,7 +102,7 @@ class PartsObjective:
     def _whole(self, batch: Batch) -> WholePhoto:
         """Statistics of the whole photographs, and whether the prompts ask for light or colour."""
         asked = [[float(request.is_lit), float(request.is_coloured)] for request in self._requests(batch)]
-        return WholePhoto(statistics_BK=batch.tone_BK, asked_B2=torch.tensor(asked).to(batch.tone_BK))
+        return WholePhoto(statistics_BK=batch.statistics_BK, asked_B2=torch.tensor(asked).to(batch.statistics_BK))
 
     def _refined(self, batch: Batch, generated_BCHW: Tensor, tokens: Tokens) -> Tensor:
         prompt_BD = pool(tokens.token_BLD, tokens.mask_BL)

@@ -8,10 +8,10 @@ from sanarestore.training.objective import Objective
 from sanarestore.training.parts import Parts
 from sanarestore.training.recipe import FLOWING, LATENT_OBJECTIVES, TrainingRecipe
 from sanarestore.training.refining import (
+    ColourCorrectionObjective,
     ExpertObjective,
     RefinerObjective,
     RouterObjective,
-    ToneObjective,
     WordingObjective,
 )
 
@@ -31,7 +31,7 @@ def new_objective(recipe: TrainingRecipe, base: str | None = None, *, rank: int 
             where=parts.base, next_step="Use a recipe whose objective is flow or end-to-end.",
         )  # fmt: skip
     kinds: dict[str, Callable[[Parts, TrainingRecipe], Objective]] = {
-        "tone": ToneObjective,
+        "colour-correction": ColourCorrectionObjective,
         "refiner": RefinerObjective,
         "wording": WordingObjective,
         "expert": ExpertObjective,

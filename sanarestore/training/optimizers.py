@@ -119,14 +119,14 @@ def orthogonal(matrix_BMN: Tensor) -> Tensor:
     return found
 
 
-def rate_share(recipe: TrainingRecipe, step: int, progress: float) -> float:
+def lr_scale(recipe: TrainingRecipe, step: int, progress: float) -> float:
     """Factor on the peak rates: linear warm-up by steps, times a half cosine over `progress` down to `final_rate`."""
     cosine = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
     share = recipe.final_rate + (1 - recipe.final_rate) * cosine
     return share * min(1.0, (step + 1) / max(recipe.warmup, 1))
 
 
-class Average:
+class EMA:
     """Exponential moving average (EMA) of a module's parameters, which adapts faster early in the run."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:

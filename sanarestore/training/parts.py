@@ -118,7 +118,9 @@ class Parts:
             torch.manual_seed(recipe.seed)
             # Low-rank weights adapt the layers that exist, so the refiner does not grow.
             shape = recipe.model
-            refiner = model.refiner if rank else model.refiner.grown(shape.spectrum, shape.tone, shape.widths)
+            refiner = (
+                model.refiner if rank else model.refiner.grown(shape.spectrum, shape.colour_correction, shape.widths)
+            )
             parts = cls(
                 refiner=refiner, prompts=FrozenPrompts(model.prompts, refiner.config.prompt_width),
                 encoder=load_encoder(model.folder), latent=model.latent,
@@ -267,7 +269,7 @@ def _experts(recipe: TrainingRecipe, model: RestorationModel) -> Experts | None:
 def _refiner_config(shape: ModelShape, prompt_width: int) -> RefinerConfig:
     return RefinerConfig(
         widths=shape.widths, encoder_blocks=shape.encoder_blocks, decoder_blocks=shape.decoder_blocks,
-        spectrum=shape.spectrum, tone=shape.tone, prompt_width=prompt_width,
+        spectrum=shape.spectrum, colour_correction=shape.colour_correction, prompt_width=prompt_width,
     )  # fmt: skip
 
 

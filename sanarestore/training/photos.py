@@ -19,7 +19,7 @@ from sanarestore.degradations.operations import Pixels
 from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import stream
 from sanarestore.errors import ImageError, NoImagesError, UsageError
-from sanarestore.model.tone import overview
+from sanarestore.model.colour_correction import overview
 from sanarestore.tiling import mirror
 
 CACHE_BYTES = 700 * 2**20

@@ -9,10 +9,11 @@ from typing import Any
 from sanarestore.errors import UsageError
 from sanarestore.model.condition import KINDS, ConditionKind
 from sanarestore.model.experts import REMOVES
+from sanarestore.old_names import renamed_recipe
 
 LOSSES = ("psnr", "charbonnier")
 
-OBJECTIVES = ("tone", "refiner", "wording", "expert", "router", "autoencoder", "flow", "end-to-end")
+OBJECTIVES = ("colour-correction", "refiner", "wording", "expert", "router", "autoencoder", "flow", "end-to-end")
 """Objectives in the order in which a complete model is trained, each from the folder of the one before."""
 
 LATENT_OBJECTIVES = OBJECTIVES[5:]
@@ -30,7 +31,10 @@ LATENT_STRIDE = 2 ** (LATENT_STAGES - 1)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelShape:
-    """Network to train from scratch. A base keeps its shape, but gains `widths`, `spectrum` and `tone` it lacks."""
+    """Network to train from scratch.
+
+    A base keeps its shape, but gains the `widths`, `spectrum` and `colour_correction` that it lacks.
+    """
 
     widths: tuple[int, ...] = (32, 64, 128, 256)
     """Refiner channels per level (see RefinerConfig)."""
@@ -38,7 +42,7 @@ class ModelShape:
     decoder_blocks: tuple[int, ...] = (2, 1, 1)
     spectrum: int = 0
     """Bands of the refiner's power spectrum (see RefinerConfig)."""
-    tone: int = 0
+    colour_correction: int = 0
     """Features of the refiner's global colour correction (see RefinerConfig)."""
     prompt_width: int = 128
     """Features of the text encoder."""
@@ -73,9 +77,10 @@ class TrainingRecipe:
     """What a run learns, and how."""
 
     objective: str = "refiner"
-    """tone: global colour correction, on overviews; refiner: the pixel network; wording: the prompt reader, from words
-    alone; expert: the refiner for some degradations only; router: the weights of the experts for a photograph;
-    autoencoder: reconstruction; flow: velocities of latents; end-to-end: refiner and latent path jointly."""
+    """colour-correction: global colour correction, on overviews; refiner: the pixel network; wording: the prompt
+    reader, from words alone; expert: the refiner for some degradations only; router: the weights of the experts for a
+    photograph; autoencoder: reconstruction; flow: velocities of latents; end-to-end: refiner and latent path jointly.
+    """
 
     name: str = "model"
     """Name of the trained model."""
@@ -125,15 +130,15 @@ class TrainingRecipe:
     """Under end-to-end, weight of the generated image's own error relative to the restored one's."""
     gray: float = 0.08
     """Share of crops converted to gray."""
-    stored: float = 0.5
+    quantized_fraction: float = 0.5
     """Share of pairs that are clipped and rounded to 8 bits, as in files; the rest stay in float."""
-    shifted: float = 0.2
+    jpeg_offset_fraction: float = 0.2
     """Share of crops with a randomly offset JPEG grid, which otherwise starts at the corner."""
     shrink: float = 0.75
     """Share of crops from photos that are downscaled up to `shrink_most` times, which makes them sharper."""
     shrink_most: float = 3.0
     """Largest factor by which photos are downscaled."""
-    drawn: float = 0.0
+    synthetic_fraction: float = 0.0
     """Share of crops that are synthetic (`dead_leaves`): sharp to the pixel, as few photographs are."""
     backdrops: float = 0.0
     """Share of crops that show a plain backdrop, partly or wholly, as photographs of products do."""
@@ -171,7 +176,7 @@ class TrainingRecipe:
     @classmethod
     def from_dict(cls, table: dict[str, Any], where: Path | str = "recipe") -> "TrainingRecipe":
         """Build a recipe from plain values; UsageError for unknown names, wrong types and invalid values."""
-        table = dict(table)
+        table = renamed_recipe(table)
         shape = _build(ModelShape, table.pop("model", {}), where)
         latent = _build(LatentShape, table.pop("latent", {}), where)
         degradations = _weights(table.pop("degradations", {}), where)
@@ -223,8 +228,8 @@ class TrainingRecipe:
             "shares must be between 0 and 1": not all(
                 0 <= share <= 1
                 for share in (
-                    *(self.p_one, self.gray, self.stored, self.shifted, self.shrink),
-                    *(self.drawn, self.backdrops, self.ema),
+                    *(self.p_one, self.gray, self.quantized_fraction, self.jpeg_offset_fraction, self.shrink),
+                    *(self.synthetic_fraction, self.backdrops, self.ema),
                 )
             ),
             "experts are for the objective router alone": self.experts and self.objective != "router",

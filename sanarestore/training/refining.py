@@ -14,9 +14,9 @@ from sanarestore.degradations.grammar import Wording
 from sanarestore.degradations.recipes import stream
 from sanarestore.degradations.requests import KINDS, Request, folded
 from sanarestore.errors import UsageError
-from sanarestore.model.evidence import EVIDENCE, evidence
 from sanarestore.model.prompts import pool
 from sanarestore.model.reading import ABSENT, KEPT, REMOVED, Reader
+from sanarestore.model.routing import ROUTING_FEATURES, routing_features
 from sanarestore.training.data import Batch
 from sanarestore.training.generating import generate
 from sanarestore.training.losses import decibels
@@ -61,17 +61,17 @@ class ExpertObjective(RefinerObjective):
         super().__init__(parts, recipe, parts.expert)
 
 
-class ToneObjective(PartsObjective):
-    """Train only global colour correction, on overviews (`ToneSamples`), where it learns faster than on crops."""
+class ColourCorrectionObjective(PartsObjective):
+    """Train only global colour correction, on overviews (`OverviewSamples`), where it learns faster than on crops."""
 
     def __init__(self, parts: Parts, recipe: TrainingRecipe) -> None:
-        if parts.refiner.tone is None:
+        if parts.refiner.colour_correction is None:
             raise UsageError(
-                "this refiner has no tone to train", where="objective",
-                next_step="Give it one: tone = 32 under [model] in the recipe.",
+                "this refiner has no global colour correction to train", where="objective",
+                next_step="Give it one: colour_correction = 32 under [model] in the recipe.",
             )  # fmt: skip
-        self._tone = parts.refiner.tone
-        super().__init__(parts, recipe, {"tone": self._tone})
+        self._correction = parts.refiner.colour_correction
+        super().__init__(parts, recipe, {"colour_correction": self._correction})
 
     def loss(self, batch: Batch) -> Tensor:
         return self._pixel_loss(self.restore(batch), batch.target_BCHW)
@@ -79,7 +79,7 @@ class ToneObjective(PartsObjective):
     def restore(self, batch: Batch) -> Tensor:
         tokens = self._tokens(batch)
         prompt_BD = pool(tokens.token_BLD, tokens.mask_BL)
-        restored: Tensor = self._tone(batch.degraded_BCHW, self._whole(batch), prompt_BD)
+        restored: Tensor = self._correction(batch.degraded_BCHW, self._whole(batch), prompt_BD)
         return restored
 
 
@@ -136,7 +136,7 @@ class RouterObjective(PartsObjective):
         self._experts = parts.experts
         # Buffers of the trained modules, so that checkpoints keep them.
         self._replay = Replay(
-            evidence=EVIDENCE, prompt=parts.refiner.config.prompt_width, refiners=1 + len(parts.experts.names)
+            features=ROUTING_FEATURES, prompt=parts.refiner.config.prompt_width, refiners=1 + len(parts.experts.names)
         )
         super().__init__(parts, recipe, {"router": parts.experts.router, "replay": self._replay})
         self._refiners = nn.ModuleDict(
@@ -159,7 +159,7 @@ class RouterObjective(PartsObjective):
         samples = Weighable.joined([new, again])
         # As in restoration, the router is float32.
         with torch.autocast(batch.degraded_BCHW.device.type, enabled=False):
-            logit_BE = self._experts.router(samples.evidence_BK, samples.prompt_BD)
+            logit_BE = self._experts.router(samples.features_BK, samples.prompt_BD)
             share_BE = logit_BE.where(samples.asked_BE, -torch.inf).softmax(dim=1)
             return decibels(samples.squared(share_BE), self.recipe.loss_floor).mean()
 
@@ -184,16 +184,16 @@ class RouterObjective(PartsObjective):
         # As in restoration, routing features are float32; so are products, which differ by little between refiners.
         with torch.autocast(batch.degraded_BCHW.device.type, enabled=False):
             return Weighable(
-                evidence_BK=self._evidence(batch), prompt_BD=prompt_BD.float(), asked_BE=asked_BE.to(prompt_BD.device),
+                features_BK=self._features(batch), prompt_BD=prompt_BD.float(), asked_BE=asked_BE.to(prompt_BD.device),
                 errors_BEE=error_BEN @ error_BEN.mT / error_BEN.shape[2],
             )  # fmt: skip
 
     def restore(self, batch: Batch) -> Tensor:
         """Restore each image by the mixture that the router chooses."""
-        evidence_BK, prompt_BD, whole = self._evidence(batch), self._prompts(batch), self._whole(batch)
+        features_BK, prompt_BD, whole = self._features(batch), self._prompts(batch), self._whole(batch)
         restored = []
-        for place, (evidence_K, prompt_D, request) in enumerate(
-            zip(evidence_BK, prompt_BD, self._requests(batch), strict=True)
+        for place, (features_K, prompt_D, request) in enumerate(
+            zip(features_BK, prompt_BD, self._requests(batch), strict=True)
         ):
             one = slice(place, place + 1)
             given_1CHW = batch.degraded_BCHW[one]
@@ -202,7 +202,7 @@ class RouterObjective(PartsObjective):
                 * (self._refiners[name] if name else self.parts.refiner)(
                     given_1CHW, given_1CHW, prompt_D[None], whole[one]
                 )
-                for name, share in self._experts.shares(evidence_K, prompt_D, request.removes).items()
+                for name, share in self._experts.shares(features_K, prompt_D, request.removes).items()
             ]
             restored.append(torch.stack(results).sum(dim=0))
         return torch.cat(restored)
@@ -210,8 +210,8 @@ class RouterObjective(PartsObjective):
     def _requests(self, batch: Batch) -> list[Request]:
         return self.parts.prompts.requests(batch.prompts, batch.requests)
 
-    def _evidence(self, batch: Batch) -> Tensor:
-        return torch.stack([evidence(image_CHW) for image_CHW in batch.degraded_BCHW])
+    def _features(self, batch: Batch) -> Tensor:
+        return torch.stack([routing_features(image_CHW) for image_CHW in batch.degraded_BCHW])
 
     def _prompts(self, batch: Batch) -> Tensor:
         tokens = self._tokens(batch)

@@ -17,7 +17,7 @@ CAPACITY = 8192
 class Weighable:
     """All that a router's loss needs of some samples."""
 
-    evidence_BK: Tensor
+    features_BK: Tensor
     prompt_BD: Tensor
     asked_BE: Tensor
     """Whether each refiner may run."""
@@ -31,23 +31,23 @@ class Weighable:
     @classmethod
     def joined(cls, parts: "list[Weighable]") -> "Weighable":
         """Concatenate batches."""
-        fields = ("evidence_BK", "prompt_BD", "asked_BE", "errors_BEE")
+        fields = ("features_BK", "prompt_BD", "asked_BE", "errors_BEE")
         return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in fields})
 
 
 class Replay(nn.Module):
     """Remembered samples, in buffers that checkpoints keep: a resumed run repeats the same ones."""
 
-    evidence_RK: Tensor
+    features_RK: Tensor
     prompt_RD: Tensor
     asked_RE: Tensor
     errors_REE: Tensor
     seen: Tensor
 
-    def __init__(self, *, evidence: int, prompt: int, refiners: int, capacity: int = CAPACITY) -> None:
+    def __init__(self, *, features: int, prompt: int, refiners: int, capacity: int = CAPACITY) -> None:
         super().__init__()
         self.capacity = capacity
-        self.register_buffer("evidence_RK", torch.zeros(capacity, evidence))
+        self.register_buffer("features_RK", torch.zeros(capacity, features))
         self.register_buffer("prompt_RD", torch.zeros(capacity, prompt))
         self.register_buffer("asked_RE", torch.zeros(capacity, refiners, dtype=torch.bool))
         self.register_buffer("errors_REE", torch.zeros(capacity, refiners, refiners))
@@ -61,7 +61,7 @@ class Replay(nn.Module):
         """Remember some samples."""
         count = len(samples.asked_BE)
         places = torch.arange(int(self.seen), int(self.seen) + count, device=self.seen.device) % self.capacity
-        self.evidence_RK[places] = samples.evidence_BK
+        self.features_RK[places] = samples.features_BK
         self.prompt_RD[places] = samples.prompt_BD
         self.asked_RE[places] = samples.asked_BE
         self.errors_REE[places] = samples.errors_BEE
@@ -72,6 +72,6 @@ class Replay(nn.Module):
         places = torch.from_numpy(rng.integers(max(len(self), 1), size=count if len(self) else 0))
         places = places.to(self.seen.device)
         return Weighable(
-            evidence_BK=self.evidence_RK[places], prompt_BD=self.prompt_RD[places], asked_BE=self.asked_RE[places],
+            features_BK=self.features_RK[places], prompt_BD=self.prompt_RD[places], asked_BE=self.asked_RE[places],
             errors_BEE=self.errors_REE[places],
         )  # fmt: skip

@@ -156,16 +156,18 @@ def _to_and_from_latents(encoder: Any, decoder: Any, innermost: Stage) -> None:
     """Make latents of the coefficients of greatest variance, which come first, scaled to unit variance."""
     kept = min(encoder.conv_out.out_channels, len(innermost.variance_N))
     unit = np.sqrt(innermost.variance_N[:kept]) * innermost.scale_N[:kept]
-    way_in, way_out = (np.zeros((each.out_channels, each.in_channels)) for each in (encoder.conv_out, decoder.conv_in))
-    way_in[range(kept), range(kept)] = 1 / unit
-    way_out[range(kept), range(kept)] = unit
+    into_latent, from_latent = (
+        np.zeros((each.out_channels, each.in_channels)) for each in (encoder.conv_out, decoder.conv_in)
+    )
+    into_latent[range(kept), range(kept)] = 1 / unit
+    from_latent[range(kept), range(kept)] = unit
     if encoder.out_shortcut:
         size = encoder.out_shortcut_average_group_size
-        way_in -= np.repeat(np.eye(len(way_in)), size, axis=1) / size
+        into_latent -= np.repeat(np.eye(len(into_latent)), size, axis=1) / size
     if decoder.in_shortcut:
-        way_out -= np.repeat(np.eye(way_out.shape[1]), decoder.in_shortcut_repeats, axis=0)
-    _place(encoder.conv_out, _central(way_in, encoder.conv_out))
-    _place(decoder.conv_in, _central(way_out, decoder.conv_in))
+        from_latent -= np.repeat(np.eye(from_latent.shape[1]), decoder.in_shortcut_repeats, axis=0)
+    _place(encoder.conv_out, _central(into_latent, encoder.conv_out))
+    _place(decoder.conv_in, _central(from_latent, decoder.conv_in))
 
 
 def _end(decoder: Any, up: Any, outermost: Stage, coarse: Stage, *, halves: bool) -> None:

@@ -13,16 +13,16 @@ from sanarestore.degradations.recipes import Plan, stream
 from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.degradations.requests import DEFAULT_PROMPT, Request
 from sanarestore.errors import ImageError
-from sanarestore.training.data import Batch, Sample, collate, tone_of, tone_sample
+from sanarestore.training.data import Batch, Sample, collate, overview_sample, statistics_of
 from sanarestore.training.photos import PhotoCache, common_size, detail, to_tensor
 
 VALIDATED = ("noise:25", "jpeg:20", "blur:1.6", "lowres:2")
 """Degradations of the validation photos."""
 
-TONES_VALIDATED = (("lowlight:2", "lowlight"), ("colour:0.2", "colour"))
+CORRECTIONS_VALIDATED = (("lowlight:2", "lowlight"), ("colour:0.2", "colour"))
 """Degradations that validate global colour correction, and the kind that the prompt asks for."""
 
-TONE_DRAWS = 8
+OVERVIEW_DRAWS = 8
 """Draws of each degradation per photo."""
 
 
@@ -43,20 +43,20 @@ def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
     return found
 
 
-def tone_validation(photos: Sequence[Path], side: int = 64) -> list[Batch]:
-    """One batch per degradation and prompt of `TONES_VALIDATED`: overview pixels of the photos, as in `ToneSamples`."""
+def overview_validation(photos: Sequence[Path], side: int = 64) -> list[Batch]:
+    """One batch per degradation and prompt of `CORRECTIONS_VALIDATED`: pixels of overviews, as in `OverviewSamples`."""
     cache = PhotoCache()
     photos = [photo for photo in photos if _is_readable(photo, cache)]
     if not photos:
         return []
     found = []
-    for line, kind in TONES_VALIDATED:
+    for line, kind in CORRECTIONS_VALIDATED:
         request = Request.of(kind)
         samples = []
-        for index in range(TONE_DRAWS * len(photos)):
+        for index in range(OVERVIEW_DRAWS * len(photos)):
             rng = stream("validation", line, index)
             plan = replace(Degradation.parse(line).draw(rng, 0), prompt=request.plain, request=request)
-            samples.append(tone_sample(cache.overview(photos[index % len(photos)]), plan, side, rng))
+            samples.append(overview_sample(cache.overview(photos[index % len(photos)]), plan, side, rng))
         found.append(collate(samples))
     return found
 
@@ -70,8 +70,10 @@ def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:
         # Crops start on the JPEG grid, as in training.
         top, left = ((max(size - side, 0) // 2) // 8 * 8 for size in (height, width))
         degraded, target = (to_tensor(cache.crop(path, top, left, side, side)) for path in (pair.degraded, pair.target))
-        tone = tone_of(cache.overview(pair.degraded))
-        samples.append(Sample(degraded=degraded, target=target, prompt=pair.prompt, request=None, tone=tone, note=""))
+        statistics = statistics_of(cache.overview(pair.degraded))
+        samples.append(
+            Sample(degraded=degraded, target=target, prompt=pair.prompt, request=None, statistics=statistics, note="")
+        )
     return [collate(samples)] if samples else []
 
 
@@ -99,7 +101,7 @@ def _sample(plan: Plan, clean_HWC: Pixels, overview_HWC: Pixels) -> Sample:
         target=to_tensor(plan.target(clean_HWC)),
         prompt=plan.prompt,
         request=plan.request,
-        tone=tone_of(plan.degraded_on_average(overview_HWC)),
+        statistics=statistics_of(plan.degraded_on_average(overview_HWC)),
         note="",
     )
 

@@ -125,7 +125,7 @@ def test_objectives_follow_one_another(photos: Path) -> None:
     assert images.read("out.png").height == 64
 
 
-@pytest.mark.parametrize("objective", ["tone", "wording"])
+@pytest.mark.parametrize("objective", ["colour-correction", "wording"])
 def test_what_needs_photos_takes_no_pairs(photos: Path, objective: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("pairs.csv").write_text("target,degraded,prompt\nphotos/0.png,photos/0.png,remove noise\n")
     Path("tiny.toml").write_text(LATENT_RECIPE.replace("{objective}", objective))

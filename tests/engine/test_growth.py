@@ -130,7 +130,7 @@ def per_pixel() -> list[tuple[float, int]]:
     found: list[tuple[int, int]] = []
 
     def of_a_pass(each: Pass, channels: int) -> None:
-        window = torch.empty(1, channels, side // each.input_cell, side // each.input_cell)
+        window = torch.empty(1, channels, side // each.input_downsample, side // each.input_downsample)
         everywhere = (slice(None), slice(None))
         sums = None if each.key_sums is None else each.key_sums(window, everywhere)
         flop = cost(lambda: each.run(window, sums)).flop
@@ -141,11 +141,11 @@ def per_pixel() -> list[tuple[float, int]]:
     with fake(), torch.inference_mode():
         image = torch.empty(1, 3, side, side)
         found.append((cost(lambda: model.encode_shallow(image)).flop, -(-model.encoder_radius // 32) * 32))
-        for way, channels in ((generation._way_in, model.encoder_channels), (generation._way_out, 32)):
+        for way, channels in ((generation._encoder_part, model.encoder_channels), (generation._decoder_part, 32)):
             for each in way:
                 of_a_pass(each, channels)
                 channels = each.channels
-        cells = side // model.decoder_cell
+        cells = side // model.decoder_downsample
         map_BChw = torch.empty(1, channels, cells, cells)
         found.append((cost(lambda: model.decode_shallow(map_BChw)).flop, -(-model.decoder_radius // 32) * 32))
         latent = torch.empty(1, 32, side // 32, side // 32)

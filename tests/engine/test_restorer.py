@@ -15,6 +15,7 @@ import tifffile
 import torch
 from PIL import Image as PillowImage
 from PIL import ImageCms
+from sanarestore.model.evidence import evidence
 from torch import Tensor, nn
 
 from sanarestore import images, options
@@ -26,7 +27,6 @@ from sanarestore.engine.restorer import Restorer
 from sanarestore.engine.tiles import DEFAULT_TILE
 from sanarestore.errors import ImageError, OutOfMemory, UnreadableImage
 from sanarestore.images.image import to_stored
-from sanarestore.model.evidence import evidence
 from sanarestore.model.experts import SHARED, Experts
 from sanarestore.model.loading import RestorationModel
 from sanarestore.model.prompts import Prompts
@@ -94,7 +94,7 @@ def test_tiles_change_nothing_with_a_deep_refiner(tiny_model: RestorationModel) 
 
 def test_tiles_have_the_tone_of_the_whole(tiny_model: RestorationModel) -> None:
     """Equal to one piece; and what stands far beyond the reach of a pixel changes it."""
-    model = replace(tiny_model, refiner=random_refiner(tone=4))
+    model = replace(tiny_model, refiner=random_refiner(colour_correction=4))
     pixels, asked = photo(150, 700), Request.of("colour").plain
     whole = ran(model, image_of(pixels), tile=1024, prompt=asked)
     assert difference(ran(model, image_of(pixels), tile=64, prompt=asked), whole) < ROUNDING
@@ -107,7 +107,7 @@ def test_tiles_have_the_tone_of_the_whole(tiny_model: RestorationModel) -> None:
 
 def with_experts(model: RestorationModel, chosen: str | None) -> RestorationModel:
     """The model with two experts, one of whom is chosen whatever the photograph."""
-    general, experts = random_refiner(tone=4), {}
+    general, experts = random_refiner(colour_correction=4), {}
     for seed, name in enumerate(("noise", "jpeg")):
         experts[name] = copy.deepcopy(general)
         generator = torch.Generator().manual_seed(seed)
@@ -302,12 +302,12 @@ def test_what_is_under_full_transparency_neither_changes_nor_matters(tiny_model:
 @pytest.mark.parametrize("kinds", [("noise",), ("noise", "blur")])
 def test_light_and_colour_are_left_alone_unless_named(kinds: tuple[str, ...], tiny_model: RestorationModel) -> None:
     """A refiner whose correction of light would show."""
-    refiner = random_refiner(tone=4)
-    assert refiner.tone
-    refiner.tone.curve.bias.fill_(0.5)
+    refiner = random_refiner(colour_correction=4)
+    assert refiner.colour_correction
+    refiner.colour_correction.curve.bias.fill_(0.5)
     model, image = replace(tiny_model, refiner=refiner), image_of(photo(40, 50))
     blind = replace(model, refiner=copy.deepcopy(refiner))
-    blind.refiner.tone = None
+    blind.refiner.colour_correction = None
     prompt = Request.of(*kinds).plain
     assert difference(ran(model, image, prompt=prompt), ran(blind, image, prompt=prompt)) == 0
     lit = Request.of(*kinds, "lowlight").plain

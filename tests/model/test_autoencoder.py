@@ -39,14 +39,14 @@ def test_it_is_the_published_autoencoder(changes: dict[str, Any]) -> None:
 def test_the_radii_of_the_published_configuration() -> None:
     """Blocks per stage are the published ones; the decoder's 56 px are where its error vanishes altogether."""
     autoencoder = Autoencoder(tiny_autoencoder())
-    assert (autoencoder.encoder_cell, autoencoder.encoder_radius) == (8, 36)
-    assert (autoencoder.decoder_cell, autoencoder.decoder_radius) == (8, 56)
+    assert (autoencoder.encoder_downsample, autoencoder.encoder_radius) == (8, 36)
+    assert (autoencoder.decoder_downsample, autoencoder.decoder_radius) == (8, 56)
 
 
 @pytest.mark.parametrize("changes", [{}, LITE, {"upsample_block_type": "pixel_shuffle"}])
 def test_the_radii_are_the_reach_of_the_gradient(changes: dict[str, Any]) -> None:
     autoencoder = Autoencoder(tiny_autoencoder(**changes)).double()
-    cell, radius = autoencoder.encoder_cell, autoencoder.encoder_radius
+    cell, radius = autoencoder.encoder_downsample, autoencoder.encoder_radius
     photo = image(192, 192).double().requires_grad_()
     # float32 is asked for inside; double shows every path that there is.
     hidden = autoencoder.encoder.conv_in(photo)
@@ -56,7 +56,7 @@ def test_the_radii_are_the_reach_of_the_gradient(changes: dict[str, Any]) -> Non
     hidden[..., first, first].sum().backward()
     assert reach(photo.grad, 96, cell) == radius
 
-    cell, radius = autoencoder.decoder_cell, autoencoder.decoder_radius
+    cell, radius = autoencoder.decoder_downsample, autoencoder.decoder_radius
     side = 192 // cell
     given = torch.rand(1, 8, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     given.requires_grad_()
@@ -82,23 +82,23 @@ def test_in_tiles_it_is_what_it_is_whole(changes: dict[str, Any]) -> None:
     photo = image(height - 5, width - 9)[0]
     padded = torch.from_numpy(np.pad(photo[None].numpy(), ((0, 0), (0, 0), (0, 5), (0, 9)), mode="symmetric"))
     with torch.inference_mode():
-        cell = autoencoder.encoder_cell
+        cell = autoencoder.encoder_downsample
         whole = autoencoder.encode_shallow(padded)[0]
         tiled = torch.full_like(whole, float("nan"))
         encode = map_with_halo(
             lambda window: autoencoder.encode_shallow(window[None])[0], (photo,), tiled,
-            tile=64, halo=halo, stride=stride, output_cell=cell,
+            tile=64, halo=halo, stride=stride, output_downsample=cell,
         )  # fmt: skip
         assert len(list(encode)) > 4
         assert torch.allclose(tiled, whole, atol=1e-5)
 
-        cell = autoencoder.decoder_cell
+        cell = autoencoder.decoder_downsample
         hidden = autoencoder.decode_deep(autoencoder.encode_deep(whole[None]))[0]
         whole = autoencoder.decode_shallow(hidden[None])[0][:, : height - 5, : width - 9]
         tiled = torch.full_like(whole, float("nan"))
         decode = map_with_halo(
             lambda window: autoencoder.decode_shallow(window[None])[0], (hidden,), tiled,
-            tile=64, halo=halo, stride=stride, input_cell=cell,
+            tile=64, halo=halo, stride=stride, input_downsample=cell,
         )  # fmt: skip
         assert len(list(decode)) > 4
         assert torch.allclose(tiled, whole, atol=1e-5)

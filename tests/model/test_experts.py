@@ -10,18 +10,18 @@ from safetensors.torch import load_file
 from sanarestore import weights
 from sanarestore.degradations.requests import KINDS
 from sanarestore.errors import UsageError, WeightsError
-from sanarestore.model.evidence import EVIDENCE
 from sanarestore.model.experts import SHARED, Experts
 from sanarestore.model.loading import EXPERTS, load_model, save_model
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.model.refiner import Refiner
+from sanarestore.model.routing import ROUTING_FEATURES
 from sanarestore.model.tensors import read_tensors, write_json, write_tensors
 from tests.conftest import random_refiner, worded
 
 
 def expert(general: Refiner, seed: int) -> Refiner:
     """It, with small changes to all that experts own."""
-    other = random_refiner(seed=0, tone=4)
+    other = random_refiner(seed=0, colour_correction=4)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in other.named_parameters():
         parameter.data.copy_(general.state_dict()[name])
@@ -32,7 +32,7 @@ def expert(general: Refiner, seed: int) -> Refiner:
 
 @pytest.fixture
 def general() -> Refiner:
-    refiner = random_refiner(tone=4)
+    refiner = random_refiner(colour_correction=4)
     for parameter in refiner.parameters():
         parameter.data.copy_(parameter.half())  # as it comes from a file
     return refiner
@@ -72,7 +72,7 @@ def shared_out(experts: Experts, *logits: float) -> dict[str | None, float]:
     """The shares of a photograph for which the router's logits are these, of the general refiner first."""
     experts.router.choice.weight.zero_()
     experts.router.choice.bias.copy_(torch.tensor(logits))
-    return experts.shares(torch.zeros(EVIDENCE), torch.zeros(8))
+    return experts.shares(torch.zeros(ROUTING_FEATURES), torch.zeros(8))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_no_expert_removes_what_was_not_asked_for(
     experts: Experts, removes: tuple[str, ...] | None, names: list[str | None]
 ) -> None:
     shared_out(experts, 0.0, -200.0, 200.0)
-    shares = experts.shares(torch.zeros(EVIDENCE), torch.zeros(8), removes)
+    shares = experts.shares(torch.zeros(ROUTING_FEATURES), torch.zeros(8), removes)
     assert list(shares) == names
     assert sum(shares.values()) == pytest.approx(1)
 
@@ -126,7 +126,7 @@ def test_what_is_sure_is_one_refiner_s_and_exactly(experts: Experts) -> None:
 
 
 def test_shares_change_without_a_jump(experts: Experts) -> None:
-    """Two crops of one photograph, whose evidence differs a little, are restored nearly alike."""
+    """Two crops of one photograph, whose routing features differ a little, are restored nearly alike."""
     steps = torch.linspace(-4, 4, 401).tolist()
     names = (None, "noise", "jpeg")
     shares = [[shared_out(experts, 0, step, -1).get(name, 0.0) for name in names] for step in steps]
@@ -169,7 +169,7 @@ def test_experts_that_do_not_fit_are_refused(
     if damage == "missing":
         del tensors["noise.stem.weight"]
     elif damage == "surplus":
-        tensors["noise.middle.conv_in.weight"] = torch.zeros(1)
+        tensors["noise.bottleneck.conv_in.weight"] = torch.zeros(1)
     elif damage == "shape":
         tensors["jpeg.stem.weight.scale"] = torch.zeros(3)
     elif damage == "router":
@@ -186,8 +186,8 @@ def test_experts_that_do_not_fit_are_refused(
 
 def test_only_experts_of_this_refiner_are_taken(general: Refiner) -> None:
     moved = expert(general, 1)
-    moved.middle.conv_in.bias.data += 1
-    wider = Refiner(replace(general.config, steering=30))
+    moved.bottleneck.conv_in.bias.data += 1
+    wider = Refiner(replace(general.config, modulation_width=30))
     for other in (moved, wider):
         with pytest.raises(UsageError, match="noise: it was not trained as an expert"):
             Experts.of(general, {"noise": other})

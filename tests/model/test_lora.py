@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from sanarestore.model.adapter import PREFIX, merge_lora
+from sanarestore.model.colour_correction import COLOUR_STATISTICS, WholePhoto
 from sanarestore.model.condition import new_condition
 from sanarestore.model.lora import Lora
 from sanarestore.model.refiner import Refiner
 from sanarestore.model.tensors import write_tensors
-from sanarestore.model.tone import TONE_STATISTICS, WholePhoto
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 from tests.conftest import random_refiner
 from tests.published import CHANNELS, WIDTH, tiny_transformer
@@ -74,7 +74,7 @@ def test_gradients_reach_it_and_not_the_weights() -> None:
 def refined(refiner: Refiner) -> Tensor:
     generator = torch.Generator().manual_seed(2)
     image = torch.rand(1, 3, 48, 64, generator=generator)
-    statistics = torch.randn(1, TONE_STATISTICS, generator=generator)
+    statistics = torch.randn(1, COLOUR_STATISTICS, generator=generator)
     whole = WholePhoto(statistics_BK=statistics, asked_B2=torch.ones(1, 2))
     with torch.no_grad():
         found: Tensor = refiner(image, image, torch.randn(1, 8, generator=generator), whole)
@@ -83,7 +83,7 @@ def refined(refiner: Refiner) -> Tensor:
 
 def test_a_refiner_in_all_its_layers_whatever_their_windows(tmp_path: Path) -> None:
     """Strides, paddings and windows of its convolutions are followed, and the prompt's linear layers."""
-    refiner, merged = (random_refiner(spectrum=4, tone=8) for _ in range(2))
+    refiner, merged = (random_refiner(spectrum=4, colour_correction=8) for _ in range(2))
     before = refined(refiner)
     lora = Lora.of_refiner(refiner, rank=3)
     assert torch.equal(refined(refiner), before)

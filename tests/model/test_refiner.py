@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sanarestore import tiling
+from sanarestore.model.colour_correction import COLOUR_STATISTICS, WholePhoto
 from sanarestore.model.refiner import Refiner, RefinerConfig, Statistics
-from sanarestore.model.tone import TONE_STATISTICS, WholePhoto
 from tests.conftest import photo, random_refiner
 
 
@@ -21,7 +21,7 @@ def inputs(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.T
 def told(value: float, *asked: tuple[float, float]) -> WholePhoto:
     """Of photographs whose statistics are all of one value, and of which light and colour are asked for or not."""
     return WholePhoto(
-        statistics_BK=torch.full((len(asked), TONE_STATISTICS), value),
+        statistics_BK=torch.full((len(asked), COLOUR_STATISTICS), value),
         asked_B2=torch.tensor(asked, dtype=torch.float32),
     )
 
@@ -89,11 +89,11 @@ def test_the_halo_is_the_reach_of_the_gradient(config: RefinerConfig) -> None:
 def test_the_statistics_steer() -> None:
     """Noise in one corner changes what the decoder does there and nowhere far from it."""
     refiner = random_refiner()
-    steering = refiner.steering
+    modulation = refiner.spatial_modulation
     degraded = torch.full((1, 3, 256, 256), 0.5)
     noisy = degraded.clone()
     noisy[..., :64, :64] += 0.1 * torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(0))
-    calm, stirred = (steering(Statistics.of(image).wide, torch.zeros(1, 8)) for image in (degraded, noisy))
+    calm, stirred = (modulation(Statistics.of(image).wide, torch.zeros(1, 8)) for image in (degraded, noisy))
     assert (calm - stirred)[..., :8, :8].abs().max() > 0.1
     assert torch.equal(calm[..., 12:, 12:], stirred[..., 12:, 12:])
 
@@ -132,8 +132,8 @@ def test_images_of_a_batch_do_not_mix() -> None:
     "more",
     [
         {"spectrum": 5},
-        {"tone": 4},
-        {"spectrum": 5, "tone": 4},
+        {"colour_correction": 4},
+        {"spectrum": 5, "colour_correction": 4},
         {"widths": (12, 8, 24, 16)},
         {"widths": (8, 12, 16, 20)},
     ],
@@ -145,10 +145,10 @@ def test_it_grows_without_changing_what_it_does(more: dict[str, Any]) -> None:
     whole = told(0.3, (1, 0), (1, 1))
     assert torch.allclose(grown(*inputs(32, 48), whole), refiner(*inputs(32, 48)), atol=1e-6, rtol=0)
     assert grown.grown(**more) is grown
-    assert grown.grown(spectrum=9, tone=9).config.to_dict() == {
+    assert grown.grown(spectrum=9, colour_correction=9).config.to_dict() == {
         **refiner.config.to_dict(),
         "spectrum": 9,
-        "tone": 9,
+        "colour_correction": 9,
         **more,
     }
 
@@ -173,8 +173,8 @@ def test_no_level_is_taken_away() -> None:
         refiner.grown(widths=(8, 8, 16))
 
 
-def test_the_tone_moves_the_whole_where_light_or_colour_is_asked_for() -> None:
-    refiner = random_refiner(tone=4)
+def test_colour_correction_moves_the_whole_where_light_or_colour_is_asked_for() -> None:
+    refiner = random_refiner(colour_correction=4)
     plain = refiner(*inputs(32, 32))
     assert torch.equal(refiner(*inputs(32, 32), told(1, (0, 0), (0, 0))), plain)
     first, second = refiner(*inputs(32, 32), told(1, (0, 0), (1, 1)))
@@ -182,10 +182,10 @@ def test_the_tone_moves_the_whole_where_light_or_colour_is_asked_for() -> None:
     assert ((second - plain[1]).abs().mean(dim=(1, 2)) > 1e-4).all()
     bright, dark = (refiner(*inputs(32, 32), told(value, (0, 1), (1, 1))) for value in (1.0, -1.0))
     assert ((bright - dark).abs().mean(dim=(2, 3)) > 1e-4).all()
-    assert refiner.with_dtype(torch.bfloat16).tone.curve.weight.dtype == torch.float32  # type: ignore[union-attr]
+    assert refiner.with_dtype(torch.bfloat16).colour_correction.curve.weight.dtype == torch.float32  # type: ignore[union-attr]
 
 
-def test_without_a_tone_nothing_is_made_of_what_is_asked() -> None:
+def test_without_colour_correction_nothing_is_made_of_what_is_asked() -> None:
     refiner = random_refiner()
     assert torch.equal(refiner(*inputs(32, 32), told(1, (1, 1), (1, 1))), refiner(*inputs(32, 32)))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sanarestore.model import statistics
-from sanarestore.model.statistics import CELL, Statistics, spectrum
+from sanarestore.model.statistics import DOWNSAMPLE, Statistics, spectrum
 
 
 def test_the_statistics_measure_noise_and_ignore_planes() -> None:
@@ -29,8 +29,8 @@ def test_the_statistics_measure_noise_and_ignore_planes() -> None:
 def test_the_statistics_find_blocks_and_where_their_grid_lies() -> None:
     generator = torch.Generator().manual_seed(0)
     smooth = 0.02 * torch.randn(1, 3, 160, 160, generator=generator)
-    blocks = smooth + torch.rand(1, 3, 20, 20, generator=generator).repeat_interleave(CELL, 2).repeat_interleave(
-        CELL, 3
+    blocks = smooth + torch.rand(1, 3, 20, 20, generator=generator).repeat_interleave(DOWNSAMPLE, 2).repeat_interleave(
+        DOWNSAMPLE, 3
     )
     on_grid, on_any = Statistics.of(blocks).wide[0, :2].mean(dim=(1, 2))
     assert on_grid > 3

@@ -20,6 +20,7 @@ import pytest
 from sanarestore import weights
 from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.evaluation.tasks import TASKS
+from sanarestore.model.refiner import RefinerConfig
 from sanarestore.training.recipe import TrainingRecipe
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "sanarestore-mini"
@@ -48,12 +49,22 @@ def test_every_recipe_is_valid(path: Path) -> None:
 
 def test_the_stages_make_every_part() -> None:
     stages = [TrainingRecipe.load(path).objective for path in sorted(FOLDER.glob("stages/*.toml"))]
-    assert stages == ["refiner", "tone", "wording", "expert", "expert", "expert", "router", "autoencoder", "flow"]
-    config = weights.read_manifest(FOLDER)["refiner"]
+    assert stages == [
+        "refiner",
+        "colour-correction",
+        "wording",
+        "expert",
+        "expert",
+        "expert",
+        "router",
+        "autoencoder",
+        "flow",
+    ]
+    config = RefinerConfig.from_dict(weights.read_manifest(FOLDER)["refiner"])
     for path in FOLDER.glob("stages/*.toml"):
         shape = TrainingRecipe.load(path).model
-        assert (list(shape.widths), shape.spectrum, shape.tone) == (
-            config["widths"], config["spectrum"], config["tone"]
+        assert (shape.widths, shape.spectrum, shape.colour_correction) == (
+            config.widths, config.spectrum, config.colour_correction
         )  # fmt: skip
 
 
@@ -98,7 +109,7 @@ def test_a_build_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "sanarestore-mini").exists()
     assert built(monkeypatch, second, tmp_path, "--share", "0.1") == 0
     names = [Path(Runs.option(command, "-o")).name for command in first.commands]
-    assert names == ["1-refiner", "2-tone", "3-reader", "4-noise"]
+    assert names == ["1-refiner", "2-colour-correction", "3-reader", "4-noise"]
     bases = {Path(Runs.option(command, "-o")).name: Runs.option(command, "--base") for command in second.commands}
     assert bases == {
         "4-noise": "3-reader/model", "5-jpeg": "3-reader/model", "6-photograph": "3-reader/model",

@@ -18,8 +18,8 @@ from sanarestore.degradations.requests import DEFAULT_PROMPT
 from sanarestore.degradations.wordings import HELD_OUT
 from sanarestore.engine.restorer import Restorer
 from sanarestore.evaluation.metrics import psnr, to_8bit
-from sanarestore.model.evidence import evidence
 from sanarestore.model.loading import RestorationModel, load_model
+from sanarestore.model.routing import routing_features
 from sanarestore.options import RestoreOptions
 from tests.conftest import photo
 
@@ -109,7 +109,7 @@ def test_what_is_one_thing_alone_is_an_experts(mini: RestorationModel, line: str
     prompt_D = mini.prompts.pooled(DEFAULT_PROMPT)
     for seed in range(2):
         degraded = torch.from_numpy(degrade(line, photo(512, 640, seed), seed)).permute(2, 0, 1)
-        shares = mini.experts.shares(evidence(degraded), prompt_D)
+        shares = mini.experts.shares(routing_features(degraded), prompt_D)
         assert max(shares, key=lambda name: shares[name]) == whose
 
 
@@ -198,7 +198,7 @@ def test_crops_of_one_photograph_are_treated_nearly_alike(mini: RestorationModel
     for line in ("noise:15", "jpeg:20", "blur:1.6", "clean"):
         whole = torch.from_numpy(degrade(line, photo(512, 512), 0)).permute(2, 0, 1)
         quarters = [part for half in whole.chunk(2, dim=1) for part in half.chunk(2, dim=2)]
-        wanted, *found = (mini.experts.shares(evidence(image), prompt_D) for image in (whole, *quarters))
+        wanted, *found = (mini.experts.shares(routing_features(image), prompt_D) for image in (whole, *quarters))
         apart += [max(abs(wanted.get(name, 0) - each.get(name, 0)) for name in wanted | each) for each in found]
     assert np.mean(apart) < 0.25
     assert np.median(apart) < 0.1

@@ -18,10 +18,10 @@ from sanarestore.training import photos as photos_module
 from sanarestore.training.backdrops import before_backdrop
 from sanarestore.training.data import (
     WORKER_NICENESS,
+    OverviewSamples,
     PairSamples,
     PhotoSamples,
     Sample,
-    ToneSamples,
     WordingSamples,
     batches,
 )
@@ -47,7 +47,7 @@ def test_a_sample_is_the_same_whatever_was_asked_before(photos: list[Path]) -> N
     again, once = second[4], first[4]
     assert torch.equal(once["degraded"], again["degraded"])
     assert torch.equal(once["target"], again["target"])
-    assert torch.equal(once["tone"], again["tone"])
+    assert torch.equal(once["statistics"], again["statistics"])
     assert once["prompt"] == again["prompt"]
 
 
@@ -68,13 +68,13 @@ def test_every_photo_comes_once_an_epoch(photos: list[Path], monkeypatch: pytest
 
 
 def test_noise_has_the_size_it_should(photos: list[Path]) -> None:
-    samples = PhotoSamples(photos, recipe(degradations={"noise:25": 1.0}, stored=0.0, gray=0.0))
+    samples = PhotoSamples(photos, recipe(degradations={"noise:25": 1.0}, quantized_fraction=0.0, gray=0.0))
     noise = torch.stack([samples[index]["degraded"] - samples[index]["target"] for index in range(12)])
     assert noise.std().item() * 255 == pytest.approx(25, rel=0.03)
 
 
 def test_stored_pairs_are_8_bit_codes(photos: list[Path]) -> None:
-    samples = PhotoSamples(photos, recipe(degradations={"noise:25": 1.0}, stored=1.0))
+    samples = PhotoSamples(photos, recipe(degradations={"noise:25": 1.0}, quantized_fraction=1.0))
     for name in ("degraded", "target"):
         codes = samples[0][name].numpy() * 255  # type: ignore[literal-required]
         assert np.abs(codes - np.rint(codes)).max() < 1e-4
@@ -85,24 +85,24 @@ def test_stored_pairs_are_8_bit_codes(photos: list[Path]) -> None:
 def test_gray_samples_have_three_equal_channels(photos: list[Path]) -> None:
     sample = PhotoSamples(photos, recipe(gray=1.0, degradations={"noise:25": 1.0}))[0]
     assert torch.equal(sample["degraded"][0], sample["degraded"][2])
-    assert torch.equal(sample["tone"].view(-1, 4)[:, 0], sample["tone"].view(-1, 4)[:, 2])
+    assert torch.equal(sample["statistics"].view(-1, 4)[:, 0], sample["statistics"].view(-1, 4)[:, 2])
 
 
-def test_the_tone_is_that_of_the_degraded_photo(photos: list[Path]) -> None:
+def test_the_statistics_are_those_of_the_degraded_photo(photos: list[Path]) -> None:
     """Darkened, every quantile falls; noise leaves them about there, save where it is clipped."""
-    tones = {}
+    found = {}
     for line in ("clean", "lowlight:2", "noise:25"):
         samples = PhotoSamples(photos[:1], recipe(degradations={line: 1.0}, gray=0.0))
-        tones[line] = torch.stack([samples[index]["tone"] for index in range(6)]).view(6, -1, 4)[..., :3]
-    assert (tones["lowlight:2"] < tones["clean"] - 0.2).all()
-    assert torch.allclose(tones["noise:25"], tones["clean"], atol=0.15)
-    assert tones["clean"].std(dim=0).max() > 0.02, "framed anew each time"
+        found[line] = torch.stack([samples[index]["statistics"] for index in range(6)]).view(6, -1, 4)[..., :3]
+    assert (found["lowlight:2"] < found["clean"] - 0.2).all()
+    assert torch.allclose(found["noise:25"], found["clean"], atol=0.15)
+    assert found["clean"].std(dim=0).max() > 0.02, "framed anew each time"
 
 
-def test_tone_samples_are_cells_of_an_overview(photos: list[Path]) -> None:
-    samples = ToneSamples(photos, recipe(degradations={"lowlight:2": 1.0}, gray=0.0, patch=16))
-    sample, again = samples[5], ToneSamples(photos, samples.recipe)[5]
-    assert all(torch.equal(sample[name], again[name]) for name in ("degraded", "target", "tone"))  # type: ignore[literal-required]
+def test_overview_samples_are_cells_of_an_overview(photos: list[Path]) -> None:
+    samples = OverviewSamples(photos, recipe(degradations={"lowlight:2": 1.0}, gray=0.0, patch=16))
+    sample, again = samples[5], OverviewSamples(photos, samples.recipe)[5]
+    assert all(torch.equal(sample[name], again[name]) for name in ("degraded", "target", "statistics"))  # type: ignore[literal-required]
     assert sample["degraded"].shape == sample["target"].shape == (3, 16, 16)
     assert (sample["degraded"] < sample["target"]).float().mean() > 0.99
     # The same cells of both: a brighter target was a brighter input.
@@ -110,11 +110,11 @@ def test_tone_samples_are_cells_of_an_overview(photos: list[Path]) -> None:
     assert torch.corrcoef(pairs)[0, 1] > 0.9
     # Drawn from what the statistics are of.
     medians = sample["degraded"].flatten(1).median(dim=1).values
-    assert torch.allclose((medians - 0.5) * 4, sample["tone"].view(-1, 4)[3, :3], atol=0.3)
+    assert torch.allclose((medians - 0.5) * 4, sample["statistics"].view(-1, 4)[3, :3], atol=0.3)
 
 
-def test_a_kept_tone_is_the_target_s_too(photos: list[Path]) -> None:
-    samples = ToneSamples(photos, recipe(degradations={"unneeded": 1.0}, patch=16))
+def test_a_kept_colour_is_the_target_s_too(photos: list[Path]) -> None:
+    samples = OverviewSamples(photos, recipe(degradations={"unneeded": 1.0}, patch=16))
     assert all(torch.equal(samples[index]["degraded"], samples[index]["target"]) for index in range(20))
 
 
@@ -144,7 +144,7 @@ def test_a_wording_is_named_by_seed_and_number() -> None:
 def test_samples_come_with_what_their_prompt_asks_for(photos: list[Path]) -> None:
     """Unprompted, a dark crop is to stay dark, and prompted to become bright."""
     lines = {"degradations": {"lowlight:2": 1.0}, "gray": 0.0}
-    for samples in (PhotoSamples(photos, recipe(**lines)), ToneSamples(photos, recipe(patch=16, **lines))):
+    for samples in (PhotoSamples(photos, recipe(**lines)), OverviewSamples(photos, recipe(patch=16, **lines))):
         drawn = [samples[index] for index in range(16)]
         assert {sample["request"] for sample in drawn} == {Request(), Request.of("lowlight")}
         for sample in drawn:
@@ -157,7 +157,7 @@ def test_samples_come_with_what_their_prompt_asks_for(photos: list[Path]) -> Non
 
 @pytest.mark.parametrize("line", ["everything", "combined"])
 def test_what_is_not_asked_for_is_no_other_light(photos: list[Path], line: str) -> None:
-    samples = PhotoSamples(photos, recipe(degradations={line: 1.0}, gray=0.0, stored=0.0))
+    samples = PhotoSamples(photos, recipe(degradations={line: 1.0}, gray=0.0, quantized_fraction=0.0))
     for index in range(24):
         sample = samples[index]
         if not set(sample["request"].removes or ()) & set(LIGHT_AND_COLOUR):
@@ -165,7 +165,7 @@ def test_what_is_not_asked_for_is_no_other_light(photos: list[Path], line: str) 
 
 
 def test_some_show_a_plain_backdrop_and_the_others_stay_what_they_were(photos: list[Path]) -> None:
-    lines = {"degradations": {"clean": 1.0}, "gray": 0.0, "stored": 0.0}
+    lines = {"degradations": {"clean": 1.0}, "gray": 0.0, "quantized_fraction": 0.0}
     plain, without, some = (PhotoSamples(photos, recipe(backdrops=share, **lines)) for share in (1.0, 0.0, 0.5))
     alike = {True: 0, False: 0}
     for index in range(24):
@@ -184,7 +184,9 @@ def test_some_show_a_plain_backdrop_and_the_others_stay_what_they_were(photos: l
 
 def test_backdrops_are_flat_in_the_target_whatever_was_done_to_them(photos: list[Path]) -> None:
     """Noise and all comes on top of it: only what was photographed in front of it can be blurred or lost."""
-    samples = PhotoSamples(photos, recipe(degradations={"noise:25": 1.0}, gray=0.0, backdrops=1.0, stored=0.0))
+    samples = PhotoSamples(
+        photos, recipe(degradations={"noise:25": 1.0}, gray=0.0, backdrops=1.0, quantized_fraction=0.0)
+    )
     wholly = [sample for index in range(40) if (sample := samples[index])["target"].flatten(1).std(dim=1).max() == 0]
     assert 5 < len(wholly) < 25, "some show nothing else"
     assert all(sample["degraded"].std() > 0.05 for sample in wholly)
@@ -231,7 +233,7 @@ def test_batches_are_the_same_for_any_number_of_workers(photos: list[Path], work
     got = list(batches(samples, recipe(workers=workers), first_step=2))
     assert len(got) == 2
     assert torch.equal(got[0].degraded_BCHW[1], samples[7]["degraded"])
-    assert torch.equal(got[0].tone_BK[1], samples[7]["tone"])
+    assert torch.equal(got[0].statistics_BK[1], samples[7]["statistics"])
     assert got[1].prompts[2] == samples[11]["prompt"]
 
 
@@ -265,7 +267,7 @@ def test_pairs_are_cropped_alike(tmp_path: Path) -> None:
 def test_an_unreadable_photo_gives_way_to_the_next(photos: list[Path], tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"\x89PNG\r\n\x1a\n and nothing else")
-    for kind in (PhotoSamples, ToneSamples):
+    for kind in (PhotoSamples, OverviewSamples):
         samples = kind([photos[0], bad], recipe())
         again = kind([photos[0], bad], recipe())
         notes = [samples[index]["note"] for index in range(4)]
@@ -293,9 +295,9 @@ def test_what_ends_a_run_is_said_in_its_own_words(tmp_path: Path, workers: int) 
         pair_validation([pair])
 
 
-def test_tones_need_no_photo_a_second_time(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statistics_need_no_photo_a_second_time(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(photos_module, "CACHE_BYTES", 1)
-    samples = ToneSamples(photos, recipe(patch=16))
+    samples = OverviewSamples(photos, recipe(patch=16))
     for index in range(3):
         samples[index]
     monkeypatch.setattr(images, "read", lambda _: pytest.fail("decoded again"))
@@ -318,17 +320,19 @@ def test_the_most_detailed_place_is_taken(tmp_path: Path) -> None:
 
 
 def test_some_are_drawn_and_the_others_stay_what_they_were(photos: list[Path]) -> None:
-    """A drawn one has its own tone, and nothing of the photo whose turn it was."""
+    """A drawn one has its own statistics, and nothing of the photo whose turn it was."""
     lines = {"degradations": {"clean": 1.0}, "gray": 0.0}
-    photographed, mixed, drawn = (PhotoSamples(photos, recipe(drawn=share, **lines)) for share in (0.0, 0.5, 1.0))
+    photographed, mixed, drawn = (
+        PhotoSamples(photos, recipe(synthetic_fraction=share, **lines)) for share in (0.0, 0.5, 1.0)
+    )
     alike = {True: 0, False: 0}
     for index in range(12):
         from_photo = torch.equal(mixed[index]["target"], photographed[index]["target"])
         assert from_photo != torch.equal(mixed[index]["target"], drawn[index]["target"])
-        assert torch.equal(mixed[index]["tone"], (photographed if from_photo else drawn)[index]["tone"])
+        assert torch.equal(mixed[index]["statistics"], (photographed if from_photo else drawn)[index]["statistics"])
         alike[from_photo] += 1
     assert min(alike.values()) > 1
-    others = PhotoSamples(photos[::-1], recipe(drawn=1.0, **lines))
+    others = PhotoSamples(photos[::-1], recipe(synthetic_fraction=1.0, **lines))
     assert torch.equal(others[3]["target"], drawn[3]["target"])
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sanarestore.flow import Flow, on_path, velocity
+from sanarestore.flow import Flow, interpolate, velocity
 from sanarestore.model.condition import new_condition
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 from sanarestore.training.latent_path import new_transformer
@@ -85,7 +85,7 @@ def test_it_learns_from_the_first_step_on() -> None:
     losses = []
     for step in range(60):
         time, noise = torch.rand(8, generator=torch.Generator().manual_seed(step)), latents(100 + step, 8)
-        predicted = model(on_path(clean, noise, time), condition, tokens(8), time)
+        predicted = model(interpolate(clean, noise, time), condition, tokens(8), time)
         loss = (predicted - velocity(clean, noise)).square().mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -14,9 +14,9 @@ from sanarestore.degradations.grammar import read_grammar
 from sanarestore.degradations.requests import Request
 from sanarestore.degradations.wordings import Language
 from sanarestore.errors import SanarestoreError, UsageError
+from sanarestore.model.colour_correction import COLOUR_STATISTICS
 from sanarestore.model.loading import load_model
 from sanarestore.model.reading import is_reader
-from sanarestore.model.tone import TONE_STATISTICS
 from sanarestore.training.data import Batch, PhotoSamples, WordingSamples
 from sanarestore.training.loop import Progress, Schedule, Trainer
 from sanarestore.training.objectives import new_objective
@@ -141,7 +141,7 @@ def test_validation_does_not_count_what_nobody_sees(tmp_path: Path, photos: list
         Batch(
             degraded_BCHW=nearly,
             target_BCHW=clean,
-            tone_BK=torch.zeros(2, TONE_STATISTICS),
+            statistics_BK=torch.zeros(2, COLOUR_STATISTICS),
             prompts=["", ""],
             requests=(Request(), Request()),
         )

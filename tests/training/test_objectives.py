@@ -17,13 +17,13 @@ from sanarestore.degradations.requests import Request, folded
 from sanarestore.engine.restorer import Restorer
 from sanarestore.errors import UsageError
 from sanarestore.model import base as base_module
+from sanarestore.model.colour_correction import WholePhoto, colour_statistics, overview
 from sanarestore.model.condition import KINDS, ConditionKind
 from sanarestore.model.experts import Experts
 from sanarestore.model.loading import RestorationModel, load_model
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.model.reading import is_reader
 from sanarestore.model.refiner import Refiner
-from sanarestore.model.tone import WholePhoto, overview, tone_statistics
 from sanarestore.model.transformer import Tokens
 from sanarestore.options import RestoreOptions
 from sanarestore.training.data import Batch
@@ -53,9 +53,9 @@ WORDINGS = (
 def batch(number: int = 0) -> Batch:
     clean = torch.stack([torch.from_numpy(photo(64, 64, seed)).permute(2, 0, 1) for seed in range(4)])
     noise = 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(number))
-    tone = torch.stack([tone_statistics(overview(image)) for image in clean + noise])
+    statistics = torch.stack([colour_statistics(overview(image)) for image in clean + noise])
     return Batch(
-        degraded_BCHW=clean + noise, target_BCHW=clean, tone_BK=tone, prompts=list(ASKED), number=number,
+        degraded_BCHW=clean + noise, target_BCHW=clean, statistics_BK=statistics, prompts=list(ASKED), number=number,
         requests=tuple(ASKED.values()), wordings=WORDINGS,
     )  # fmt: skip
 
@@ -68,8 +68,8 @@ def asking(given: Batch, *requests: Request) -> Batch:
 def first_of(given: Batch) -> Batch:
     """The first photograph alone."""
     return replace(
-        given, degraded_BCHW=given.degraded_BCHW[:1], target_BCHW=given.target_BCHW[:1], tone_BK=given.tone_BK[:1],
-        prompts=given.prompts[:1], requests=given.requests[:1],
+        given, degraded_BCHW=given.degraded_BCHW[:1], target_BCHW=given.target_BCHW[:1],
+        statistics_BK=given.statistics_BK[:1], prompts=given.prompts[:1], requests=given.requests[:1],
     )  # fmt: skip
 
 
@@ -104,7 +104,11 @@ def routed(recipe: TrainingRecipe) -> Objective:
 def all_parts(objective: Any) -> dict[str, torch.nn.Module]:
     parts = objective.parts
     owned = torch.nn.ModuleDict(parts.expert)
-    found = {"owned": owned, "middle": parts.refiner.middle, "tone": parts.refiner.tone}
+    found = {
+        "owned": owned,
+        "bottleneck": parts.refiner.bottleneck,
+        "colour_correction": parts.refiner.colour_correction,
+    }
     if parts.reader:
         found["reader"] = parts.reader
     if parts.experts:
@@ -120,14 +124,14 @@ UNSEEN = ("wording", "autoencoder", "flow", "router")
 """What these train shows in no picture of a model whose refiner, or whose use of the latent path, is fresh."""
 
 TRAINED = {
-    "tone": {"tone"},
-    "refiner": {"owned", "middle", "tone"},
+    "colour-correction": {"colour_correction"},
+    "refiner": {"owned", "bottleneck", "colour_correction"},
     "wording": {"reader"},
     "expert": {"owned"},
     "router": {"router"},
     "autoencoder": {"encoder", "decoder"},
     "flow": {"transformer", "condition"},
-    "end-to-end": {"owned", "middle", "tone", "transformer", "condition", "decoder"},
+    "end-to-end": {"owned", "bottleneck", "colour_correction", "transformer", "condition", "decoder"},
 }
 
 
@@ -148,7 +152,7 @@ def test_it_trains_what_it_says_and_nothing_else(name: str) -> None:
         part for part, module in parts.items() if any(p.grad is not None and p.grad.any() for p in module.parameters())
     }
     # A refiner begins with a head of zeros, through which nothing reaches what lies before it.
-    assert moved >= TRAINED[name] - ({"middle"} if "owned" in TRAINED[name] else set())
+    assert moved >= TRAINED[name] - ({"bottleneck"} if "owned" in TRAINED[name] else set())
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -165,7 +169,9 @@ def test_it_learns_one_batch(name: str) -> None:
         losses.append(loss.item())
     # A squared error for the flow, nats for the reader, decibels for the others; the refiner begins at the identity,
     # slowly.
-    least = {"flow": 0.1, "wording": 1.0, "refiner": 0.1, "expert": 0.1, "router": 0.3, "tone": 0.1}.get(name, 1.0)
+    least = {"flow": 0.1, "wording": 1.0, "refiner": 0.1, "expert": 0.1, "router": 0.3, "colour-correction": 0.1}.get(
+        name, 1.0
+    )
     assert losses[-1] < losses[0] - least, losses
 
 
@@ -324,7 +330,7 @@ def test_what_a_prompt_asks_for_decides_what_the_refiner_is_told() -> None:
     objective: Any = made("refiner")
     whole = objective._whole(batch())
     assert whole.asked_B2.tolist() == [[0, 0], [1, 0], [0, 1], [0, 0]]
-    assert torch.equal(whole.statistics_BK, batch().tone_BK)
+    assert torch.equal(whole.statistics_BK, batch().statistics_BK)
     read = replace(batch(), prompts=[Request.of("lowlight", "colour").plain] * 4, requests=(None,) * 4)
     assert objective._whole(read).asked_B2.tolist() == [[1, 1]] * 4
 
@@ -350,15 +356,15 @@ def learn(objective: Any, given: Batch) -> None:
         optimizer.step()
 
 
-@pytest.mark.parametrize("by", ["evidence", "prompt"])
+@pytest.mark.parametrize("by", ["features", "prompt"])
 def test_a_router_comes_to_send_each_to_whom_restores_it_best(by: str) -> None:
     """Noisy photographs and clean ones, or the same ones of which something else is asked."""
     objective: Any = made("router")
     parts = objective.parts
-    one, other = (Request(), Request()) if by == "evidence" else (Request.of("noise"), Request.of("jpeg"))
+    one, other = (Request(), Request()) if by == "features" else (Request.of("noise"), Request.of("jpeg"))
     clean = torch.stack([torch.from_numpy(photo(64, 64, seed)).permute(2, 0, 1) for seed in range(2)])
     noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-    degraded = torch.cat([noisy, clean if by == "evidence" else noisy])
+    degraded = torch.cat([noisy, clean if by == "features" else noisy])
     given = replace(asking(batch(), one, one, other, other), degraded_BCHW=degraded)
     prompt_BD = objective._prompts(given)
     with torch.no_grad():
@@ -371,9 +377,9 @@ def test_a_router_comes_to_send_each_to_whom_restores_it_best(by: str) -> None:
     for _ in range(2):
         learn(objective, replace(given, target_BCHW=wanted))
     objective.modules.eval()
-    evidence_BK = objective._evidence(given)
+    features_BK = objective._features(given)
     asked = [request.removes for request in given.requests]
-    shares = [parts.experts.shares(*each) for each in zip(evidence_BK, prompt_BD, asked, strict=True)]
+    shares = [parts.experts.shares(*each) for each in zip(features_BK, prompt_BD, asked, strict=True)]
     assert shares == [{"noise": 1.0}] * 2 + [{"jpeg": 1.0}] * 2
     with torch.no_grad():
         torch.testing.assert_close(objective.restore(given), wanted, atol=1e-5, rtol=0)
@@ -389,7 +395,7 @@ def test_a_router_mixes_results_where_a_mixture_is_best() -> None:
             for refiner in (parts.refiner, parts.experts.refiner("noise", parts.refiner))
         ]
     learn(objective, replace(given, target_BCHW=(results[0] + results[1]) / 2))
-    for each in zip(objective._evidence(given), prompt_BD, strict=True):
+    for each in zip(objective._features(given), prompt_BD, strict=True):
         assert parts.experts.shares(*each, ["noise"]) == pytest.approx({None: 0.5, "noise": 0.5}, abs=0.2)
 
 
@@ -400,7 +406,7 @@ def test_a_router_restores_by_the_mean_of_results_in_its_shares() -> None:
     with torch.no_grad():
         parts.experts.router.choice.weight.zero_()
         parts.experts.router.choice.bias.copy_(torch.tensor([0.5, 1.0, -9.0]))
-        shares = parts.experts.shares(objective._evidence(given)[0], objective._prompts(given)[0])
+        shares = parts.experts.shares(objective._features(given)[0], objective._prompts(given)[0])
         refiners = {None: parts.refiner, "noise": parts.experts.refiner("noise", parts.refiner)}
         assert shares.keys() == refiners.keys()
         expected = sum(
@@ -470,9 +476,9 @@ def test_experts_are_found_by_the_names_that_the_recipe_gives(tmp_path: Path) ->
         assert not torch.equal(found.stem.weight, model.refiner.stem.weight)
 
 
-def test_a_tone_is_not_trained_where_there_is_none() -> None:
-    with pytest.raises(UsageError, match="no tone to train"):
-        made("tone", model=replace(RECIPE.model, tone=0))
+def test_no_colour_correction_is_trained_where_there_is_none() -> None:
+    with pytest.raises(UsageError, match="no global colour correction to train"):
+        made("colour-correction", model=replace(RECIPE.model, colour_correction=0))
 
 
 def test_crops_that_do_not_fit_the_refiner_are_refused() -> None:
@@ -596,7 +602,9 @@ def test_a_model_of_its_own_is_adapted_too(name: str, tmp_path: Path) -> None:
     made("end-to-end").save(tmp_path / "base", RECIPE, {})
     before = {path: path.read_bytes() for path in (tmp_path / "base").rglob("*") if path.is_file()}
     # A recipe that would have the refiner grow: an adapter's changes are of what is there.
-    grown = replace(RECIPE.model, tone=RECIPE.model.tone + 8, spectrum=RECIPE.model.spectrum + 2)
+    grown = replace(
+        RECIPE.model, colour_correction=RECIPE.model.colour_correction + 8, spectrum=RECIPE.model.spectrum + 2
+    )
     objective: Any = new_objective(replace(RECIPE, objective=name, model=grown), str(tmp_path / "base"), rank=2)
     objective.to(torch.device("cpu"))
     torch.manual_seed(0)
@@ -633,14 +641,18 @@ def restored_by(model: RestorationModel) -> torch.Tensor:
     assert path is not None
     with torch.no_grad():
         generated = generate(path, given, Tokens.of(rows), seed=0)
-        whole = WholePhoto(statistics_BK=given.tone_BK, asked_B2=asked)
+        whole = WholePhoto(statistics_BK=given.statistics_BK, asked_B2=asked)
         restored: torch.Tensor = model.refiner(given.degraded_BCHW, generated, prompt_BD, whole)
     return restored
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("autoencoder", "'autoencoder' is not learnt by low-rank"), ("flow", "no transformer"), ("tone", "'tone'")],
+    [
+        ("autoencoder", "'autoencoder' is not learnt by low-rank"),
+        ("flow", "no transformer"),
+        ("colour-correction", "'colour-correction'"),
+    ],
 )
 def test_what_has_no_low_rank_changes_is_refused(name: str, told: str, tmp_path: Path) -> None:
     made("refiner").save(tmp_path / "base", RECIPE, {})

@@ -4,17 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from sanarestore.training.optimizers import Average, Muon, optimizers, orthogonal, rate_share
+from sanarestore.training.optimizers import EMA, Muon, lr_scale, optimizers, orthogonal
 from sanarestore.training.recipe import TrainingRecipe
 
 
 def test_warm_up_then_cosine() -> None:
     recipe = TrainingRecipe(final_rate=0.1, warmup=10, steps=100)
-    assert rate_share(recipe, 0, 0.0) == pytest.approx(0.1)
-    assert rate_share(recipe, 9, 0.0) == pytest.approx(1.0)
-    assert rate_share(recipe, 50, 0.5) == pytest.approx(0.55)
-    assert rate_share(recipe, 99, 1.0) == pytest.approx(0.1)
-    assert rate_share(recipe, 99, 7.0) == pytest.approx(0.1)
+    assert lr_scale(recipe, 0, 0.0) == pytest.approx(0.1)
+    assert lr_scale(recipe, 9, 0.0) == pytest.approx(1.0)
+    assert lr_scale(recipe, 50, 0.5) == pytest.approx(0.55)
+    assert lr_scale(recipe, 99, 1.0) == pytest.approx(0.1)
+    assert lr_scale(recipe, 99, 7.0) == pytest.approx(0.1)
 
 
 def test_only_matrices_and_kernels_are_decayed() -> None:
@@ -82,7 +82,7 @@ def test_the_average_follows_and_swaps() -> None:
     module = nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         module.weight.fill_(0.0)
-    average = Average(module, decay=0.9)
+    average = EMA(module, decay=0.9)
     with torch.no_grad():
         module.weight.fill_(1.0)
     average.update(module, step=10**6)
@@ -98,7 +98,7 @@ def test_the_average_is_quick_when_young() -> None:
     module = nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         module.weight.fill_(0.0)
-    average = Average(module, decay=0.999)
+    average = EMA(module, decay=0.999)
     with torch.no_grad():
         module.weight.fill_(1.0)
     average.update(module, step=0)

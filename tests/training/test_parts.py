@@ -48,7 +48,7 @@ def test_a_new_latent_path_is_of_the_published_topology(kind: ConditionKind) -> 
     )  # fmt: skip
     path = new_latent_path(shape, prompt_width=8, shift=2.0)
     autoencoder = path.autoencoder
-    assert (autoencoder.stride, autoencoder.encoder_cell, autoencoder.decoder_cell) == (LATENT_STRIDE, 8, 8)
+    assert (autoencoder.stride, autoencoder.encoder_downsample, autoencoder.decoder_downsample) == (LATENT_STRIDE, 8, 8)
     assert autoencoder.config.scaling_factor == 1
     assert (path.flow.shift, path.transformer.condition.kind) == (2.0, kind)
     with torch.no_grad():
@@ -100,16 +100,16 @@ def test_a_latent_path_is_added_once() -> None:
 
 
 def test_a_base_grows_what_the_recipe_asks_for(tmp_path: Path) -> None:
-    more = replace(RECIPE, model=replace(RECIPE.model, spectrum=5, tone=4))
-    plain = replace(RECIPE, model=replace(RECIPE.model, tone=0))
+    more = replace(RECIPE, model=replace(RECIPE.model, spectrum=5, colour_correction=4))
+    plain = replace(RECIPE, model=replace(RECIPE.model, colour_correction=0))
     Parts.from_scratch(plain).save(tmp_path / "base", "tiny", {})
     refiner = Parts.from_base(str(tmp_path / "base"), more).refiner
-    assert (refiner.config.spectrum, refiner.config.tone) == (5, 4)
-    assert Parts.from_base(str(tmp_path / "base"), plain).refiner.config.tone == 0
+    assert (refiner.config.spectrum, refiner.config.colour_correction) == (5, 4)
+    assert Parts.from_base(str(tmp_path / "base"), plain).refiner.config.colour_correction == 0
     again = Parts.from_base(str(tmp_path / "base"), more).refiner
-    assert again.tone is not None
-    assert refiner.tone is not None
-    assert torch.equal(again.tone.mix.weight, refiner.tone.mix.weight), "named by the seed"
+    assert again.colour_correction is not None
+    assert refiner.colour_correction is not None
+    assert torch.equal(again.colour_correction.mix.weight, refiner.colour_correction.mix.weight), "named by the seed"
 
 
 CAPTION = "a cat on a mat"

@@ -12,13 +12,13 @@ def samples(count: int, first: int = 0) -> Weighable:
     number_B = torch.arange(first, first + count, dtype=torch.float32)
     error_BEN = torch.randn(count, 2, 50, generator=torch.Generator().manual_seed(first))
     return Weighable(
-        evidence_BK=number_B[:, None].expand(-1, 3), prompt_BD=-number_B[:, None].expand(-1, 4),
+        features_BK=number_B[:, None].expand(-1, 3), prompt_BD=-number_B[:, None].expand(-1, 4),
         asked_BE=torch.stack([number_B >= 0, number_B % 2 == 1], dim=1), errors_BEE=error_BEN @ error_BEN.mT / 50,
     )  # fmt: skip
 
 
 def memory(capacity: int = 8) -> Replay:
-    return Replay(evidence=3, prompt=4, refiners=2, capacity=capacity)
+    return Replay(features=3, prompt=4, refiners=2, capacity=capacity)
 
 
 def drawn(replay: Replay, count: int = 200) -> Weighable:
@@ -26,14 +26,14 @@ def drawn(replay: Replay, count: int = 200) -> Weighable:
 
 
 def test_nothing_is_drawn_of_nothing() -> None:
-    assert len(drawn(memory()).evidence_BK) == 0
+    assert len(drawn(memory()).features_BK) == 0
 
 
 def test_fields_stay_together() -> None:
     replay, given = memory(), samples(6)
     replay.add(given)
     found = drawn(replay)
-    number_B = found.evidence_BK[:, 0].long()
+    number_B = found.features_BK[:, 0].long()
     assert set(number_B.tolist()) == set(range(6))
     assert torch.equal(found.prompt_BD[:, 0].long(), -number_B)
     assert torch.equal(found.asked_BE, given.asked_BE[number_B])
@@ -45,7 +45,7 @@ def test_the_latest_replace_the_earliest() -> None:
     for first in (0, 6, 12):
         replay.add(samples(6, first))
     assert len(replay) == 8
-    assert set(drawn(replay).evidence_BK[:, 0].tolist()) == set(range(10, 18))
+    assert set(drawn(replay).features_BK[:, 0].tolist()) == set(range(10, 18))
 
 
 def test_a_restored_memory_repeats_the_same() -> None:
@@ -61,7 +61,7 @@ def test_squared_is_the_error_of_the_mixture(share: float) -> None:
     error_BEN = torch.randn(3, 2, 40, generator=torch.Generator().manual_seed(1))
     given = samples(3)
     given = Weighable(
-        evidence_BK=given.evidence_BK, prompt_BD=given.prompt_BD, asked_BE=given.asked_BE,
+        features_BK=given.features_BK, prompt_BD=given.prompt_BD, asked_BE=given.asked_BE,
         errors_BEE=error_BEN @ error_BEN.mT / 40,
     )  # fmt: skip
     share_BE = torch.tensor([[share, 1 - share]] * 3)

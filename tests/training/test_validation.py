@@ -7,21 +7,21 @@ import torch
 from sanarestore import images
 from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.requests import DEFAULT_PROMPT, Request
-from sanarestore.model.tone import overview, tone_statistics
+from sanarestore.model.colour_correction import colour_statistics, overview
 from sanarestore.training import validation
 from sanarestore.training.photos import hold_back, to_tensor
-from sanarestore.training.validation import pair_validation, tone_validation, validation_batches
+from sanarestore.training.validation import overview_validation, pair_validation, validation_batches
 from tests.conftest import photo
 
 
-def test_tones_are_validated_on_whole_photos(photos: list[Path]) -> None:
-    found = tone_validation(photos[:2], side=8)
-    asked = [Request.of(kind) for _, kind in validation.TONES_VALIDATED]
+def test_colour_corrections_are_validated_on_whole_photos(photos: list[Path]) -> None:
+    found = overview_validation(photos[:2], side=8)
+    asked = [Request.of(kind) for _, kind in validation.CORRECTIONS_VALIDATED]
     assert [set(batch.requests) for batch in found] == [{request} for request in asked]
     assert [set(batch.prompts) for batch in found] == [{request.plain} for request in asked]
-    assert found[0].degraded_BCHW.shape == (2 * validation.TONE_DRAWS, 3, 8, 8)
+    assert found[0].degraded_BCHW.shape == (2 * validation.OVERVIEW_DRAWS, 3, 8, 8)
     assert found[0].degraded_BCHW.mean() < found[0].target_BCHW.mean() - 0.1
-    assert tone_validation([]) == []
+    assert overview_validation([]) == []
 
 
 def test_some_photos_are_kept_back(photos: list[Path]) -> None:
@@ -46,7 +46,7 @@ def test_pairs_are_validated_as_they_are(tmp_path: Path) -> None:
     (batch,) = pair_validation([pair], side=48)
     assert batch.prompts == ["brighten"]
     assert batch.requests == (None,), "what people write is read first"
-    assert torch.equal(batch.tone_BK[0], tone_statistics(overview(to_tensor(clean * 0.5))))
+    assert torch.equal(batch.statistics_BK[0], colour_statistics(overview(to_tensor(clean * 0.5))))
     assert torch.equal(batch.target_BCHW[0], to_tensor(clean[16:64, 16:64]))
     assert torch.equal(batch.degraded_BCHW, batch.target_BCHW * 0.5)
     assert pair_validation([]) == []

@@ -31,9 +31,9 @@ class Pass:
     """Receptive field: positions of the input on each side."""
     channels: int
     """Channels of the next map."""
-    input_cell: int
+    input_downsample: int
     """Downsampling factor of the input."""
-    output_cell: int
+    output_downsample: int
     """Downsampling factor of the next map."""
     key_sums: Callable[[Tensor, Core], Tensor] | None = None
     """Window and core -> attention sums of the core; None for a pass without attention."""
@@ -41,58 +41,75 @@ class Pass:
     @property
     def halo(self) -> int:
         """Receptive field in pixels on each side."""
-        return self.radius * self.input_cell
+        return self.radius * self.input_downsample
 
 
 def encoder_passes(autoencoder: Autoencoder) -> list[Pass]:
     """List the passes from the map that `encode_shallow` returns to the scaled latent."""
-    passes, cell = _passes(autoencoder.deep_encoder, autoencoder.encoder_cell, autoencoder.encoder_channels)
+    passes, downsample = _passes(autoencoder.deep_encoder, autoencoder.encoder_downsample, autoencoder.encoder_channels)
     channels = autoencoder.latent_channels
-    return [*passes, _local(autoencoder.to_latent, radius=1, channels=channels, input_cell=cell, output_cell=cell)]
+    return [
+        *passes,
+        _local(
+            autoencoder.to_latent,
+            radius=1,
+            channels=channels,
+            input_downsample=downsample,
+            output_downsample=downsample,
+        ),
+    ]
 
 
 def decoder_passes(autoencoder: Autoencoder) -> list[Pass]:
     """List the passes from the scaled latent to the map that `decode_shallow` takes."""
-    cell, width = autoencoder.stride, int(autoencoder.decoder.conv_in.out_channels)
-    first = _local(autoencoder.from_latent, radius=1, channels=width, input_cell=cell, output_cell=cell)
-    return [first, *_passes(autoencoder.deep_decoder, cell, width)[0]]
+    downsample, width = autoencoder.stride, int(autoencoder.decoder.conv_in.out_channels)
+    first = _local(
+        autoencoder.from_latent, radius=1, channels=width, input_downsample=downsample, output_downsample=downsample
+    )
+    return [first, *_passes(autoencoder.deep_decoder, downsample, width)[0]]
 
 
-def _passes(blocks: list[nn.Module], cell: int, channels: int) -> tuple[list[Pass], int]:
+def _passes(blocks: list[nn.Module], downsample: int, channels: int) -> tuple[list[Pass], int]:
     """One pass for each block, and the downsampling factor after the last."""
     passes = []
     for block in blocks:
-        kind, known = type(block).__name__, cell
+        kind, known = type(block).__name__, downsample
         module: Any = block
         if kind == "EfficientViTBlock":
-            passes.append(_attending(module, channels, cell))
+            passes.append(_attending(module, channels, downsample))
             continue
         if kind == "ResBlock":
             radius = 2
         elif kind == "DCDownBlock2d":
-            radius, cell = 1, 2 * cell
+            radius, downsample = 1, 2 * downsample
             channels = int(module.conv.out_channels) * (4 if module.downsample else 1)
         elif kind == "DCUpBlock2d":
-            radius, cell = 1, cell // 2
+            radius, downsample = 1, downsample // 2
             channels = int(module.conv.out_channels) // (1 if module.interpolate else 4)
         else:
             raise ValueError(f"how far a {kind} looks is not known")
         passes.append(
-            _local(partial(run_blocks, [block]), radius=radius, channels=channels, input_cell=known, output_cell=cell)
+            _local(
+                partial(run_blocks, [block]),
+                radius=radius,
+                channels=channels,
+                input_downsample=known,
+                output_downsample=downsample,
+            )
         )
-    return passes, cell
+    return passes, downsample
 
 
 def _local(
-    function: Callable[[Tensor], Tensor], *, radius: int, channels: int, input_cell: int, output_cell: int
+    function: Callable[[Tensor], Tensor], *, radius: int, channels: int, input_downsample: int, output_downsample: int
 ) -> Pass:
     return Pass(
         run=lambda window_BChw, _: function(window_BChw),
-        radius=radius, channels=channels, input_cell=input_cell, output_cell=output_cell,
+        radius=radius, channels=channels, input_downsample=input_downsample, output_downsample=output_downsample,
     )  # fmt: skip
 
 
-def _attending(block: Any, channels: int, cell: int) -> Pass:
+def _attending(block: Any, channels: int, downsample: int) -> Pass:
     attention = block.attn
     reach = max((projection.proj_in.kernel_size[0] // 2 for projection in attention.to_qkv_multiscale), default=0)
 
@@ -116,7 +133,8 @@ def _attending(block: Any, channels: int, cell: int) -> Pass:
 
     # + 1 for the depthwise convolution of the feed-forward.
     return Pass(
-        run=run, radius=reach + 1, channels=channels, input_cell=cell, output_cell=cell, key_sums=sums,
+        run=run, radius=reach + 1, channels=channels, input_downsample=downsample, output_downsample=downsample,
+        key_sums=sums,
     )  # fmt: skip
 
 

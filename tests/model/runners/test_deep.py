@@ -41,11 +41,11 @@ def passed(passes: Sequence[Pass], given_CHW: Tensor, tile: int) -> Tensor:
     """Through all passes, in tiles."""
     for each in passes:
         halo = -(-each.halo // 32) * 32
-        cells = {"input_cell": each.input_cell, "output_cell": each.output_cell}
+        cells = {"input_downsample": each.input_downsample, "output_downsample": each.output_downsample}
         sums = None
         if each.key_sums is not None:
             sums = summed(each, given_CHW, tile, halo)
-        shape = [side * each.input_cell // each.output_cell for side in given_CHW.shape[1:]]
+        shape = [side * each.input_downsample // each.output_downsample for side in given_CHW.shape[1:]]
         result = torch.empty(each.channels, *shape)
 
         def run(window: Tensor, each: Pass = each, sums: Tensor | None = sums) -> Tensor:
@@ -62,7 +62,7 @@ def summed(each: Pass, given_CHW: Tensor, tile: int, halo: int) -> Tensor:
         assert each.key_sums is not None
         return each.key_sums(window[None], core)
 
-    steps = tiling.sum_with_halo(function, given_CHW, tile=tile, halo=halo, stride=32, cell=each.input_cell)
+    steps = tiling.sum_with_halo(function, given_CHW, tile=tile, halo=halo, stride=32, cell=each.input_downsample)
     while True:
         try:
             next(steps)

@@ -30,7 +30,7 @@ DOUBT = 0.02
 SRGB_POWER = 2.4
 """Exponent of sRGB's curve above its toe (IEC 61966-2-1)."""
 
-TONE_STATISTICS = 4 * len(QUANTILES)
+COLOUR_STATISTICS = 4 * len(QUANTILES)
 """Number K of statistics: quantiles of red, green, blue and saturation."""
 
 
@@ -66,7 +66,7 @@ def varied(overview_Chw: Tensor) -> Tensor:
     return found_hw
 
 
-def tone_statistics(overview_Chw: Tensor) -> Tensor:
+def colour_statistics(overview_Chw: Tensor) -> Tensor:
     """Quantiles of the `varied` cells of an `overview`, or of all cells if none varies: [K], about -2 to 2.
 
     The positions of cells do not matter.
@@ -84,7 +84,7 @@ class WholePhoto:
     """Statistics of whole photographs, for a network that processes each in tiles."""
 
     statistics_BK: Tensor
-    """`tone_statistics` of each photograph."""
+    """`colour_statistics` of each photograph."""
     asked_B2: Tensor
     """1 where a correction of light (first column) or colour (second) is requested, 0 elsewhere."""
 
@@ -93,7 +93,7 @@ class WholePhoto:
         """Measure one photograph; no correction is requested if nothing varies, because statistics then say nothing."""
         asked_12 = torch.tensor([[float(request.is_lit), float(request.is_coloured)]], device=overview_Chw.device)
         known = bool(varied(overview_Chw).any())
-        return cls(statistics_BK=tone_statistics(overview_Chw)[None], asked_B2=asked_12 * known)
+        return cls(statistics_BK=colour_statistics(overview_Chw)[None], asked_B2=asked_12 * known)
 
     def to(self, device: torch.device) -> "WholePhoto":
         """Copy to a device."""
@@ -104,7 +104,7 @@ class WholePhoto:
         return WholePhoto(statistics_BK=self.statistics_BK[chosen], asked_B2=self.asked_B2[chosen])
 
 
-class Tone(nn.Module):
+class ColourCorrection(nn.Module):
     """Gain and offset per channel, from a photograph's statistics and the prompt; the identity before training.
 
     A change of exposure in linear light is a gain and an offset of encoded values above the toe of sRGB:
@@ -114,7 +114,7 @@ class Tone(nn.Module):
 
     def __init__(self, prompt_width: int, features: int) -> None:
         super().__init__()
-        self.statistics = nn.Linear(TONE_STATISTICS, features)
+        self.statistics = nn.Linear(COLOUR_STATISTICS, features)
         self.prompt = nn.Linear(prompt_width, features)
         self.mix = nn.Linear(features, features)
         self.curve = nn.Linear(features, 6)
@@ -144,9 +144,11 @@ class Tone(nn.Module):
                 octaves_BC, offset_BC = octaves_BC * certainty_B1, offset_BC * certainty_B1
             image_BCHW = image_BCHW.float()
             gain_BC11, offset_BC11 = torch.exp2(octaves_BC)[:, :, None, None], offset_BC[:, :, None, None]
-            toned_BCHW = torch.addcmul(offset_BC11, image_BCHW, gain_BC11)
+            corrected_BCHW = torch.addcmul(offset_BC11, image_BCHW, gain_BC11)
             toe_BCHW = image_BCHW * gain_BC11**SRGB_POWER
-            return torch.where(only_lit_B1[..., None, None] > 0, torch.minimum(toned_BCHW, toe_BCHW), toned_BCHW)
+            return torch.where(
+                only_lit_B1[..., None, None] > 0, torch.minimum(corrected_BCHW, toe_BCHW), corrected_BCHW
+            )
 
 
 def _certainty(octaves_BC: Tensor, offset_BC: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The tone: measured on the whole photograph, and changed only where a prompt asks for light or colour."""
+"""Global colour correction: measured on the whole photograph, and applied only where light or colour is asked for."""
 
 import numpy as np
 import pytest
@@ -6,16 +6,16 @@ import torch
 
 from sanarestore.degradations.operations import LowLight, decode_srgb, encode_srgb
 from sanarestore.degradations.requests import KINDS, Request
-from sanarestore.model.tone import (
+from sanarestore.model.colour_correction import (
+    COLOUR_STATISTICS,
     DOUBT,
     OVERVIEW_SIDE,
     PLAIN,
     QUANTILES,
-    TONE_STATISTICS,
-    Tone,
+    ColourCorrection,
     WholePhoto,
+    colour_statistics,
     overview,
-    tone_statistics,
     varied,
 )
 from tests.conftest import photo
@@ -30,18 +30,18 @@ LIGHT, COLOUR, BOTH, NEITHER = (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.0, 0.0)
 
 
 def whole(asked: tuple[float, float] = BOTH, *, value: float = 1.0, count: int = 1) -> WholePhoto:
-    """What a tone is told of photographs whose statistics are all of one value."""
+    """What a correction is given of photographs whose statistics are all of one value."""
     return WholePhoto(
-        statistics_BK=torch.full((count, TONE_STATISTICS), value), asked_B2=torch.tensor(asked).expand(count, 2)
+        statistics_BK=torch.full((count, COLOUR_STATISTICS), value), asked_B2=torch.tensor(asked).expand(count, 2)
     )
 
 
-def moved(tone: Tone) -> Tone:
+def moved(correction: ColourCorrection) -> ColourCorrection:
     with torch.no_grad():
-        for parameter in tone.parameters():
+        for parameter in correction.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
-        tone.curve.bias.add_(0.3)  # brighter, or light alone would change nothing
-    return tone
+        correction.curve.bias.add_(0.3)  # brighter, or light alone would change nothing
+    return correction
 
 
 @pytest.mark.parametrize(
@@ -76,111 +76,114 @@ def test_a_gray_view_is_taken_as_it_is() -> None:
 
 def test_the_statistics_are_quantiles_wherever_values_stand() -> None:
     seen = overview(image_of(90, 64))
-    found = tone_statistics(seen)
-    assert found.shape == (TONE_STATISTICS,)
+    found = colour_statistics(seen)
+    assert found.shape == (COLOUR_STATISTICS,)
     shuffled = seen.flatten(1)[:, torch.randperm(seen[0].numel(), generator=torch.Generator().manual_seed(0))]
-    assert torch.equal(tone_statistics(shuffled[:, None]), found)
+    assert torch.equal(colour_statistics(shuffled[:, None]), found)
     expected = (np.quantile(seen[0].numpy(), QUANTILES) - 0.5) * 4
     assert found.view(len(QUANTILES), 4)[:, 0].numpy() == pytest.approx(expected, abs=1e-4)
-    gray = tone_statistics(torch.full((3, 4, 4), 0.25)).view(len(QUANTILES), 4)
+    gray = colour_statistics(torch.full((3, 4, 4), 0.25)).view(len(QUANTILES), 4)
     assert torch.equal(gray, torch.tensor([-1.0, -1.0, -1.0, -2.0]).expand(len(QUANTILES), 4)), "no saturation"
 
 
 @pytest.mark.parametrize("asked", [LIGHT, COLOUR, BOTH])
 def test_untrained_it_changes_no_bit_under_autocast_either(asked: tuple[float, float]) -> None:
-    tone, image = Tone(8, 16), torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0)) * 3 - 1
+    correction, image = (
+        ColourCorrection(8, 16),
+        torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0)) * 3 - 1,
+    )
     given = whole(asked, count=2), torch.ones(2, 8)
-    assert torch.equal(tone(image, *given), image)
-    tone = moved(tone)
-    expected = tone(image, *given)
+    assert torch.equal(correction(image, *given), image)
+    correction = moved(correction)
+    expected = correction(image, *given)
     assert not torch.equal(expected, image)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(tone(image, *given), expected)
+        assert torch.equal(correction(image, *given), expected)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_trained_it_changes_no_bit_where_neither_light_nor_colour_is_asked_for(training: bool) -> None:
     """Of one photograph of a batch, whatever is asked of the other."""
-    tone = moved(Tone(8, 16)).train(training)
+    correction = moved(ColourCorrection(8, 16)).train(training)
     image = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0)) * 3 - 1
-    told = WholePhoto(statistics_BK=torch.ones(2, TONE_STATISTICS), asked_B2=torch.tensor([NEITHER, BOTH]))
-    toned = tone(image, told, torch.ones(2, 8))
-    assert torch.equal(toned[0], image[0])
-    assert (toned[1] - image[1]).abs().max() > 0.01
+    told = WholePhoto(statistics_BK=torch.ones(2, COLOUR_STATISTICS), asked_B2=torch.tensor([NEITHER, BOTH]))
+    corrected = correction(image, told, torch.ones(2, 8))
+    assert torch.equal(corrected[0], image[0])
+    assert (corrected[1] - image[1]).abs().max() > 0.01
 
 
 def test_it_is_one_line_per_channel_that_statistics_and_prompt_decide() -> None:
-    tone = moved(Tone(8, 16))
+    correction = moved(ColourCorrection(8, 16))
     ramp = torch.linspace(0, 1, 65).expand(1, 3, 1, 65)
     prompt = torch.ones(1, 8)
-    steps = tone(ramp, whole(), prompt).detach().diff(dim=3) * 64
+    steps = correction(ramp, whole(), prompt).detach().diff(dim=3) * 64
     assert torch.allclose(steps, steps[..., :1].expand_as(steps), atol=1e-4)
     assert len({round(gain, 4) for gain in steps[0, :, 0, 0].tolist()}) == 3
-    assert not torch.allclose(tone(ramp, whole(value=-1), prompt), tone(ramp, whole(), prompt), atol=1e-3)
-    assert not torch.allclose(tone(ramp, whole(), -prompt), tone(ramp, whole(), prompt), atol=1e-3)
+    assert not torch.allclose(correction(ramp, whole(value=-1), prompt), correction(ramp, whole(), prompt), atol=1e-3)
+    assert not torch.allclose(correction(ramp, whole(), -prompt), correction(ramp, whole(), prompt), atol=1e-3)
 
 
-def biased(octaves: tuple[float, float, float], offsets: tuple[float, float, float]) -> Tone:
-    """A trained tone that wants the same of every photograph: octaves of gain and offsets of red, green, blue."""
-    tone = Tone(8, 16).eval()
+def biased(octaves: tuple[float, float, float], offsets: tuple[float, float, float]) -> ColourCorrection:
+    """A trained correction that wants the same of every photograph: octaves of gain and offsets of red, green, blue."""
+    correction = ColourCorrection(8, 16).eval()
     with torch.no_grad():
-        tone.curve.bias.copy_(torch.tensor((*octaves, *offsets)))
-    return tone
+        correction.curve.bias.copy_(torch.tensor((*octaves, *offsets)))
+    return correction
 
 
-def lit(tone: Tone, *colours: tuple[float, float, float]) -> torch.Tensor:
+def lit(correction: ColourCorrection, *colours: tuple[float, float, float]) -> torch.Tensor:
     """Colours [N,3] in another light."""
     image = torch.tensor(colours).T[None, :, None]
     with torch.no_grad():
-        toned: torch.Tensor = tone(image, whole(LIGHT), torch.zeros(1, 8))
-    return toned[0, :, 0].T
+        corrected: torch.Tensor = correction(image, whole(LIGHT), torch.zeros(1, 8))
+    return corrected[0, :, 0].T
 
 
 def test_a_change_of_light_is_the_same_for_every_channel() -> None:
     """And only colour may part them."""
-    tone = biased((0.6, 0.2, 0.1), (0.05, 0.01, 0.0))
-    grays = lit(tone, (0.2, 0.2, 0.2), (0.5, 0.5, 0.5), (0.9, 0.9, 0.9))
+    correction = biased((0.6, 0.2, 0.1), (0.05, 0.01, 0.0))
+    grays = lit(correction, (0.2, 0.2, 0.2), (0.5, 0.5, 0.5), (0.9, 0.9, 0.9))
     assert torch.equal(grays[:, :1].expand(-1, 3), grays)
     assert (grays[:, 0] > torch.tensor([0.2, 0.5, 0.9])).all()
     with torch.no_grad():
-        coloured = tone(torch.full((1, 3, 1, 1), 0.5), whole(BOTH), torch.zeros(1, 8)).flatten()
+        coloured = correction(torch.full((1, 3, 1, 1), 0.5), whole(BOTH), torch.zeros(1, 8)).flatten()
     assert len(set(coloured.tolist())) == 3
 
 
 def test_a_change_of_light_keeps_saturated_colours_white_and_the_order_of_channels() -> None:
-    tone = biased((0.5, 0.3, 0.4), (0.03, 0.02, 0.01))
+    correction = biased((0.5, 0.3, 0.4), (0.03, 0.02, 0.01))
     for colour in ((0.8, 0.15, 0.1), (0.1, 0.6, 0.3), (0.2, 0.25, 0.7)):
-        (toned,) = lit(tone, colour)
-        assert (toned.sort().values == toned[torch.tensor(colour).argsort()]).all()
-        assert (toned >= torch.tensor(colour)).all()
-    (red,) = lit(tone, (0.8, 0.0, 0.0))
+        (corrected,) = lit(correction, colour)
+        assert (corrected.sort().values == corrected[torch.tensor(colour).argsort()]).all()
+        assert (corrected >= torch.tensor(colour)).all()
+    (red,) = lit(correction, (0.8, 0.0, 0.0))
     assert red[1] == red[2] == 0, "a saturated red stays one"
-    (yellow,) = lit(tone, (0.7, 0.7, 0.0))
+    (yellow,) = lit(correction, (0.7, 0.7, 0.0))
     assert yellow[0] == yellow[1] > 0.7
     assert yellow[2] == 0
-    (white,) = lit(tone, (1.0, 1.0, 1.0))
+    (white,) = lit(correction, (1.0, 1.0, 1.0))
     assert (white >= 1).all(), "clipped, white stays white"
 
 
 @pytest.mark.parametrize("octaves", [0.2, 1.0, 2.0])
 def test_black_stays_black_and_the_toe_is_an_exposure(octaves: float) -> None:
-    tone = biased((octaves,) * 3, (0.05,) * 3)
-    assert torch.equal(lit(tone, (0.0, 0.0, 0.0)), torch.zeros(1, 3))
-    (dark,) = lit(tone, (1e-3, 5e-4, 0.0))
+    correction = biased((octaves,) * 3, (0.05,) * 3)
+    assert torch.equal(lit(correction, (0.0, 0.0, 0.0)), torch.zeros(1, 3))
+    (dark,) = lit(correction, (1e-3, 5e-4, 0.0))
     gain = torch.exp2(torch.tensor(2.4 * octaves)).item()
     # As much as little doubt leaves of it.
     assert dark[0].item() == pytest.approx(1e-3 * gain, rel=0.05)
     assert dark[0].item() == pytest.approx(2 * dark[1].item(), rel=1e-5)
-    ramp = lit(tone, *((value, value, value) for value in np.linspace(0, 1, 200).tolist()))
+    ramp = lit(correction, *((value, value, value) for value in np.linspace(0, 1, 200).tolist()))
     assert (ramp.diff(dim=0) > 0).all(), "without a fold"
 
 
 def test_a_change_of_light_never_darkens() -> None:
-    tone = biased((-0.7, -0.5, -0.6), (-0.1, -0.05, -0.2))
+    correction = biased((-0.7, -0.5, -0.6), (-0.1, -0.05, -0.2))
     colours = ((0.0, 0.2, 0.4), (0.9, 0.5, 1.0))
-    assert torch.equal(lit(tone, *colours), torch.tensor(colours))
+    assert torch.equal(lit(correction, *colours), torch.tensor(colours))
     with torch.no_grad():
-        coloured = tone(torch.full((1, 3, 1, 1), 0.5), whole(COLOUR), torch.zeros(1, 8))
+        coloured = correction(torch.full((1, 3, 1, 1), 0.5), whole(COLOUR), torch.zeros(1, 8))
     assert (coloured < 0.5).all(), "other colours may be darker ones"
 
 
@@ -188,8 +191,8 @@ def test_light_undoes_an_exposure_to_within_a_few_codes() -> None:
     """Why a gain, an offset and a straight toe are enough."""
     clean = np.linspace(0, 1, 400, dtype=np.float32)
     dark = encode_srgb(decode_srgb(clean) / 4)
-    tone = biased((2 / 2.4,) * 3, (0.055 * (2 ** (2 / 2.4) - 1),) * 3).train()
-    brightened = lit(tone, *((value, value, value) for value in dark.tolist()))[:, 0].numpy()
+    correction = biased((2 / 2.4,) * 3, (0.055 * (2 ** (2 / 2.4) - 1),) * 3).train()
+    brightened = lit(correction, *((value, value, value) for value in dark.tolist()))[:, 0].numpy()
     assert np.abs(brightened - clean).max() * 255 < 4
 
 
@@ -197,21 +200,21 @@ def test_small_corrections_fade_once_it_is_trained() -> None:
     image = torch.linspace(0, 1, 65).expand(1, 3, 1, 65)
     given = whole(COLOUR), torch.ones(1, 8)
     for offset, kept in ((0.002, 0.01), (DOUBT, 0.5), (0.3, 0.995)):
-        tone = Tone(8, 16)
+        correction = ColourCorrection(8, 16)
         with torch.no_grad():
-            tone.curve.bias[3:] = offset
-            learning = tone.train()(image, *given) - image
-            working = tone.eval()(image, *given) - image
+            correction.curve.bias[3:] = offset
+            learning = correction.train()(image, *given) - image
+            working = correction.eval()(image, *given) - image
         assert torch.allclose(learning, torch.full_like(learning, offset), atol=1e-6)
         assert (working / learning).mean().item() == pytest.approx(kept, abs=0.006)
 
 
 def test_gradients_reach_the_tone_only_from_where_something_is_asked() -> None:
     for asked in (LIGHT, COLOUR, BOTH, NEITHER):
-        tone = Tone(8, 16)
+        correction = ColourCorrection(8, 16)
         image = torch.rand(1, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-        tone(image, whole(asked), torch.ones(1, 8)).sum().backward()
-        assert bool(tone.curve.bias.grad.abs().sum() > 0) == (asked != NEITHER)
+        correction(image, whole(asked), torch.ones(1, 8)).sum().backward()
+        assert bool(correction.curve.bias.grad.abs().sum() > 0) == (asked != NEITHER)
 
 
 def test_a_plain_backdrop_does_not_vary_and_what_stands_before_it_does() -> None:
@@ -243,19 +246,19 @@ def test_a_plain_backdrop_is_no_evidence(backdrop: tuple[float, float, float]) -
     product = 0.3 + 0.3 * torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0))
     scene = torch.tensor(backdrop)[:, None, None].repeat(1, 64, 64)
     scene[:, 22:42, 22:42] = product
-    found, alone = (tone_statistics(image).view(-1, 4)[:, :3] for image in (scene, product))
+    found, alone = (colour_statistics(image).view(-1, 4)[:, :3] for image in (scene, product))
     everything = torch.stack([(torch.quantile(each, torch.tensor(QUANTILES)) - 0.5) * 4 for each in scene.flatten(1)])
     middle = slice(2, 5)  # the quartiles
     assert (found - alone)[middle].abs().max() < 0.35
     assert (everything.T - alone)[middle].abs().max() > 0.8
     # However large it is: one more row of it changes nothing.
     larger = torch.cat([scene, scene[:, -8:]], dim=1)
-    assert torch.equal(tone_statistics(larger), tone_statistics(scene))
+    assert torch.equal(colour_statistics(larger), colour_statistics(scene))
 
 
 def test_of_a_photograph_that_is_plain_all_over_the_statistics_are_of_all_of_it() -> None:
     plain = torch.full((3, 5, 6), 0.75)
-    assert torch.equal(tone_statistics(plain).view(-1, 4), torch.tensor([1.0, 1.0, 1.0, -2.0]).expand(7, 4))
+    assert torch.equal(colour_statistics(plain).view(-1, 4), torch.tensor([1.0, 1.0, 1.0, -2.0]).expand(7, 4))
 
 
 @pytest.mark.parametrize("kinds", [(), *((kind,) for kind in KINDS), ("lowlight", "colour"), KINDS])
@@ -263,14 +266,14 @@ def test_a_photograph_is_told_with_what_is_asked_of_it(kinds: tuple[str, ...]) -
     seen = overview(image_of(40, 30))
     told = WholePhoto.of(seen, Request.of(*kinds))
     assert told.asked_B2.tolist() == [[float("lowlight" in kinds), float("colour" in kinds)]]
-    assert torch.equal(told.statistics_BK, tone_statistics(seen)[None])
+    assert torch.equal(told.statistics_BK, colour_statistics(seen)[None])
 
 
 def test_nothing_is_asked_of_a_photograph_that_is_plain_all_over() -> None:
     told = WholePhoto.of(torch.full((3, 8, 8), 0.1), Request.of("lowlight", "colour"))
     assert told.asked_B2.tolist() == [[0.0, 0.0]]
-    tone, image = moved(Tone(8, 16)).eval(), torch.full((1, 3, 4, 4), 0.1)
-    assert torch.equal(tone(image, told, torch.ones(1, 8)), image)
+    correction, image = moved(ColourCorrection(8, 16)).eval(), torch.full((1, 3, 4, 4), 0.1)
+    assert torch.equal(correction(image, told, torch.ones(1, 8)), image)
 
 
 def test_some_photographs_of_a_batch_are_told_apart() -> None:

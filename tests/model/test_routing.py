@@ -1,11 +1,11 @@
-"""Evidence tells degradations apart, of the whole photograph, and costs a large one no more than a small one."""
+"""Routing features tell degradations apart, of the whole photograph, and cost a large one no more than a small one."""
 
 import numpy as np
 import pytest
 import torch
 
 from sanarestore.degradations.recipes import Recipe, stream
-from sanarestore.model.evidence import EVIDENCE, SIDE, WINDOWS, evidence
+from sanarestore.model.routing import ROUTING_FEATURES, SIDE, WINDOWS, routing_features
 from sanarestore.model.statistics import Statistics
 from tests.conftest import photo
 
@@ -20,7 +20,7 @@ def degraded(line: str, clean: np.ndarray) -> torch.Tensor:
 
 def quantiles(image: torch.Tensor) -> torch.Tensor:
     """[channels, quantiles]."""
-    return evidence(image).view(3, -1).T
+    return routing_features(image).view(3, -1).T
 
 
 def test_noise_and_blocks_show_where_their_measures_are() -> None:
@@ -47,8 +47,8 @@ def test_a_photograph_of_one_window_is_measured_as_its_statistics_say() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 500), (63, 65), (SIDE * WINDOWS * 3, 70), (130, 200)])
 def test_any_size_gives_as_many_numbers(size: tuple[int, int]) -> None:
-    found = evidence(torch.rand(3, *size, generator=torch.Generator().manual_seed(0)))
-    assert found.shape == (EVIDENCE,)
+    found = routing_features(torch.rand(3, *size, generator=torch.Generator().manual_seed(0)))
+    assert found.shape == (ROUTING_FEATURES,)
     assert found.isfinite().all()
 
 
@@ -57,6 +57,6 @@ def test_windows_stand_on_the_grid_and_reach_every_side() -> None:
     clean = photo(776, 904)
     corner = chw(clean.copy())
     corner[:, -SIDE:, -SIDE:] += 0.2 * torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    assert not torch.equal(evidence(corner), evidence(chw(clean)))
+    assert not torch.equal(routing_features(corner), routing_features(chw(clean)))
     blocky = quantiles(degraded("jpeg:10", clean))
     assert blocky[0, 1].item() == pytest.approx(blocky[1, 1].item(), abs=0.05)  # on the grid is where steps are largest

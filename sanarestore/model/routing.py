@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sanarestore.model.statistics import CELL, WIDE_STATISTICS, Statistics, spectrum
+from sanarestore.model.statistics import DOWNSAMPLE, WIDE_STATISTICS, Statistics, spectrum
 
 SIDE = 64
 """Side of a window in pixels: twice that of the windows that `spectrum` transforms."""
@@ -24,11 +24,11 @@ BANDS = 14
 
 QUANTILES = (0.1, 0.5, 0.9)
 
-EVIDENCE = (WIDE_STATISTICS + BANDS) * len(QUANTILES)
+ROUTING_FEATURES = (WIDE_STATISTICS + BANDS) * len(QUANTILES)
 """Number of routing features K."""
 
 
-def evidence(image_CHW: Tensor) -> Tensor:
+def routing_features(image_CHW: Tensor) -> Tensor:
     """Quantiles of `Statistics.wide` and `spectrum` per channel over a photograph [3,H,W]: [K], about -3 to 3."""
     height, width = image_CHW.shape[1:]
     rows, columns = (_starts(size) for size in (height, width))
@@ -42,8 +42,8 @@ def evidence(image_CHW: Tensor) -> Tensor:
 def _starts(size: int) -> list[int]:
     """Window origins along a side: evenly spaced, on the JPEG grid, without overlap."""
     count = min(max(size // SIDE, 1), WINDOWS)
-    room = max(size - SIDE, 0) // CELL
-    return [round(place * room / max(count - 1, 1)) * CELL for place in range(count)]
+    room = max(size - SIDE, 0) // DOWNSAMPLE
+    return [round(place * room / max(count - 1, 1)) * DOWNSAMPLE for place in range(count)]
 
 
 def _window(image_CHW: Tensor, top: int, left: int) -> Tensor:

@@ -1,0 +1,43 @@
+"""Names that weights, adapters and recipes of earlier versions use for what has another name now."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
+
+TENSORS = {
+    "middle": "bottleneck", "steering": "spatial_modulation", "tone": "colour_correction", "evidence": "features",
+}  # fmt: skip
+"""Parts of the dotted names of tensors of refiners, their low-rank changes, experts and routers."""
+
+REFINER = {"steering": "modulation_width", "tone": "colour_correction"}
+"""Fields of a refiner's configuration."""
+
+RECIPE = {"drawn": "synthetic_fraction", "stored": "quantized_fraction", "shifted": "jpeg_offset_fraction"}
+"""Fields of a training recipe."""
+
+MODEL_SHAPE = {"tone": "colour_correction"}
+"""Fields of a training recipe's table `model`."""
+
+OBJECTIVES = {"tone": "colour-correction"}
+"""Objectives of a training recipe."""
+
+
+def renamed(table: Mapping[str, Value], names: Mapping[str, str]) -> dict[str, Value]:
+    """Give the fields of a table their new names."""
+    return {names.get(key, key): value for key, value in table.items()}
+
+
+def renamed_tensors(tensors: Mapping[str, Value]) -> dict[str, Value]:
+    """Give tensors their new names, part by part."""
+    return {".".join(TENSORS.get(part, part) for part in key.split(".")): tensor for key, tensor in tensors.items()}
+
+
+def renamed_recipe(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the fields of a training recipe, as TOML or JSON hold it, their new names."""
+    found = renamed(table, RECIPE)
+    if isinstance(model := found.get("model"), Mapping):
+        found["model"] = renamed(model, MODEL_SHAPE)
+    if isinstance(objective := found.get("objective"), str):
+        found["objective"] = OBJECTIVES.get(objective, objective)
+    return found

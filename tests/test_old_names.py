@@ -1,0 +1,65 @@
+"""Weights, adapters and recipes of earlier versions are read under today's names."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from sanarestore import weights
+from sanarestore.model.loading import EXPERTS, REFINER, load_model
+from sanarestore.model.refiner import RefinerConfig
+from sanarestore.old_names import OBJECTIVES, RECIPE, TENSORS, renamed_recipe, renamed_tensors
+from sanarestore.training.recipe import OBJECTIVES as KNOWN
+from sanarestore.training.recipe import TrainingRecipe
+
+
+def test_tensors_are_renamed_part_by_part() -> None:
+    given = {"middle.conv_in.weight": 1, "noise.steering.mix.bias": 2, "router.evidence.weight": 3, "tone.mix.bias": 4}
+    assert list(renamed_tensors(given).items()) == [
+        ("bottleneck.conv_in.weight", 1), ("noise.spatial_modulation.mix.bias", 2), ("router.features.weight", 3),
+        ("colour_correction.mix.bias", 4),
+    ]  # fmt: skip
+    # A part of a part is no part: `middleman` keeps its name.
+    assert list(renamed_tensors({"middleman.bias": 1})) == ["middleman.bias"]
+
+
+def test_today_s_names_stay() -> None:
+    names = load_model(weights.EMBEDDED).refiner.state_dict()
+    assert list(renamed_tensors(names)) == list(names)
+    assert not {part for name in names for part in name.split(".")} & set(TENSORS)
+
+
+def test_a_model_under_old_names_is_loaded_like_one_under_today_s(tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    shutil.copytree(weights.resolve(weights.EMBEDDED), folder)
+    manifest = json.loads((folder / weights.MANIFEST).read_text(encoding="utf-8"))
+    before = {new: old for old, new in TENSORS.items()}
+    for name in (REFINER, EXPERTS):
+        old = {
+            ".".join(before.get(part, part) for part in key.split(".")): tensor
+            for key, tensor in load_file(folder / name).items()
+        }
+        save_file(old, folder / name)
+        manifest["sha256"][name] = weights.hash_file(folder / name)
+    shape = load_model(weights.EMBEDDED).refiner.config.to_dict()
+    shape["steering"], shape["tone"] = shape.pop("modulation_width"), shape.pop("colour_correction")
+    (folder / weights.MANIFEST).write_text(json.dumps({**manifest, "refiner": shape}), encoding="utf-8")
+    one, other = load_model(str(folder)), load_model(weights.EMBEDDED)
+    assert one.refiner.config == other.refiner.config
+    for key, tensor in other.refiner.state_dict().items():
+        assert torch.equal(one.refiner.state_dict()[key], tensor), key
+    assert one.experts is not None
+    assert other.experts is not None
+    assert one.experts.tensors().keys() == other.experts.tensors().keys()
+
+
+def test_an_old_configuration_and_an_old_recipe_are_understood() -> None:
+    assert RefinerConfig.from_dict({"steering": 9, "tone": 5}) == RefinerConfig(modulation_width=9, colour_correction=5)
+    old = {"objective": "tone", "drawn": 0.1, "stored": 0.2, "shifted": 0.3, "model": {"tone": 7}}
+    recipe = TrainingRecipe.from_dict(old)
+    assert (recipe.objective, recipe.model.colour_correction) == ("colour-correction", 7)
+    assert [getattr(recipe, name) for name in RECIPE.values()] == [0.1, 0.2, 0.3]
+    assert renamed_recipe(recipe.to_dict()) == recipe.to_dict()
+    assert set(OBJECTIVES.values()) <= set(KNOWN)
