@@ -1,4 +1,4 @@
-"""Append-only NDJSON files that record finished work, so that it is not repeated.
+"""Append-only NDJSON files that record finished work, so that it is not repeated, and the version of all our NDJSON.
 
 A line cut off by a crash does not affect the others. Imports nothing heavy.
 """
@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from sanarestore.errors import UsageError
+
+SCHEMA_VERSION = 2
+"""Version of every JSON object that we print or record; `docs/json.md` documents the fields."""
 
 
 class Lines:

@@ -70,7 +70,7 @@ def bench(
         list[str] | None,
         typer.Option(
             "--task",
-            help="Tasks to measure: denoise, jpeg, sr, deblur, mixed, recipe, prompts, real, clean or ceiling.",
+            help="Tasks to measure: denoise, jpeg, sr, deblur, mixed, recipe, prompts, real, clean or reconstruction.",
             show_default="the set's own",
             rich_help_panel=LEVELS,
         ),
@@ -179,10 +179,10 @@ def bench(
             rich_help_panel=MODEL,
         ),
     ] = None,
-    blind: Annotated[
+    unprompted: Annotated[
         bool,
         typer.Option(
-            "--blind", help="Use no prompt, not even those of pairs.csv or the recipe.", rich_help_panel=MODEL
+            "--unprompted", help="Use no prompt, not even those of pairs.csv or the recipe.", rich_help_panel=MODEL
         ),
     ] = False,
     model: Model = None,
@@ -216,7 +216,7 @@ def bench(
             "--autoencoder",
             metavar="NAME",
             rich_help_panel=MODEL,
-            help="Image autoencoders of diffusers for the task ceiling, by folder or hub id.",
+            help="Image autoencoders of diffusers for the task reconstruction, by folder or hub id.",
         ),
     ] = None,
     output: Annotated[
@@ -255,7 +255,7 @@ def bench(
     if SPEED in (names or []):
         given |= {
             "--data": data, "--data-dir": data_dir, "--download": fetch, "--task": task, "--gray": gray,
-            "--metric": metric, "--limit": limit, "--blind": blind, "--seeds": seeds, "--peer": peers,
+            "--metric": metric, "--limit": limit, "--unprompted": unprompted, "--seeds": seeds, "--peer": peers,
             "--autoencoder": autoencoder, "--output": output, "--report": page, "--compare": old,
         }  # fmt: skip
         others = [name for name in names or [] if name != SPEED]
@@ -278,8 +278,10 @@ def bench(
     if listed:
         subjects.list_sets(data_dir, as_json=as_json)
         return
-    if blind and prompt is not None:
-        raise UsageError("this cannot be combined with --prompt", where="--blind", next_step="Leave one of them out.")
+    if unprompted and prompt is not None:
+        raise UsageError(
+            "this cannot be combined with --prompt", where="--unprompted", next_step="Leave one of them out."
+        )
     outputs.check_writable(csv, page)
     from sanarestore import weights
     from sanarestore.cli import console, figures, reports
@@ -293,20 +295,22 @@ def bench(
     from sanarestore.evaluation.public import GRAY, SETS
     from sanarestore.evaluation.published import Published, of_others
     from sanarestore.evaluation.rows import FID_IMAGES, Row, rows
-    from sanarestore.evaluation.tasks import CEILING, CLEAN, Levels, cases
+    from sanarestore.evaluation.tasks import CLEAN, RECONSTRUCTION, Levels, cases
     from sanarestore.ndjson import Lines
 
-    told = {"draws": draws, "recipe": tuple(recipe or ())} | {
+    given_levels = {"draws": draws, "recipe": tuple(recipe or ())} | {
         flag.removeprefix("--"): _numbers(flag, text, kind)
         for flag, text, kind in (
             ("--sigma", sigma, float), ("--quality", quality, int), ("--scale", scale, int), ("--blur", blur, float)
         ) if text is not None
     }  # fmt: skip
-    if autoencoder and CEILING not in (task or ()):
+    if autoencoder and RECONSTRUCTION not in (task or ()):
         raise UsageError(
-            "autoencoders are measured by the task ceiling", where="--autoencoder", next_step="Add --task ceiling."
+            "autoencoders are measured by the task reconstruction",
+            where="--autoencoder",
+            next_step="Add --task reconstruction.",
         )
-    levels = Levels(**{name: value for name, value in told.items() if value is not None})  # type: ignore[arg-type]
+    levels = Levels(**{name: value for name, value in given_levels.items() if value is not None})  # type: ignore[arg-type]
     earlier = read_rows(old) if old is not None else None
     for name in names or [] if fetch else ():
         reports.show_counting(f"downloading {name.lower()}", download(name, data_dir), quiet=quiet or as_json)
@@ -316,17 +320,17 @@ def bench(
     # Prepare everything before measuring, so that whatever is missing is reported at once.
     Perceptual(metrics, parse_devices(devices)[0])
     ours = partial(our_methods, options, None if seeds is None else tuple(range(seeds)), tuple(peers or ()))
-    sources = autoencoder_sources(options, autoencoder or ()) if CEILING in chosen else ()
+    sources = autoencoder_sources(options, autoencoder or ()) if RECONSTRUCTION in chosen else ()
     console.show_licences(*(autoencoder or ()), wanted=weights.WANTED_OF_AUTOENCODERS)
     reconstructing = partial(autoencoders, sources)
-    planned = partial(Benchmark, gray=gray, metrics=metrics, captions=prompt is None and not blind)
+    planned = partial(Benchmark, gray=gray, metrics=metrics, captions=prompt is None and not unprompted)
     plans = [
         planned(dataset=name, items=items[:limit], cases=of_a_kind, methods=methods)
         for name, own, items in sets
         for asked in [tuple(case for each in chosen or [own] for case in cases(each, levels))]
         for methods, of_a_kind in (
-            (ours, tuple(case for case in asked if case.task != CEILING)),
-            (reconstructing, tuple(case for case in asked if case.task == CEILING)),
+            (ours, tuple(case for case in asked if case.task != RECONSTRUCTION)),
+            (reconstructing, tuple(case for case in asked if case.task == RECONSTRUCTION)),
         )
         if of_a_kind
     ]
@@ -377,11 +381,11 @@ def _measure_speed(
     for timing in measure(options, devices, sizes, rounds):
         timings.append(timing)
         if as_json:
-            console.print_json({"schema_version": 1, "task": SPEED, **timing.to_json()})
+            console.print_json({"task": SPEED, **timing.to_json()})
     powers = growth(timings)
     if as_json:
         if powers:
-            console.print_json({"schema_version": 1, "task": SPEED, "growth": powers})
+            console.print_json({"task": SPEED, "growth": powers})
     elif not quiet:
         figures.timings([timing.to_json() for timing in timings], powers)
     if csv is not None:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sanarestore import weights
+from sanarestore.ndjson import SCHEMA_VERSION
 
 # No emoji: a file may be called :cat:.jpg.
 stderr = Console(stderr=True, highlight=False, emoji=False)
@@ -61,6 +62,9 @@ def table(title: str, columns: list[str], rows: list[list[str]], *, texts: int =
 
 
 def print_json(line: Mapping[str, Any]) -> None:
-    """Print one line of NDJSON on stdout and flush; ASCII, because a terminal may not encode every file name."""
-    sys.stdout.write(json.dumps(line, default=str) + "\n")
+    """Print one line of NDJSON on stdout and flush, with `schema_version` first.
+
+    ASCII, because a terminal may not encode every file name.
+    """
+    sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **line}, default=str) + "\n")
     sys.stdout.flush()

@@ -43,7 +43,7 @@ class BenchReport:
     def rows(self, rows: list[dict[str, Any]]) -> None:
         """Print the rows of one set: lines of JSON, or a table."""
         for row in rows if self._json else ():
-            console.print_json({"schema_version": 1, **row})
+            console.print_json(row)
         if rows and self._shown:
             more = [name for name, tasks in BESIDES.items() if {row["task"] for row in rows} & tasks]
             gains = ["gain", "improved"] if any("gain" in row for row in rows) else []
@@ -83,10 +83,10 @@ class BenchReport:
     def changes(self, changes: list[dict[str, Any]], unmatched: list[str]) -> None:
         """Print what changed since an earlier benchmark, and what cannot be compared: lines of JSON, or a table."""
         for change in changes if self._json else ():
-            console.print_json({"schema_version": 1, "compared": True, **change})
+            console.print_json({"compared": True, **change})
         for sentence in unmatched:
             if self._json:
-                console.print_json({"schema_version": 1, "compared": False, "why": sentence})
+                console.print_json({"compared": False, "reason": sentence})
             elif self._shown:
                 console.say(f"not compared: {sentence}")
         if changes and self._shown:
@@ -129,7 +129,7 @@ class SeamsReport:
         self._rows.append(row)
         self._progress.update(self._task, description=f"{row['image']} {row['tiling']}", advance=1)
         if self._json:
-            console.print_json({"schema_version": 1, **row})
+            console.print_json(row)
 
 
 def _seam_cells(row: Mapping[str, Any]) -> list[str]:
@@ -189,18 +189,18 @@ def _judged(row: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
 
 def _cells(row: Mapping[str, Any], above: Mapping[str, Any], gains: list[str], more: list[str]) -> list[str]:
     """Cells of a row of `BenchReport`; `gains` and `more` name the optional columns of gains and further figures."""
-    told = _case(row, above)
+    heading = _case(row, above)
     if "published" in row:
-        return [told, f"{row['method']}, published", f"{row['psnr']:.2f}", *[""] * (3 + len(gains) + len(more))]
+        return [heading, f"{row['method']}, published", f"{row['psnr']:.2f}", *[""] * (3 + len(gains) + len(more))]
     besides = [_besides(row[name]) if name in row else "" for name in more]
     low, high = row["interval"]
     around = f"{(high - low) / 2:.2f}"
     ssim = f"{row['ssim']:.3f}" if "ssim" in row else ""
     if row["method"] == "degraded":
-        return [told, row["method"], f"{row['psnr']:.2f}", around, *[""] * len(gains), ssim, *besides, ""]
+        return [heading, row["method"], f"{row['psnr']:.2f}", around, *[""] * len(gains), ssim, *besides, ""]
     speed = f"{row['seconds_per_megapixel']:.2f}"
-    gained = [f"{row['gain']:+.2f}", f"{row['better']:.0%}"] if "gain" in row else [""] * len(gains)
-    return [told, row["method"], f"{row['psnr']:.2f}", around, *gained, ssim, *besides, speed]
+    gained = [f"{row['gain']:+.2f}", f"{row['improved']:.0%}"] if "gain" in row else [""] * len(gains)
+    return [heading, row["method"], f"{row['psnr']:.2f}", around, *gained, ssim, *besides, speed]
 
 
 def _besides(value: float) -> str:

@@ -50,9 +50,11 @@ def write_csv(path: Path, measured: "Sequence[Any]", kind: type) -> None:
             writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             for each in measured:
-                told = asdict(each)
-                ends = {_columns(name): told[name] or ("", "") for name in told if name.endswith("interval")}
-                writer.writerow(told | {name: end for pair in ends for name, end in zip(pair, ends[pair], strict=True)})
+                values = asdict(each)
+                ends = {_columns(name): values[name] or ("", "") for name in values if name.endswith("interval")}
+                writer.writerow(
+                    values | {name: end for pair in ends for name, end in zip(pair, ends[pair], strict=True)}
+                )
     except OSError as error:
         raise UsageError(
             f"cannot be written ({error.strerror})", where=path, next_step="Name another file with --csv."

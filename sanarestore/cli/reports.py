@@ -195,7 +195,7 @@ class TrainingReport:
         left = f"{fields['minutes'] * (1 - share) / share:.0f} min left"
         self._progress.update(self._task, completed=share, description=line + gain, left=left)
         if self._json and fresh:
-            console.print_json({"schema_version": 1, **fields})
+            console.print_json(fields)
         # Without a terminal, print a line every minute, so that a log shows the progress.
         if not self._live and not self._quiet and not self._json and (fresh or fields["minutes"] - self._said >= 1):
             self._said = fields["minutes"]

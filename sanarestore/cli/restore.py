@@ -210,7 +210,7 @@ def _show_plan(jobs: Sequence["Job"], *, as_json: bool) -> None:
     for job in jobs:
         if as_json:
             paths = {"input": str(job.source), "output": str(job.target)}
-            console.print_json({"schema_version": 1, **paths, "status": "planned"})
+            console.print_json({**paths, "status": "planned"})
         else:
             typer.echo(f"{job.source} -> {job.target}")
 

@@ -27,19 +27,20 @@ def list_sets(data_dir: Path | None, *, as_json: bool) -> None:
         try:
             find_set(known.name, data_dir)
         except NoImagesError as error:
-            there, why = False, error.fact
+            found, reason = False, error.fact
         else:
-            there, why = True, ""
+            found, reason = True, ""
         rows.append({
-            "dataset": known.name, "title": known.title, "images": known.count, "task": known.task, "there": there,
-            "downloads": known.remote is not None, "published": known.published, **({"why": why} if why else {}),
+            "dataset": known.name, "title": known.title, "images": known.count, "task": known.task, "found": found,
+            "downloads": known.remote is not None, "published": known.published,
+            **({"reason": reason} if reason else {}),
         })  # fmt: skip
     if as_json:
         for row in rows:
-            console.print_json({"schema_version": 1, **row})
+            console.print_json(row)
         return
     cells = [
-        [row["dataset"], row["task"], "yes" if row["there"] else "--download" if row["downloads"] else "no",
+        [row["dataset"], row["task"], "yes" if row["found"] else "--download" if row["downloads"] else "no",
          str(row["images"])] for row in rows
     ]  # fmt: skip
     console.table(f"Test sets in {data_folder(data_dir)}", ["", "task", "found", "images"], cells, texts=3)

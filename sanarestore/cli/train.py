@@ -244,8 +244,8 @@ def _fingerprint(used: Sequence[tuple[Path, ...]]) -> str:
     """Hash of the names and sizes of the training files, in order: a run resumes only with the same files."""
     import hashlib
 
-    told = "\n".join(f"{path.name} {path.stat().st_size}" for paths in used for path in paths)
-    return hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()[:16]
+    listing = "\n".join(f"{path.name} {path.stat().st_size}" for paths in used for path in paths)
+    return hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _data(data: Path, recipe: "TrainingRecipe", decoded: Path) -> tuple[Any, list[Any], list[tuple[Path, ...]]]:

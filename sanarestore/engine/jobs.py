@@ -80,7 +80,6 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         """The object for one line of NDJSON."""
         return {
-            "schema_version": 1,
             "input": str(self.path),
             "output": None if self.output is None else str(self.output),
             "status": self.status,
@@ -112,7 +111,7 @@ def plan(found: Sequence[Found], inputs: Sequence[str], output: str | None) -> l
         raise NoImagesError(
             "no readable image was found",
             where=", ".join(inputs),
-            next_step="TIFF, PNG, JPEG and WebP are read, told by their content.",
+            next_step="TIFF, PNG, JPEG and WebP are read, recognised by their content.",
         )
     jobs = _without_output(found) if output is None else _with_output(found, inputs, Path(output))
     _refuse_collisions(jobs)

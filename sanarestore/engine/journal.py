@@ -12,7 +12,7 @@ from typing import Any
 
 from sanarestore import weights
 from sanarestore.engine.jobs import Job, Outcome
-from sanarestore.ndjson import Lines
+from sanarestore.ndjson import SCHEMA_VERSION, Lines
 
 NAME = "sanarestore.jsonl"
 
@@ -48,19 +48,20 @@ class Journal:
     def begin(self, jobs: Iterable[Job]) -> None:
         """Record which files are about to be written, so that a file written just before a crash is known as ours."""
         names = [name for job in jobs if (name := self._name(job.target)) not in self._started]
-        self._append([{"schema_version": 1, "status": "started", "output": name} for name in names])
+        self._append([{"schema_version": SCHEMA_VERSION, "status": "started", "output": name} for name in names])
 
     def release(self, jobs: Iterable[Job]) -> None:
         """Record that these files were not written (writing is atomic): a file at such an output, now or later, is not
         ours."""
         names = [name for job in jobs if (name := self._name(job.target)) in self._started]
-        self._append([{"schema_version": 1, "status": "released", "output": name} for name in names])
+        self._append([{"schema_version": SCHEMA_VERSION, "status": "released", "output": name} for name in names])
 
     def add(self, outcome: Outcome) -> None:
         """Record a finished file; other outcomes are not recorded, so that they are tried again."""
         if self._lines is None or outcome.status != "done" or outcome.output is None:
             return
         line = {
+            "schema_version": SCHEMA_VERSION,
             **outcome.to_json(),
             "output": self._name(outcome.output),
             "output_sha256": _hash(outcome.output),

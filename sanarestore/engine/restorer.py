@@ -112,11 +112,13 @@ class Restorer:
         within = growing.latents + max(growing.maps, growing.sampling, growing.last_map + image)
         return within if self._is_unrefined else max(within, 2 * image)
 
-    def watch(self, told: Watch) -> None:
-        """Call `told` from now on with the condition, latent and generated image of every image, or of every tile where
-        tiles are restored independently."""
+    def watch(self, callback: Watch) -> None:
+        """Call `callback` from now on with the condition, latent and generated image of every image.
+
+        Where tiles are restored independently, it is called for every tile.
+        """
         if self._generation:
-            self._generation.watch = told
+            self._generation.watch = callback
 
     def __call__(self, image: images.Image) -> images.Image:
         """Restore one image: same size (times scale), depth, format, alpha and metadata; input unchanged."""

@@ -137,7 +137,7 @@ class Tiles:
     def _halve(self, longest: int) -> None:
         if self.whole:
             raise OutOfMemory(
-                f"out of memory on {self.device} with the image in one piece", next_step="Leave out --tiling off."
+                f"out of memory on {self.device} with the whole image untiled", next_step="Leave out --tiling off."
             )
         # A tile larger than the image holds all of it, so halving starts from the image's longer side.
         half = min(self.size, longest) // 2

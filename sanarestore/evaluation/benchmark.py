@@ -44,7 +44,7 @@ class Method(ABC):
     name: str
     settings: str
     """Fingerprint of everything that determines its results, except the kind of device and this package's version."""
-    told: str = ""
+    details: str = ""
     """The settings that are shown with its figures, in words."""
     best_of: str | None = None
     """Name shared with other methods, of which a report shows only the best for each case; None if it is always
@@ -67,7 +67,7 @@ class Method(ABC):
     @property
     def conditions(self) -> str:
         """How and where it computes, in words."""
-        return ", ".join(filter(None, [self.told, describe(self.device)]))
+        return ", ".join(filter(None, [self.details, describe(self.device)]))
 
     def prepare(self, prompt: str | None, seed: int) -> None:  # noqa: B027 - most methods have nothing to load
         """Load everything that `__call__` needs, so that its time and memory do not include loading."""

@@ -35,7 +35,7 @@ Work = Callable[[], object]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ceilings:
+class RooflineLimits:
     """Peak throughput of a device in one dtype, as measured."""
 
     flops: float
@@ -45,7 +45,7 @@ class Ceilings:
 
 
 @torch.inference_mode()
-def measured_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
+def measured_limits(device: torch.device, dtype: torch.dtype) -> RooflineLimits:
     """Measure the peak throughput of a device in one dtype, by a matrix product and a copy: each the best of 5 runs."""
     large = device.type != "cpu"
     side, size = (MATRIX, COPIED) if large else (MATRIX // 4, COPIED // 4)
@@ -56,7 +56,7 @@ def measured_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
         min(seconds_of(work, device) for _ in range(5))
         for work in (lambda: matrix @ matrix, lambda: target.copy_(source))
     )
-    return Ceilings(flops=2 * side**3 / product, bandwidth=2 * size / copied)
+    return RooflineLimits(flops=2 * side**3 / product, bandwidth=2 * size / copied)
 
 
 def time_interleaved(arms: Sequence[Work], rounds: int | None, device: torch.device) -> list[list[float]]:

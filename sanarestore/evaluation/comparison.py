@@ -89,7 +89,7 @@ def unmatched(old: Iterable[dict[str, Any]], new: Sequence[Row]) -> list[str]:
     """Say in a sentence, for each new row without a comparison, why there is none."""
     rows = list(old)
     compared = {(each.dataset, each.task, each.level, each.method) for each in compare(rows, new)}
-    told = []
+    sentences = []
     for row in new:
         where = (row.dataset, row.task, row.level, row.method)
         if where in compared:
@@ -102,8 +102,8 @@ def unmatched(old: Iterable[dict[str, Any]], new: Sequence[Row]) -> list[str]:
             fact = "was measured on other images then"
         else:
             fact = f"was measured as {protocols.pop()} then, and as {row.protocol} now"
-        told.append(f"{row.dataset} {row.task} {row.level}: {row.method} {fact}")
-    return told
+        sentences.append(f"{row.dataset} {row.task} {row.level}: {row.method} {fact}")
+    return sentences
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:

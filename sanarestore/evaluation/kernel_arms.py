@@ -41,10 +41,10 @@ def kernel_arms(latent: LatentPath, size: int) -> Iterator[Arms]:
     yield _blend(latent, size)
 
 
-def _arms(name: str, kernel: Any, *given: Any, **told: Any) -> Arms:
+def _arms(name: str, kernel: Any, *given: Any, **options: Any) -> Arms:
     plain = getattr(reference, kernel.__name__)
     compiled: Any = torch.compile(plain, dynamic=False)
-    return Arms(name, *(partial(function, *given, **told) for function in (kernel, plain, compiled)))
+    return Arms(name, *(partial(function, *given, **options) for function in (kernel, plain, compiled)))
 
 
 def _some(latent: LatentPath, *shape: int) -> Tensor:

@@ -17,7 +17,7 @@ from sanarestore.errors import UsageError
 from sanarestore.evaluation.autoencoders import autoencoder_class, autoencoder_folder, load_autoencoder
 from sanarestore.evaluation.benchmark import Method
 from sanarestore.evaluation.peers import peer
-from sanarestore.evaluation.tasks import CEILING, Trial
+from sanarestore.evaluation.tasks import Trial
 from sanarestore.model.loading import load_model
 from sanarestore.options import RestoreOptions
 from sanarestore.tiling import mirror
@@ -45,11 +45,11 @@ class Ours(Method):
         self.name = self.model.name
         self.settings = f"{options.fingerprint()[:16]}:{self.model.fingerprint[:16]}"
         self.prompt = options.prompt
-        told = [f"weights {self.model.fingerprint[:8]}"]
-        told += [f"fidelity {options.fidelity:g}"] if options.fidelity != 1 else []
-        told += [f"{options.steps} steps"] if options.steps else []
-        told += [f"guidance {options.guidance:g}"] if options.guidance != 1 else []
-        self.told = ", ".join([*told, arithmetic])
+        details = [f"weights {self.model.fingerprint[:8]}"]
+        details += [f"fidelity {options.fidelity:g}"] if options.fidelity != 1 else []
+        details += [f"{options.steps} steps"] if options.steps else []
+        details += [f"guidance {options.guidance:g}"] if options.guidance != 1 else []
+        self.details = ", ".join([*details, arithmetic])
         self._restorer = lru_cache(maxsize=KEPT)(self._new)
         networks: list[nn.Module] = [self.model.refiner]
         self.is_generated = is_generated(options, self.model)
@@ -74,10 +74,10 @@ class Ours(Method):
         return Restorer(replace(self._options, prompt=prompt, seed=seed), device=str(self.device), model=self.model)
 
 
-class Ceiling(Method):
+class AutoencoderReconstruction(Method):
     """Autoencoder reconstruction, decode(encode(clean)): the best result possible for a latent path without refiner."""
 
-    def __init__(self, folder: Path, device: str, *, name: str = CEILING) -> None:
+    def __init__(self, folder: Path, device: str, *, name: str = "autoencoder reconstruction") -> None:
         """Load the autoencoder from a folder in diffusers' layout."""
         self.name = name
         self.device = pick_device(device)
@@ -111,12 +111,12 @@ def our_methods(
     ours = Ours(options, device, seeds=seeds)
     methods: list[Method] = [method for name in dict.fromkeys(peers) for method in peer(name, device)]
     if ours.is_generated:
-        methods.append(Ceiling(ours.model.folder / "vae", device))
+        methods.append(AutoencoderReconstruction(ours.model.folder / "vae", device))
     return [*methods, ours]
 
 
 def autoencoder_sources(options: RestoreOptions, names: Sequence[str]) -> tuple[tuple[str, Path], ...]:
-    """Return names and folders of the autoencoders that the task `ceiling` compares: the model's own, and those named.
+    """Return names and folders of the autoencoders that the task `reconstruction` compares: the model's, and `names`.
 
     UsageError if there are none, WeightsError if a folder holds no autoencoder; weights are not read yet.
     """
@@ -127,12 +127,12 @@ def autoencoder_sources(options: RestoreOptions, names: Sequence[str]) -> tuple[
         autoencoder_class(folder)
     if not found:
         raise UsageError(
-            "this model has no autoencoder to measure", where="--task ceiling",
+            "this model has no autoencoder to measure", where="--task reconstruction",
             next_step="Name one with --autoencoder: a folder or a hub id in diffusers' layout.",
         )  # fmt: skip
     return tuple(found)
 
 
 def autoencoders(sources: Sequence[tuple[str, Path]], device: str) -> list[Method]:
-    """Load the autoencoders that the task `ceiling` compares."""
-    return [Ceiling(folder, device, name=name) for name, folder in sources]
+    """Load the autoencoders that the task `reconstruction` compares."""
+    return [AutoencoderReconstruction(folder, device, name=name) for name, folder in sources]

@@ -31,7 +31,7 @@ class NonLocalMeans(Method):
     """Non-local means (Buades et al. 2005) by OpenCV, on 8-bit codes, at one strength."""
 
     best_of = "nlm"
-    told = f"best mean PSNR of h {', '.join(map(str, STRENGTHS))} on these images"
+    details = f"best mean PSNR of h {', '.join(map(str, STRENGTHS))} on these images"
 
     def __init__(self, strength: float) -> None:
         self.name = f"{self.best_of} (h {strength:g})"

@@ -45,8 +45,8 @@ def _figures() -> Iterator[Published]:
     }
     for dataset, figures in colour.items():
         for method, psnr, source in zip(methods, figures, sources, strict=True):
-            told = source + CROPPED if dataset == "kodak24" else source
-            yield Published(dataset=dataset, task="denoise", level="25", method=method, psnr=psnr, source=told)
+            origin = source + CROPPED if dataset == "kodak24" else source
+            yield Published(dataset=dataset, task="denoise", level="25", method=method, psnr=psnr, source=origin)
     gray = (
         ("live1", "FBCNN", FBCNN, (29.75, 32.13, 33.54, 34.53)),
         ("live1", "SwinIR", SWINIR, (29.86, 32.25, 33.69, 34.67)),

@@ -89,9 +89,9 @@ def write_report(
     for dataset, group in groupby(rows, lambda row: row.dataset):
         mine = list(group)
         others = [each for each in published if each.dataset == dataset]
-        told = sources([*(row.to_json() for row in mine), *(each.to_json() for each in others)])
+        label = sources([*(row.to_json() for row in mine), *(each.to_json() for each in others)])
         parts += [f"<h2>{html.escape(dataset)}, {mine[0].images} images</h2>", _table(mine)]
-        parts += [_published(others), "".join(f"<p>{html.escape(sentence)}</p>" for sentence in told), _plot(mine)]
+        parts += [_published(others), "".join(f"<p>{html.escape(sentence)}</p>" for sentence in label), _plot(mine)]
         parts += [_example(example) for example in shown if example.title.startswith(f"{dataset} ")]
     write_page(path, "sanarestore bench", command, parts)
 
@@ -111,7 +111,7 @@ def _table(rows: Sequence[Row]) -> str:
         "worst image": lambda row: row.worst_image or "",
         "largest change": lambda row: "" if row.largest_change is None else f"{row.largest_change} of 255",
         "gain": lambda row: "" if row.method == DEGRADED or row.gain is None else f"{row.gain:+.2f}",
-        "better": lambda row: "" if row.method == DEGRADED or row.better is None else f"{row.better:.0%}",
+        "improved": lambda row: "" if row.method == DEGRADED or row.improved is None else f"{row.improved:.0%}",
         "SSIM": lambda row: _figure(row.ssim, 4),
         "SSIM-Y": lambda row: _figure(row.ssim_y, 4),
         "PSNR-Y": lambda row: _figure(row.psnr_y, 2),
@@ -132,9 +132,9 @@ def _table(rows: Sequence[Row]) -> str:
     shown = {name: cell for name, cell in columns.items() if any(map(cell, rows))}
     cells, case = [], ""
     for row in rows:
-        told = f"{row.task} {row.level}"
-        cells.append(["" if told == case else told, row.method, *(cell(row) for cell in shown.values())])
-        case = told
+        label = f"{row.task} {row.level}"
+        cells.append(["" if label == case else label, row.method, *(cell(row) for cell in shown.values())])
+        case = label
     return table(["", "method", *shown], cells)
 
 
@@ -158,10 +158,10 @@ def _plot(rows: Sequence[Row]) -> str:
     for row, one, other in zip(points, across, up, strict=True):
         case = f"{row.task} {row.level}"
         colour = f"hsl({cases.index(case) * 360 // len(cases)} 65% 45%)"
-        told = f"{row.method}, {case}: {row.psnr:.2f} dB, {row.seconds_per_megapixel:.2f} s/MP"
+        label = f"{row.method}, {case}: {row.psnr:.2f} dB, {row.seconds_per_megapixel:.2f} s/MP"
         marks.append(
             f'<circle cx="{x(one):.1f}" cy="{y(other):.1f}" r="5" fill="{colour}">'
-            f"<title>{html.escape(told)}</title></circle>"
+            f"<title>{html.escape(label)}</title></circle>"
             + _text(x(one) + 9, y(other) + 4, f"{row.method}, {case}", size=11)
         )
     ticks = [_text(x(math.log10(each)), height - edge + 18, f"{each:g}", anchor="middle") for each in seconds]
@@ -173,8 +173,8 @@ def _plot(rows: Sequence[Row]) -> str:
 
 
 def _text(x: float, y: float, words: str, *, size: int = 12, anchor: str = "start") -> str:
-    told = html.escape(words)
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="currentColor" text-anchor="{anchor}">{told}</text>'
+    label = html.escape(words)
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="currentColor" text-anchor="{anchor}">{label}</text>'
 
 
 def _steps_around(values: Sequence[float]) -> list[float]:
@@ -206,5 +206,5 @@ def _scale(values: Sequence[float], begin: float, end: float) -> Callable[[float
 
 def _example(example: Example) -> str:
     decibels = f"{example.gain:+.2f} dB" if DEGRADED in example.pictures else f"{example.gain:.2f} dB"
-    told = f"{example.title}, {example.kind}: {example.item}, {decibels}"
-    return f"<h3>{html.escape(told)}</h3>{figures(example.pictures)}"
+    label = f"{example.title}, {example.kind}: {example.item}, {decibels}"
+    return f"<h3>{html.escape(label)}</h3>{figures(example.pictures)}"

@@ -22,9 +22,6 @@ FID_IMAGES = 5000
 RESAMPLES = 2000
 """Number of bootstrap samples."""
 
-EACH = "one per image"
-"""Given in place of the prompt where images have different ones."""
-
 DEGRADED = "degraded"
 """Name of the method that does nothing; other rows are compared with its row."""
 
@@ -100,7 +97,9 @@ class Row:
     protocol: str
     method: str
     prompt: str | None
-    """The prompt used, empty if unprompted, `EACH` if images differ; None for a method that reads no prompts."""
+    """The prompt used, empty if unprompted; None if images differ, or for a method that reads no prompts."""
+    prompt_per_image: bool | None = None
+    """True if images have prompts of their own."""
     conditions: str
     """How and where the method computed, in words."""
     images: int
@@ -116,7 +115,7 @@ class Row:
     gain: float | None
     """Gain in dB over the degraded input; None where nothing was degraded."""
     gain_interval: tuple[float, float] | None
-    better: float | None
+    improved: float | None
     """Share of results, over images, draws and seeds, whose PSNR is above that of the degraded input."""
     ssim: float | None
     psnr_y: float | None
@@ -176,16 +175,19 @@ def _row(key: tuple[str, ...], scores: Sequence[Score], inputs: Sequence[Score])
     margins = [min(right, PERCEPTIBLE) - min(wrong, PERCEPTIBLE) for right, wrong in prompted]
     harmed = [score.largest_change for score in scores if score.largest_change is not None]
     names = sorted({score.item for score in scores})
+    prompts = {score.prompt for score in scores}
     dataset, task, level, protocol, method = key
     return Row(
-        dataset=dataset, task=task, level=level, protocol=protocol, method=method, prompt=_common(scores),
+        dataset=dataset, task=task, level=level, protocol=protocol, method=method,
+        prompt=next(iter(prompts)) if len(prompts) == 1 else None,
+        prompt_per_image=True if len(prompts) > 1 else None,
         conditions=scores[0].conditions, images=len(per_image),
         psnr=float(per_image.mean()), interval=bootstrap(per_image),
         worst_psnr=float(per_image.min()) if harmed else None,
         worst_image=names[int(per_image.argmin())] if harmed else None,
         largest_change=max(harmed, default=None),
         gain=None if gains is None else float(gains.mean()), gain_interval=None if gains is None else bootstrap(gains),
-        better=_mean(float(score.psnr > before[score.item, score.draw]) for score in scores) if before else None,
+        improved=_mean(float(score.psnr > before[score.item, score.draw]) for score in scores) if before else None,
         ssim=_mean(score.ssim for score in scores),
         psnr_y=_mean(score.psnr_y for score in scores),
         ssim_y=_mean(score.ssim_y for score in scores),
@@ -203,12 +205,6 @@ def _row(key: tuple[str, ...], scores: Sequence[Score], inputs: Sequence[Score])
         seconds_per_megapixel=sum(score.seconds for score in scores) / sum(score.megapixels for score in scores),
         psnr_per_image=dict(zip(names, per_image.tolist(), strict=True)),
     )  # fmt: skip
-
-
-def _common(scores: Sequence[Score]) -> str | None:
-    """Return the prompt that all scores share, or `EACH`."""
-    prompts = {score.prompt for score in scores}
-    return prompts.pop() if len(prompts) == 1 else EACH
 
 
 def packed(features_D: npt.NDArray[Any]) -> str:

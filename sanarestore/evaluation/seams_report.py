@@ -37,7 +37,7 @@ class Pictures:
             f"{scheme}: difference to one piece": _map(error),
             # Views would keep the whole results in memory.
             f"{scheme}: at its worst seam": result[rows, columns].copy(),
-            "there, in one piece": reference[rows, columns].copy(),
+            "there, untiled": reference[rows, columns].copy(),
         }
         self._by_image.setdefault(image, []).append(kept)
 
@@ -49,7 +49,7 @@ class Pictures:
 def write_seams(path: Path, rows: Sequence[Measured], pictures: Pictures, *, command: str) -> None:
     """Write the page; OSError if the file cannot be written."""
     parts = [
-        f"<p>Compared with the image in one piece, with the same noise. A band is {BAND} px to each side of a border "
+        f"<p>Compared with the untiled image, with the same noise. A band is {BAND} px to each side of a border "
         "between tiles; steps are those across borders over all others, in tiles and untiled; flat and gradient are "
         "the largest step that tiles add, in codes of 16 bits. "
         f"Maps go from {FAINTEST:.0f} dB (black) to {STRONGEST:.0f} dB (white).</p>"

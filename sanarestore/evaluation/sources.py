@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sanarestore.evaluation.rows import DEGRADED, EACH
+from sanarestore.evaluation.rows import DEGRADED
 
 
 def sources(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -34,8 +34,10 @@ def _names(ways: Mapping[str, Mapping[str, object]]) -> set[str]:
 def _fact(row: Mapping[str, Any]) -> str:
     if "published" in row:
         return str(row["source"])
-    if "prompt" not in row:
+    if row.get("prompt_per_image"):
+        asked = "one prompt per image"
+    elif "prompt" in row:
+        asked = f'prompt "{row["prompt"]}"' if row["prompt"] else "unprompted"
+    else:
         return str(row["conditions"])
-    prompt = row["prompt"]
-    asked = "one prompt per image" if prompt == EACH else f'prompt "{prompt}"' if prompt else "unprompted"
     return f"{asked}; {row['conditions']}"

@@ -14,10 +14,10 @@ from sanarestore.engine.devices import describe, pick_device
 from sanarestore.engine.tiles import is_out_of_memory, release
 from sanarestore.errors import OutOfMemory, UsageError
 from sanarestore.evaluation.clock import (
-    Ceilings,
+    RooflineLimits,
     Work,
     count_work,
-    measured_ceilings,
+    measured_limits,
     ratio,
     seconds_of,
     time_interleaved,
@@ -93,10 +93,10 @@ def measure(options: RestoreOptions, device: str, sizes: Sequence[int], rounds: 
         raise UsageError("takes sizes of 32 px or more, and a round at least", where="bench speed")
     place = pick_device(device)
     subject = Subject(options, place)
-    ceilings = measured_ceilings(place, subject.dtype)
+    limits = measured_limits(place, subject.dtype)
     for size in sorted(sizes):
         for part in subject.parts(size):
-            yield from _timed(part, subject, size, rounds, ceilings)
+            yield from _timed(part, subject, size, rounds, limits)
 
 
 def growth(timings: Sequence[Timing]) -> dict[str, float]:
@@ -115,7 +115,7 @@ def growth(timings: Sequence[Timing]) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def _timed(part: Part, subject: Subject, size: int, rounds: int | None, ceilings: Ceilings) -> Iterator[Timing]:
+def _timed(part: Part, subject: Subject, size: int, rounds: int | None, limits: RooflineLimits) -> Iterator[Timing]:
     device = subject.device
     whole = part.name == "restore"
     # Before memory is watched: what the very first run allocates for good is not due to this size.
@@ -145,8 +145,8 @@ def _timed(part: Part, subject: Subject, size: int, rounds: int | None, ceilings
         **same, by=OURS, seconds=seconds, seconds_per_megapixel=seconds / (size * size / 1e6), peak_memory=memory,
         beyond_buffers=memory - subject.restorer.buffers(size, size) if whole and memory is not None else None,
         tile_area_factor=flop / in_one_piece if in_one_piece else None,
-        teraflop=flop / 1e12, of_compute=flop / seconds / ceilings.flops,
-        gigabytes=moved / 1e9, of_bandwidth=moved / seconds / ceilings.bandwidth,
+        teraflop=flop / 1e12, of_compute=flop / seconds / limits.flops,
+        gigabytes=moved / 1e9, of_bandwidth=moved / seconds / limits.bandwidth,
     )  # fmt: skip
     measured = dict(zip(arms, others, strict=True))
     for name in part.others:

@@ -20,13 +20,13 @@ from sanarestore.degradations.wordings import HELD_OUT
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.metrics import to_8bit
 
-CEILING = "ceiling"
+RECONSTRUCTION = "reconstruction"
 """The task that measures how well autoencoders reconstruct clean images; it degrades nothing."""
 
 CLEAN = "clean"
 """The task that measures how much harm methods do to clean images; it degrades nothing."""
 
-TASKS = ("denoise", "jpeg", "sr", "deblur", "mixed", "recipe", "prompts", "real", CLEAN, CEILING)
+TASKS = ("denoise", "jpeg", "sr", "deblur", "mixed", "recipe", "prompts", "real", CLEAN, RECONSTRUCTION)
 
 MIXED = ("combined", "combined-light")
 """Recipes that the task mixed measures: one without changes of light and colour, and one with them."""
@@ -87,7 +87,7 @@ class Case:
     @property
     def degrades(self) -> bool:
         """Whether the image is degraded. If not, the input is perfect and gets no row of its own."""
-        return self.task not in (CLEAN, CEILING)
+        return self.task not in (CLEAN, RECONSTRUCTION)
 
     def trial(self, clean_HWC: Pixels, degraded_HWC: Pixels | None, number: int) -> Trial:
         """Make the trial of image `number` of the set; `degraded_HWC` is its degraded image in a set of pairs."""
@@ -139,7 +139,7 @@ def cases(task: str, levels: Levels) -> tuple[Case, ...]:
         return (Case(task=task, level="given", protocol="given/1"),)
     if task == CLEAN:
         return (Case(task=task, level="input", protocol="harm-8bit/1"),)
-    if task == CEILING:
+    if task == RECONSTRUCTION:
         return (Case(task=task, level="clean", protocol="reconstruction/1"),)
     raise UsageError(f"'{task}' is no task", where="--task", next_step=f"Known: {', '.join(TASKS)}.")
 

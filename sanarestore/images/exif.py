@@ -38,10 +38,10 @@ def build(directory: Directory, layout: ByteLayout) -> bytes:
 
 def from_tiff(directory: Directory, layout: ByteLayout) -> bytes | None:
     """An EXIF block of the entries in a TIFF's first directory that describe the photograph; None if there are none."""
-    told = {tag: entry for tag, entry in directory.items() if tag in DESCRIPTIVE or tag in (ifd.EXIF, ifd.GPS)}
-    if not told:
+    descriptive = {tag: entry for tag, entry in directory.items() if tag in DESCRIPTIVE or tag in (ifd.EXIF, ifd.GPS)}
+    if not descriptive:
         return None
-    return build(told | {tag: directory[tag] for tag in _RESOLUTION if tag in directory}, layout)
+    return build(descriptive | {tag: directory[tag] for tag in _RESOLUTION if tag in directory}, layout)
 
 
 def for_tiff(block: bytes) -> tuple[ByteLayout, Directory]:

@@ -154,7 +154,7 @@ def encode(image: Image) -> bytes:
 
     stored_HWS = to_stored(image)
     metadata = image.metadata
-    layout, told = exif.for_tiff(metadata.exif) if metadata.exif else (ByteLayout("<"), {})
+    layout, described = exif.for_tiff(metadata.exif) if metadata.exif else (ByteLayout("<"), {})
     layout = ByteLayout(layout.order, big=stored_HWS.nbytes + _size(metadata) > _CLASSIC_LIMIT)
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer, bigtiff=layout.big, byteorder=layout.order) as file:
@@ -168,7 +168,7 @@ def encode(image: Image) -> bytes:
             metadata=None,
             software=False,
         )
-    return _with_entries(buffer, layout, {**told, **_blocks(metadata, layout)})
+    return _with_entries(buffer, layout, {**described, **_blocks(metadata, layout)})
 
 
 def _size(metadata: Metadata) -> int:

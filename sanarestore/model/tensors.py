@@ -37,8 +37,8 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: Path) -
     shapes = [key for key in expected.keys() & state.keys() if expected[key].shape != state[key].shape]
     if missing or surplus or shapes:
         parts = (("missing", missing), ("not expected", surplus), ("of another shape", sorted(shapes)))
-        told = "; ".join(f"{word}: {keys[0]} ({len(keys)} in all)" for word, keys in parts if keys)
-        raise WeightsError(f"the tensors do not fit the configuration ({told})", where=where, next_step=FETCH)
+        differences = "; ".join(f"{word}: {keys[0]} ({len(keys)} in all)" for word, keys in parts if keys)
+        raise WeightsError(f"the tensors do not fit the configuration ({differences})", where=where, next_step=FETCH)
     module.load_state_dict(state, strict=True, assign=True)
 
 

@@ -111,8 +111,8 @@ def _decode(path: Path) -> npt.NDArray[np.generic]:
 def _name_of(path: Path) -> str:
     """Name a decoded file by the photo's path, size and time of change, or by its path alone if the photo is gone."""
     with suppress(OSError):
-        told = path.stat()
-        named = f"{path.resolve()} {told.st_size} {told.st_mtime_ns}"
+        facts = path.stat()
+        named = f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}"
         return hashlib.sha256(named.encode(errors="surrogateescape")).hexdigest()[:32]
     return hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:32]
 
@@ -200,9 +200,9 @@ def hold_back_sources(
     kept = tuple(photo for photo in photos if photo.name.startswith(tuple(sources)))
     missing = [source for source in sources if not any(photo.name.startswith(source) for photo in kept)]
     if missing or len(kept) == len(photos):
-        told = f"no photo's name begins with '{missing[0]}'" if missing else "every photo would be kept back"
+        facts = f"no photo's name begins with '{missing[0]}'" if missing else "every photo would be kept back"
         raise UsageError(
-            told, where="held_back in the recipe",
+            facts, where="held_back in the recipe",
             next_step="Name sources as the names of their files begin, or leave held_back out.",
         )  # fmt: skip
     places = [(2 * index + 1) * len(kept) // (2 * min(count, len(kept))) for index in range(min(count, len(kept)))]

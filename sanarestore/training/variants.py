@@ -51,7 +51,6 @@ class PairOutcome:
     def to_json(self) -> dict[str, Any]:
         """One line of NDJSON."""
         return {
-            "schema_version": 1,
             "path": str(self.source),
             "variant": self.variant,
             "status": self.status,

@@ -56,10 +56,10 @@ def test_sets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("--list", "--json") == 0
     rows = {row["dataset"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
     assert len(rows) == 14
-    assert (rows["polyu"]["task"], rows["polyu"]["images"], rows["polyu"]["there"]) == ("real", 100, False)
-    assert rows["urban100"]["there"]
-    assert (rows["kodak24"]["there"], rows["kodak24"]["downloads"]) == (False, True)
-    assert "is not there" in rows["kodak24"]["why"]
+    assert (rows["polyu"]["task"], rows["polyu"]["images"], rows["polyu"]["found"]) == ("real", 100, False)
+    assert rows["urban100"]["found"]
+    assert (rows["kodak24"]["found"], rows["kodak24"]["downloads"]) == (False, True)
+    assert "is not there" in rows["kodak24"]["reason"]
     assert bench("--list") == 0
     said = capsys.readouterr().err
     assert "urban100" in said
@@ -165,10 +165,11 @@ def test_captions_count_where_nothing_is_said(sets: Path, capsys: pytest.Capture
 
     degraded, ours = rows()
     assert list(degraded["psnr_per_image"]) == ["classic5/2.png", "other/1.png"]
-    assert ours["prompt"] == "one per image"
+    assert "prompt" not in ours
+    assert ours["prompt_per_image"] is True
     assert rows("--prompt", "remove noise")[1]["prompt"] == "remove noise"
-    assert rows("--blind")[1]["prompt"] == ""
-    assert bench("--data", "sets/pairs.csv", "--blind", "--prompt", "deblur") == 2
+    assert rows("--unprompted")[1]["prompt"] == ""
+    assert bench("--data", "sets/pairs.csv", "--unprompted", "--prompt", "deblur") == 2
 
 
 @pytest.mark.usefixtures("sets")
@@ -231,7 +232,7 @@ def test_harm_to_clean_images_and_flat_fields(
 def test_light_is_measured_with_its_prompt_unless_told_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["classic5", "--recipe", "lowlight:2", "--recipe", "noise:25", "--limit", "1"]
     for more, prompts in (
-        ([], ["brighten this photo", ""]), (["--blind"], ["", ""]), (["--prompt", "deblur"], ["deblur", "deblur"])
+        ([], ["brighten this photo", ""]), (["--unprompted"], ["", ""]), (["--prompt", "deblur"], ["deblur", "deblur"])
     ):  # fmt: skip
         assert bench(*command, *more, "--json") == 0
         assert [row["prompt"] for row in rows_of(capsys) if row["method"] == "tiny"] == prompts
@@ -376,27 +377,29 @@ def test_what_cannot_be_done_is_said(
 
 def test_autoencoders_are_compared_by_what_they_keep(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_autoencoder().save_pretrained(sets.parent / "dc")
-    command = ("urban100", "--limit", "2", "--task", "ceiling", "--autoencoder", "dc")
+    command = ("urban100", "--limit", "2", "--task", "reconstruction", "--autoencoder", "dc")
     assert bench(*command, "--json", "--report", "page") == 0
     (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert (row["task"], row["level"], row["method"], row["images"]) == ("ceiling", "clean", "dc", 2)
+    assert (row["task"], row["level"], row["method"], row["images"]) == ("reconstruction", "clean", "dc", 2)
     assert "gain" not in row, "nothing was degraded"
     assert "dc" in Path("page/index.html").read_text(encoding="utf-8")
     assert bench(*command) == 0
-    assert "ceiling clean" in capsys.readouterr().err
+    assert "reconstruction clean" in capsys.readouterr().err
 
 
 def test_a_ceiling_needs_an_autoencoder_and_an_autoencoder_the_task(
     sets: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert bench("urban100", "--limit", "1", "--task", "denoise", "--task", "ceiling", "--autoencoder", "gone") == 4
+    assert (
+        bench("urban100", "--limit", "1", "--task", "denoise", "--task", "reconstruction", "--autoencoder", "gone") == 4
+    )
     shown = capsys.readouterr()
     assert "no such model folder" in shown.err
     assert "denoise" not in shown.err, "before anything is measured"
-    assert bench("urban100", "--task", "ceiling") == 2
+    assert bench("urban100", "--task", "reconstruction") == 2
     assert "no autoencoder to measure" in capsys.readouterr().err
     assert bench("urban100", "--autoencoder", str(sets)) == 2
-    assert "--task ceiling" in capsys.readouterr().err
+    assert "--task reconstruction" in capsys.readouterr().err
 
 
 def test_speed_is_measured_alone(

@@ -29,8 +29,8 @@ FLAGS = {
     "bench": {
         "--data", "--data-dir", "--download", "--sizes", "--rounds", "--task", "--sigma", "--quality", "--scale",
         "--blur", "--recipe", "--draws", "--gray", "--limit", "--metric", "--prompt", "-p", "--model", "--adapter",
-        "--fidelity", "--steps", "--guidance", "--seeds", "--peer", "--autoencoder", "--blind", "--list", "--output",
-        "-o", "--csv", "--report", "--compare", "--tile", "--devices", "--dtype", "--threads",
+        "--fidelity", "--steps", "--guidance", "--seeds", "--peer", "--autoencoder", "--unprompted", "--list",
+        "--output", "-o", "--csv", "--report", "--compare", "--tile", "--devices", "--dtype", "--threads",
     },
     "seams": {
         "--tilings", "--tile", "--overlap", "--clean", "--prompt", "-p", "--model", "--adapter", "--fidelity",

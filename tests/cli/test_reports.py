@@ -174,7 +174,7 @@ def test_training_json_is_a_line_a_validation(capsys: pytest.CaptureFixture[str]
         for fields in (step(1), step(2, 1.5), step(3)):
             made.step(fields)
     shown = capsys.readouterr()
-    assert [json.loads(line) for line in shown.out.splitlines()] == [{"schema_version": 1, **step(2, 1.5)}]
+    assert [json.loads(line) for line in shown.out.splitlines()] == [{"schema_version": 2, **step(2, 1.5)}]
     assert shown.err == ""
 
 

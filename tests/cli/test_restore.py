@@ -204,7 +204,7 @@ def test_dry_run_writes_nothing(shoot: Path, capsys: pytest.CaptureFixture[str])
     ]
     assert restore("shoot/a.png", "-o", "out", "--dry-run", "--json") == 0
     assert lines_of(capsys.readouterr().out) == [
-        {"schema_version": 1, "input": "shoot/a.png", "output": "out/a.png", "status": "planned"}
+        {"schema_version": 2, "input": "shoot/a.png", "output": "out/a.png", "status": "planned"}
     ]
     assert not Path("out").exists()
 

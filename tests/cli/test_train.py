@@ -81,7 +81,7 @@ def test_photos_in_model_out(photos: Path, capsys: pytest.CaptureFixture[str]) -
     assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--json") == 0
     shown = capsys.readouterr()
     lines = [json.loads(line) for line in shown.out.splitlines()]
-    assert [(line["schema_version"], line["step"]) for line in lines] == [(1, 2), (1, 4)]
+    assert [(line["schema_version"], line["step"]) for line in lines] == [(2, 2), (2, 4)]
     assert shown.err == ""
     (stage,) = stages("run/model")
     assert (stage["base"], stage["samples"], stage["steps"]) == ("scratch", 2, 4)

@@ -176,7 +176,7 @@ def test_strips_of_tokens_are_halved_where_memory_runs_out(
     assert (restored - expected).abs().max() < ROUNDING
     off: Any = Restorer(RestoreOptions(tiling="off"), device="cpu", model=model)
     monkeypatch.setattr(off._generation._transformer.transformer.transformer_blocks[1].ff, "forward", small)
-    with pytest.raises(OutOfMemory, match=r"in one piece.*Leave out --tiling off"):
+    with pytest.raises(OutOfMemory, match=r"untiled.*Leave out --tiling off"):
         off(image)
 
 

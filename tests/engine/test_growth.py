@@ -80,7 +80,7 @@ def divided(flops: list[int], factors: list[float]) -> list[float]:
 
 @pytest.mark.parametrize(("fidelity", "refined", "generated"), [(1.0, 98.91, 0), (0.0, 0, 73.28), (0.5, 98.91, 73.28)])
 def test_what_a_pixel_costs(fidelity: float, refined: float, generated: float) -> None:
-    """Multiplications with additions, in one piece: pinned, so that a change of what everybody pays is noticed.
+    """Multiplications with additions, untiled: pinned, so that a change of what everybody pays is noticed.
 
     The refiner (at 1) was designed to take 50 to 100 thousand, also of what lies beyond the border; the latent path
     (at 0) comes on top of it between.

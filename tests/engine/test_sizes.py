@@ -1,4 +1,4 @@
-"""Images of every awkward size, in tiles and in one piece, and what a stage is shown at most of a large one."""
+"""Images of every awkward size, tiled and untiled, and what a stage is shown at most of a large one."""
 
 from functools import partial
 
@@ -77,7 +77,7 @@ def sides_seen(restorer: Restorer, height: int, width: int) -> dict[str, list[tu
 
 @pytest.mark.parametrize(("height", "width"), [(64, 512), (512, 64)])
 def test_no_convolution_sees_more_than_a_tile_and_its_halo(height: int, width: int, model: RestorationModel) -> None:
-    """Each in its own resolution, which is told by what it is shown of the image in one piece."""
+    """Each in its own resolution, as seen from what it gets of the untiled image."""
     restorer = Restorer(RestoreOptions(tile=64, steps=1), device="cpu", model=model)
     halo_of, modules = halos(restorer), convolutions(restorer)
     tiled = sides_seen(restorer, height, width)

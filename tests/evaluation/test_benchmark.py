@@ -111,7 +111,7 @@ def test_rows_are_means_over_images(items: tuple[Item, ...]) -> None:
     assert ours.gain == pytest.approx(6.02, abs=0.25), "half the error"
     assert ours.interval[0] <= ours.psnr <= ours.interval[1]
     assert ours.gain_interval[0] <= ours.gain <= ours.gain_interval[1]
-    assert (ours.better, degraded.better, degraded.gain) == (1, 0, 0)
+    assert (ours.improved, degraded.improved, degraded.gain) == (1, 0, 0)
     assert "seed_deviation" not in ours.to_json()
     assert ours.to_json()["psnr"] == ours.psnr
 
@@ -173,7 +173,7 @@ def test_harm_is_told_as_mean_and_worst_and_largest_change(items: tuple[Item, ..
     assert ours.worst_psnr == pytest.approx(expected[1])
     assert ours.worst_image == "1.png"
     assert ours.largest_change == 9
-    assert (ours.gain, ours.better) == (None, None)
+    assert (ours.gain, ours.improved) == (None, None)
     (noise,) = [row for row in rows(run(plan(items, *NOISE), ["cpu"])) if row.method == "halfway"]
     assert (noise.worst_psnr, noise.worst_image, noise.largest_change) == (None, None, None), "of clean images alone"
 

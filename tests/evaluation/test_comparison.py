@@ -17,7 +17,7 @@ def row(psnr_per_image: dict[str, float], **fields: str) -> Row:
     mean = float(np.mean(list(psnr_per_image.values())))
     return Row(
         **named, images=len(psnr_per_image), psnr=mean, interval=(mean, mean), gain=0.0, gain_interval=(0.0, 0.0),
-        better=0.0, ssim=None, psnr_y=None, psnr_b=None, lpips=None, dists=None, fid=None, seed_deviation=None,
+        improved=0.0, ssim=None, psnr_y=None, psnr_b=None, lpips=None, dists=None, fid=None, seed_deviation=None,
         seed_agreement=None, sharpness=None, right_beats_wrong=None, margin=None, parameters=None, peak_memory=None,
         seconds_per_megapixel=1.0, prompt=None, conditions="", ssim_y=None, psnr_per_image=psnr_per_image,
     )  # type: ignore[arg-type] # fmt: skip

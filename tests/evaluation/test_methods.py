@@ -8,9 +8,9 @@ import torch
 
 from sanarestore import images
 from sanarestore.engine.restorer import Restorer
-from sanarestore.evaluation.methods import SEEDS, Ceiling, count, our_methods
+from sanarestore.evaluation.methods import SEEDS, AutoencoderReconstruction, count, our_methods
 from sanarestore.evaluation.metrics import psnr
-from sanarestore.evaluation.tasks import CEILING, Trial
+from sanarestore.evaluation.tasks import Trial
 from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.loading import save_model
 from sanarestore.model.prompts import PromptEncoder
@@ -41,7 +41,7 @@ def test_the_ceiling_is_what_the_autoencoder_keeps(tmp_path: Path, size: tuple[i
     tiny_autoencoder().save_pretrained(tmp_path / "vae")
     autoencoder = Autoencoder(tiny_autoencoder()).eval()
     clean = photo(*size)[..., :channels]
-    found = Ceiling(tmp_path / "vae", "cpu")(Trial(degraded_HWC=clean * 0, target_HWC=clean), None, 0)
+    found = AutoencoderReconstruction(tmp_path / "vae", "cpu")(Trial(degraded_HWC=clean * 0, target_HWC=clean), None, 0)
     assert found.shape == clean.shape
     if size == (64, 96) and channels == 3:
         with torch.no_grad():
@@ -62,7 +62,7 @@ def test_parameters_are_those_that_images_go_through(tmp_path: Path, encoder: Pr
     )
     assert [each.parameters for each in at_1] == [count(refiner)]
     assert at_half[-1].parameters == count(refiner, path.autoencoder, path.transformer)
-    assert at_half[0].name == CEILING
+    assert at_half[0].name == "autoencoder reconstruction"
     assert at_half[0].parameters == count(path.autoencoder)
 
 

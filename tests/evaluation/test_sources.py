@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from sanarestore.evaluation.rows import EACH
 from sanarestore.evaluation.sources import sources
 
 
-def row(method: str, level: str = "25", **fields: str) -> dict[str, Any]:
+def row(method: str, level: str = "25", **fields: Any) -> dict[str, Any]:
     return {"task": "denoise", "level": level, "method": method, "protocol": "p/1", "conditions": "CPU", **fields}
 
 
@@ -18,7 +17,7 @@ def test_methods_that_were_run_alike_share_a_sentence() -> None:
 def test_a_method_with_several_prompts_is_named_with_its_tasks() -> None:
     measured = [
         row("a", prompt=""), row("a", "15", prompt=""), row("a", "50", prompt="deblur"), row("b", prompt=""),
-        row("c", prompt=EACH, protocol="q/2"),
+        row("c", prompt_per_image=True, protocol="q/2"),
         {"published": True, "task": "denoise", "level": "25", "method": "D", "source": "E 1999", "psnr": 1.0},
     ]  # fmt: skip
     assert sources(measured) == [

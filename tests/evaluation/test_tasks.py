@@ -11,7 +11,7 @@ from sanarestore.degradations.requests import PLAIN, Request
 from sanarestore.degradations.wordings import HELD_OUT
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.metrics import to_8bit
-from sanarestore.evaluation.tasks import CEILING, CLEAN, TASKS, Levels, Trial, cases
+from sanarestore.evaluation.tasks import CLEAN, RECONSTRUCTION, TASKS, Levels, Trial, cases
 from tests.conftest import photo
 
 
@@ -132,7 +132,7 @@ def test_protocols_have_another_number_where_figures_moved(line: str, number: in
 
 
 def test_clean_images_are_given_as_they_are_and_no_input_is_a_row() -> None:
-    for task, degrades in ((CLEAN, False), (CEILING, False), ("denoise", True), ("real", True)):
+    for task, degrades in ((CLEAN, False), (RECONSTRUCTION, False), ("denoise", True), ("real", True)):
         assert {case.degrades for case in cases(task, Levels())} == {degrades}
     (case,) = cases(CLEAN, Levels())
     trial = case.trial(photo(40, 50), photo(40, 50, 1), 0)

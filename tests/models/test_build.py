@@ -202,6 +202,6 @@ def test_the_card_is_written_between_its_marks() -> None:
     assert not re.search(r"@[A-Z]+@", card)
     row = {
         "dataset": "kodak24", "task": "recipe", "level": "blur:1.6", "method": "sanarestore-mini", "prompt": "",
-        "psnr": 28.5, "gain": 2.1, "ssim": 0.81, "better": 1.0,
+        "psnr": 28.5, "gain": 2.1, "ssim": 0.81, "improved": 1.0,
     }  # fmt: skip
     assert "| kodak24 | blur:1.6 | none | 26.40 | 28.50 | +2.10 | 0.810 | 100% |" in measure._tables([row])

@@ -345,7 +345,7 @@ def test_outcomes_come_as_they_are_made(tmp_path: Path) -> None:
 def test_outcomes_are_lines_of_json(tmp_path: Path) -> None:
     outcome = make(shoot(tmp_path, "a.png"), tmp_path / "out", variants=1)[0]
     line = json.loads(json.dumps(outcome.to_json()))
-    assert line["schema_version"] == 1
+    assert line["schema_version"] == 2
     assert line["status"] == "done"
     assert line["files"] == [str(tmp_path / "out" / "degraded" / "a__v00.png")]
     assert outcome.megapixels == pytest.approx(21 * 33 / 1e6)

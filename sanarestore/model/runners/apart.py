@@ -39,8 +39,8 @@ def shared(model: ConditionedTransformer, prompt: Prompt, time_B: Tensor) -> Sha
     """Compute the shared inputs at `time_B` in [0, 1]."""
     transformer: Any = model.transformer
     timestep_B, guidance_B = model.timing(time_B)
-    told = {"batch_size": len(time_B)} if guidance_B is None else {"guidance": guidance_B}
-    modulation_BF, embedded_BD = transformer.time_embed(timestep_B, hidden_dtype=model.dtype, **told)
+    context = {"batch_size": len(time_B)} if guidance_B is None else {"guidance": guidance_B}
+    modulation_BF, embedded_BD = transformer.time_embed(timestep_B, hidden_dtype=model.dtype, **context)
     return Shared(modulation_BKD=modulation_BF.unflatten(1, (6, -1)), embedded_BD=embedded_BD, prompt=prompt)
 
 
@@ -80,11 +80,11 @@ def embed_part(
 class BlockPass:
     """One transformer block at one time and prompt."""
 
-    def __init__(self, block: Any, told: Shared) -> None:
+    def __init__(self, block: Any, context: Shared) -> None:
         self._block = block
-        self._told = told
+        self._context = context
         table_1KD = block.scale_shift_table[None]
-        rows = (table_1KD + told.modulation_BKD).chunk(6, dim=1)
+        rows = (table_1KD + context.modulation_BKD).chunk(6, dim=1)
         self._shift, self._scale, self._gate, self._feed_shift, self._feed_scale, self._feed_gate = rows
 
     def key_sums(
@@ -111,7 +111,7 @@ class BlockPass:
         attended_BND: Tensor = hidden_BND + self._gate * mean_BND
         if self._block.attn2 is None:
             return attended_BND
-        return self._told.prompt.read(self._block.attn2, attended_BND) + attended_BND
+        return self._context.prompt.cross_attend(self._block.attn2, attended_BND) + attended_BND
 
     def feed(self, hidden_BHWD: Tensor) -> Tensor:
         """Residual of the feed-forward for a rectangle of tokens, [B,H,W,D].
@@ -127,10 +127,10 @@ class BlockPass:
         return normed_BND.to(hidden_BND.dtype)
 
 
-def velocity(model: ConditionedTransformer, hidden_BND: Tensor, told: Shared, *, columns: int) -> Tensor:
+def velocity(model: ConditionedTransformer, hidden_BND: Tensor, context: Shared, *, columns: int) -> Tensor:
     """Velocity [B,C,H,W] in float32, from rows of `columns` tokens after the last block."""
     transformer: Any = model.transformer
-    normed_BND = transformer.norm_out(hidden_BND, told.embedded_BD, transformer.scale_shift_table)
+    normed_BND = transformer.norm_out(hidden_BND, context.embedded_BD, transformer.scale_shift_table)
     patch = int(model.config.patch_size)
     batch = len(hidden_BND)
     pieces = transformer.proj_out(normed_BND).reshape(batch, -1, columns, patch, patch, int(model.config.out_channels))

@@ -100,7 +100,7 @@ class _Part:
         self._through(clean_1Chw, 0.0, trail.prompt, trail.carried)
 
     def _through(self, latent_1Chw: Tensor, time: float, prompt: Prompt, carried: Carried) -> Tensor:
-        told = shared(self._model, prompt, latent_1Chw.new_full((1,), time, dtype=torch.float32))
+        context = shared(self._model, prompt, latent_1Chw.new_full((1,), time, dtype=torch.float32))
         hidden_1ND = embed_part(self._model, latent_1Chw, self._condition_1Chw, self._position_1ND)
         hidden_1hwD = hidden_1ND.view(1, *self._window.weight_hw.shape, -1)
-        return velocities(self._model, hidden_1hwD, [self._window], told, carried)
+        return velocities(self._model, hidden_1hwD, [self._window], context, carried)

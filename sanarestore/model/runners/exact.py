@@ -33,14 +33,14 @@ def exact(
 
     def predict(latent_BCHW: Tensor, time: float, prompt: Prompt) -> Tensor:
         time_B = condition_BCHW.new_full((len(latent_BCHW),), time, dtype=torch.float32)
-        told = shared(transformer, prompt, time_B)
-        return _in_strips(transformer, latent_BCHW, condition_BCHW, told, largest)
+        context = shared(transformer, prompt, time_B)
+        return _in_strips(transformer, latent_BCHW, condition_BCHW, context, largest)
 
     return guided(predict, *prompts(transformer, tokens, negative), guidance)
 
 
 def _in_strips(
-    transformer: ConditionedTransformer, latent_BCHW: Tensor, condition_BCHW: Tensor, told: Shared, largest: int
+    transformer: ConditionedTransformer, latent_BCHW: Tensor, condition_BCHW: Tensor, context: Shared, largest: int
 ) -> Tensor:
     patch = int(transformer.config.patch_size)
     rows, columns = (side // patch for side in latent_BCHW.shape[2:])
@@ -49,7 +49,7 @@ def _in_strips(
     stream_BHWD = stream_BND.view(len(stream_BND), rows, columns, -1)
     strips = list(_strips(rows, max(largest // columns, 1)))
     for layer in transformer.blocks:
-        block = BlockPass(layer, told)
+        block = BlockPass(layer, context)
         sums_Bhed: Tensor | None = None
         for strip in strips:
             sums_Bhed = block.key_sums(stream_BHWD[:, strip].flatten(1, 2), state_Bhed=sums_Bhed)
@@ -58,7 +58,7 @@ def _in_strips(
             attended_BND = block.attend(stream_BHWD[:, strip].flatten(1, 2), sums_Bhed)
             stream_BHWD[:, strip] = attended_BND.reshape(stream_BHWD[:, strip].shape)
         _feed(block, stream_BHWD, strips)
-    found = [velocity(transformer, stream_BHWD[:, strip].flatten(1, 2), told, columns=columns) for strip in strips]
+    found = [velocity(transformer, stream_BHWD[:, strip].flatten(1, 2), context, columns=columns) for strip in strips]
     return torch.cat(found, dim=2)
 
 

@@ -27,7 +27,7 @@ class Prompt:
         self._kept: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         self._bias_B11L = ((1 - tokens.mask_BL.to(model.dtype)) * MASKED)[:, None, None]
 
-    def read(self, attention: Any, hidden_BND: Tensor) -> Tensor:
+    def cross_attend(self, attention: Any, hidden_BND: Tensor) -> Tensor:
         """Cross-attention of image tokens to the prompt, through the layers of a block, [B,N,D]."""
         key_BhLd, value_BhLd = (each.expand(len(hidden_BND), -1, -1, -1) for each in self._keys_values(attention))
         query_BhNd = _by_head(_normed(attention.to_q(hidden_BND), attention.norm_q), attention)
@@ -58,10 +58,10 @@ def prompts(
 ) -> tuple[Prompt, Prompt | None]:
     """Convert prompt and negative prompt to `Prompt`, unless they are converted already."""
 
-    def read(told: Tokens | Prompt) -> Prompt:
-        return told if isinstance(told, Prompt) else Prompt(model, told)
+    def projected(text: Tokens | Prompt) -> Prompt:
+        return text if isinstance(text, Prompt) else Prompt(model, text)
 
-    return read(tokens), None if negative is None else read(negative)
+    return projected(tokens), None if negative is None else projected(negative)
 
 
 def _normed(features_BND: Tensor, norm: Any) -> Tensor:

@@ -21,9 +21,9 @@ def whole(
     `guidance` as in `guided`.
     """
 
-    def predict(latent_BCHW: Tensor, time: float, told: Tokens) -> Tensor:
+    def predict(latent_BCHW: Tensor, time: float, context: Tokens) -> Tensor:
         time_B = condition_BCHW.new_full((len(latent_BCHW),), time, dtype=torch.float32)
-        velocity_BCHW: Tensor = transformer(latent_BCHW, condition_BCHW, told, time_B)
+        velocity_BCHW: Tensor = transformer(latent_BCHW, condition_BCHW, context, time_B)
         return velocity_BCHW
 
     return guided(predict, tokens, negative, guidance)

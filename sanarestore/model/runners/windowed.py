@@ -64,7 +64,7 @@ class _Run:
         self._patch = int(model.config.patch_size)
         rows, columns = (side // self._patch for side in latent_1CHW.shape[2:])
         self._model = model
-        self._told = shared(model, prompt, latent_1CHW.new_full((1,), time, dtype=torch.float32))
+        self._context = shared(model, prompt, latent_1CHW.new_full((1,), time, dtype=torch.float32))
         self._stream_HWD = embed(model, latent_1CHW, condition_1CHW)[0].view(rows, columns, -1)
         self._blended_1CHW = torch.zeros_like(latent_1CHW, dtype=torch.float32)
 
@@ -73,7 +73,7 @@ class _Run:
         carried: Carried | None = {} if looks_back else None
         for group in _groups(windows, at_once):
             hidden_THWD = torch.stack([self._stream_HWD[place_of(window, 1)] for window in group])
-            found_TChw = velocities(self._model, hidden_THWD, group, self._told, carried)
+            found_TChw = velocities(self._model, hidden_THWD, group, self._context, carried)
             add(self._blended_1CHW, found_TChw, group, self._patch)
         return self._blended_1CHW
 

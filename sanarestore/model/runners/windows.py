@@ -31,7 +31,7 @@ def windows_of(
 
 
 def velocities(
-    model: ConditionedTransformer, hidden_THWD: Tensor, windows: Sequence[Window], told: Shared,
+    model: ConditionedTransformer, hidden_THWD: Tensor, windows: Sequence[Window], context: Shared,
     carried: Carried | None = None,
 ) -> Tensor:  # fmt: skip
     """Velocities [T,C,h,w] of windows of one size.
@@ -43,7 +43,7 @@ def velocities(
     counted_TN1 = torch.stack([_owned(window) for window in windows]).flatten(1)[..., None].to(hidden_THWD)
     hidden_TND = hidden_THWD.flatten(1, 2)
     for layer, parts in enumerate(model.blocks):
-        block = BlockPass(parts, told)
+        block = BlockPass(parts, context)
         sums_Thed = block.key_sums(hidden_TND, None if carried is None else counted_TN1)
         if carried is not None:
             sums_Thed = sums_Thed.cumsum(dim=0)
@@ -51,7 +51,7 @@ def velocities(
             carried[layer] = sums_Thed[-1:]
         hidden_TND = block.attend(hidden_TND, sums_Thed)
         hidden_TND = hidden_TND + block.feed(hidden_TND.view(*shape, -1)).flatten(1, 2)
-    return velocity(model, hidden_TND, told, columns=shape[2])
+    return velocity(model, hidden_TND, context, columns=shape[2])
 
 
 def place_of(window: Window, patch: int) -> tuple[slice, slice]:

@@ -30,7 +30,7 @@ def test_it_is_read_as_published(padded: bool) -> None:
         hidden_BND = torch.randn(2, 7, attention.to_q.in_features, generator=torch.Generator().manual_seed(1))
         expected = published(model, tokens, attention, hidden_BND)
         for _ in range(2):
-            assert torch.allclose(prompt.read(attention, hidden_BND), expected, atol=1e-5, rtol=0)
+            assert torch.allclose(prompt.cross_attend(attention, hidden_BND), expected, atol=1e-5, rtol=0)
 
 
 def test_one_row_serves_any_number_of_windows() -> None:
@@ -38,6 +38,6 @@ def test_one_row_serves_any_number_of_windows() -> None:
     attention: Any = next(iter(model.blocks)).attn2
     prompt = Prompt(model, tokens)
     hidden_BND = torch.randn(3, 5, attention.to_q.in_features, generator=torch.Generator().manual_seed(1))
-    together = prompt.read(attention, hidden_BND)
-    apart = torch.cat([Prompt(model, tokens).read(attention, each[None]) for each in hidden_BND])
+    together = prompt.cross_attend(attention, hidden_BND)
+    apart = torch.cat([Prompt(model, tokens).cross_attend(attention, each[None]) for each in hidden_BND])
     assert torch.allclose(together, apart, atol=1e-6, rtol=0)
