@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sanarestore import __version__
-from sanarestore.cli.bench import bench
+from sanarestore.cli.bench.command import bench
 from sanarestore.cli.degrade import degrade
 from sanarestore.cli.restore import restore
 from sanarestore.cli.seams import seams

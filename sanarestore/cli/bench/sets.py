@@ -1,12 +1,15 @@
-"""The test sets and the tasks that `bench` is asked to measure."""
+"""Test sets: which are known and found, and which tasks are measured on them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sanarestore.errors import UsageError
 
 if TYPE_CHECKING:
     from sanarestore.evaluation.datasets import Item
+
+FoundSet: TypeAlias = "tuple[str, str, tuple[Item, ...]]"
+"""Name, own task and items of a set."""
 
 LEVELS_OF = {
     "--sigma": {"denoise"}, "--quality": {"jpeg"}, "--scale": {"sr"}, "--blur": {"deblur"}, "--recipe": {"recipe"},
@@ -60,10 +63,8 @@ def tasks(asked: list[str], flags: list[str], own: list[str]) -> list[str]:
     return asked or list(dict.fromkeys(sorted(LEVELS_OF[flag])[0] for flag in useless))
 
 
-def find_sets(
-    names: list[str], folders: list[Path], data_dir: Path | None
-) -> list[tuple[str, str, tuple["Item", ...]]]:
-    """Find the sets: name, own task and items of each; UsageError if none is named."""
+def find_sets(names: list[str], folders: list[Path], data_dir: Path | None) -> "list[FoundSet]":
+    """Find the sets; UsageError if none is named."""
     from sanarestore.evaluation.datasets import find_folder, find_set
     from sanarestore.evaluation.public import SETS
 

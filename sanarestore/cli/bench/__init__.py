@@ -1,0 +1,1 @@
+"""`sanarestore bench`: measure quality and speed on published sets or on your own images."""
