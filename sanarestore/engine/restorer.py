@@ -24,6 +24,7 @@ from sanarestore.engine.pixels import enlarge, host_tensor, is_finite, is_gray, 
 from sanarestore.engine.tiles import Steps, Tiles, is_out_of_memory, keep_pages, run_stages
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
 from sanarestore.model.colour_correction import WholePhoto, overview
+from sanarestore.model.experts import Unchanged
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.model.refiner import Refiner
 from sanarestore.model.routing import routing_features
@@ -63,7 +64,7 @@ class Restorer:
         self._dtype = dtype
         # Experts are built from the refiner as it was loaded, so it must stay uncast.
         general = copy.deepcopy(self.model.refiner) if model or self.model.experts else self.model.refiner
-        self._refiners: dict[str | None, Refiner] = {None: self._placed(general)}
+        self._refiners: dict[str | None, Refiner | Unchanged] = {None: self._placed(general)}
         self._expert: str | None = None
         prompts = self.model.prompts
         prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
@@ -84,7 +85,7 @@ class Restorer:
 
     @property
     def expert(self) -> str | None:
-        """The degradation whose expert had the largest share in the last photograph; None for the general refiner."""
+        """Name of the expert with the largest share in the last photograph; None for the general refiner."""
         return self._expert
 
     @property
@@ -272,13 +273,13 @@ class Restorer:
             tiles=self._tiles,
         )
 
-    def _placed(self, refiner: Refiner) -> Refiner:
+    def _placed(self, refiner: Refiner | Unchanged) -> Refiner | Unchanged:
         """Cast a refiner and move it to the device, in place."""
         refiner.eval().with_dtype(self._dtype)
         refiner.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return refiner
 
-    def _refiners_for(self, degraded_CHW: Tensor) -> list[tuple[float, Refiner]]:
+    def _refiners_for(self, degraded_CHW: Tensor) -> list[tuple[float, Refiner | Unchanged]]:
         """The refiners for a whole photograph, each with the share of its result."""
         experts = self.model.experts
         if experts is None:
@@ -299,7 +300,7 @@ class Restorer:
     @torch.inference_mode()
     def _refine_window(
         self,
-        refiners: Sequence[tuple[float, Refiner]],
+        refiners: Sequence[tuple[float, Refiner | Unchanged]],
         whole: WholePhoto | None,
         degraded_Chw: Tensor,
         generated_Chw: Tensor | None = None,

@@ -263,7 +263,8 @@ def _experts(recipe: TrainingRecipe, model: RestorationModel) -> Experts | None:
     """The experts that the recipe names, or the model's own."""
     if not recipe.experts:
         return model.experts
-    return Experts.of(model.refiner, {kind: load_model(name).refiner for kind, name in recipe.experts.items()})
+    experts = {kind: load_model(name).refiner for kind, name in recipe.experts.items()}
+    return Experts.of(model.refiner, experts, leave=True)
 
 
 def _refiner_config(shape: ModelShape, prompt_width: int) -> RefinerConfig:

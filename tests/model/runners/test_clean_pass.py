@@ -150,7 +150,7 @@ def test_two_windows_join_linearly(monkeypatch: pytest.MonkeyPatch) -> None:
             seen.append(windows[0])
         return torch.full((1, CHANNELS, *hidden.shape[1:3]), float(-len(seen)))
 
-    monkeypatch.setattr("sanarestore.model.runners.clean_pass.through", numbered)
+    monkeypatch.setattr("sanarestore.model.runners.clean_pass.velocities", numbered)
     found = sampled(model, condition, tokens, noise=lambda _: torch.zeros_like(condition), steps=1)
     line = torch.tensor([1.0] * 6 + [4 / 3, 5 / 3] + [2.0] * 6)
     assert torch.allclose(found, line.expand_as(found))
@@ -162,7 +162,7 @@ def test_all_noise_is_cut_from_one_field(solver: str, monkeypatch: pytest.Monkey
     model, flow = conditioned(), FLOWS[solver]
     _, condition, tokens = given(14, 22, batch=1)
     monkeypatch.setattr(
-        "sanarestore.model.runners.clean_pass.through",
+        "sanarestore.model.runners.clean_pass.velocities",
         lambda _model, hidden, *_: torch.zeros(1, CHANNELS, *hidden.shape[1:3]),
     )
     field = noise_field(0, *condition.shape)

@@ -62,7 +62,7 @@ def summed(each: Pass, given_CHW: Tensor, tile: int, halo: int) -> Tensor:
         assert each.key_sums is not None
         return each.key_sums(window[None], core)
 
-    steps = tiling.sum_with_halo(function, given_CHW, tile=tile, halo=halo, stride=32, cell=each.input_downsample)
+    steps = tiling.sum_with_halo(function, given_CHW, tile=tile, halo=halo, stride=32, downsample=each.input_downsample)
     while True:
         try:
             next(steps)
