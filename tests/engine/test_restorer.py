@@ -143,7 +143,7 @@ def test_a_photograph_that_needs_nothing_is_left_as_it_is(tiny_model: Restoratio
     experts.router.choice.weight.zero_()
     experts.router.choice.bias.copy_(torch.tensor([0.0, 9.0]))
     model, image = replace(tiny_model, refiner=general, experts=experts), image_of(photo(90, 130))
-    assert np.array_equal(ran(model, image, tile=32).pixels_HWC, image.pixels_HWC)
+    assert np.array_equal(ran(model, image, tile=64).pixels_HWC, image.pixels_HWC)
     restorer = Restorer(RestoreOptions(prompt="fix the colours"), device="cpu", model=model)
     restorer(image)
     assert restorer.expert is None, "what is left alone has its old colours"
@@ -162,7 +162,9 @@ def test_a_whole_photograph_is_one_experts(tiny_model: RestorationModel, monkeyp
     """Chosen once, by all of it, for every tile."""
     model, seen = with_experts(tiny_model, "jpeg"), []
     monkeypatch.setattr(
-        restorer_module, "routing_features", lambda image_CHW: seen.append(tuple(image_CHW.shape)) or routing_features(image_CHW)
+        restorer_module,
+        "routing_features",
+        lambda image_CHW: seen.append(tuple(image_CHW.shape)) or routing_features(image_CHW),
     )
     image = image_of(photo(150, 410))
     whole = ran(model, image, tile=1024)
