@@ -183,7 +183,7 @@ class Generation:
         """
         height, width = (side * passes[0].input_downsample for side in maps[0].shape[1:])
 
-        def in_one_piece() -> Steps:
+        def untiled() -> Steps:
             if self._tiles.count(height, width, stride=self.stride) > 1:
                 return
             result_CHW = self._room(passes[-1], height, width, dtype)
@@ -192,7 +192,7 @@ class Generation:
             maps[:] = [result_CHW]
             yield 1, 1
 
-        yield from self._tiles.again(in_one_piece, max(height, width))
+        yield from self._tiles.again(untiled, max(height, width))
         if (tiles := self._tiles.count(height, width, stride=self.stride)) > 1:
             total, done = _count(passes, tiles), 0
             for each in passes:

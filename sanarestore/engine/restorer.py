@@ -343,11 +343,13 @@ def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
     ]  # fmt: skip
     if model.load_latent is None:
         if asked:
-            raise UsageError("this model has no latent path to steer", where=asked[0], next_step="Leave it out.")
+            raise UsageError(
+                "this model has no latent path, so this has no effect", where=asked[0], next_step="Leave it out."
+            )
         return False
     if asked and options.fidelity == 1 and not model.refines_generated:
         raise UsageError(
-            "this model's refiner works on the photograph, and what is generated would not be seen",
+            "this model's refiner works on the photograph, so the generated image has no effect at fidelity 1",
             where=asked[0], next_step="Choose a --fidelity below 1, or leave it out.",
         )  # fmt: skip
     return options.fidelity < 1 or model.refines_generated

@@ -34,10 +34,10 @@ class Pictures:
         error = np.square(result - reference).mean(axis=2)
         rows, columns = _worst(error, borders)
         kept = {
-            f"{scheme}: difference to one piece": _map(error),
+            f"{scheme}: difference from untiled": _map(error),
             # Views would keep the whole results in memory.
             f"{scheme}: at its worst seam": result[rows, columns].copy(),
-            "there, untiled": reference[rows, columns].copy(),
+            "the same place, untiled": reference[rows, columns].copy(),
         }
         self._by_image.setdefault(image, []).append(kept)
 

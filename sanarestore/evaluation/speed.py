@@ -109,7 +109,7 @@ def growth(timings: Sequence[Timing]) -> dict[str, float]:
     for part in dict.fromkeys(timing.part for timing in ours):
         mine = [timing for timing in ours if timing.part == part]
         if len({timing.size for timing in mine}) >= FEWEST_SIZES:
-            pixels, seconds = (np.log([value(timing) for timing in mine]) for value in (_pixels, _seconds_a_piece))
+            pixels, seconds = (np.log([value(timing) for timing in mine]) for value in (_pixels, _seconds))
             found[part] = float(np.polyfit(pixels, seconds, 1)[0])
     return found
 
@@ -119,7 +119,7 @@ def _timed(part: Part, subject: Subject, size: int, rounds: int | None, limits: 
     device = subject.device
     whole = part.name == "restore"
     # Before memory is watched: what the very first run allocates for good is not due to this size.
-    in_one_piece = subject.flop_untiled(size) if whole else None
+    untiled = subject.flop_untiled(size) if whole else None
     first, memory = _first_run(part.ours, device)
     if first is None:
         raise OutOfMemory(f"out of memory on {device} at {size} px", where=part.name, next_step="Use smaller --sizes.")
@@ -144,7 +144,7 @@ def _timed(part: Part, subject: Subject, size: int, rounds: int | None, limits: 
     yield Timing(
         **same, by=OURS, seconds=seconds, seconds_per_megapixel=seconds / (size * size / 1e6), peak_memory=memory,
         beyond_buffers=memory - subject.restorer.buffers(size, size) if whole and memory is not None else None,
-        tile_area_factor=flop / in_one_piece if in_one_piece else None,
+        tile_area_factor=flop / untiled if untiled else None,
         teraflop=flop / 1e12, of_compute=flop / seconds / limits.flops,
         gigabytes=moved / 1e9, of_bandwidth=moved / seconds / limits.bandwidth,
     )  # fmt: skip
@@ -183,7 +183,7 @@ def _pixels(timing: Timing) -> float:
     return float(timing.size) ** 2
 
 
-def _seconds_a_piece(timing: Timing) -> float:
+def _seconds(timing: Timing) -> float:
     """Seconds that the untiled image would take."""
     assert timing.seconds is not None, "ours do not run out of memory"
     return timing.seconds / (timing.tile_area_factor or 1)

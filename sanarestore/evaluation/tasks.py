@@ -148,7 +148,7 @@ def _check(levels: Levels) -> None:
     """Raise UsageError, naming the flag, for a level out of range."""
     bounds: tuple[tuple[str, Sequence[float], float, float], ...] = (
         ("sigma", levels.sigma, 0, 255), ("quality", levels.quality, 1, 100), ("scale", levels.scale, 2, 16),
-        ("blur", levels.blur, 0, 50),
+        ("blur", levels.blur, 0.05, 50),
     )  # fmt: skip
     for name, values, least, most in bounds:
         wrong = [value for value in values if not least <= value <= most]  # true for NaN too

@@ -221,7 +221,7 @@ class Refiner(nn.Module):
     def grown(self, spectrum: int = 0, colour_correction: int = 0, widths: tuple[int, ...] = ()) -> "Refiner":
         """Add a spectrum, a global colour correction or width to the refiner without changing its function.
 
-        A spectrum or tone is added where there is none, and levels become at least as wide as `widths`. The weights
+        What is missing is added, and levels become at least as wide as `widths`. The weights
         that read new features start at zero. Returns itself if nothing is new. ValueError for another number of levels.
         """
         if widths and len(widths) != len(self.config.widths):

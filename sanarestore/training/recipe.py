@@ -222,14 +222,14 @@ class TrainingRecipe:
                 4 * one % other or 4 * other % one for one, other in pairwise(self.latent.channels)
             ),
             "candidates must be at least 1, and shrink_most too": min(self.candidates, self.shrink_most) < 1,
-            "steps, batch, draws and workers must be positive": (
+            "steps, batch and draws must be positive, and workers not negative": (
                 min(self.steps, self.batch, self.draws) < 1 or self.workers < 0
             ),
             "shares must be between 0 and 1": not all(
                 0 <= share <= 1
                 for share in (
                     *(self.p_one, self.gray, self.quantized_fraction, self.jpeg_offset_fraction, self.shrink),
-                    *(self.synthetic_fraction, self.backdrops, self.ema),
+                    *(self.synthetic_fraction, self.backdrops, self.ema, self.final_rate),
                 )
             ),
             "experts are for the objective router alone": self.experts and self.objective != "router",

@@ -76,7 +76,7 @@ def test_a_table_and_a_page(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     assert max(map(len, shown.splitlines())) <= 80
     assert "…" not in shown
     page = Path("page/index.html").read_text(encoding="utf-8")
-    assert "independent: difference to one piece" in page
+    assert "independent: difference from untiled" in page
 
 
 @pytest.mark.usefixtures("photos")

@@ -135,7 +135,7 @@ def test_the_model_given_is_left_alone(model: RestorationModel) -> None:
 
 
 @pytest.mark.parametrize("part", ["encode_deep", "decode_deep"])
-def test_what_does_not_fit_in_one_piece_is_done_pass_by_pass(
+def test_what_does_not_fit_untiled_is_done_pass_by_pass(
     part: str, model: RestorationModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = image_of(200, 300)

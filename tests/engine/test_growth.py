@@ -90,7 +90,7 @@ def test_what_a_pixel_costs(fidelity: float, refined: float, generated: float) -
 
 
 @pytest.mark.parametrize("fidelity", [1.0, 0.0])
-def test_in_one_piece_every_pixel_costs_the_same(fidelity: float) -> None:
+def test_untiled_every_pixel_costs_the_same(fidelity: float) -> None:
     """Attention too: a product of all tokens with all tokens would be most of the cost at 100 megapixels."""
     flops = [restored(size, fidelity, "off").flop for size in SIZES]
     found = divided(flops, [continued(size) if fidelity else 1.0 for size in SIZES])

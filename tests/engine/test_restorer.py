@@ -15,7 +15,6 @@ import tifffile
 import torch
 from PIL import Image as PillowImage
 from PIL import ImageCms
-from sanarestore.model.routing import routing_features
 from torch import Tensor, nn
 
 from sanarestore import images, options
@@ -31,6 +30,7 @@ from sanarestore.model.experts import SHARED, Experts
 from sanarestore.model.loading import RestorationModel
 from sanarestore.model.prompts import Prompts
 from sanarestore.model.refiner import Refiner, RefinerConfig
+from sanarestore.model.routing import routing_features
 from sanarestore.options import RestoreOptions
 from tests.conftest import photo, random_refiner, save_photo
 
@@ -93,7 +93,7 @@ def test_tiles_change_nothing_with_a_deep_refiner(tiny_model: RestorationModel) 
 
 
 def test_tiles_have_the_tone_of_the_whole(tiny_model: RestorationModel) -> None:
-    """Equal to one piece; and what stands far beyond the reach of a pixel changes it."""
+    """Equal to untiled, and what stands far beyond the receptive field of a pixel changes it."""
     model = replace(tiny_model, refiner=random_refiner(colour_correction=4))
     pixels, asked = photo(150, 700), Request.of("colour").plain
     whole = ran(model, image_of(pixels), tile=1024, prompt=asked)
