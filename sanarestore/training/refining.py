@@ -28,7 +28,7 @@ from sanarestore.training.replay import Replay, Weighable
 AT_ONCE = 64
 """Prompts of about the same length that are read together in training."""
 
-REPLAYED = 15
+REPLAYED = 63
 """Samples of earlier steps that a router's step repeats, per new one."""
 
 
