@@ -66,8 +66,7 @@ class Outcome:
     threads: int | None = None
     """CPU threads of the worker: another number may round differently."""
     expert: str | None = None
-    """Name of the expert with the largest share in the result, `input` if it was mostly left as it is; None for the
-    general refiner."""
+    """Name of the expert with the largest share in the result; None for the general refiner."""
     removes: tuple[str, ...] | None = None
     """The kinds of degradation that the prompt asks to remove; None for a photo that was restored as if unprompted, or
     not restored in this run."""

@@ -24,7 +24,6 @@ from sanarestore.engine.pixels import enlarge, host_tensor, is_finite, is_gray, 
 from sanarestore.engine.tiles import Steps, Tiles, is_out_of_memory, keep_pages, run_stages
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
 from sanarestore.model.colour_correction import WholePhoto, overview
-from sanarestore.model.experts import Unchanged
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.model.refiner import Refiner
 from sanarestore.model.routing import routing_features
@@ -64,7 +63,7 @@ class Restorer:
         self._dtype = dtype
         # Experts are built from the refiner as it was loaded, so it must stay uncast.
         general = copy.deepcopy(self.model.refiner) if model or self.model.experts else self.model.refiner
-        self._refiners: dict[str | None, Refiner | Unchanged] = {None: self._placed(general)}
+        self._refiners: dict[str | None, Refiner] = {None: self._placed(general)}
         self._expert: str | None = None
         prompts = self.model.prompts
         prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
@@ -273,13 +272,13 @@ class Restorer:
             tiles=self._tiles,
         )
 
-    def _placed(self, refiner: Refiner | Unchanged) -> Refiner | Unchanged:
+    def _placed(self, refiner: Refiner) -> Refiner:
         """Cast a refiner and move it to the device, in place."""
         refiner.eval().with_dtype(self._dtype)
         refiner.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return refiner
 
-    def _refiners_for(self, degraded_CHW: Tensor) -> list[tuple[float, Refiner | Unchanged]]:
+    def _refiners_for(self, degraded_CHW: Tensor) -> list[tuple[float, Refiner]]:
         """The refiners for a whole photograph, each with the share of its result."""
         experts = self.model.experts
         if experts is None:
@@ -300,7 +299,7 @@ class Restorer:
     @torch.inference_mode()
     def _refine_window(
         self,
-        refiners: Sequence[tuple[float, Refiner | Unchanged]],
+        refiners: Sequence[tuple[float, Refiner]],
         whole: WholePhoto | None,
         degraded_Chw: Tensor,
         generated_Chw: Tensor | None = None,

@@ -15,9 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sanarestore.degradations.requests import KINDS, LIGHT_AND_COLOUR
 from sanarestore.errors import UsageError, WeightsError
-from sanarestore.model.colour_correction import WholePhoto
 from sanarestore.model.refiner import Refiner
 from sanarestore.model.routing import ROUTING_FEATURES
 from sanarestore.model.tensors import load_strictly
@@ -30,35 +28,12 @@ and the global colour correction, which is not an expert's task."""
 FEATURES = 64
 """Hidden features of the router."""
 
-PHOTOGRAPH = "photograph"
-"""Name of the expert for noise as cameras store it."""
-
-INPUT = "input"
-"""Name under which the photograph itself is mixed in: some need no change, or only half of it."""
-
-REMOVES = {kind: kind for kind in KINDS} | {PHOTOGRAPH: "noise"}
-"""Names that experts may have -> the kind of degradation that each removes."""
-
 LEAST_SHARE = 1 / 4
 """Probability that a refiner must exceed for its result to count, with up to three refiners; with E > 3, 3/E of this,
 so that at least one always counts."""
 
 SCALE, ROUTER = ".scale", "router."
 """Ending of the names of row scales, and beginning of the names of the router's tensors, in files."""
-
-
-class Unchanged(nn.Module):
-    """In the place of a refiner: the image as it is given."""
-
-    def with_dtype(self, dtype: torch.dtype) -> "Unchanged":
-        """Return itself: there is no arithmetic."""
-        return self
-
-    def forward(
-        self, degraded_BCHW: Tensor, generated_BCHW: Tensor, prompt_BD: Tensor, whole: WholePhoto | None = None
-    ) -> Tensor:
-        """Return a copy of the generated image [B,3,H,W] in float32."""
-        return generated_BCHW.float().clone()
 
 
 class Router(nn.Module):
@@ -83,17 +58,16 @@ class Experts:
     """The experts of one general refiner, and their router."""
 
     names: tuple[str, ...]
-    """Name of each expert, one of `REMOVES`; the last may be `INPUT`, which has no weights."""
+    """Name of each expert, one of `requests.KINDS`: the degradation that it removes."""
     router: Router
     changes: Mapping[str, Mapping[str, Tensor]]
     """Per expert, int8 differences from the refiner's tensors by tensor name, and row scales under name + `SCALE`."""
 
     @classmethod
-    def of(cls, general: Refiner, experts: Mapping[str, Refiner], *, leave: bool = False) -> "Experts":
+    def of(cls, general: Refiner, experts: Mapping[str, Refiner]) -> "Experts":
         """Collect experts that were trained from `general`, with an untrained router.
 
-        With `leave`, the router may also leave photographs as they are. UsageError if an expert has another
-        configuration or differs in the shared parts.
+        UsageError if an expert has another configuration or differs in the shared parts.
         """
         changes = {}
         for name, expert in experts.items():
@@ -103,8 +77,7 @@ class Experts:
                     next_step="Train it from this model, with the objective expert.",
                 )  # fmt: skip
             changes[name] = _changes(expert, general)
-        names = (*experts, INPUT) if leave else tuple(experts)
-        return cls(names=names, router=Router(general.config.prompt_width, len(names)), changes=changes)
+        return cls(names=tuple(experts), router=Router(general.config.prompt_width, len(experts)), changes=changes)
 
     @classmethod
     def from_tensors(
@@ -117,7 +90,6 @@ class Experts:
         expected = {
             f"{name}.{key}{ending}": shape
             for name in names
-            if name != INPUT
             for key, tensor in _owned(general).items()
             for ending, shape in (("", tensor.shape), (SCALE, _rows(tensor).shape))
         }
@@ -131,7 +103,6 @@ class Experts:
         changes = {
             name: {key.removeprefix(f"{name}."): tensors[key] for key in expected if key.startswith(f"{name}.")}
             for name in names
-            if name != INPUT
         }
         return cls(names=names, router=router.eval().requires_grad_(False), changes=changes)
 
@@ -167,19 +138,13 @@ class Experts:
     def asked_for(self, removes: Collection[str] | None) -> Tensor:
         """Whether each refiner may run for a request: booleans [E], the general refiner's first, which always may.
 
-        An expert removes its degradation whatever the prompt, so one that was not asked for must not run; nor is a
-        photograph left as it is where its light or colour shall change. `removes` is None for a request that names no
-        kind.
+        An expert removes its degradation whatever the prompt, so one that was not asked for must not run. `removes` is
+        None for a request that names no kind.
         """
-        if removes is None:
-            return torch.ones(1 + len(self.names), dtype=torch.bool)
-        stays = not set(LIGHT_AND_COLOUR) & set(removes)
-        return torch.tensor([True, *(stays if name == INPUT else REMOVES[name] in removes for name in self.names)])
+        return torch.tensor([True, *(removes is None or name in removes for name in self.names)])
 
-    def refiner(self, name: str, general: Refiner) -> Refiner | Unchanged:
+    def refiner(self, name: str, general: Refiner) -> Refiner:
         """Build one expert from the general refiner, which stays unchanged."""
-        if name == INPUT:
-            return Unchanged()
         expert = copy.deepcopy(general)
         owned = _owned(expert)
         with torch.no_grad():

@@ -264,7 +264,7 @@ def _experts(recipe: TrainingRecipe, model: RestorationModel) -> Experts | None:
     if not recipe.experts:
         return model.experts
     experts = {kind: load_model(name).refiner for kind, name in recipe.experts.items()}
-    return Experts.of(model.refiner, experts, leave=True)
+    return Experts.of(model.refiner, experts)
 
 
 def _refiner_config(shape: ModelShape, prompt_width: int) -> RefinerConfig:

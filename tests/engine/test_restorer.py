@@ -136,19 +136,6 @@ def test_an_expert_restores_what_is_its_own(chosen: str | None, dtype: str, tiny
     assert restorer.expert == chosen
 
 
-def test_a_photograph_that_needs_nothing_is_left_as_it_is(tiny_model: RestorationModel) -> None:
-    general = random_refiner(colour_correction=4)
-    experts = Experts.of(general, {}, leave=True)
-    experts.router.requires_grad_(False)
-    experts.router.choice.weight.zero_()
-    experts.router.choice.bias.copy_(torch.tensor([0.0, 9.0]))
-    model, image = replace(tiny_model, refiner=general, experts=experts), image_of(photo(90, 130))
-    assert np.array_equal(ran(model, image, tile=64).pixels_HWC, image.pixels_HWC)
-    restorer = Restorer(RestoreOptions(prompt="fix the colours"), device="cpu", model=model)
-    restorer(image)
-    assert restorer.expert is None, "what is left alone has its old colours"
-
-
 def test_what_became_of_a_file_says_whose_it_was(tiny_model: RestorationModel, tmp_path: Path) -> None:
     source = save_photo(tmp_path / "in.png", 40, 50)
     for chosen in ("jpeg", None):

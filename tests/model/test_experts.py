@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from sanarestore import weights
 from sanarestore.degradations.requests import KINDS
 from sanarestore.errors import UsageError, WeightsError
-from sanarestore.model.experts import INPUT, PHOTOGRAPH, SHARED, Experts
+from sanarestore.model.experts import SHARED, Experts
 from sanarestore.model.loading import EXPERTS, load_model, save_model
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.model.refiner import Refiner
@@ -151,47 +151,6 @@ def test_a_model_with_experts_is_loaded_as_it_was_saved(
     # Not by what it gives: where a library splits its sums may depend on where weights lie in memory.
     router = loaded.experts.router.state_dict()
     assert all(torch.equal(router[key], tensor) for key, tensor in experts.router.state_dict().items())
-
-
-@pytest.fixture
-def leaving(general: Refiner) -> Experts:
-    """An expert for photographs, and the choice to leave them as they are."""
-    found = Experts.of(general, {PHOTOGRAPH: expert(general, 3)}, leave=True)
-    found.router.eval().requires_grad_(False)
-    return found
-
-
-def test_a_photograph_may_be_left_as_it_is(general: Refiner, leaving: Experts) -> None:
-    assert leaving.names == (PHOTOGRAPH, INPUT)
-    image = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
-    left = leaving.refiner(INPUT, general).with_dtype(torch.bfloat16)(image, image, torch.zeros(1, 8))
-    assert torch.equal(left, image)
-    assert left.data_ptr() != image.data_ptr(), "results are scaled in place"
-    assert shared_out(leaving, 0, 0, 9) == {INPUT: 1.0}
-    assert INPUT not in leaving.changes
-
-
-@pytest.mark.parametrize(
-    ("removes", "asked"),
-    [
-        (None, [True, True, True]), (("noise",), [True, True, True]), (("jpeg",), [True, False, True]),
-        (("noise", "lowlight"), [True, True, False]), (("colour",), [True, False, False]), ((), [True, False, True]),
-    ],
-)  # fmt: skip
-def test_who_may_run_for_a_request(leaving: Experts, removes: tuple[str, ...] | None, asked: list[bool]) -> None:
-    """The expert for photographs removes noise; where light or colour is asked for, nothing is left as it is."""
-    assert leaving.asked_for(removes).tolist() == asked
-
-
-def test_leaving_is_saved_and_loaded(
-    tmp_path: Path, general: Refiner, leaving: Experts, encoder: PromptEncoder
-) -> None:
-    save(tmp_path / "model", general, leaving, encoder)
-    loaded = load_model(str(tmp_path / "model")).experts
-    assert loaded is not None
-    assert loaded.names == leaving.names
-    assert loaded.tensors().keys() == leaving.tensors().keys()
-    assert loaded.asked_for(["colour"]).tolist() == [True, False, False]
 
 
 def test_a_model_without_experts_has_none(tmp_path: Path, general: Refiner, encoder: PromptEncoder) -> None:

@@ -19,7 +19,7 @@ from sanarestore.errors import UsageError
 from sanarestore.model import base as base_module
 from sanarestore.model.colour_correction import WholePhoto, colour_statistics, overview
 from sanarestore.model.condition import KINDS, ConditionKind
-from sanarestore.model.experts import INPUT, Experts
+from sanarestore.model.experts import Experts
 from sanarestore.model.loading import RestorationModel, load_model
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.model.reading import is_reader
@@ -86,7 +86,7 @@ def made(name: str, **changes: Any) -> Objective:
     return objective
 
 
-def routed(recipe: TrainingRecipe, *, leave: bool = False) -> Objective:
+def routed(recipe: TrainingRecipe) -> Objective:
     """A router between a fresh refiner and experts for noise and JPEG that each do something else."""
     parts = Parts.from_scratch(recipe)
     for parameter in parts.refiner.parameters():
@@ -98,7 +98,7 @@ def routed(recipe: TrainingRecipe, *, leave: bool = False) -> Objective:
         for module in replace(parts, refiner=experts[kind]).expert.values():
             for parameter in module.parameters():
                 parameter.data += 0.02 * torch.randn_like(parameter)
-    return RouterObjective(replace(parts, experts=Experts.of(parts.refiner, experts, leave=leave)), recipe)
+    return RouterObjective(replace(parts, experts=Experts.of(parts.refiner, experts)), recipe)
 
 
 def all_parts(objective: Any) -> dict[str, torch.nn.Module]:
@@ -399,16 +399,6 @@ def test_a_router_mixes_results_where_a_mixture_is_best() -> None:
         assert parts.experts.shares(*each, ["noise"]) == pytest.approx({None: 0.5, "noise": 0.5}, abs=0.2)
 
 
-def test_a_router_learns_to_leave_alone_what_is_clean() -> None:
-    objective: Any = routed(replace(RECIPE, objective="router"), leave=True)
-    parts, given = objective.parts, asking(batch(), *[Request()] * 4)
-    # Fresh refiners are the identity: those of experts are not, and the general one must differ from it too.
-    parts.refiner.head.bias.data += 0.02
-    learn(objective, replace(given, target_BCHW=given.degraded_BCHW))
-    for each in zip(objective._features(given), objective._prompts(given), strict=True):
-        assert max(shares := parts.experts.shares(*each), key=lambda name: shares[name]) == INPUT
-
-
 def test_a_router_restores_by_the_mean_of_results_in_its_shares() -> None:
     objective: Any = made("router")
     parts, given = objective.parts, batch()
@@ -479,7 +469,7 @@ def test_experts_are_found_by_the_names_that_the_recipe_gives(tmp_path: Path) ->
     new_objective(replace(RECIPE, objective="router", experts=named), base).save(tmp_path / "model", RECIPE, {})
     model = load_model(str(tmp_path / "model"))
     assert model.experts
-    assert model.experts.names == ("noise", "jpeg", INPUT)
+    assert model.experts.names == ("noise", "jpeg")
     for kind in named:
         trained, found = load_model(named[kind]).refiner, model.experts.refiner(kind, model.refiner)
         for key, tensor in trained.state_dict().items():
