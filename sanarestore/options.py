@@ -13,12 +13,12 @@ DType = Literal["auto", "float32", "bfloat16"]
 
 DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16")
 
-Tiling = Literal["exact", "causal", "causal-clean", "multidiffusion", "independent", "off"]
+Tiling = Literal["exact", "causal", "multidiffusion", "independent", "off"]
 
-BLENDING = ("causal", "causal-clean", "multidiffusion", "independent")
+BLENDING = ("causal", "multidiffusion", "independent")
 """Tiling schemes that blend overlapping tiles; their result depends on tile size and overlap."""
 
-LATENT = ("causal", "causal-clean", "multidiffusion")
+LATENT = ("causal", "multidiffusion")
 """Blending schemes that tile only the latent path."""
 
 SCHEMES = ("exact", *BLENDING)
@@ -75,10 +75,10 @@ class RestoreOptions:
     """Largest side of a tile's core in pixels; None chooses by device, or 1024 for blending schemes. Affects
     memory and speed; changes the result only for blending schemes."""
     tiling: Tiling = "exact"
-    """exact equals the untiled result up to rounding; off is untiled, if memory allows. Three schemes tile only the
-    latent path: causal (a tile also attends to the tiles before it) and multidiffusion (a tile attends only to itself)
-    blend predictions at every step; causal-clean finishes tiles one by one, each attending to the finished ones.
-    independent restores every tile as an image of its own and blends the results."""
+    """exact equals the untiled result up to rounding; off is untiled, if memory allows. Two schemes tile only the
+    latent path and blend predictions at every step: causal (a tile also attends to the tiles before it) and
+    multidiffusion (a tile attends only to itself). independent restores every tile as an image of its own and blends
+    the results."""
     overlap: int | None = None
     """Overlap of blended tiles in pixels; None takes 128."""
     dtype: DType = "auto"

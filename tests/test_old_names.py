@@ -4,10 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from sanarestore import weights
+from sanarestore.errors import UsageError
 from sanarestore.model.loading import EXPERTS, REFINER, load_model
 from sanarestore.model.refiner import RefinerConfig
 from sanarestore.old_names import OBJECTIVES, RECIPE, TENSORS, renamed_recipe, renamed_tensors
@@ -63,3 +65,11 @@ def test_an_old_configuration_and_an_old_recipe_are_understood() -> None:
     assert [getattr(recipe, name) for name in RECIPE.values()] == [0.1, 0.2, 0.3]
     assert renamed_recipe(recipe.to_dict()) == recipe.to_dict()
     assert set(OBJECTIVES.values()) <= set(KNOWN)
+
+
+def test_recipes_may_hold_fields_that_are_gone_with_the_value_they_had() -> None:
+    gone = {"loss": "psnr", "fresh_flow": True, "generated_weight": 0.3}
+    assert renamed_recipe({"seed": 3, **gone}) == {"seed": 3}
+    assert TrainingRecipe.from_dict({"seed": 3, **gone}) == TrainingRecipe(seed=3)
+    with pytest.raises(UsageError, match="'loss' is not a field"):
+        TrainingRecipe.from_dict({"loss": "charbonnier"})

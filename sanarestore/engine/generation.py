@@ -18,13 +18,11 @@ from sanarestore.flow import Predict, noise_field
 from sanarestore.kernels import choice
 from sanarestore.model.loading import LatentPath
 from sanarestore.model.prompts import Prompts
-from sanarestore.model.runners.clean_pass import clean_pass
 from sanarestore.model.runners.deep import Core, Pass, decoder_passes, encoder_passes
 from sanarestore.model.runners.exact import exact
 from sanarestore.model.runners.prompt import prompts as as_read
 from sanarestore.model.runners.whole import whole
 from sanarestore.model.runners.windowed import causal, multidiffusion
-from sanarestore.model.runners.windows import windows_of
 from sanarestore.model.transformer import Tokens
 from sanarestore.options import BLENDING, RestoreOptions
 
@@ -96,8 +94,9 @@ class Generation:
     def count(self, height: int, width: int) -> int:
         """Number of progress steps for an image of this size at the current tile size."""
         tiles = self._tiles.count(height, width, stride=self.stride)
-        sampling = self._sampling(-(-height // self.stride), -(-width // self.stride))
-        return 2 * tiles + sampling + sum(_count(passes, tiles) for passes in (self._encoder_part, self._decoder_part))
+        return (
+            2 * tiles + self._steps + sum(_count(passes, tiles) for passes in (self._encoder_part, self._decoder_part))
+        )
 
     def growing(self, height: int, width: int) -> Growing:
         """Memory that an image of this size takes."""
@@ -133,10 +132,7 @@ class Generation:
         yield from run_stages(
             [
                 (self.encode(degraded_CHW, condition_1Zhw), tiles + _count(self._encoder_part, tiles)),
-                (
-                    self._sample(condition_1Zhw, latent_1Zhw, place or Place(0, 0, height, width)),
-                    self._sampling(*shape[2:]),
-                ),
+                (self._sample(condition_1Zhw, latent_1Zhw, place or Place(0, 0, height, width)), self._steps),
                 (self.decode(latent_1Zhw, generated_CHW), tiles + _count(self._decoder_part, tiles)),
             ]
         )
@@ -242,10 +238,6 @@ class Generation:
             return noise_1ZHW[:, :, top : top + rows, left : left + columns].to(self._tiles.device)
 
         def steps() -> Steps:
-            if self._options.tiling == "causal-clean":
-                given = (self._transformer, condition_1Zhw, self._read, latent_1Zhw, self._flow, drawn)
-                yield from clean_pass(*given, steps=self._steps, **self._blended)
-                return
             states = self._flow.steps(self.predict(condition_1Zhw), drawn, self._steps)
             for done, state in enumerate(states, start=1):
                 latent_1Zhw.copy_(state)
@@ -268,12 +260,6 @@ class Generation:
         self._at_once = 1
         release(self._tiles.device)
 
-    def _sampling(self, rows: int, columns: int) -> int:
-        """Number of progress steps of sampling, for a latent of this size."""
-        if self._options.tiling != "causal-clean":
-            return self._steps
-        return self._steps * len(windows_of(self._transformer, rows, columns, **self._windows))
-
     def predict(self, condition_1Zhw: Tensor) -> Predict:
         """Velocity function for the chosen tiling; a strip holds as many tokens as a tile of the latent."""
         given = (self._transformer, condition_1Zhw)
@@ -290,15 +276,10 @@ class Generation:
         return {"negative": self._unread, "guidance": self._options.guidance}
 
     @property
-    def _windows(self) -> dict[str, int]:
-        """Tile, overlap and shift of the blending schemes, in latent positions."""
-        tile, overlap = (side // self.stride for side in tiling.whole_strides(*self._options.blended, self.stride))
-        return {"tile": tile, "overlap": overlap, "shift": self._tiles.shift // self.stride}
-
-    @property
     def _blended(self) -> dict[str, Any]:
-        """Arguments that the runners of all blending schemes share."""
-        return {**self._windows, **self._led}
+        """Arguments that the runners of all blending schemes share; sides are in latent positions."""
+        tile, overlap = (side // self.stride for side in tiling.whole_strides(*self._options.blended, self.stride))
+        return {"tile": tile, "overlap": overlap, "shift": self._tiles.shift // self.stride, **self._led}
 
     @torch.inference_mode()
     def _encode_window(self, image_Chw: Tensor) -> Tensor:

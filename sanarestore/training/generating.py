@@ -21,6 +21,9 @@ from sanarestore.training.recipe import TrainingRecipe
 VARIANCE_WEIGHT = 1.0
 """Weight of `off_unit_variance` in the loss, in dB per unit."""
 
+GENERATED_WEIGHT = 0.3
+"""Weight of the generated image's own error in end-to-end training, relative to the restored image's."""
+
 
 class AutoencoderObjective(PartsObjective):
     """Reconstruction of clean and of degraded images: the transformer's condition is the latent of a degraded one."""
@@ -93,7 +96,7 @@ class EndToEndObjective(PartsObjective):
         generated_BCHW = latent.autoencoder.decode(clean[0])
         loss = self._pixel_loss(self._refined(batch, generated_BCHW, tokens), batch.target_BCHW)
         # Without a loss of its own, the generated image would only serve the refiner and be useless at fidelity 0.
-        loss = loss + recipe.generated_weight * self._pixel_loss(generated_BCHW, batch.target_BCHW)
+        loss = loss + GENERATED_WEIGHT * self._pixel_loss(generated_BCHW, batch.target_BCHW)
         return loss + recipe.agreement_weight * (clean[0] - clean[-1]).square().mean()
 
     def restore(self, batch: Batch) -> Tensor:

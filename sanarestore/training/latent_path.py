@@ -18,12 +18,10 @@ ATTENDING = 3
 """Number of stages with attention, the deepest ones of the autoencoder, as in the published models."""
 
 
-def new_latent_path(
-    shape: LatentShape, *, prompt_width: int, shift: float = FLOW_SHIFT, autoencoder: Autoencoder | None = None
-) -> LatentPath:
-    """Build a latent path, on a given autoencoder or on a new one; its downsampling factor is 32."""
+def new_latent_path(shape: LatentShape, *, prompt_width: int, shift: float = FLOW_SHIFT) -> LatentPath:
+    """Build a latent path with a downsampling factor of 32."""
     return LatentPath(
-        autoencoder=autoencoder or new_autoencoder(shape),
+        autoencoder=new_autoencoder(shape),
         transformer=new_transformer(shape, prompt_width=prompt_width),
         flow=Flow(shift=shift, solver="dpm"),
     )

@@ -27,11 +27,6 @@ def psnr_loss(restored_BCHW: Tensor, target_BCHW: Tensor, floor: float, coarse_w
     return decibels(fine_B, floor).mean() + coarse_weight * decibels(coarse_B, floor / 10).mean()
 
 
-def charbonnier(restored_BCHW: Tensor, target_BCHW: Tensor, floor: float) -> Tensor:
-    """Mean of sqrt(error^2 + floor): L1 that is smooth at zero (Charbonnier et al. 1994)."""
-    return (restored_BCHW - target_BCHW).square().add(floor).sqrt().mean()
-
-
 def off_unit_variance(latent_BCHW: Tensor) -> Tensor:
     """Distance of the channels from unit variance and zero mean: squares of log std and of mean, averaged."""
     means, deviations = latent_BCHW.mean(dim=(0, 2, 3)), latent_BCHW.std(dim=(0, 2, 3))

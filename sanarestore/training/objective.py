@@ -16,7 +16,7 @@ from sanarestore.model.colour_correction import WholePhoto
 from sanarestore.model.prompts import pool
 from sanarestore.model.transformer import Tokens
 from sanarestore.training.data import Batch
-from sanarestore.training.losses import charbonnier, psnr_loss
+from sanarestore.training.losses import psnr_loss
 from sanarestore.training.parts import Parts
 from sanarestore.training.recipe import TrainingRecipe
 
@@ -110,7 +110,4 @@ class PartsObjective:
         return restored
 
     def _pixel_loss(self, restored_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
-        recipe = self.recipe
-        if recipe.loss == "charbonnier":
-            return charbonnier(restored_BCHW.float(), target_BCHW, recipe.loss_floor)
-        return psnr_loss(restored_BCHW.float(), target_BCHW, recipe.loss_floor, recipe.coarse_weight)
+        return psnr_loss(restored_BCHW.float(), target_BCHW, self.recipe.loss_floor, self.recipe.coarse_weight)

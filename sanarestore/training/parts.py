@@ -199,24 +199,16 @@ class Parts:
         return {"lora": self.lora, "condition": transformer.condition} if self.lora else {"transformer": transformer}
 
     def with_latent_path(self, recipe: TrainingRecipe) -> "Parts":
-        """Add a latent path by the recipe's shape and seed if there is none, or a new transformer under `fresh_flow`.
+        """Add a latent path by the recipe's shape and seed if there is none.
 
-        The recipe sets the time shift, except for an adapted base, which keeps its own. UsageError if `fresh_flow` is
-        set for an adapter.
+        The recipe sets the time shift, except for an adapted base, which keeps its own.
         """
-        if self.latent is not None and not recipe.fresh_flow:
+        if self.latent is not None:
             if self.base or not recipe.flow_shift:
                 return self
             return replace(self, latent=replace(self.latent, flow=replace(self.latent.flow, shift=recipe.flow_shift)))
-        if self.base and recipe.fresh_flow:
-            raise UsageError(
-                "an adapter goes on from its base's transformer", where="fresh_flow", next_step="Set it to false.",
-            )  # fmt: skip
         torch.manual_seed(recipe.seed)
-        path = new_latent_path(
-            recipe.latent, prompt_width=self.prompts.width, shift=recipe.flow_shift or FLOW_SHIFT,
-            autoencoder=self.latent.autoencoder if self.latent else None,
-        )  # fmt: skip
+        path = new_latent_path(recipe.latent, prompt_width=self.prompts.width, shift=recipe.flow_shift or FLOW_SHIFT)
         return replace(self, latent=path, defaults={**self.defaults, "steps": 1, "latent": False})
 
     def save(self, folder: Path, name: str, training: dict[str, Any]) -> None:

@@ -11,8 +11,6 @@ from sanarestore.errors import UsageError
 from sanarestore.model.condition import KINDS, ConditionKind
 from sanarestore.old_names import renamed_recipe
 
-LOSSES = ("psnr", "charbonnier")
-
 OBJECTIVES = ("colour-correction", "refiner", "wording", "expert", "router", "autoencoder", "flow", "end-to-end")
 """Objectives in the order in which a complete model is trained, each from the folder of the one before."""
 
@@ -54,7 +52,7 @@ class ModelShape:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatentShape:
-    """Shape of a new latent path of the published classes; a base that has one keeps it, unless `fresh_flow` is set."""
+    """Shape of a new latent path of the published classes; a base that has one keeps it."""
 
     channels: tuple[int, ...] = (16, 32, 64, 128, 256, 128)
     """Channels of the autoencoder's stages, at 1, 1/2 ... 1/32 of the resolution; the last three have attention. Each
@@ -106,13 +104,11 @@ class TrainingRecipe:
     """Largest norm of the gradient; 0 disables clipping."""
     ema: float = 0.999
     """Decay per step of the EMA of the weights, which is what the model folder holds."""
-    loss: str = "psnr"
-    """psnr: mean over samples of 10 log10(squared error), which weighs all kinds of degradation equally;
-    charbonnier: mean over pixels of sqrt(error^2 + eps^2), in which colour shifts outweigh fine detail."""
     loss_floor: float = 1e-4
-    """Under psnr, added to squared errors so that nearly perfect samples do not dominate; under charbonnier, eps^2."""
+    """Added to squared errors, so that nearly perfect samples do not dominate. The loss is the mean over samples of
+    10 log10(squared error), which weighs all kinds of degradation equally."""
     coarse_weight: float = 0.05
-    """Under psnr, weight of the error of 16 x 16 block means relative to the rest: a wrong brightness moves all weights
+    """Weight of the error of 16 x 16 block means relative to the rest: a wrong brightness moves all weights
     together, and would otherwise outweigh the learning of detail."""
     p_one: float = 0.5
     """Under flow, share of times that are exactly 1, the only time at which one-step sampling calls the model."""
@@ -124,10 +120,6 @@ class TrainingRecipe:
     flow_shift: float = 0.0
     """Shift of times towards noise, in training and in sampling; 0 keeps the model's own, which is 3 for a new one.
     A condition that leaves little open needs a smaller shift, because the rest is decided late in sampling."""
-    fresh_flow: bool = False
-    """Under flow, train a fresh transformer of the recipe's shape on the autoencoder of the base."""
-    generated_weight: float = 0.3
-    """Under end-to-end, weight of the generated image's own error relative to the restored one's."""
     gray: float = 0.08
     """Share of crops converted to gray."""
     quantized_fraction: float = 0.5
@@ -233,7 +225,6 @@ class TrainingRecipe:
                 )
             ),
             "experts are for the objective router alone": self.experts and self.objective != "router",
-            f"loss must be one of {', '.join(LOSSES)}": self.loss not in LOSSES,
             "weights of degradations must be positive": min(self.degradations.values()) <= 0,
             "rates, floors, decays and counts must not be negative": min(
                 self.learning_rate,
@@ -244,7 +235,6 @@ class TrainingRecipe:
                 self.clip,
                 self.loss_floor,
                 self.coarse_weight,
-                self.generated_weight,
                 self.agreement_weight,
                 self.flow_shift,
                 self.validation_photos,

@@ -11,7 +11,6 @@ from torch import Tensor
 from sanarestore.engine.restorer import Restorer
 from sanarestore.flow import noise_field
 from sanarestore.model.loading import LatentPath, RestorationModel
-from sanarestore.model.runners.clean_pass import clean_pass
 from sanarestore.model.runners.windowed import causal, multidiffusion
 from sanarestore.model.transformer import Tokens
 from sanarestore.options import BLENDING, LATENT, RestoreOptions, Tiling
@@ -67,39 +66,6 @@ def test_progress_counts_every_tile_that_is_restored_alone(model: RestorationMod
     restorer = Restorer(RestoreOptions(tiling="independent", tile=128, overlap=32), device="cpu", model=model)
     steps = list(restorer.stages(image_of(100, 300)))
     total = 3 * (1 + 1 + 2 + 1 + 1 + 1)
-    assert steps == [(done, total) for done in range(1, total + 1)]
-
-
-def test_finished_one_after_another(model: RestorationModel) -> None:
-    """Encode, whole windows of the latent in turn, decode; with a prompt to lead away from."""
-    image, latent = image_of(200, 300), model.latent
-    assert latent is not None
-    pixels = cut(torch.from_numpy(image.pixels_HWC).permute(2, 0, 1), (0, 224, 0, 320))[None]
-    tokens, negative = (Tokens.of([model.prompts.tokens(prompt)]) for prompt in ("Restore this image", ""))
-    with torch.inference_mode():
-        condition = latent.autoencoder.encode(pixels)
-        restored = torch.empty_like(condition)
-        noise = noise_field(0, *condition.shape)
-        counted = list(
-            clean_pass(
-                latent.transformer, condition, tokens, restored, latent.flow, noise,
-                steps=2, tile=4, overlap=1, negative=negative, guidance=2.0,
-            )
-        )  # fmt: skip
-        expected = latent.autoencoder.decode(restored)
-    assert len(counted) == 2 * 2 * 3
-    chosen: dict[str, Any] = {"fidelity": 0, "guidance": 2.0}
-    found = ran(model, image, tiling="causal-clean", tile=128, overlap=32, **chosen)
-    assert (found - expected[0, :, :200, :300]).abs().max() < ROUNDING
-    assert (found - ran(model, image, tiling="off", **chosen)).abs().max() > 1e-3
-    assert (found - ran(model, image, tiling="causal", tile=128, overlap=32, **chosen)).abs().max() > 1e-3
-
-
-def test_progress_counts_every_step_of_every_window(model: RestorationModel) -> None:
-    restorer = Restorer(RestoreOptions(tiling="causal-clean", tile=128, overlap=32), device="cpu", model=model)
-    steps = list(restorer.stages(image_of(100, 300)))
-    # Three tiles through every stage and every pass, three of which sum first; two steps of each of three windows.
-    total = 3 * (3 + 2 * (6 + 3)) + 2 * 3
     assert steps == [(done, total) for done in range(1, total + 1)]
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from sanarestore.degradations.requests import DEFAULT_PROMPT, Request, every_request
-from sanarestore.errors import UsageError
 from sanarestore.model.condition import KINDS, ConditionKind
 from sanarestore.model.loading import load_model
 from sanarestore.model.prompts import PromptCache, PromptEncoder, Prompts
@@ -76,18 +75,6 @@ def test_times_are_moved_as_the_recipe_says() -> None:
     assert moved.latent.transformer is begun.latent.transformer
     adapted = replace(begun, base="somebody/else")
     assert adapted.with_latent_path(replace(RECIPE, flow_shift=1.0)) is adapted
-
-
-def test_another_transformer_is_begun_on_the_same_autoencoder() -> None:
-    first = Parts.from_scratch(RECIPE).with_latent_path(RECIPE)
-    other = replace(RECIPE, fresh_flow=True, flow_shift=1.0, latent=replace(RECIPE.latent, condition="patch-embed"))
-    again = first.with_latent_path(other)
-    assert first.latent is not None
-    assert again.latent is not None
-    assert again.latent.autoencoder is first.latent.autoencoder
-    assert (again.latent.transformer.condition.kind, again.latent.flow.shift) == ("patch-embed", 1.0)
-    with pytest.raises(UsageError, match="fresh_flow: an adapter goes on from its base's transformer"):
-        replace(first, base="somebody/else").with_latent_path(other)
 
 
 def test_a_latent_path_is_added_once() -> None:

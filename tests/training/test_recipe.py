@@ -26,11 +26,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     recipe = TrainingRecipe.load(
         write(
             tmp_path,
-            'name = "x"\nsteps = 7\nlearning_rate = 1\nfresh_flow = true\n'
-            '[model]\nwidths = [8, 8, 8, 8]\n[degradations]\n"noise:5" = 2\n',
+            'name = "x"\nsteps = 7\nlearning_rate = 1\n[model]\nwidths = [8, 8, 8, 8]\n[degradations]\n"noise:5" = 2\n',
         )
     )
-    assert (recipe.name, recipe.steps, recipe.learning_rate, recipe.fresh_flow) == ("x", 7, 1.0, True)
+    assert (recipe.name, recipe.steps, recipe.learning_rate) == ("x", 7, 1.0)
     assert recipe.model == ModelShape(widths=(8, 8, 8, 8))
     assert recipe.degradations == {"noise:5": 2.0}
     assert recipe.batch == TrainingRecipe().batch
@@ -43,7 +42,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ("[model]\nwidth = 3", "'width' is not a field"),
         ("steps = 'many'", "'steps' must be int"),
         ("steps = true", "'steps' must be int"),
-        ("fresh_flow = 1", "'fresh_flow' must be bool"),
+        ("loss = 'charbonnier'", "'loss' is not a field"),
         ("patch = 40", "multiple of 16"),
         (
             "patch = 24\n[model]\nwidths = [8, 8, 8]\nencoder_blocks = [1, 1]\ndecoder_blocks = [1, 1]",

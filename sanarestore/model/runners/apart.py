@@ -52,31 +52,6 @@ def embed(model: ConditionedTransformer, latent_BCHW: Tensor, condition_BCHW: Te
     return hidden_BND
 
 
-def positions(model: ConditionedTransformer, rows: int, columns: int) -> Tensor | None:
-    """Position embedding of a whole image's tokens, [1,N,D] in float32; None for a base without positions."""
-    from diffusers.models.embeddings import get_2d_sincos_pos_embed
-
-    module: Any = model.transformer.patch_embed
-    known: Tensor | None = module.pos_embed
-    if known is None or (module.height, module.width) == (rows, columns):
-        return known
-    found: Tensor = get_2d_sincos_pos_embed(
-        known.shape[-1], (rows, columns), base_size=module.base_size, interpolation_scale=module.interpolation_scale,
-        device=known.device, output_type="pt",
-    )  # fmt: skip
-    return found.float()[None]
-
-
-def embed_part(
-    model: ConditionedTransformer, latent_BCHW: Tensor, condition_BCHW: Tensor, position_1ND: Tensor | None
-) -> Tensor:
-    """Like `embed`, for a part of an image; `position_1ND` are the `positions` of the whole image within this part."""
-    dtype = model.dtype
-    given = model.condition(latent_BCHW.to(dtype), condition_BCHW.to(dtype))
-    hidden_BND: Tensor = model.transformer.patch_embed.proj(given).flatten(2).transpose(1, 2)  # type: ignore[union-attr, operator]
-    return hidden_BND if position_1ND is None else (hidden_BND + position_1ND).to(hidden_BND.dtype)
-
-
 class BlockPass:
     """One transformer block at one time and prompt."""
 

@@ -4,8 +4,6 @@ Shape suffixes: C latent channels, H W latent positions, T windows, D features.
 
     causal           a window attends to itself and to all earlier ones, by sums carried on in each layer
     multidiffusion   a window attends only to itself (Bar-Tal et al. 2023): the baseline
-
-`clean_pass.py` blends clean latents instead of predictions.
 """
 
 from collections.abc import Iterator, Sequence
