@@ -14,7 +14,8 @@ from sanarestore import images
 from sanarestore.model.loading import RestorationModel, save_model
 from sanarestore.model.prompts import PromptEncoder, Prompts, new_encoder, train_tokenizer
 from sanarestore.model.reading import load_embedded_reader
-from sanarestore.model.refiner import Refiner, RefinerConfig
+from sanarestore.model.refiner import Refiner
+from sanarestore.model.refiner_config import RefinerConfig
 from sanarestore.training.parts import plain_wordings
 
 # Two threads make small tests slower, not faster, and one thread makes their arithmetic repeatable.

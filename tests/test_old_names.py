@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from sanarestore import weights
 from sanarestore.errors import UsageError
 from sanarestore.model.loading import EXPERTS, REFINER, load_model
-from sanarestore.model.refiner import RefinerConfig
+from sanarestore.model.refiner_config import RefinerConfig
 from sanarestore.old_names import OBJECTIVES, RECIPE, TENSORS, renamed_recipe, renamed_tensors
 from sanarestore.training.recipe import OBJECTIVES as KNOWN
 from sanarestore.training.recipe import TrainingRecipe

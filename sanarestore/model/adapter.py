@@ -20,7 +20,7 @@ from sanarestore import weights
 from sanarestore.errors import WeightsError
 from sanarestore.model.base import write_module
 from sanarestore.model.condition import ConditionKind, kind_of
-from sanarestore.model.refiner import RefinerConfig
+from sanarestore.model.refiner_config import RefinerConfig
 from sanarestore.model.tensors import read_tensors, write_json, write_tensors
 from sanarestore.old_names import renamed_tensors
 

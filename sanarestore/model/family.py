@@ -19,7 +19,8 @@ from sanarestore.model.condition import ConditionKind, new_condition
 from sanarestore.model.loading import LatentPath, RestorationModel
 from sanarestore.model.prompts import PromptEncoder, Prompts
 from sanarestore.model.reading import load_embedded_reader
-from sanarestore.model.refiner import Refiner, RefinerConfig
+from sanarestore.model.refiner import Refiner
+from sanarestore.model.refiner_config import RefinerConfig
 from sanarestore.model.transformer import ConditionedTransformer
 
 RANDOM = "random:"

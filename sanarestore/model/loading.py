@@ -30,7 +30,8 @@ from sanarestore.model.condition import ConditionKind, kind_of, new_condition
 from sanarestore.model.experts import Experts
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder
 from sanarestore.model.reading import Reader, is_reader, load_embedded_reader, load_reader
-from sanarestore.model.refiner import Refiner, RefinerConfig
+from sanarestore.model.refiner import Refiner
+from sanarestore.model.refiner_config import RefinerConfig
 from sanarestore.model.tensors import load_strictly, read_tensors, write_json, write_tensors
 from sanarestore.model.transformer import ConditionedTransformer
 from sanarestore.old_names import renamed_tensors

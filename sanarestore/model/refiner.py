@@ -8,160 +8,17 @@ on pixels at most `Refiner.halo` away, and tiling with that halo changes nothing
 photograph, for global colour correction, come in as an argument (`WholePhoto`).
 """
 
-import math
-from dataclasses import asdict, dataclass, replace
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sanarestore.model.colour_correction import ColourCorrection, WholePhoto
-from sanarestore.model.statistics import (
-    DOWNSAMPLE,
-    LOCAL_RADIUS,
-    LOCAL_STATISTICS,
-    SPECTRUM_RADIUS,
-    WIDE_RADIUS,
-    WIDE_STATISTICS,
-    Statistics,
-    spectrum,
-)
-from sanarestore.old_names import REFINER, renamed
+from sanarestore.model.refiner_config import RefinerConfig
+from sanarestore.model.statistics import LOCAL_STATISTICS, WIDE_STATISTICS, Statistics, spectrum
 
 LEAST_VARIATION = 0.1
 """`Statistics.variation`, in 8-bit codes, at which the residual is halved: a tenth of a code is less than any visible
 fault, and an area without any variation shows no fault to correct."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RefinerConfig:
-    """Architecture of a refiner, saved beside its weights."""
-
-    widths: tuple[int, ...] = (32, 64, 128, 256)
-    """Channels at 1/2, 1/4, 1/8 ... of the resolution; the last is the bottleneck."""
-    encoder_blocks: tuple[int, ...] = (2, 2, 1)
-    """Residual blocks per encoder level, finest first, without the bottleneck."""
-    decoder_blocks: tuple[int, ...] = (2, 1, 1)
-    """Residual blocks per decoder level, in the same order."""
-    prompt_width: int = 128
-    """Features of the pooled prompt embedding."""
-    modulation_width: int = 24
-    """Features of the decoder's spatial modulation, computed from the wide statistics and the prompt."""
-    spectrum: int = 0
-    """Bands of the local power spectrum among those statistics, which tell blur from low resolution; 0: none."""
-    colour_correction: int = 0
-    """Hidden features of the global colour correction; 0: none, each pixel is corrected from its surroundings only."""
-
-    def __post_init__(self) -> None:
-        levels = len(self.widths) - 1
-        if self.stride < DOWNSAMPLE:
-            raise ValueError(f"{len(self.widths)} widths are too few: a stride of {DOWNSAMPLE} pixels takes three")
-        if len(self.encoder_blocks) != levels or len(self.decoder_blocks) != levels:
-            raise ValueError(f"{len(self.widths)} widths need {levels} encoder and decoder block counts")
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "RefinerConfig":
-        """Rebuild from JSON, where tuples are lists."""
-        plain: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
-        }
-        return cls(**renamed(plain, REFINER))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    @property
-    def stride(self) -> int:
-        """Tile origins must be multiples of this many pixels: one bottleneck position."""
-        return 1 << len(self.widths)
-
-    @property
-    def receptive_radius(self) -> int:
-        """Receptive field: pixels on each side of a bottleneck-aligned block that its result depends on.
-
-        Traced backwards through the network; at each upsampling the interval grows to whole coarse positions.
-        """
-        radius, modulated = 0, 0
-        for level, blocks in enumerate(self.decoder_blocks):
-            pixel = 2 ** (level + 1)
-            if blocks:
-                # Spatial modulation enters after the first convolution of the level's first block.
-                modulated = max(modulated, _cells_beyond(radius + (2 * blocks - 1) * pixel, pixel) * DOWNSAMPLE)
-            radius = -(-(radius + 2 * blocks * pixel) // (2 * pixel)) * (2 * pixel)
-        modulated += SPECTRUM_RADIUS if self.spectrum else WIDE_RADIUS
-        radius += self.stride  # the bottleneck's one 3x3 convolution
-        for level, blocks in enumerate(self.encoder_blocks):
-            radius += 2 * blocks * 2 ** (level + 1)
-        weighted = _cells_beyond(0, 2) * DOWNSAMPLE + WIDE_RADIUS
-        return max(radius + 2 + LOCAL_RADIUS, modulated, weighted)  # + 2 for the stem
-
-
-def _cells_beyond(radius: int, pixel: int) -> int:
-    """Cells beyond a block's edge that interpolation reads for positions, `pixel` wide, up to `radius` away from it."""
-    if pixel >= DOWNSAMPLE:
-        return radius // DOWNSAMPLE
-    outermost = radius - pixel / 2
-    return math.ceil(outermost / DOWNSAMPLE + 0.5)
-
-
-class Modulation(nn.Module):
-    """FiLM: per-channel scale and shift from the prompt (Perez et al. 2018, eq. 1), the identity when zero."""
-
-    def __init__(self, prompt_width: int, channels: int) -> None:
-        super().__init__()
-        self.project = nn.Linear(prompt_width, 2 * channels)
-
-    def forward(self, hidden_BCHW: Tensor, prompt_BD: Tensor) -> Tensor:
-        scale_BC11, shift_BC11 = self.project(prompt_BD)[:, :, None, None].chunk(2, dim=1)
-        return _modulated(hidden_BCHW, 1 + scale_BC11, shift_BC11)
-
-
-class ResidualBlock(nn.Module):
-    """Residual block: convolution, modulation, ReLU, convolution, added to its input."""
-
-    def __init__(self, channels: int, prompt_width: int, last_kernel: int = 3) -> None:
-        super().__init__()
-        self.conv_in = nn.Conv2d(channels, channels, 3, padding=1)
-        self.modulation = Modulation(prompt_width, channels)
-        self.conv_out = nn.Conv2d(channels, channels, last_kernel, padding=last_kernel // 2)
-
-    def forward(self, hidden_BCHW: Tensor, prompt_BD: Tensor) -> Tensor:
-        inner_BCHW = F.relu(self.modulation(self.conv_in(hidden_BCHW), prompt_BD), inplace=True)
-        branch_BCHW: Tensor = self.conv_out(inner_BCHW)
-        return branch_BCHW.add_(hidden_BCHW)
-
-
-class ModulatedBlock(ResidualBlock):
-    """A block with spatial modulation: its scale also varies over the image."""
-
-    def __init__(self, channels: int, prompt_width: int, modulation: int) -> None:
-        super().__init__(channels, prompt_width)
-        self.gate = nn.Conv2d(modulation, channels, 1)
-
-    def forward(self, hidden_BCHW: Tensor, prompt_BD: Tensor, modulation_BSHW: Tensor) -> Tensor:  # type: ignore[override]
-        scale_BC11, shift_BC11 = self.modulation.project(prompt_BD)[:, :, None, None].chunk(2, dim=1)
-        scale_BCHW = self.gate(modulation_BSHW).add_(1 + scale_BC11)
-        inner_BCHW = F.relu(_modulated(self.conv_in(hidden_BCHW), scale_BCHW, shift_BC11), inplace=True)
-        del scale_BCHW  # one of the largest tensors at the finest level
-        branch_BCHW: Tensor = self.conv_out(inner_BCHW)
-        return branch_BCHW.add_(hidden_BCHW)
-
-
-class SpatialModulation(nn.Module):
-    """Features of the spatial modulation, from wide statistics and prompt: where to smooth noise or sharpen blur."""
-
-    def __init__(self, prompt_width: int, channels: int, statistics: int) -> None:
-        super().__init__()
-        self.statistics = nn.Conv2d(statistics, channels, 1)
-        self.prompt = nn.Linear(prompt_width, channels)
-        self.mix = nn.Conv2d(channels, channels, 1)
-
-    def forward(self, wide_BKHW: Tensor, prompt_BD: Tensor) -> Tensor:
-        """[B,K,H/8,W/8] and [B,D] -> [B,S,H/8,W/8]."""
-        both = F.relu(self.statistics(wide_BKHW) + self.prompt(prompt_BD)[:, :, None, None])
-        return F.relu(self.mix(both))
 
 
 class Refiner(nn.Module):
@@ -200,46 +57,53 @@ class Refiner(nn.Module):
             ColourCorrection(prompt, config.colour_correction) if config.colour_correction else None
         )
 
-    def _initialise(self) -> None:
-        """Initialise residual branches and modulation small and the head to zero: the refiner is then the identity."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-            if isinstance(module, Modulation):
-                nn.init.normal_(module.project.weight, std=0.02)
-                nn.init.zeros_(module.project.bias)
-        for module in self.modules():
-            if isinstance(module, ResidualBlock):
-                module.conv_out.weight.data.mul_(0.2)
-            if isinstance(module, ModulatedBlock):
-                nn.init.normal_(module.gate.weight, std=0.3)
-            if isinstance(module, SpatialModulation):
-                nn.init.normal_(module.prompt.weight, std=0.1)
-        nn.init.zeros_(self.head.weight)
+    def forward(
+        self, degraded_BCHW: Tensor, generated_BCHW: Tensor, prompt_BD: Tensor, whole: WholePhoto | None = None
+    ) -> Tensor:
+        """Two images [B,3,H,W] in [0,1], H and W multiples of `stride`, and the pooled prompt [B,D] -> [B,3,H,W].
 
-    def grown(self, spectrum: int = 0, colour_correction: int = 0, widths: tuple[int, ...] = ()) -> "Refiner":
-        """Add a spectrum, a global colour correction or width to the refiner without changing its function.
-
-        What is missing is added, and levels become at least as wide as `widths`. The weights
-        that read new features start at zero. Returns itself if nothing is new. ValueError for another number of levels.
+        Light and colour are corrected where `whole` asks for it. No residual is added where `degraded` is constant in a
+        neighbourhood. The result is not clipped. The residual is added in float32 even under autocast, so that 16-bit
+        codes survive.
         """
-        if widths and len(widths) != len(self.config.widths):
-            raise ValueError(f"{len(widths)} widths do not fit a refiner of {len(self.config.widths)} levels")
-        widest = tuple(map(max, self.config.widths, widths or self.config.widths))
-        config = replace(
-            self.config,
-            spectrum=self.config.spectrum or spectrum,
-            colour_correction=self.config.colour_correction or colour_correction,
-            widths=widest,
-        )
-        if config == self.config:
-            return self
-        larger = Refiner(config).train(self.training)
-        known = self.state_dict()
-        grown = {name: _placed(name, known[name], new) for name, new in larger.state_dict().items() if name in known}
-        larger.load_state_dict({**larger.state_dict(), **grown})
-        return larger
+        hidden, modulation, weight_B1HW = self._measure(degraded_BCHW, generated_BCHW, prompt_BD)
+        whole_prompt_BD, prompt_BD = prompt_BD, prompt_BD.to(self.dtype)
+        # Levels are not modules of their own, which would hold tensors for longer: memory limits the tile size.
+        skips = []
+        for level, down in zip(self.encoder, self.down, strict=True):
+            for block in level.children():
+                hidden = block(hidden, prompt_BD)
+            skips.append(hidden)
+            hidden = down(hidden)
+        hidden = self.bottleneck(hidden, prompt_BD)
+        for level, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
+            hidden = F.pixel_shuffle(up(hidden), 2).add_(skips.pop())
+            finer_modulation = _resize(modulation, hidden)
+            for block in level.children():
+                hidden = block(hidden, prompt_BD, finer_modulation)
+        residual_BCHW = self.head(hidden.float()).float()
+        residual_BCHW.mul_(_resize(weight_B1HW, residual_BCHW))
+        restored_BCHW = generated_BCHW.float() + F.pixel_shuffle(residual_BCHW, 2)
+        if self.colour_correction is None or whole is None:
+            return restored_BCHW
+        corrected_BCHW: Tensor = self.colour_correction(restored_BCHW, whole, whole_prompt_BD)
+        return corrected_BCHW
+
+    def _measure(
+        self, degraded_BCHW: Tensor, generated_BCHW: Tensor, prompt_BD: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Encoder input [B,C,H/2,W/2], spatial modulation [B,S,H/8,W/8], and weight of the residual [B,1,H/8,W/8]: 0
+        where nothing varies, up to 1."""
+        statistics = Statistics.of(degraded_BCHW)
+        wide = statistics.wide
+        if self.config.spectrum:
+            wide = torch.cat([wide, spectrum(degraded_BCHW, self.config.spectrum)], dim=1)
+        # Centred on zero, so that the zero padding of convolutions is mid-gray, the most neutral border.
+        inputs = F.pixel_unshuffle(torch.cat([degraded_BCHW, generated_BCHW], dim=1) - 0.5, 2)
+        hidden = self.stem(torch.cat([inputs, statistics.local], dim=1))
+        energy_B1HW = statistics.variation.square()
+        weight_B1HW = energy_B1HW / (energy_B1HW + LEAST_VARIATION**2)
+        return hidden.to(self.dtype), self.spatial_modulation(wide, prompt_BD).to(self.dtype), weight_B1HW
 
     @property
     def halo(self) -> int:
@@ -272,72 +136,86 @@ class Refiner(nn.Module):
             part.to(dtype)
         return self
 
-    def forward(
-        self, degraded_BCHW: Tensor, generated_BCHW: Tensor, prompt_BD: Tensor, whole: WholePhoto | None = None
-    ) -> Tensor:
-        """Two images [B,3,H,W] in [0,1], H and W multiples of `stride`, and the pooled prompt [B,D] -> [B,3,H,W].
+    def _initialise(self) -> None:
+        """Initialise residual branches and modulation small and the head to zero: the refiner is then the identity."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+            if isinstance(module, Modulation):
+                nn.init.normal_(module.project.weight, std=0.02)
+                nn.init.zeros_(module.project.bias)
+        for module in self.modules():
+            if isinstance(module, ResidualBlock):
+                module.conv_out.weight.data.mul_(0.2)
+            if isinstance(module, ModulatedBlock):
+                nn.init.normal_(module.gate.weight, std=0.3)
+            if isinstance(module, SpatialModulation):
+                nn.init.normal_(module.prompt.weight, std=0.1)
+        nn.init.zeros_(self.head.weight)
 
-        Light and colour are corrected where `whole` asks for it. No residual is added where `degraded` is constant in a
-        neighbourhood. The result is not clipped. The residual is added in float32 even under autocast, so that 16-bit
-        codes survive.
-        """
-        hidden, modulation, weight_B1HW = self._measured(degraded_BCHW, generated_BCHW, prompt_BD)
-        whole_prompt_BD, prompt_BD = prompt_BD, prompt_BD.to(self.dtype)
-        # Levels are not modules of their own, which would hold tensors for longer: memory limits the tile size.
-        skips = []
-        for level, down in zip(self.encoder, self.down, strict=True):
-            for block in level.children():
-                hidden = block(hidden, prompt_BD)
-            skips.append(hidden)
-            hidden = down(hidden)
-        hidden = self.bottleneck(hidden, prompt_BD)
-        for level, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
-            hidden = F.pixel_shuffle(up(hidden), 2).add_(skips.pop())
-            finer_modulation = _resize(modulation, hidden)
-            for block in level.children():
-                hidden = block(hidden, prompt_BD, finer_modulation)
-        residual_BCHW = self.head(hidden.float()).float()
-        residual_BCHW.mul_(_resize(weight_B1HW, residual_BCHW))
-        restored_BCHW = generated_BCHW.float() + F.pixel_shuffle(residual_BCHW, 2)
-        if self.colour_correction is None or whole is None:
-            return restored_BCHW
-        corrected_BCHW: Tensor = self.colour_correction(restored_BCHW, whole, whole_prompt_BD)
-        return corrected_BCHW
 
-    def _measured(
-        self, degraded_BCHW: Tensor, generated_BCHW: Tensor, prompt_BD: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Encoder input [B,C,H/2,W/2], spatial modulation [B,S,H/8,W/8], and weight of the residual [B,1,H/8,W/8]: 0
-        where nothing varies, up to 1."""
-        statistics = Statistics.of(degraded_BCHW)
-        wide = statistics.wide
-        if self.config.spectrum:
-            wide = torch.cat([wide, spectrum(degraded_BCHW, self.config.spectrum)], dim=1)
-        # Centred on zero, so that the zero padding of convolutions is mid-gray, the most neutral border.
-        inputs = F.pixel_unshuffle(torch.cat([degraded_BCHW, generated_BCHW], dim=1) - 0.5, 2)
-        hidden = self.stem(torch.cat([inputs, statistics.local], dim=1))
-        energy_B1HW = statistics.variation.square()
-        weight_B1HW = energy_B1HW / (energy_B1HW + LEAST_VARIATION**2)
-        return hidden.to(self.dtype), self.spatial_modulation(wide, prompt_BD).to(self.dtype), weight_B1HW
+class SpatialModulation(nn.Module):
+    """Features of the spatial modulation, from wide statistics and prompt: where to smooth noise or sharpen blur."""
+
+    def __init__(self, prompt_width: int, channels: int, statistics: int) -> None:
+        super().__init__()
+        self.statistics = nn.Conv2d(statistics, channels, 1)
+        self.prompt = nn.Linear(prompt_width, channels)
+        self.mix = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, wide_BKHW: Tensor, prompt_BD: Tensor) -> Tensor:
+        """[B,K,H/8,W/8] and [B,D] -> [B,S,H/8,W/8]."""
+        both = F.relu(self.statistics(wide_BKHW) + self.prompt(prompt_BD)[:, :, None, None])
+        return F.relu(self.mix(both))
+
+
+class ResidualBlock(nn.Module):
+    """Residual block: convolution, modulation, ReLU, convolution, added to its input."""
+
+    def __init__(self, channels: int, prompt_width: int, last_kernel: int = 3) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulation = Modulation(prompt_width, channels)
+        self.conv_out = nn.Conv2d(channels, channels, last_kernel, padding=last_kernel // 2)
+
+    def forward(self, hidden_BCHW: Tensor, prompt_BD: Tensor) -> Tensor:
+        inner_BCHW = F.relu(self.modulation(self.conv_in(hidden_BCHW), prompt_BD), inplace=True)
+        branch_BCHW: Tensor = self.conv_out(inner_BCHW)
+        return branch_BCHW.add_(hidden_BCHW)
+
+
+class ModulatedBlock(ResidualBlock):
+    """A block with spatial modulation: its scale also varies over the image."""
+
+    def __init__(self, channels: int, prompt_width: int, modulation: int) -> None:
+        super().__init__(channels, prompt_width)
+        self.gate = nn.Conv2d(modulation, channels, 1)
+
+    def forward(self, hidden_BCHW: Tensor, prompt_BD: Tensor, modulation_BSHW: Tensor) -> Tensor:  # type: ignore[override]
+        scale_BC11, shift_BC11 = self.modulation.project(prompt_BD)[:, :, None, None].chunk(2, dim=1)
+        scale_BCHW = self.gate(modulation_BSHW).add_(1 + scale_BC11)
+        inner_BCHW = F.relu(_modulated(self.conv_in(hidden_BCHW), scale_BCHW, shift_BC11), inplace=True)
+        del scale_BCHW  # one of the largest tensors at the finest level
+        branch_BCHW: Tensor = self.conv_out(inner_BCHW)
+        return branch_BCHW.add_(hidden_BCHW)
+
+
+class Modulation(nn.Module):
+    """FiLM: per-channel scale and shift from the prompt (Perez et al. 2018, eq. 1), the identity when zero."""
+
+    def __init__(self, prompt_width: int, channels: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(prompt_width, 2 * channels)
+
+    def forward(self, hidden_BCHW: Tensor, prompt_BD: Tensor) -> Tensor:
+        scale_BC11, shift_BC11 = self.project(prompt_BD)[:, :, None, None].chunk(2, dim=1)
+        return _modulated(hidden_BCHW, 1 + scale_BC11, shift_BC11)
 
 
 def _modulated(hidden_BCHW: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """hidden * scale + shift; in place without gradients, because page faults cost a CPU more than the product."""
     return torch.addcmul(shift, hidden_BCHW, scale, out=None if torch.is_grad_enabled() else hidden_BCHW)
-
-
-def _placed(name: str, old: Tensor, new: Tensor) -> Tensor:
-    """Copy old weights into a larger tensor: new outputs keep their initial weights, weights of new inputs are zero."""
-    # The rows of a modulation are all scales, then all shifts.
-    halves = 2 if ".modulation." in name else 1
-    grown, known = (each.reshape(halves, -1, *each.shape[1:]) for each in (new.clone(), old))
-    outputs = known.shape[1]
-    if known.ndim > 2:
-        grown[:, :, known.shape[2] :] = 0
-        grown[:, :outputs, : known.shape[2]] = known
-    else:
-        grown[:, :outputs] = known
-    return grown.flatten(0, 1)
 
 
 def _resize(modulation_BSHW: Tensor, hidden_BCHW: Tensor) -> Tensor:

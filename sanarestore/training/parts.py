@@ -21,8 +21,10 @@ from sanarestore.model.loading import LatentPath, RestorationModel, load_model, 
 from sanarestore.model.lora import Lora
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder, new_encoder, train_tokenizer
 from sanarestore.model.reading import Reader, is_reader, load_embedded_reader, load_reader
-from sanarestore.model.refiner import Refiner, RefinerConfig
+from sanarestore.model.refiner import Refiner
+from sanarestore.model.refiner_config import RefinerConfig
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
+from sanarestore.training.growing import grow
 from sanarestore.training.latent_path import FLOW_SHIFT, new_latent_path
 from sanarestore.training.recipe import FLOWING, ModelShape, TrainingRecipe
 
@@ -118,9 +120,11 @@ class Parts:
             torch.manual_seed(recipe.seed)
             # Low-rank weights adapt the layers that exist, so the refiner does not grow.
             shape = recipe.model
-            refiner = (
-                model.refiner if rank else model.refiner.grown(shape.spectrum, shape.colour_correction, shape.widths)
-            )
+            refiner = model.refiner
+            if not rank:
+                refiner = grow(
+                    refiner, spectrum=shape.spectrum, colour_correction=shape.colour_correction, widths=shape.widths
+                )
             parts = cls(
                 refiner=refiner, prompts=FrozenPrompts(model.prompts, refiner.config.prompt_width),
                 encoder=load_encoder(model.folder), latent=model.latent,

@@ -29,7 +29,8 @@ from sanarestore.images.image import to_stored
 from sanarestore.model.experts import SHARED, Experts
 from sanarestore.model.loading import RestorationModel
 from sanarestore.model.prompts import Prompts
-from sanarestore.model.refiner import Refiner, RefinerConfig
+from sanarestore.model.refiner import Refiner
+from sanarestore.model.refiner_config import RefinerConfig
 from sanarestore.model.routing import routing_features
 from sanarestore.options import RestoreOptions
 from tests.conftest import photo, random_refiner, save_photo

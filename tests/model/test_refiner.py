@@ -1,14 +1,13 @@
 """The refiner: the identity before training and where nothing varies, local, and float32 at its ends."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 
 from sanarestore import tiling
 from sanarestore.model.colour_correction import COLOUR_STATISTICS, WholePhoto
-from sanarestore.model.refiner import Refiner, RefinerConfig, Statistics
+from sanarestore.model.refiner import Refiner, Statistics
+from sanarestore.model.refiner_config import RefinerConfig
 from tests.conftest import photo, random_refiner
 
 
@@ -18,8 +17,8 @@ def inputs(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.T
     return degraded, generated, torch.randn(2, 8, generator=generator)
 
 
-def told(value: float, *asked: tuple[float, float]) -> WholePhoto:
-    """Of photographs whose statistics are all of one value, and of which light and colour are asked for or not."""
+def statistics_of(value: float, *asked: tuple[float, float]) -> WholePhoto:
+    """Make photographs whose statistics all have one value, with or without a request for light and colour."""
     return WholePhoto(
         statistics_BK=torch.full((len(asked), COLOUR_STATISTICS), value),
         asked_B2=torch.tensor(asked, dtype=torch.float32),
@@ -64,7 +63,7 @@ def test_bfloat16_stays_near_float32() -> None:
         RefinerConfig(widths=(4, 4, 4), encoder_blocks=(0, 0), decoder_blocks=(1, 1), prompt_width=4, spectrum=5),
     ],
 )
-def test_the_halo_is_the_reach_of_the_gradient(config: RefinerConfig) -> None:
+def test_the_halo_is_the_receptive_field_of_the_gradient(config: RefinerConfig) -> None:
     """Gradient of one aligned block's sum: zero beyond the computed radius, not zero just inside it."""
     torch.manual_seed(0)
     refiner = Refiner(config)
@@ -107,7 +106,7 @@ def test_it_computes_the_same_while_it_learns() -> None:
     assert learning.requires_grad
 
 
-def test_the_default_reach_is_within_the_design() -> None:
+def test_the_default_receptive_field_is_within_the_design() -> None:
     assert RefinerConfig().receptive_radius <= 96
 
 
@@ -128,66 +127,21 @@ def test_images_of_a_batch_do_not_mix() -> None:
     assert torch.allclose(both[1:], alone, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"spectrum": 5},
-        {"colour_correction": 4},
-        {"spectrum": 5, "colour_correction": 4},
-        {"widths": (12, 8, 24, 16)},
-        {"widths": (8, 12, 16, 20)},
-    ],
-)
-def test_it_grows_without_changing_what_it_does(more: dict[str, Any]) -> None:
-    refiner = random_refiner()
-    grown = refiner.grown(**more)
-    assert {name: getattr(grown.config, name) for name in more} == more
-    whole = told(0.3, (1, 0), (1, 1))
-    assert torch.allclose(grown(*inputs(32, 48), whole), refiner(*inputs(32, 48)), atol=1e-6, rtol=0)
-    assert grown.grown(**more) is grown
-    assert grown.grown(spectrum=9, colour_correction=9).config.to_dict() == {
-        **refiner.config.to_dict(),
-        "spectrum": 9,
-        "colour_correction": 9,
-        **more,
-    }
-
-
-def test_what_is_grown_can_learn() -> None:
-    grown = random_refiner().grown(widths=(12, 12, 24, 24)).requires_grad_(True)
-    before = {name: parameter.detach().clone() for name, parameter in grown.named_parameters()}
-    optimizer = torch.optim.SGD(grown.parameters(), lr=0.1)
-    for _ in range(3):
-        optimizer.zero_grad()
-        grown(*inputs(32, 32)).square().mean().backward()
-        optimizer.step()
-    for name, parameter in grown.named_parameters():
-        moved = (parameter - before[name]).abs().flatten(1) if parameter.ndim > 1 else parameter - before[name]
-        assert moved[-1].any(), name
-
-
-def test_no_level_is_taken_away() -> None:
-    refiner = random_refiner()
-    assert refiner.grown(widths=(4, 4, 4, 4)) is refiner
-    with pytest.raises(ValueError, match="levels"):
-        refiner.grown(widths=(8, 8, 16))
-
-
 def test_colour_correction_moves_the_whole_where_light_or_colour_is_asked_for() -> None:
     refiner = random_refiner(colour_correction=4)
     plain = refiner(*inputs(32, 32))
-    assert torch.equal(refiner(*inputs(32, 32), told(1, (0, 0), (0, 0))), plain)
-    first, second = refiner(*inputs(32, 32), told(1, (0, 0), (1, 1)))
+    assert torch.equal(refiner(*inputs(32, 32), statistics_of(1, (0, 0), (0, 0))), plain)
+    first, second = refiner(*inputs(32, 32), statistics_of(1, (0, 0), (1, 1)))
     assert torch.equal(first, plain[0])
     assert ((second - plain[1]).abs().mean(dim=(1, 2)) > 1e-4).all()
-    bright, dark = (refiner(*inputs(32, 32), told(value, (0, 1), (1, 1))) for value in (1.0, -1.0))
+    bright, dark = (refiner(*inputs(32, 32), statistics_of(value, (0, 1), (1, 1))) for value in (1.0, -1.0))
     assert ((bright - dark).abs().mean(dim=(2, 3)) > 1e-4).all()
     assert refiner.with_dtype(torch.bfloat16).colour_correction.curve.weight.dtype == torch.float32  # type: ignore[union-attr]
 
 
 def test_without_colour_correction_nothing_is_made_of_what_is_asked() -> None:
     refiner = random_refiner()
-    assert torch.equal(refiner(*inputs(32, 32), told(1, (1, 1), (1, 1))), refiner(*inputs(32, 32)))
+    assert torch.equal(refiner(*inputs(32, 32), statistics_of(1, (1, 1), (1, 1))), refiner(*inputs(32, 32)))
 
 
 COLOURS = [
@@ -277,20 +231,3 @@ def test_in_tiles_with_a_margin_it_is_what_it_is_untiled(size: tuple[int, int]) 
     tiled = mapped(refiner, scene, tile=64, margin=refiner.margin)
     assert (whole - scene).abs().max() > 1e-3
     assert torch.allclose(tiled, whole, atol=1e-5, rtol=0)
-
-
-def test_a_configuration_survives_json() -> None:
-    import json
-
-    config = RefinerConfig(widths=(4, 8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1))
-    assert RefinerConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-
-
-def test_block_counts_must_fit_the_levels() -> None:
-    with pytest.raises(ValueError, match="block counts"):
-        RefinerConfig(widths=(4, 8, 8), encoder_blocks=(1,))
-
-
-def test_a_stride_smaller_than_a_block_is_refused() -> None:
-    with pytest.raises(ValueError, match="takes three"):
-        RefinerConfig(widths=(4, 8), encoder_blocks=(1,), decoder_blocks=(1,))

@@ -20,7 +20,7 @@ import pytest
 from sanarestore import weights
 from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.evaluation.tasks import TASKS
-from sanarestore.model.refiner import RefinerConfig
+from sanarestore.model.refiner_config import RefinerConfig
 from sanarestore.training.recipe import TrainingRecipe
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "sanarestore-mini"

@@ -1,0 +1,69 @@
+"""Growing a refiner: it does what it did, and what is new can learn."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from sanarestore.model.colour_correction import COLOUR_STATISTICS, WholePhoto
+from sanarestore.training.growing import grow
+from tests.conftest import random_refiner
+
+
+def statistics_of(value: float, *asked: tuple[float, float]) -> WholePhoto:
+    """Make photographs whose statistics all have one value, with or without a request for light and colour."""
+    return WholePhoto(
+        statistics_BK=torch.full((len(asked), COLOUR_STATISTICS), value),
+        asked_B2=torch.tensor(asked, dtype=torch.float32),
+    )
+
+
+def inputs(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    degraded, generated = torch.rand(2, 2, 3, height, width, generator=generator)
+    return degraded, generated, torch.randn(2, 8, generator=generator)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"spectrum": 5},
+        {"colour_correction": 4},
+        {"spectrum": 5, "colour_correction": 4},
+        {"widths": (12, 8, 24, 16)},
+        {"widths": (8, 12, 16, 20)},
+    ],
+)
+def test_it_grows_without_changing_what_it_does(more: dict[str, Any]) -> None:
+    refiner = random_refiner()
+    grown = grow(refiner, **more)
+    assert {name: getattr(grown.config, name) for name in more} == more
+    whole = statistics_of(0.3, (1, 0), (1, 1))
+    assert torch.allclose(grown(*inputs(32, 48), whole), refiner(*inputs(32, 48)), atol=1e-6, rtol=0)
+    assert grow(grown, **more) is grown
+    assert grow(grown, spectrum=9, colour_correction=9).config.to_dict() == {
+        **refiner.config.to_dict(),
+        "spectrum": 9,
+        "colour_correction": 9,
+        **more,
+    }
+
+
+def test_what_is_grown_can_learn() -> None:
+    grown = grow(random_refiner(), widths=(12, 12, 24, 24)).requires_grad_(True)
+    before = {name: parameter.detach().clone() for name, parameter in grown.named_parameters()}
+    optimizer = torch.optim.SGD(grown.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        grown(*inputs(32, 32)).square().mean().backward()
+        optimizer.step()
+    for name, parameter in grown.named_parameters():
+        moved = (parameter - before[name]).abs().flatten(1) if parameter.ndim > 1 else parameter - before[name]
+        assert moved[-1].any(), name
+
+
+def test_no_level_is_taken_away() -> None:
+    refiner = random_refiner()
+    assert grow(refiner, widths=(4, 4, 4, 4)) is refiner
+    with pytest.raises(ValueError, match="levels"):
+        grow(refiner, widths=(8, 8, 16))
