@@ -14,12 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 class Cost(NamedTuple):
-    """Of a piece of work."""
+    """What a function costs."""
 
     flop: int
-    """Of products and convolutions; a multiplication and an addition are two."""
+    """Operations of products and convolutions; a multiplication and an addition count as two."""
     bytes: int
-    """Of all tensors that it made, at most at once; what operations use within is not seen."""
+    """Peak of all tensors that it made; memory used within an operation is not seen."""
 
 
 class Living(TorchDispatchMode):

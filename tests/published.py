@@ -17,10 +17,10 @@ from sanarestore.training.recipe import LatentShape, ModelShape, TrainingRecipe
 from tests.conftest import random_refiner
 
 CHANNELS = 8
-"""Of latents."""
+"""Latent channels."""
 
 WIDTH = 16
-"""Of prompt embeddings."""
+"""Features of prompt embeddings."""
 
 
 TINY_RECIPE = TrainingRecipe(
@@ -33,7 +33,7 @@ TINY_RECIPE = TrainingRecipe(
         channels=(8, 8, 8, 8, 8, 8), blocks=(0, 1, 1, 1, 1, 1), latent_channels=8, head_width=4, heads=2, layers=1
     ),
 )  # fmt: skip
-"""Of all parts, as small as they can be."""
+"""The smallest possible recipe that has all parts."""
 
 
 def tiny_transformer(*, seed: int = 0, **changes: Any) -> Any:

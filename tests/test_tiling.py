@@ -116,7 +116,7 @@ def test_cut_inside_is_a_view() -> None:
 
 
 def test_cut_at_a_border_copies_no_more_than_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an image stored pixel by pixel, selecting copies all that it selects from."""
+    """Selecting from an image stored pixel by pixel copies everything that it selects from."""
     image = torch.rand(300, 200, 3).permute(2, 0, 1)
     rows, columns = (
         torch.from_numpy(mirror(np.arange(*span), size)) for span, size in (((200, 304), 300), ((120, 208), 200))

@@ -60,7 +60,7 @@ def windows(size: Size, halo: int, stride: int, margin: int = 0) -> list[int]:
 
 
 def area_factor(size: Size, halo: int, stride: int, margin: int = 0) -> float:
-    """Of windows over cores."""
+    """Total area of windows divided by that of their cores."""
     return sum(windows(size, halo, stride, margin)) / (size[0] * size[1])
 
 
@@ -171,7 +171,7 @@ def test_beyond_the_result_the_refiner_holds_what_a_window_takes() -> None:
 
 
 def test_beyond_images_maps_and_latents_the_latent_path_holds_what_a_window_takes() -> None:
-    """Of maps, not more than two at a time."""
+    """At most two maps exist at a time."""
     generation = restorer(0.0)._generation
     assert generation is not None
     found = []

@@ -43,7 +43,7 @@ METADATA = images.Metadata(icc=None, xmp=b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>
 
 @pytest.fixture
 def small_model(tiny_model: RestorationModel) -> RestorationModel:
-    """Of so small a halo that small images have many windows, and none sees the whole."""
+    """A model whose halo is so small that small images have many windows, none of which sees the whole."""
     torch.manual_seed(1)
     refiner = Refiner(RefinerConfig(widths=(8, 8, 8), encoder_blocks=(1, 0), decoder_blocks=(0, 0), prompt_width=8))
     with torch.no_grad():

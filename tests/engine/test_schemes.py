@@ -154,7 +154,7 @@ def test_the_noise_of_every_draw_is_that_of_the_image(changes: dict[str, Any], t
 
 
 def places(name: str) -> Iterator[tuple[slice, slice]]:
-    """Of the latents of an image of 90 by 150 pixels: one, but for tiles that are restored alone."""
+    """Yield rows and columns of the latents of a 90 by 150 px image: one pair, or one per tile restored alone."""
     windows = overlapping(90, 150, tile=96, overlap=32, stride=32) if name == "independent" else []
     for window in windows:
         top, _, left, _ = window.box

@@ -34,7 +34,7 @@ def test_tiles_change_nothing(height: int, fidelity: float, model: RestorationMo
 
 
 def convolutions(restorer: Restorer) -> dict[str, nn.Module]:
-    """Of the refiner and the autoencoder, as the engine runs them."""
+    """Collect the convolutions of refiner and autoencoder, as the engine runs them."""
     assert restorer.latent is not None
     parts = nn.ModuleDict({"refiner": restorer._refiners[None], "autoencoder": restorer.latent.autoencoder})
     return {name: module for name, module in parts.named_modules() if isinstance(module, nn.Conv2d)}

@@ -24,11 +24,11 @@ LARGEST = 2**31
 
 
 class Shapes(NamedTuple):
-    """Of what a kernel is started with."""
+    """Sizes of a kernel's inputs."""
 
     heads: int
     size: int
-    """Of a head."""
+    """Features per head."""
     side: int
     """Tokens, or positions."""
     channels: int

@@ -103,7 +103,7 @@ def test_untrained_it_changes_no_bit_under_autocast_either(asked: tuple[float, f
 
 @pytest.mark.parametrize("training", [True, False])
 def test_trained_it_changes_no_bit_where_neither_light_nor_colour_is_asked_for(training: bool) -> None:
-    """Of one photograph of a batch, whatever is asked of the other."""
+    """A photograph of a batch stays unchanged, whatever is asked of the other."""
     correction = moved(ColourCorrection(8, 16)).train(training)
     image = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0)) * 3 - 1
     told = WholePhoto(statistics_BK=torch.ones(2, COLOUR_STATISTICS), asked_B2=torch.tensor([NEITHER, BOTH]))

@@ -37,8 +37,8 @@ def test_amplitudes_fall_as_in_photographs() -> None:
 
 
 def test_edges_are_sharp_to_the_pixel() -> None:
-    """Of the strongest changes over three pixels, most comes in one: three quarters where borders are straight and
-    fall anywhere in a pixel, and half if they were blurred by half a pixel's sigma."""
+    """One pixel holds most of the strongest changes over three pixels: three quarters where borders are straight and
+    fall anywhere in a pixel, half after a blur of half a pixel's sigma."""
     shares = []
     for seed in range(12):
         gray = drawn(seed).mean(axis=2)

@@ -326,7 +326,7 @@ def test_an_adapter_has_no_reader_to_train(tmp_path: Path, base: str) -> None:
 
 
 def test_what_a_prompt_asks_for_decides_what_the_refiner_is_told() -> None:
-    """Of a pair that nobody has read, it is read first."""
+    """A prompt of a pair that was not read before is read first."""
     objective: Any = made("refiner")
     whole = objective._whole(batch())
     assert whole.asked_B2.tolist() == [[0, 0], [1, 0], [0, 1], [0, 0]]

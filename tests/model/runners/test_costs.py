@@ -21,7 +21,7 @@ def told() -> tuple[ConditionedTransformer, Tokens]:
 
 
 def flop(runner: object, height: int, width: int, **chosen: object) -> int:
-    """Of one call."""
+    """Count the operations of one call of a runner."""
     model, tokens = told()
     latent, condition = torch.zeros(2, 1, int(model.config.in_channels), height, width)
     return cost(lambda: runner(model, condition, tokens, **chosen)(latent, 1.0)).flop  # type: ignore[operator]
