@@ -8,12 +8,16 @@ MACHINE = "Speed and memory"
 """Help panel of options for speed and memory."""
 MODEL = "Model"
 """Help panel of options that choose the model and how it runs."""
-TOLD = "Console output"
+CONSOLE = "Console output"
 """Help panel of options for console output."""
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show only errors.", rich_help_panel=TOLD)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line on stdout.", rich_help_panel=TOLD)]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.", rich_help_panel=TOLD)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show only errors.", rich_help_panel=CONSOLE)]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object per line on stdout.", rich_help_panel=CONSOLE)
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.", rich_help_panel=CONSOLE)
+]
 Seed = Annotated[int, typer.Option("--seed", help="Random seed; the same seed gives the same result.")]
 Devices = Annotated[
     str,

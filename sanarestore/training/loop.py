@@ -109,7 +109,7 @@ class Trainer:
         self._device = torch.device(schedule.device)
         objective.to(self._device)
         self._optimizers = optimizers(objective.modules, recipe, schedule.arithmetic)
-        self._average = EMA(objective.modules, recipe.ema)
+        self._ema = EMA(objective.modules, recipe.ema)
         self._minutes_before = 0.0
         self._begun = time.monotonic()
         self._loss = torch.compile(objective.loss) if schedule.compile else objective.loss
@@ -156,7 +156,7 @@ class Trainer:
                 next_step="Bring them back as they were, or begin another run with --base and this one's model.",
             )
         self.objective.modules.load_state_dict(renamed_tensors(checkpoint.read_tensors(found, "model")), strict=True)
-        self._average.load(renamed_tensors(checkpoint.read_tensors(found, "average")))
+        self._ema.load(renamed_tensors(checkpoint.read_tensors(found, "average")))
         self._load_optimizer(checkpoint.read_tensors(found, "optimizer"))
         self.step, self._minutes_before = int(state["step"]), float(state["minutes"])
         self._begun = time.monotonic()
@@ -188,7 +188,7 @@ class Trainer:
     def finish(self, training: dict[str, Any]) -> Path:
         """Write a model folder of the EMA weights, with `training` as their history, and return its path."""
         model = self.folder / "model"
-        with self._averaged():
+        with self._with_ema():
             self.objective.save(model, self.recipe, training)
         return model
 
@@ -197,7 +197,7 @@ class Trainer:
         state: dict[str, Any] = {"step": self.step, "minutes": self.minutes, "origin": self.origin, "data": self.data}
         tensors = {
             "model": self.objective.modules.state_dict(),
-            "average": self._average.state(),
+            "average": self._ema.state(),
             "optimizer": self._optimizer_state(),
         }
         checkpoint.write(self.folder, tensors, {**state, "recipe": _recipe_identity(self.recipe)})
@@ -205,7 +205,7 @@ class Trainer:
     def validate(self) -> float:
         """Mean PSNR gain of the EMA weights over the validation batches, in dB."""
         modules = self.objective.modules
-        with self._averaged(), torch.inference_mode():
+        with self._with_ema(), torch.inference_mode():
             modules.eval()
             try:
                 gains = [self._gain(batch) for batch in self.validation]
@@ -214,18 +214,18 @@ class Trainer:
         return sum(gains) / len(gains)
 
     @contextmanager
-    def _averaged(self) -> Iterator[None]:
+    def _with_ema(self) -> Iterator[None]:
         """Use the EMA weights in place of the current ones within the block."""
         modules, swapped = self.objective.modules, False
         try:
             with uninterrupted():
-                self._average.swap(modules)
+                self._ema.swap(modules)
                 swapped = True
             yield
         finally:
             if swapped:
                 with uninterrupted():
-                    self._average.swap(modules)
+                    self._ema.swap(modules)
 
     def _gain(self, batch: Batch) -> float:
         batch = self._move(batch)
@@ -262,7 +262,7 @@ class Trainer:
         with uninterrupted():
             for optimizer in self._optimizers:
                 optimizer.step()
-            self._average.update(self.objective.modules, self.step)
+            self._ema.update(self.objective.modules, self.step)
             self.step += 1
         return value
 

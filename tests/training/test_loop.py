@@ -74,8 +74,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, photos: li
     assert early + late == losses
     expected, got = weights_of(whole), weights_of(second)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
-    averaged = whole._average.state()
-    assert all(torch.equal(averaged[name], tensor) for name, tensor in second._average.state().items())
+    averaged = whole._ema.state()
+    assert all(torch.equal(averaged[name], tensor) for name, tensor in second._ema.state().items())
 
 
 def test_in_bfloat16_the_weights_stay_float32(tmp_path: Path, photos: list[Path]) -> None:
@@ -179,7 +179,7 @@ def test_what_was_trained_can_be_loaded(tmp_path: Path, photos: list[Path]) -> N
     list(made.run(samples))
     folder = made.finish({"base": "scratch"})
     model = load_model(str(folder))
-    averaged = made._average.state()
+    averaged = made._ema.state()
     for name, tensor in model.refiner.state_dict().items():
         assert torch.equal(tensor, averaged[f"refiner.{name}"].half().float()), name
     assert json.loads((folder / "restoration/config.json").read_text())["training"] == {"base": "scratch"}
@@ -248,7 +248,7 @@ def test_ctrl_c_in_the_middle_of_a_step_changes_nothing(
     whole, samples = trainer(tmp_path / "whole", photos)
     list(whole.run(samples))
     first, samples = trainer(tmp_path / "parts", photos)
-    struck = {"AdamW": first._optimizers[0], "average": first._average, "validation": first._average}[where]
+    struck = {"AdamW": first._optimizers[0], "average": first._ema, "validation": first._ema}[where]
     name = {"AdamW": "step", "average": "update", "validation": "swap"}[where]
     real, calls = getattr(struck, name), 0
 
@@ -268,8 +268,8 @@ def test_ctrl_c_in_the_middle_of_a_step_changes_nothing(
     list(second.run(samples))
     expected, got = weights_of(whole), weights_of(second)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
-    averaged = whole._average.state()
-    assert all(torch.equal(averaged[name], tensor) for name, tensor in second._average.state().items())
+    averaged = whole._ema.state()
+    assert all(torch.equal(averaged[name], tensor) for name, tensor in second._ema.state().items())
 
 
 def test_it_need_not_validate_or_save_on_the_way(tmp_path: Path, photos: list[Path]) -> None:

@@ -111,7 +111,9 @@ def _local(
 
 def _attending(block: Any, channels: int, downsample: int) -> Pass:
     attention = block.attn
-    reach = max((projection.proj_in.kernel_size[0] // 2 for projection in attention.to_qkv_multiscale), default=0)
+    scale_radius = max(
+        (projection.proj_in.kernel_size[0] // 2 for projection in attention.to_qkv_multiscale), default=0
+    )
 
     def sums(window_BChw: Tensor, core: Core) -> Tensor:
         _, key_BNGD, value_BNGD = _queries_keys_values(attention, window_BChw, core)
@@ -133,7 +135,7 @@ def _attending(block: Any, channels: int, downsample: int) -> Pass:
 
     # + 1 for the depthwise convolution of the feed-forward.
     return Pass(
-        run=run, radius=reach + 1, channels=channels, input_downsample=downsample, output_downsample=downsample,
+        run=run, radius=scale_radius + 1, channels=channels, input_downsample=downsample, output_downsample=downsample,
         key_sums=sums,
     )  # fmt: skip
 

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from sanarestore.flow import Predict
 
-Told = TypeVar("Told")
+Prompted = TypeVar("Prompted")
 """A prompt in the form that a runner takes."""
 
 
 def guided(
-    predict: Callable[[Tensor, float, Told], Tensor], tokens: Told, negative: Told | None, guidance: float
+    predict: Callable[[Tensor, float, Prompted], Tensor], tokens: Prompted, negative: Prompted | None, guidance: float
 ) -> Predict:
     """Make a predictor for `Flow.sample` from `predict`, which is (x [B,C,H,W], s, prompt) -> v [B,C,H,W].
 
