@@ -17,10 +17,10 @@ from PIL import ImageDraw, ImageFont
 
 from sanarestore import images
 from sanarestore.cli import console
-from sanarestore.degradations.operations import Pixels
 from sanarestore.degradations.recipes import Recipe, stream
 from sanarestore.engine.restorer import Restorer
 from sanarestore.evaluation.metrics import psnr
+from sanarestore.images import Pixels
 from sanarestore.model.loading import load_model
 from sanarestore.options import RestoreOptions
 

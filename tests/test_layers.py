@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "sanarestore"
 
 FLOORS = {
     "errors": -1, "old_names": 0, "options": 0, "ndjson": 0,
-    "images": 1, "degradations": 1, "tiling": 1, "flow": 1, "weights": 1, "kernels": 1,
-    "model": 2, "engine": 3, "evaluation": 4, "training": 5, "cli": 6,
+    "images": 1, "tiling": 1, "flow": 1, "weights": 1, "kernels": 1,
+    "degradations": 2, "model": 3, "engine": 4, "evaluation": 5, "training": 6, "cli": 7,
 }  # fmt: skip
 
 RICH = {"typer", "rich", "click"}
@@ -72,3 +72,15 @@ def test_help_needs_no_torch(module: str) -> None:
     code = f"import sys, {module}; print({heavy})"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
+
+
+def test_restoring_needs_no_scipy() -> None:
+    """SciPy takes half a second of every start, and two on a cold disk; only degrading and measuring need it."""
+    ours = (
+        "sanarestore.engine.restorer", "sanarestore.engine.workers", "sanarestore.cli.restore",
+        *(".".join(("sanarestore", *path.relative_to(PACKAGE).with_suffix("").parts)) for path in FILES
+          if part(path) in ("images", "model", "engine") and path.name != "__init__.py"),
+    )  # fmt: skip
+    code = f"import sys, {', '.join(ours)}; print('scipy' in sys.modules, 'torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.split() == ["False", "True"]

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from sanarestore.degradations.operations import LUMA, Pixels, mean_of_clipped
+from sanarestore.degradations.operations import LUMA, mean_of_clipped
+from sanarestore.images import Pixels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

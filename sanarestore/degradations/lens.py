@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal
 
-from sanarestore.degradations.operations import KeepsMeans, Pixels
+from sanarestore.degradations.operations import KeepsMeans
+from sanarestore.images import Pixels
 
 _FINER = 9
 """Points per pixel and axis at which kernels are sampled."""

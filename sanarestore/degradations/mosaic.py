@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-Pixels = npt.NDArray[np.float32]
+from sanarestore.images import Pixels
+
 Sites = npt.NDArray[np.uint8]
 
 PATTERNS = {

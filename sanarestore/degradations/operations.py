@@ -15,8 +15,8 @@ from PIL import Image as PillowImage
 from PIL.JpegImagePlugin import JpegImageFile
 from scipy import ndimage, special
 
-from sanarestore.degradations.mosaic import Pixels as Pixels
 from sanarestore.degradations.mosaic import colour_sites, demosaic
+from sanarestore.images import Pixels, from_float, resize, to_float
 
 _ROWS = 64
 
@@ -165,20 +165,19 @@ class Jpeg(KeepsMeans):
     """JPEG compression by libjpeg; the result has 8-bit values, whatever the depth of the image."""
 
     quality: int
-    """libjpeg's quality, 1 to 95."""
+    """libjpeg's quality, 1 to 100."""
     subsampling: str = "4:2:0"
     kind = "jpeg"
 
     def __call__(self, image_HWC: Pixels) -> Pixels:
-        codes = np.rint(np.clip(image_HWC, 0, 1) * 255).astype(np.uint8)
+        codes = from_float(image_HWC, "uint8")
         gray = codes.shape[2] == 1
         buffer = io.BytesIO()
         picture = PillowImage.fromarray(codes[..., 0] if gray else codes)
         picture.save(buffer, "JPEG", quality=self.quality, subsampling=-1 if gray else self.subsampling)
         buffer.seek(0)
         # PillowImage.open would take a large photo of our own for a decompression bomb.
-        decoded = np.asarray(JpegImageFile(buffer), dtype=np.float32) / np.float32(255)
-        return decoded.reshape(image_HWC.shape)
+        return to_float(np.asarray(JpegImageFile(buffer)), "uint8").reshape(image_HWC.shape)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -234,16 +233,6 @@ class ColourShift:
     def without_noise(self) -> "ColourShift":
         """Return the operation itself, which adds no noise."""
         return self
-
-
-def resize(image_HWC: Pixels, width: int, height: int) -> Pixels:
-    """Bicubic (a = -0.5) resampling in float32 by Pillow: antialiased when shrinking, not mirrored at the border."""
-    size = (width, height)
-    planes = [
-        np.asarray(PillowImage.fromarray(np.ascontiguousarray(plane)).resize(size, PillowImage.Resampling.BICUBIC))
-        for plane in np.moveaxis(image_HWC, 2, 0)
-    ]
-    return np.stack(planes, axis=2)
 
 
 def to_gray(image_HWC: Pixels) -> Pixels:

@@ -15,7 +15,8 @@ import numpy as np
 from scipy import ndimage
 
 from sanarestore.degradations.mosaic import METHODS, colour_sites, demosaic
-from sanarestore.degradations.operations import Jpeg, Pixels, decode_srgb, encode_srgb, mean_of_clipped, resize
+from sanarestore.degradations.operations import Jpeg, decode_srgb, encode_srgb, mean_of_clipped
+from sanarestore.images import Pixels, resize
 
 LOG_SHOT = (-5.5, 0.2625, 0.4)
 """log10 of a for green: median at ISO 100, increase per stop, and standard deviation among cameras.

@@ -23,11 +23,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from sanarestore.degradations.draws import BOUNDS, DRAWS, POOL, POOL_OF_ALL, UNITS, WHOLE
-from sanarestore.degradations.operations import ColourShift, LowLight, Operation, Pixels
+from sanarestore.degradations.operations import ColourShift, LowLight, Operation
 from sanarestore.degradations.photograph import Photograph
 from sanarestore.degradations.requests import LIGHT_AND_COLOUR, Request
 from sanarestore.degradations.wordings import word
 from sanarestore.errors import UsageError
+from sanarestore.images import Pixels
 
 CONFUSABLE = ({"blur", "lowres"}, {"noise", "lowlight"}, {"lowlight", "colour"})
 """Pairs of kinds that are hard to tell apart in one image; `selective` and `unneeded` never combine them."""

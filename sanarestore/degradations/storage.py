@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL.WebPImagePlugin import WebPImageFile
 
-from sanarestore.degradations.operations import Jpeg, KeepsMeans, Pixels
+from sanarestore.degradations.operations import Jpeg, KeepsMeans
+from sanarestore.images import Pixels, from_float, to_float
 
 LONGEST = 16383
 """Longest side that WebP can store, in pixels."""
@@ -22,7 +23,7 @@ class WebP(KeepsMeans):
     kind = "jpeg"
 
     def __call__(self, image_HWC: Pixels) -> Pixels:
-        codes_HWC = np.rint(np.clip(image_HWC, 0, 1) * 255).astype(np.uint8)
+        codes_HWC = from_float(image_HWC, "uint8")
         stored_HWC = np.empty(image_HWC.shape, np.float32)
         for top in range(0, codes_HWC.shape[0], LONGEST):
             for left in range(0, codes_HWC.shape[1], LONGEST):
@@ -36,7 +37,7 @@ class WebP(KeepsMeans):
         PillowImage.fromarray(np.ascontiguousarray(colour_HWC)).save(buffer, "WEBP", quality=self.quality, method=2)
         buffer.seek(0)
         # PillowImage.open would take a large photo of our own for a decompression bomb.
-        decoded = np.asarray(WebPImageFile(buffer).convert("RGB"), dtype=np.float32) / np.float32(255)
+        decoded = to_float(np.asarray(WebPImageFile(buffer).convert("RGB")), "uint8")
         return decoded[..., :1] if codes_HWC.shape[2] == 1 else decoded
 
 

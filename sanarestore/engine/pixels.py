@@ -10,11 +10,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from sanarestore import images
-from sanarestore.degradations.operations import Pixels, resize
+from sanarestore.engine.nearest import nearest
+from sanarestore.images import Pixels, resize
 
 LEAST_COVER = 1 / 64
 """Alpha up to which an enlarged colour comes from its visible neighbours: dividing by so little is inaccurate."""
@@ -68,8 +68,8 @@ def visible(image: images.Image) -> Pixels:
     else:
         return image.pixels_HWC
     if hidden_HW.any() and not hidden_HW.all():
-        nearest = ndimage.distance_transform_edt(hidden_HW, return_distances=False, return_indices=True)
-        colours_HWC[hidden_HW] = colours_HWC[nearest[0][hidden_HW], nearest[1][hidden_HW]]
+        row_HW, column_HW = nearest(~hidden_HW)
+        colours_HWC[hidden_HW] = colours_HWC[row_HW[hidden_HW], column_HW[hidden_HW]]
     return colours_HWC
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from sanarestore import __version__, weights
-from sanarestore.degradations.operations import Pixels, to_gray
+from sanarestore.degradations.operations import to_gray
 from sanarestore.engine.devices import describe
 from sanarestore.engine.tiles import is_out_of_memory
 from sanarestore.errors import OutOfMemory, SanarestoreError, UsageError
@@ -29,6 +29,7 @@ from sanarestore.evaluation.metrics import luma, psnr, psnr_b, sharpness, ssim, 
 from sanarestore.evaluation.perceptual import Perceptual
 from sanarestore.evaluation.rows import DEGRADED, Score
 from sanarestore.evaluation.tasks import CLEAN, Case, Trial
+from sanarestore.images import Pixels
 from sanarestore.ndjson import Lines
 
 MOST_DECIBELS = 100.0

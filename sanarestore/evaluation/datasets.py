@@ -16,10 +16,10 @@ import platformdirs
 from PIL import Image as PillowImage
 
 from sanarestore import images
-from sanarestore.degradations.operations import Pixels
 from sanarestore.degradations.pairs import read_pairs
 from sanarestore.errors import NoImagesError, UnreadableImage, UsageError
 from sanarestore.evaluation.public import SETS, NamingScheme, Set
+from sanarestore.images import Pixels
 
 MISSING_NAMED = 5
 """Most missing files that a message names."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sanarestore.degradations.operations import Pixels
+from sanarestore.images import Pixels
 
 FLAT = "flat fields"
 """The name of the set in rows."""

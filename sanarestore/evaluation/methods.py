@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from sanarestore import images, weights
-from sanarestore.degradations.operations import Pixels
 from sanarestore.engine.devices import pick_device, pick_dtype
 from sanarestore.engine.restorer import Restorer, is_generated, steps_of
 from sanarestore.errors import UsageError
@@ -18,6 +17,7 @@ from sanarestore.evaluation.autoencoders import autoencoder_class, autoencoder_f
 from sanarestore.evaluation.benchmark import Method
 from sanarestore.evaluation.peers import peer
 from sanarestore.evaluation.tasks import Trial
+from sanarestore.images import Pixels
 from sanarestore.model.loading import load_model
 from sanarestore.options import RestoreOptions
 from sanarestore.tiling import mirror

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from sanarestore.images import quantize
+
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 WINDOW = 11
@@ -101,8 +103,8 @@ def luma(image_HWC: Array) -> npt.NDArray[np.float64]:
 
 
 def to_8bit(image_HWC: Array) -> npt.NDArray[np.float64]:
-    """Clamp to [0, 1] and round to 8-bit codes, returned as float in [0, 1]."""
-    return np.rint(np.clip(image_HWC, 0, 1).astype(np.float64) * 255) / 255
+    """Clip to [0, 1] and round to 8-bit codes in float64, returned as float in [0, 1]."""
+    return quantize(image_HWC.astype(np.float64))
 
 
 def _ssim_plane(image: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> float:

@@ -6,11 +6,10 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image as PillowImage
 
 from sanarestore import __version__
-from sanarestore.degradations.operations import Pixels
+from sanarestore.images import Pixels, from_float
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem }
@@ -61,7 +60,7 @@ def figures(pictures: Mapping[str, Pixels]) -> str:
 
 
 def _png(pixels_HWC: Pixels) -> str:
-    codes = np.rint(np.clip(pixels_HWC, 0, 1) * 255).astype(np.uint8)
+    codes = from_float(pixels_HWC, "uint8")
     buffer = io.BytesIO()
     PillowImage.fromarray(codes[..., 0] if codes.shape[2] == 1 else codes).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from sanarestore import weights
-from sanarestore.degradations.operations import Pixels
 from sanarestore.engine.devices import pick_device
 from sanarestore.errors import UsageError, WeightsError
 from sanarestore.evaluation.benchmark import Method
 from sanarestore.evaluation.tasks import Trial
+from sanarestore.images import Pixels, from_float, to_float
 
 STRENGTHS = (2, 3, 4, 6, 8, 10)
 """Strengths h of non-local means, in 8-bit codes, for brightness and colour alike."""
@@ -42,15 +42,14 @@ class NonLocalMeans(Method):
         """Denoise; the prompt is not used."""
         import cv2
 
-        codes_HWC = np.rint(np.clip(trial.degraded_HWC, 0, 1) * 255).astype(np.uint8)
+        codes_HWC = from_float(trial.degraded_HWC, "uint8")
         if codes_HWC.shape[2] == 1:
             denoised_HWC = cv2.fastNlMeansDenoising(codes_HWC[..., 0], None, h=self._strength)[..., None]
         else:
             bgr_HWC = np.ascontiguousarray(codes_HWC[..., ::-1])
             strength = self._strength
             denoised_HWC = cv2.fastNlMeansDenoisingColored(bgr_HWC, None, h=strength, hColor=strength)[..., ::-1]
-        pixels_HWC: Pixels = (denoised_HWC / np.float32(255)).astype(np.float32)
-        return pixels_HWC
+        return to_float(denoised_HWC, "uint8")
 
 
 class Classical(Method):

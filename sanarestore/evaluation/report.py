@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sanarestore.degradations.operations import Pixels
 from sanarestore.evaluation.benchmark import Benchmark
 from sanarestore.evaluation.page import figures, table, write_page
 from sanarestore.evaluation.published import Published
 from sanarestore.evaluation.rows import DEGRADED, Row
 from sanarestore.evaluation.sources import sources
 from sanarestore.evaluation.tasks import Case
+from sanarestore.images import Pixels
 
 CROP = 160
 """Side of a crop in pixels."""

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sanarestore import images, tiling
-from sanarestore.degradations.operations import Pixels
 from sanarestore.engine.restorer import Restorer, is_generated
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.memory import PeakMemory
+from sanarestore.images import Pixels
 from sanarestore.model.loading import RestorationModel, load_model
 from sanarestore.options import BLENDED_TILE, BLENDING, LATENT, SCHEMES, RestoreOptions
 

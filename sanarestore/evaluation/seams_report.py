@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sanarestore.degradations.operations import Pixels
 from sanarestore.evaluation.page import figures, table, write_page
 from sanarestore.evaluation.seams import BAND, Borders, Measured, Seen
+from sanarestore.images import Pixels
 
 CROP = 160
 """Side of a crop in pixels."""

@@ -4,21 +4,20 @@ Every protocol has a name and a number in the output. The number changes wheneve
 figures.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import PIL
-from PIL import Image as PillowImage
 from PIL import features
 
-from sanarestore.degradations.operations import Pixels, resize
+from sanarestore.degradations.operations import Jpeg
 from sanarestore.degradations.recipes import Plan, Recipe, stream
 from sanarestore.degradations.requests import LIGHT_AND_COLOUR, Request
 from sanarestore.degradations.wordings import HELD_OUT
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.metrics import to_8bit
+from sanarestore.images import Pixels, resize
 
 RECONSTRUCTION = "reconstruction"
 """The task that measures how well autoencoders reconstruct clean images; it degrades nothing."""
@@ -100,7 +99,7 @@ class Case:
         if self.task == "denoise":
             return Trial(degraded_HWC=_white_noise(clean_HWC, self.value), target_HWC=clean_HWC)
         if self.task == "jpeg":
-            return Trial(degraded_HWC=_jpeg(clean_HWC, round(self.value)), target_HWC=clean_HWC)
+            return Trial(degraded_HWC=Jpeg(quality=round(self.value))(clean_HWC), target_HWC=clean_HWC)
         if self.task == "sr":
             return _enlarged(clean_HWC, round(self.value))
         if self.task == "prompts":
@@ -174,15 +173,6 @@ def _white_noise(clean_HWC: Pixels, sigma: float) -> Pixels:
     # The literature's generator: another would draw other noise and give other figures.
     noise = np.random.RandomState(0).normal(0, sigma / 255, clean_HWC.shape)
     return (clean_HWC + noise).astype(np.float32)
-
-
-def _jpeg(clean_HWC: Pixels, quality: int) -> Pixels:
-    codes = np.rint(np.clip(clean_HWC, 0, 1) * 255).astype(np.uint8)
-    buffer = io.BytesIO()
-    picture = PillowImage.fromarray(codes[..., 0] if codes.shape[2] == 1 else codes)
-    picture.save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
-    decoded = np.asarray(PillowImage.open(buffer), np.float32) / np.float32(255)
-    return decoded.reshape(clean_HWC.shape)
 
 
 def _enlarged(clean_HWC: Pixels, scale: int) -> Trial:

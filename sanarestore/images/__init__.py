@@ -1,8 +1,11 @@
-"""Image files, found, read and written without losing bit depth, colour meaning or metadata."""
+"""Image files, found, read and written without losing bit depth, colour meaning or metadata; pixels are resized and
+rounded here too."""
 
+from sanarestore.images.codes import Depth, Pixels, from_float, quantize, to_float
 from sanarestore.images.find import Findings, Found, find
-from sanarestore.images.image import Depth, Format, Image, Metadata, from_float, to_float
+from sanarestore.images.image import Format, Image, Metadata
 from sanarestore.images.read import decode, read
+from sanarestore.images.resize import resize
 from sanarestore.images.write import check_writable, encode, write
 
 __all__ = [
@@ -12,12 +15,15 @@ __all__ = [
     "Found",
     "Image",
     "Metadata",
+    "Pixels",
     "check_writable",
     "decode",
     "encode",
     "find",
     "from_float",
+    "quantize",
     "read",
+    "resize",
     "to_float",
     "write",
 ]

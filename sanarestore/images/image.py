@@ -1,26 +1,19 @@
 """The in-memory image: encoded values in float, and everything that must be written back unchanged."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from sanarestore.errors import UnreadableImage
+from sanarestore.images.codes import Depth, Pixels, Stored, fill, from_float, to_float
 
-Depth = Literal["uint8", "uint16", "float32"]
 Format = Literal["tiff", "png", "jpeg", "webp"]
 AlphaKind = Literal["unassociated", "associated", "unspecified"]
-Stored = npt.NDArray[Any]
-"""Codes as a file holds them: uint8, uint16 or float32."""
-
-MAXIMUM: dict[Depth, float] = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
-"""The stored value that means 1.0."""
 
 MAXIMUM_PIXELS = 2**30
 """Larger images are refused before anything is allocated: they come from damaged headers, not from cameras."""
-
-_AT_ONCE = 2**18  # values converted at a time, so that temporaries do not grow with the image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +42,7 @@ class Image:
     The orientation is as stored (the EXIF tag says how to rotate the image, and is kept).
     """
 
-    pixels_HWC: npt.NDArray[np.float32]
+    pixels_HWC: Pixels
     depth: Depth
     """How the file stores the values, and how they will be written."""
     format: Format
@@ -125,43 +118,6 @@ def to_stored(image: Image) -> Stored:
         alpha = from_float(to_float(alpha, alpha.dtype.name), image.depth)  # type: ignore[arg-type]
     channels = image.pixels_HWC.shape[2]
     stored_HWS = np.empty((image.height, image.width, channels + 1), dtype=image.depth)
-    _fill(stored_HWS[..., :channels], image.pixels_HWC, image.depth)
+    fill(stored_HWS[..., :channels], image.pixels_HWC, image.depth)
     stored_HWS[..., channels] = alpha
     return stored_HWS
-
-
-def to_float(stored: npt.NDArray[np.generic], depth: Depth) -> npt.NDArray[np.float32]:
-    """Convert stored codes to float32 with 1.0 for the largest code; `from_float` restores every code exactly.
-
-    float32 passes through, without a copy.
-    """
-    if depth == "float32":
-        return stored.astype(np.float32, copy=False)
-    values: npt.NDArray[np.float32] = np.divide(stored, np.float32(MAXIMUM[depth]), dtype=np.float32)
-    return values
-
-
-def from_float(values: npt.NDArray[np.float32], depth: Depth) -> npt.NDArray[Any]:
-    """Convert float values to stored codes: clipped to [0, 1] (NaN becomes 0), scaled and rounded to nearest.
-
-    float32 passes through unclipped, without a copy.
-    """
-    if depth == "float32":
-        return values
-    stored = np.empty(values.shape, dtype=depth)
-    _fill(stored, values, depth)
-    return stored
-
-
-def _fill(stored: npt.NDArray[Any], values: npt.NDArray[np.float32], depth: Depth) -> None:
-    """`from_float` into an existing array."""
-    if depth == "float32":
-        stored[...] = values
-        return
-    count = max(_AT_ONCE // max(values[:1].size, 1), 1)
-    for top in range(0, len(values), count):
-        rows = slice(top, top + count)
-        unit = np.nan_to_num(values[rows], nan=0.0)
-        np.clip(unit, 0, 1, out=unit)
-        unit *= np.float32(MAXIMUM[depth])
-        stored[rows] = np.rint(unit, out=unit)

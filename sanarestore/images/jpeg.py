@@ -8,7 +8,8 @@ import numpy as np
 
 from sanarestore.errors import UnreadableImage, UnwritableImage
 from sanarestore.images import exif, resources
-from sanarestore.images.image import Image, Metadata, Stored, check_size, from_stored, to_stored
+from sanarestore.images.codes import Stored
+from sanarestore.images.image import Image, Metadata, check_size, from_stored, to_stored
 
 QUALITY = 95
 """JPEG quality, without chroma subsampling: the loss is smaller than what restoring gains."""

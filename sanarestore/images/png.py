@@ -7,7 +7,8 @@ from typing import Any
 
 from sanarestore.errors import UnreadableImage, UnwritableImage
 from sanarestore.images import exif, resources
-from sanarestore.images.image import Image, Metadata, Stored, check_size, from_stored, to_stored
+from sanarestore.images.codes import Stored
+from sanarestore.images.image import Image, Metadata, check_size, from_stored, to_stored
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP_KEYWORD = b"XML:com.adobe.xmp"

@@ -8,8 +8,9 @@ import numpy as np
 
 from sanarestore.errors import UnreadableImage
 from sanarestore.images import exif, ifd
+from sanarestore.images.codes import Stored
 from sanarestore.images.ifd import ByteLayout, Entry
-from sanarestore.images.image import AlphaKind, Image, Metadata, Stored, check_size, from_stored, to_stored
+from sanarestore.images.image import AlphaKind, Image, Metadata, check_size, from_stored, to_stored
 
 _XMP, _IPTC, _ICC, _SUBFILE, _DNG = 700, 33723, 34675, 254, 50706
 _ALPHA: dict[int, AlphaKind] = {0: "unspecified", 1: "associated", 2: "unassociated"}

@@ -8,8 +8,9 @@ import numpy as np
 
 from sanarestore.errors import UnreadableImage, UnwritableImage
 from sanarestore.images import exif
+from sanarestore.images.codes import Stored
 from sanarestore.images.ifd import ByteLayout
-from sanarestore.images.image import Image, Metadata, Stored, check_size, from_stored, to_stored
+from sanarestore.images.image import Image, Metadata, check_size, from_stored, to_stored
 
 QUALITY = 95
 _LARGEST = 16383

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sanarestore.degradations.operations import Pixels
+from sanarestore.images import Pixels, from_float, to_float
 
 WHOLLY_PLAIN = 0.35
 """Share of the crops with a plain backdrop that show nothing but the backdrop."""
@@ -11,8 +11,8 @@ WHOLLY_PLAIN = 0.35
 def before_backdrop(clean_HWC: Pixels, rng: np.random.Generator) -> Pixels:
     """Fill a crop with a plain colour, beyond a random line or everywhere; often white, black or saturated."""
     height, width, channels = clean_HWC.shape
-    colour = rng.uniform(0, 1, channels) if rng.random() < 0.6 else rng.integers(0, 2, channels)
-    stored = np.rint(colour * 255).astype(np.float32) / np.float32(255)
+    colour = rng.uniform(0, 1, (channels,)) if rng.random() < 0.6 else rng.integers(0, 2, (channels,)) * 1.0
+    stored = to_float(from_float(colour, "uint8"), "uint8")
     if rng.random() < WHOLLY_PLAIN:
         return np.broadcast_to(stored, clean_HWC.shape).astype(np.float32)
     angle, place = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.8, 2)

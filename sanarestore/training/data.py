@@ -17,13 +17,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sanarestore.degradations.grammar import Wording
-from sanarestore.degradations.operations import Pixels, resize, to_gray
+from sanarestore.degradations.operations import to_gray
 from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import Plan, stream
 from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.degradations.requests import Request
 from sanarestore.degradations.wordings import languages, word_strangely
 from sanarestore.errors import SanarestoreError
+from sanarestore.images import Pixels, quantize, resize
 from sanarestore.model.colour_correction import colour_statistics, overview
 from sanarestore.training.backdrops import before_backdrop
 from sanarestore.training.dead_leaves import dead_leaves
@@ -83,7 +84,7 @@ class PhotoSamples(Dataset[Sample]):
         plan = self._plan(rng)
         degraded, target = plan.degraded(clean), plan.target(clean)
         if rng.random() < recipe.quantized_fraction:
-            degraded, target = _store(degraded), _store(target)
+            degraded, target = quantize(degraded), quantize(target)
         shift = rng.integers(0, 8, 2) if rng.random() < recipe.jpeg_offset_fraction else np.zeros(2, dtype=np.int64)
         return Sample(
             degraded=self._cut(degraded, shift), target=self._cut(target, shift), prompt=plan.prompt,
@@ -305,10 +306,6 @@ def overview_sample(overview_HWC: Pixels, plan: Plan, side: int, rng: np.random.
 def statistics_of(overview_HWC: Pixels) -> Tensor:
     """Compute the `colour_statistics` [K] of an `overview` [h, w, 3]."""
     return colour_statistics(to_tensor(overview_HWC))
-
-
-def _store(image_HWC: Pixels) -> Pixels:
-    return np.rint(np.clip(image_HWC, 0, 1) * 255).astype(np.float32) / np.float32(255)
 
 
 def _collate_or_excuse(samples: list[Sample | SanarestoreError]) -> Batch | SanarestoreError:

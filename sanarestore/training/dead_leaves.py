@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from sanarestore.degradations.operations import Pixels
+from sanarestore.images import Pixels, from_float
 
 Shape = Literal["disc", "polygon", "line", "letters"]
 
@@ -75,8 +75,7 @@ def _fills(count: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     colours = grays + saturation * (rng.uniform(0, 1, (count, 3)) - grays)
     colours += (1 - spread) * (rng.uniform(0.1, 0.9, 3) - colours)
     strengths = textured * rng.uniform(0, 1, (count, 1)) ** 2
-    codes: npt.NDArray[np.uint8] = np.rint(255 * np.concatenate([colours, strengths], axis=1)).astype(np.uint8)
-    return codes
+    return from_float(np.concatenate([colours, strengths], axis=1), "uint8")
 
 
 def _draw(

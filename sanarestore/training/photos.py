@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from sanarestore import images
-from sanarestore.degradations.operations import Pixels
 from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import stream
 from sanarestore.errors import ImageError, NoImagesError, UsageError
+from sanarestore.images import Pixels
 from sanarestore.model.colour_correction import overview
 from sanarestore.tiling import mirror
 

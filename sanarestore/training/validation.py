@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sanarestore.degradations.operations import Pixels, resize
 from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import Plan, stream
 from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.degradations.requests import DEFAULT_PROMPT, Request
 from sanarestore.errors import ImageError
+from sanarestore.images import Pixels, resize
 from sanarestore.training.data import Batch, Sample, collate, overview_sample, statistics_of
 from sanarestore.training.photos import PhotoCache, common_size, detail, to_tensor
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sanarestore import images, weights
-from sanarestore.degradations.operations import Operation, Pixels
+from sanarestore.degradations.operations import Operation
 from sanarestore.degradations.photograph import Photograph
 from sanarestore.degradations.recipes import Plan, Recipe, stream
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage
+from sanarestore.images import Pixels
 from sanarestore.training.journal import Record
 
 DEGRADED, TARGET = "degraded", "target"

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from sanarestore.degradations.mosaic import METHODS, PATTERNS, Pixels, colour_sites, demosaic
+from sanarestore.degradations.mosaic import METHODS, PATTERNS, colour_sites, demosaic
+from sanarestore.images import Pixels
 
 WAYS = [(pattern, method) for pattern, methods in METHODS.items() for method in methods]
 

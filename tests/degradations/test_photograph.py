@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sanarestore.degradations.operations import Jpeg, Pixels
+from sanarestore.degradations.operations import Jpeg
 from sanarestore.degradations.photograph import NoiseReduction, Photograph, draw_photograph
 from sanarestore.degradations.recipes import Recipe, stream
+from sanarestore.images import Pixels
 
 LEVELS = (16, 48, 80, 112, 144, 176, 208, 240)
 """Codes at which noise was measured in photographs."""

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image as PillowImage
 
 from sanarestore.degradations import storage
-from sanarestore.degradations.operations import Jpeg, Pixels
+from sanarestore.degradations.operations import Jpeg
 from sanarestore.degradations.storage import JpegTwice, WebP
+from sanarestore.images import Pixels
 
 
 def photo(height: int = 64, width: int = 72) -> Pixels:

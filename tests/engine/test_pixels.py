@@ -7,9 +7,8 @@ import numpy.typing as npt
 import pytest
 
 from sanarestore import images
-from sanarestore.degradations.operations import resize
 from sanarestore.engine.pixels import enlarge, host_tensor, is_finite, is_gray, mixed, visible, with_visible
-from sanarestore.images import Image
+from sanarestore.images import Image, resize
 from sanarestore.images.image import AlphaKind, to_stored
 from sanarestore.options import SCALES
 from tests.conftest import photo

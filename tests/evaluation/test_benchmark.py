@@ -13,7 +13,6 @@ import torch
 from scipy import ndimage
 
 from sanarestore import images
-from sanarestore.degradations.operations import Pixels
 from sanarestore.errors import OutOfMemory, UsageError
 from sanarestore.evaluation.benchmark import Benchmark, Method, _hash_file, read_scores, run
 from sanarestore.evaluation.datasets import Item
@@ -21,6 +20,7 @@ from sanarestore.evaluation.flat_fields import FLAT_FIELDS
 from sanarestore.evaluation.metrics import frechet_distance, luma, psnr, psnr_b, sharpness, ssim, to_8bit
 from sanarestore.evaluation.rows import Score, _unpacked, bootstrap, packed, rows
 from sanarestore.evaluation.tasks import Case, Levels, Trial, cases
+from sanarestore.images import Pixels
 from sanarestore.ndjson import Lines
 from tests.conftest import photo, save_photo
 

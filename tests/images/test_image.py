@@ -1,36 +1,13 @@
-"""Codes to floats and back."""
+"""Images from stored channels and back, of sizes that can be."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sanarestore.errors import UnreadableImage
-from sanarestore.images import from_float, to_float
 from sanarestore.images.image import MAXIMUM_PIXELS, check_size, from_stored, to_stored
 from tests.images.conftest import photograph
-
-
-@pytest.mark.parametrize("depth", ["uint8", "uint16"])
-def test_every_code_comes_back(depth):
-    every = np.arange(np.iinfo(depth).max + 1, dtype=depth).reshape(-1, 16, 1)
-    values = to_float(every, depth)
-    assert values.dtype == np.float32
-    assert values.max() == 1.0
-    assert np.array_equal(from_float(values, depth), every)
-
-
-def test_values_outside_are_clipped_to_codes():
-    values = np.array([[-1.0, 0.5, 2.0, np.nan, np.inf, -np.inf]], np.float32)
-    assert from_float(values, "uint8").tolist() == [[0, 128, 255, 0, 255, 0]]
-
-
-@given(st.floats(width=32))
-def test_float_passes_through(value):
-    values = np.full((1, 1, 1), value, np.float32)
-    assert from_float(values, "float32").tobytes() == values.tobytes()
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

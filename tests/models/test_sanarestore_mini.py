@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from sanarestore import images, weights
-from sanarestore.degradations.operations import Pixels
 from sanarestore.degradations.recipes import Recipe, stream
 from sanarestore.degradations.requests import DEFAULT_PROMPT
 from sanarestore.degradations.wordings import HELD_OUT
 from sanarestore.engine.restorer import Restorer
 from sanarestore.evaluation.metrics import psnr, to_8bit
+from sanarestore.images import Pixels
 from sanarestore.model.loading import RestorationModel, load_model
 from sanarestore.model.routing import routing_features
 from sanarestore.options import RestoreOptions

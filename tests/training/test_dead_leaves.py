@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sanarestore.degradations.operations import Pixels
 from sanarestore.degradations.recipes import stream
+from sanarestore.images import Pixels
 from sanarestore.training import dead_leaves as module
 from sanarestore.training.dead_leaves import SHAPES, dead_leaves
 
