@@ -5,7 +5,6 @@ A name is `sanarestore-mini` (embedded: it comes with the package), a folder on 
 """
 
 import functools
-import hashlib
 import json
 from collections.abc import Collection
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Any
 import platformdirs
 
 from sanarestore.errors import WeightsError
+from sanarestore.files import hash_file, hash_text, sampled_hash
 
 EMBEDDED = "sanarestore-mini"
 """The model that needs no download."""
@@ -33,9 +33,6 @@ BASE_PARTS = ("transformer", "vae", "restoration")
 which lies there, lists all of the model's files."""
 
 FETCH = "Fetch the model again."
-
-PIECE = 1 << 16
-"""Bytes of each piece that `sampled_hash` reads."""
 
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.md", "LICENSE*")
 """Files fetched from a hub repository: no pickles, no weights of other frameworks."""
@@ -101,13 +98,6 @@ def verify(folder: Path, sha256: dict[str, str], needed: Collection[str] = ()) -
             )
 
 
-def files_in(folder: Path, *parts: str) -> set[str]:
-    """Names relative to a folder, with forward slashes, of all files in some of its parts."""
-    return {
-        path.relative_to(folder).as_posix() for part in parts for path in (folder / part).rglob("*") if path.is_file()
-    }
-
-
 def pinned(name: str, wanted: tuple[str, ...] = WANTED) -> str:
     """A name that always means the same weights: the embedded model's, an absolute path, or a hub id with revision."""
     folder = resolve(name, wanted)
@@ -115,12 +105,6 @@ def pinned(name: str, wanted: tuple[str, ...] = WANTED) -> str:
         return name
     # The hub's cache names the folder of a revision after its commit.
     return f"{name.partition('@')[0]}@{folder.name}" if _is_hub_id(name) else str(folder.resolve())
-
-
-def hash_file(path: Path) -> str:
-    """Hexadecimal sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_adapter_index(folder: Path) -> dict[str, Any]:
@@ -155,24 +139,10 @@ def fingerprint(name: str, adapter: str | None = None) -> str:
         index = resolve(adapter) / ADAPTER
         read_adapter_index(index.parent)
         parts = (*BASE_PARTS, "scheduler", "text_encoder", "tokenizer")
-        own = hashlib.sha256(f"{sampled_hash(folder, *parts)}:{hash_file(index)}".encode()).hexdigest()
+        own = hash_text(f"{sampled_hash(folder, *parts)}:{hash_file(index)}")
     if (folder / READER).is_file():
         return own
-    return hashlib.sha256(f"{own}:{hash_file(resolve(EMBEDDED) / READER)}".encode()).hexdigest()
-
-
-def sampled_hash(folder: Path, *parts: str) -> str:
-    """Hexadecimal sha256 over the name, the size and 64 pieces of each file in some parts of a folder; fast even for
-    gigabytes."""
-    digest = hashlib.sha256()
-    for name in sorted(files_in(folder, *parts)):
-        size = (folder / name).stat().st_size
-        digest.update(f"{name}\0{size}\0".encode())
-        with (folder / name).open("rb") as file:
-            for piece in range(64):
-                file.seek(max(size - PIECE, 0) * piece // 63)
-                digest.update(file.read(PIECE))
-    return digest.hexdigest()
+    return hash_text(f"{own}:{hash_file(resolve(EMBEDDED) / READER)}")
 
 
 def licence_notice(name: str, records: Path | None = None, wanted: tuple[str, ...] = WANTED) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "sanarestore"
 
 FLOORS = {
-    "errors": -1, "old_names": 0, "options": 0, "ndjson": 0,
+    "errors": -1, "old_names": 0, "options": 0, "ndjson": 0, "files": 0,
     "images": 1, "tiling": 1, "flow": 1, "weights": 1, "kernels": 1,
     "degradations": 2, "model": 3, "engine": 4, "evaluation": 5, "training": 6, "cli": 7,
 }  # fmt: skip
@@ -66,10 +66,10 @@ def test_no_room_without_a_name() -> None:
     assert not [path for path in FILES if path.stem in {"utils", "helpers", "common", "misc"}]
 
 
-@pytest.mark.parametrize("module", ["sanarestore", "sanarestore.cli.app", "sanarestore.weights", "sanarestore.options"])
-def test_help_needs_no_torch(module: str) -> None:
+@pytest.mark.parametrize("name", ["", ".cli.app", ".files", ".options", ".weights"])
+def test_help_needs_no_torch(name: str) -> None:
     heavy = "[name for name in ('torch', 'transformers', 'diffusers', 'scipy') if name in sys.modules]"
-    code = f"import sys, {module}; print({heavy})"
+    code = f"import sys, sanarestore{name}; print({heavy})"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from sanarestore import weights
 from sanarestore.errors import UsageError
+from sanarestore.files import hash_file
 from sanarestore.model.loading import EXPERTS, REFINER, load_model
 from sanarestore.model.refiner_config import RefinerConfig
 from sanarestore.old_names import OBJECTIVES, RECIPE, TENSORS, renamed_recipe, renamed_tensors
@@ -44,7 +45,7 @@ def test_a_model_under_old_names_is_loaded_like_one_under_today_s(tmp_path: Path
             for key, tensor in load_file(folder / name).items()
         }
         save_file(old, folder / name)
-        manifest["sha256"][name] = weights.hash_file(folder / name)
+        manifest["sha256"][name] = hash_file(folder / name)
     shape = load_model(weights.EMBEDDED).refiner.config.to_dict()
     shape["steering"], shape["tone"] = shape.pop("modulation_width"), shape.pop("colour_correction")
     (folder / weights.MANIFEST).write_text(json.dumps({**manifest, "refiner": shape}), encoding="utf-8")

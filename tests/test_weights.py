@@ -8,6 +8,7 @@ import pytest
 
 from sanarestore import weights
 from sanarestore.errors import WeightsError
+from sanarestore.files import hash_file
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +96,7 @@ def test_a_manifest_that_is_not_ours_is_refused(tmp_path: Path, text: str) -> No
 
 def test_verify_names_the_damaged_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"right")
-    good = weights.hash_file(tmp_path / "a")
+    good = hash_file(tmp_path / "a")
     weights.verify(tmp_path, {"a": good})
     (tmp_path / "a").write_bytes(b"wrong")
     with pytest.raises(WeightsError, match="damaged"):

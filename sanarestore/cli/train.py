@@ -14,6 +14,7 @@ import typer
 from sanarestore import __version__
 from sanarestore.cli.flags import MACHINE, Dtype, Json, Quiet, Verbose
 from sanarestore.errors import NoImagesError, UsageError
+from sanarestore.files import hash_text, sampled_hash
 from sanarestore.options import dtype_of
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def _origin(base: str, rank: int | None) -> str:
     folder = weights.resolve(base)
     parts = (*weights.BASE_PARTS, "text_encoder", "tokenizer")
     low_rank = f", by changes of rank {rank}" if rank else ""
-    return f"{Path(base).name} {weights.sampled_hash(folder, *parts)[:16]}{low_rank}"
+    return f"{Path(base).name} {sampled_hash(folder, *parts)[:16]}{low_rank}"
 
 
 def _recipe(path: Path | None, folder: Path, *, base: str, low_rank: bool, resume: bool) -> "TrainingRecipe":
@@ -242,10 +243,8 @@ def _recipe(path: Path | None, folder: Path, *, base: str, low_rank: bool, resum
 
 def _fingerprint(used: Sequence[tuple[Path, ...]]) -> str:
     """Hash of the names and sizes of the training files, in order: a run resumes only with the same files."""
-    import hashlib
-
     listing = "\n".join(f"{path.name} {path.stat().st_size}" for paths in used for path in paths)
-    return hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()[:16]
+    return hash_text(listing)[:16]
 
 
 def _data(data: Path, recipe: "TrainingRecipe", decoded: Path) -> tuple[Any, list[Any], list[tuple[Path, ...]]]:

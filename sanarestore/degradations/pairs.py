@@ -4,12 +4,14 @@
 """
 
 import csv
+import io
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sanarestore.errors import NoImagesError, UsageError
+from sanarestore.files import write_atomically
 
 COLUMNS = ("image_path", "condition_image_path", "caption")
 """Clean target, degraded input, prompt."""
@@ -75,19 +77,14 @@ def write_pairs(path: Path, rows: Iterable[PairRow]) -> None:
     """
     # Links are resolved first: `..` behind a linked folder leads to the parent of the real one.
     folder = path.parent.resolve()
-    temporary = folder / f".{path.name}.{os.getpid()}.part"
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS + ORIGINS)
-            for row in rows:
-                places = (_place(row.pair.target, folder), _place(row.pair.degraded, folder))
-                writer.writerow((*places, row.pair.prompt, row.label, row.variant, row.sha256))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with write_atomically(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS + ORIGINS)
+        for row in rows:
+            places = (_place(row.pair.target, folder), _place(row.pair.degraded, folder))
+            writer.writerow((*places, row.pair.prompt, row.label, row.variant, row.sha256))
+        text.detach()
 
 
 def _place(file: Path, folder: Path) -> str:

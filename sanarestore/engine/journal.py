@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sanarestore import weights
 from sanarestore.engine.jobs import Job, Outcome
+from sanarestore.files import hash_file
 from sanarestore.ndjson import SCHEMA_VERSION, Lines
 
 NAME = "sanarestore.jsonl"
@@ -101,6 +101,6 @@ def _is_ours(line: dict[str, Any]) -> bool:
 def _hash(path: Path) -> str | None:
     """Hash of a file; None if it is missing or unreadable, and so not what was written."""
     try:
-        return weights.hash_file(path)
+        return hash_file(path)
     except OSError:
         return None

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sanarestore import images, tiling, weights
+from sanarestore import images, tiling
 from sanarestore.engine.devices import exactly_float32, pick_device, pick_dtype
 from sanarestore.engine.generation import Generation, Place, Watch
 from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.pixels import enlarge, host_tensor, is_finite, is_gray, mixed, visible, with_visible
 from sanarestore.engine.tiles import Steps, Tiles, is_out_of_memory, keep_pages, run_stages
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
+from sanarestore.files import hash_file
 from sanarestore.model.colour_correction import WholePhoto, overview
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.model.refiner import Refiner
@@ -180,7 +181,7 @@ class Restorer:
         sha256 = ""
         with suppress(OSError):  # reading it reports what is wrong
             # Hash before reading: if the file changes in between, the next run sees another hash and restores it again.
-            sha256 = weights.hash_file(job.source)
+            sha256 = hash_file(job.source)
         image = images.read(job.source)
         images.check_writable(image, job.target, format=job.format)
         steps = self.stages(image)

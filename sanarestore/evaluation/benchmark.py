@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sanarestore import __version__, weights
+from sanarestore import __version__
 from sanarestore.degradations.operations import to_gray
 from sanarestore.engine.devices import describe
 from sanarestore.engine.tiles import is_out_of_memory
@@ -29,6 +29,7 @@ from sanarestore.evaluation.metrics import luma, psnr, psnr_b, sharpness, ssim, 
 from sanarestore.evaluation.perceptual import Perceptual
 from sanarestore.evaluation.rows import DEGRADED, Score
 from sanarestore.evaluation.tasks import CLEAN, Case, Trial
+from sanarestore.files import hash_file
 from sanarestore.images import Pixels
 from sanarestore.ndjson import Lines
 
@@ -254,7 +255,7 @@ def _hash(item: Item | FlatField) -> str:
 @cache
 def _hash_file(path: Path) -> str:
     # Cached, because a thousand pairs may be blocks of two large files.
-    return weights.hash_file(path)
+    return hash_file(path)
 
 
 def _judged(image_HWC: Pixels, trial: Trial) -> npt.NDArray[np.float64]:

@@ -23,6 +23,7 @@ from sanarestore import __version__
 from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.evaluation.datasets import data_folder, find_set
 from sanarestore.evaluation.public import SETS, Archive, Remote, Set
+from sanarestore.files import hash_file, write_atomically
 
 PATIENCE = 30
 """Seconds without an answer after which a request fails."""
@@ -103,8 +104,8 @@ def _unpacked(known: Set, archive: Archive, folder: Path) -> Iterator[tuple[int,
     _refuse_others(folder, belongs)
     part = folder / f".{PurePosixPath(archive.address).name}.part"
     yield from _appended(archive.address, part)
-    with _refusals_told(part), part.open("rb") as opened:
-        found = hashlib.file_digest(opened, "md5").hexdigest()
+    with _refusals_told(part):
+        found = hash_file(part, "md5")
     if found != archive.md5:
         part.unlink()
         raise _another("archive", archive.address, f"its MD5 is {found}, not {archive.md5}")
@@ -163,11 +164,8 @@ def _refuse_others(folder: Path, belongs: Callable[[str], bool]) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    fresh = path.with_name(f".{path.name}.part")
-    with _refusals_told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_bytes(content)
-        fresh.replace(path)
+    with _refusals_told(path), write_atomically(path) as file:
+        file.write(content)
 
 
 @contextmanager

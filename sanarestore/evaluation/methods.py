@@ -17,6 +17,7 @@ from sanarestore.evaluation.autoencoders import autoencoder_class, autoencoder_f
 from sanarestore.evaluation.benchmark import Method
 from sanarestore.evaluation.peers import peer
 from sanarestore.evaluation.tasks import Trial
+from sanarestore.files import sampled_hash
 from sanarestore.images import Pixels
 from sanarestore.model.loading import load_model
 from sanarestore.options import RestoreOptions
@@ -81,7 +82,7 @@ class AutoencoderReconstruction(Method):
         """Load the autoencoder from a folder in diffusers' layout."""
         self.name = name
         self.device = pick_device(device)
-        self.settings = weights.sampled_hash(folder.parent, folder.name)[:16]
+        self.settings = sampled_hash(folder.parent, folder.name)[:16]
         self._autoencoder = load_autoencoder(folder).to(self.device)
         self.parameters = count(self._autoencoder)
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from sanarestore import weights
 from sanarestore.engine.devices import pick_device
 from sanarestore.errors import UsageError, WeightsError
 from sanarestore.evaluation.benchmark import Method
 from sanarestore.evaluation.tasks import Trial
+from sanarestore.files import hash_file
 from sanarestore.images import Pixels, from_float, to_float
 
 STRENGTHS = (2, 3, 4, 6, 8, 10)
@@ -109,7 +109,7 @@ class Network(Method):
 
         self.name = path.stem
         try:
-            self.settings = weights.hash_file(path)[:16]
+            self.settings = hash_file(path)[:16]
             found: Any = ModelLoader(device="cpu").load_from_file(path)
         except Exception as error:  # spandrel raises many kinds; to the user they are one fact
             raise WeightsError(f"no network that can be loaded ({error})", where=path) from error

@@ -1,14 +1,12 @@
 """Writing of an Image to bytes or, atomically, to a file."""
 
-import os
-import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from sanarestore.errors import UnwritableImage
+from sanarestore.files import write_atomically
 from sanarestore.images import jpeg, png, tiff, webp
 from sanarestore.images.image import Format, Image
 
@@ -54,7 +52,8 @@ def write(
         raise UnwritableImage("it exists already", where=target, next_step="Choose another name, or allow overwriting.")
     data = _naming(target, encode, image, format)
     try:
-        _replace(target, data)
+        with write_atomically(target) as file:
+            file.write(data)
     except OSError as error:
         raise UnwritableImage(
             f"it cannot be written ({error.strerror or error})",
@@ -69,31 +68,3 @@ def _naming(target: Path, work: Callable[..., Any], *arguments: Any) -> Any:
         return work(*arguments)
     except UnwritableImage as error:
         raise UnwritableImage(error.fact, where=target, next_step=error.next_step) from error
-
-
-def _replace(target: Path, data: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Opened with "x" and not by tempfile, whose files only the owner can read: the user's umask decides.
-    temporary = target.with_name(f".sanarestore-{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new file name survive a power cut, where the system can (Windows cannot open folders)."""
-    if os.name != "posix":
-        return
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sanarestore import weights
 from sanarestore.errors import WeightsError
+from sanarestore.files import files_in, hash_file, sampled_hash
 from sanarestore.model.base import write_module
 from sanarestore.model.condition import ConditionKind, kind_of
 from sanarestore.model.refiner_config import RefinerConfig
@@ -45,7 +46,7 @@ class Adapter:
     base: str
     """Name and revision of the base that the adapter was trained on."""
     base_sha256: str
-    """`weights.sampled_hash` of that base's `BASE_PARTS`."""
+    """`sampled_hash` of that base's `BASE_PARTS`."""
     condition: ConditionKind | None
     """None: the latent path is the base's, if it has one."""
     change: Change
@@ -79,7 +80,7 @@ def read_adapter(name: str) -> Adapter:
     read |= {CONDITION} if adapter.condition else set()
     read |= {LORA} if adapter.change == "lora" else set()
     if adapter.change == "full":
-        read |= weights.files_in(folder, TRANSFORMER)
+        read |= files_in(folder, TRANSFORMER)
     weights.verify(folder, hashes, read)
     return adapter
 
@@ -123,13 +124,13 @@ def write_adapter(
     content = {
         "format": 1,
         "base": base,
-        "base_sha256": weights.sampled_hash(weights.resolve(base), *weights.BASE_PARTS),
+        "base_sha256": sampled_hash(weights.resolve(base), *weights.BASE_PARTS),
         "condition": condition.kind if condition is not None else None,
         "change": change,
         "refiner": refiner.config.to_dict() if refiner is not None else None,  # type: ignore[union-attr, operator]
         "defaults": defaults,
         "training": training,
-        "sha256": {path.relative_to(folder).as_posix(): weights.hash_file(path) for path in files},
+        "sha256": {path.relative_to(folder).as_posix(): hash_file(path) for path in files},
     }
     write_json(folder / INDEX, content)
 

@@ -18,6 +18,7 @@ import torch
 
 from sanarestore import weights
 from sanarestore.errors import WeightsError
+from sanarestore.files import sampled_hash
 from sanarestore.flow import Flow, Solver
 from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.prompts import PromptCache, Prompts, load_encoder
@@ -57,7 +58,7 @@ def load_base(name: str, *, dtype: torch.dtype = torch.float32, cache: Path | No
 
     folder = weights.resolve(name)
     _check_index(folder)
-    encoder = weights.sampled_hash(folder, "text_encoder", "tokenizer")
+    encoder = sampled_hash(folder, "text_encoder", "tokenizer")
     return Base(
         name=name,
         folder=folder,

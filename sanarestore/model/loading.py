@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from sanarestore import weights
 from sanarestore.errors import WeightsError
+from sanarestore.files import files_in, hash_file, sampled_hash
 from sanarestore.flow import Flow
 from sanarestore.model import adapter as adapters
 from sanarestore.model.autoencoder import Autoencoder
@@ -109,7 +110,7 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
     parts = ("transformer", "vae", "scheduler") if kind else ()
     needed = {REFINER, PROMPTS, *([CONDITION] if kind else []), *([EXPERTS] if experts else [])}
     needed |= {weights.READER} if is_reader(folder) else set()
-    weights.verify(folder, hashes, needed | weights.files_in(folder, *parts))
+    weights.verify(folder, hashes, needed | files_in(folder, *parts))
     refiner = _load_refiner(config, folder / REFINER)
     of_experts = renamed_tensors(read_tensors(folder / EXPERTS)) if experts else {}
 
@@ -138,7 +139,7 @@ def _prompts(folder: Path) -> Prompts:
 
 def _load_adapted(name: str, adapter: str, dtype: torch.dtype) -> RestorationModel:
     found, folder = adapters.read_adapter(adapter), weights.resolve(name)
-    if weights.sampled_hash(folder, *weights.BASE_PARTS) != found.base_sha256:
+    if sampled_hash(folder, *weights.BASE_PARTS) != found.base_sha256:
         raise WeightsError(
             f"it was trained on other weights than these of {name}", where=found.folder,
             next_step=f"Leave out --model, or name {found.base}.",
@@ -247,9 +248,7 @@ def save_model(
         "defaults": defaults,
         "training": training,
         "sha256": {
-            path.relative_to(folder).as_posix(): weights.hash_file(path)
-            for path in files
-            if path != folder / weights.MANIFEST
+            path.relative_to(folder).as_posix(): hash_file(path) for path in files if path != folder / weights.MANIFEST
         },
     }
     write_json(folder / weights.MANIFEST, manifest)

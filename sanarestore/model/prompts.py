@@ -7,8 +7,6 @@ the right. SANA's instruction prefix is left out: it asks for invention, which r
 """
 
 import functools
-import hashlib
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +20,7 @@ from torch import Tensor, nn
 
 from sanarestore.degradations.requests import DEFAULT_PROMPT, Request, every_request, folded
 from sanarestore.errors import WeightsError
+from sanarestore.files import hash_text, write_atomically
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -88,15 +87,11 @@ class PromptCache:
 
     def put(self, prompt: str, token_LD: Tensor) -> None:
         """Store an embedding. A failed write is ignored: it costs time later, not this restoration."""
-        path = self._path(prompt)
-        fresh = path.with_suffix(f".{os.getpid()}")
-        with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_bytes(save({"tokens": token_LD.contiguous()}, metadata={"prompt": prompt}))
-            fresh.replace(path)
+        with suppress(OSError), write_atomically(self._path(prompt)) as file:
+            file.write(save({"tokens": token_LD.contiguous()}, metadata={"prompt": prompt}))
 
     def _path(self, prompt: str) -> Path:
-        return self._folder / f"{hashlib.sha256(prompt.encode()).hexdigest()}.safetensors"
+        return self._folder / f"{hash_text(prompt)}.safetensors"
 
 
 class Reads(Protocol):

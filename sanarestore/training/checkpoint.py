@@ -1,7 +1,7 @@
 """Write and read a run's checkpoint folder, so that a crash at any moment leaves one complete checkpoint.
 
-`write` fills `checkpoint.new`, `state.json` last; then it renames the previous checkpoint to `checkpoint.old` and the
-new one to `checkpoint`, and deletes `checkpoint.old`.
+`write` fills `checkpoint.new`, `state.json` last, and syncs it to disk; then it renames the previous checkpoint to
+`checkpoint.old` and the new one to `checkpoint`, and deletes `checkpoint.old`.
 """
 
 import json
@@ -16,6 +16,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sanarestore.files import replace_folder
 from sanarestore.model.tensors import write_json
 
 CURRENT, FRESH, OLD = NAMES = ("checkpoint", "checkpoint.new", "checkpoint.old")
@@ -33,11 +34,7 @@ def write(run: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping
         plain = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in group.items()}
         save_file(plain, fresh / f"{name}.safetensors")
     write_json(fresh / STATE, dict(state))
-    shutil.rmtree(old, ignore_errors=True)
-    if current.exists():
-        current.replace(old)
-    fresh.replace(current)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_folder(fresh, current, old)
 
 
 def find_checkpoint(run: Path) -> Path | None:

@@ -1,7 +1,5 @@
 """Training photographs: cached once decoded, searched for detail, cropped, and some held back for validation."""
 
-import hashlib
-import os
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -18,6 +16,7 @@ from sanarestore import images
 from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import stream
 from sanarestore.errors import ImageError, NoImagesError, UsageError
+from sanarestore.files import hash_text, write_atomically
 from sanarestore.images import Pixels
 from sanarestore.model.colour_correction import overview
 from sanarestore.tiling import mirror
@@ -112,9 +111,8 @@ def _name_of(path: Path) -> str:
     """Name a decoded file by the photo's path, size and time of change, or by its path alone if the photo is gone."""
     with suppress(OSError):
         facts = path.stat()
-        named = f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}"
-        return hashlib.sha256(named.encode(errors="surrogateescape")).hexdigest()[:32]
-    return hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:32]
+        return hash_text(f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}")[:32]
+    return hash_text(str(path))[:32]
 
 
 def _kept(file: Path) -> npt.NDArray[np.generic] | None:
@@ -136,13 +134,9 @@ def _keep(codes_HWC: npt.NDArray[np.generic], file: Path) -> bool:
         file.parent.mkdir(parents=True, exist_ok=True)
         if codes_HWC.nbytes + LEFT_FREE > shutil.disk_usage(file.parent).free:
             return False
-        part = file.with_suffix(f".{os.getpid()}.part")
-        try:
-            with part.open("wb") as opened:
-                np.save(opened, codes_HWC)
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
+        # The folder lasts as long as the run.
+        with write_atomically(file, durable=False) as opened:
+            np.save(opened, codes_HWC)
     except OSError:
         # The disk is full, or another process has the file open: decoding again is slower but gives the same.
         return False

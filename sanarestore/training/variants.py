@@ -7,11 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from sanarestore import images, weights
+from sanarestore import images
 from sanarestore.degradations.operations import Operation
 from sanarestore.degradations.photograph import Photograph
 from sanarestore.degradations.recipes import Plan, Recipe, stream
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage
+from sanarestore.files import hash_file
 from sanarestore.images import Pixels
 from sanarestore.training.journal import Record
 
@@ -102,7 +103,7 @@ class _Photo:
 
     @cached_property
     def sha256(self) -> str:
-        return weights.hash_file(self.path)
+        return hash_file(self.path)
 
     @cached_property
     def image(self) -> images.Image:

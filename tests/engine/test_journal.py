@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sanarestore import weights
 from sanarestore.engine.jobs import Job, Outcome
 from sanarestore.engine.journal import NAME, Journal
 from sanarestore.errors import UsageError
+from sanarestore.files import hash_file
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def job(tmp_path: Path) -> Job:
 
 
 def done(job: Job) -> Outcome:
-    return Outcome(path=job.source, output=job.target, status="done", sha256=weights.hash_file(job.source))
+    return Outcome(path=job.source, output=job.target, status="done", sha256=hash_file(job.source))
 
 
 def opened(job: Job, settings: str = "s") -> Journal:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from sanarestore import weights
 from sanarestore.degradations.requests import KINDS
 from sanarestore.errors import UsageError, WeightsError
+from sanarestore.files import hash_file
 from sanarestore.model.experts import SHARED, Experts
 from sanarestore.model.loading import EXPERTS, load_model, save_model
 from sanarestore.model.prompts import PromptEncoder
@@ -176,7 +177,7 @@ def test_experts_that_do_not_fit_are_refused(
         del tensors["router.mix.weight"]
     write_tensors(folder / EXPERTS, tensors)
     manifest = weights.read_manifest(folder)
-    manifest["sha256"][EXPERTS] = weights.hash_file(folder / EXPERTS)
+    manifest["sha256"][EXPERTS] = hash_file(folder / EXPERTS)
     if damage == "unlisted":
         del manifest["sha256"][EXPERTS]
     write_json(folder / weights.MANIFEST, manifest)

@@ -15,6 +15,7 @@ from sanarestore import images, weights
 from sanarestore.degradations.requests import Request, every_request
 from sanarestore.engine.restorer import Restorer
 from sanarestore.errors import WeightsError
+from sanarestore.files import hash_file
 from sanarestore.model.base import Base, load_base
 from sanarestore.model.condition import KINDS, ConditionKind
 from sanarestore.model.loading import PROMPTS, REFINER, load_model, save_model
@@ -31,7 +32,7 @@ def rehash(folder: Path) -> None:
     """Make the manifest agree with the files, as if it had been made so."""
     path = folder / weights.MANIFEST
     manifest = json.loads(path.read_text())
-    manifest["sha256"] = {name: weights.hash_file(folder / name) for name in manifest["sha256"]}
+    manifest["sha256"] = {name: hash_file(folder / name) for name in manifest["sha256"]}
     path.write_text(json.dumps(manifest))
 
 
