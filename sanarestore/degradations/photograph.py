@@ -202,7 +202,7 @@ class Photograph:
         site_HW = colour_sites(linear_HWC.shape[0], linear_HWC.shape[1], self.pattern, self.phase)
         light_HWC = linear_HWC @ np.linalg.inv(matrix).T
         light_HW = np.take_along_axis(light_HWC, site_HW[..., None], axis=2)[..., 0]
-        shot, read = (np.array(part, dtype=np.float32)[site_HW] for part in (self.shot, self.read))
+        shot, read = (np.array(part, dtype=np.float32).take(site_HW) for part in (self.shot, self.read))
         noise_HW = _spread(light_HW, shot, read) * rng.standard_normal(light_HW.shape, dtype=np.float32)
         noise_HWC: Pixels = demosaic(noise_HW, site_HW, self.pattern, self.method)[:height, :width] @ matrix.T
         return noise_HWC

@@ -52,9 +52,10 @@ def fill(stored: Stored, values: npt.NDArray[np.floating[Any]], depth: Depth) ->
     count = max(_AT_ONCE // max(values[:1].size, 1), 1)
     for top in range(0, len(values), count):
         rows = slice(top, top + count)
-        # Of NaN and 0, fmax returns 0.
-        unit = np.fmax(values[rows], 0)
-        np.minimum(unit, 1, out=unit)
+        unit = np.clip(values[rows], 0, 1)
+        # NaN is rare, and a sum finds it sooner than a mask.
+        if np.isnan(unit.sum()):
+            unit[np.isnan(unit)] = 0
         unit *= np.float32(MAXIMUM[depth])
         stored[rows] = np.rint(unit, out=unit)
 

@@ -24,18 +24,15 @@ from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.degradations.requests import Request
 from sanarestore.degradations.wordings import languages, word_strangely
 from sanarestore.errors import SanarestoreError
-from sanarestore.images import Pixels, quantize, resize
+from sanarestore.images import Pixels, quantize
 from sanarestore.model.colour_correction import colour_statistics, overview
 from sanarestore.training.backdrops import before_backdrop
 from sanarestore.training.dead_leaves import dead_leaves
-from sanarestore.training.photos import PhotoCache, common_size, detail, readable, to_tensor
+from sanarestore.training.photos import Photo, PhotoCache, Window, common_size, readable, to_tensor
 from sanarestore.training.recipe import TrainingRecipe
 
 MARGIN = 16
 """Pixels around a crop that are degraded with it and cut off: room for blurs and for shifts of the JPEG grid."""
-
-NARROWEST_FRAMING = 0.35
-"""Smallest share of each side of a photo's overview that a sample takes for the whole photograph."""
 
 WORKER_NICENESS = 9
 """Niceness of the processes that make samples, added to that of the training process."""
@@ -100,50 +97,40 @@ class PhotoSamples(Dataset[Sample]):
             return self._turned(drawn, rng), overview(to_tensor(drawn)).numpy().transpose(1, 2, 0), ""
         photo, note = self._photo(index)
         window = self._most_detailed(photo, rng)
-        framed = self._framed(photo, window, stream(self.recipe.seed, "framing", index))
-        return self._clean(photo, window, rng), framed, note
+        framed = photo.framing(window, stream(self.recipe.seed, "framing", index))
+        return self._turned(photo.square(window, self._side), rng), framed, note
 
-    def _photo(self, index: int) -> tuple[Path, str]:
+    def _photo(self, index: int) -> tuple[Photo, str]:
         """Choose the photo of a sample, and a note about unreadable ones."""
-        return readable(self.photos, self.recipe.seed, index, self._cache.size)
+        path, note = readable(self.photos, self.recipe.seed, index, lambda path: self._cache.photo(path).size)
+        return self._cache.photo(path), note
 
     def _plan(self, rng: np.random.Generator) -> Plan:
         choice = int(np.searchsorted(self._edges, rng.random(), side="right"))
         return self._degradations[min(choice, len(self._degradations) - 1)].draw(rng, int(rng.integers(2**31)))
-
-    def _most_detailed(self, photo: Path, rng: np.random.Generator) -> tuple[int, int, int]:
-        """Choose the most detailed of a few random windows and scales: top, left and span."""
-        places = [self._place(photo, self._side, rng) for _ in range(self.recipe.candidates)]
-        return max(places, key=lambda place: self._detail(photo, place, self._side))
-
-    def _framed(self, photo: Path, window: tuple[int, int, int], rng: np.random.Generator) -> Pixels:
-        """Cut a random part of the photo's overview, around the middle of the window, to stand for the whole photo.
-
-        A network would memorise the colour statistics of a few dozen whole photos; random parts vary enough.
-        """
-        whole = self._cache.overview(photo)
-        height, width = self._cache.size(photo)
-        top, left, span = window
-        share = float(rng.uniform(NARROWEST_FRAMING, 1))
-        ranges = []
-        for middle, size in zip(((top + span / 2) / height, (left + span / 2) / width), whole.shape[:2], strict=True):
-            length = max(1, round(share * size))
-            latest = min(int(middle * size), size - length)
-            first = int(rng.integers(max(0, min(int(middle * size) - length + 1, latest)), latest + 1))
-            ranges.append(slice(first, first + length))
-        return whole[ranges[0], ranges[1]]
 
     @property
     def _side(self) -> int:
         """Side of a crop including its margin, in pixels."""
         return self.recipe.patch + 2 * MARGIN
 
-    def _clean(self, photo: Path, window: tuple[int, int, int], rng: np.random.Generator) -> Pixels:
-        """Crop a window, resize it to [S, S, C] including its margin, and rotate and mirror it at random."""
-        side = self._side
-        top, left, span = window
-        clean = self._cache.crop(photo, top, left, span, span)
-        return self._turned(clean if span == side else np.clip(resize(clean, side, side), 0, 1), rng)
+    def _most_detailed(self, photo: Photo, rng: np.random.Generator) -> Window:
+        """Choose the most detailed of a few random windows of random sizes."""
+        first, *others = (self._window(photo, rng) for _ in range(self.recipe.candidates))
+        # Most recipes try one window, and its detail need not be measured.
+        return max(first, *others, key=lambda window: self._detail(photo, window)) if others else first
+
+    def _window(self, photo: Photo, rng: np.random.Generator) -> Window:
+        """Draw a window of the photo that becomes a crop with its margin."""
+        scale = float(rng.uniform(1, self.recipe.shrink_most)) if rng.random() < self.recipe.shrink else 1.0
+        height, width = photo.size
+        # Small photos are shrunk less, so that less of the window has to be mirrored.
+        span = min(round(self._side * scale), max(self._side, min(height, width)))
+        top, left = (int(rng.integers(0, max(size - span, 0) + 1)) for size in (height, width))
+        return Window(top, left, span)
+
+    def _detail(self, photo: Photo, window: Window) -> float:
+        return photo.detail(window, every=max(window.span // self._side, 1))
 
     def _turned(self, clean_HWC: Pixels, rng: np.random.Generator) -> Pixels:
         """Rotate and mirror a crop at random, and convert some crops to gray."""
@@ -152,18 +139,6 @@ class PhotoSamples(Dataset[Sample]):
         if rng.random() < self.recipe.gray:
             clean = to_gray(clean)
         return np.ascontiguousarray(clean)
-
-    def _place(self, photo: Path, side: int, rng: np.random.Generator) -> tuple[int, int, int]:
-        """Draw a square of the photo that becomes a crop of `side`: top, left and span."""
-        scale = float(rng.uniform(1, self.recipe.shrink_most)) if rng.random() < self.recipe.shrink else 1.0
-        height, width = self._cache.size(photo)
-        # Small photos are shrunk less, so that less of the window has to be mirrored.
-        span = min(round(side * scale), max(side, min(height, width)))
-        return int(rng.integers(0, max(height - span, 0) + 1)), int(rng.integers(0, max(width - span, 0) + 1)), span
-
-    def _detail(self, photo: Path, place: tuple[int, int, int], side: int) -> float:
-        top, left, span = place
-        return detail(self._cache.read(photo), top, left, span, every=max(span // side, 1))
 
     def _cut(self, image_HWC: Pixels, shift: npt.NDArray[np.int64]) -> Tensor:
         top, left = (MARGIN + int(offset) for offset in shift)
@@ -177,8 +152,8 @@ class OverviewSamples(PhotoSamples):
     def __getitem__(self, index: int) -> Sample:
         rng = stream(self.recipe.seed, "tone", index)
         photo, note = self._photo(index)
-        height, width = self._cache.size(photo)
-        framed = self._framed(photo, (int(rng.integers(height)), int(rng.integers(width)), 1), rng)
+        top, left = (int(rng.integers(size)) for size in photo.size)
+        framed = photo.framing(Window(top, left, 1), rng)
         framed = to_gray(framed) if rng.random() < self.recipe.gray else framed
         return {**overview_sample(framed, self._plan(rng), self.recipe.patch, rng), "note": note}
 
@@ -223,14 +198,15 @@ class PairSamples(Dataset[Sample]):
         top = int(rng.integers(0, max(height - patch, 0) // 8 + 1)) * 8
         left = int(rng.integers(0, max(width - patch, 0) // 8 + 1)) * 8
         flip = rng.random() < 0.5
-        both = (self._cache.crop(path, top, left, patch, patch) for path in (pair.degraded, pair.target))
+        photos = [self._cache.photo(path) for path in (pair.degraded, pair.target)]
+        both = (photo.crop(top, left, patch, patch) for photo in photos)
         degraded, target = (to_tensor(image[:, ::-1] if flip else image) for image in both)
         return Sample(
             degraded=degraded,
             target=target,
             prompt=pair.prompt,
             request=None,
-            statistics=statistics_of(self._cache.overview(pair.degraded)),
+            statistics=statistics_of(photos[0].overview),
             note=note,
         )
 

@@ -8,6 +8,7 @@ that are most easily taken for noise.
 """
 
 import string
+from functools import cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -19,6 +20,8 @@ from sanarestore.images import Pixels, from_float
 Shape = Literal["disc", "polygon", "line", "letters"]
 
 SHAPES: tuple[Shape, ...] = get_args(Shape)
+
+LETTERS = np.array(list(string.ascii_letters + string.digits))
 
 FINENESS = 3
 """Supersampling factor along each side: the coverage of border pixels is exact to a ninth."""
@@ -97,9 +100,17 @@ def _draw(
         across, down = 4 * radius * np.cos(turn), 4 * radius * np.sin(turn)
         draw.line((x - across, y - down, x + across, y + down), fill, width=max(FINENESS, round(radius / 2)))
     else:
-        letters = "".join(rng.choice(list(string.ascii_letters + string.digits), int(rng.integers(1, 12))))
+        letters = "".join(rng.choice(LETTERS, int(rng.integers(1, 12))))
         # An em of four radii makes letters about as large as discs.
-        draw.text((x, y), letters, fill, font=ImageFont.load_default(min(4 * radius, 60 * FINENESS)), anchor="mm")
+        draw.text((x, y), letters, fill, font=_font().font_variant(size=min(4 * radius, 60 * FINENESS)), anchor="mm")
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    """Pillow's own font, decoded once."""
+    font = ImageFont.load_default(10)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    return font
 
 
 def _fractal(side: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:

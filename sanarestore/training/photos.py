@@ -4,6 +4,8 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +19,7 @@ from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import stream
 from sanarestore.errors import ImageError, NoImagesError, UsageError
 from sanarestore.files import hash_text, write_atomically
-from sanarestore.images import Pixels
+from sanarestore.images import Pixels, resize
 from sanarestore.model.colour_correction import overview
 from sanarestore.tiling import mirror
 
@@ -30,6 +32,9 @@ DECODED_BYTES = 8 * 2**30
 LEFT_FREE = 4 * 2**30
 """Bytes of free disk space that decoded photos must leave: checkpoints need room too."""
 
+NARROWEST_FRAMING = 0.35
+"""Smallest share of each side of a photo's overview that a sample takes for the whole photograph."""
+
 MAPPED_FROM = 32 * 2**20
 """Bytes above which a decoded photo is memory-mapped instead of read."""
 
@@ -37,8 +42,76 @@ MAPPED_FROM = 32 * 2**20
 Item = TypeVar("Item")
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A square of a photo."""
+
+    top: int
+    left: int
+    span: int
+    """Its side, in pixels."""
+
+
+class Photo:
+    """One photo of a cache, from which samples are cut; its size and overview are kept when its pixels are not."""
+
+    def __init__(self, path: Path, cache: "PhotoCache") -> None:
+        self.path = path
+        self._cache = cache
+
+    @property
+    def codes(self) -> npt.NDArray[np.generic]:
+        """The codes [H, W, C] as the file stores them."""
+        return self._cache.read(self.path)
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width; ImageError if the photo cannot be read."""
+        height, width = self.codes.shape[:2]
+        return height, width
+
+    @cached_property
+    def overview(self) -> Pixels:
+        """The whole photo's `overview`, [h, w, 3]."""
+        return overview(to_tensor(_as_colour(self.codes))).numpy().transpose(1, 2, 0)
+
+    def framing(self, window: Window, rng: np.random.Generator) -> Pixels:
+        """Cut a random part of the overview, around the middle of a window, to stand for the whole photo.
+
+        A network would memorise the colour statistics of a few dozen whole photos; random parts vary enough.
+        """
+        share = float(rng.uniform(NARROWEST_FRAMING, 1))
+        ranges = []
+        for first, side, size in zip((window.top, window.left), self.size, self.overview.shape[:2], strict=True):
+            middle, length = int((first + window.span / 2) / side * size), max(1, round(share * size))
+            latest = min(middle, size - length)
+            start = int(rng.integers(max(0, min(middle - length + 1, latest)), latest + 1))
+            ranges.append(slice(start, start + length))
+        return self.overview[ranges[0], ranges[1]]
+
+    def crop(self, top: int, left: int, height: int, width: int) -> Pixels:
+        """Cut a part [height, width, 3] in float, mirrored beyond the photo's border; gray is repeated to RGB."""
+        codes = self.codes
+        if top >= 0 and left >= 0 and top + height <= codes.shape[0] and left + width <= codes.shape[1]:
+            return _as_colour(codes[top : top + height, left : left + width])
+        rows = mirror(np.arange(top, top + height), codes.shape[0])
+        columns = mirror(np.arange(left, left + width), codes.shape[1])
+        return _as_colour(codes[np.ix_(rows, columns)])
+
+    def square(self, window: Window, side: int) -> Pixels:
+        """Cut a window and shrink it to [side, side, 3]."""
+        cut = self.crop(window.top, window.left, window.span, window.span)
+        return cut if window.span == side else np.clip(resize(cut, side, side), 0, 1)
+
+    def detail(self, window: Window, *, every: int) -> float:
+        """Mean absolute difference of pixels `every` apart in a window: detail at about the scale it is shrunk to."""
+        rows, columns = (slice(first, first + window.span, every) for first in (window.top, window.left))
+        codes = self.codes[rows, columns].astype(np.float32)
+        return float(sum(np.abs(np.diff(codes, axis=axis)).mean() for axis in (0, 1) if codes.shape[axis] > 1))
+
+
 class PhotoCache:
-    """Cache of the last used photos, decoded, within `CACHE_BYTES`, and of the sizes and overviews of all photos.
+    """Photos by path. The last used ones stay decoded, within `CACHE_BYTES`.
 
     With a folder, every photo is decoded once for all processes, into a file there, as long as `DECODED_BYTES` and the
     free space of the disk allow.
@@ -49,8 +122,11 @@ class PhotoCache:
         self._written = 0
         self._kept: OrderedDict[Path, npt.NDArray[np.generic]] = OrderedDict()
         self._bytes = 0
-        self._sizes: dict[Path, tuple[int, int]] = {}
-        self._overviews: dict[Path, Pixels] = {}
+        self._photos: dict[Path, Photo] = {}
+
+    def photo(self, path: Path) -> Photo:
+        """The photo at a path, the same object each time; its file is not read yet."""
+        return self._photos.setdefault(path, Photo(path, self))
 
     def read(self, path: Path) -> npt.NDArray[np.generic]:
         """Return the codes [H, W, C] as the file stores them."""
@@ -58,7 +134,6 @@ class PhotoCache:
             self._kept.move_to_end(path)
             return self._kept[path]
         codes = self._decoded(path)
-        self._sizes[path] = codes.shape[:2]
         self._kept[path] = codes
         self._bytes += codes.nbytes
         while self._bytes > CACHE_BYTES and len(self._kept) > 1:
@@ -79,27 +154,6 @@ class PhotoCache:
             return codes
         self._written += codes.nbytes
         return codes
-
-    def size(self, path: Path) -> tuple[int, int]:
-        """Height and width; ImageError if the photo cannot be read."""
-        if path not in self._sizes:
-            self.read(path)
-        return self._sizes[path]
-
-    def overview(self, path: Path) -> Pixels:
-        """The whole photo's `overview`, [h, w, 3]."""
-        if path not in self._overviews:
-            self._overviews[path] = overview(to_tensor(as_colour(self.read(path)))).numpy().transpose(1, 2, 0)
-        return self._overviews[path]
-
-    def crop(self, path: Path, top: int, left: int, height: int, width: int) -> Pixels:
-        """Cut a window [height, width, 3] in float, mirrored beyond the photo's border; gray is repeated to RGB."""
-        codes = self.read(path)
-        if top >= 0 and left >= 0 and top + height <= codes.shape[0] and left + width <= codes.shape[1]:
-            return as_colour(codes[top : top + height, left : left + width])
-        rows = mirror(np.arange(top, top + height), codes.shape[0])
-        columns = mirror(np.arange(left, left + width), codes.shape[1])
-        return as_colour(codes[np.ix_(rows, columns)])
 
 
 def _decode(path: Path) -> npt.NDArray[np.generic]:
@@ -165,7 +219,7 @@ def readable(items: Sequence[Item], seed: int, index: int, look: Callable[[Item]
 
 def common_size(pair: Pair, cache: PhotoCache) -> tuple[int, int]:
     """Height and width of both images of a pair; UsageError if they differ."""
-    degraded, target = cache.size(pair.degraded), cache.size(pair.target)
+    degraded, target = cache.photo(pair.degraded).size, cache.photo(pair.target).size
     if degraded != target:
         sizes = " and ".join(f"{width} x {height}" for height, width in (degraded, target))
         raise UsageError(
@@ -215,19 +269,13 @@ def hold_back_pairs(pairs: Sequence[Pair], count: int) -> tuple[tuple[Pair, ...]
     return tuple(pair for pair in pairs if pair.target in set(photos)), tuple(kept)
 
 
-def detail(codes_HWC: npt.NDArray[np.generic], top: int, left: int, span: int, *, every: int) -> float:
-    """Mean absolute difference of pixels `every` apart in a square, at about the scale that it will be shrunk to."""
-    codes = codes_HWC[top : top + span : every, left : left + span : every].astype(np.float32)
-    return float(sum(np.abs(np.diff(codes, axis=axis)).mean() for axis in (0, 1) if codes.shape[axis] > 1))
-
-
 def to_tensor(image_HWC: Pixels) -> Tensor:
     """Convert an image [H, W, 1 or 3] to a tensor [3, H, W]."""
     colour = np.repeat(image_HWC, 3, axis=2) if image_HWC.shape[2] == 1 else image_HWC
     return torch.from_numpy(np.ascontiguousarray(colour.transpose(2, 0, 1)))
 
 
-def as_colour(codes_HWC: npt.NDArray[np.generic]) -> Pixels:
+def _as_colour(codes_HWC: npt.NDArray[np.generic]) -> Pixels:
     """Convert codes of any depth, gray or colour, to [H, W, 3] in float."""
     depth: images.Depth = codes_HWC.dtype.name  # type: ignore[assignment]
     pixels = images.to_float(codes_HWC, depth)

@@ -4,17 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import Plan, stream
 from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.degradations.requests import DEFAULT_PROMPT, Request
 from sanarestore.errors import ImageError
-from sanarestore.images import Pixels, resize
+from sanarestore.images import Pixels
 from sanarestore.training.data import Batch, Sample, collate, overview_sample, statistics_of
-from sanarestore.training.photos import PhotoCache, common_size, detail, to_tensor
+from sanarestore.training.photos import Photo, PhotoCache, Window, common_size, to_tensor
 
 VALIDATED = ("noise:25", "jpeg:20", "blur:1.6", "lowres:2")
 """Degradations of the validation photos."""
@@ -26,10 +23,9 @@ OVERVIEW_DRAWS = 8
 """Draws of each degradation per photo."""
 
 
-def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
+def validation_batches(paths: Sequence[Path], side: int = 192) -> list[Batch]:
     """One batch per degradation of `VALIDATED`: the most detailed part of every photo at half size, default prompt."""
-    cache = PhotoCache()
-    photos = [photo for photo in photos if _is_readable(photo, cache)]
+    photos = _readable(paths)
     if not photos:
         return []
     found = []
@@ -38,15 +34,14 @@ def validation_batches(photos: Sequence[Path], side: int = 192) -> list[Batch]:
         for index, photo in enumerate(photos):
             plan = Degradation.parse(line).draw(stream("validation", line, index), 0)
             plan = replace(plan, prompt=DEFAULT_PROMPT, request=Request())
-            samples.append(_sample(plan, _sharpest(photo, side, cache), cache.overview(photo)))
+            samples.append(_sample(plan, _sharpest(photo, side), photo.overview))
         found.append(collate(samples))
     return found
 
 
-def overview_validation(photos: Sequence[Path], side: int = 64) -> list[Batch]:
+def overview_validation(paths: Sequence[Path], side: int = 64) -> list[Batch]:
     """One batch per degradation and prompt of `CORRECTIONS_VALIDATED`: pixels of overviews, as in `OverviewSamples`."""
-    cache = PhotoCache()
-    photos = [photo for photo in photos if _is_readable(photo, cache)]
+    photos = _readable(paths)
     if not photos:
         return []
     found = []
@@ -56,7 +51,7 @@ def overview_validation(photos: Sequence[Path], side: int = 64) -> list[Batch]:
         for index in range(OVERVIEW_DRAWS * len(photos)):
             rng = stream("validation", line, index)
             plan = replace(Degradation.parse(line).draw(rng, 0), prompt=request.plain, request=request)
-            samples.append(overview_sample(cache.overview(photos[index % len(photos)]), plan, side, rng))
+            samples.append(overview_sample(photos[index % len(photos)].overview, plan, side, rng))
         found.append(collate(samples))
     return found
 
@@ -66,33 +61,35 @@ def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:
     cache = PhotoCache()
     samples = []
     for pair in pairs:
+        photos = [cache.photo(path) for path in (pair.degraded, pair.target)]
         height, width = common_size(pair, cache)
         # Crops start on the JPEG grid, as in training.
         top, left = ((max(size - side, 0) // 2) // 8 * 8 for size in (height, width))
-        degraded, target = (to_tensor(cache.crop(path, top, left, side, side)) for path in (pair.degraded, pair.target))
-        statistics = statistics_of(cache.overview(pair.degraded))
+        degraded, target = (to_tensor(photo.crop(top, left, side, side)) for photo in photos)
+        statistics = statistics_of(photos[0].overview)
         samples.append(
             Sample(degraded=degraded, target=target, prompt=pair.prompt, request=None, statistics=statistics, note="")
         )
     return [collate(samples)] if samples else []
 
 
-def _is_readable(photo: Path, cache: PhotoCache) -> bool:
-    """Leave out a damaged photo, as training does."""
+def _readable(paths: Sequence[Path]) -> list[Photo]:
+    """The photos at the paths; damaged ones are left out, as training does."""
+    cache = PhotoCache()
+    return [photo for photo in map(cache.photo, paths) if _is_readable(photo)]
+
+
+def _is_readable(photo: Photo) -> bool:
     try:
-        cache.size(photo)
+        return bool(photo.size)
     except ImageError:
         return False
-    return True
 
 
-def _sharpest(photo: Path, side: int, cache: PhotoCache) -> Pixels:
+def _sharpest(photo: Photo, side: int) -> Pixels:
     """Cut the most detailed part, [side, side, 3], at half size, where photos are as sharp as the test sets."""
-    height, width = cache.read(photo).shape[:2]
-    span = min(2 * side, max(side, min(height, width)))
-    top, left = _most_detailed(cache.read(photo), span)
-    clean = cache.crop(photo, top, left, span, span)
-    return clean if span == side else np.clip(resize(clean, side, side), 0, 1)
+    span = min(2 * side, max(side, min(photo.size)))
+    return photo.square(_most_detailed(photo, span), side)
 
 
 def _sample(plan: Plan, clean_HWC: Pixels, overview_HWC: Pixels) -> Sample:
@@ -106,11 +103,11 @@ def _sample(plan: Plan, clean_HWC: Pixels, overview_HWC: Pixels) -> Sample:
     )
 
 
-def _most_detailed(codes_HWC: npt.NDArray[np.generic], span: int) -> tuple[int, int]:
-    """Top and left of the most detailed square of a grid: one out of focus cannot measure restored sharpness."""
-    height, width = codes_HWC.shape[:2]
-    grid = ((top, left) for top in _starts(height, span) for left in _starts(width, span))
-    return max(grid, key=lambda place: detail(codes_HWC, place[0], place[1], span, every=2))
+def _most_detailed(photo: Photo, span: int) -> Window:
+    """The most detailed square of a grid: one out of focus cannot measure restored sharpness."""
+    height, width = photo.size
+    grid = (Window(top, left, span) for top in _starts(height, span) for left in _starts(width, span))
+    return max(grid, key=lambda window: photo.detail(window, every=2))
 
 
 def _starts(size: int, span: int) -> list[int]:

@@ -25,6 +25,7 @@ from sanarestore.training.data import (
     WordingSamples,
     batches,
 )
+from sanarestore.training.photos import Photo, PhotoCache, Window
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.validation import pair_validation
 from tests.conftest import photo
@@ -60,8 +61,8 @@ def test_samples_differ_and_the_seed_matters(photos: list[Path]) -> None:
 def test_every_photo_comes_once_an_epoch(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     samples = PhotoSamples(photos, recipe())
     used: list[Path] = []
-    real = samples._clean
-    monkeypatch.setattr(samples, "_clean", lambda path, *drawn: (used.append(path), real(path, *drawn))[1])
+    real = samples._most_detailed
+    monkeypatch.setattr(samples, "_most_detailed", lambda photo, rng: (used.append(photo.path), real(photo, rng))[1])
     for index in range(6):
         samples[index]
     assert sorted(used[:3]) == sorted(used[3:]) == sorted(photos)
@@ -212,12 +213,11 @@ def test_a_backdrop_lies_beyond_a_line_and_is_an_8_bit_colour(channels: int) -> 
 
 
 def test_framings_hold_the_crop(photos: list[Path]) -> None:
-    path = photos[0]
-    samples = PhotoSamples([path], recipe())
-    whole = samples._cache.overview(path)
+    taken = PhotoCache().photo(photos[0])
+    whole = taken.overview
     for top, left, expected in ((0, 0, whole[:6, :6]), (80, 110, whole[-6:, -6:])):
         for seed in range(20):
-            framed = samples._framed(path, (top, left, 10), np.random.default_rng(seed))
+            framed = taken.framing(Window(top, left, 10), np.random.default_rng(seed))
             assert min(framed.shape[:2]) >= 16
             corner = framed[:6, :6] if top == 0 else framed[-6:, -6:]
             assert framed.shape[:2] != whole.shape[:2] or np.array_equal(corner, expected)
@@ -317,6 +317,16 @@ def test_the_most_detailed_place_is_taken(tmp_path: Path) -> None:
         return float(np.mean([samples[index]["target"].std().item() < 0.02 for index in range(40)]))
 
     assert flat(8) < flat(1) - 0.1
+
+
+def test_without_a_choice_of_windows_detail_is_not_measured(
+    photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[Window] = []
+    monkeypatch.setattr(Photo, "detail", lambda _, window, every: measured.append(window) or 0.0)
+    for candidates, expected in ((1, 0), (3, 3)):
+        PhotoSamples(photos, recipe(candidates=candidates))[0]
+        assert len(measured) == expected
 
 
 def test_some_are_drawn_and_the_others_stay_what_they_were(photos: list[Path]) -> None:

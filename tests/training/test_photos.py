@@ -9,7 +9,7 @@ from sanarestore import images
 from sanarestore.degradations.pairs import Pair
 from sanarestore.errors import UsageError
 from sanarestore.training import photos as photos_module
-from sanarestore.training.photos import PhotoCache, hold_back_pairs, hold_back_sources
+from sanarestore.training.photos import PhotoCache, Window, hold_back_pairs, hold_back_sources
 
 
 def test_the_cache_stays_within_its_bytes(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +21,7 @@ def test_the_cache_stays_within_its_bytes(photos: list[Path], monkeypatch: pytes
 
 
 def test_a_crop_larger_than_the_photo_is_mirrored(photos: list[Path]) -> None:
-    crop = PhotoCache().crop(photos[1], -8, 0, 64, 16)
+    crop = PhotoCache().photo(photos[1]).crop(-8, 0, 64, 16)
     whole = images.read(photos[1]).pixels_HWC
     assert crop.shape == (64, 16, 3)
     assert np.array_equal(crop[8:48], whole[:, :16])
@@ -29,12 +29,42 @@ def test_a_crop_larger_than_the_photo_is_mirrored(photos: list[Path]) -> None:
     assert np.array_equal(crop[48], whole[39, :16])
 
 
+def test_a_square_is_a_crop_shrunk_and_within_bounds(photos: list[Path]) -> None:
+    photo = PhotoCache().photo(photos[0])
+    assert np.array_equal(photo.square(Window(10, 20, 32), 32), photo.crop(10, 20, 32, 32))
+    shrunk = photo.square(Window(10, 20, 48), 32)
+    assert np.array_equal(shrunk, np.clip(images.resize(photo.crop(10, 20, 48, 48), 32, 32), 0, 1))
+
+
+def test_detail_is_the_mean_step_between_pixels_so_far_apart(tmp_path: Path) -> None:
+    stripes = np.zeros((64, 64, 1), np.float32)
+    stripes[:, 1::2] = 10 / 255
+    images.write(images.Image(pixels_HWC=stripes, depth="uint8", format="png"), tmp_path / "stripes.png")
+    photo = PhotoCache().photo(tmp_path / "stripes.png")
+    assert photo.detail(Window(8, 8, 32), every=1) == pytest.approx(10)
+    assert photo.detail(Window(8, 8, 32), every=2) == 0
+    assert photo.detail(Window(8, 8, 1), every=1) == 0
+
+
+def test_a_photo_is_the_same_one_each_time_and_known_without_its_pixels(
+    photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(photos_module, "CACHE_BYTES", 1)
+    cache = PhotoCache()
+    first = cache.photo(photos[0])
+    size, overview = first.size, first.overview
+    cache.read(photos[1])
+    monkeypatch.setattr(images, "read", lambda _: pytest.fail("decoded again"))
+    assert cache.photo(photos[0]) is first
+    assert (first.size, first.overview is overview) == (size, True)
+
+
 def test_a_16_bit_photo_keeps_its_depth_in_the_cache(tmp_path: Path) -> None:
     pixels = np.full((40, 40, 1), 12345 / 65535, np.float32)
     images.write(images.Image(pixels_HWC=pixels, depth="uint16", format="tiff"), tmp_path / "deep.tif")
     cache = PhotoCache()
     assert cache.read(tmp_path / "deep.tif").dtype == np.uint16
-    assert cache.crop(tmp_path / "deep.tif", 0, 0, 4, 4) == pytest.approx(12345 / 65535, abs=1e-7)
+    assert cache.photo(tmp_path / "deep.tif").crop(0, 0, 4, 4) == pytest.approx(12345 / 65535, abs=1e-7)
 
 
 def test_photos_are_decoded_once_for_all_workers(
@@ -52,7 +82,8 @@ def test_photos_are_decoded_once_for_all_workers(
         cache = PhotoCache(tmp_path / "decoded")
         for path in photos:
             assert np.array_equal(cache.read(path), PhotoCache().read(path))
-            assert np.array_equal(cache.crop(path, -3, 2, 20, 30), PhotoCache().crop(path, -3, 2, 20, 30))
+            crops = [each.photo(path).crop(-3, 2, 20, 30) for each in (cache, PhotoCache())]
+            assert np.array_equal(*crops)
     # Twice without the folder each time, and once in all with it.
     assert len(decoded) == (2 * 3 + 1) * len(photos)
     assert not list(tmp_path.glob("decoded/*.part"))
