@@ -11,7 +11,7 @@ from sanarestore.evaluation.comparison import Change
 from sanarestore.evaluation.published import Published
 from sanarestore.evaluation.rows import Row
 from sanarestore.evaluation.seams import Measured
-from sanarestore.evaluation.speed import Timing
+from sanarestore.evaluation.speed.timings import Timing
 from sanarestore.ndjson import SCHEMA_VERSION
 from sanarestore.training.loop import Progress
 from sanarestore.training.variants import PairOutcome

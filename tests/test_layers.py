@@ -18,6 +18,8 @@ FLOORS = {
 
 RICH = {"typer", "rich", "click"}
 
+SPEED = "sanarestore.evaluation.speed."
+
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "_models" not in path.parts)
 
 
@@ -60,6 +62,14 @@ def test_only_the_command_line_knows_typer_and_rich() -> None:
             assert not {module.split(".")[0] for module in imports(path)} & RICH, path
         elif path.name not in ("console.py", "reports.py"):
             assert not any(module.split(".")[0] == "rich" for module in imports(path)), path
+
+
+def test_only_bench_imports_what_measures_speed() -> None:
+    speed, bench = PACKAGE / "evaluation" / "speed", PACKAGE / "cli" / "bench"
+    outside = {path for path in FILES if not path.is_relative_to(speed)}
+    found = {path for path in outside if any(f"{module}.".startswith(SPEED) for module in imports(path))}
+    assert {path for path in found if not path.is_relative_to(bench)} == set()
+    assert found, "the imports of bench are seen"
 
 
 def test_no_room_without_a_name() -> None:

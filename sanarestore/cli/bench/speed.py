@@ -41,8 +41,8 @@ def measure(
 ) -> None:  # fmt: skip
     """Time the parts of a restoration at several sizes, and print and write the rows."""
     from sanarestore.cli import console, figures
-    from sanarestore.evaluation.speed import Timing, growth
-    from sanarestore.evaluation.speed import measure as timings_of
+    from sanarestore.evaluation.speed.timings import Timing, growth
+    from sanarestore.evaluation.speed.timings import measure as timings_of
 
     timings = []
     for timing in timings_of(options, devices, numbers("--sizes", sizes or SIZES, int), rounds):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sanarestore.evaluation.clock import count_work, ratio, time_interleaved
+from sanarestore.evaluation.speed.clock import count_work, ratio, time_interleaved
 
 CPU = torch.device("cpu")
 
@@ -28,7 +28,7 @@ def test_without_a_number_rounds_go_on_until_there_are_enough(monkeypatch: pytes
     assert len(time_interleaved([second, second], None, CPU)[0]) == 11, "the first that begins after 20 s is not begun"
     assert time_interleaved([second], 2, CPU) == [[1, 1]]
     assert len(time_interleaved([lambda: None], None, CPU)[0]) == 40
-    monkeypatch.setattr("sanarestore.evaluation.clock.ENOUGH", 0.5)
+    monkeypatch.setattr("sanarestore.evaluation.speed.clock.ENOUGH", 0.5)
     assert len(time_interleaved([second], None, CPU)[0]) == 3
 
 

@@ -13,7 +13,8 @@ import torch
 from sanarestore.engine.devices import describe, pick_device
 from sanarestore.engine.tiles import is_out_of_memory, release
 from sanarestore.errors import OutOfMemory, UsageError
-from sanarestore.evaluation.clock import (
+from sanarestore.evaluation.memory import PeakMemory
+from sanarestore.evaluation.speed.clock import (
     RooflineLimits,
     Work,
     count_work,
@@ -22,8 +23,7 @@ from sanarestore.evaluation.clock import (
     seconds_of,
     time_interleaved,
 )
-from sanarestore.evaluation.memory import PeakMemory
-from sanarestore.evaluation.subject import Part, Subject
+from sanarestore.evaluation.speed.parts import Part, Subject
 from sanarestore.options import RestoreOptions
 
 WARM_UPS = 2

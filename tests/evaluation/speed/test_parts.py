@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sanarestore.evaluation.kernel_arms import kernel_arms
-from sanarestore.evaluation.subject import Subject
+from sanarestore.evaluation.speed.kernel_arms import kernel_arms
+from sanarestore.evaluation.speed.parts import Subject
 from sanarestore.options import RestoreOptions
 
 CPU = torch.device("cpu")

@@ -22,8 +22,8 @@ from sanarestore import images, tiling
 from sanarestore.engine.generation import Generation
 from sanarestore.engine.pixels import host_tensor
 from sanarestore.engine.restorer import Restorer, steps_of
-from sanarestore.evaluation.clock import Work, count_work
-from sanarestore.evaluation.kernel_arms import REPEATS, kernel_arms
+from sanarestore.evaluation.speed.clock import Work, count_work
+from sanarestore.evaluation.speed.kernel_arms import REPEATS, kernel_arms
 from sanarestore.flow import noise_field
 from sanarestore.kernels import choice
 from sanarestore.model.family import RANDOM, random_model

@@ -8,8 +8,8 @@ import torch
 from sanarestore import tiling
 from sanarestore.engine.tiles import DEFAULT_TILE
 from sanarestore.errors import UsageError
-from sanarestore.evaluation.speed import Timing, growth, measure
-from sanarestore.evaluation.subject import TILED
+from sanarestore.evaluation.speed.parts import TILED
+from sanarestore.evaluation.speed.timings import Timing, growth, measure
 from sanarestore.kernels import choice
 from sanarestore.options import RestoreOptions
 from tests.conftest import random_refiner
