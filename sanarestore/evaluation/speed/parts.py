@@ -24,9 +24,9 @@ from sanarestore.engine.pixels import host_tensor
 from sanarestore.engine.restorer import Restorer, steps_of
 from sanarestore.evaluation.speed.clock import Work, count_work
 from sanarestore.evaluation.speed.kernel_arms import REPEATS, kernel_arms
+from sanarestore.evaluation.speed.random_models import RANDOM, random_model
 from sanarestore.flow import noise_field
 from sanarestore.kernels import choice
-from sanarestore.model.family import RANDOM, random_model
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.model.transformer import Tokens
 from sanarestore.options import RestoreOptions

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from sanarestore.evaluation.speed.random_models import CHECKPOINTS
 from sanarestore.model.condition import new_condition
-from sanarestore.model.family import CHECKPOINTS
 from sanarestore.model.runners.apart import BlockPass, embed, shared, velocity
 from sanarestore.model.runners.prompt import Prompt
 from sanarestore.model.runners.whole import whole

@@ -6,9 +6,9 @@ import torch
 from sanarestore import images
 from sanarestore.engine.restorer import Restorer
 from sanarestore.errors import UsageError
-from sanarestore.model import family
+from sanarestore.evaluation.speed import random_models
+from sanarestore.evaluation.speed.random_models import CHECKPOINTS, DC_AE, PROMPT, Checkpoint, random_model
 from sanarestore.model.condition import KINDS, ConditionKind
-from sanarestore.model.family import CHECKPOINTS, DC_AE, PROMPT, Checkpoint, random_model
 from sanarestore.options import RestoreOptions
 from tests.conftest import photo
 
@@ -44,8 +44,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint `tiny`, and an autoencoder as narrow."""
     widths = {"encoder_block_out_channels": [32] * 6, "decoder_block_out_channels": [32] * 6, "attention_head_dim": 4}
     layers = {"encoder_layers_per_block": [1] * 6, "decoder_layers_per_block": [1] * 6}
-    monkeypatch.setitem(family.CHECKPOINTS, "tiny", TINY)
-    monkeypatch.setattr(family, "DC_AE", {**DC_AE, **widths, **layers})
+    monkeypatch.setitem(random_models.CHECKPOINTS, "tiny", TINY)
+    monkeypatch.setattr(random_models, "DC_AE", {**DC_AE, **widths, **layers})
 
 
 @pytest.mark.usefixtures("tiny")
