@@ -5,7 +5,6 @@ Shape suffixes: C channels, H W pixels, Z latent channels, h w latent positions,
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -41,19 +40,6 @@ class Place(NamedTuple):
     left: int
     height: int
     width: int
-
-
-class Growing(NamedTuple):
-    """Memory of the latent path that grows with the image, in bytes, besides the images themselves."""
-
-    maps: int
-    """On the host: maps of the autoencoder's deep stages, at most two at a time."""
-    last_map: int
-    """On the host: the map that the decoder's tiles are cut from."""
-    latents: int
-    """On the device: the condition and the result."""
-    sampling: int
-    """On the device: the token stream and the latents of one sampling step."""
 
 
 class Generation:
@@ -97,27 +83,6 @@ class Generation:
         return (
             2 * tiles + self._steps + sum(_count(passes, tiles) for passes in (self._encoder_part, self._decoder_part))
         )
-
-    def growing(self, height: int, width: int) -> Growing:
-        """Memory that an image of this size takes."""
-        stride, size = self.stride, self._autoencoder.dtype.itemsize
-        positions = -(-height // stride) * -(-width // stride)
-        # Values per latent position: the map that each part begins with, and the maps that its passes produce.
-        first = self._autoencoder.encoder_channels * (stride // self._autoencoder.encoder_downsample) ** 2
-        way_in, way_out = (
-            [each.channels * (stride // each.output_downsample) ** 2 for each in way]
-            for way in (self._encoder_part, self._decoder_part)
-        )
-        pairs = [sum(pair) for way in ([first, *way_in], way_out) for pair in pairwise(way)]
-        latents = 2 * positions * self._autoencoder.latent_channels * 4
-        config: Any = self._transformer.config
-        width_D = int(config.num_attention_heads) * int(config.attention_head_dim)
-        tokens = positions // int(config.patch_size) ** 2 * width_D * self._transformer.dtype.itemsize
-        return Growing(
-            maps=positions * max(pairs) * size, last_map=positions * way_out[-1] * size, latents=latents,
-            # Noise, the latent before and after the step, and the velocity in strips and whole.
-            sampling=tokens + 2 * latents,
-        )  # fmt: skip
 
     def __call__(self, degraded_CHW: Tensor, generated_CHW: Tensor, place: Place | None = None) -> Steps:
         """Fill `generated_CHW`, around [0,1], from `degraded_CHW`; both on the host and of the same, arbitrary size.

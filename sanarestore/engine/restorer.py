@@ -98,21 +98,6 @@ class Restorer:
         """The latent path as it runs, on the device and in its dtype; None if it is not used."""
         return self._generation.latent if self._generation else None
 
-    def buffers(self, height: int, width: int) -> int:
-        """Peak bytes of the buffers that grow with an image of this size, besides the input.
-
-        On a CPU: the result and, with a latent path, the generated image and the maps and latents before it. On other
-        devices: only the latent path's latents and tokens, because everything else is in host memory.
-        """
-        image = height * width * 3 * 4 if self.device.type == "cpu" else 0
-        if self._generation is None:
-            return image
-        growing = self._generation.growing(height, width)
-        if self.device.type != "cpu":
-            return growing.latents + growing.sampling
-        within = growing.latents + max(growing.maps, growing.sampling, growing.last_map + image)
-        return within if self._is_unrefined else max(within, 2 * image)
-
     def watch(self, callback: Watch) -> None:
         """Call `callback` from now on with the condition, latent and generated image of every image.
 

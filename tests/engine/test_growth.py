@@ -10,6 +10,7 @@ import torch
 
 from sanarestore import tiling, weights
 from sanarestore.engine.restorer import Restorer
+from sanarestore.evaluation.speed.buffers import buffers, growing_of
 from sanarestore.model.loading import RestorationModel, load_model
 from sanarestore.model.runners.deep import Pass
 from sanarestore.options import RestoreOptions, Tiling
@@ -159,11 +160,11 @@ def per_pixel() -> list[tuple[float, int]]:
 def test_beyond_the_result_the_refiner_holds_what_a_window_takes() -> None:
     refiner = mini().refiner
     found = [
-        (restored(size, 1.0).bytes - restorer(1.0).buffers(*size))
+        (restored(size, 1.0).bytes - buffers(restorer(1.0), *size))
         / max(windows(size, refiner.halo, refiner.stride, refiner.margin))
         for size in SIZES
     ]
-    assert restorer(1.0).buffers(*SIZES[0]) == 12 * PIXELS[0]
+    assert buffers(restorer(1.0), *SIZES[0]) == 12 * PIXELS[0]
     # 12 bytes a pixel apart: a window that is the whole image is no copy.
     assert max(found) < 1.07 * min(found)
     # Of which 2 are how much there is to go by, near every pixel.
@@ -172,14 +173,14 @@ def test_beyond_the_result_the_refiner_holds_what_a_window_takes() -> None:
 
 def test_beyond_images_maps_and_latents_the_latent_path_holds_what_a_window_takes() -> None:
     """At most two maps exist at a time."""
-    generation = restorer(0.0)._generation
-    assert generation is not None
+    latent = restorer(0.0).latent
+    assert latent is not None
     found = []
     for size in SIZES[1:]:
-        growing, image = generation.growing(*size), 12 * size[0] * size[1]
+        growing, image = growing_of(latent, *size), 12 * size[0] * size[1]
         # The result is there from the beginning, though its pages are taken only as it is written.
-        buffers = image + growing.latents + max(growing.maps, growing.last_map, growing.sampling)
-        assert restorer(0.0).buffers(*size) <= buffers
-        found.append((restored(size, 0.0).bytes - buffers) / max(windows(size, 32, 32)))
+        most = image + growing.latents + max(growing.maps, growing.last_map, growing.sampling)
+        assert buffers(restorer(0.0), *size) <= most
+        found.append((restored(size, 0.0).bytes - most) / max(windows(size, 32, 32)))
     assert max(found) < 1.1 * min(found)
     assert max(found) < 240, "bytes a pixel"

@@ -14,6 +14,7 @@ from sanarestore.engine.devices import describe, pick_device
 from sanarestore.engine.tiles import is_out_of_memory, release
 from sanarestore.errors import OutOfMemory, UsageError
 from sanarestore.evaluation.memory import PeakMemory
+from sanarestore.evaluation.speed.buffers import buffers
 from sanarestore.evaluation.speed.clock import (
     RooflineLimits,
     Work,
@@ -143,7 +144,7 @@ def _timed(part: Part, subject: Subject, size: int, rounds: int | None, limits: 
     seconds = statistics.median(ours) / part.repeats
     yield Timing(
         **same, by=OURS, seconds=seconds, seconds_per_megapixel=seconds / (size * size / 1e6), peak_memory=memory,
-        beyond_buffers=memory - subject.restorer.buffers(size, size) if whole and memory is not None else None,
+        beyond_buffers=memory - buffers(subject.restorer, size, size) if whole and memory is not None else None,
         tile_area_factor=flop / untiled if untiled else None,
         teraflop=flop / 1e12, of_compute=flop / seconds / limits.flops,
         gigabytes=moved / 1e9, of_bandwidth=moved / seconds / limits.bandwidth,

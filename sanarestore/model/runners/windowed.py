@@ -36,8 +36,8 @@ def windowed(
 ) -> Predict:
     """Make a predictor for `Flow.sample` on latents [1,C,H,W], in windows of at most `tile` latent positions a side.
 
-    With `looks_back`, windows attend to earlier ones, by carried sums that do not grow with the image (`state_bytes`)
-    and are reset at every step. `at_once` windows run together by prefix sums, with the same result as one by one.
+    With `looks_back`, windows attend to earlier ones, by carried sums that do not grow with the image and are reset at
+    every step. `at_once` windows run together by prefix sums, with the same result as one by one.
     `shift` moves the grid of windows, for measuring. `guidance` as in `guided`.
     """
 

@@ -68,13 +68,6 @@ def add(blended_1CHW: Tensor, part_TChw: Tensor, windows: Sequence[Window], patc
     add_windows(blended_1CHW[0], part_TChw, weight_Thw, corners)
 
 
-def state_bytes(model: ConditionedTransformer) -> int:
-    """Bytes carried under one prompt: float32 sums of d + 1 by d for every layer and head."""
-    config = model.config
-    size = int(config.attention_head_dim)
-    return int(config.num_layers) * int(config.num_attention_heads) * (size + 1) * size * 4
-
-
 def _owned(window: Window) -> Tensor:
     """Mask [h,w]: 1 where the window is the first to cover a token."""
     top, bottom, left, right = window.box

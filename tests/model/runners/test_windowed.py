@@ -12,7 +12,6 @@ from sanarestore.model.runners.apart import BlockPass, embed, shared, velocity
 from sanarestore.model.runners.prompt import Prompt
 from sanarestore.model.runners.whole import whole
 from sanarestore.model.runners.windowed import causal, multidiffusion
-from sanarestore.model.runners.windows import state_bytes
 from sanarestore.model.transformer import ConditionedTransformer
 from sanarestore.tiling import overlapping
 from tests.model.runners.test_exact import BASES, conditioned, given
@@ -96,6 +95,13 @@ def test_the_last_window_knows_of_the_first_where_it_looks_back() -> None:
     for scheme, looks_back in ((causal, True), (multidiffusion, False)):
         one, other = (scheme(model, each, tokens, tile=8, overlap=2)(latent, 0.7) for each in (condition, changed))
         assert torch.equal(one[..., -4:], other[..., -4:]) != looks_back
+
+
+def state_bytes(model: ConditionedTransformer) -> int:
+    """Bytes carried under one prompt: float32 sums of d + 1 by d for every layer and head."""
+    config = model.config
+    size = int(config.attention_head_dim)
+    return int(config.num_layers) * int(config.num_attention_heads) * (size + 1) * size * 4
 
 
 @pytest.mark.parametrize("name", ["Sana_1600M_1024px", "SANA1.5_1.6B_1024px", "Sana_Sprint_1.6B_1024px"])
