@@ -48,46 +48,41 @@ class Window:
         return self.row_weight_h[:, None] * self.column_weight_w[None]
 
 
-def balanced_cuts(size: int, largest: int, stride: int, shift: int = 0) -> list[int]:
+def balanced_cuts(size: int, largest: int, stride: int) -> list[int]:
     """Cut [0, size) into the fewest nearly equal spans of at most `largest`, at multiples of `stride`.
 
     Returns the borders, including 0 and `size`. An even grid leaves no sliver at the end that would cost a whole halo.
-    `largest` is rounded down to a multiple of the stride, but not below the stride. A `shift`, a multiple of the
-    stride, puts the first cut there and cuts the rest as if it were the whole side; it serves to measure how results
-    depend on the grid.
+    `largest` is rounded down to a multiple of the stride, but not below the stride.
     """
-    if 0 < shift < size:
-        return [0, *(shift + cut for cut in balanced_cuts(size - shift, largest, stride))]
     units = -(-size // stride)
     count = -(-units // max(largest // stride, 1))
     return [index * units // count * stride for index in range(count)] + [size]
 
 
-def grid(height: int, width: int, *, tile: int, halo: int, stride: int, shift: int = 0, margin: int = 0) -> list[Tile]:
+def grid(height: int, width: int, *, tile: int, halo: int, stride: int, margin: int = 0) -> list[Tile]:
     """All tiles of an image in raster order; `halo` and `margin` must be multiples of `stride`.
 
-    `margin` is how far windows extend beyond the image, at most `halo`. `shift` as in `balanced_cuts`.
+    `margin` is how far windows extend beyond the image, at most `halo`.
     """
     if halo % stride or margin % stride:
         raise ValueError(f"a halo of {halo} or a margin of {margin} is no multiple of the stride {stride}")
     if margin > halo:
         raise ValueError(f"a margin of {margin} is larger than the halo of {halo}")
-    rows, columns = (list(_spans(size, tile, halo, stride, shift, margin)) for size in (height, width))
+    rows, columns = (list(_spans(size, tile, halo, stride, margin)) for size in (height, width))
     return [Tile(core=(*row[:2], *column[:2]), window=(*row[2:], *column[2:])) for row in rows for column in columns]
 
 
-def overlapping(height: int, width: int, *, tile: int, overlap: int, stride: int = 1, shift: int = 0) -> list[Window]:
+def overlapping(height: int, width: int, *, tile: int, overlap: int, stride: int = 1) -> list[Window]:
     """The fewest windows of at most `tile` per side that overlap by `overlap` or more, in raster order.
 
     Windows begin at multiples of `stride` and have one size, the smallest that their number allows. They stay inside
     the image: where its side is not a multiple of the stride, the last windows are cut off. ValueError unless
-    0 <= overlap < tile, both rounded up to a multiple of the stride. A `shift`, a multiple of the stride, puts a
-    smaller window first and lays out the rest as if the image began there; it is ignored without an overlap.
+    0 <= overlap < tile, both rounded up to a multiple of the stride.
     """
     units, shared = -(-tile // stride), -(-overlap // stride)
     if not 0 <= shared < units:
         raise ValueError(f"windows of {tile} cannot overlap by {overlap}")
-    rows, columns = (_overlapping_spans(size, units, shared, stride, shift // stride) for size in (height, width))
+    rows, columns = (_overlapping_spans(size, units, shared, stride) for size in (height, width))
     return [
         Window(
             box=(*row.span, *column.span), owned=(*row.owned, *column.owned), row_weight_h=row.weight,
@@ -137,7 +132,6 @@ def map_with_halo(
     stride: int,
     input_downsample: int = 1,
     output_downsample: int = 1,
-    shift: int = 0,
     margin: int = 0,
 ) -> Iterator[tuple[int, int]]:
     """Fill `output_CHW` with `function` of the inputs, tile by tile; yields (tiles done, total tiles) after each.
@@ -159,7 +153,6 @@ def map_with_halo(
         tile=tile,
         halo=halo,
         stride=stride,
-        shift=shift,
         margin=margin,
     )
     for done, part in enumerate(tiles, start=1):
@@ -179,14 +172,13 @@ def sum_with_halo(
     halo: int,
     stride: int,
     downsample: int = 1,
-    shift: int = 0,
 ) -> Generator[tuple[int, int], None, Tensor]:
     """Sum `function` over the cores of all tiles; the generator returns the sum and yields as `map_with_halo` does.
 
     `function` takes a window [C,h,w] and the core's slices in it. `downsample` is `image_CHW`'s downsampling factor.
     """
     _, height, width = image_CHW.shape
-    tiles = grid(height * downsample, width * downsample, tile=tile, halo=halo, stride=stride, shift=shift)
+    tiles = grid(height * downsample, width * downsample, tile=tile, halo=halo, stride=stride)
     total: Tensor | None = None
     for done, part in enumerate(tiles, start=1):
         top, bottom, left, right = _in_cells(part.core, downsample)
@@ -213,12 +205,10 @@ class _Span:
     weight: Tensor
 
 
-def _overlapping_spans(size: int, tile: int, overlap: int, stride: int, shift: int) -> list[_Span]:
-    """Windows along one axis; `tile`, `overlap` and `shift` are in units of `stride`."""
+def _overlapping_spans(size: int, tile: int, overlap: int, stride: int) -> list[_Span]:
+    """Windows along one axis; `tile` and `overlap` are in units of `stride`."""
     units = -(-size // stride)
-    places = [(0, shift + overlap)] if overlap and 0 < shift < units - overlap else []
-    places += [(shift + begin, shift + end) for begin, end in _even(units - shift, tile, overlap)] if places else []
-    spans = [(begin * stride, min(end * stride, size)) for begin, end in places or _even(units, tile, overlap)]
+    spans = [(begin * stride, min(end * stride, size)) for begin, end in _even(units, tile, overlap)]
     ramps = torch.zeros(len(spans), size)
     for index, (start, end) in enumerate(spans):
         # The weight stays at 1 towards the image border, where there is no neighbour.
@@ -241,16 +231,14 @@ def _even(units: int, tile: int, overlap: int) -> list[tuple[int, int]]:
     return [(start, start + length) for start in starts]
 
 
-def _spans(
-    size: int, tile: int, halo: int, stride: int, shift: int, margin: int
-) -> Iterator[tuple[int, int, int, int]]:
+def _spans(size: int, tile: int, halo: int, stride: int, margin: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield (core start, core end, window start, window end) along one axis.
 
     Windows at the image border extend further inwards than needed, so that all have one length: with equal shapes, the
     memory that allocators keep from one tile fits the next.
     """
     last = -(-size // stride) * stride + margin
-    cores = list(pairwise(balanced_cuts(size, tile, stride, shift)))
+    cores = list(pairwise(balanced_cuts(size, tile, stride)))
     windows = [(max(start - halo, -margin), min(-(-end // stride) * stride + halo, last)) for start, end in cores]
     longest = max(end - start for start, end in windows)
     for core, (start, _) in zip(cores, windows, strict=True):

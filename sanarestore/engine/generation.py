@@ -244,7 +244,7 @@ class Generation:
     def _blended(self) -> dict[str, Any]:
         """Arguments that the runners of all blending schemes share; sides are in latent positions."""
         tile, overlap = (side // self.stride for side in tiling.whole_strides(*self._options.blended, self.stride))
-        return {"tile": tile, "overlap": overlap, "shift": self._tiles.shift // self.stride, **self._led}
+        return {"tile": tile, "overlap": overlap, **self._led}
 
     @torch.inference_mode()
     def _encode_window(self, image_Chw: Tensor) -> Tensor:

@@ -44,12 +44,8 @@ class Restorer:
         *,
         device: str = "auto",
         model: RestorationModel | None = None,
-        shift: int = 0,
     ) -> None:
-        """Load the model of `options` (or take the one given) onto a device: cpu, cuda, cuda:1, mps, or auto.
-
-        `shift`, a multiple of the strides, moves the tile grid; it serves to measure how results depend on the grid.
-        """
+        """Load the model of `options` (or take the one given) onto a device: cpu, cuda, cuda:1, mps, or auto."""
         self.options = options
         self.device = pick_device(device)
         if options.threads is not None:
@@ -58,7 +54,7 @@ class Restorer:
         exactly_float32(self.device)
         dtype = pick_dtype(options.dtype, self.device)
         self.model = model or load_model(options.model, options.adapter, dtype=dtype)
-        self._tiles = Tiles(self.device, options.tile, whole=options.tiling == "off", shift=shift)
+        self._tiles = Tiles(self.device, options.tile, whole=options.tiling == "off")
         # Copy a given model, because casting is in place and others may use the model at another precision.
         own = copy.deepcopy if model else _itself
         self._dtype = dtype
@@ -190,7 +186,7 @@ class Restorer:
         size = degraded_CHW.shape[1:]
         stride = self._generation.stride if self._generation else self.model.refiner.stride
         tile, overlap = tiling.whole_strides(*self.options.blended, stride)
-        windows = tiling.overlapping(*size, tile=tile, overlap=overlap, stride=stride, shift=self._tiles.shift)
+        windows = tiling.overlapping(*size, tile=tile, overlap=overlap, stride=stride)
         restored_CHW.zero_()
         yield from run_stages([self._window_alone(window, degraded_CHW, restored_CHW) for window in windows])
 

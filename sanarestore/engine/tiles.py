@@ -32,12 +32,11 @@ Steps = Generator[tuple[int, int], None, None]
 class Tiles:
     """The tile size in use on a device, shared by all stages."""
 
-    def __init__(self, device: torch.device, size: int | None = None, *, whole: bool = False, shift: int = 0) -> None:
-        """`size` in pixels is the user's, None chooses by device; `whole` turns tiling off; `shift` moves the grid."""
+    def __init__(self, device: torch.device, size: int | None = None, *, whole: bool = False) -> None:
+        """`size` in pixels is the user's, None chooses by device; `whole` turns tiling off."""
         self.device = device
         self.size = size or DEFAULT_TILE.get(device.type, 1024)
         self.whole = whole
-        self.shift = shift
 
     @contextmanager
     def kept_on_failure(self) -> Iterator[None]:
@@ -57,7 +56,7 @@ class Tiles:
     def cuts(self, height: int, width: int, *, stride: int) -> tuple[list[int], list[int]]:
         """Cuts of an image of this size at the current tile size, including its borders: rows and columns in pixels."""
         tile = self._largest(height, width, stride)
-        rows, columns = (tiling.balanced_cuts(side, tile, stride, self.shift) for side in (height, width))
+        rows, columns = (tiling.balanced_cuts(side, tile, stride) for side in (height, width))
         return rows, columns
 
     def map(
@@ -79,7 +78,7 @@ class Tiles:
             tile = self._largest(height, width, stride)
             return tiling.map_with_halo(
                 function, inputs, output_CHW, tile=tile, halo=halo, stride=stride, input_downsample=input_downsample,
-                output_downsample=output_downsample, shift=self.shift, margin=margin,
+                output_downsample=output_downsample, margin=margin,
             )  # fmt: skip
 
         yield from self.again(steps, max(height, width))
@@ -100,7 +99,7 @@ class Tiles:
         def steps() -> Steps:
             tile = self._largest(height, width, stride)
             total = yield from tiling.sum_with_halo(
-                function, image_CHW, tile=tile, halo=halo, stride=stride, downsample=downsample, shift=self.shift
+                function, image_CHW, tile=tile, halo=halo, stride=stride, downsample=downsample
             )
             keep(total)
 

@@ -4,7 +4,7 @@ Shape suffixes: C channels, H W pixels or latent positions.
 
     seam PSNR          in bands of 16 px on each side of every border between tiles, at every stage; and off the bands
     discontinuity      mean square of the steps across borders over that of all other steps: 1 without seams
-    shift consistency  PSNR between two results whose grids are half a tile apart
+    shift consistency  PSNR between what tiling changes in the image and in the image moved by half a tile
     flat and gradient  the largest step across a border that tiling adds to smooth fields, in 16-bit codes
 
 All measurements are in float; nothing is rounded.
@@ -14,6 +14,8 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from sanarestore.engine.restorer import Restorer, is_generated
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.memory import PeakMemory
 from sanarestore.images import Pixels
+from sanarestore.evaluation.seams_shift import Spans, difference, half_a_tile, moved
 from sanarestore.model.loading import RestorationModel, load_model
 from sanarestore.options import BLENDED_TILE, BLENDING, LATENT, SCHEMES, RestoreOptions
 
@@ -39,6 +42,9 @@ SIXTEEN_BITS = 65535
 
 Borders = tuple[tuple[int, ...], tuple[int, ...]]
 """Rows and columns of pixels at which a tile begins or ends, except the image's own sides."""
+
+Map = npt.NDArray[np.float32]
+"""Result of a stage, [C,H,W]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +66,7 @@ class Measured:
     untiled_discontinuity: float | None
     """Discontinuity of the untiled result at the same places."""
     shift_psnr: float | None
+    """Shift consistency in dB; None where one tile holds the image, or tiles are only a stride apart."""
     flat_step: float | None
     """Largest step that tiling adds across a border of a flat field, in 16-bit codes."""
     gradient_step: float | None
@@ -77,7 +84,7 @@ class Measured:
 class Seen:
     """The results of a run, stage by stage [C,H,W], for measurements and pictures."""
 
-    maps: dict[str, npt.NDArray[np.float32]]
+    maps: dict[str, Map]
     seconds: float
     peak_bytes: int | None
 
@@ -106,7 +113,6 @@ class Bench:
             raise UsageError(
                 "off is what the others are compared with", where="--tilings", next_step="Name others, or leave it out."
             )
-        self._device = device
         self.model: RestorationModel = load_model(options.model, options.adapter)
         plain = replace(options, tile=None, tiling="off")
         self.schemes = {"off": plain}
@@ -116,26 +122,30 @@ class Bench:
         for name in tilings:
             shared = overlap if name in BLENDING else None
             self.schemes[name] = replace(plain, tile=options.tile or BLENDED_TILE, tiling=name, overlap=shared)  # type: ignore[arg-type]
-        self._untiled: dict[tuple[str, tuple[int, int]], npt.NDArray[np.float32]] = {}
+        self._untiled: dict[tuple[str, tuple[int, int]], Map] = {}
         # Made here, so that a scheme that cannot run is refused before anything runs.
-        self._restorers = {name: self._restorer(name) for name in self.schemes}
+        self._restorers = {name: Restorer(each, device=device, model=self.model) for name, each in self.schemes.items()}
 
     def measure(
         self, name: str, image: images.Image, clean: images.Image | None = None, watch: Watched | None = None
     ) -> Iterator[Measured]:
         """Restore the image untiled, then under every scheme, and yield the measurements of each scheme."""
         reference = self.run("off", image)
+        # Schemes that share a grid share the moved image too.
+        untiled = cache(lambda down, right: self.run("off", moved(image, down, right)).maps["result"])
         for scheme in self.compared:
             seen = self.run(scheme, image)
             borders = self.borders(scheme, image.height, image.width)
             if watch:
                 watch(name, scheme, seen, reference, borders)
-            yield self._compared(name, scheme, image, clean, reference, seen, borders)
+            changed_CHW = seen.maps["result"] - reference.maps["result"]
+            shift_psnr = self._shift_psnr(scheme, image, changed_CHW, untiled)
+            yield self._compared(name, scheme, image, clean, reference, seen, borders, shift_psnr)
 
-    def run(self, scheme: str, image: images.Image, shift: int = 0) -> Seen:
+    def run(self, scheme: str, image: images.Image) -> Seen:
         """Restore an image once, and keep the results of all stages."""
-        restorer = self._restorer(scheme, shift) if shift else self._restorers[scheme]
-        maps: dict[str, npt.NDArray[np.float32]] = {}
+        restorer = self._restorers[scheme]
+        maps: dict[str, Map] = {}
         restorer.watch(lambda stage, found: maps.__setitem__(stage, found.float().cpu().numpy().copy()))
         watch, begun = PeakMemory(restorer.device), time.perf_counter()
         restored = restorer(image)
@@ -145,30 +155,35 @@ class Bench:
         result = np.moveaxis(restored.pixels_HWC, 2, 0)
         return Seen(maps={**kept, "result": result}, seconds=seconds, peak_bytes=peak)
 
-    def borders(self, scheme: str, height: int, width: int, shift: int = 0, stage: str = "result") -> Borders:
+    def borders(self, scheme: str, height: int, width: int, stage: str = "result") -> Borders:
         """Return where tiles meet at a stage; the result has the borders of all earlier stages too."""
-        options, stride = self.schemes[scheme], self.stride
-        if scheme not in BLENDING:
+        strides = {self.stride}
+        if scheme not in BLENDING and stage == "result" and not self._is_unrefined:
             # The latent path and the refiner are each cut at multiples of their own stride.
-            strides = {stride} if stage != "result" or self._is_unrefined else {stride, self.model.refiner.stride}
+            strides.add(self.model.refiner.stride)
+        grids = [self._grid(scheme, height, width, each) for each in strides]
+        rows, columns = (
+            tuple(sorted({edge for spans in grids for span in spans[axis] for edge in span if 0 < edge < side}))
+            for axis, side in enumerate((height, width))
+        )
+        return rows, columns
+
+    def shift(self, scheme: str, height: int, width: int) -> tuple[int, int]:
+        """Return half a tile in rows and in columns, in pixels; 0 where one tile spans the image."""
+        down, right = (half_a_tile(spans, self.stride) for spans in self._grid(scheme, height, width, self.stride))
+        return down, right
+
+    def _grid(self, scheme: str, height: int, width: int, stride: int) -> tuple[Spans, Spans]:
+        options = self.schemes[scheme]
+        if scheme not in BLENDING:
             assert options.tile is not None
             rows, columns = (
-                tuple(
-                    sorted(
-                        {cut for each in strides for cut in tiling.balanced_cuts(side, options.tile, each, shift)[1:-1]}
-                    )
-                )
-                for side in (height, width)
+                list(pairwise(tiling.balanced_cuts(side, options.tile, stride))) for side in (height, width)
             )
             return rows, columns
         tile, overlap = tiling.whole_strides(*options.blended, stride)
-        windows = tiling.overlapping(height, width, tile=tile, overlap=overlap, stride=stride, shift=shift)
-        ends = [[window.box[:2] for window in windows], [window.box[2:] for window in windows]]
-        rows, columns = (
-            tuple(sorted({edge for span in spans for edge in span if 0 < edge < side}))
-            for spans, side in zip(ends, (height, width), strict=True)
-        )
-        return rows, columns
+        windows = tiling.overlapping(height, width, tile=tile, overlap=overlap, stride=stride)
+        return sorted({window.box[:2] for window in windows}), sorted({window.box[2:] for window in windows})
 
     @property
     def stride(self) -> int:
@@ -180,12 +195,22 @@ class Bench:
     def _is_unrefined(self) -> bool:
         return self._restorers["off"].latent is not None and self.schemes["off"].fidelity == 0
 
-    def _restorer(self, scheme: str, shift: int = 0) -> Restorer:
-        return Restorer(self.schemes[scheme], device=self._device, model=self.model, shift=shift)
+    def _shift_psnr(
+        self, scheme: str, image: images.Image, changed_CHW: Map, untiled: Callable[[int, int], Map]
+    ) -> float | None:
+        """Return the shift consistency of a scheme that changes the untiled result by `changed_CHW`.
+
+        `untiled` restores the image untiled, moved by a number of rows and columns.
+        """
+        shift = self.shift(scheme, image.height, image.width)
+        if not any(shift):
+            return None
+        changed_moved_CHW = self.run(scheme, moved(image, *shift)).maps["result"] - untiled(*shift)
+        return _psnr(np.square(difference(changed_CHW, changed_moved_CHW, *shift)))
 
     def _compared(
         self, name: str, scheme: str, image: images.Image, clean: images.Image | None, reference: Seen, seen: Seen,
-        borders: Borders,
+        borders: Borders, shift_psnr: float | None,
     ) -> Measured:  # fmt: skip
         stages = {
             stage: banded_psnr(
@@ -198,14 +223,12 @@ class Bench:
         tile = self.schemes[scheme].tile
         assert tile is not None
         tiled = any(borders)
-        half = tile // 2 // self.stride * self.stride
         return Measured(
             image=name, tiling=scheme, tile=tile, borders=sum(map(len, borders)),
             seam_psnr=stages["result"][0], off_seam_psnr=stages["result"][1], stages=stages,
             discontinuity=discontinuity(result, borders) if tiled else None,
             untiled_discontinuity=discontinuity(untiled, borders) if tiled else None,
-            shift_psnr=_psnr(np.square(seen.maps["result"] - self.run(scheme, image, half).maps["result"]))
-            if tiled and half else None,
+            shift_psnr=shift_psnr,
             flat_step=self._step(scheme, "flat", image, borders) if tiled else None,
             gradient_step=self._step(scheme, "gradient", image, borders) if tiled else None,
             clean_psnr=_psnr(np.square(result - clean.pixels_HWC)) if clean else None,
@@ -230,9 +253,7 @@ class Bench:
         return self.stride if stage in ("condition", "latent") else 1
 
 
-def banded_psnr(
-    tiled_CHW: npt.NDArray[np.float32], untiled_CHW: npt.NDArray[np.float32], borders: Borders, cell: int = 1
-) -> tuple[float | None, float]:
+def banded_psnr(tiled_CHW: Map, untiled_CHW: Map, borders: Borders, cell: int = 1) -> tuple[float | None, float]:
     """PSNR in the bands and off them, in dB of peak 1; `cell` is the downsampling factor of the maps.
 
     The first is None if there are no bands, the second is `MOST_DECIBELS` if there is nothing else.

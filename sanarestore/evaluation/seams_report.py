@@ -50,8 +50,9 @@ def write_seams(path: Path, rows: Sequence[Measured], pictures: Pictures, *, com
     """Write the page; OSError if the file cannot be written."""
     parts = [
         f"<p>Compared with the untiled image, with the same noise. A band is {BAND} px to each side of a border "
-        "between tiles; steps are those across borders over all others, in tiles and untiled; flat and gradient are "
-        "the largest step that tiles add, in codes of 16 bits. "
+        "between tiles; steps are those across borders over all others, in tiles and untiled; shifted compares "
+        "what tiling changes in the image and in the image moved by half a tile; flat and gradient are the largest "
+        "step that tiles add, in codes of 16 bits. "
         f"Maps go from {FAINTEST:.0f} dB (black) to {STRONGEST:.0f} dB (white).</p>"
     ]
     for image, group in groupby(rows, lambda row: row.image):

@@ -106,6 +106,7 @@ def test_exact_is_exact_and_the_others_are_told_apart(model: str) -> None:
     assert exact.clean_psnr == pytest.approx(exact.untiled_clean_psnr, abs=1e-3)
     for name in BLENDING:
         assert (rows[name].seam_psnr or 0) < 90, name
+        assert (rows[name].shift_psnr or 0) < 90, name
         assert rows[name].borders == 3 + 5, "where windows begin and where they end"
     for name in LATENT:
         assert rows[name].stages["condition"][1] > 100, "the encoder is exact whatever the scheme"
@@ -123,23 +124,19 @@ def test_an_image_within_one_tile_has_no_seams(model: str) -> None:
         assert "seam_psnr" not in row.to_json()
 
 
-def test_it_is_the_grid_that_shifts(model: str) -> None:
-    bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["exact", *LATENT], overlap=32)
+def test_borders_are_those_of_all_stages(model: str) -> None:
+    bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["exact", "causal"], overlap=32)
     assert bench.borders("exact", 192, 256, stage="latent") == ((96,), (64, 160))
     assert bench.borders("exact", 192, 256) == ((96,), (64, 80, 160)), "the refiner's too"
-    assert bench.borders("exact", 192, 256, shift=32, stage="latent") == ((32, 96), (32, 96, 160))
-    rows, _ = bench.borders("causal", 192, 256, shift=32)
-    assert rows[0] == 32
-    for name in LATENT:
-        still, moved = (bench.run(name, image_of(192, 256), shift=shift).maps["result"] for shift in (0, 32))
-        assert np.abs(still - moved).max() > 1e-4, name
+    assert bench.shift("exact", 192, 256) == (64, 32), "halves of 96 and 80, in strides of 32"
+    assert bench.shift("causal", 192, 96) == (32, 0), "one tile spans the columns"
 
 
 def test_windows_off_the_stride_are_where_the_runners_have_them(model: str) -> None:
     bench = Bench(RestoreOptions(model=model, tile=100), "cpu", ["causal", "independent"], overlap=40)
     restorer = bench._restorers["causal"]
     assert restorer.generation is not None
-    assert restorer.generation._windows == {"tile": 3, "overlap": 2, "shift": 0}, "96 and 64 px"
+    assert restorer.generation._windows == {"tile": 3, "overlap": 2}, "96 and 64 px"
     windows = windows_of(restorer.generation.latent.transformer, 6, 8, tile=3, overlap=2)
     assert set(bench.borders("causal", 192, 256)[0]) == {
         edge * 32 for window in windows for edge in window.box[:2] if 0 < edge < 6

@@ -29,7 +29,6 @@ def windowed(
     looks_back: bool,
     tile: int,
     overlap: int,
-    shift: int = 0,
     at_once: int = 1,
     negative: Tokens | Prompt | None = None,
     guidance: float = 1.0,
@@ -38,12 +37,12 @@ def windowed(
 
     With `looks_back`, windows attend to earlier ones, by carried sums that do not grow with the image and are reset at
     every step. `at_once` windows run together by prefix sums, with the same result as one by one.
-    `shift` moves the grid of windows, for measuring. `guidance` as in `guided`.
+    `guidance` as in `guided`.
     """
 
     def predict(latent_1CHW: Tensor, time: float, prompt: Prompt) -> Tensor:
         run = _Run(transformer, latent_1CHW, condition_1CHW, prompt, time)
-        windows = windows_of(transformer, *latent_1CHW.shape[2:], tile=tile, overlap=overlap, shift=shift)
+        windows = windows_of(transformer, *latent_1CHW.shape[2:], tile=tile, overlap=overlap)
         return run.blended(windows, at_once, looks_back=looks_back)
 
     return guided(predict, *prompts(transformer, tokens, negative), guidance)

@@ -20,14 +20,12 @@ Carried = dict[int, Tensor]
 """Layer -> attention sums [1,h,e,d] of all windows so far, in float32; empty before the first window."""
 
 
-def windows_of(
-    model: ConditionedTransformer, rows: int, columns: int, *, tile: int, overlap: int, shift: int = 0
-) -> list[Window]:
+def windows_of(model: ConditionedTransformer, rows: int, columns: int, *, tile: int, overlap: int) -> list[Window]:
     """Windows of a latent of this size, in tokens; all arguments are in latent positions."""
     patch = int(model.config.patch_size)
     tile = max(tile // patch, 1)
     overlap = min(-(-overlap // patch), tile - 1)
-    return overlapping(rows // patch, columns // patch, tile=tile, overlap=overlap, shift=shift // patch)
+    return overlapping(rows // patch, columns // patch, tile=tile, overlap=overlap)
 
 
 def velocities(
