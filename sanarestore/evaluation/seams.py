@@ -25,8 +25,8 @@ from sanarestore import images, tiling
 from sanarestore.engine.restorer import Restorer, is_generated
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.memory import PeakMemory
-from sanarestore.images import Pixels
 from sanarestore.evaluation.seams_shift import Spans, difference, half_a_tile, moved
+from sanarestore.images import Pixels
 from sanarestore.model.loading import RestorationModel, load_model
 from sanarestore.options import BLENDED_TILE, BLENDING, LATENT, SCHEMES, RestoreOptions
 
