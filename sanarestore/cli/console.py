@@ -1,4 +1,4 @@
-"""Console output: sentences, errors and tables on stderr, data on stdout. Only this module and `reports` use Rich.
+"""Console output: sentences and errors on stderr, tables and JSON on stdout. Only this module and `reports` use Rich.
 
 NO_COLOR is honoured by Rich itself. Errors are always shown.
 """
@@ -6,18 +6,23 @@ NO_COLOR is honoured by Rich itself. Errors are always shown.
 import json
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from sanarestore import weights
+from sanarestore.evaluation.columns import Table
 from sanarestore.ndjson import SCHEMA_VERSION
 
 # No emoji: a file may be called :cat:.jpg.
+WIDEST = 10_000
+"""Columns of a file or a pipe, which no table fills."""
+
 stderr = Console(stderr=True, highlight=False, emoji=False)
 
 
@@ -51,14 +56,40 @@ def print_word(word: str, style: str, message: str) -> None:
     stderr.print(Text.assemble((word, style), " ", message), soft_wrap=True)
 
 
-def table(title: str, columns: list[str], rows: list[list[str]], *, texts: int = 1) -> None:
-    """Print a table on stderr; the first `texts` columns are text, the others are figures."""
-    drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for index, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if index < texts else "right", no_wrap=True)
-    for row in rows:
-        drawn.add_row(*row)
-    stderr.print(drawn)
+def table(title: str, found: Table, captions: Sequence[str] = ()) -> None:
+    """Print a table on stdout, with captions below it.
+
+    A narrow terminal breaks cells of words between words, and cuts nothing; a file or a pipe gets whole rows.
+    """
+    drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for column in found.columns:
+        drawn.add_column(column.title, justify="left" if column.words else "right", no_wrap=not column.words)
+    for row in found.rows:
+        drawn.add_row(*map(Text, row))
+    stdout = Console(highlight=False, emoji=False)
+    stdout.width = _narrowed(drawn, found, stdout.width) if sys.stdout.isatty() else WIDEST
+    with stdout.capture() as shown:
+        stdout.print(drawn)
+    lines = [line.rstrip() for line in shown.get().splitlines()]  # the last is empty
+    _print_lines([title, *lines, *captions, *lines[-1:]] if captions else [title, *lines])
+
+
+def _narrowed(drawn: RichTable, found: Table, width: int) -> int:
+    """Narrow columns of words, those on the right first, until the table fits; return the width that it needs."""
+    measuring = Console(width=WIDEST)
+    for place, column in reversed(list(enumerate(drawn.columns))):
+        if found.columns[place].words and measuring.measure(drawn).maximum > width:
+            words = " ".join([found.columns[place].title, *(row[place] for row in found.rows)]).split()
+            column.width = max(map(cell_len, words))
+    return max(width, measuring.measure(drawn).maximum)
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    """Print on stdout at once; what its encoding lacks, as in file names, is escaped."""
+    text = "".join(f"{line}\n" for line in lines)
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()
 
 
 def print_json(line: Mapping[str, Any]) -> None:

@@ -83,22 +83,24 @@ def seams(
     from sanarestore import images, weights
     from sanarestore.cli import console, figures
     from sanarestore.evaluation.seams import Bench
-    from sanarestore.evaluation.seams_report import Pictures, write_seams
+    from sanarestore.evaluation.seams_report import Maps, write_seams
 
     short = [path.name for path in inputs]
     names = {path: path.as_posix() if short.count(path.name) > 1 else path.name for path in inputs}
     targets = {path: _clean(path, clean) for path in inputs}
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     bench = Bench(options, device, asked, overlap=overlap)
-    pictures, rows = Pictures(), []
-    with figures.SeamsReport(len(inputs) * len(bench.compared), quiet=quiet, as_json=as_json) as report:
+    maps, rows = Maps(), []
+    with figures.FigureReport(len(inputs) * len(bench.compared), quiet=quiet, as_json=as_json) as report:
         for path in inputs:
             image, target = images.read(path), targets[path]
-            for measured in bench.measure(names[path], image, target, watch=pictures.add if output else None):
+            for measured in bench.measure(names[path], image, target, watch=maps.add if output else None):
                 rows.append(measured)
-                report.add(measured.to_json())
+                report.step(f"{measured.image} {measured.tiling}")
+                report.lines([measured.to_json()])
+            report.table(f"{names[path]}, PSNR against the untiled result", rows[-len(bench.compared) :])
     if output is not None:
-        figures.page(output, partial(write_seams, rows=rows, pictures=pictures))
+        figures.page(output, partial(write_seams, rows=rows, maps=maps))
 
 
 def _clean(path: Path, clean: Path | None) -> "images.Image | None":

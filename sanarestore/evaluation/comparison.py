@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from sanarestore.errors import UsageError
-from sanarestore.evaluation.rows import Row, bootstrap
+from sanarestore.evaluation.columns import Column, Record
+from sanarestore.evaluation.rows import Row, bootstrap, case_of
 
 FEWEST = 5
 """Fewest images for a meaningful bootstrap interval."""
@@ -17,48 +18,59 @@ FEWEST = 5
 PRECISION = 0.005
 """Smallest difference in dB that counts as a change: figures are read to two digits."""
 
-NEEDED = {"dataset", "task", "level", "protocol", "method", "psnr_per_image"}
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
-    """A method at one level of a task, before and after, on the images that both benchmarks have."""
+class Earlier:
+    """What an earlier benchmark wrote of a row."""
 
     dataset: str
     task: str
     level: str
+    protocol: str
     method: str
+    psnr_per_image: dict[str, float]
+
+
+def _verdict(change: "Change") -> str:
+    return {True: "yes", False: "no", None: "too few images"}[change.exceeds_noise]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change(Record):
+    """A method at one level of a task, before and after, on the images that both benchmarks have."""
+
+    dataset: str
+    task: str
+    level: Annotated[str, Column("", value=lambda row: f"{row.dataset} {case_of(row)}", words=True)]
+    method: Annotated[str, Column("method", words=True)]
     images: int
-    before: float
+    before: Annotated[float, Column("then", "{:.2f}")]
     """Mean PSNR over these images, in dB."""
-    after: float
-    interval: tuple[float, float]
+    after: Annotated[float, Column("now", "{:.2f}")]
+    change: Annotated[float, Column("change", "{:+.2f}")]
+    """Difference of the means, in dB."""
+    interval: Annotated[tuple[float, float], Column("95%", "{0[0]:+.2f} to {0[1]:+.2f}")]
     """95% bootstrap interval of the difference, image by image."""
-
-    @property
-    def change(self) -> float:
-        """Difference of the means, in dB."""
-        return self.after - self.before
-
-    @property
-    def exceeds_noise(self) -> bool | None:
-        """Whether the change is at least `PRECISION` and its interval excludes zero; None for too few images."""
-        if self.images < FEWEST:
-            return None
-        return abs(self.change) >= PRECISION and not self.interval[0] <= 0 <= self.interval[1]
+    exceeds_noise: Annotated[bool | None, Column("beyond chance", value=_verdict)]
+    """Whether the change is at least `PRECISION` and its interval excludes zero; None for too few images."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, including the derived ones."""
-        return {**asdict(self), "change": self.change, "exceeds_noise": self.exceeds_noise}
+        """Plain values, with that of `exceeds_noise` even where it is None."""
+        return asdict(self)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[Earlier]:
     """Rows as `bench --json` wrote them; UsageError if the file holds none."""
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot be read as lines of JSON ({error})", where=path) from error
-    found = [line for line in lines if isinstance(line, dict) and line.keys() >= NEEDED]
+    needed = [field.name for field in fields(Earlier)]
+    found = [
+        Earlier(**{name: line[name] for name in needed})
+        for line in lines
+        if isinstance(line, dict) and line.keys() >= set(needed)
+    ]
     if not found:
         raise UsageError(
             "holds no rows of an earlier benchmark", where=path, next_step="Name what `bench --json` wrote."
@@ -66,37 +78,38 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def compare(old: Iterable[dict[str, Any]], new: Sequence[Row]) -> list[Change]:
+def compare(old: Iterable[Earlier], new: Sequence[Row]) -> list[Change]:
     """Compare each new row with the old one under the same protocol, if they have an image in common."""
-    earlier = {_key(row): row["psnr_per_image"] for row in old}
-    changes = []
-    for row in new:
-        then = earlier.get(_key(asdict(row)), {})
-        common = [name for name in row.psnr_per_image if name in then]
-        if common:
-            before = np.array([then[name] for name in common], np.float64)
-            after = np.array([row.psnr_per_image[name] for name in common], np.float64)
-            changes.append(
-                Change(
-                    dataset=row.dataset, task=row.task, level=row.level, method=row.method, images=len(common),
-                    before=float(before.mean()), after=float(after.mean()), interval=bootstrap(after - before),
-                )
-            )  # fmt: skip
-    return changes
+    earlier = {(*_place(row), row.protocol): row.psnr_per_image for row in old}
+    found = (_change(earlier.get((*_place(row), row.protocol), {}), row) for row in new)
+    return [change for change in found if change is not None]
 
 
-def unmatched(old: Iterable[dict[str, Any]], new: Sequence[Row]) -> list[str]:
+def _change(then: dict[str, float], row: Row) -> Change | None:
+    """Compare the images that both have; None without any."""
+    common = [name for name in row.psnr_per_image if name in then]
+    if not common:
+        return None
+    before = np.array([then[name] for name in common], np.float64)
+    after = np.array([row.psnr_per_image[name] for name in common], np.float64)
+    change, interval = float(after.mean()) - float(before.mean()), bootstrap(after - before)
+    is_clear = abs(change) >= PRECISION and not interval[0] <= 0 <= interval[1]
+    return Change(
+        dataset=row.dataset, task=row.task, level=row.level, method=row.method, images=len(common),
+        before=float(before.mean()), after=float(after.mean()), interval=interval, change=change,
+        exceeds_noise=is_clear if len(common) >= FEWEST else None,
+    )  # fmt: skip
+
+
+def unmatched(old: Sequence[Earlier], new: Sequence[Row]) -> list[str]:
     """Say in a sentence, for each new row without a comparison, why there is none."""
-    rows = list(old)
-    compared = {(each.dataset, each.task, each.level, each.method) for each in compare(rows, new)}
+    compared = {(each.dataset, each.task, each.level, each.method) for each in compare(old, new)}
     sentences = []
     for row in new:
-        where = (row.dataset, row.task, row.level, row.method)
-        if where in compared:
+        if _place(row) in compared:
             continue
-        then = [each for each in rows if tuple(each[name] for name in ("dataset", "task", "level", "method")) == where]
-        protocols = {each["protocol"] for each in then}
-        if not then:
+        protocols = {each.protocol for each in old if _place(each) == _place(row)}
+        if not protocols:
             fact = "was not measured then"
         elif row.protocol in protocols:
             fact = "was measured on other images then"
@@ -106,5 +119,5 @@ def unmatched(old: Iterable[dict[str, Any]], new: Sequence[Row]) -> list[str]:
     return sentences
 
 
-def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("dataset", "task", "level", "protocol", "method"))
+def _place(row: Earlier | Row) -> tuple[str, ...]:
+    return row.dataset, row.task, row.level, row.method

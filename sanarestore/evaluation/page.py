@@ -1,66 +1,56 @@
-"""A self-contained HTML page: its head, its tables, and the pictures embedded in it."""
+"""A self-contained HTML page: tables, notes, plots, and pictures embedded in it, drawn by the template `page.html`."""
 
 import base64
-import html
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
+from jinja2 import Environment, StrictUndefined
 from PIL import Image as PillowImage
 
 from sanarestore import __version__
+from sanarestore.evaluation.columns import Table
+from sanarestore.evaluation.plot import Plot
 from sanarestore.images import Pixels, from_float
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem }
-body { color: #222; background: #fff }
-h1, h2 { line-height: 1.2 } h2 { margin-top: 2.5rem }
-table { border-collapse: collapse; width: 100% }
-th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap }
-th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left } thead th { border-bottom: 2px solid #222 }
-tbody tr.first td { border-top: 1px solid #ccc }
-figure { display: inline-block; margin: 0 .5rem 1rem 0 } figcaption { font-size: 13px; color: #555 }
-img { image-rendering: pixelated; width: 240px; height: 240px; object-fit: contain; display: block; background: #eee }
-svg { max-width: 100%; height: auto } .note { color: #555 }
-@media (prefers-color-scheme: dark) {
-  body { color: #ddd; background: #181818 } thead th { border-color: #ddd } tbody tr.first td { border-color: #444 }
-  .note, figcaption { color: #aaa } img { background: #333 }
-}
-"""
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """A row of pictures."""
+
+    title: str
+    pictures: Mapping[str, Pixels]
+    """Caption -> picture [H, W, C] in [0, 1]."""
 
 
-def write_page(path: Path, title: str, command: str, parts: Sequence[str]) -> None:
-    """Write a title, the command that made the page, and parts of HTML; OSError if the file cannot be written."""
-    head = f"<meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
-    body = [
-        f"<h1>{html.escape(title)}</h1>",
-        f"<p class=note>sanarestore {html.escape(__version__)} &middot; <code>{html.escape(command)}</code></p>",
-        *parts,
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"<!doctype html><html lang=en>{head}\n{chr(10).join(body)}\n", encoding="utf-8")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Section:
+    """A part of a page, shown in the order of its fields."""
+
+    title: str
+    tables: Sequence[Table]
+    notes: Sequence[str] = ()
+    plot: Plot | None = None
+    pictures: Sequence[Pictures] = ()
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Format cells of text as an HTML table; an empty first cell means the same as the cell above."""
-    lines = ["<table><thead><tr>", *(f"<th>{html.escape(name)}</th>" for name in columns), "</tr></thead><tbody>"]
-    for row in rows:
-        first = " class=first" if row[0] else ""
-        lines.append(f"<tr{first}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>")
-    return "".join([*lines, "</tbody></table>"])
-
-
-def figures(pictures: Mapping[str, Pixels]) -> str:
-    """Format pictures as HTML, in a row; `pictures` maps their captions to them."""
-    return "".join(
-        f'<figure><img src="data:image/png;base64,{_png(pixels)}" alt="{html.escape(name)}">'
-        f"<figcaption>{html.escape(name)}</figcaption></figure>"
-        for name, pixels in pictures.items()
+def write_page(path: Path, title: str, command: str, sections: Sequence[Section], notes: Sequence[str] = ()) -> None:
+    """Write a page, with the command that made it; OSError if the file cannot be written."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["data_url"] = _data_url
+    template = resources.files("sanarestore.evaluation").joinpath("page.html").read_text(encoding="utf-8")
+    text = environment.from_string(template).render(
+        title=title, version=__version__, command=command, sections=sections, notes=notes
     )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A file name may hold bytes that are no text.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def _png(pixels_HWC: Pixels) -> str:
+def _data_url(pixels_HWC: Pixels) -> str:
     codes = from_float(pixels_HWC, "uint8")
     buffer = io.BytesIO()
     PillowImage.fromarray(codes[..., 0] if codes.shape[2] == 1 else codes).save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,10 +1,11 @@
 """Figures that others published, with their sources, to be shown beside measured ones."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from sanarestore.evaluation.rows import Row
+from sanarestore.evaluation.columns import Column, Record
+from sanarestore.evaluation.rows import case_of
 
 DRUNET = "as compared by Zhang et al. 2021 (DRUNet)"
 RESTORMER = "as compared by Zamir et al. 2022 (Restormer)"
@@ -17,21 +18,19 @@ CROPPED = "; on crops of 500 x 500"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Published:
+class Published(Record):
     """One published figure."""
 
     dataset: str
     task: str
-    level: str
-    method: str
-    psnr: float
+    level: Annotated[str, Column("", value=case_of, words=True, merges=True)]
+    method: Annotated[str, Column("method", "{}, published", words=True)]
+    psnr: Annotated[float, Column("PSNR", "{:.2f}")]
     """PSNR in dB."""
     gray: bool = False
     source: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, marked as not measured."""
-        return {**asdict(self), "published": True}
+    published: Literal[True] = True
+    """Marks it as not measured."""
 
 
 def _figures() -> Iterator[Published]:
@@ -68,9 +67,3 @@ def published(dataset: str, task: str, level: str, *, gray: bool) -> list[Publis
     """Return the published figures for a set at one level of a task, in gray or in colour, in order of year."""
     where = (dataset, task, level, gray)
     return [each for each in PUBLISHED if (each.dataset, each.task, each.level, each.gray) == where]
-
-
-def of_others(rows: Iterable[Row], *, gray: bool) -> list[Published]:
-    """Return the published figures for the sets, tasks and levels of rows, each figure once."""
-    asked = dict.fromkeys((row.dataset, row.task, row.level) for row in rows)
-    return [each for where in asked for each in published(*where, gray=gray)]

@@ -4,13 +4,14 @@ would change them."""
 import base64
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sanarestore.evaluation.columns import Column, Place, Record
 from sanarestore.evaluation.metrics import frechet_distance
 
 PERCEPTIBLE = 60.0
@@ -87,15 +88,25 @@ class Score:
         return (*where, self.method, self.settings, self.seed, self.metrics)
 
 
+def case_of(row: Any) -> str:
+    """Name the task and level of a row."""
+    return f"{row.task} {row.level}"
+
+
+def _of_result(name: str) -> Callable[["Row"], Any]:
+    """Get a field of a result; what it is for the input says nothing."""
+    return lambda row: None if row.method == DEGRADED else getattr(row, name)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class Row(Record):
     """A method on all images of a set, at one level of a task."""
 
     dataset: str
     task: str
-    level: str
+    level: Annotated[str, Column("", on=Place.ALL, value=case_of, words=True, merges=True)]
     protocol: str
-    method: str
+    method: Annotated[str, Column("method", on=Place.ALL, words=True)]
     prompt: str | None
     """The prompt used, empty if unprompted; None if images differ, or for a method that reads no prompts."""
     prompt_per_image: bool | None = None
@@ -103,48 +114,58 @@ class Row:
     conditions: str
     """How and where the method computed, in words."""
     images: int
-    psnr: float
-    interval: tuple[float, float]
+    psnr: Annotated[float, Column("PSNR", "{:.2f}")]
+    interval: Annotated[
+        tuple[float, float],
+        Column("±", lambda ends: f"{(ends[1] - ends[0]) / 2:.2f}", Place.TERMINAL),
+        Column("95%", "{0[0]:.2f} to {0[1]:.2f}", Place.PAGE),
+    ]
     """95% bootstrap interval of `psnr` over the choice of images."""
-    worst_psnr: float | None = None
+    worst_psnr: Annotated[float | None, Column("worst", "{:.2f}")] = None
     """PSNR in dB of the image that was changed most, for the task clean."""
-    worst_image: str | None = None
+    worst_image: Annotated[str | None, Column("worst image", on=Place.PAGE, words=True)] = None
     """The name of that image."""
-    largest_change: int | None = None
+    largest_change: Annotated[
+        int | None, Column("change", on=Place.TERMINAL), Column("largest change", "{} of 255", Place.PAGE)
+    ] = None
     """Largest change of any value of any image, in 8-bit codes, for the task clean."""
-    gain: float | None
+    gain: Annotated[float | None, Column("gain", "{:+.2f}", value=_of_result("gain"))]
     """Gain in dB over the degraded input; None where nothing was degraded."""
     gain_interval: tuple[float, float] | None
-    improved: float | None
+    improved: Annotated[float | None, Column("improved", "{:.0%}", value=_of_result("improved"))]
     """Share of results, over images, draws and seeds, whose PSNR is above that of the degraded input."""
-    ssim: float | None
-    psnr_y: float | None
-    ssim_y: float | None
-    psnr_b: float | None
-    lpips: float | None
-    dists: float | None
-    fid: float | None
+    ssim: Annotated[float | None, Column("SSIM", "{:.4f}")]
+    psnr_y: Annotated[
+        float | None,
+        # Colour images always have it; literature compares super-resolution alone by it.
+        Column("PSNR-Y", "{:.2f}", Place.TERMINAL, lambda row: row.psnr_y if row.task == "sr" else None),
+        Column("PSNR-Y", "{:.2f}", Place.PAGE),
+    ]
+    ssim_y: Annotated[float | None, Column("SSIM-Y", "{:.4f}", Place.PAGE)]
+    psnr_b: Annotated[float | None, Column("PSNR-B", "{:.2f}")]
+    lpips: Annotated[float | None, Column("LPIPS", "{:.3f}", Place.PERCEPTUAL | Place.PAGE)]
+    dists: Annotated[float | None, Column("DISTS", "{:.3f}", Place.PERCEPTUAL | Place.PAGE)]
+    fid: Annotated[float | None, Column("FID", "{:.1f}", Place.PERCEPTUAL | Place.PAGE)]
     """FID of the first seed's results; biased upwards below `FID_IMAGES` images."""
-    seed_deviation: float | None
+    seed_deviation: Annotated[float | None, Column("between seeds", "± {:.2f}", Place.PAGE)]
     """Standard deviation of `psnr` between seeds; None for one seed."""
-    seed_agreement: float | None
+    seed_agreement: Annotated[float | None, Column("seeds agree", "{:.1f}", Place.PAGE)]
     """Mean PSNR in dB between the results of the first seed and of the others."""
     sharpness: float | None
     """Mean sharpness over the target's, where that is finite; None if it is finite for no image."""
-    right_beats_wrong: float | None
+    right_beats_wrong: Annotated[float | None, Column("right prompt better", "{:.1%}", Place.PAGE)]
     """Share of pairs in which the right prompt comes closer to the target than the wrong one, for the task prompts."""
-    margin: float | None
+    margin: Annotated[float | None, Column("by", "{:.2f} dB", Place.PAGE)]
     """Mean lead of the right prompt over the wrong one in dB, with PSNR capped at `PERCEPTIBLE`."""
-    parameters: int | None
-    peak_memory: int | None
+    parameters: Annotated[int | None, Column("parameters", lambda count: f"{count / 1e6:.1f} M", Place.PAGE)]
+    peak_memory: Annotated[
+        int | None,
+        Column("peak memory", lambda count: f"{count / 2**20:.0f} MiB", Place.PAGE, _of_result("peak_memory")),
+    ]
     """Peak in bytes beyond what was held before, over all images."""
-    seconds_per_megapixel: float
+    seconds_per_megapixel: Annotated[float, Column("s/MP", "{:.2f}", value=_of_result("seconds_per_megapixel"))]
     psnr_per_image: dict[str, float]
     """Image name -> PSNR in dB, so that two benchmarks can be compared image by image."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, without those that do not apply."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def rows(scores: Iterable[Score]) -> list[Row]:

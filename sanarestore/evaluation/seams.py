@@ -13,10 +13,10 @@ All measurements are in float; nothing is rounded.
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ import numpy.typing as npt
 from sanarestore import images, tiling
 from sanarestore.engine.restorer import Restorer, is_generated
 from sanarestore.errors import UsageError
+from sanarestore.evaluation.columns import Column, Place, Record
 from sanarestore.evaluation.memory import PeakMemory
 from sanarestore.evaluation.seams_shift import Spans, difference, half_a_tile, moved
 from sanarestore.images import Pixels
@@ -47,37 +48,56 @@ Map = npt.NDArray[np.float32]
 """Result of a stage, [C,H,W]."""
 
 
+def _added_steps(row: "Measured") -> float | None:
+    """Discontinuity over that of the untiled result: 1 without seams."""
+    before = row.untiled_discontinuity
+    return row.discontinuity / before if row.discontinuity is not None and before else None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
+class Stage(Record):
+    """What one stage of a scheme differs by from the same stage untiled."""
+
+    tiling: Annotated[str, Column("", words=True, merges=True)]
+    stage: Annotated[str, Column("stage", words=True)]
+    seam_psnr: Annotated[float | None, Column("at seams", "{:.1f}")]
+    off_seam_psnr: Annotated[float, Column("off seams", "{:.1f}")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured(Record):
     """The measurements of one image under one scheme; those that do not apply are None."""
 
     image: str
-    tiling: str
+    tiling: Annotated[str, Column("", words=True)]
     tile: int
     """Largest side of a tile, in pixels."""
-    borders: int
+    borders: Annotated[int, Column("borders")]
     """Number of borders between tiles, rows and columns together."""
-    seam_psnr: float | None
+    seam_psnr: Annotated[float | None, Column("at seams", "{:.1f}")]
     """PSNR of the result in the bands, in dB; None where one tile holds the image."""
-    off_seam_psnr: float
+    off_seam_psnr: Annotated[float, Column("off seams", "{:.1f}")]
     stages: dict[str, tuple[float | None, float]]
     """Stage -> its PSNR in the bands and off them, in dB."""
-    discontinuity: float | None
+    discontinuity: Annotated[float | None, Column("steps", "{:.3f}", value=_added_steps)]
     untiled_discontinuity: float | None
     """Discontinuity of the untiled result at the same places."""
-    shift_psnr: float | None
+    shift_psnr: Annotated[float | None, Column("shifted", "{:.1f}")]
     """Shift consistency in dB; None where one tile holds the image, or tiles are only a stride apart."""
-    flat_step: float | None
+    flat_step: Annotated[float | None, Column("flat", "{:.1f}")]
     """Largest step that tiling adds across a border of a flat field, in 16-bit codes."""
-    gradient_step: float | None
-    clean_psnr: float | None
-    untiled_clean_psnr: float | None
-    seconds: float
-    peak_bytes: int | None
+    gradient_step: Annotated[float | None, Column("gradient", "{:.1f}", Place.PAGE)]
+    clean_psnr: Annotated[float | None, Column("clean", "{:.1f}", Place.PAGE)]
+    untiled_clean_psnr: Annotated[float | None, Column("clean, untiled", "{:.1f}", Place.PAGE)]
+    seconds: Annotated[float, Column("s", "{:.1f}")]
+    peak_bytes: Annotated[int | None, Column("MiB", lambda count: f"{count / 2**20:.0f}")]
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, without those that do not apply."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+    def by_stage(self) -> list[Stage]:
+        """List the stages one by one."""
+        return [
+            Stage(tiling=self.tiling, stage=stage, seam_psnr=inside, off_seam_psnr=outside)
+            for stage, (inside, outside) in self.stages.items()
+        ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

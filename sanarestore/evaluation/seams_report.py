@@ -1,6 +1,5 @@
-"""Seams as one HTML page: a table, maps of the difference from the untiled result, and crops of the worst seam."""
+"""Seams as one HTML page: tables, maps of the difference from the untiled result, and crops of the worst seam."""
 
-import html
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -8,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sanarestore.evaluation.page import figures, table, write_page
+from sanarestore.evaluation.columns import Place, table
+from sanarestore.evaluation.page import Pictures, Section, write_page
 from sanarestore.evaluation.seams import BAND, Borders, Measured, Seen
 from sanarestore.images import Pixels
 
@@ -22,11 +22,11 @@ FAINTEST, STRONGEST = -120.0, -20.0
 """Errors in dB of full scale that maps show as black and as white."""
 
 
-class Pictures:
+class Maps:
     """The pictures of each image and scheme, collected while these are measured."""
 
     def __init__(self) -> None:
-        self._by_image: dict[str, list[dict[str, Pixels]]] = {}
+        self._by_image: dict[str, list[Pictures]] = {}
 
     def add(self, image: str, scheme: str, seen: Seen, untiled: Seen, borders: Borders) -> None:
         """Keep the map of differences, and the crop at the border where the difference is largest."""
@@ -34,56 +34,35 @@ class Pictures:
         error = np.square(result - reference).mean(axis=2)
         rows, columns = _worst(error, borders)
         kept = {
-            f"{scheme}: difference from untiled": _map(error),
+            "difference from untiled": _map(error),
             # Views would keep the whole results in memory.
-            f"{scheme}: at its worst seam": result[rows, columns].copy(),
+            "at its worst seam": result[rows, columns].copy(),
             "the same place, untiled": reference[rows, columns].copy(),
         }
-        self._by_image.setdefault(image, []).append(kept)
+        self._by_image.setdefault(image, []).append(Pictures(scheme, kept))
 
-    def of(self, image: str) -> list[dict[str, Pixels]]:
-        """Return the pictures of an image by their captions, scheme by scheme."""
+    def of(self, image: str) -> list[Pictures]:
+        """Return the pictures of an image, scheme by scheme."""
         return self._by_image.get(image, [])
 
 
-def write_seams(path: Path, rows: Sequence[Measured], pictures: Pictures, *, command: str) -> None:
+def write_seams(path: Path, rows: Sequence[Measured], maps: Maps, *, command: str) -> None:
     """Write the page; OSError if the file cannot be written."""
-    parts = [
-        f"<p>Compared with the untiled image, with the same noise. A band is {BAND} px to each side of a border "
-        "between tiles; steps are those across borders over all others, in tiles and untiled; shifted compares "
-        "what tiling changes in the image and in the image moved by half a tile; flat and gradient are the largest "
-        "step that tiles add, in codes of 16 bits. "
-        f"Maps go from {FAINTEST:.0f} dB (black) to {STRONGEST:.0f} dB (white).</p>"
+    notes = [
+        f"Compared with the untiled image, with the same noise. At seams: PSNR in bands of {BAND} px on each side of "
+        "every border between tiles. Steps: those across borders over all others, relative to the untiled result. "
+        "Shifted compares what tiling changes in the image and in the image moved by half a tile. "
+        "Flat and gradient: the largest step that tiles add, in 16-bit codes.",
+        f"Maps go from {FAINTEST:.0f} dB (black) to {STRONGEST:.0f} dB (white).",
     ]
+    sections = []
     for image, group in groupby(rows, lambda row: row.image):
-        mine = list(group)
-        parts += [f"<h2>{html.escape(image)}</h2>", table(COLUMNS, [line for row in mine for line in _lines(row)])]
-        parts += [f"<div>{figures(each)}</div>" for each in pictures.of(image)]
-    write_page(path, "sanarestore seams", command, parts)
-
-
-COLUMNS = ("", "stage", "in bands", "off them", "steps", "untiled", "shifted", "flat", "gradient", "clean", "s", "MiB")
-
-
-def _lines(row: Measured) -> list[list[str]]:
-    """Return a line for each stage; the last, of the result, has all measurements."""
-    lines: list[list[str]] = []
-    for stage, (inside, outside) in row.stages.items():
-        first = f"{row.tiling}, {row.borders} borders" if not lines else ""
-        rest = _rest(row) if stage == "result" else [""] * 8
-        lines.append([first, stage, _decibels(inside), _decibels(outside), *rest])
-    return lines
-
-
-def _rest(row: Measured) -> list[str]:
-    codes = [f"{value:.1f}" if value is not None else "" for value in (row.flat_step, row.gradient_step)]
-    ratios = [f"{value:.3f}" if value is not None else "" for value in (row.discontinuity, row.untiled_discontinuity)]
-    memory = f"{row.peak_bytes / 2**20:.0f}" if row.peak_bytes is not None else ""
-    return [*ratios, _decibels(row.shift_psnr), *codes, _decibels(row.clean_psnr), f"{row.seconds:.1f}", memory]
-
-
-def _decibels(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
+        here = list(group)
+        stages = [stage for row in here for stage in row.by_stage()]
+        sections.append(
+            Section(title=image, tables=[table(here, Place.PAGE), table(stages, Place.PAGE)], pictures=maps.of(image))
+        )
+    write_page(path, "sanarestore seams", command, sections, notes)
 
 
 def _map(error_HW: npt.NDArray[np.floating]) -> Pixels:

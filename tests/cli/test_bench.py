@@ -15,6 +15,7 @@ from sanarestore.evaluation.datasets import VARIABLE
 from sanarestore.evaluation.rows import packed
 from sanarestore.model.loading import save_model
 from sanarestore.model.prompts import PromptEncoder
+from tests.cli.conftest import Terminal
 from tests.conftest import random_refiner, save_photo, worded
 from tests.published import latent_path, tiny_autoencoder
 
@@ -40,15 +41,15 @@ def test_the_command_of_the_front_page(capsys: pytest.CaptureFixture[str], monke
     monkeypatch.setenv("COLUMNS", "80")
     assert run(["bench", "urban100", "--limit", "2"]) == 0, "the embedded model, the set's own task"
     shown = capsys.readouterr()
-    assert shown.out == ""
-    assert "urban100, 2 images" in shown.err
-    assert shown.err.count("sanarestore-mini") == 4, "three rows, and how they were made"
-    assert "sanarestore-mini: unprompted; weights" in shown.err
-    assert "Protocol: awgn-float/1" in shown.err
-    assert "published" not in shown.err, "their figures are of the whole set"
-    assert all(f"denoise {sigma}" in shown.err for sigma in (15, 25, 50))
-    assert max(map(len, shown.err.splitlines())) <= 80
-    assert "…" not in shown.err
+    assert shown.err == ""
+    assert "urban100, 2 images" in shown.out
+    assert shown.out.count("sanarestore-mini") == 4, "three rows, and how they were made"
+    assert "sanarestore-mini: unprompted; weights" in shown.out
+    assert "Protocol: awgn-float/1" in shown.out
+    assert "published" not in shown.out, "their figures are of the whole set"
+    assert all(f"denoise {sigma}" in shown.out for sigma in (15, 25, 50))
+    assert max(map(len, shown.out.splitlines())) <= 80
+    assert "…" not in shown.out
 
 
 @pytest.mark.usefixtures("sets")
@@ -61,7 +62,7 @@ def test_sets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert (rows["kodak24"]["found"], rows["kodak24"]["downloads"]) == (False, True)
     assert "is not there" in rows["kodak24"]["reason"]
     assert bench("--list") == 0
-    said = capsys.readouterr().err
+    said = capsys.readouterr().out
     assert "urban100" in said
     assert "--download" in said
 
@@ -98,7 +99,7 @@ def test_figures_of_others_stand_beside_a_whole_set(capsys: pytest.CaptureFixtur
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["method"] for row in rows] == ["degraded", "tiny", "FBCNN"]
     assert bench("classic5", "--quality", "10") == 0
-    said = capsys.readouterr().err
+    said = capsys.readouterr().out
     assert "FBCNN, published" in said
     assert "FBCNN: Jiang et al. 2021" in " ".join(said.split())
     assert "PSNR-B" in said
@@ -209,7 +210,7 @@ def test_harm_to_clean_images_and_flat_fields(
     ]
     page = Path("page/index.html").read_text(encoding="utf-8")
     for told in (
-        "<th>worst</th><th>worst image</th><th>largest change</th>",
+        '<th>worst</th><th class="words">worst image</th><th>largest change</th>',
         "flat fields, 27 images",
         "flat fields clean input, worst: rgb(",
     ):
@@ -217,10 +218,10 @@ def test_harm_to_clean_images_and_flat_fields(
     written = Path("scores/scores.jsonl").read_bytes()
     assert bench(*command, "-o", "scores") == 0
     assert Path("scores/scores.jsonl").read_bytes() == written, "nothing is measured again"
-    said = capsys.readouterr().err
+    said = capsys.readouterr().out
     assert max(map(len, said.splitlines())) <= 80
     said = " ".join(said.split())
-    assert "worst change s/MP" in said.replace("┃", "")
+    assert "worst change SSIM s/MP" in said.replace("┃", "")
     for row in shown:
         assert f"tiny, clean input: lowest PSNR {row['worst_psnr']:.2f} dB ({row['worst_image']}); " in said
         assert f"; largest change {row['largest_change']} of 255" in said
@@ -237,7 +238,7 @@ def test_light_is_measured_with_its_prompt_unless_told_otherwise(capsys: pytest.
         assert bench(*command, *more, "--json") == 0
         assert [row["prompt"] for row in rows_of(capsys) if row["method"] == "tiny"] == prompts
     assert bench(*command) == 0
-    said = " ".join(capsys.readouterr().err.split())
+    said = " ".join(capsys.readouterr().out.split())
     assert 'tiny (recipe lowlight:2): prompt "brighten this photo"; weights' in said
     assert "tiny (recipe noise:25): unprompted; weights" in said
     assert "Protocol: recipe-8bit/2, recipe-8bit/1" in said
@@ -258,7 +259,7 @@ def test_non_local_means_is_shown_at_its_best_strength(capsys: pytest.CaptureFix
     assert len({name for name in kept if name.startswith("nlm")}) == 6
     assert bench(*command) == 0
     assert len(Path("scores/scores.jsonl").read_text().splitlines()) == len(kept)
-    said = " ".join(capsys.readouterr().err.split())
+    said = " ".join(capsys.readouterr().out.split())
     assert "nlm (h 10): best mean PSNR of h 2, 3, 4, 6, 8, 10 on these images" in said
 
 
@@ -276,15 +277,16 @@ def test_changes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("classic5", "--sigma", "25", "--limit", "2", "--compare", "old.json") == 0
     assert "not compared: classic5 denoise 25: tiny was not measured then" in capsys.readouterr().err
     assert bench(*arguments[:-1], "--compare", "old.json") == 0
-    assert "Changes since then" in capsys.readouterr().err
+    assert "Changes since then" in capsys.readouterr().out
     assert bench(*arguments, "--compare", "nothing.json") == 2
 
 
 @pytest.mark.usefixtures("sets")
-def test_quietly_it_writes_and_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quietly_the_table_is_all_that_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("urban100", "--limit", "1", "--sigma", "25", "-q", "--csv", "r.csv") == 0
     shown = capsys.readouterr()
-    assert (shown.out, shown.err) == ("", "")
+    assert shown.err == ""
+    assert "denoise 25" in shown.out
     assert Path("r.csv").read_text(encoding="utf-8").count("urban100") == 2
 
 
@@ -309,10 +311,10 @@ def test_what_networks_say_is_a_table_of_its_own(
     assert row["fid"] > 0
     assert "<th>LPIPS</th>" in Path("page/index.html").read_text(encoding="utf-8")
     assert bench(*arguments) == 0
-    shown = capsys.readouterr().err
-    assert "Perceptual metrics" in shown
-    assert shown.count("0.125") == 2
-    assert "FID of 2 images says little: below 5000" in shown
+    shown = capsys.readouterr()
+    assert "Perceptual metrics" in shown.out
+    assert shown.out.count("0.125") == 2
+    assert shown.err == "FID of 2 images says little: below 5000 it is biased upwards\n"
 
 
 @pytest.mark.usefixtures("sets")
@@ -324,7 +326,7 @@ def test_a_metric_that_is_not_there_is_known_at_once(capsys: pytest.CaptureFixtu
 @pytest.mark.usefixtures("sets")
 def test_prompt_pairs_are_told_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("classic5", "--task", "prompts", "--draws", "2", "--limit", "2") == 0
-    said = capsys.readouterr().err
+    said = capsys.readouterr().out
     assert "tiny: the right prompt gives the better result in " in said
     assert "degraded: the right" not in said
 
@@ -340,7 +342,7 @@ def test_what_seeds_change_is_told_in_a_sentence(
     page = tmp_path / "page"
     command = ["classic5", "--quality", "10", "--limit", "1", "--fidelity", "0", "--report", str(page)]
     assert run(["bench", *command, "--model", str(tmp_path / "whole"), "--threads", "1", "--steps", "2"]) == 0
-    said = capsys.readouterr().err
+    said = capsys.readouterr().out
     assert re.search(
         r"whole, jpeg 10: PSNR has a standard deviation of \d\.\d\d dB between seeds; results agree to", said
     )
@@ -384,7 +386,7 @@ def test_autoencoders_are_compared_by_what_they_keep(sets: Path, capsys: pytest.
     assert "gain" not in row, "nothing was degraded"
     assert "dc" in Path("page/index.html").read_text(encoding="utf-8")
     assert bench(*command) == 0
-    assert "reconstruction clean" in capsys.readouterr().err
+    assert "reconstruction clean" in capsys.readouterr().out
 
 
 def test_a_ceiling_needs_an_autoencoder_and_an_autoencoder_the_task(
@@ -408,7 +410,7 @@ def test_speed_is_measured_alone(
     monkeypatch.setenv("COLUMNS", "80")
     command = ("speed", "--sizes", "64,96,128", "--rounds", "1", "--devices", "cpu")
     assert bench(*command, "--csv", "speed.csv") == 0
-    shown = capsys.readouterr().err
+    shown = capsys.readouterr().out
     assert "CPU, 1 thread, float32, 1 round" in map(str.strip, shown.splitlines())
     assert "at 96 px, tiles compute 1.00 times the area" in shown
     assert "grow with the pixel count" in shown
@@ -426,3 +428,14 @@ def test_speed_is_measured_alone(
     assert (len(shown.out.splitlines()), shown.err) == (1, ""), "of one size nothing grows"
     assert bench("speed", "urban100") == 2
     assert "measured alone" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("sets")
+def test_a_bar_on_the_terminal_leaves_stdout_alone(terminal: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
+    """A live bar of Rich takes over stdout too, and a table in a pipe would end up on the terminal."""
+    assert bench("classic5", "urban100", "--sigma", "25", "--limit", "1") == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("classic5, 1 image", "urban100, 1 image", "denoise 25"))
+    assert "\x1b" not in shown
+    assert "urban100 denoise 25" in terminal.getvalue(), "the bar"
+    assert "PSNR" not in terminal.getvalue()

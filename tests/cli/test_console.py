@@ -1,9 +1,13 @@
-"""What is said is coloured where that is wanted."""
+"""What is said is coloured where that is wanted; tables are whole."""
+
+import io
+import re
 
 import pytest
 from rich.console import Console
 
 from sanarestore.cli import console
+from sanarestore.evaluation.columns import Column, Table
 from tests.cli.conftest import Terminal
 
 
@@ -16,3 +20,47 @@ def test_colour_is_a_choice(terminal: Terminal, monkeypatch: pytest.MonkeyPatch)
     console.error("b")
     assert "\x1b[31m" not in terminal.getvalue()
     assert "\x1b[1;31m" not in terminal.getvalue()
+
+
+WIDE = Table(
+    [Column("set", words=True), Column("method", words=True), *(Column(f"figure {n}") for n in range(8))],
+    [["cbsd68 denoise", "[b]autoencoder reconstruction", *["1234.5678"] * 8]],
+)
+
+
+def test_a_file_gets_whole_rows_without_colours(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    console.table("[x].png", WIDE, ["a caption"])
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
+    assert (lines[0], lines[-2:], shown.err) == ("[x].png", ["a caption", ""], "")
+    (row,) = [line for line in lines if "1234.5678" in line]
+    assert row.split() == ["cbsd68", "denoise", "[b]autoencoder", "reconstruction", *["1234.5678"] * 8]
+    assert "\x1b" not in shown.out
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
+@pytest.mark.parametrize("width", [120, 60])
+def test_a_terminal_breaks_words_and_no_figure(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Terminal()
+    monkeypatch.setattr("sys.stdout", fake)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    console.table("", WIDE)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", fake.getvalue())
+    assert text.count("1234.5678") == 8
+    assert "…" not in text
+    lines = [line.split() for line in text.splitlines()]
+    broken = ["reconstruction"] if width == 120 else ["denoise", "reconstruction"]
+    assert broken in lines, "whole words, below the row, and no more of them than needed"
+    assert (max(map(len, text.splitlines())) <= width) == (width == 120), "the other is too narrow even so"
+
+
+def test_names_that_the_encoding_lacks_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    console.table("caf\u00e9 \udce9.png", Table([Column("±")], [["1"]]))
+    assert raw.getvalue().startswith(rb"caf\xe9 \udce9.png")
+    assert rb"\xb1" in raw.getvalue()

@@ -70,13 +70,16 @@ def test_a_published_base_with_an_adapter(
 def test_a_table_and_a_page(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert seams("0.png", "--overlap", "32", "-o", "page") == 0
-    shown = capsys.readouterr().err
+    captured = capsys.readouterr()
+    shown = captured.out
+    assert captured.err == ""
     assert "0.png, PSNR against the untiled result" in shown
     assert all(f" {name} " in shown for name in SCHEMES)
     assert max(map(len, shown.splitlines())) <= 80
     assert "…" not in shown
     page = Path("page/index.html").read_text(encoding="utf-8")
-    assert "independent: difference from untiled" in page
+    assert "<h3>independent</h3>" in page
+    assert page.count("<figcaption>difference from untiled</figcaption>") == len(SCHEMES)
 
 
 @pytest.mark.usefixtures("photos")

@@ -1,14 +1,14 @@
 """What changed is told from what another choice of images could have changed."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sanarestore.errors import UsageError
-from sanarestore.evaluation.comparison import compare, read_rows, unmatched
+from sanarestore.evaluation.comparison import Earlier, compare, read_rows, unmatched
 from sanarestore.evaluation.rows import Row
 
 
@@ -23,41 +23,45 @@ def row(psnr_per_image: dict[str, float], **fields: str) -> Row:
     )  # type: ignore[arg-type] # fmt: skip
 
 
+def earlier(then: Row) -> Earlier:
+    return Earlier(**{field.name: getattr(then, field.name) for field in fields(Earlier)})
+
+
 THEN = {f"{n}.png": 30.0 + n for n in range(10)}
 
 
 def test_a_small_change_of_all_images_exceeds_noise_and_a_large_one_of_one_does_not() -> None:
     rng = np.random.default_rng(0)
     better = row({name: psnr + 0.05 + 0.01 * rng.random() for name, psnr in THEN.items()})
-    (change,) = compare([row(THEN).to_json()], [better])
+    (change,) = compare([earlier(row(THEN))], [better])
     assert change.change == pytest.approx(0.055, abs=0.005)
     assert change.exceeds_noise
     assert change.interval[0] < change.change < change.interval[1]
-    (one,) = compare([row(THEN).to_json()], [row({**THEN, "3.png": 40.0})])
+    (one,) = compare([earlier(row(THEN))], [row({**THEN, "3.png": 40.0})])
     assert one.change == pytest.approx(0.7)
     assert not one.exceeds_noise
-    (none,) = compare([row(THEN).to_json()], [row(THEN)])
+    (none,) = compare([earlier(row(THEN))], [row(THEN)])
     assert not none.exceeds_noise
     assert none.to_json()["change"] == 0
 
 
 def test_only_common_images_under_one_protocol_are_compared() -> None:
-    (change,) = compare([row({**THEN, "gone.png": 0.0}).to_json()], [row({"3.png": 34.0, "new.png": 99.0})])
+    (change,) = compare([earlier(row({**THEN, "gone.png": 0.0}))], [row({"3.png": 34.0, "new.png": 99.0})])
     assert (change.images, change.before, change.after) == (1, 33.0, 34.0)
-    assert compare([row(THEN).to_json()], [row(THEN, protocol="p/2"), row({"new.png": 1.0})]) == []
-    assert compare([row(THEN, method="nlm").to_json()], [replace(row(THEN), level="15")]) == []
+    assert compare([earlier(row(THEN))], [row(THEN, protocol="p/2"), row({"new.png": 1.0})]) == []
+    assert compare([earlier(row(THEN, method="nlm"))], [replace(row(THEN), level="15")]) == []
 
 
 def test_too_few_images_and_too_small_a_change_say_nothing() -> None:
     few = {name: THEN[name] for name in ("0.png", "1.png", "2.png", "3.png")}
-    (change,) = compare([row(few).to_json()], [row({name: psnr + 1 for name, psnr in few.items()})])
+    (change,) = compare([earlier(row(few))], [row({name: psnr + 1 for name, psnr in few.items()})])
     assert change.exceeds_noise is None
-    (change,) = compare([row(THEN).to_json()], [row({name: psnr + 1e-6 for name, psnr in THEN.items()})])
+    (change,) = compare([earlier(row(THEN))], [row({name: psnr + 1e-6 for name, psnr in THEN.items()})])
     assert change.exceeds_noise is False
 
 
 def test_what_cannot_be_compared_is_told_with_its_reason() -> None:
-    old = [row(THEN).to_json()]
+    old = [earlier(row(THEN))]
     assert unmatched(old, [row(THEN)]) == []
     assert unmatched(old, [row(THEN, method="nlm")]) == ["d denoise 25: nlm was not measured then"]
     assert unmatched(old, [row(THEN, protocol="p/2")]) == [
@@ -69,7 +73,7 @@ def test_what_cannot_be_compared_is_told_with_its_reason() -> None:
 def test_rows_are_read_from_what_bench_wrote(tmp_path: Path) -> None:
     path = tmp_path / "old.json"
     path.write_text("".join(json.dumps(line) + "\n" for line in ({"compared": True}, row(THEN).to_json())))
-    assert [line["psnr_per_image"] for line in read_rows(path)] == [THEN]
+    assert read_rows(path) == [earlier(row(THEN))]
     for text, told in (("{", "cannot be read"), ("[1]\n", "no rows"), ("", "no rows")):
         path.write_text(text)
         with pytest.raises(UsageError, match=told):

@@ -1,6 +1,7 @@
 """Measures of seams against images whose seams are known, and schemes against what they must be."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from sanarestore import images
 from sanarestore.errors import UsageError
+from sanarestore.evaluation.columns import Place
 from sanarestore.evaluation.seams import (
     MOST_DECIBELS,
     Bench,
@@ -17,7 +19,7 @@ from sanarestore.evaluation.seams import (
     discontinuity,
     largest_step,
 )
-from sanarestore.evaluation.seams_report import CROP, Pictures, write_seams
+from sanarestore.evaluation.seams_report import CROP, Maps, write_seams
 from sanarestore.model.loading import save_model
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.model.runners.windows import windows_of
@@ -136,7 +138,8 @@ def test_windows_off_the_stride_are_where_the_runners_have_them(model: str) -> N
     bench = Bench(RestoreOptions(model=model, tile=100), "cpu", ["causal", "independent"], overlap=40)
     restorer = bench._restorers["causal"]
     assert restorer.generation is not None
-    assert restorer.generation._windows == {"tile": 3, "overlap": 2}, "96 and 64 px"
+    blended = restorer.generation._blended
+    assert (blended["tile"], blended["overlap"]) == (3, 2), "96 and 64 px"
     windows = windows_of(restorer.generation.latent.transformer, 6, 8, tile=3, overlap=2)
     assert set(bench.borders("causal", 192, 256)[0]) == {
         edge * 32 for window in windows for edge in window.box[:2] if 0 < edge < 6
@@ -161,14 +164,24 @@ def test_what_cannot_be_compared_is_refused(model: str, tiny_folder: Path) -> No
 
 def test_the_page_shows_where_it_differs(model: str, tmp_path: Path) -> None:
     bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["exact", "independent"], overlap=32)
-    pictures = Pictures()
-    rows = list(bench.measure("a <b>.png", image_of(192, 256), watch=pictures.add))
-    shown = dict(zip(("exact", "independent"), pictures.of("a <b>.png"), strict=True))
-    assert shown["independent"]["independent: at its worst seam"].shape == (CROP, CROP, 3)
-    exact, independent = (each[f"{name}: difference from untiled"] for name, each in shown.items())
+    maps = Maps()
+    rows = list(bench.measure("a <b>.png", image_of(192, 256), watch=maps.add))
+    shown = {each.title: each.pictures for each in maps.of("a <b>.png")}
+    assert list(shown) == ["exact", "independent"]
+    assert shown["independent"]["at its worst seam"].shape == (CROP, CROP, 3)
+    exact, independent = (each["difference from untiled"] for each in shown.values())
     assert exact.mean() < independent.mean()
-    write_seams(tmp_path / "page/index.html", rows, pictures, command="sanarestore seams a.png")
+    write_seams(tmp_path / "page/index.html", rows, maps, command="sanarestore seams a.png")
     page = (tmp_path / "page/index.html").read_text(encoding="utf-8")
     assert "a &lt;b&gt;.png" in page
     assert page.count("<img") == 6
-    assert all(f"<td>{stage}</td>" in page for stage in ("condition", "latent", "generated", "result"))
+    assert all(f'<td class="words">{stage}</td>' in page for stage in ("condition", "latent", "generated", "result"))
+
+
+def test_steps_are_shown_relative_to_the_untiled_result(model: str) -> None:
+    bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["independent"], overlap=32)
+    (row,) = bench.measure("a.png", image_of(192, 256))
+    assert row.discontinuity is not None
+    assert row.untiled_discontinuity
+    assert row.cells(Place.TERMINAL)["steps"] == f"{row.discontinuity / row.untiled_discontinuity:.3f}"
+    assert "steps" not in replace(row, untiled_discontinuity=None).cells(Place.TERMINAL)

@@ -1,6 +1,7 @@
 """Measure what is planned, and show and write the rows."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,54 +11,53 @@ from sanarestore.cli.bench.plan import Wanted, check, plans_of
 from sanarestore.options import RestoreOptions
 
 if TYPE_CHECKING:
-    from sanarestore.cli.figures import BenchReport
+    from sanarestore.cli.figures import FigureReport
     from sanarestore.evaluation.benchmark import Benchmark
+    from sanarestore.evaluation.comparison import Change
     from sanarestore.evaluation.published import Published
     from sanarestore.evaluation.rows import Row
 
 
-def measure(
-    wanted: Wanted,
-    options: RestoreOptions,
-    devices: str,
-    *,
-    output: Path | None,
-    csv: Path | None,
-    page: Path | None,
-    old: Path | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Measure, with `output` on from where an earlier run stopped; compare with the rows of `old`."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Files:
+    """Where results go, and what they are compared with; None where a flag is not given."""
+
+    output: Path | None
+    """Folder that keeps scores: a run goes on from there."""
+    csv: Path | None
+    page: Path | None
+    old: Path | None
+    """Rows of an earlier benchmark."""
+
+
+def measure(wanted: Wanted, options: RestoreOptions, devices: str, files: Files, *, as_json: bool, quiet: bool) -> None:
+    """Measure, show the rows set by set, compare them with earlier ones, and write them."""
     check(wanted, options)
-    outputs.check_writable(csv, page)
+    outputs.check_writable(files.csv, files.page)
     from sanarestore.cli import figures
     from sanarestore.engine.workers import parse_devices
     from sanarestore.evaluation.comparison import compare, read_rows, unmatched
     from sanarestore.evaluation.rows import Row
     from sanarestore.ndjson import Lines
 
-    earlier = read_rows(old) if old is not None else None
+    earlier = read_rows(files.old) if files.old is not None else None
     _download(wanted, quiet=quiet or as_json)
     plans = plans_of(wanted, options, devices)
-    lines = Lines(output / "scores.jsonl") if output else None
-    measured: list[Row] = []
-    beside: list[Published] = []
+    lines = Lines(files.output / "scores.jsonl") if files.output else None
+    shown: list[Row | Published] = []
     total = sum(len(plan.items) * len(plan.cases) for plan in plans)
-    with figures.BenchReport(total, quiet=quiet, as_json=as_json) as report:
+    with figures.FigureReport(total, quiet=quiet, as_json=as_json) as report:
         for plan in plans:
-            rows = _rows(plan, devices, lines, report)
-            known = _published(plan, rows)
-            report.rows(_together(rows, known))
-            _warn_of_few(rows, quiet=quiet or as_json)
-            measured += rows
-            beside += known
+            rows = _with_published(plan, _rows(plan, devices, lines, report))
+            _show(rows, report)
+            shown += rows
+        measured = [row for row in shown if isinstance(row, Row)]
         if earlier is not None:
-            report.changes([change.to_json() for change in compare(earlier, measured)], unmatched(earlier, measured))
-    if csv is not None:
-        outputs.write_csv(csv, measured, Row)
-    if page is not None:
-        outputs.write_report(page, plans, measured, beside, parse_devices(devices)[0])
+            _show_changes(compare(earlier, measured), unmatched(earlier, measured), report)
+    if files.csv is not None:
+        outputs.write_csv(files.csv, measured)
+    if files.page is not None:
+        outputs.write_report(files.page, plans, shown, parse_devices(devices)[0])
 
 
 def _download(wanted: Wanted, *, quiet: bool) -> None:
@@ -68,7 +68,7 @@ def _download(wanted: Wanted, *, quiet: bool) -> None:
         reports.show_counting(f"downloading {name.lower()}", download(name, wanted.data_dir), quiet=quiet)
 
 
-def _rows(plan: "Benchmark", devices: str, lines: Any, report: "BenchReport") -> "list[Row]":
+def _rows(plan: "Benchmark", devices: str, lines: Any, report: "FigureReport") -> "list[Row]":
     """Measure one benchmark, showing progress by images and cases."""
     from sanarestore.engine.workers import parse_devices
     from sanarestore.evaluation.benchmark import run
@@ -78,34 +78,46 @@ def _rows(plan: "Benchmark", devices: str, lines: Any, report: "BenchReport") ->
     for score in run(plan, parse_devices(devices), lines):
         scores.append(score)
         place = (score.item, score.task, score.level, score.draw)
-        report.score(score.dataset, f"{score.task} {score.level}", finished=place not in begun)
+        report.step(f"{score.dataset} {score.task} {score.level}", finished=place not in begun)
         begun.add(place)
     return rows(scores)
 
 
-def _published(plan: "Benchmark", rows: "Sequence[Row]") -> "list[Published]":
-    """Published figures for these rows; there are none unless the whole set was measured."""
+def _with_published(plan: "Benchmark", rows: "Sequence[Row]") -> "list[Row | Published]":
+    """Put published figures below the rows of their task and level, if the whole set was measured."""
     from sanarestore.evaluation.public import GRAY, SETS
-    from sanarestore.evaluation.published import of_others
+    from sanarestore.evaluation.published import published
 
     is_whole = plan.dataset in SETS and len(plan.items) == SETS[plan.dataset].count
-    return of_others(rows, gray=plan.gray or plan.dataset in GRAY) if is_whole else []
-
-
-def _together(rows: "Sequence[Row]", published: "Sequence[Published]") -> list[dict[str, Any]]:
-    """List the rows as JSON; after those of each task and level come the published ones for it."""
-    lines: list[dict[str, Any]] = []
+    is_gray = plan.gray or plan.dataset in GRAY
+    found: list[Row | Published] = []
     for (task, level), group in groupby(rows, lambda row: (row.task, row.level)):
-        lines += [row.to_json() for row in group]
-        lines += [each.to_json() for each in published if (each.task, each.level) == (task, level)]
-    return lines
+        found += group
+        found += published(plan.dataset, task, level, gray=is_gray) if is_whole else []
+    return found
 
 
-def _warn_of_few(rows: "Sequence[Row]", *, quiet: bool) -> None:
-    """Say so where FID is measured on too few images."""
-    from sanarestore.cli import console
-    from sanarestore.evaluation.rows import FID_IMAGES
+def _show(rows: "Sequence[Row | Published]", report: "FigureReport") -> None:
+    """Show the rows of one set."""
+    from sanarestore.evaluation.captions import remarks, sources, title_of
+    from sanarestore.evaluation.columns import Place
+    from sanarestore.evaluation.rows import FID_IMAGES, Row
 
-    few = [row.images for row in rows if row.fid is not None and row.images < FID_IMAGES]
+    measured = [row for row in rows if isinstance(row, Row)]
+    captions = [*sources(rows), *(sentence for row in measured for sentence in remarks(row))]
+    report.lines(row.to_json() for row in rows)
+    report.table(title_of(measured), rows, captions)
+    judged = [row for row in measured if (row.lpips, row.dists, row.fid) != (None, None, None)]
+    report.table("Perceptual metrics", judged, place=Place.PERCEPTUAL)
+    few = [row.images for row in measured if row.fid is not None and row.images < FID_IMAGES]
     if few:
-        console.say(f"FID of {max(few)} images says little: below {FID_IMAGES} it is biased upwards", quiet=quiet)
+        report.note(f"FID of {max(few)} images says little: below {FID_IMAGES} it is biased upwards")
+
+
+def _show_changes(changes: "Sequence[Change]", unmatched: Sequence[str], report: "FigureReport") -> None:
+    """Show what changed since an earlier benchmark, and what cannot be compared."""
+    report.lines({"compared": True, **change.to_json()} for change in changes)
+    report.lines({"compared": False, "reason": sentence} for sentence in unmatched)
+    for sentence in unmatched:
+        report.note(f"not compared: {sentence}")
+    report.table("Changes since then", changes)

@@ -1,12 +1,15 @@
 """Test sets: which are known and found, and which tasks are measured on them."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from sanarestore.errors import UsageError
+from sanarestore.evaluation.columns import Column, Place, Record, table
 
 if TYPE_CHECKING:
     from sanarestore.evaluation.datasets import Item
+    from sanarestore.evaluation.public import Set
 
 FoundSet: TypeAlias = "tuple[str, str, tuple[Item, ...]]"
 """Name, own task and items of a set."""
@@ -18,35 +21,52 @@ LEVELS_OF = {
 """Flag -> the tasks that use it."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listed(Record):
+    """A set known by name."""
+
+    dataset: Annotated[str, Column("", words=True)]
+    title: str
+    task: Annotated[str, Column("task", words=True)]
+    found: Annotated[bool, Column("found", value=lambda row: row.presence, words=True)]
+    images: Annotated[int, Column("images")]
+    downloads: bool
+    published: str
+    reason: str | None
+    """Why it was not found."""
+
+    @property
+    def presence(self) -> str:
+        """Whether it is there, or how to get it."""
+        return "yes" if self.found else "--download" if self.downloads else "no"
+
+
 def list_sets(data_dir: Path | None, *, as_json: bool) -> None:
     """Print all sets known by name: a table, or lines of JSON."""
     from sanarestore.cli import console
-    from sanarestore.errors import NoImagesError
-    from sanarestore.evaluation.datasets import data_folder, find_set
+    from sanarestore.evaluation.datasets import data_folder
     from sanarestore.evaluation.public import SETS
 
-    rows: list[dict[str, Any]] = []
-    for known in SETS.values():
-        try:
-            find_set(known.name, data_dir)
-        except NoImagesError as error:
-            found, reason = False, error.fact
-        else:
-            found, reason = True, ""
-        rows.append({
-            "dataset": known.name, "title": known.title, "images": known.count, "task": known.task, "found": found,
-            "downloads": known.remote is not None, "published": known.published,
-            **({"reason": reason} if reason else {}),
-        })  # fmt: skip
-    if as_json:
-        for row in rows:
-            console.print_json(row)
-        return
-    cells = [
-        [row["dataset"], row["task"], "yes" if row["found"] else "--download" if row["downloads"] else "no",
-         str(row["images"])] for row in rows
-    ]  # fmt: skip
-    console.table(f"Test sets in {data_folder(data_dir)}", ["", "task", "found", "images"], cells, texts=3)
+    listed = [_listed(known, data_dir) for known in SETS.values()]
+    for each in listed if as_json else ():
+        console.print_json(each.to_json())
+    if not as_json:
+        console.table(f"Test sets in {data_folder(data_dir)}", table(listed, Place.TERMINAL))
+
+
+def _listed(known: "Set", data_dir: Path | None) -> Listed:
+    from sanarestore.errors import NoImagesError
+    from sanarestore.evaluation.datasets import find_set
+
+    reason = None
+    try:
+        find_set(known.name, data_dir)
+    except NoImagesError as error:
+        reason = error.fact
+    return Listed(
+        dataset=known.name, title=known.title, task=known.task, found=reason is None, images=known.count,
+        downloads=known.remote is not None, published=known.published, reason=reason,
+    )  # fmt: skip
 
 
 def tasks(asked: list[str], flags: list[str], own: list[str]) -> list[str]:

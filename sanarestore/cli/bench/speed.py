@@ -36,24 +36,20 @@ def refuse_elsewhere(sizes: str | None, rounds: int | None) -> None:
 
 
 def measure(
-    options: RestoreOptions, devices: str, sizes: str | None, rounds: int | None, csv: Path | None, *,
-    as_json: bool, quiet: bool,
+    options: RestoreOptions, devices: str, sizes: str | None, rounds: int | None, csv: Path | None, *, as_json: bool
 ) -> None:  # fmt: skip
     """Time the parts of a restoration at several sizes, and print and write the rows."""
-    from sanarestore.cli import console, figures
-    from sanarestore.evaluation.speed.timings import Timing, growth
+    from sanarestore.cli.figures import FigureReport
+    from sanarestore.evaluation.speed.timings import captioned, growth
     from sanarestore.evaluation.speed.timings import measure as timings_of
 
     timings = []
+    report = FigureReport(0, quiet=True, as_json=as_json)  # a bar would take time from what is measured
     for timing in timings_of(options, devices, numbers("--sizes", sizes or SIZES, int), rounds):
         timings.append(timing)
-        if as_json:
-            console.print_json({"task": SPEED, **timing.to_json()})
+        report.lines([{"task": SPEED, **timing.to_json()}])
     powers = growth(timings)
-    if as_json:
-        if powers:
-            console.print_json({"task": SPEED, "growth": powers})
-    elif not quiet:
-        figures.timings([timing.to_json() for timing in timings], powers)
+    report.lines([{"task": SPEED, "growth": powers}] if powers else [])
+    report.table(*captioned(timings, powers))
     if csv is not None:
-        outputs.write_csv(csv, timings, Timing)
+        outputs.write_csv(csv, timings)

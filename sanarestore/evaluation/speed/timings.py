@@ -2,10 +2,10 @@
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ import torch
 from sanarestore.engine.devices import describe, pick_device
 from sanarestore.engine.tiles import is_out_of_memory, release
 from sanarestore.errors import OutOfMemory, UsageError
+from sanarestore.evaluation.columns import Column, Record
 from sanarestore.evaluation.memory import PeakMemory
 from sanarestore.evaluation.speed.buffers import buffers
 from sanarestore.evaluation.speed.clock import (
@@ -39,32 +40,44 @@ FEWEST_SIZES = 3
 OURS = "sanarestore"
 
 
+def _of_ours(name: str) -> Callable[["Timing"], Any]:
+    """Get a field for ours; the others stand below with the same value."""
+    return lambda timing: getattr(timing, name) if timing.by == OURS else None
+
+
+def _seconds_cell(timing: "Timing") -> str:
+    """Write seconds; kernels take only some microseconds."""
+    if timing.seconds is None:
+        return "no memory"
+    return f"{timing.seconds:.3f}" if timing.seconds >= 0.01 else f"{timing.seconds:.6f}"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Timing:
+class Timing(Record):
     """One part at one size, in one implementation."""
 
-    part: str
-    by: str
+    part: Annotated[str, Column("", value=_of_ours("part"), words=True)]
+    by: Annotated[str, Column("by", words=True)]
     """Name of the implementation: sanarestore, or one that it is compared with."""
-    size: int
+    size: Annotated[int, Column("size", value=_of_ours("size"))]
     """Side of the square image in pixels."""
     steps: int
     """Steps of the flow, in the parts restore and generate."""
     dtype: str
     device: str
     rounds: int
-    seconds: float | None
+    seconds: Annotated[float | None, Column("s", value=_seconds_cell)]
     """Median of the rounds; None where it ran out of memory."""
-    seconds_per_megapixel: float | None
-    ratio: float | None = None
+    seconds_per_megapixel: Annotated[float | None, Column("s/MP", "{:.2f}")]
+    ratio: Annotated[float | None, Column("ratio", "{:.2f}")] = None
     """Its seconds over ours, median of the rounds: above 1, ours is faster; None for ours."""
-    ratio_interval: tuple[float, float] | None = None
+    ratio_interval: Annotated[tuple[float, float] | None, Column("95%", "{0[0]:.2f}..{0[1]:.2f}")] = None
     """95% bootstrap interval of `ratio` over the rounds."""
-    chance: float
+    chance: Annotated[float, Column("A/A", "{:.2f}", value=_of_ours("chance"))]
     """Ours again over ours, median of the rounds, as a factor of 1 or more: ratios closer to 1 say nothing."""
     chance_interval: tuple[float, float]
     """95% bootstrap interval of ours again over ours; if it excludes 1, the order of runs matters."""
-    peak_memory: int | None
+    peak_memory: Annotated[int | None, Column("MiB", lambda count: f"{count / 2**20:.0f}")]
     """Peak in bytes beyond what was held before, such as weights."""
     beyond_buffers: int | None = None
     """Peak memory of ours in the part restore, less the buffers that must grow with the image: the same for all sizes
@@ -73,16 +86,12 @@ class Timing:
     """Computation of tiles with their halos over that of the untiled image, for ours in the part restore."""
     teraflop: float | None = None
     """Operations of matrix products and convolutions in a run of ours, in 10^12."""
-    of_compute: float | None = None
+    of_compute: Annotated[float | None, Column("compute", "{:.0%}")] = None
     """Share of the peak compute throughput that ours achieves."""
     gigabytes: float | None = None
     """Data that the operations of ours read and write one by one; a fused kernel needs less."""
-    of_bandwidth: float | None = None
+    of_bandwidth: Annotated[float | None, Column("memory", "{:.0%}")] = None
     """Share of the peak memory bandwidth that ours achieves; above 1 where caches serve."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, without those that do not apply."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def measure(options: RestoreOptions, device: str, sizes: Sequence[int], rounds: int | None) -> Iterator[Timing]:
@@ -125,13 +134,7 @@ def _timed(part: Part, subject: Subject, size: int, rounds: int | None, limits: 
     if first is None:
         raise OutOfMemory(f"out of memory on {device} at {size} px", where=part.name, next_step="Use smaller --sizes.")
     flop, moved = count_work(part.ours)
-    arms: dict[str, Work] = {}
-    memories: dict[str, int | None] = {}
-    for name, work in part.others.items():
-        # The first run of something compiled also takes the memory of its compilation.
-        tried, memories[name] = _first_run(work, device, again=name.endswith("compiled"))
-        if tried is not None:
-            arms[name] = work
+    arms, memories = _others(part, device)
     running = [partial(_repeated, work, part.repeats) for work in (part.ours, part.ours, *arms.values())]
     time_interleaved(running[2:] if first > LONG else running, WARM_UPS, device)
     ours, again, *others = time_interleaved(running, rounds, device)
@@ -158,6 +161,18 @@ def _timed(part: Part, subject: Subject, size: int, rounds: int | None, limits: 
             **same, by=name, seconds=theirs, seconds_per_megapixel=theirs and theirs / (size * size / 1e6),
             ratio=compared, ratio_interval=interval, peak_memory=memories[name],
         )  # fmt: skip
+
+
+def _others(part: Part, device: torch.device) -> tuple[dict[str, Work], dict[str, int | None]]:
+    """Run the other implementations once; return those that fit into memory, and the peak in bytes of each."""
+    arms: dict[str, Work] = {}
+    memories: dict[str, int | None] = {}
+    for name, work in part.others.items():
+        # The first run of something compiled also takes the memory of its compilation.
+        tried, memories[name] = _first_run(work, device, again=name.endswith("compiled"))
+        if tried is not None:
+            arms[name] = work
+    return arms, memories
 
 
 def _first_run(work: Work, device: torch.device, *, again: bool = False) -> tuple[float | None, int | None]:
@@ -188,3 +203,18 @@ def _seconds(timing: Timing) -> float:
     """Seconds that the untiled image would take."""
     assert timing.seconds is not None, "ours do not run out of memory"
     return timing.seconds / (timing.tile_area_factor or 1)
+
+
+def captioned(timings: Sequence[Timing], powers: Mapping[str, float]) -> tuple[str, Sequence[Timing], list[str]]:
+    """Return the title of a table of timings, the timings, and captions on tiles, memory and growth with pixels."""
+    captions = []
+    for each in timings:
+        if each.tile_area_factor is not None:
+            memory = each.beyond_buffers
+            beyond = "" if memory is None else f"; {memory / 2**20:.0f} MiB beyond the image's buffers"
+            captions.append(f"at {each.size} px, tiles compute {each.tile_area_factor:.2f} times the area{beyond}")
+    if powers:
+        grown = ", ".join(f"{part} {power:.2f}" for part, power in powers.items())
+        captions.append(f"seconds grow with the pixel count to the power of: {grown}")
+    first = timings[0]
+    return f"{first.device}, {first.dtype}, {first.rounds} round{'s' * (first.rounds > 1)}", timings, captions
