@@ -3,7 +3,9 @@
 Shape suffixes: C channels, H W pixels, Z latent channels, h w latent positions, D prompt features.
 """
 
+import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -12,10 +14,10 @@ from torch import Tensor
 
 from sanarestore import tiling
 from sanarestore.engine.tiles import Steps, Tiles, release, run_stages
-from sanarestore.errors import OutOfMemory
+from sanarestore.errors import OutOfMemory, UsageError
 from sanarestore.flow import Predict, noise_field
 from sanarestore.kernels import choice
-from sanarestore.model.loading import LatentPath
+from sanarestore.model.loading import LatentPath, RestorationModel
 from sanarestore.model.prompts import Prompts
 from sanarestore.model.runners.deep import Core, Pass, decoder_passes, encoder_passes
 from sanarestore.model.runners.exact import exact
@@ -23,7 +25,7 @@ from sanarestore.model.runners.prompt import prompts as as_read
 from sanarestore.model.runners.whole import whole
 from sanarestore.model.runners.windowed import causal, multidiffusion
 from sanarestore.model.transformer import Tokens
-from sanarestore.options import BLENDING, RestoreOptions
+from sanarestore.options import BLENDING, LATENT, RestoreOptions
 
 WINDOWS_AT_ONCE = 4
 """Windows that blending schemes run together on a GPU; fewer leave it idle between small kernels."""
@@ -265,6 +267,46 @@ class Generation:
 
     def _of_prompt(self, token_LD: Tensor) -> Tokens:
         return Tokens.of([token_LD.to(self._tiles.device)])
+
+
+def new_generation(
+    model: RestorationModel, options: RestoreOptions, *, prompt: str, tiles: Tiles, dtype: torch.dtype, shared: bool
+) -> Generation:
+    """Place a model's latent path on the device of `tiles`, in `dtype`; a copy of it if others share the model."""
+    latent = copy.deepcopy(model.latent) if shared else model.latent
+    assert latent is not None
+    placed = replace(latent, autoencoder=latent.autoencoder.with_dtype(dtype), transformer=latent.transformer.to(dtype))
+    return Generation(placed, model.prompts, options, prompt=prompt, steps=steps_of(options, model), tiles=tiles)
+
+
+def steps_of(options: RestoreOptions, model: RestorationModel) -> int:
+    """Number of sampling steps: as asked for, or the model's default."""
+    return options.steps or int(model.defaults.get("steps", 1))
+
+
+def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
+    """Whether the latent path runs: the model has one, and recommends it or a fidelity below 1 needs it.
+
+    UsageError if flags of the latent path are given but would have no effect.
+    """
+    asked = [
+        name for name, chosen in (
+            ("--steps", options.steps is not None), ("--guidance", options.guidance != 1),
+            (f"--tiling {options.tiling}", options.tiling in LATENT),
+        ) if chosen
+    ]  # fmt: skip
+    if model.load_latent is None:
+        if asked:
+            raise UsageError(
+                "this model has no latent path, so this has no effect", where=asked[0], next_step="Leave it out."
+            )
+        return False
+    if asked and options.fidelity == 1 and not model.refines_generated:
+        raise UsageError(
+            "this model's refiner works on the photograph, so the generated image has no effect at fidelity 1",
+            where=asked[0], next_step="Choose a --fidelity below 1, or leave it out.",
+        )  # fmt: skip
+    return options.fidelity < 1 or model.refines_generated
 
 
 def _unwatched(stage: str, result_CHW: Tensor) -> None:

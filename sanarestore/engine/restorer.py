@@ -3,14 +3,11 @@
 Shape suffixes: C channels, H W pixels of the image, h w pixels of a window, D prompt features.
 """
 
-import copy
-import functools
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import closing, suppress
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,17 +15,15 @@ from torch import Tensor
 
 from sanarestore import images, tiling
 from sanarestore.engine.devices import exactly_float32, pick_device, pick_dtype
-from sanarestore.engine.generation import Generation, Place, Watch
+from sanarestore.engine.generation import Generation, Place, Watch, is_generated, new_generation
 from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.pixels import enlarge, host_tensor, is_finite, is_gray, mixed, visible, with_visible
+from sanarestore.engine.refinement import Refinement
 from sanarestore.engine.tiles import Steps, Tiles, is_out_of_memory, keep_pages, run_stages
 from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
 from sanarestore.files import hash_file
-from sanarestore.model.colour_correction import WholePhoto, overview
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
-from sanarestore.model.refiner import Refiner
-from sanarestore.model.routing import routing_features
-from sanarestore.options import LATENT, RestoreOptions
+from sanarestore.options import RestoreOptions
 
 
 class Restorer:
@@ -55,13 +50,6 @@ class Restorer:
         dtype = pick_dtype(options.dtype, self.device)
         self.model = model or load_model(options.model, options.adapter, dtype=dtype)
         self._tiles = Tiles(self.device, options.tile, whole=options.tiling == "off")
-        # Copy a given model, because casting is in place and others may use the model at another precision.
-        own = copy.deepcopy if model else _itself
-        self._dtype = dtype
-        # Experts are built from the refiner as it was loaded, so it must stay uncast.
-        general = copy.deepcopy(self.model.refiner) if model or self.model.experts else self.model.refiner
-        self._refiners: dict[str | None, Refiner] = {None: self._placed(general)}
-        self._expert: str | None = None
         prompts = self.model.prompts
         prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
         self.request = prompts.request(prompt)
@@ -71,36 +59,17 @@ class Restorer:
         """A note on the prompt, for every photograph; None if the prompt was understood."""
         # All wordings at once, so that a large encoder is loaded at most once.
         prompts.fetch([wording, ""] if options.guidance != 1 else [wording])
-        self._prompt_BD = prompts.pooled(wording)[None].to(self.device)
-        self._generation = self._latent_path(own, wording, dtype) if is_generated(options, self.model) else None
-
-    @property
-    def tile(self) -> int:
-        """Current tile side in pixels; smaller than asked for once memory ran out."""
-        return self._tiles.size
-
-    @property
-    def expert(self) -> str | None:
-        """Name of the expert with the largest share in the last photograph; None for the general refiner."""
-        return self._expert
-
-    @property
-    def generation(self) -> Generation | None:
-        """The stages of the latent path; None if it is not used."""
-        return self._generation
-
-    @property
-    def latent(self) -> LatentPath | None:
-        """The latent path as it runs, on the device and in its dtype; None if it is not used."""
-        return self._generation.latent if self._generation else None
-
-    def watch(self, callback: Watch) -> None:
-        """Call `callback` from now on with the condition, latent and generated image of every image.
-
-        Where tiles are restored independently, it is called for every tile.
-        """
-        if self._generation:
-            self._generation.watch = callback
+        # Casting is in place, and others may use a given model at another precision.
+        shared = model is not None
+        self._generation = None
+        if is_generated(options, self.model):
+            self._generation = new_generation(
+                self.model, options, prompt=wording, tiles=self._tiles, dtype=dtype, shared=shared
+            )
+        self._refinement = Refinement(
+            self.model, prompts.pooled(wording)[None], self.request, fidelity=options.fidelity, tiles=self._tiles,
+            dtype=dtype, shared=shared,
+        )  # fmt: skip
 
     def __call__(self, image: images.Image) -> images.Image:
         """Restore one image: same size (times scale), depth, format, alpha and metadata; input unchanged."""
@@ -113,20 +82,6 @@ class Restorer:
                     said = () if self.prompt_note is None else (self.prompt_note,)
                     return replace(restored, notes=restored.notes + said)
 
-    def restore(self, jobs: Iterable[Job]) -> Generator[TileDone | Outcome, None, None]:
-        """Restore files one after another; a file that fails yields a failed outcome, and the others go on."""
-        for job in jobs:
-            begun = time.perf_counter()
-            try:
-                with self._tiles.kept_on_failure():
-                    outcome = yield from self._file(job)
-            except (UsageError, WeightsError):
-                raise  # concerns all files
-            except Exception as error:  # codecs and drivers raise anything; the other files go on
-                outcome = _failed(job, error)
-            seconds = time.perf_counter() - begun
-            yield replace(outcome, seconds=seconds, device=str(self.device), threads=torch.get_num_threads())
-
     def stages(self, image: images.Image) -> Generator[tuple[int, int], None, images.Image]:
         """Restore one image, yielding (steps done, total steps); the generator returns the restored image.
 
@@ -138,7 +93,7 @@ class Restorer:
                 "it holds values that are no finite numbers", next_step="Replace them by numbers first."
             )
         image = enlarge(image, self.options.scale)
-        self._expert = None
+        self._refinement.expert = None
         if self.options.strength == 0 or self.request.removes == ():
             return image
         visible_HWC = visible(image)
@@ -157,6 +112,66 @@ class Restorer:
             restored_HWC = visible_HWC + restored_HWC.mean(axis=2, keepdims=True)
         restored_HWC = mixed(visible_HWC, restored_HWC, self.options.strength)
         return replace(image, pixels_HWC=with_visible(image, visible_HWC, restored_HWC))
+
+    def _all_stages(self, degraded_CHW: Tensor, restored_CHW: Tensor, place: Place | None = None) -> Steps:
+        """Generate an image where the latent path is used, and refine it; `place` says which part of an image it is."""
+        size = degraded_CHW.shape[1:]
+        stages = []
+        generated_CHW = degraded_CHW
+        if self._generation:
+            generated_CHW = restored_CHW if self._is_unrefined else torch.empty_like(degraded_CHW)
+            stages.append((self._generation(degraded_CHW, generated_CHW, place), self._generation.count(*size)))
+        if not self._is_unrefined:
+            stages.append((self._refinement(degraded_CHW, generated_CHW, restored_CHW), self._refinement.count(*size)))
+        yield from run_stages(stages)
+
+    def _alone(self, degraded_CHW: Tensor, restored_CHW: Tensor) -> Steps:
+        """Restore every window as an image of its own, and blend the results."""
+        size = degraded_CHW.shape[1:]
+        stride = self._generation.stride if self._generation else self._refinement.stride
+        tile, overlap = tiling.whole_strides(*self.options.blended, stride)
+        windows = tiling.overlapping(*size, tile=tile, overlap=overlap, stride=stride)
+        restored_CHW.zero_()
+        yield from run_stages([self._window_alone(window, degraded_CHW, restored_CHW) for window in windows])
+
+    def _window_alone(self, window: tiling.Window, degraded_CHW: Tensor, restored_CHW: Tensor) -> tuple[Steps, int]:
+        """The steps that restore one window, and their expected number."""
+        top, bottom, left, right = window.box
+
+        def steps() -> Steps:
+            given_Chw = degraded_CHW[:, top:bottom, left:right]
+            result_Chw = torch.empty(given_Chw.shape)
+            place = Place(top, left, *degraded_CHW.shape[1:])
+            yield from self._all_stages(given_Chw, result_Chw, place)
+            restored_CHW[:, top:bottom, left:right] += window.weight_hw * result_Chw
+
+        return steps(), self._count(bottom - top, right - left)
+
+    def _count(self, height: int, width: int) -> int:
+        """Number of progress steps for an image of this size at the current tile size."""
+        generated = self._generation.count(height, width) if self._generation else 0
+        if self._is_unrefined:
+            return generated
+        return generated + self._refinement.count(height, width)
+
+    @property
+    def _is_unrefined(self) -> bool:
+        """Whether the generated image is the result, without a refiner."""
+        return self._generation is not None and self.options.fidelity == 0
+
+    def restore(self, jobs: Iterable[Job]) -> Generator[TileDone | Outcome, None, None]:
+        """Restore files one after another; a file that fails yields a failed outcome, and the others go on."""
+        for job in jobs:
+            begun = time.perf_counter()
+            try:
+                with self._tiles.kept_on_failure():
+                    outcome = yield from self._file(job)
+            except (UsageError, WeightsError):
+                raise  # concerns all files
+            except Exception as error:  # codecs and drivers raise anything; the other files go on
+                outcome = _failed(job, error)
+            seconds = time.perf_counter() - begun
+            yield replace(outcome, seconds=seconds, device=str(self.device), threads=torch.get_num_threads())
 
     def _file(self, job: Job) -> Generator[TileDone, None, Outcome]:
         sha256 = ""
@@ -181,159 +196,33 @@ class Restorer:
             sha256=sha256,
         )  # fmt: skip
 
-    def _alone(self, degraded_CHW: Tensor, restored_CHW: Tensor) -> Steps:
-        """Restore every window as an image of its own, and blend the results."""
-        size = degraded_CHW.shape[1:]
-        stride = self._generation.stride if self._generation else self.model.refiner.stride
-        tile, overlap = tiling.whole_strides(*self.options.blended, stride)
-        windows = tiling.overlapping(*size, tile=tile, overlap=overlap, stride=stride)
-        restored_CHW.zero_()
-        yield from run_stages([self._window_alone(window, degraded_CHW, restored_CHW) for window in windows])
-
-    def _window_alone(self, window: tiling.Window, degraded_CHW: Tensor, restored_CHW: Tensor) -> tuple[Steps, int]:
-        """The steps that restore one window, and their expected number."""
-        top, bottom, left, right = window.box
-
-        def steps() -> Steps:
-            given_Chw = degraded_CHW[:, top:bottom, left:right]
-            result_Chw = torch.empty(given_Chw.shape)
-            place = Place(top, left, *degraded_CHW.shape[1:])
-            yield from self._all_stages(given_Chw, result_Chw, place)
-            restored_CHW[:, top:bottom, left:right] += window.weight_hw * result_Chw
-
-        return steps(), self._count(bottom - top, right - left)
-
-    def _count(self, height: int, width: int) -> int:
-        """Number of progress steps for an image of this size at the current tile size."""
-        generated = self._generation.count(height, width) if self._generation else 0
-        if self._is_unrefined:
-            return generated
-        return generated + self._tiles.count(height, width, stride=self.model.refiner.stride)
+    @property
+    def tile(self) -> int:
+        """Current tile side in pixels; smaller than asked for once memory ran out."""
+        return self._tiles.size
 
     @property
-    def _is_unrefined(self) -> bool:
-        """Whether the generated image is the result, without a refiner."""
-        return self._generation is not None and self.options.fidelity == 0
+    def expert(self) -> str | None:
+        """Name of the expert with the largest share in the last photograph; None for the general refiner."""
+        return self._refinement.expert
 
-    def _all_stages(self, degraded_CHW: Tensor, restored_CHW: Tensor, place: Place | None = None) -> Steps:
-        size = degraded_CHW.shape[1:]
-        stages = []
-        generated_CHW = degraded_CHW
+    @property
+    def generation(self) -> Generation | None:
+        """The stages of the latent path; None if it is not used."""
+        return self._generation
+
+    @property
+    def latent(self) -> LatentPath | None:
+        """The latent path as it runs, on the device and in its dtype; None if it is not used."""
+        return self._generation.latent if self._generation else None
+
+    def watch(self, callback: Watch) -> None:
+        """Call `callback` from now on with the condition, latent and generated image of every image.
+
+        Where tiles are restored independently, it is called for every tile.
+        """
         if self._generation:
-            generated_CHW = restored_CHW if self._is_unrefined else torch.empty_like(degraded_CHW)
-            stages.append((self._generation(degraded_CHW, generated_CHW, place), self._generation.count(*size)))
-        if self._is_unrefined:
-            yield from run_stages(stages)
-            return
-        refiners = self._refiners_for(degraded_CHW)
-        refiner = self.model.refiner
-        refined = self._tiles.map(
-            functools.partial(self._refine_window, refiners, self._whole(degraded_CHW)),
-            (degraded_CHW,) if generated_CHW is degraded_CHW else (degraded_CHW, generated_CHW),
-            restored_CHW,
-            halo=refiner.halo,
-            stride=refiner.stride,
-            margin=refiner.margin,
-        )
-        stages.append((refined, self._tiles.count(*size, stride=refiner.stride)))
-        yield from run_stages(stages)
-
-    def _latent_path(self, own: Callable[[Any], Any], prompt: str, dtype: torch.dtype) -> Generation:
-        latent = self.model.latent
-        assert latent is not None
-        return Generation(
-            replace(
-                latent,
-                autoencoder=own(latent.autoencoder).with_dtype(dtype),
-                transformer=own(latent.transformer).to(dtype),
-            ),
-            self.model.prompts,
-            self.options,
-            prompt=prompt,
-            steps=steps_of(self.options, self.model),
-            tiles=self._tiles,
-        )
-
-    def _placed(self, refiner: Refiner) -> Refiner:
-        """Cast a refiner and move it to the device, in place."""
-        refiner.eval().with_dtype(self._dtype)
-        refiner.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return refiner
-
-    def _refiners_for(self, degraded_CHW: Tensor) -> list[tuple[float, Refiner]]:
-        """The refiners for a whole photograph, each with the share of its result."""
-        experts = self.model.experts
-        if experts is None:
-            return [(1.0, self._refiners[None])]
-        shares = experts.shares(routing_features(degraded_CHW), self._prompt_BD[0].cpu(), self.request.removes)
-        self._expert = max(shares, key=lambda name: shares[name])
-        for name in shares:
-            if name is not None and name not in self._refiners:
-                self._refiners[name] = self._placed(experts.refiner(name, self.model.refiner))
-        return [(share, self._refiners[name]) for name, share in shares.items()]
-
-    def _whole(self, degraded_CHW: Tensor) -> WholePhoto | None:
-        """Statistics of the whole photograph for every tile; None if the prompt asks for neither light nor colour."""
-        if not (self.request.is_lit or self.request.is_coloured):
-            return None
-        return WholePhoto.of(overview(degraded_CHW), self.request).to(self.device)
-
-    @torch.inference_mode()
-    def _refine_window(
-        self,
-        refiners: Sequence[tuple[float, Refiner]],
-        whole: WholePhoto | None,
-        degraded_Chw: Tensor,
-        generated_Chw: Tensor | None = None,
-    ) -> Tensor:
-        degraded = self._to_device(degraded_Chw)
-        generated = degraded if generated_Chw is None else self._to_device(generated_Chw)
-        if self.options.fidelity == 0:
-            return generated[0]
-        # A refiner that was not trained on generated images keeps refining the photograph; only the blend changes.
-        given = generated if self.model.refines_generated else degraded
-        (share, refiner), *others = refiners
-        refined: Tensor = refiner(degraded, given, self._prompt_BD, whole)
-        if others:
-            refined.mul_(share)
-        for share, refiner in others:
-            refined.add_(refiner(degraded, given, self._prompt_BD, whole), alpha=share)
-        if self.options.fidelity == 1:
-            return refined[0]
-        return torch.lerp(generated, refined, self.options.fidelity)[0]
-
-    def _to_device(self, window_Chw: Tensor) -> Tensor:
-        return window_Chw[None].to(self.device, memory_format=torch.channels_last)
-
-
-def steps_of(options: RestoreOptions, model: RestorationModel) -> int:
-    """Number of sampling steps: as asked for, or the model's default."""
-    return options.steps or int(model.defaults.get("steps", 1))
-
-
-def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
-    """Whether the latent path runs: the model has one, and recommends it or a fidelity below 1 needs it.
-
-    UsageError if flags of the latent path are given but would have no effect.
-    """
-    asked = [
-        name for name, chosen in (
-            ("--steps", options.steps is not None), ("--guidance", options.guidance != 1),
-            (f"--tiling {options.tiling}", options.tiling in LATENT),
-        ) if chosen
-    ]  # fmt: skip
-    if model.load_latent is None:
-        if asked:
-            raise UsageError(
-                "this model has no latent path, so this has no effect", where=asked[0], next_step="Leave it out."
-            )
-        return False
-    if asked and options.fidelity == 1 and not model.refines_generated:
-        raise UsageError(
-            "this model's refiner works on the photograph, so the generated image has no effect at fidelity 1",
-            where=asked[0], next_step="Choose a --fidelity below 1, or leave it out.",
-        )  # fmt: skip
-    return options.fidelity < 1 or model.refines_generated
+            self._generation.watch = callback
 
 
 def _failed(job: Job, error: Exception) -> Outcome:
@@ -354,7 +243,3 @@ def _failed(job: Job, error: Exception) -> Outcome:
 
 def _not_understood(prompt: str) -> str:
     return f"the prompt '{prompt}' was not understood; the photograph was restored as without a prompt"
-
-
-def _itself(module: Any) -> Any:
-    return module

@@ -19,19 +19,16 @@ from torch import Tensor, nn
 
 from sanarestore import images, options
 from sanarestore.degradations.requests import Request
-from sanarestore.engine import restorer as restorer_module
 from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.pixels import enlarge
 from sanarestore.engine.restorer import Restorer
 from sanarestore.engine.tiles import DEFAULT_TILE
 from sanarestore.errors import ImageError, OutOfMemory, UnreadableImage
 from sanarestore.images.image import to_stored
-from sanarestore.model.experts import SHARED, Experts
 from sanarestore.model.loading import RestorationModel
 from sanarestore.model.prompts import Prompts
 from sanarestore.model.refiner import Refiner
 from sanarestore.model.refiner_config import RefinerConfig
-from sanarestore.model.routing import routing_features
 from sanarestore.options import RestoreOptions
 from tests.conftest import photo, random_refiner, save_photo
 
@@ -93,7 +90,7 @@ def test_tiles_change_nothing_with_a_deep_refiner(tiny_model: RestorationModel) 
     assert difference(whole, image) > 0.01
 
 
-def test_tiles_have_the_tone_of_the_whole(tiny_model: RestorationModel) -> None:
+def test_tiles_have_the_colour_correction_of_the_whole(tiny_model: RestorationModel) -> None:
     """Equal to untiled, and what stands far beyond the receptive field of a pixel changes it."""
     model = replace(tiny_model, refiner=random_refiner(colour_correction=4))
     pixels, asked = photo(150, 700), Request.of("colour").plain
@@ -103,73 +100,7 @@ def test_tiles_have_the_tone_of_the_whole(tiny_model: RestorationModel) -> None:
     darker = ran(model, image_of(pixels), tile=64, prompt=asked)
     assert np.abs(darker.pixels_HWC - whole.pixels_HWC)[:, :150].mean() > 1e-4
     plain = [ran(tiny_model, image_of(each)).pixels_HWC[:, :150] for each in (photo(150, 700), pixels)]
-    assert np.array_equal(*plain), "without a tone it would not"
-
-
-def with_experts(model: RestorationModel, chosen: str | None) -> RestorationModel:
-    """The model with two experts, one of whom is chosen whatever the photograph."""
-    general, experts = random_refiner(colour_correction=4), {}
-    for seed, name in enumerate(("noise", "jpeg")):
-        experts[name] = copy.deepcopy(general)
-        generator = torch.Generator().manual_seed(seed)
-        for key, parameter in experts[name].named_parameters():
-            if key.split(".")[0] not in SHARED:
-                parameter.data += 0.01 * torch.randn(parameter.shape, generator=generator)
-    found = Experts.of(general, experts)
-    found.router.requires_grad_(False)
-    found.router.choice.weight.zero_()
-    found.router.choice.bias.copy_(torch.tensor([float(chosen == name) for name in (None, "noise", "jpeg")]) * 9)
-    return replace(model, refiner=general, experts=found)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("chosen", ["noise", "jpeg", None])
-def test_an_expert_restores_what_is_its_own(chosen: str | None, dtype: str, tiny_model: RestorationModel) -> None:
-    """As if it were the model's refiner: made of it before either is cast."""
-    model, image = with_experts(tiny_model, chosen), image_of(photo(90, 130))
-    assert model.experts
-    restorer = Restorer(RestoreOptions(dtype=dtype), device="cpu", model=model)  # type: ignore[arg-type]
-    refiner = model.experts.refiner(chosen, model.refiner) if chosen else model.refiner
-    alone = replace(model, refiner=refiner, experts=None)
-    assert difference(restorer(image), ran(alone, image, dtype=dtype)) == 0
-    general = ran(replace(model, experts=None), image, dtype=dtype)
-    assert (difference(restorer(image), general) > 1e-3) == (chosen is not None)
-    assert restorer.expert == chosen
-
-
-def test_what_became_of_a_file_says_whose_it_was(tiny_model: RestorationModel, tmp_path: Path) -> None:
-    source = save_photo(tmp_path / "in.png", 40, 50)
-    for chosen in ("jpeg", None):
-        restorer = Restorer(RestoreOptions(), device="cpu", model=with_experts(tiny_model, chosen))
-        *_, outcome = restorer.restore([Job(source=source, target=tmp_path / f"{chosen}.png")])
-        assert isinstance(outcome, Outcome)
-        assert outcome.to_json()["expert"] == chosen
-
-
-def test_a_whole_photograph_is_one_experts(tiny_model: RestorationModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chosen once, by all of it, for every tile."""
-    model, seen = with_experts(tiny_model, "jpeg"), []
-    monkeypatch.setattr(
-        restorer_module,
-        "routing_features",
-        lambda image_CHW: seen.append(tuple(image_CHW.shape)) or routing_features(image_CHW),
-    )
-    image = image_of(photo(150, 410))
-    whole = ran(model, image, tile=1024)
-    assert difference(ran(model, image, tile=64), whole) < ROUNDING
-    assert seen == [(3, 150, 410)] * 2
-
-
-def test_an_expert_is_made_once_for_all_photographs(
-    tiny_model: RestorationModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, made = with_experts(tiny_model, "noise"), []
-    refiner = Experts.refiner
-    monkeypatch.setattr(Experts, "refiner", lambda *given: made.append(given[1]) or refiner(*given))
-    restorer = Restorer(RestoreOptions(), device="cpu", model=model)
-    for seed in range(3):
-        restorer(image_of(photo(40, 50, seed)))
-    assert made == ["noise"]
+    assert np.array_equal(*plain), "without colour correction it would not"
 
 
 def windows_seen(restorer: Restorer) -> list[tuple[int, ...]]:
@@ -179,7 +110,7 @@ def windows_seen(restorer: Restorer) -> list[tuple[int, ...]]:
     def look(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         seen.append(tuple(arguments[0].shape))
 
-    restorer._refiners[None].register_forward_pre_hook(look)
+    restorer._refinement.refiners[None].register_forward_pre_hook(look)
     return seen
 
 
@@ -347,7 +278,7 @@ def short_of_memory(restorer: Restorer, largest: int, error: Callable[[], Except
         if asked[-1] > largest:
             raise error()
 
-    restorer._refiners[None].register_forward_pre_hook(refuse)
+    restorer._refinement.refiners[None].register_forward_pre_hook(refuse)
     return asked
 
 
@@ -383,7 +314,7 @@ def test_memory_that_ends_in_the_middle(small_model: RestorationModel) -> None:
         if next(left, False):
             raise torch.OutOfMemoryError
 
-    restorer._refiners[None].register_forward_pre_hook(refuse)
+    restorer._refinement.refiners[None].register_forward_pre_hook(refuse)
     image = image_of(photo(200, 200))
     assert [total for _, total in restorer.stages(image)] == [4] * 2 + [16] * 16
     assert difference(restorer(image), ran(small_model, image)) < ROUNDING

@@ -36,7 +36,7 @@ def test_tiles_change_nothing(height: int, fidelity: float, model: RestorationMo
 def convolutions(restorer: Restorer) -> dict[str, nn.Module]:
     """Collect the convolutions of refiner and autoencoder, as the engine runs them."""
     assert restorer.latent is not None
-    parts = nn.ModuleDict({"refiner": restorer._refiners[None], "autoencoder": restorer.latent.autoencoder})
+    parts = nn.ModuleDict({"refiner": restorer._refinement.refiners[None], "autoencoder": restorer.latent.autoencoder})
     return {name: module for name, module in parts.named_modules() if isinstance(module, nn.Conv2d)}
 
 
@@ -45,7 +45,7 @@ def halos(restorer: Restorer) -> dict[nn.Module, int]:
     assert restorer.latent is not None
     autoencoder = restorer.latent.autoencoder
     encoder, decoder = autoencoder.encoder, autoencoder.decoder
-    found = dict.fromkeys(restorer._refiners[None].modules(), restorer._refiners[None].halo)
+    found = dict.fromkeys(restorer._refinement.refiners[None].modules(), restorer._refinement.refiners[None].halo)
     found |= dict.fromkeys(encoder.modules(), whole_positions(autoencoder.encoder_radius))
     found |= dict.fromkeys(decoder.modules(), whole_positions(autoencoder.decoder_radius))
     for blocks, passes in (

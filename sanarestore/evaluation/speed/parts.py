@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from sanarestore import images, tiling
-from sanarestore.engine.generation import Generation
+from sanarestore.engine.generation import Generation, steps_of
 from sanarestore.engine.pixels import host_tensor
-from sanarestore.engine.restorer import Restorer, steps_of
+from sanarestore.engine.restorer import Restorer
 from sanarestore.evaluation.speed.clock import Work, count_work
 from sanarestore.evaluation.speed.kernel_arms import REPEATS, kernel_arms
 from sanarestore.evaluation.speed.random_models import RANDOM, random_model

@@ -1,0 +1,116 @@
+"""The last stage of a restoration: the pixel refiner and its experts, window by window.
+
+Shape suffixes: C channels, H W pixels of the image, h w pixels of a window, D prompt features.
+"""
+
+import copy
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from sanarestore.degradations.requests import Request
+from sanarestore.engine.tiles import Steps, Tiles
+from sanarestore.model.colour_correction import WholePhoto, overview
+from sanarestore.model.loading import RestorationModel
+from sanarestore.model.refiner import Refiner
+from sanarestore.model.routing import routing_features
+
+
+class Refinement:
+    """A model's refiners on a device, ready for any number of images under one prompt."""
+
+    def __init__(
+        self, model: RestorationModel, prompt_1D: Tensor, request: Request, *, fidelity: float, tiles: Tiles,
+        dtype: torch.dtype, shared: bool,
+    ) -> None:  # fmt: skip
+        """Place the general refiner; experts follow when a photograph first needs them.
+
+        `prompt_1D` is the pooled prompt, and `request` is what it asks for. If the model is `shared` with others, its
+        refiner is copied; otherwise it is cast in place.
+        """
+        self._model = model
+        self._prompt_1D = prompt_1D.to(tiles.device)
+        self._request = request
+        self._fidelity = fidelity
+        self._tiles = tiles
+        self._dtype = dtype
+        # Experts are built from the refiner as it was loaded, so it must stay uncast.
+        general = copy.deepcopy(model.refiner) if shared or model.experts else model.refiner
+        self.refiners: dict[str | None, Refiner] = {None: self._placed(general)}
+        """Refiners on the device, by the name of the expert; None is the general refiner."""
+        self.expert: str | None = None
+        """Name of the expert with the largest share in the last photograph; None for the general refiner."""
+
+    @property
+    def stride(self) -> int:
+        """Tile origins are multiples of this, in pixels."""
+        return self._model.refiner.stride
+
+    def count(self, height: int, width: int) -> int:
+        """Number of progress steps for an image of this size at the current tile size."""
+        return self._tiles.count(height, width, stride=self.stride)
+
+    def __call__(self, degraded_CHW: Tensor, generated_CHW: Tensor, restored_CHW: Tensor) -> Steps:
+        """Fill `restored_CHW`; all three are on the host, and the first two may be the same tensor."""
+        refiner = self._model.refiner
+        yield from self._tiles.map(
+            partial(self._refine_window, self._choose(degraded_CHW), self._measure(degraded_CHW)),
+            (degraded_CHW,) if generated_CHW is degraded_CHW else (degraded_CHW, generated_CHW),
+            restored_CHW,
+            halo=refiner.halo,
+            stride=refiner.stride,
+            margin=refiner.margin,
+        )
+
+    def _choose(self, degraded_CHW: Tensor) -> list[tuple[float, Refiner]]:
+        """Choose refiners for the whole photograph, each with the share of its result."""
+        experts = self._model.experts
+        if experts is None:
+            return [(1.0, self.refiners[None])]
+        shares = experts.shares(routing_features(degraded_CHW), self._prompt_1D[0].cpu(), self._request.removes)
+        self.expert = max(shares, key=lambda name: shares[name])
+        for name in shares:
+            if name is not None and name not in self.refiners:
+                self.refiners[name] = self._placed(experts.refiner(name, self._model.refiner))
+        return [(share, self.refiners[name]) for name, share in shares.items()]
+
+    def _placed(self, refiner: Refiner) -> Refiner:
+        """Cast a refiner and move it to the device, in place."""
+        refiner.eval().with_dtype(self._dtype)
+        refiner.to(device=self._tiles.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return refiner
+
+    def _measure(self, degraded_CHW: Tensor) -> WholePhoto | None:
+        """Statistics of the whole photograph for every tile; None if the prompt asks for neither light nor colour."""
+        if not (self._request.is_lit or self._request.is_coloured):
+            return None
+        return WholePhoto.of(overview(degraded_CHW), self._request).to(self._tiles.device)
+
+    @torch.inference_mode()
+    def _refine_window(
+        self,
+        refiners: Sequence[tuple[float, Refiner]],
+        whole: WholePhoto | None,
+        degraded_Chw: Tensor,
+        generated_Chw: Tensor | None = None,
+    ) -> Tensor:
+        degraded = self._to_device(degraded_Chw)
+        generated = degraded if generated_Chw is None else self._to_device(generated_Chw)
+        if self._fidelity == 0:
+            return generated[0]
+        # A refiner that was not trained on generated images keeps refining the photograph; only the blend changes.
+        given = generated if self._model.refines_generated else degraded
+        (share, refiner), *others = refiners
+        refined: Tensor = refiner(degraded, given, self._prompt_1D, whole)
+        if others:
+            refined.mul_(share)
+        for share, refiner in others:
+            refined.add_(refiner(degraded, given, self._prompt_1D, whole), alpha=share)
+        if self._fidelity == 1:
+            return refined[0]
+        return torch.lerp(generated, refined, self._fidelity)[0]
+
+    def _to_device(self, window_Chw: Tensor) -> Tensor:
+        return window_Chw[None].to(self._tiles.device, memory_format=torch.channels_last)
