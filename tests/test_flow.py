@@ -91,7 +91,7 @@ def test_zero_steps_are_refused() -> None:
         Flow().sample(spread(1.0), noise_field(0, *SHAPE), 0)
 
 
-def test_times_are_shifted_towards_noise() -> None:
+def test_sampling_times_are_shifted_towards_noise() -> None:
     assert shift_times(torch.tensor([0.0, 0.5, 1.0]), 3.0).tolist() == pytest.approx([0, 0.75, 1])
     times = euler_times(4, 3.0)
     assert times[0] == 1

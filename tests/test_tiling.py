@@ -202,7 +202,7 @@ def test_a_halo_that_is_too_small_changes_the_result() -> None:
 
 @pytest.mark.parametrize("tile", [8, 16, 24, 200])
 def test_sums_count_every_position_once(tile: int) -> None:
-    """Halos are not counts, and the last tile may be cut short."""
+    """Halos are not counted, and the last tile may be cut short."""
     image = torch.arange(3 * 5 * 11, dtype=torch.float64).reshape(3, 5, 11)
     seen = []
 

@@ -39,7 +39,7 @@ def bench(*arguments: str) -> int:
 @pytest.mark.usefixtures("sets")
 def test_the_command_in_the_readme_works(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert run(["bench", "urban100", "--limit", "2"]) == 0, "the embedded model, the set's own task"
+    assert run(["bench", "urban100", "--limit", "2"]) == 0, "the embedded model runs the task of the set"
     shown = capsys.readouterr()
     assert shown.err == ""
     assert "urban100, 2 images" in shown.out
@@ -53,7 +53,7 @@ def test_the_command_in_the_readme_works(capsys: pytest.CaptureFixture[str], mon
 
 
 @pytest.mark.usefixtures("sets")
-def test_sets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_sets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("--list", "--json") == 0
     rows = {row["dataset"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
     assert len(rows) == 14
@@ -84,7 +84,7 @@ def test_rows_are_written_as_json_and_csv(capsys: pytest.CaptureFixture[str]) ->
         0
     ].keys()
     assert "psnr_b" in rows[2]
-    assert rows[1]["prompt"] == "", "unprompted"
+    assert rows[1]["prompt"] == "", "the method is unprompted"
     assert "float32, CPU, 1 thread" in rows[1]["conditions"]
     with Path("r.csv").open(newline="") as file:
         read = list(csv.DictReader(file))

@@ -121,7 +121,7 @@ def test_smaller_tiles_midway_change_the_total(terminal: Terminal) -> None:
 
 
 @pytest.mark.parametrize("how", ["quiet", "as_json", "dumb", "log"])
-def test_quiet_json_and_dumb_output_is_not_animated(
+def test_quiet_json_dumb_and_log_output_is_not_animated(
     how: str, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if how == "dumb":

@@ -112,7 +112,7 @@ def test_finished_files_are_skipped(shoot: Path, capsys: pytest.CaptureFixture[s
     assert statuses() == skipped | {"b.png": "done"}
     Path("out/a.png").unlink()
     assert statuses() == skipped | {"a.png": "done"}
-    # The weights change, their name does not.
+    # The weights change, but not their name.
     manifest = Path("tiny-model/restoration/config.json")
     manifest.write_text(manifest.read_text() + "\n")
     assert statuses() == done
@@ -222,7 +222,7 @@ def test_json_goes_to_stdout_and_quiet_prints_nothing(shoot: Path, capsys: pytes
     assert capsys.readouterr() == ("", "")
 
 
-def test_options_reach_the_engine(shoot: Path) -> None:
+def test_options_are_passed_to_the_engine(shoot: Path) -> None:
     assert restore("shoot/a.png", "-o", "same.png", "--fidelity", "0") == 0
     assert np.array_equal(to_stored(images.read("same.png")), to_stored(images.read("shoot/a.png")))
     assert restore("shoot/a.png", "-o", "large.png", "--scale", "2") == 0
@@ -244,9 +244,7 @@ def test_invalid_option_values_are_usage_errors(
     assert f"error {wrong[0]}: " in capsys.readouterr().err
 
 
-def test_missing_untrained_and_damaged_weights_have_exit_code_4(
-    shoot: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_unusable_and_damaged_weights_have_exit_code_4(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["restore", "shoot", "-o", "out", "--model", "./no-model"]) == 4
     Path("base").mkdir()
     assert run(["restore", "shoot", "-o", "out", "--model", "base"]) == 4
@@ -276,7 +274,7 @@ def test_a_base_with_an_adapter_restores_photographs(adapted: Path, capsys: pyte
         to_stored(images.read(f"{name}.png")).astype(int) for name in ("out", "same", "other", "whole")
     )
     assert np.array_equal(out, same)
-    assert np.abs(out - whole).max() <= 1, "equal up to rounding"
+    assert np.abs(out - whole).max() <= 1, "tiled and untiled results are equal up to rounding"
     assert np.abs(out - to_stored(images.read(adapted / "a.png"))).mean() > 1
     assert np.abs(out - other).mean() > 1
     assert "licence" not in capsys.readouterr().err, "no weights were downloaded"

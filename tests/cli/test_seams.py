@@ -49,7 +49,7 @@ def test_a_base_with_an_adapter_is_measured_under_every_scheme(
     sprint: bool, tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Blended schemes differ from untiled results visibly; the exact scheme agrees at every stage."""
+    """The latents of blended schemes differ from untiled ones; the exact scheme agrees at every stage."""
     monkeypatch.chdir(tmp_path)
     for kind in ("cache", "data"):
         monkeypatch.setattr(f"platformdirs.user_{kind}_path", lambda *_, kind=kind, **__: Path(kind).absolute())
@@ -101,7 +101,7 @@ def test_invalid_arguments_are_refused_with_a_message(
 
 
 @pytest.mark.usefixtures("photos")
-def test_clean_photographs_of_another_size_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_clean_photographs_of_a_different_size_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     save_photo(Path("clean/0.png"), 64, 64)
     assert seams("0.png", "--clean", "clean") == 2
     assert "it does not match 0.png in size or channels" in capsys.readouterr().err

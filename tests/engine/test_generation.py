@@ -102,7 +102,7 @@ def test_a_model_may_skip_the_latent_path_at_full_fidelity(
         assert np.array_equal(restorer(image).pixels_HWC.transpose(2, 0, 1), ran(tiny_model, image))
 
 
-def test_fidelity_mixes_evenly_when_the_refiner_ignores_the_generated_image(model: RestorationModel) -> None:
+def test_fidelity_mixes_evenly_for_refiners_without_the_generated_image(model: RestorationModel) -> None:
     """The result moves from the generated image to the refined photograph without a jump."""
     sparing = replace(model, defaults={**model.defaults, "latent": False})
     image = image_of(40, 50)

@@ -109,7 +109,7 @@ def test_the_tiled_refiner_costs_in_proportion_to_the_area_of_its_windows() -> N
 
 
 def test_the_tiled_latent_path_costs_in_proportion_to_its_windows() -> None:
-    """Every stage has its own halo, and stages with attention compute some of their work in two passes."""
+    """Every stage has its own halo, and the two passes of a stage with attention both compute part of its work."""
     stages = per_pixel()
     in_tiles = sum(flop for flop, _ in stages)
     factors = [sum(flop * area_factor(size, halo, 32) for flop, halo in stages) / in_tiles for size in SIZES[1:]]
@@ -167,7 +167,7 @@ def test_refiner_memory_beyond_the_buffers_is_that_of_one_window() -> None:
     assert buffers(restorer(1.0), *SIZES[0]) == 12 * PIXELS[0]
     # Sizes may differ by 12 bytes a pixel: a window that covers the whole image is not copied.
     assert max(found) < 1.07 * min(found)
-    # Of which 2 are how much there is to go by, near every pixel.
+    # Two of these bytes hold the weight of the residual, which is 0 where the image does not vary.
     assert max(found) < 212, "bytes a pixel"
 
 

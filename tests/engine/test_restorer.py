@@ -370,7 +370,7 @@ def test_a_result_that_is_not_finite_is_an_error(tiny_model: RestorationModel) -
         ran(tiny_model, image_of(photo(20, 20)))
 
 
-def test_values_beyond_white_are_kept(identity_model: RestorationModel) -> None:
+def test_values_outside_0_to_1_are_kept(identity_model: RestorationModel) -> None:
     image = image_of(photo(20, 20) * 8 - 2)
     assert np.array_equal(ran(identity_model, image).pixels_HWC, image.pixels_HWC)
 

@@ -85,7 +85,7 @@ def test_sampling_starts_over_when_memory_runs_out(scheme: Any, model: Restorati
 
     restorer.latent.transformer.transformer.proj_out.register_forward_pre_hook(refuse)
     found = torch.from_numpy(restorer(image).pixels_HWC).permute(2, 0, 1)
-    assert next(left, None) is None, "memory did run out"
+    assert next(left, None) is None, "memory ran out"
     assert restorer.tile == 128, "the windows keep their size"
     assert (found - ran(model, image, **chosen)).abs().max() < ROUNDING
 

@@ -48,7 +48,7 @@ def test_the_count_equals_the_number_of_mapped_tiles(size: tuple[int, int]) -> N
     assert torch.equal(output, image)
 
 
-def test_an_untiled_image_is_never_cut_and_running_out_of_memory_is_reported() -> None:
+def test_untiled_images_are_never_cut_and_memory_errors_are_reported() -> None:
     tiles = Tiles(torch.device("cpu"), whole=True)
     assert tiles.count(5000, 9000, stride=32) == 1
 

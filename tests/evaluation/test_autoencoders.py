@@ -53,7 +53,7 @@ def test_a_reconstruction_equals_that_of_diffusers(tmp_path: Path, make: Any, st
         latent = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded[0]
         expected = theirs.decode(latent).sample / 2 + 0.5
     assert found.shape == image.shape
-    # Results may differ in the last bits: how a library splits sums may depend on the memory addresses of weights.
+    # Results may differ in the last bits: a library may split sums by the memory addresses of weights.
     assert torch.allclose(found, expected, atol=1e-6, rtol=0)
     assert torch.equal(ours.decode(ours.encode(image)), found), "a reconstruction is not random"
 

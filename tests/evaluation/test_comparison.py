@@ -52,7 +52,7 @@ def test_only_common_images_under_the_same_protocol_are_compared() -> None:
     assert compare([earlier(row(THEN, method="nlm"))], [replace(row(THEN), level="15")]) == []
 
 
-def test_few_images_or_a_tiny_change_do_not_exceed_noise() -> None:
+def test_few_images_give_no_verdict_and_a_tiny_change_is_noise() -> None:
     few = {name: THEN[name] for name in ("0.png", "1.png", "2.png", "3.png")}
     (change,) = compare([earlier(row(few))], [row({name: psnr + 1 for name, psnr in few.items()})])
     assert change.exceeds_noise is None

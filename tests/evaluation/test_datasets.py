@@ -162,14 +162,16 @@ def test_blocks_of_sidd_are_read_one_by_one(tmp_path: Path) -> None:
     assert np.array_equal(noisy, blocks[38, 1].astype(np.float32) / 255)
 
 
-def test_a_damaged_file_of_blocks_is_named(tmp_path: Path) -> None:
+def test_a_damaged_file_of_sidd_is_named(tmp_path: Path) -> None:
     path = tmp_path / "blocks.mat"
     path.write_bytes(b"nothing")
     with pytest.raises(UnreadableImage, match=r"blocks\.mat: no MATLAB file"):
         Item(name="", clean=path, block=0).read()
 
 
-def test_what_is_missing_is_said_with_where_it_is_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_set_names_folder_files_and_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "sets"))
     with pytest.raises(NoImagesError) as missing:
         find_set("urban100")
@@ -182,7 +184,7 @@ def test_what_is_missing_is_said_with_where_it_is_from(tmp_path: Path, monkeypat
         find_set("urban101")
 
 
-def test_every_set_has_a_layout_that_shows_itself() -> None:
+def test_the_example_of_every_layout_matches_its_pattern() -> None:
     import re
 
     for each in SETS.values():

@@ -13,7 +13,7 @@ MEGABYTE = 2**20
 CPU = torch.device("cpu")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets the peak of a process")
+@pytest.mark.skipif(sys.platform != "linux", reason="only the Linux kernel can reset the peak of a process")
 def test_the_peak_is_measured_and_reset() -> None:
     watch = PeakMemory(CPU)
     held = np.ones(64 * MEGABYTE, np.uint8)

@@ -10,7 +10,7 @@ from sanarestore.evaluation.metrics import frechet_distance, luma, psnr, psnr_b,
 from tests.conftest import photo
 
 
-def test_psnr_of_a_known_error() -> None:
+def test_psnr_equals_that_of_a_known_error() -> None:
     image = photo(20, 30)
     assert psnr(image + np.float32(0.1), image) == pytest.approx(20, abs=1e-4)
     assert psnr(image, image) == math.inf
@@ -81,7 +81,7 @@ def test_luma_has_studio_range() -> None:
     assert np.array_equal(luma(gray), gray)
 
 
-def test_the_frechet_distance_of_known_gaussians() -> None:
+def test_the_frechet_distance_is_exact_for_known_gaussians() -> None:
     """Features at the corners of boxes have known means and variances, and no covariances."""
     corners = np.stack(np.meshgrid([-1, 1], [-1, 1]), axis=-1).reshape(-1, 2) * math.sqrt(3 / 4)
     one, other = corners * [1, 2], corners * [3, 2] + [5, 0]

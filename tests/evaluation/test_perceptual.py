@@ -97,7 +97,7 @@ def test_small_images_have_no_perceptual_scores() -> None:
     assert Perceptual(METRICS, "cpu")(small, small) == {}
 
 
-def test_no_metric_gives_no_scores() -> None:
+def test_an_empty_list_of_metrics_gives_no_scores() -> None:
     image = photo(64, 64).astype(np.float64)
     assert Perceptual((), "cpu")(image, image) == {}
 

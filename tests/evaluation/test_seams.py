@@ -51,7 +51,7 @@ def test_bands_of_downsampled_maps_have_at_least_one_position_per_side() -> None
     )
 
 
-def test_steps_across_borders_stand_out() -> None:
+def test_steps_across_borders_raise_the_discontinuity() -> None:
     rng = np.random.default_rng(0)
     image = rng.normal(0.5, 0.05, (60, 80, 3)).astype(np.float32)
     borders: Borders = ((20,), (40,))
@@ -132,7 +132,7 @@ def test_borders_include_those_of_all_stages(model: str) -> None:
     bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["exact", "causal"], overlap=32)
     assert bench.borders("exact", 192, 256, stage="latent") == ((96,), (64, 160))
     assert bench.borders("exact", 192, 256) == ((96,), (64, 80, 160)), "the borders of the refiner are included"
-    assert bench.shift("exact", 192, 256) == (64, 32), "halves of 96 and 80, in strides of 32"
+    assert bench.shift("exact", 192, 256) == (64, 32), "the shift is half of 96 and of 80, rounded to strides of 32"
     assert bench.shift("causal", 192, 96) == (32, 0), "one tile spans the columns"
 
 
@@ -141,7 +141,7 @@ def test_borders_of_unaligned_windows_equal_those_of_the_runners(model: str) -> 
     restorer = bench._restorers["causal"]
     assert restorer.generation is not None
     blended = restorer.generation._blended
-    assert (blended["tile"], blended["overlap"]) == (3, 2), "96 and 64 px"
+    assert (blended["tile"], blended["overlap"]) == (3, 2), "tile and overlap are 96 and 64 px"
     windows = windows_of(restorer.generation.latent.transformer, 6, 8, tile=3, overlap=2)
     assert set(bench.borders("causal", 192, 256)[0]) == {
         edge * 32 for window in windows for edge in window.box[:2] if 0 < edge < 6
@@ -151,7 +151,9 @@ def test_borders_of_unaligned_windows_equal_those_of_the_runners(model: str) -> 
 def test_all_schemes_that_change_the_result_are_compared_by_default(model: str, tiny_folder: Path) -> None:
     assert Bench(RestoreOptions(model=model), "cpu").compared == ("exact", *BLENDING)
     assert Bench(RestoreOptions(model=str(tiny_folder)), "cpu").compared == ("exact", "independent")
-    assert Bench(RestoreOptions(), "cpu").compared == ("exact", "independent"), "the embedded model, its refiner alone"
+    assert Bench(RestoreOptions(), "cpu").compared == ("exact", "independent"), (
+        "the embedded model uses only its refiner"
+    )
     assert Bench(RestoreOptions(fidelity=0.5), "cpu").compared == ("exact", *BLENDING)
 
 

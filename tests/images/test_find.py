@@ -84,7 +84,7 @@ def test_every_file_is_found_once(shoot, monkeypatch):
     findings = find(["b.png", str(shoot / "b.png"), "sub/../b.png", ".", "*.png", "notes.jpg"])
     assert len(findings.images) == len(ALL) + 1
     assert names(findings)[0] == "b.png"
-    assert findings.skipped == 1  # empty.png: notes.jpg was named
+    assert findings.skipped == 1  # only empty.png is skipped, because notes.jpg was named
 
 
 @pytest.mark.parametrize("name", ["nothing.jpg", "*.nothing", "@nothing.txt"])

@@ -45,7 +45,7 @@ def test_a_ratio_is_the_median_with_an_interval_that_shrinks_with_rounds() -> No
     assert widths[0] > 3 * widths[1]
 
 
-def test_a_counter_counts_products_and_bytes() -> None:
+def test_counted_work_includes_products_and_bytes() -> None:
     one, other = torch.ones(8, 16), torch.ones(16, 4)
     flop, moved = count_work(lambda: one @ other)
     assert flop == 2 * 8 * 16 * 4
