@@ -1,4 +1,4 @@
-"""Small images and small models that tests make for themselves: no downloads, no files of others."""
+"""Shared fixtures: small synthetic images and small random models, without downloads."""
 
 import os
 from pathlib import Path
@@ -21,13 +21,13 @@ from sanarestore.training.parts import plain_wordings
 # Two threads make small tests slower, not faster, and one thread makes their arithmetic repeatable.
 torch.set_num_threads(1)
 
-# The same examples every time, however busy the machine.
+# Hypothesis tries the same examples every time, without a deadline, however busy the machine.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 
 
 def photo(height: int, width: int, seed: int = 0) -> npt.NDArray[np.float32]:
-    """A smooth scene with edges and texture, [H, W, 3] in [0, 1], exactly on 8-bit codes."""
+    """Make a smooth scene with edges and texture, [H, W, 3] in [0, 1], of exact 8-bit codes."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / 64
     phases = rng.uniform(0, 6, (3, 3))
@@ -38,7 +38,7 @@ def photo(height: int, width: int, seed: int = 0) -> npt.NDArray[np.float32]:
 
 
 def random_refiner(prompt_width: int = 8, seed: int = 0, **fields: Any) -> Refiner:
-    """A narrow refiner of the real topology whose every layer does something; `fields` go into its configuration."""
+    """Make a narrow random refiner of the real topology; `fields` go into its configuration."""
     torch.manual_seed(seed)
     refiner = Refiner(RefinerConfig(widths=(8, 8, 16, 16), prompt_width=prompt_width, **fields))
     with torch.no_grad():
@@ -49,20 +49,20 @@ def random_refiner(prompt_width: int = 8, seed: int = 0, **fields: Any) -> Refin
 
 @pytest.fixture(scope="session")
 def encoder() -> PromptEncoder:
-    """A tiny Gemma-2 with a tiny tokenizer."""
+    """A tiny Gemma-2 encoder with a tiny tokenizer."""
     tokenizer = train_tokenizer(["remove noise", "restore this image", "deblur the photo"], 300)
     torch.manual_seed(0)
     return new_encoder(tokenizer, width=8, layers=1, heads=2).eval()
 
 
 def worded(encoder: PromptEncoder) -> dict[str, Any]:
-    """What `save_model` takes of words: the embedded reader reads, because none has learnt to."""
+    """Return the prompt arguments of `save_model`; without a trained reader, the embedded one is used."""
     return {"encoder": encoder, "prompts": encoder.table(plain_wordings())}
 
 
 @pytest.fixture
 def tiny_model(encoder: PromptEncoder) -> RestorationModel:
-    """A whole restoration model in memory, random."""
+    """A complete random restoration model in memory."""
     prompts = Prompts(encoder.table(plain_wordings()), lambda: encoder, load_embedded_reader)
     return RestorationModel(
         name="tiny", folder=Path("tiny"), refiner=random_refiner(), prompts=prompts,
@@ -72,7 +72,7 @@ def tiny_model(encoder: PromptEncoder) -> RestorationModel:
 
 @pytest.fixture
 def tiny_folder(tmp_path: Path, encoder: PromptEncoder) -> Path:
-    """The same model saved as a folder."""
+    """The folder of the same model."""
     folder = tmp_path / "tiny-model"
     save_model(
         folder, name="tiny", refiner=random_refiner(), training={}, **worded(encoder),
@@ -83,7 +83,7 @@ def tiny_folder(tmp_path: Path, encoder: PromptEncoder) -> Path:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The published test sets; tests that need them skip where they are not."""
+    """The folder of the published test sets; tests that need it are skipped without it."""
     folder = os.environ.get("SANARESTORE_DATA", "")
     if not folder or not Path(folder).is_dir():
         pytest.skip("SANARESTORE_DATA names no folder of test sets")
@@ -91,6 +91,6 @@ def real_data() -> Path:
 
 
 def save_photo(path: Path, height: int = 40, width: int = 56, seed: int = 0) -> Path:
-    """An 8-bit PNG file of a `photo`."""
+    """Write a `photo` as an 8-bit PNG file; return its path."""
     images.write(images.Image(pixels_HWC=photo(height, width, seed), depth="uint8", format="png"), path)
     return path

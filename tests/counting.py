@@ -1,4 +1,4 @@
-"""What work costs and holds, counted without doing it: fake tensors have a shape and no values."""
+"""Counts of operations and memory without running them: fake tensors have shapes but no values."""
 
 import weakref
 from collections.abc import Callable, Iterator
@@ -14,16 +14,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 class Cost(NamedTuple):
-    """What a function costs."""
+    """The cost of a function."""
 
     flop: int
-    """Operations of products and convolutions; a multiplication and an addition count as two."""
+    """Operations of products and convolutions; a multiply-add counts as two."""
     bytes: int
-    """Peak of all tensors that it made; memory used within an operation is not seen."""
+    """Peak size of all tensors that the function made, without memory used within an operation."""
 
 
 class Living(TorchDispatchMode):
-    """Counts the bytes of what operations give for as long as it is held; views hold what they are views of."""
+    """Count the bytes of all results for as long as they live; a view keeps its base alive."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def _storages(tree: Any) -> Iterator[torch.UntypedStorage]:
 
 @contextmanager
 def fake() -> Iterator[None]:
-    """Tensors made in here are fake, and those from outside become so where they are used."""
+    """Make new tensors fake, and existing ones where they are used."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield
 
@@ -69,5 +69,5 @@ def cost(work: Callable[[], object]) -> Cost:
 
 
 def exponent(pixels: list[int], costs: list[float]) -> float:
-    """The power of the pixel count that costs grow with."""
+    """Fit the exponent of the pixel count with which costs grow."""
     return float(np.polyfit(np.log(pixels), np.log(costs), 1)[0])

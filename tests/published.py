@@ -1,4 +1,4 @@
-"""Tiny random models of the published classes, as diffusers makes and writes them."""
+"""Tiny random models of the published classes, made and written by diffusers."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ TINY_RECIPE = TrainingRecipe(
 
 
 def tiny_transformer(*, seed: int = 0, **changes: Any) -> Any:
-    """A `SanaTransformer2DModel` of two small blocks; `changes` go into its configuration."""
+    """Make a `SanaTransformer2DModel` of two small blocks; `changes` go into its configuration."""
     from diffusers import SanaTransformer2DModel
 
     torch.manual_seed(seed)
@@ -50,11 +50,11 @@ def tiny_transformer(*, seed: int = 0, **changes: Any) -> Any:
 
 
 SPRINT = {"guidance_embeds": True, "qk_norm": "rms_norm_across_heads"}
-"""What makes a transformer one of Sprint's."""
+"""Configuration that turns a transformer into a Sprint model."""
 
 
 def tiny_autoencoder(*, seed: int = 0, **changes: Any) -> Any:
-    """An `AutoencoderDC` of the published topology (three convolutional stages, three that attend), narrow."""
+    """Make a narrow `AutoencoderDC` of the published topology: three stages of convolution, three of attention."""
     from diffusers import AutoencoderDC
 
     torch.manual_seed(seed)
@@ -72,9 +72,9 @@ def tiny_autoencoder(*, seed: int = 0, **changes: Any) -> Any:
 
 
 def latent_path(*, prompt_width: int, kind: ConditionKind = "projection", **changes: Any) -> LatentPath:
-    """Tiny and random in all its parts: the condition too, which would ignore the photo otherwise.
+    """Make a tiny latent path of random parts; a fresh condition would ignore the photo, so it is random too.
 
-    `changes` go into the transformer's configuration; with `SPRINT`'s it flows as Sprint does.
+    `changes` go into the configuration of the transformer; with `SPRINT`, the path uses the Sprint sampler.
     """
     transformer = tiny_transformer(caption_channels=prompt_width, **changes)
     condition = new_condition(kind, transformer)
@@ -88,7 +88,7 @@ def latent_path(*, prompt_width: int, kind: ConditionKind = "projection", **chan
 
 
 def write_published(folder: Path, encoder: PromptEncoder, *, sprint: bool = False, **saving: Any) -> Path:
-    """A whole base in the published layout; `saving` goes to diffusers' `save_pretrained` of the transformer."""
+    """Write a base in the published layout; `saving` goes to the `save_pretrained` of the transformer."""
     from diffusers import DPMSolverMultistepScheduler, SCMScheduler
 
     changes = SPRINT if sprint else {}
@@ -112,7 +112,7 @@ def write_published(folder: Path, encoder: PromptEncoder, *, sprint: bool = Fals
 
 
 def write_adapted(folder: Path, encoder: PromptEncoder, *, sprint: bool = False) -> None:
-    """A base in the published layout, and an adapter that makes it a restorer: base/ and adapter/."""
+    """Write a base in the published layout to base/, and an adapter that turns it into a restorer to adapter/."""
     base = write_published(folder / "base", encoder, sprint=sprint)
     write_adapter(
         folder / "adapter", base=str(base), condition=latent_path(prompt_width=encoder.width).transformer.condition,

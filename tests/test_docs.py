@@ -1,4 +1,4 @@
-"""The documentation of JSON names every field that a command prints, and none that it does not."""
+"""Tests of the documentation of JSON: it lists exactly the fields that commands print."""
 
 import re
 from dataclasses import fields
@@ -20,7 +20,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "json.md"
 
 
 def sections() -> dict[str, str]:
-    """Title of a section -> its text."""
+    """Return the text of every section by title."""
     _, *parts = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {part.split("\n", 1)[0]: part for part in parts}
 
@@ -34,11 +34,11 @@ def in_first_column(text: str) -> set[str]:
     return named(" ".join(rows))
 
 
-def of(*kinds: type) -> set[str]:
+def field_names(*kinds: type) -> set[str]:
     return {field.name for kind in kinds for field in fields(kind)}
 
 
-def test_the_version_is_documented() -> None:
+def test_the_schema_version_is_documented() -> None:
     assert f"`schema_version`, which is {SCHEMA_VERSION}" in PAGE.read_text(encoding="utf-8")
 
 
@@ -47,15 +47,15 @@ def test_the_version_is_documented() -> None:
     [
         ("restore", set(Outcome(path=Path("a"), status="done").to_json())),
         ("degrade", set(PairOutcome(source=Path("a"), variant=0, status="done").to_json())),
-        ("train", of(Progress)),
-        ("bench", of(Row)),
-        ("seams", of(Measured)),
+        ("train", field_names(Progress)),
+        ("bench", field_names(Row)),
+        ("seams", field_names(Measured)),
     ],
 )
-def test_every_field_of_a_table_is_printed_and_every_printed_one_is_there(section: str, printed: set[str]) -> None:
+def test_the_table_of_a_command_lists_exactly_its_fields(section: str, printed: set[str]) -> None:
     assert in_first_column(sections()[section]) == printed
 
 
-def test_other_objects_of_bench_are_documented() -> None:
+def test_the_fields_of_other_bench_objects_are_documented() -> None:
     derived = {"change", "exceeds_noise", "compared", "reason", "published", "growth", "found", "downloads", "title"}
-    assert of(Change, Published, Timing) | derived <= named(sections()["bench"])
+    assert field_names(Change, Published, Timing) | derived <= named(sections()["bench"])

@@ -1,4 +1,4 @@
-"""An error says where, what and what next, and survives the way between processes."""
+"""Tests of errors: their sentence, pickling between processes, and exit codes."""
 
 import pickle
 from pathlib import Path
@@ -9,22 +9,22 @@ from sanarestore import errors
 from sanarestore.errors import ExitCode, ImageError, SanarestoreError, UnreadableImage, UsageError
 
 
-def test_the_sentence() -> None:
+def test_the_sentence_says_where_what_and_what_next() -> None:
     assert str(UsageError("2 is too small", where="--tile", next_step="Use 64.")) == "--tile: 2 is too small. Use 64."
     assert str(UsageError("2 is too small")) == "2 is too small."
     assert str(ImageError("it is empty", where=Path("a.png"))) == "a.png: it is empty."
 
 
 @pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SanarestoreError)])  # fmt: skip  # noqa: E501
-def test_pickling_keeps_everything(kind: type[SanarestoreError]) -> None:
+def test_pickling_keeps_all_fields(kind: type[SanarestoreError]) -> None:
     error = kind("fact", where="place", next_step="Step.")
-    again = pickle.loads(pickle.dumps(error))
-    assert type(again) is kind
-    assert (again.fact, again.where, again.next_step) == ("fact", "place", "Step.")
-    assert str(again) == str(error)
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is kind
+    assert (copy.fact, copy.where, copy.next_step) == ("fact", "place", "Step.")
+    assert str(copy) == str(error)
 
 
-def test_exit_codes_are_those_of_the_manual() -> None:
+def test_exit_codes_equal_the_documented_ones() -> None:
     assert {code.name: code.value for code in ExitCode} == {
         "DONE": 0, "SOME_FAILED": 1, "USAGE": 2, "NO_IMAGES": 3, "WEIGHTS": 4, "INTERRUPTED": 130,
     }  # fmt: skip
@@ -36,8 +36,8 @@ def test_exit_codes_are_those_of_the_manual() -> None:
     assert UnreadableImage("gone").exit_code == 1
 
 
-def test_the_tree_drawn_is_the_tree_there() -> None:
-    drawn = (errors.__doc__ or "").split("\n\n")[1]
-    named = [line.replace("|", " ").replace("+-", " ").split()[0] for line in drawn.splitlines()]
-    there = [name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)]
-    assert named == there
+def test_the_documented_tree_lists_all_errors() -> None:
+    documented = (errors.__doc__ or "").split("\n\n")[1]
+    named = [line.replace("|", " ").replace("+-", " ").split()[0] for line in documented.splitlines()]
+    defined = [name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert named == defined

@@ -1,4 +1,4 @@
-"""Files and folders are replaced whole, and hashes tell them apart."""
+"""Tests of atomic replacement of files and folders, and of hashes."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_a_file_appears_when_it_is_complete(tmp_path: Path, durable: bool) -> None:
+def test_a_file_appears_only_when_it_is_complete(tmp_path: Path, durable: bool) -> None:
     target = tmp_path / "new" / "a.bin"
     for content in (b"first", b"second"):
         with write_atomically(target, durable=durable) as file:
@@ -29,7 +29,7 @@ def test_a_file_appears_when_it_is_complete(tmp_path: Path, durable: bool) -> No
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 @pytest.mark.parametrize("step", ["block", "os.fsync", "pathlib.Path.replace"])
-def test_failure_leaves_the_old_file_and_nothing_else(
+def test_a_failure_leaves_only_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException
 ) -> None:
     target = tmp_path / "a.bin"
@@ -69,7 +69,7 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
 
 
-def test_what_a_crash_leaves_is_no_photograph_to_find(tmp_path: Path) -> None:
+def test_a_partial_file_is_not_found_as_a_photograph(tmp_path: Path) -> None:
     images.write(images.Image(pixels_HWC=photo(8, 8), depth="uint8", format="png"), tmp_path / "a.png")
     with write_atomically(tmp_path / "b.png") as file:
         file.write((tmp_path / "a.png").read_bytes())
@@ -81,9 +81,9 @@ def test_what_a_crash_leaves_is_no_photograph_to_find(tmp_path: Path) -> None:
     assert not partial.exists()
 
 
-@pytest.mark.parametrize("deadly", range(5))
+@pytest.mark.parametrize("fatal_call", range(5))
 def test_a_folder_is_replaced_and_one_is_complete_after_a_crash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deadly: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fatal_call: int
 ) -> None:
     fresh, target, old = (tmp_path / name for name in ("a.new", "a", "a.old"))
     for folder, content in ((fresh, b"new"), (target, b"before"), (old, b"oldest")):
@@ -95,7 +95,7 @@ def test_a_folder_is_replaced_and_one_is_complete_after_a_crash(
         def maybe(*arguments, **options):  # type: ignore[no-untyped-def]
             nonlocal calls
             calls += 1
-            if calls == deadly:
+            if calls == fatal_call:
                 raise KeyboardInterrupt
             return work(*arguments, **options)
 
@@ -103,25 +103,25 @@ def test_a_folder_is_replaced_and_one_is_complete_after_a_crash(
 
     monkeypatch.setattr(shutil, "rmtree", strike(shutil.rmtree))
     monkeypatch.setattr(Path, "replace", strike(Path.replace))
-    if not deadly:
+    if not fatal_call:
         replace_folder(fresh, target, old)
         assert contents(tmp_path) == {"a/deep/file": b"new"}
-        assert calls == 4, "every step is a crash of another case"
+        assert calls == 4, "the parameters crash at every step"
         return
     with pytest.raises(KeyboardInterrupt):
         replace_folder(fresh, target, old)
     left = target if target.exists() else old
-    assert (left / "deep" / "file").read_bytes() == (b"new" if deadly == 4 else b"before")
+    assert (left / "deep" / "file").read_bytes() == (b"new" if fatal_call == 4 else b"before")
 
 
-def test_hashes_are_those_of_the_bytes(tmp_path: Path) -> None:
+def test_hashes_equal_those_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"content")
     assert hash_file(tmp_path / "a") == hash_text("content") == hashlib.sha256(b"content").hexdigest()
     assert hash_file(tmp_path / "a", "md5") == hashlib.md5(b"content", usedforsecurity=False).hexdigest()
     assert hash_text("name\udce9") == hashlib.sha256(b"name\xe9").hexdigest()
 
 
-def test_a_sampled_hash_tells_names_sizes_and_content(tmp_path: Path) -> None:
+def test_a_sampled_hash_depends_on_names_sizes_and_content(tmp_path: Path) -> None:
     def changed(name: str, content: bytes) -> str:
         (tmp_path / "part").mkdir(exist_ok=True)
         (tmp_path / "part" / name).write_bytes(content)

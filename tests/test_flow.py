@@ -1,4 +1,4 @@
-"""Flow matching: closed-form fields are integrated, and diffusers' own sampling is met step by step."""
+"""Tests of flow matching against closed-form fields and the pipelines of diffusers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,12 +26,12 @@ SHAPE = (1, CHANNELS, 4, 6)
 
 
 def towards(clean: Tensor) -> Callable[[Tensor, float], Tensor]:
-    """The field whose every line ends at one clean latent."""
+    """Return the field whose lines all end at one clean latent."""
     return lambda latent, time: (latent - clean) / time
 
 
 def spread(sigma: float) -> Callable[[Tensor, float], Tensor]:
-    """The field of clean latents N(0, sigma^2): it carries noise e to sigma e."""
+    """Return the field of clean latents N(0, sigma^2), which carries noise e to sigma e."""
 
     def predict(latent: Tensor, time: float) -> Tensor:
         variance = (1 - time) ** 2 * sigma**2 + time**2
@@ -40,7 +40,7 @@ def spread(sigma: float) -> Callable[[Tensor, float], Tensor]:
     return predict
 
 
-def test_the_path_ends_at_the_clean_latent_and_at_noise() -> None:
+def test_interpolation_goes_from_the_clean_latent_to_noise() -> None:
     clean, noise = torch.randn(2, 3, *SHAPE[1:], generator=torch.Generator().manual_seed(0))
     assert torch.equal(interpolate(clean, noise, torch.zeros(3)), clean)
     assert torch.equal(interpolate(clean, noise, torch.ones(3)), noise)
@@ -52,14 +52,14 @@ def test_the_path_ends_at_the_clean_latent_and_at_noise() -> None:
 
 @pytest.mark.parametrize("solver", ["euler", "dpm", "consistency"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 20])
-def test_every_solver_arrives_where_all_lines_lead(solver: Any, steps: int) -> None:
+def test_every_solver_reaches_the_clean_latent(solver: Any, steps: int) -> None:
     clean = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
     found = Flow(solver=solver).sample(towards(clean), noise_field(0, *SHAPE), steps)
-    # The published way of DPM-Solver tells the model whole thousandths of time: up to 1e-3 beside the truth.
+    # The published DPM-Solver rounds time to thousandths for the model, an error of up to 1e-3.
     assert torch.allclose(found, clean, atol=5e-3 if solver == "dpm" and steps > 1 else 1e-5)
 
 
-def test_more_steps_and_a_higher_order_come_nearer() -> None:
+def test_more_steps_and_a_higher_order_reduce_the_error() -> None:
     noise = noise_field(0, *SHAPE)
     wanted = 0.3 * noise(0)
 
@@ -73,7 +73,7 @@ def test_more_steps_and_a_higher_order_come_nearer() -> None:
 
 
 @pytest.mark.parametrize("solver", ["euler", "dpm"])
-def test_one_step_takes_the_velocity_at_exactly_one(solver: Any) -> None:
+def test_one_step_uses_the_velocity_at_time_one(solver: Any) -> None:
     asked = []
 
     def predict(latent: Tensor, time: float) -> Tensor:
@@ -86,12 +86,12 @@ def test_one_step_takes_the_velocity_at_exactly_one(solver: Any) -> None:
     assert torch.allclose(found, 0.75 * noise(0))
 
 
-def test_no_steps_are_refused() -> None:
+def test_zero_steps_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one step"):
         Flow().sample(spread(1.0), noise_field(0, *SHAPE), 0)
 
 
-def test_times_are_shifted_towards_noise() -> None:
+def test_sampling_times_are_shifted_towards_noise() -> None:
     assert shift_times(torch.tensor([0.0, 0.5, 1.0]), 3.0).tolist() == pytest.approx([0, 0.75, 1])
     times = euler_times(4, 3.0)
     assert times[0] == 1
@@ -101,7 +101,7 @@ def test_times_are_shifted_towards_noise() -> None:
     assert sprint_angles(4)[2] == pytest.approx(1.5708 / 2)
 
 
-def test_training_visits_one_as_often_as_asked() -> None:
+def test_training_samples_time_one_with_the_given_probability() -> None:
     times = training_times(20_000, torch.Generator().manual_seed(0), shift=3.0, p_one=0.5)
     assert (times == 1).float().mean().item() == pytest.approx(0.5, abs=0.02)
     assert times.min() > 0
@@ -111,7 +111,7 @@ def test_training_visits_one_as_often_as_asked() -> None:
     assert (training_times(1000, torch.Generator().manual_seed(0), shift=3.0, p_one=0.0) == 1).sum() == 0
 
 
-def test_noise_is_named_by_seed_and_draw() -> None:
+def test_seed_and_draw_decide_the_noise() -> None:
     noise = noise_field(5, *SHAPE)
     assert torch.equal(noise(0), noise_field(5, *SHAPE)(0))
     assert not torch.equal(noise(0), noise(1))
@@ -156,7 +156,7 @@ def test_sampling_equals_the_published_sprint_pipeline(steps: int) -> None:
     generator = torch.Generator().manual_seed(7)
     noises = [torch.randn(SHAPE, generator=generator) for _ in range(steps + 1)]
     generator.manual_seed(7)
-    torch.randn(SHAPE, generator=generator)  # the first draw is handed over as `latents`
+    torch.randn(SHAPE, generator=generator)  # the first draw is passed as `latents`
     expected = pipeline(
         prompt_embeds=tokens.token_BLD, prompt_attention_mask=tokens.mask_BL, latents=noises[0], generator=generator,
         height=128, width=192, num_inference_steps=steps, guidance_scale=4.5, output_type="latent",

@@ -1,4 +1,4 @@
-"""Lines are added whole, and a torn one spoils no other."""
+"""Tests of files of JSON lines: appending, and recovery from torn lines."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from sanarestore.errors import UsageError
 from sanarestore.ndjson import Lines
 
 
-def test_what_was_added_is_read_again(tmp_path: Path) -> None:
+def test_added_lines_are_read_back(tmp_path: Path) -> None:
     lines = Lines(tmp_path / "new" / "journal.jsonl")
     assert list(lines) == []
     lines.add([])
@@ -20,7 +20,7 @@ def test_what_was_added_is_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("junk", [b"\xff\xfe", b"[1]\n", b"3", b'{"a": 1', b"\n\n"])
-def test_other_lines_are_passed_over(junk: bytes, tmp_path: Path) -> None:
+def test_invalid_lines_are_ignored_and_kept(junk: bytes, tmp_path: Path) -> None:
     lines = Lines(tmp_path / "journal.jsonl")
     lines.add([{"a": 1}])
     with lines.path.open("ab") as file:
@@ -29,10 +29,10 @@ def test_other_lines_are_passed_over(junk: bytes, tmp_path: Path) -> None:
     lines.add([{"b": 2}])
     assert list(lines) == [{"a": 1}, {"b": 2}]
     content = lines.path.read_bytes()
-    assert content.startswith(b'{"a": 1}\n' + junk), "nothing is lost of what is not ours"
+    assert content.startswith(b'{"a": 1}\n' + junk), "foreign content is kept"
 
 
-def test_a_file_that_cannot_be_kept_is_named(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").mkdir()
     with pytest.raises(UsageError, match=r"journal\.jsonl: the journal cannot be written"):
         Lines(tmp_path / "journal.jsonl").add([{"a": 1}])

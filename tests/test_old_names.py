@@ -1,4 +1,4 @@
-"""Weights, adapters and recipes of earlier versions are read under today's names."""
+"""Tests of reading the weights, configurations and recipes of earlier versions."""
 
 import json
 import shutil
@@ -24,17 +24,17 @@ def test_tensors_are_renamed_part_by_part() -> None:
         ("bottleneck.conv_in.weight", 1), ("noise.spatial_modulation.mix.bias", 2), ("router.features.weight", 3),
         ("colour_correction.mix.bias", 4),
     ]  # fmt: skip
-    # A part of a part is no part: `middleman` keeps its name.
+    # Only whole parts of a name are renamed: `middleman` keeps its name.
     assert list(renamed_tensors({"middleman.bias": 1})) == ["middleman.bias"]
 
 
-def test_today_s_names_stay() -> None:
+def test_current_names_are_not_changed() -> None:
     names = load_model(weights.EMBEDDED).refiner.state_dict()
     assert list(renamed_tensors(names)) == list(names)
     assert not {part for name in names for part in name.split(".")} & set(TENSORS)
 
 
-def test_a_model_under_old_names_is_loaded_like_one_under_today_s(tmp_path: Path) -> None:
+def test_a_model_with_old_names_equals_one_with_current_names(tmp_path: Path) -> None:
     folder = tmp_path / "old"
     shutil.copytree(weights.resolve(weights.EMBEDDED), folder)
     manifest = json.loads((folder / weights.MANIFEST).read_text(encoding="utf-8"))
@@ -58,7 +58,7 @@ def test_a_model_under_old_names_is_loaded_like_one_under_today_s(tmp_path: Path
     assert one.experts.tensors().keys() == other.experts.tensors().keys()
 
 
-def test_an_old_configuration_and_an_old_recipe_are_understood() -> None:
+def test_old_configurations_and_recipes_are_read() -> None:
     assert RefinerConfig.from_dict({"steering": 9, "tone": 5}) == RefinerConfig(modulation_width=9, colour_correction=5)
     old = {"objective": "tone", "drawn": 0.1, "stored": 0.2, "shifted": 0.3, "model": {"tone": 7}}
     recipe = TrainingRecipe.from_dict(old)
@@ -68,7 +68,7 @@ def test_an_old_configuration_and_an_old_recipe_are_understood() -> None:
     assert set(OBJECTIVES.values()) <= set(KNOWN)
 
 
-def test_recipes_may_hold_fields_that_are_gone_with_the_value_they_had() -> None:
+def test_recipes_may_hold_removed_fields_with_their_former_values() -> None:
     gone = {"loss": "psnr", "fresh_flow": True, "generated_weight": 0.3}
     assert renamed_recipe({"seed": 3, **gone}) == {"seed": 3}
     assert TrainingRecipe.from_dict({"seed": 3, **gone}) == TrainingRecipe(seed=3)

@@ -1,4 +1,4 @@
-"""Options are checked once, and their fingerprint changes when the result would."""
+"""Tests of options: their permitted values, and a fingerprint that changes with the result."""
 
 import dataclasses
 import math
@@ -36,19 +36,19 @@ from sanarestore.options import BLENDING, SMALLEST_TILE, RestoreOptions
         ({"threads": 0}, "--threads"),
     ],
 )
-def test_what_cannot_be_done_is_refused(choice: dict[str, object], option: str) -> None:
+def test_invalid_values_are_refused(choice: dict[str, object], option: str) -> None:
     with pytest.raises(UsageError) as refused:
         RestoreOptions(**choice)  # type: ignore[arg-type]
     assert refused.value.where == option
 
 
-def test_the_edges_are_allowed() -> None:
+def test_extreme_values_are_allowed() -> None:
     shares = [{name: value} for name in ("strength", "fidelity") for value in (0.0, 1.0)]
     for choice in (*shares, {"scale": 4}, {"tile": SMALLEST_TILE}, {"threads": 1}):
         RestoreOptions(**choice)  # type: ignore[arg-type]
 
 
-def test_unless_told_otherwise_all_of_the_change_is_applied() -> None:
+def test_the_default_strength_is_full() -> None:
     assert RestoreOptions().strength == 1
 
 
@@ -67,9 +67,9 @@ SAME = {"model": "other", "adapter": "other", "tile": 128, "tiling": "off", "thr
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RestoreOptions)])
 def test_the_fingerprint_changes_with_the_result(name: str) -> None:
-    """Every field is in one of the two lists: a new one must be thought about."""
+    """Every field is in one of the two lists, so that a new field forces a decision."""
     values = CHANGES | SAME
-    if name == "overlap":  # of tiles that are blended alone
+    if name == "overlap":  # which applies only to blended tiles
         assert "overlap" in BLENDED
         return
     changed = RestoreOptions(**{name: values[name]}).fingerprint()  # type: ignore[arg-type]
@@ -80,7 +80,7 @@ BLENDED = {"tile": 512, "overlap": 64}
 
 
 @pytest.mark.parametrize("tiling", BLENDING)
-def test_tiles_that_are_blended_change_the_result(tiling: str) -> None:
+def test_the_fingerprint_includes_tile_and_overlap_for_blended_schemes(tiling: str) -> None:
     plain = RestoreOptions(tiling=tiling)  # type: ignore[arg-type]
     prints = {plain.fingerprint(), RestoreOptions().fingerprint()}
     for name, value in BLENDED.items():

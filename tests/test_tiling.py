@@ -1,4 +1,4 @@
-"""Tiles cover the image once, and the map over them equals the map over the whole."""
+"""Tests of tiling: tiles cover an image once, and tiled maps equal untiled ones."""
 
 from collections.abc import Generator
 from itertools import pairwise
@@ -35,14 +35,16 @@ def test_cuts_are_few_even_and_aligned(size: int, largest: int, stride: int) -> 
     assert spans.min() > 0
     assert spans.max() <= limit
     assert len(spans) == -(-units // (limit // stride))
-    # The last span may be cut short by the image; before that, no two differ by more than one stride.
+    # The image may cut the last span short; the others differ by at most one stride.
     assert len(spans) == 1 or np.ptp(spans[:-1]) <= stride
 
 
 @given(
     height=st.integers(1, 200), width=st.integers(1, 200), tile=st.integers(16, 90), margin=st.sampled_from([0, 16, 32])
 )  # fmt: skip
-def test_cores_cover_once_and_windows_stay_inside_the_margin(height: int, width: int, tile: int, margin: int) -> None:
+def test_cores_cover_an_image_once_and_windows_stay_inside_the_margin(
+    height: int, width: int, tile: int, margin: int
+) -> None:
     owned = np.zeros((height, width), dtype=int)
     for part in grid(height, width, tile=tile, halo=32, stride=16, margin=margin):
         top, bottom, left, right = part.core
@@ -63,7 +65,7 @@ def test_cores_cover_once_and_windows_stay_inside_the_margin(height: int, width:
 @given(
     height=st.integers(1, 400), width=st.integers(1, 400), tile=st.integers(16, 90), margin=st.sampled_from([0, 16, 32])
 )  # fmt: skip
-def test_windows_are_all_of_one_size(height: int, width: int, tile: int, margin: int) -> None:
+def test_all_windows_have_the_same_size(height: int, width: int, tile: int, margin: int) -> None:
     parts = grid(height, width, tile=tile, halo=32, stride=16, margin=margin)
     assert len({(part.window[1] - part.window[0], part.window[3] - part.window[2]) for part in parts}) == 1
     for part in parts:
@@ -75,7 +77,7 @@ def test_windows_are_all_of_one_size(height: int, width: int, tile: int, margin:
             assert window[0] % 16 == window[1] % 16 == 0
 
 
-def test_the_window_never_exceeds_tile_and_two_halos() -> None:
+def test_a_window_is_at_most_a_tile_and_two_halos() -> None:
     for part in grid(1000, 777, tile=128, halo=96, stride=16):
         above, below, before, after = part.window
         assert below - above <= 128 + 2 * 96
@@ -86,22 +88,22 @@ def test_the_window_never_exceeds_tile_and_two_halos() -> None:
     ("tile", "overlap", "found"),
     [(1000, 100, (992, 128)), (1024, 128, (1024, 128)), (70, 35, (64, 32)), (8, 0, (32, 0))],
 )
-def test_tiles_are_rounded_down_to_strides_and_overlaps_up(tile: int, overlap: int, found: tuple[int, int]) -> None:
+def test_tiles_are_rounded_down_and_overlaps_up_to_strides(tile: int, overlap: int, found: tuple[int, int]) -> None:
     assert whole_strides(tile, overlap, 32) == found
 
 
-def test_a_halo_off_the_stride_is_refused() -> None:
+def test_a_halo_that_is_no_multiple_of_the_stride_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple"):
         grid(100, 100, tile=64, halo=20, stride=16)
 
 
-@pytest.mark.parametrize(("margin", "told"), [(8, "margin of 8 is no multiple"), (48, "larger than the halo of 32")])
-def test_a_margin_off_the_stride_or_beyond_the_halo_is_refused(margin: int, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+@pytest.mark.parametrize(("margin", "message"), [(8, "margin of 8 is no multiple"), (48, "larger than the halo of 32")])
+def test_an_unaligned_or_too_large_margin_is_refused(margin: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         grid(100, 100, tile=64, halo=32, stride=16, margin=margin)
 
 
-def test_mirror_repeats_as_often_as_needed() -> None:
+def test_mirror_repeats_as_often_as_necessary() -> None:
     assert mirror(np.arange(-4, 8), 3).tolist() == [2, 2, 1, 0, 0, 1, 2, 2, 1, 0, 0, 1]
     assert mirror(np.arange(-2, 4), 1).tolist() == [0] * 6
     assert mirror(np.arange(-2, 4), 2).tolist() == [1, 0, 0, 1, 1, 0]
@@ -109,13 +111,13 @@ def test_mirror_repeats_as_often_as_needed() -> None:
     assert np.array_equal(values[mirror(np.arange(-6, 13), 7)], np.pad(values, 6, mode="symmetric"))
 
 
-def test_cut_inside_is_a_view() -> None:
+def test_a_cut_inside_the_image_is_a_view() -> None:
     image = torch.rand(3, 40, 50)
     assert cut(image, (8, 24, 16, 48)).data_ptr() == image[:, 8:, 16:].data_ptr()
 
 
-def test_cut_at_a_border_copies_no_more_than_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Selecting from an image stored pixel by pixel copies everything that it selects from."""
+def test_a_cut_at_a_border_copies_only_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Index selection from a channels-last image copies the whole tensor that it selects from."""
     image = torch.rand(300, 200, 3).permute(2, 0, 1)
     rows, columns = (
         torch.from_numpy(mirror(np.arange(*span), size)) for span, size in (((200, 304), 300), ((120, 208), 200))
@@ -134,7 +136,7 @@ def test_cut_at_a_border_copies_no_more_than_the_window(monkeypatch: pytest.Monk
 
 
 def blur_twice(window: Tensor) -> Tensor:
-    """A linear map of radius 2 with zero padding, as convolutions have it."""
+    """Apply a linear map of radius 2 with zero padding, like two convolutions."""
     kernel = torch.ones(3, 1, 3, 3) / 9
     once = F.conv2d(window[None], kernel, padding=1, groups=3)
     return F.conv2d(once, kernel, padding=1, groups=3)[0]
@@ -142,7 +144,7 @@ def blur_twice(window: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 70), (31, 33), (47, 48), (48, 49), (100, 64)])
 @pytest.mark.parametrize("tile", [8, 24, 48])
-def test_mapped_in_tiles_equals_mapped_whole(size: tuple[int, int], tile: int) -> None:
+def test_a_tiled_map_equals_an_untiled_one(size: tuple[int, int], tile: int) -> None:
     height, width = size
     image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(1))
     whole, tiled = torch.full_like(image, torch.nan), torch.full_like(image, torch.nan)
@@ -155,8 +157,8 @@ def test_mapped_in_tiles_equals_mapped_whole(size: tuple[int, int], tile: int) -
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 70), (31, 33), (48, 49), (100, 64)])
 @pytest.mark.parametrize("tile", [8, 24, 4096])
-def test_with_a_margin_borders_see_the_image_continued(size: tuple[int, int], tile: int) -> None:
-    """As wide as the map looks, it sees a mirrored image instead of zeros, whatever the tiles."""
+def test_a_margin_continues_the_image_by_mirroring(size: tuple[int, int], tile: int) -> None:
+    """Within the radius of the map, pixels beyond the border are mirrored and not zero, for every tile size."""
     image = 0.5 + torch.rand(3, *size, generator=torch.Generator().manual_seed(1))
     rows, columns = (torch.from_numpy(mirror(np.arange(-8, side + 8), side)) for side in size)
     expected = blur_twice(image[:, rows][:, :, columns])[:, 8:-8, 8:-8]
@@ -177,7 +179,7 @@ def test_with_a_margin_borders_see_the_image_continued(size: tuple[int, int], ti
     assert (found[0] - expected).abs().max() > 0.1
 
 
-def test_a_margin_is_cut_off_maps_that_are_coarser_than_the_image() -> None:
+def test_a_margin_is_removed_from_downsampled_maps() -> None:
     image = torch.rand(1, 20, 40, generator=torch.Generator().manual_seed(1))
     whole, tiled = torch.full((1, 10, 20), torch.nan), torch.full((1, 10, 20), torch.nan)
     for output, tile in ((whole, 4096), (tiled, 8)):
@@ -190,7 +192,7 @@ def test_a_margin_is_cut_off_maps_that_are_coarser_than_the_image() -> None:
     assert torch.equal(tiled, whole)
 
 
-def test_a_halo_too_small_would_be_noticed() -> None:
+def test_a_halo_that_is_too_small_changes_the_result() -> None:
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(1))
     whole, tiled = torch.empty_like(image), torch.empty_like(image)
     list(map_with_halo(blur_twice, (image,), whole, tile=4096, halo=0, stride=1))
@@ -200,7 +202,7 @@ def test_a_halo_too_small_would_be_noticed() -> None:
 
 @pytest.mark.parametrize("tile", [8, 16, 24, 200])
 def test_sums_count_every_position_once(tile: int) -> None:
-    """Whatever the halo, and where the last tile is cut short."""
+    """Halos are not counted, and the last tile may be cut short."""
     image = torch.arange(3 * 5 * 11, dtype=torch.float64).reshape(3, 5, 11)
     seen = []
 
@@ -213,9 +215,9 @@ def test_sums_count_every_position_once(tile: int) -> None:
     def steps() -> Generator[tuple[int, int], None, None]:
         results.append((yield from sum_with_halo(total, image, tile=tile, halo=8, stride=8, downsample=4)))
 
-    counted = list(steps())
+    counts = list(steps())
     assert torch.equal(results[0], image.sum(dim=(1, 2)))
-    assert counted == [(done, len(seen)) for done in range(1, len(seen) + 1)]
+    assert counts == [(done, len(seen)) for done in range(1, len(seen) + 1)]
     assert max(max(shape[1:]) for shape in seen) <= (tile + 2 * 8) // 4
 
 
@@ -223,7 +225,9 @@ def test_sums_count_every_position_once(tile: int) -> None:
     height=st.integers(1, 200), width=st.integers(1, 90), tile=st.integers(2, 60), overlap=st.integers(0, 30),
     stride=st.sampled_from([1, 8]),
 )  # fmt: skip
-def test_windows_share_out_an_image(height: int, width: int, tile: int, overlap: int, stride: int) -> None:
+def test_overlapping_windows_weigh_and_own_every_pixel_once(
+    height: int, width: int, tile: int, overlap: int, stride: int
+) -> None:
     if -(-overlap // stride) >= -(-tile // stride):
         with pytest.raises(ValueError, match="cannot overlap"):
             overlapping(height, width, tile=tile, overlap=overlap, stride=stride)

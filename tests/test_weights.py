@@ -1,4 +1,4 @@
-"""Names become folders, or a sentence that says what to do."""
+"""Tests of resolving model names to folders, of licences, and of damaged or missing weights."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from sanarestore.files import hash_file
 
 
 @pytest.fixture(autouse=True)
-def _forget_the_hub() -> None:
+def _clear_hub_cache() -> None:
     weights._from_hub.cache_clear()
 
 
@@ -21,22 +21,22 @@ def test_the_embedded_model_is_found() -> None:
     assert weights.read_manifest(folder)["name"] == weights.EMBEDDED
 
 
-def test_a_folder_is_itself(tmp_path: Path) -> None:
+def test_the_path_of_a_folder_is_kept(tmp_path: Path) -> None:
     assert weights.resolve(str(tmp_path)) == tmp_path
 
 
 @pytest.mark.parametrize("name", ["no-such-model", "./no/such", "a/b/c", "~/nowhere-at-all"])
-def test_what_is_nowhere_is_refused(name: str) -> None:
+def test_unknown_names_are_refused(name: str) -> None:
     with pytest.raises(WeightsError, match="no such model folder"):
         weights.resolve(name)
 
 
-def test_a_hub_name_is_asked_for_with_its_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_hub_name_is_downloaded_at_its_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = {}
 
     def download(repository: str, revision: str | None = None, allow_patterns: Sequence[str] = ()) -> str:
         asked[repository] = revision
-        assert "LICENSE*" in allow_patterns, "the licence comes with the weights"
+        assert "LICENSE*" in allow_patterns, "the licence is downloaded with the weights"
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
@@ -45,7 +45,7 @@ def test_a_hub_name_is_asked_for_with_its_revision(monkeypatch: pytest.MonkeyPat
     assert asked == {"owner/model": "v2", "owner/other": None}
 
 
-def test_a_licence_is_told_once_and_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_licence_is_shown_once_and_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fetched = tmp_path / "3f2a"
     fetched.mkdir()
     (fetched / "README.md").write_text("---\nlicense: other\nlicense_name: strict\n---\n")
@@ -60,24 +60,24 @@ def test_a_licence_is_told_once_and_recorded(monkeypatch: pytest.MonkeyPatch, tm
     assert "apache-2.0" in str(weights.licence_notice("someone/base@main", records))
 
 
-def test_a_pinned_name_means_the_same_from_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_pinned_name_does_not_depend_on_the_current_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fetched = tmp_path / "hub" / "3f2a"
     fetched.mkdir(parents=True)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(fetched))
     monkeypatch.chdir(tmp_path)
-    assert weights.pinned("hub/3f2a") == str(fetched), "a folder, although it looks like a hub id"
+    assert weights.pinned("hub/3f2a") == str(fetched), "an existing folder takes precedence over a hub id"
     assert weights.pinned("someone/base") == "someone/base@3f2a"
     assert weights.pinned("someone/base@main") == "someone/base@3f2a"
     assert weights.pinned(weights.EMBEDDED) == weights.EMBEDDED
 
 
-def test_what_is_not_from_the_hub_has_no_notice(tmp_path: Path) -> None:
+def test_local_weights_have_no_licence_notice(tmp_path: Path) -> None:
     assert weights.licence_notice(weights.EMBEDDED, tmp_path / "records") is None
     assert weights.licence_notice(str(tmp_path), tmp_path / "records") is None
     assert not (tmp_path / "records").exists()
 
 
-def test_a_hub_that_does_not_answer_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def download(*_: object, **__: object) -> str:
         raise ConnectionError("no network")
 
@@ -87,14 +87,14 @@ def test_a_hub_that_does_not_answer_is_one_clear_error(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({"format": 2}), json.dumps({})])
-def test_a_manifest_that_is_not_ours_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_foreign_manifest_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "restoration").mkdir()
     (tmp_path / weights.MANIFEST).write_text(text)
     with pytest.raises(WeightsError):
         weights.read_manifest(tmp_path)
 
 
-def test_verify_names_the_damaged_file(tmp_path: Path) -> None:
+def test_verify_reports_damaged_and_missing_files(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"right")
     good = hash_file(tmp_path / "a")
     weights.verify(tmp_path, {"a": good})

@@ -1,4 +1,4 @@
-"""A terminal to look at."""
+"""Fixtures of the command line: a fake terminal whose text tests can read."""
 
 import io
 
@@ -9,7 +9,7 @@ from sanarestore.cli import console
 
 
 class Terminal(io.StringIO):
-    """A stderr that says that it is a terminal."""
+    """A text stream that reports itself as a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """Stands for stderr; 80 columns."""
+    """A terminal of 80 columns in place of stderr."""
     fake = Terminal()
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)

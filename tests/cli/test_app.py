@@ -1,4 +1,4 @@
-"""Help, versions, and how errors end a command."""
+"""Tests of help, version and exit codes."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from sanarestore.cli.app import run
 from sanarestore.errors import NoImagesError, SanarestoreError, UsageError, WeightsError
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"sanarestore {__version__}\n"
 
@@ -30,7 +30,7 @@ def test_help_fits_a_small_terminal(
         assert panel.count("│ -") <= 12, panel.splitlines()[0]
 
 
-def test_without_arguments_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_is_shown_without_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     run([])
     shown = capsys.readouterr()
     assert "restore" in shown.out + shown.err
@@ -39,7 +39,7 @@ def test_without_arguments_help_is_shown(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     "arguments", [["nonsense"], ["restore"], ["restore", "x", "--tile", "many"], ["restore", "x", "--no"]]
 )
-def test_a_command_line_that_cannot_be_parsed_is_usage(arguments: list[str]) -> None:
+def test_an_invalid_command_line_is_a_usage_error(arguments: list[str]) -> None:
     assert run(arguments) == 2
 
 
@@ -78,7 +78,7 @@ def test_errors_become_exit_codes(
     assert ("Traceback" in shown.err) == (flag is not None and isinstance(error, SanarestoreError))
 
 
-def test_the_module_and_the_program_are_the_same(tmp_path: Path) -> None:
+def test_the_module_runs_as_the_program(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sanarestore", "restore", str(tmp_path / "missing")]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2

@@ -1,4 +1,4 @@
-"""The command from end to end, on made images laid out as a published set."""
+"""Tests of `sanarestore bench` from end to end, on synthetic images laid out like published sets."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ from tests.published import latent_path, tiny_autoencoder
 
 @pytest.fixture
 def sets(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with urban100 and classic5, all of them tiny; the tiny model beside it."""
+    """A folder with tiny versions of urban100 and classic5; the tiny model is beside it."""
     for number in range(1, 101):
         save_photo(tmp_path / f"sets/urban100/img_{number:03d}.png", 16, 24, seed=number % 3)
     for number in range(1, 6):
@@ -37,23 +37,23 @@ def bench(*arguments: str) -> int:
 
 
 @pytest.mark.usefixtures("sets")
-def test_the_command_of_the_front_page(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_in_the_readme_works(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert run(["bench", "urban100", "--limit", "2"]) == 0, "the embedded model, the set's own task"
+    assert run(["bench", "urban100", "--limit", "2"]) == 0, "the embedded model runs the task of the set"
     shown = capsys.readouterr()
     assert shown.err == ""
     assert "urban100, 2 images" in shown.out
-    assert shown.out.count("sanarestore-mini") == 4, "three rows, and how they were made"
+    assert shown.out.count("sanarestore-mini") == 4, "three rows and the line on how they were measured"
     assert "sanarestore-mini: unprompted; weights" in shown.out
     assert "Protocol: awgn-float/1" in shown.out
-    assert "published" not in shown.out, "their figures are of the whole set"
+    assert "published" not in shown.out, "published figures are for the whole set"
     assert all(f"denoise {sigma}" in shown.out for sigma in (15, 25, 50))
     assert max(map(len, shown.out.splitlines())) <= 80
     assert "…" not in shown.out
 
 
 @pytest.mark.usefixtures("sets")
-def test_sets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_sets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("--list", "--json") == 0
     rows = {row["dataset"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
     assert len(rows) == 14
@@ -62,13 +62,13 @@ def test_sets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert (rows["kodak24"]["found"], rows["kodak24"]["downloads"]) == (False, True)
     assert "is not there" in rows["kodak24"]["reason"]
     assert bench("--list") == 0
-    said = capsys.readouterr().out
-    assert "urban100" in said
-    assert "--download" in said
+    printed = capsys.readouterr().out
+    assert "urban100" in printed
+    assert "--download" in printed
 
 
 @pytest.mark.usefixtures("sets")
-def test_rows_are_lines_of_json_and_of_csv(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_are_written_as_json_and_csv(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         bench("urban100", "classic5", "--limit", "2", "--sigma", "25", "--quality", "10", "--json", "--csv", "r.csv")
         == 0
@@ -84,7 +84,7 @@ def test_rows_are_lines_of_json_and_of_csv(capsys: pytest.CaptureFixture[str]) -
         0
     ].keys()
     assert "psnr_b" in rows[2]
-    assert rows[1]["prompt"] == "", "unprompted"
+    assert rows[1]["prompt"] == "", "the method is unprompted"
     assert "float32, CPU, 1 thread" in rows[1]["conditions"]
     with Path("r.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
@@ -94,19 +94,19 @@ def test_rows_are_lines_of_json_and_of_csv(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.usefixtures("sets")
-def test_figures_of_others_stand_beside_a_whole_set(capsys: pytest.CaptureFixture[str]) -> None:
+def test_published_figures_are_shown_for_a_whole_set(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("classic5", "--quality", "10", "--json") == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["method"] for row in rows] == ["degraded", "tiny", "FBCNN"]
     assert bench("classic5", "--quality", "10") == 0
-    said = capsys.readouterr().out
-    assert "FBCNN, published" in said
-    assert "FBCNN: Jiang et al. 2021" in " ".join(said.split())
-    assert "PSNR-B" in said
+    printed = capsys.readouterr().out
+    assert "FBCNN, published" in printed
+    assert "FBCNN: Jiang et al. 2021" in " ".join(printed.split())
+    assert "PSNR-B" in printed
 
 
 @pytest.mark.usefixtures("sets")
-def test_gray_versions_are_scores_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_gray_scores_differ_from_colour_scores(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["urban100", "--limit", "1", "--sigma", "25", "--json", "-o", "scores"]
     assert bench(*arguments) == 0
     colour = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -117,8 +117,10 @@ def test_gray_versions_are_scores_of_their_own(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.usefixtures("sets")
-def test_a_level_says_what_is_to_be_done(capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench("classic5", "--sigma", "25", "--limit", "1", "--json") == 0, "though its own task is jpeg"
+def test_a_level_option_selects_its_task(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("classic5", "--sigma", "25", "--limit", "1", "--json") == 0, (
+        "sigma takes precedence over the task of the set, jpeg"
+    )
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {row["task"] for row in rows} == {"denoise"}
     assert bench("classic5", "--task", "jpeg", "--sigma", "25") == 2
@@ -128,17 +130,17 @@ def test_a_level_says_what_is_to_be_done(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.usefixtures("sets")
-def test_it_goes_on_where_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stored_scores_are_not_measured_twice(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["urban100", "--limit", "2", "--sigma", "25", "--json", "-o", "scores"]
     assert bench(*arguments) == 0
     first = capsys.readouterr().out
     written = Path("scores/scores.jsonl").read_bytes()
     assert bench(*arguments) == 0
-    assert capsys.readouterr().out == first, "seconds too: nothing was measured again"
+    assert capsys.readouterr().out == first, "nothing was measured twice, because the seconds are equal too"
     assert Path("scores/scores.jsonl").read_bytes() == written
 
 
-def test_folders_of_ones_own(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pairs_and_folders_of_the_user_are_measured(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (sets / "pairs.csv").write_text(
         "image_path,condition_image_path,caption\nurban100/img_001.png,urban100/img_002.png,deblur\n"
     )
@@ -153,8 +155,8 @@ def test_folders_of_ones_own(sets: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert rows[2]["psnr"] == 100
 
 
-def test_captions_count_where_nothing_is_said(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two pairs of one file name, one of them without a caption."""
+def test_captions_are_the_prompts_unless_an_option_sets_them(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two pairs have the same file name, and one of them has no caption."""
     save_photo(sets / "other/1.png", 24, 24, seed=7)
     (sets / "pairs.csv").write_text(
         "image_path,condition_image_path,caption\nclassic5/1.png,classic5/2.png,deblur\nclassic5/3.png,other/1.png,\n"
@@ -174,7 +176,7 @@ def test_captions_count_where_nothing_is_said(sets: Path, capsys: pytest.Capture
 
 
 @pytest.mark.usefixtures("sets")
-def test_a_page_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_page_is_written(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("classic5", "--quality", "10", "--limit", "2", "--report", "page", "--peer", "wavelet", "-q") == 0
     page = Path("page/index.html").read_text(encoding="utf-8")
     assert "classic5 jpeg 10, best: " in page
@@ -186,7 +188,7 @@ def rows_of(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("sets")
-def test_harm_to_clean_images_and_flat_fields(
+def test_the_clean_task_measures_harm_to_images_and_flat_fields(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -209,28 +211,28 @@ def test_harm_to_clean_images_and_flat_fields(
         (row["worst_image"], str(row["largest_change"])) for row in shown
     ]
     page = Path("page/index.html").read_text(encoding="utf-8")
-    for told in (
+    for expected in (
         '<th>worst</th><th class="words">worst image</th><th>largest change</th>',
         "flat fields, 27 images",
         "flat fields clean input, worst: rgb(",
     ):
-        assert told in page
+        assert expected in page
     written = Path("scores/scores.jsonl").read_bytes()
     assert bench(*command, "-o", "scores") == 0
-    assert Path("scores/scores.jsonl").read_bytes() == written, "nothing is measured again"
-    said = capsys.readouterr().out
-    assert max(map(len, said.splitlines())) <= 80
-    said = " ".join(said.split())
-    assert "worst change SSIM s/MP" in said.replace("┃", "")
+    assert Path("scores/scores.jsonl").read_bytes() == written, "nothing is measured twice"
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    printed = " ".join(printed.split())
+    assert "worst change SSIM s/MP" in printed.replace("┃", "")
     for row in shown:
-        assert f"tiny, clean input: lowest PSNR {row['worst_psnr']:.2f} dB ({row['worst_image']}); " in said
-        assert f"; largest change {row['largest_change']} of 255" in said
+        assert f"tiny, clean input: lowest PSNR {row['worst_psnr']:.2f} dB ({row['worst_image']}); " in printed
+        assert f"; largest change {row['largest_change']} of 255" in printed
     assert bench(*command, "--json", "--prompt", "remove noise") == 0
     assert {row["prompt"] for row in rows_of(capsys)} == {"remove noise"}
 
 
 @pytest.mark.usefixtures("sets")
-def test_light_is_measured_with_its_prompt_unless_told_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+def test_low_light_is_measured_with_its_prompt_by_default(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["classic5", "--recipe", "lowlight:2", "--recipe", "noise:25", "--limit", "1"]
     for more, prompts in (
         ([], ["brighten this photo", ""]), (["--unprompted"], ["", ""]), (["--prompt", "deblur"], ["deblur", "deblur"])
@@ -238,10 +240,10 @@ def test_light_is_measured_with_its_prompt_unless_told_otherwise(capsys: pytest.
         assert bench(*command, *more, "--json") == 0
         assert [row["prompt"] for row in rows_of(capsys) if row["method"] == "tiny"] == prompts
     assert bench(*command) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert 'tiny (recipe lowlight:2): prompt "brighten this photo"; weights' in said
-    assert "tiny (recipe noise:25): unprompted; weights" in said
-    assert "Protocol: recipe-8bit/2, recipe-8bit/1" in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert 'tiny (recipe lowlight:2): prompt "brighten this photo"; weights' in printed
+    assert "tiny (recipe noise:25): unprompted; weights" in printed
+    assert "Protocol: recipe-8bit/2, recipe-8bit/1" in printed
 
 
 @pytest.mark.usefixtures("sets")
@@ -259,12 +261,12 @@ def test_non_local_means_is_shown_at_its_best_strength(capsys: pytest.CaptureFix
     assert len({name for name in kept if name.startswith("nlm")}) == 6
     assert bench(*command) == 0
     assert len(Path("scores/scores.jsonl").read_text().splitlines()) == len(kept)
-    said = " ".join(capsys.readouterr().out.split())
-    assert "nlm (h 10): best mean PSNR of h 2, 3, 4, 6, 8, 10 on these images" in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "nlm (h 10): best mean PSNR of h 2, 3, 4, 6, 8, 10 on these images" in printed
 
 
 @pytest.mark.usefixtures("sets")
-def test_changes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_changes_since_an_earlier_run_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["classic5", "--quality", "10", "--limit", "2", "--json"]
     assert bench(*arguments) == 0
     Path("old.json").write_text(capsys.readouterr().out)
@@ -273,7 +275,7 @@ def test_changes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert [change["method"] for change in changes] == ["degraded", "tiny"]
     assert changes[0]["change"] == 0
     assert changes[1]["change"] != 0
-    assert changes[1]["exceeds_noise"] is None, "of two images"
+    assert changes[1]["exceeds_noise"] is None, "two images are too few to tell"
     assert bench("classic5", "--sigma", "25", "--limit", "2", "--compare", "old.json") == 0
     assert "not compared: classic5 denoise 25: tiny was not measured then" in capsys.readouterr().err
     assert bench(*arguments[:-1], "--compare", "old.json") == 0
@@ -282,7 +284,7 @@ def test_changes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("sets")
-def test_quietly_the_table_is_all_that_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_shows_only_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("urban100", "--limit", "1", "--sigma", "25", "-q", "--csv", "r.csv") == 0
     shown = capsys.readouterr()
     assert shown.err == ""
@@ -290,7 +292,7 @@ def test_quietly_the_table_is_all_that_is_shown(capsys: pytest.CaptureFixture[st
     assert Path("r.csv").read_text(encoding="utf-8").count("urban100") == 2
 
 
-def test_what_networks_say_is_a_table_of_its_own(
+def test_perceptual_metrics_have_a_table_of_their_own(
     sets: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def judge(name: str, device: str) -> Callable[[Tensor, Tensor], dict[str, Any]]:
@@ -318,21 +320,21 @@ def test_what_networks_say_is_a_table_of_its_own(
 
 
 @pytest.mark.usefixtures("sets")
-def test_a_metric_that_is_not_there_is_known_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_metric_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("classic5", "--metric", "niqe") == 2
     assert "--metric: 'niqe' is no metric that is known" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("sets")
-def test_prompt_pairs_are_told_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sentence_reports_the_prompts_task(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("classic5", "--task", "prompts", "--draws", "2", "--limit", "2") == 0
-    said = capsys.readouterr().out
-    assert "tiny: the right prompt gives the better result in " in said
-    assert "degraded: the right" not in said
+    printed = capsys.readouterr().out
+    assert "tiny: the right prompt gives the better result in " in printed
+    assert "degraded: the right" not in printed
 
 
 @pytest.mark.usefixtures("sets")
-def test_what_seeds_change_is_told_in_a_sentence(
+def test_a_sentence_reports_the_deviation_between_seeds(
     tmp_path: Path, encoder: PromptEncoder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_model(
@@ -342,15 +344,15 @@ def test_what_seeds_change_is_told_in_a_sentence(
     page = tmp_path / "page"
     command = ["classic5", "--quality", "10", "--limit", "1", "--fidelity", "0", "--report", str(page)]
     assert run(["bench", *command, "--model", str(tmp_path / "whole"), "--threads", "1", "--steps", "2"]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert re.search(
-        r"whole, jpeg 10: PSNR has a standard deviation of \d\.\d\d dB between seeds; results agree to", said
+        r"whole, jpeg 10: PSNR has a standard deviation of \d\.\d\d dB between seeds; results agree to", printed
     )
     assert "<th>between seeds</th>" in (page / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "message"),
     [
         ((), 2, "no test set is named. Name one of urban100, cbsd68"),
         (("urban101",), 2, "'urban101' is no set that is known"),
@@ -370,26 +372,26 @@ def test_what_seeds_change_is_told_in_a_sentence(
     ],
 )
 @pytest.mark.usefixtures("sets")
-def test_what_cannot_be_done_is_said(
-    arguments: tuple[str, ...], code: int, words: str, capsys: pytest.CaptureFixture[str]
+def test_invalid_requests_are_refused_with_a_message(
+    arguments: tuple[str, ...], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert bench(*arguments) == code
-    assert words in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
-def test_autoencoders_are_compared_by_what_they_keep(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_autoencoders_are_compared_by_reconstruction(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_autoencoder().save_pretrained(sets.parent / "dc")
     command = ("urban100", "--limit", "2", "--task", "reconstruction", "--autoencoder", "dc")
     assert bench(*command, "--json", "--report", "page") == 0
     (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert (row["task"], row["level"], row["method"], row["images"]) == ("reconstruction", "clean", "dc", 2)
-    assert "gain" not in row, "nothing was degraded"
+    assert "gain" not in row, "the reconstruction task degrades nothing"
     assert "dc" in Path("page/index.html").read_text(encoding="utf-8")
     assert bench(*command) == 0
     assert "reconstruction clean" in capsys.readouterr().out
 
 
-def test_a_ceiling_needs_an_autoencoder_and_an_autoencoder_the_task(
+def test_the_reconstruction_task_and_an_autoencoder_need_each_other(
     sets: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert (
@@ -397,14 +399,14 @@ def test_a_ceiling_needs_an_autoencoder_and_an_autoencoder_the_task(
     )
     shown = capsys.readouterr()
     assert "no such model folder" in shown.err
-    assert "denoise" not in shown.err, "before anything is measured"
+    assert "denoise" not in shown.err, "the error comes before any measurement"
     assert bench("urban100", "--task", "reconstruction") == 2
     assert "no autoencoder to measure" in capsys.readouterr().err
     assert bench("urban100", "--autoencoder", str(sets)) == 2
     assert "--task reconstruction" in capsys.readouterr().err
 
 
-def test_speed_is_measured_alone(
+def test_speed_is_measured_without_sets(
     sets: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -425,17 +427,17 @@ def test_speed_is_measured_alone(
     assert all(("beyond_buffers" in line) == ("peak_memory" in line) for line in lines)
     assert bench("speed", "--sizes", "64", "--rounds", "1", "--devices", "cpu", "--json") == 0
     shown = capsys.readouterr()
-    assert (len(shown.out.splitlines()), shown.err) == (1, ""), "of one size nothing grows"
+    assert (len(shown.out.splitlines()), shown.err) == (1, ""), "one size has no growth"
     assert bench("speed", "urban100") == 2
     assert "measured alone" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("sets")
-def test_a_bar_on_the_terminal_leaves_stdout_alone(terminal: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
-    """A live bar of Rich takes over stdout too, and a table in a pipe would end up on the terminal."""
+def test_a_progress_bar_leaves_stdout_unchanged(terminal: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
+    """A live bar of Rich also redirects stdout, so that a table meant for a pipe could reach the terminal."""
     assert bench("classic5", "urban100", "--sigma", "25", "--limit", "1") == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("classic5, 1 image", "urban100, 1 image", "denoise 25"))
     assert "\x1b" not in shown
-    assert "urban100 denoise 25" in terminal.getvalue(), "the bar"
+    assert "urban100 denoise 25" in terminal.getvalue(), "the bar is on the terminal"
     assert "PSNR" not in terminal.getvalue()

@@ -1,4 +1,4 @@
-"""The completion files are those that the program generates, and completing works."""
+"""Tests of shell completion and of the stored completion files."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ FLAGS = {
         "--steps", "--guidance", "--seed", "--output", "-o", "--device", "--dtype", "--threads",
     },
 }  # fmt: skip
-"""Scripts depend on these: taking one away is a new major version."""
+"""The flags that scripts depend on; removing one requires a new major version."""
 
 
 def test_the_flags_are_frozen() -> None:
@@ -50,7 +50,7 @@ def test_the_flags_are_frozen() -> None:
     assert found == {name: flags | EVERYWHERE for name, flags in FLAGS.items()}
 
 
-def test_the_files_are_what_the_program_generates(tmp_path: Path) -> None:
+def test_the_completion_files_are_up_to_date(tmp_path: Path) -> None:
     written = completions.write(tmp_path / "made")
     assert [path.name for path in written] == ["sanarestore.bash", "sanarestore.zsh", "sanarestore.fish"]
     for path in written:
@@ -58,18 +58,18 @@ def test_the_files_are_what_the_program_generates(tmp_path: Path) -> None:
 
 
 def asked(shell: str, **environment: str) -> str:
-    """What the program answers to a shell."""
+    """Return the completions that the program offers to a shell."""
     environment = {**os.environ, "_SANARESTORE_COMPLETE": f"complete_{shell}", **environment}
     command = [sys.executable, "-m", "sanarestore"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
 
-def test_bash_is_offered_flags_and_commands() -> None:
+def test_bash_completes_flags_and_commands() -> None:
     assert asked("bash", COMP_WORDS="sanarestore restore --pr", COMP_CWORD="2").split() == ["--prompt"]
     assert asked("bash", COMP_WORDS="sanarestore re", COMP_CWORD="1").split() == ["restore"]
 
 
-def test_zsh_and_fish_are_offered_flags_with_their_meaning() -> None:
+def test_zsh_and_fish_complete_flags_with_descriptions() -> None:
     line = {"_TYPER_COMPLETE_ARGS": "sanarestore restore --pr"}
     assert '"--prompt":"Description of what to fix' in asked("zsh", **line)
     assert asked("fish", _TYPER_COMPLETE_FISH_ACTION="get-args", **line).startswith(
@@ -77,8 +77,8 @@ def test_zsh_and_fish_are_offered_flags_with_their_meaning() -> None:
     )
 
 
-def test_a_real_bash_completes(tmp_path: Path) -> None:
-    """The file, sourced; its function called as bash would call it."""
+def test_bash_completes_with_the_stored_file(tmp_path: Path) -> None:
+    """The test sources the file and calls its function as bash would."""
     program = tmp_path / "sanarestore"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sanarestore "$@"\n')
     program.chmod(0o755)

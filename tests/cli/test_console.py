@@ -1,4 +1,4 @@
-"""What is said is coloured where that is wanted; tables are whole."""
+"""Tests of terminal output: colours are optional, and tables are never cut."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from sanarestore.evaluation.columns import Column, Table
 from tests.cli.conftest import Terminal
 
 
-def test_colour_is_a_choice(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_turns_colours_off(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     console.error("a")
     assert "\x1b[1;31m" in terminal.getvalue()
     monkeypatch.setenv("NO_COLOR", "1")
@@ -28,7 +28,7 @@ WIDE = Table(
 )
 
 
-def test_a_file_gets_whole_rows_without_colours(
+def test_tables_in_a_file_have_whole_rows_without_colours(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
@@ -43,7 +43,7 @@ def test_a_file_gets_whole_rows_without_colours(
 
 
 @pytest.mark.parametrize("width", [120, 60])
-def test_a_terminal_breaks_words_and_no_figure(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_on_a_terminal_wrap_words_but_not_figures(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Terminal()
     monkeypatch.setattr("sys.stdout", fake)
     monkeypatch.setenv("COLUMNS", str(width))
@@ -54,11 +54,13 @@ def test_a_terminal_breaks_words_and_no_figure(width: int, monkeypatch: pytest.M
     assert "…" not in text
     lines = [line.split() for line in text.splitlines()]
     broken = ["reconstruction"] if width == 120 else ["denoise", "reconstruction"]
-    assert broken in lines, "whole words, below the row, and no more of them than needed"
-    assert (max(map(len, text.splitlines())) <= width) == (width == 120), "the other is too narrow even so"
+    assert broken in lines, "only as many words as needed are wrapped, and each stays whole"
+    assert (max(map(len, text.splitlines())) <= width) == (width == 120), (
+        "60 columns are too narrow even with wrapped words"
+    )
 
 
-def test_names_that_the_encoding_lacks_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_that_the_encoding_lacks_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
     console.table("caf\u00e9 \udce9.png", Table([Column("±")], [["1"]]))

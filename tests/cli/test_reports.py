@@ -1,4 +1,4 @@
-"""Nothing moves in a log, data is alone on stdout, errors are always said."""
+"""Tests of reports: no animation in logs, only data on stdout, and errors always shown."""
 
 import json
 import re
@@ -28,27 +28,27 @@ def report(*outcomes: Outcome, **chosen: bool) -> reports.Report:
 BAD = outcome("b.png", "failed", error="b.png: it is empty.")
 
 
-def test_a_log_gets_the_summary_only(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_holds_only_the_summary(capsys: pytest.CaptureFixture[str]) -> None:
     report(outcome(), outcome("c.png"), outcome("d.png", "skipped"))
     shown = capsys.readouterr()
     assert shown.out == ""
     assert re.fullmatch(r"2 restored, 1 finished before, 4\.0 MP in \d+\.\d s \([\d.]+ MP/s\)\n", shown.err)
 
 
-def test_errors_and_notes_are_said_in_a_log_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_also_holds_errors_and_notes(capsys: pytest.CaptureFixture[str]) -> None:
     report(outcome(notes=("palette became RGB", "MakerNote may dangle")), BAD)
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["note a.png: palette became RGB; MakerNote may dangle", "failed b.png: it is empty."]
     assert lines[2].startswith("1 restored, 1 failed, 2.0 MP")
 
 
-def test_quiet_says_errors_only(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_only_errors(capsys: pytest.CaptureFixture[str]) -> None:
     report(outcome(notes=("x",)), BAD, quiet=True)
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", "failed b.png: it is empty.\n")
 
 
-def test_json_is_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stdout_holds_only_json(capsys: pytest.CaptureFixture[str]) -> None:
     report(outcome("caf\u00e9 \udce9.png", notes=("x",)), BAD, as_json=True)
     shown = capsys.readouterr()
     lines = [json.loads(line) for line in shown.out.splitlines()]
@@ -59,7 +59,7 @@ def test_json_is_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.err == "failed b.png: it is empty.\n"
 
 
-def test_exit_codes() -> None:
+def test_outcomes_decide_the_exit_code() -> None:
     unreadable = outcome("b.png", "failed", error="x", readable=False)
     assert report(outcome(), outcome("b.png", "skipped")).exit_code == ExitCode.DONE
     assert report(outcome(), BAD).exit_code == ExitCode.SOME_FAILED
@@ -68,48 +68,48 @@ def test_exit_codes() -> None:
     assert report(unreadable, unreadable).exit_code == ExitCode.NO_IMAGES
 
 
-def test_markup_and_emoji_in_names_are_names(capsys: pytest.CaptureFixture[str]) -> None:
+def test_markup_and_emoji_codes_in_names_are_printed_literally(capsys: pytest.CaptureFixture[str]) -> None:
     report(outcome("[red]:cat:[/x].png", notes=("n",)), outcome("y\\", "failed", error="[/]:dog: y\\"))
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["note [red]:cat:[/x].png: n", "failed [/]:dog: y\\"]
 
 
 def seen(terminal: Terminal, made: reports.Report | reports.TrainingReport) -> list[str]:
-    """Lines of the progress as they stand."""
+    """Return the lines of the progress display."""
     terminal.truncate(0)
     made._progress.refresh()
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).replace("\0", "").replace("\r", "\n")
     return [line for line in shown.splitlines() if line.strip()]
 
 
-def drawn(terminal: Terminal, total: int = 4, name: str = "photo.png") -> list[str]:
-    """The same when one of three files is done and one is under way."""
+def shown_lines(terminal: Terminal, total: int = 4, name: str = "photo.png") -> list[str]:
+    """Return the lines of the progress display when one of three files is done and one is in progress."""
     with reports.Report("restored", 3) as made:
         made.add(outcome("first.png"))
         made.part(Path(name), 1, total)
         return seen(terminal, made)
 
 
-def test_a_terminal_sees_the_whole_and_the_parts(terminal: Terminal) -> None:
-    overall, part = drawn(terminal)
+def test_a_terminal_shows_overall_and_file_progress(terminal: Terminal) -> None:
+    overall, part = shown_lines(terminal)
     assert re.search(r"restored .*1/3 +[\d.]+ MP/s +\S+$", overall)
     assert re.search(r" photo\.png .*1/4 +\S+ *$", part)
     assert len(overall) <= 80
 
 
-def test_a_file_of_one_part_has_no_bar_of_its_own(terminal: Terminal) -> None:
-    assert len(drawn(terminal, total=1)) == 1
+def test_a_file_of_one_part_has_no_separate_bar(terminal: Terminal) -> None:
+    assert len(shown_lines(terminal, total=1)) == 1
 
 
 def test_long_names_leave_room_for_the_bar(terminal: Terminal) -> None:
-    _, part = drawn(terminal, name="a" * 90 + "_0001.png")
+    _, part = shown_lines(terminal, name="a" * 90 + "_0001.png")
     assert "aaa…" in part
     assert "_0001.png " in part
     assert re.search(r"━{5}", part)
     assert re.search(r"1/4", part)
 
 
-def test_smaller_tiles_on_the_way_change_the_total(terminal: Terminal) -> None:
+def test_smaller_tiles_midway_change_the_total(terminal: Terminal) -> None:
     with reports.Report("restored", 1) as made:
         for done, total in ((1, 4), (2, 4), (1, 16), (2, 16)):
             made.part(Path("a.png"), done, total)
@@ -121,10 +121,12 @@ def test_smaller_tiles_on_the_way_change_the_total(terminal: Terminal) -> None:
 
 
 @pytest.mark.parametrize("how", ["quiet", "as_json", "dumb", "log"])
-def test_nothing_moves(how: str, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quiet_json_dumb_and_log_output_is_not_animated(
+    how: str, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if how == "dumb":
         monkeypatch.setenv("TERM", "dumb")
-    if how == "log":  # FORCE_COLOR may colour a log, not animate it
+    if how == "log":  # FORCE_COLOR may colour a log, but not animate it
         monkeypatch.setenv("FORCE_COLOR", "1")
         monkeypatch.setattr(terminal, "isatty", lambda: False)
     report(outcome(), **{how: True} if how in ("quiet", "as_json") else {})
@@ -141,7 +143,7 @@ def step(number: int, validation: float | None = None, minutes: float = 0.5) -> 
     }  # fmt: skip
 
 
-def test_a_training_log_has_a_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_log_has_at_most_a_line_per_minute(capsys: pytest.CaptureFixture[str]) -> None:
     with reports.TrainingReport() as made:
         for fields in (step(1), step(2, 1.5), step(3, minutes=1.0), step(4, minutes=2.0)):
             made.step(fields)
@@ -151,7 +153,7 @@ def test_a_training_log_has_a_line_a_minute(capsys: pytest.CaptureFixture[str]) 
     ]
 
 
-def test_a_photo_that_is_left_out_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_photo_that_is_left_out_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     bad = {**step(1), "notes": ["a.png: it is damaged. It is left out."]}
     for quiet in (False, True):
         with reports.TrainingReport(quiet=quiet) as made:
@@ -160,7 +162,7 @@ def test_a_photo_that_is_left_out_is_said_once(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err.splitlines() == ["note a.png: it is damaged. It is left out."]
 
 
-def test_a_training_fits_a_small_terminal(terminal: Terminal) -> None:
+def test_training_progress_fits_a_small_terminal(terminal: Terminal) -> None:
     with reports.TrainingReport() as made:
         made.step({**step(5, -10.25), "step": 15000, "steps": 16000, "loss": -24.69581, "images_per_second": 1250.0})
         line = seen(terminal, made)[0].strip()
@@ -169,7 +171,7 @@ def test_a_training_fits_a_small_terminal(terminal: Terminal) -> None:
     assert len(line) <= 80
 
 
-def test_training_json_is_a_line_a_validation(capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_json_has_a_line_per_validation(capsys: pytest.CaptureFixture[str]) -> None:
     with reports.TrainingReport(as_json=True) as made:
         for fields in (step(1), step(2, 1.5), step(3)):
             made.step(fields)
@@ -178,7 +180,7 @@ def test_training_json_is_a_line_a_validation(capsys: pytest.CaptureFixture[str]
     assert shown.err == ""
 
 
-def test_a_quiet_training_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_training_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with reports.TrainingReport(quiet=True) as made:
         made.step(step(2, 1.5, minutes=9))
     assert capsys.readouterr() == ("", "")

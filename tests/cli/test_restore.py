@@ -1,4 +1,4 @@
-"""The command from end to end: where files go, what is skipped, what is refused, and how it ends."""
+"""Tests of `sanarestore restore` from end to end: where files go, what is skipped or refused, and exit codes."""
 
 import io
 import json
@@ -27,7 +27,7 @@ from tests.published import latent_path, write_adapted
 
 @pytest.fixture
 def shoot(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of photos, with a stray text; the current folder is the one above it."""
+    """A folder of photos and a stray text file; the current folder is the one above it."""
     monkeypatch.chdir(tmp_path)
     for index, name in enumerate(("a.png", "b.png", "deep/c.png")):
         save_photo(Path("shoot") / name, seed=index)
@@ -54,7 +54,9 @@ def lines_of(text: str) -> list[dict[str, Any]]:
 OUTPUTS = ["a.png", "b.png", "deep/c.png", "sanarestore.jsonl"]
 
 
-def test_a_file_put_where_ours_failed_is_not_replaced(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_of_the_user_is_not_replaced_where_an_earlier_run_failed(
+    shoot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = (shoot / "b.png").read_bytes()
     (shoot / "b.png").write_bytes(whole[:100])
     assert restore("shoot") == 1
@@ -66,7 +68,7 @@ def test_a_file_put_where_ours_failed_is_not_replaced(shoot: Path, capsys: pytes
     assert restore("shoot", "--overwrite") == 0
 
 
-def test_a_pipe_plans_nothing_and_takes_any_device(
+def test_stdin_refuses_a_dry_run_and_works_with_all_devices(
     shoot: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((shoot / "a.png").read_bytes())))
@@ -79,7 +81,7 @@ def test_a_pipe_plans_nothing_and_takes_any_device(
     assert images.read("piped.png").height == 40
 
 
-def test_a_folder_beside_a_folder(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_is_restored_into_a_folder_beside_it(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(shoot)
     assert restore("shoot", "--prompt", "remove noise") == 0
     assert tree("shoot-restored") == OUTPUTS
@@ -110,13 +112,13 @@ def test_finished_files_are_skipped(shoot: Path, capsys: pytest.CaptureFixture[s
     assert statuses() == skipped | {"b.png": "done"}
     Path("out/a.png").unlink()
     assert statuses() == skipped | {"a.png": "done"}
-    # Other weights under the same name.
+    # The weights change, but not their name.
     manifest = Path("tiny-model/restoration/config.json")
     manifest.write_text(manifest.read_text() + "\n")
     assert statuses() == done
 
 
-def test_two_folders_have_two_journals(shoot: Path) -> None:
+def test_every_output_folder_has_its_own_journal(shoot: Path) -> None:
     save_photo(Path("other/d.png"))
     assert restore("shoot", "other") == 0
     assert tree("other-restored") == ["d.png", "sanarestore.jsonl"]
@@ -125,20 +127,20 @@ def test_two_folders_have_two_journals(shoot: Path) -> None:
     assert contents("shoot-restored") == before
 
 
-def test_foreign_files_are_never_overwritten_unasked(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_foreign_files_are_overwritten_only_on_request(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("out").mkdir()
     Path("out/a.png").write_bytes(b"of another")
     assert restore("shoot", "-o", "out") == 1
     assert Path("out/a.png").read_bytes() == b"of another"
     assert tree("out") == OUTPUTS
-    told = capsys.readouterr().err
-    assert "out/a.png: the output already exists" in told
-    assert "--overwrite" in told
+    shown = capsys.readouterr().err
+    assert "out/a.png: the output already exists" in shown
+    assert "--overwrite" in shown
     assert restore("shoot", "-o", "out", "--overwrite") == 0
     assert Path("out/a.png").read_bytes() != b"of another"
 
 
-def test_a_result_retouched_by_hand_is_not_overwritten(shoot: Path) -> None:
+def test_a_result_that_the_user_retouched_is_not_overwritten(shoot: Path) -> None:
     assert restore("shoot", "-o", "out") == 0
     retouched = save_photo(Path("out/b.png"), seed=7).read_bytes()
     assert restore("shoot", "-o", "out", "--prompt", "remove noise") == 1
@@ -152,7 +154,7 @@ def test_inputs_are_never_overwritten(shoot: Path) -> None:
     assert contents(shoot) == before
 
 
-def test_the_output_may_lie_inside_the_input(shoot: Path) -> None:
+def test_the_output_folder_may_lie_inside_the_input_folder(shoot: Path) -> None:
     for _ in range(2):
         assert restore("shoot", "-o", "shoot/restored") == 0
         assert tree("shoot/restored") == OUTPUTS
@@ -165,7 +167,7 @@ def test_collisions_are_refused_before_any_work(shoot: Path, capsys: pytest.Capt
     assert not Path("out").exists()
 
 
-def test_one_bad_file_never_stops_the_others(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_files_do_not_stop_the_others(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shoot / "b.png").write_bytes((shoot / "a.png").read_bytes()[:100])
     assert restore("shoot", "shoot/notes.txt", "-o", "out", "--json") == 1
     shown = capsys.readouterr()
@@ -179,8 +181,8 @@ def test_one_bad_file_never_stops_the_others(shoot: Path, capsys: pytest.Capture
     assert tree("out") == ["a.png", "deep/c.png", "sanarestore.jsonl"]
 
 
-def test_nothing_readable_is_another_matter(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 3 whether there was nothing like an image, or nothing that could be read as one."""
+def test_no_readable_image_has_an_exit_code_of_its_own(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit code is 3 if no image is found, and if none of those found can be read."""
     Path("empty").mkdir()
     assert restore("empty") == 3
     assert restore("shoot/notes.txt", "-o", "out") == 3
@@ -190,7 +192,7 @@ def test_nothing_readable_is_another_matter(shoot: Path, capsys: pytest.CaptureF
     assert restore("missing") == 2
 
 
-def test_fail_fast_stops(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fail_fast_stops_at_the_first_failure(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shoot / "b.png").write_bytes((shoot / "a.png").read_bytes()[:100])
     assert restore("shoot", "-o", "out", "--fail-fast") == 1
     assert tree("out") == ["a.png", "sanarestore.jsonl"]
@@ -209,7 +211,7 @@ def test_dry_run_writes_nothing(shoot: Path, capsys: pytest.CaptureFixture[str])
     assert not Path("out").exists()
 
 
-def test_json_and_quiet(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_goes_to_stdout_and_quiet_prints_nothing(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert restore("shoot/a.png", "-o", "out", "--json") == 0
     shown = capsys.readouterr()
     (line,) = lines_of(shown.out)
@@ -220,7 +222,7 @@ def test_json_and_quiet(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr() == ("", "")
 
 
-def test_options_reach_the_engine(shoot: Path) -> None:
+def test_options_are_passed_to_the_engine(shoot: Path) -> None:
     assert restore("shoot/a.png", "-o", "same.png", "--fidelity", "0") == 0
     assert np.array_equal(to_stored(images.read("same.png")), to_stored(images.read("shoot/a.png")))
     assert restore("shoot/a.png", "-o", "large.png", "--scale", "2") == 0
@@ -235,12 +237,14 @@ def test_options_reach_the_engine(shoot: Path) -> None:
      ("--devices", "cpu,"), ("--threads", "0"), ("--steps", "51"), ("--steps", "3"), ("--guidance", "0.5"),
      ("--tiling", "mosaic")],
 )  # fmt: skip
-def test_impossible_options_are_usage(wrong: tuple[str, str], shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_option_values_are_usage_errors(
+    wrong: tuple[str, str], shoot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert restore("shoot", "-o", "out", *wrong) == 2
     assert f"error {wrong[0]}: " in capsys.readouterr().err
 
 
-def test_weights_missing_or_refused(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_unusable_and_damaged_weights_have_exit_code_4(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["restore", "shoot", "-o", "out", "--model", "./no-model"]) == 4
     Path("base").mkdir()
     assert run(["restore", "shoot", "-o", "out", "--model", "base"]) == 4
@@ -253,14 +257,14 @@ def test_weights_missing_or_refused(shoot: Path, capsys: pytest.CaptureFixture[s
 
 @pytest.fixture
 def adapted(shoot: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A published base and an adapter beside the photos; the user's folders are elsewhere."""
+    """A published base and an adapter beside the photos; cache and data folders are temporary."""
     for kind in ("cache", "data"):
         monkeypatch.setattr(f"platformdirs.user_{kind}_path", lambda *_, kind=kind, **__: Path(kind).absolute())
     write_adapted(Path(), encoder)
     return shoot
 
 
-def test_a_base_with_an_adapter_restores(adapted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_base_with_an_adapter_restores_photographs(adapted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["restore", str(adapted / "a.png"), "-o", "out.png", "--adapter", "adapter"]) == 0
     assert run(["restore", str(adapted / "a.png"), "-o", "same.png", "--adapter", "adapter", "--model", "base"]) == 0
     generated = ("--fidelity", "0", "--steps", "1")
@@ -270,13 +274,13 @@ def test_a_base_with_an_adapter_restores(adapted: Path, capsys: pytest.CaptureFi
         to_stored(images.read(f"{name}.png")).astype(int) for name in ("out", "same", "other", "whole")
     )
     assert np.array_equal(out, same)
-    assert np.abs(out - whole).max() <= 1, "equal up to rounding"
+    assert np.abs(out - whole).max() <= 1, "tiled and untiled results are equal up to rounding"
     assert np.abs(out - to_stored(images.read(adapted / "a.png"))).mean() > 1
     assert np.abs(out - other).mean() > 1
-    assert "licence" not in capsys.readouterr().err, "nothing was fetched"
+    assert "licence" not in capsys.readouterr().err, "no weights were downloaded"
 
 
-def test_a_base_alone_is_refused(adapted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_base_without_an_adapter_is_refused(adapted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["restore", str(adapted), "-o", "out", "--model", "base"]) == 4
     assert "would ignore the photograph" in capsys.readouterr().err
     assert run(["restore", str(adapted), "-o", "out", "--adapter", "base"]) == 4
@@ -284,8 +288,8 @@ def test_a_base_alone_is_refused(adapted: Path, capsys: pytest.CaptureFixture[st
     assert not Path("out").exists()
 
 
-def test_another_adapter_is_another_result(adapted: Path, encoder: PromptEncoder) -> None:
-    """Finished files are skipped only while the adapter's weights are the same."""
+def test_a_changed_adapter_restores_finished_files_a_second_time(adapted: Path, encoder: PromptEncoder) -> None:
+    """Finished files are skipped only while the weights of the adapter stay the same."""
     arguments = ["restore", str(adapted / "a.png"), "-o", "out", "--adapter", "adapter"]
     assert run(arguments) == 0
     before = Path("out/a.png").stat().st_mtime_ns
@@ -300,7 +304,7 @@ def test_another_adapter_is_another_result(adapted: Path, encoder: PromptEncoder
     assert Path("out/a.png").stat().st_mtime_ns != before
 
 
-def test_the_licence_of_fetched_weights_is_shown_once(
+def test_the_licence_of_downloaded_weights_is_shown_once(
     adapted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(Path("base").absolute()))
@@ -312,14 +316,14 @@ def test_the_licence_of_fetched_weights_is_shown_once(
     assert "licence" not in capsys.readouterr().err
 
 
-def test_a_journal_that_cannot_be_written_is_refused_first(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_journal_is_reported_before_any_work(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("out/sanarestore.jsonl").mkdir(parents=True)
     assert restore("shoot", "-o", "out") == 2
     assert "journal" in capsys.readouterr().err
     assert tree("out") == []
 
 
-def test_an_unexpected_error_shows_its_traceback_on_demand(
+def test_an_unexpected_error_shows_its_traceback_on_request(
     shoot: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def surprised(*_: Any, **__: Any) -> None:
@@ -341,18 +345,18 @@ def test_a_16_bit_tiff_keeps_alpha_depth_and_metadata(shoot: Path) -> None:
     )  # fmt: skip
     images.write(image, "a.tif")
     assert restore("a.tif") == 0
-    again = images.read("a-restored.tif")
-    assert (again.depth, again.format) == ("uint16", "tiff")
-    assert again.alpha_HW is not None
-    assert np.array_equal(again.alpha_HW, alpha)
-    assert (again.metadata.xmp, again.metadata.dpi) == (metadata.xmp, metadata.dpi)
+    reread = images.read("a-restored.tif")
+    assert (reread.depth, reread.format) == ("uint16", "tiff")
+    assert reread.alpha_HW is not None
+    assert np.array_equal(reread.alpha_HW, alpha)
+    assert (reread.metadata.xmp, reread.metadata.dpi) == (metadata.xmp, metadata.dpi)
 
 
 # Pipes.
 
 
 class Stdout(io.StringIO):
-    """Text on top of bytes, as the real one."""
+    """A text stream with a byte buffer, like the real stdout."""
 
     def __init__(self, terminal: bool = False) -> None:
         super().__init__()
@@ -362,7 +366,7 @@ class Stdout(io.StringIO):
 
 @pytest.fixture
 def piped(shoot: Path, monkeypatch: pytest.MonkeyPatch) -> Stdout:
-    """stdin holds a photo; what is written to stdout is returned."""
+    """A stand-in for stdout; stdin holds a photo."""
     stdout = Stdout()
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO((shoot / "a.png").read_bytes())))
     monkeypatch.setattr("sys.stdout", stdout)
@@ -370,7 +374,9 @@ def piped(shoot: Path, monkeypatch: pytest.MonkeyPatch) -> Stdout:
 
 
 @pytest.mark.parametrize("arguments", [("-",), ("-", "-o", "-"), ("shoot/a.png", "-o", "-")])
-def test_through_pipes(arguments: tuple[str, ...], piped: Stdout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pipes_carry_images_in_and_out(
+    arguments: tuple[str, ...], piped: Stdout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sys.stdout", piped)
     assert restore(*arguments) == 0
     assert restore("shoot/a.png", "-o", "file.png") == 0
@@ -378,7 +384,7 @@ def test_through_pipes(arguments: tuple[str, ...], piped: Stdout, monkeypatch: p
     assert piped.getvalue() == ""
 
 
-def test_from_a_pipe_to_a_file(piped: Stdout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stdin_is_restored_into_a_file(piped: Stdout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", piped)
     assert restore("-", "-o", "b.tif", "--json") == 0
     (line,) = lines_of(piped.getvalue())
@@ -389,7 +395,9 @@ def test_from_a_pipe_to_a_file(piped: Stdout, monkeypatch: pytest.MonkeyPatch) -
     assert Path("b.tif").read_bytes() == before
 
 
-def test_a_pipe_of_rubbish(piped: Stdout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stdin_without_an_image_has_exit_code_3(
+    piped: Stdout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"rubbish")))
     monkeypatch.setattr("sys.stdout", piped)
     assert restore("-") == 3
@@ -403,42 +411,44 @@ def test_a_pipe_of_rubbish(piped: Stdout, monkeypatch: pytest.MonkeyPatch, capsy
      ("shoot/a.png", "shoot/b.png", "-o", "-"),
      ("-", "--devices", "cpu,cpu"), ("-", "-o", "shoot")],
 )  # fmt: skip
-def test_what_no_pipe_can(arguments: tuple[str, ...], piped: Stdout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_combinations_with_pipes_are_refused(
+    arguments: tuple[str, ...], piped: Stdout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sys.stdout", piped)
     assert restore(*arguments) == 2
     assert piped.buffer.getvalue() == b""
 
 
-def test_no_image_for_a_terminal(shoot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_image_is_written_to_a_terminal(shoot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stdout = Stdout(terminal=True)
     monkeypatch.setattr("sys.stdout", stdout)
     assert restore("shoot/a.png", "-o", "-") == 2
     assert stdout.buffer.getvalue() == b""
 
 
-# Interrupted.
+# Interruption.
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
 @pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
-def test_ctrl_c_leaves_nothing_half_written(devices: str, shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As a terminal sends it: to every process of the group."""
+def test_ctrl_c_leaves_no_partial_files(devices: str, shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The test sends SIGINT to every process of the group, as a terminal does."""
     save_photo(shoot / "z/large.png", 1600, 1600)
     command = [sys.executable, "-m", "sanarestore", "restore", "shoot", "-o", "out", "--model", "tiny-model", "--json"]
     command += ["--devices", devices, "--tile", "64", "--threads", "1"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        # A job in a script's background ignores SIGINT and hands that down; a terminal's does not.
+        # A background job of a script ignores SIGINT, and its children inherit that; a job of a terminal does not.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
         assert process.stdout is not None
         finished = [json.loads(process.stdout.readline()) for _ in range(3)]
         time.sleep(0.3)
         os.killpg(process.pid, signal.SIGINT)
-        rest, told = process.communicate(timeout=60)
+        rest, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert rest == ""
-    assert told.splitlines() == ["error interrupted; finished work is kept, run the command again to continue"]
+    assert errors.splitlines() == ["error interrupted; finished work is kept, run the command again to continue"]
     assert [line["status"] for line in finished] == ["done"] * 3
     assert tree("out") == OUTPUTS
     journal = lines_of(Path("out/sanarestore.jsonl").read_text())
@@ -449,7 +459,7 @@ def test_ctrl_c_leaves_nothing_half_written(devices: str, shoot: Path, capsys: p
     assert "0 restored, 3 finished before" in capsys.readouterr().err
 
 
-def test_json_says_what_the_prompt_removes(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_lists_what_the_prompt_removes(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert restore("shoot", "-o", "one", "--json", "-p", "Remove Noise!") == 0
     assert {tuple(line["removes"]) for line in lines_of(capsys.readouterr().out)} == {("noise",)}
     assert restore("shoot", "-o", "two", "--json", "-p", "Restore this image") == 0
@@ -465,7 +475,7 @@ def test_what_the_prompt_removes_is_shown_once(shoot: Path, capsys: pytest.Captu
 
 
 def test_a_prompt_that_is_not_understood_is_reported(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Once on the terminal, and in every line of JSON; the result is that of no prompt."""
+    """The note appears once on the terminal and in every line of JSON; the result is that of no prompt."""
     assert restore("shoot", "-o", "out", "-p", "asdf qwer") == 0
     assert capsys.readouterr().err.count("the prompt 'asdf qwer' was not understood") == 1
     assert restore("shoot", "-o", "json", "-p", "asdf qwer", "--json") == 0
@@ -481,7 +491,7 @@ def test_strength_applies_a_part_of_the_change(shoot: Path) -> None:
         images.read(Path(name)).pixels_HWC for name in ("0.png", "0.5.png", "1.png", "shoot/a.png")
     )
     assert np.array_equal(none, given)
-    inside = (full > 0) & (full < 1)  # the rest was clipped when it was stored
+    inside = (full > 0) & (full < 1)  # other values were clipped when they were stored
     assert np.abs(half - (given + full) / 2)[inside].max() <= 1 / 255
     assert np.abs(full - given).max() > 4 / 255
 

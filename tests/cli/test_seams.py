@@ -1,4 +1,4 @@
-"""The command from end to end, on made photographs and a random model."""
+"""Tests of `sanarestore seams` from end to end, on synthetic photographs and a random model."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.published import latent_path, write_adapted
 
 @pytest.fixture
 def photos(tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two photographs, clean ones in a folder, and a model; the current folder holds them."""
+    """Two photographs, a folder with their clean versions, and a model, all in the current folder."""
     monkeypatch.chdir(tmp_path)
     for index in range(2):
         save_photo(Path(f"{index}.png"), 128, 160, seed=index)
@@ -32,7 +32,7 @@ def seams(*arguments: str) -> int:
 
 
 @pytest.mark.usefixtures("photos")
-def test_a_line_of_json_for_each_image_and_scheme(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_a_line_for_each_image_and_scheme(capsys: pytest.CaptureFixture[str]) -> None:
     assert seams("0.png", "1.png", "--tilings", "exact,causal", "--overlap", "32", "--clean", "clean", "--json") == 0
     shown = capsys.readouterr()
     rows = [json.loads(line) for line in shown.out.splitlines()]
@@ -45,11 +45,11 @@ def test_a_line_of_json_for_each_image_and_scheme(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("sprint", [False, True], ids=["sana", "sprint"])
-def test_a_published_base_with_an_adapter(
+def test_a_base_with_an_adapter_is_measured_under_every_scheme(
     sprint: bool, tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Under every scheme, all of which can be seen; exact is exact at every stage."""
+    """The latents of blended schemes differ from untiled ones; the exact scheme agrees at every stage."""
     monkeypatch.chdir(tmp_path)
     for kind in ("cache", "data"):
         monkeypatch.setattr(f"platformdirs.user_{kind}_path", lambda *_, kind=kind, **__: Path(kind).absolute())
@@ -67,7 +67,7 @@ def test_a_published_base_with_an_adapter(
 
 
 @pytest.mark.usefixtures("photos")
-def test_a_table_and_a_page(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_and_a_page_are_written(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert seams("0.png", "--overlap", "32", "-o", "page") == 0
     captured = capsys.readouterr()
@@ -84,7 +84,7 @@ def test_a_table_and_a_page(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 
 @pytest.mark.usefixtures("photos")
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "message"),
     [
         (("2.png",), 3, "2.png: there is no such file"),
         (("0.png", "--clean", "nowhere"), 3, "nowhere: there is no clean photograph for 0.png"),
@@ -93,15 +93,15 @@ def test_a_table_and_a_page(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         (("0.png", "--tilings", "causal", "--overlap", "60"), 2, "--overlap: 60 px is not between 0 and half"),
     ],
 )
-def test_what_is_wrong_is_said(
-    arguments: tuple[str, ...], code: int, words: str, capsys: pytest.CaptureFixture[str]
+def test_invalid_arguments_are_refused_with_a_message(
+    arguments: tuple[str, ...], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert seams(*arguments) == code
-    assert words in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("photos")
-def test_clean_photographs_of_another_size_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_clean_photographs_of_a_different_size_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     save_photo(Path("clean/0.png"), 64, 64)
     assert seams("0.png", "--clean", "clean") == 2
     assert "it does not match 0.png in size or channels" in capsys.readouterr().err

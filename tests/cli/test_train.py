@@ -1,4 +1,4 @@
-"""Training from the command line: photos or pairs in, a model that `restore` takes out."""
+"""Tests of `sanarestore train`: it turns photos or pairs into a model that `restore` loads."""
 
 import json
 from dataclasses import replace
@@ -44,7 +44,7 @@ vocabulary = 300
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of clean photos and a recipe beside it; the current folder is the one above them."""
+    """A folder of clean photos and a recipe beside it, both in the current folder."""
     monkeypatch.chdir(tmp_path)
     for index in range(3):
         save_photo(Path(f"photos/{index}.png"), 64, 64, seed=index)
@@ -56,7 +56,7 @@ def train(*arguments: str | Path) -> int:
     return run(["train", *map(str, arguments), "--base", "scratch"])
 
 
-def test_arithmetic_is_checked(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unsupported_dtype_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--dtype", "float16") == 2
     assert "float16" in capsys.readouterr().err
     assert not Path("run").exists()
@@ -72,12 +72,12 @@ def test_compiling_without_a_compiler_is_refused(
 
 
 def stages(model: str) -> list[dict[str, Any]]:
-    """How a model came about, as its manifest tells."""
+    """Return the training stages that the manifest of a model records."""
     found: list[dict[str, Any]] = json.loads(Path(model, "restoration/config.json").read_text())["training"]["stages"]
     return found
 
 
-def test_photos_in_model_out(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_on_photos_gives_a_model_that_restores(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--json") == 0
     shown = capsys.readouterr()
     lines = [json.loads(line) for line in shown.out.splitlines()]
@@ -91,7 +91,7 @@ def test_photos_in_model_out(photos: Path, capsys: pytest.CaptureFixture[str]) -
     assert images.read("restored.png").height == 64
 
 
-def test_pairs_in_model_out(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_on_pairs_gives_a_model(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [f"photos/{index}.png,photos/{(index + 1) % 3}.png,remove noise" for index in range(3)]
     Path("pairs.csv").write_text("\n".join(["image_path,condition_image_path,caption", *rows]))
     assert train("pairs.csv", "--recipe", "tiny.toml", "-o", "run", "--steps", "2") == 0
@@ -113,8 +113,8 @@ layers = 1
 )
 
 
-def test_objectives_follow_one_another(photos: Path) -> None:
-    """Refiner, wordings, autoencoder, flow, all together: each from the model of the one before."""
+def test_every_objective_continues_from_the_model_of_the_one_before(photos: Path) -> None:
+    """The order is refiner, wording, autoencoder, flow, end-to-end; the last model restores a photo."""
     base = "scratch"
     for objective in ("refiner", "wording", "autoencoder", "flow", "end-to-end"):
         Path("tiny.toml").write_text(LATENT_RECIPE.replace("{objective}", objective))
@@ -126,7 +126,9 @@ def test_objectives_follow_one_another(photos: Path) -> None:
 
 
 @pytest.mark.parametrize("objective", ["colour-correction", "wording"])
-def test_what_needs_photos_takes_no_pairs(photos: Path, objective: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_objectives_that_need_photos_refuse_pairs(
+    photos: Path, objective: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("pairs.csv").write_text("target,degraded,prompt\nphotos/0.png,photos/0.png,remove noise\n")
     Path("tiny.toml").write_text(LATENT_RECIPE.replace("{objective}", objective))
     assert run(["train", "pairs.csv", "--recipe", "tiny.toml", "-o", "run", "--base", "scratch"]) == 2
@@ -154,7 +156,7 @@ def test_the_embedded_model_is_adapted_by_default(photos: Path, capsys: pytest.C
     Path("pairs.csv").write_text("\n".join(["image_path,condition_image_path,caption", *rows]))
     arguments = ["train", "pairs.csv", "--lora", "--rank", "2", "--steps", "2", "-o", "run"]
 
-    # The embedded model's recipe asks for crops larger than these photos.
+    # The recipe of the embedded model needs larger crops than these photos have.
     def small(recipe: TrainingRecipe, name: str, *, low_rank: bool) -> TrainingRecipe:
         assert low_rank
         return replace(recipe, name=name, patch=32, batch=2)
@@ -170,12 +172,12 @@ def test_the_embedded_model_is_adapted_by_default(photos: Path, capsys: pytest.C
     assert any(not torch.equal(plain[name], adapted[name]) for name in plain)
 
 
-def test_fresh_weights_are_not_adapted(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lora_without_a_base_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--lora") == 2
     assert "--lora: fresh weights are not adapted. Name a --base" in capsys.readouterr().err
 
 
-def test_a_rank_without_low_rank_changes_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_rank_without_lora_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--rank", "8") == 2
     assert "--rank: this applies only to low-rank adapters. Add --lora" in capsys.readouterr().err
     assert not Path("run").exists()
@@ -192,15 +194,15 @@ def test_resuming_from_another_base_is_refused(photos: Path, capsys: pytest.Capt
     assert run([*arguments, "--base", "one/model", "--resume"]) == 0
 
 
-def test_going_on_from_a_model(photos: Path) -> None:
+def test_training_from_a_model_keeps_its_stages(photos: Path) -> None:
     assert train("photos", "--recipe", "tiny.toml", "-o", "first", "-q") == 0
     assert run(["train", "photos", "--recipe", "tiny.toml", "-o", "second", "--base", "first/model", "-q"]) == 0
-    told = stages("second/model")
-    assert told[:1] == stages("first/model")
-    assert [stage["base"].split()[0] for stage in told] == ["scratch", "model"]
+    both = stages("second/model")
+    assert both[:1] == stages("first/model")
+    assert [stage["base"].split()[0] for stage in both] == ["scratch", "model"]
 
 
-def test_a_router_tells_the_stages_of_its_experts_too(photos: Path) -> None:
+def test_the_stages_of_a_router_include_those_of_its_experts(photos: Path) -> None:
     Path("expert.toml").write_text(RECIPE.replace("steps", 'objective = "expert"\nsteps', 1))
     Path("router.toml").write_text(
         RECIPE.replace("steps", 'objective = "router"\nsteps', 1) + '\n[experts]\nnoise = "noise/model"\n'
@@ -211,31 +213,31 @@ def test_a_router_tells_the_stages_of_its_experts_too(photos: Path) -> None:
     assert [stage["objective"] for stage in stages("whole/model")] == ["refiner", "expert", "router"]
 
 
-def test_a_checkpoint_that_was_never_finished_is_no_run(photos: Path) -> None:
+def test_an_unfinished_checkpoint_does_not_count_as_a_run(photos: Path) -> None:
     Path("run/checkpoint.new").mkdir(parents=True)
     Path("run/checkpoint.new/model.safetensors").write_bytes(b"")
     assert train("photos", "--recipe", "tiny.toml", "-o", "run", "-q") == 0
     assert Path("run/model").is_dir()
 
 
-def test_a_folder_that_cannot_be_made_is_named(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_folder_that_cannot_be_created_is_named(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").write_text("")
     assert train("photos", "--recipe", "tiny.toml", "-o", "file/run") == 2
     assert "cannot be made a folder" in " ".join(capsys.readouterr().err.split())
 
 
-def test_without_photos_to_validate_on_nothing_is_validated(photos: Path) -> None:
+def test_training_works_without_photos_for_validation(photos: Path) -> None:
     for name in ("1.png", "2.png"):
         Path("photos", name).unlink()
     assert train("photos", "--recipe", "tiny.toml", "-o", "run", "-q") == 0
 
 
-def test_a_damaged_photo_to_validate_on_is_left_out(photos: Path) -> None:
+def test_a_damaged_validation_photo_is_left_out(photos: Path) -> None:
     Path("photos/1.png").write_bytes(Path("photos/1.png").read_bytes()[:200])
     assert train("photos", "--recipe", "tiny.toml", "-o", "run", "-q") == 0
 
 
-def test_interrupted_and_resumed(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert train("photos", "--recipe", "tiny.toml", "-o", "whole", "-q") == 0
@@ -251,7 +253,7 @@ def test_interrupted_and_resumed(
         assert train("photos", "--recipe", "tiny.toml", "-o", "parts") == 130
     assert "step 2 is saved" in capsys.readouterr().err
     assert not Path("parts/model").exists()
-    # The run knows its recipe.
+    # The run has stored its recipe.
     assert train("photos", "-o", "parts", "--resume", "-q") == 0
     whole, parts = (Path(run, "model/restoration/refiner.safetensors").read_bytes() for run in ("whole", "parts"))
     assert whole == parts
@@ -265,7 +267,7 @@ def test_an_earlier_run_is_not_overwritten(photos: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (("photos", "--recipe", "tiny.toml", "--resume"), 2, "-o"),
         (("photos", "--recipe", "tiny.toml", "--resume", "-o", "run"), 2, "no checkpoint"),
@@ -278,17 +280,17 @@ def test_an_earlier_run_is_not_overwritten(photos: Path, capsys: pytest.CaptureF
         (("photos", "--recipe", "tiny.toml", "-o", "run", "--steps", "0"), 2, "steps"),
     ],
 )
-def test_what_cannot_be_trained(
-    arguments: tuple[str, ...], code: int, told: str, photos: Path, capsys: pytest.CaptureFixture[str]
+def test_invalid_arguments_end_with_their_exit_code_and_message(
+    arguments: tuple[str, ...], code: int, message: str, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("empty").mkdir()
     base = () if "--base" in arguments else ("--base", "scratch")
     assert run(["train", *arguments, *base]) == code
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not Path("run").exists()
 
 
-def test_without_an_output_the_run_is_dated(photos: Path) -> None:
+def test_the_default_output_folder_is_dated(photos: Path) -> None:
     assert train("photos", "--recipe", "tiny.toml", "--steps", "1", "-q") == 0
     (folder,) = Path("runs").iterdir()
     assert folder.name.startswith("20")

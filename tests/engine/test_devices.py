@@ -1,4 +1,4 @@
-"""Devices by name."""
+"""Tests of the choice of device and number format by name."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from sanarestore.engine.devices import describe, exactly_float32, pick_device, p
 from sanarestore.errors import UsageError
 
 
-def test_devices_that_are_not_here_are_refused() -> None:
+def test_unavailable_devices_are_refused() -> None:
     assert pick_device("cpu").type == "cpu"
     assert pick_device("cpu:1").type == "cpu"
     assert pick_device("auto").type in {"cpu", "cuda", "mps"}
@@ -16,7 +16,7 @@ def test_devices_that_are_not_here_are_refused() -> None:
             pick_device(name)
 
 
-def test_on_cuda_float32_is_not_rounded() -> None:
+def test_float32_is_not_rounded_to_tf32_on_cuda() -> None:
     backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [backend.allow_tf32 for backend in backends]
     try:
@@ -31,13 +31,13 @@ def test_on_cuda_float32_is_not_rounded() -> None:
             backend.allow_tf32 = allowed
 
 
-def test_auto_is_bfloat16_on_cuda_alone() -> None:
+def test_the_automatic_dtype_is_bfloat16_only_on_cuda() -> None:
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
     assert (pick_dtype("auto", cuda), pick_dtype("auto", cpu)) == (torch.bfloat16, torch.float32)
     assert (pick_dtype("float32", cuda), pick_dtype("bfloat16", cpu)) == (torch.float32, torch.bfloat16)
 
 
-def test_a_cpu_is_told_by_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_is_described_by_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert describe(torch.device("cpu")) == "CPU, 3 threads"
     assert describe(torch.device("mps")) == "mps"

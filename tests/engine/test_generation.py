@@ -1,4 +1,4 @@
-"""The latent path in the engine: equal to its parts put together by hand, in tiles or not, step by step."""
+"""Tests of the latent path in the engine against its parts put together by hand."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ from sanarestore.tiling import cut
 from tests.conftest import photo
 
 ROUNDING = 1e-5
-"""Two networks one after the other, each within its own rounding."""
+"""The rounding of two networks in a row."""
 
 
 def image_of(height: int, width: int, seed: int = 0) -> images.Image:
@@ -35,7 +35,7 @@ def ran(model: RestorationModel, image: images.Image, **chosen: Any) -> Tensor:
 def by_hand(
     model: RestorationModel, image: images.Image, *, steps: int, guidance: float = 1.0, seed: int = 0
 ) -> Tensor:
-    """The generated image without the engine."""
+    """Generate the image without the engine."""
     latent = model.latent
     assert latent is not None
     height, width = image.height, image.width
@@ -50,7 +50,7 @@ def by_hand(
 
 
 @pytest.mark.parametrize("chosen", [{"steps": 1}, {"steps": 3}, {"steps": 2, "guidance": 2.0}, {"steps": 2, "seed": 5}])
-def test_it_is_encode_flow_decode(chosen: dict[str, Any], model: RestorationModel) -> None:
+def test_generation_encodes_samples_and_decodes(chosen: dict[str, Any], model: RestorationModel) -> None:
     image = image_of(70, 45)
     generated = ran(model, image, fidelity=0, **chosen)
     assert generated.shape == (3, 70, 45)
@@ -58,7 +58,7 @@ def test_it_is_encode_flow_decode(chosen: dict[str, Any], model: RestorationMode
     assert (generated - torch.from_numpy(image.pixels_HWC).permute(2, 0, 1)).abs().mean() > 0.01
 
 
-def test_the_refiner_has_the_last_word(model: RestorationModel) -> None:
+def test_the_refiner_refines_the_generated_image(model: RestorationModel) -> None:
     image = image_of(64, 64)
     degraded = torch.from_numpy(image.pixels_HWC).permute(2, 0, 1)[None]
     generated = by_hand(model, image, steps=2)[None]
@@ -77,21 +77,21 @@ def test_the_refiner_has_the_last_word(model: RestorationModel) -> None:
 def test_progress_counts_every_stage(model: RestorationModel) -> None:
     restorer = Restorer(RestoreOptions(tile=64, steps=3), device="cpu", model=model)
     steps = list(restorer.stages(image_of(100, 130)))
-    # Refined, encoded and decoded in tiles; six passes each way, three of which sum first; three steps of the flow.
+    # Each of 6 tiles is refined, encoded and decoded, with six passes each way, three of them with sums; then 3 steps.
     total = 2 * 3 * (3 + 2 * (6 + 3)) + 3
     assert steps == [(done, total) for done in range(1, total + 1)]
     whole = list(Restorer(RestoreOptions(steps=3), device="cpu", model=model).stages(image_of(100, 130)))
     assert whole == [(done, 3 + 2 + 3) for done in range(1, 3 + 2 + 3 + 1)]
 
 
-def test_seeds_differ_and_repeat(model: RestorationModel) -> None:
+def test_a_seed_repeats_its_result_and_another_seed_differs(model: RestorationModel) -> None:
     image = image_of(40, 50)
     assert torch.equal(ran(model, image, seed=1), ran(model, image, seed=1))
     assert not torch.equal(ran(model, image, seed=1), ran(model, image, seed=2))
 
 
 @pytest.mark.parametrize(("chosen", "runs"), [({}, False), ({"fidelity": 0.9}, True)])
-def test_a_model_may_leave_it_out_at_full_fidelity(
+def test_a_model_may_skip_the_latent_path_at_full_fidelity(
     chosen: dict[str, Any], runs: bool, model: RestorationModel, tiny_model: RestorationModel
 ) -> None:
     sparing = replace(model, defaults={**model.defaults, "latent": False})
@@ -102,8 +102,8 @@ def test_a_model_may_leave_it_out_at_full_fidelity(
         assert np.array_equal(restorer(image).pixels_HWC.transpose(2, 0, 1), ran(tiny_model, image))
 
 
-def test_where_the_refiner_never_saw_it_fidelity_mixes_evenly(model: RestorationModel) -> None:
-    """From what is generated to what the refiner makes of the photograph, without a jump."""
+def test_fidelity_mixes_evenly_for_refiners_without_the_generated_image(model: RestorationModel) -> None:
+    """The result moves from the generated image to the refined photograph without a jump."""
     sparing = replace(model, defaults={**model.defaults, "latent": False})
     image = image_of(40, 50)
     generated, half, full = (ran(sparing, image, fidelity=fidelity) for fidelity in (0.0, 0.5, 1.0))
@@ -111,7 +111,7 @@ def test_where_the_refiner_never_saw_it_fidelity_mixes_evenly(model: Restoration
 
 
 @pytest.mark.parametrize("chosen", [{"steps": 1}, {"guidance": 2.0}, {"tiling": "causal"}])
-def test_what_would_change_nothing_is_refused(chosen: dict[str, Any], model: RestorationModel) -> None:
+def test_options_without_effect_at_full_fidelity_are_refused(chosen: dict[str, Any], model: RestorationModel) -> None:
     sparing = replace(model, defaults={**model.defaults, "latent": False})
     with pytest.raises(UsageError, match="fidelity below 1"):
         Restorer(RestoreOptions(**chosen), device="cpu", model=sparing)
@@ -119,12 +119,14 @@ def test_what_would_change_nothing_is_refused(chosen: dict[str, Any], model: Res
 
 
 @pytest.mark.parametrize("chosen", [{"steps": 2}, {"guidance": 1.5}, {"tiling": "multidiffusion"}])
-def test_what_steers_it_is_refused_where_there_is_none(chosen: dict[str, Any], tiny_model: RestorationModel) -> None:
+def test_latent_path_options_are_refused_by_models_without_one(
+    chosen: dict[str, Any], tiny_model: RestorationModel
+) -> None:
     with pytest.raises(UsageError, match="no latent path"):
         Restorer(RestoreOptions(**chosen), device="cpu", model=tiny_model)
 
 
-def test_the_model_given_is_left_alone(model: RestorationModel) -> None:
+def test_the_given_model_is_not_changed(model: RestorationModel) -> None:
     assert model.latent is not None
     before = {name: tensor.clone() for name, tensor in model.latent.transformer.state_dict().items()}
     restorer = Restorer(RestoreOptions(dtype="bfloat16", steps=1), device="cpu", model=model)
@@ -135,7 +137,7 @@ def test_the_model_given_is_left_alone(model: RestorationModel) -> None:
 
 
 @pytest.mark.parametrize("part", ["encode_deep", "decode_deep"])
-def test_what_does_not_fit_untiled_is_done_pass_by_pass(
+def test_an_autoencoder_that_does_not_fit_untiled_runs_in_passes(
     part: str, model: RestorationModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = image_of(200, 300)
@@ -148,13 +150,13 @@ def test_what_does_not_fit_untiled_is_done_pass_by_pass(
 
     monkeypatch.setattr(restorer._generation._autoencoder, part, refuse, raising=False)
     restored = torch.from_numpy(restorer(image).pixels_HWC).permute(2, 0, 1)
-    assert restorer.tile == 160, "half of the whole latent positions"
+    assert restorer.tile == 160, "half of the image in whole latent positions"
     assert (restored - expected).abs().max() < ROUNDING
     with pytest.raises(OutOfMemory, match="even with tiles of"):
         restorer(image_of(40, 50))
 
 
-def test_strips_of_tokens_are_halved_where_memory_runs_out(
+def test_strips_of_tokens_are_halved_when_memory_runs_out(
     model: RestorationModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = image_of(256, 192)
@@ -180,10 +182,10 @@ def test_strips_of_tokens_are_halved_where_memory_runs_out(
         off(image)
 
 
-def test_windows_are_not_made_smaller_where_memory_runs_out(
+def test_blended_windows_keep_their_size_when_memory_runs_out(
     model: RestorationModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are a choice that shows: run one by one they may fit, or else it is said which flag helps."""
+    """Their size shows in the result, so they run one by one, or else the error names the flag that helps."""
     image = image_of(96, 160)
     chosen = RestoreOptions(tiling="causal", tile=96, overlap=32, steps=2)
     expected = Restorer(chosen, device="cpu", model=model)(image).pixels_HWC
@@ -219,7 +221,7 @@ def test_the_prompt_is_projected_once_for_all_images(model: RestorationModel) ->
 
 
 @pytest.mark.parametrize("solver", ["euler", "dpm", "consistency"])
-def test_every_solver_runs(solver: Any, model: RestorationModel) -> None:
+def test_every_solver_equals_the_flow_run_by_hand(solver: Any, model: RestorationModel) -> None:
     assert model.latent is not None
     path = replace(model.latent, flow=Flow(solver=solver))
     flowing = replace(model, load_latent=lambda: path)

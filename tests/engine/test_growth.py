@@ -1,6 +1,6 @@
-"""Cost is linear in pixels and memory beyond the image's buffers flat, up to 100 megapixels, with the embedded model.
+"""Tests of growth up to 100 megapixels with the embedded model: linear cost, constant memory beyond the buffers.
 
-Operations and tensors are counted, where seconds and a process's memory would be blurred by what else a machine does.
+The tests count operations and tensors, because times and process memory depend on what else a machine does.
 """
 
 import functools
@@ -19,7 +19,7 @@ from tests.counting import Cost, cost, exponent, fake
 Size = tuple[int, int]
 
 SIZES: tuple[Size, ...] = ((1440, 1440), (2816, 5472), (4064, 8160), (8160, 12256))
-"""2, 15, 33 and 100 megapixels in 1, 2, 2 and 6 tiles; multiples of 32, so that nothing is padded."""
+"""Sizes of 2, 15, 33 and 100 megapixels in 1, 2, 2 and 6 tiles; multiples of 32 need no padding."""
 
 TILE = 4096
 PIXELS = [height * width for height, width in SIZES]
@@ -39,10 +39,10 @@ def restorer(fidelity: float, scheme: Tiling = "exact") -> Restorer:
 
 @functools.cache
 def restored(size: Size, fidelity: float, scheme: Tiling = "exact") -> Cost:
-    """The engine's own work; the image that it is given does not count."""
+    """Count the work of the engine, without the memory of the image that it is given."""
     subject = restorer(fidelity, scheme)
     with fake(), pytest.MonkeyPatch.context() as patch:
-        # Which read numbers out of a tensor, and fake ones have none; experts are of one shape, and cost the same.
+        # These functions read numbers from tensors, and fake tensors have none; all experts cost the same.
         patch.setattr("sanarestore.flow.euler_times", lambda steps, shift: [1.0, 0.0])
         patch.setattr("sanarestore.model.experts.Experts.shares", lambda *_: {None: 1.0})
         degraded_CHW = torch.empty(*size, 3).permute(2, 0, 1)
@@ -55,18 +55,18 @@ def restored(size: Size, fidelity: float, scheme: Tiling = "exact") -> Cost:
 
 
 def windows(size: Size, halo: int, stride: int, margin: int = 0) -> list[int]:
-    """Their areas."""
+    """Return the areas of all windows."""
     tiles = tiling.grid(*size, tile=TILE, halo=halo, stride=stride, margin=margin)
     return [(bottom - top) * (right - left) for top, bottom, left, right in (each.window for each in tiles)]
 
 
 def area_factor(size: Size, halo: int, stride: int, margin: int = 0) -> float:
-    """Total area of windows divided by that of their cores."""
+    """Return the total area of the windows divided by that of the image."""
     return sum(windows(size, halo, stride, margin)) / (size[0] * size[1])
 
 
 def continued(size: Size) -> float:
-    """The area of an image with what the refiner sees beyond its border, over the image's own."""
+    """Return the area that the refiner sees, with the margin beyond the border, divided by that of the image."""
     refiner = mini().refiner
     rows, columns = (-(-side // refiner.stride) * refiner.stride + 2 * refiner.margin for side in size)
     return rows * columns / (size[0] * size[1])
@@ -80,36 +80,36 @@ def divided(flops: list[int], factors: list[float]) -> list[float]:
 
 
 @pytest.mark.parametrize(("fidelity", "refined", "generated"), [(1.0, 98.91, 0), (0.0, 0, 73.28), (0.5, 98.91, 73.28)])
-def test_what_a_pixel_costs(fidelity: float, refined: float, generated: float) -> None:
-    """Multiplications with additions, untiled: pinned, so that a change of what everybody pays is noticed.
+def test_the_operations_per_pixel_are_pinned(fidelity: float, refined: float, generated: float) -> None:
+    """Count the multiply-adds of untiled work, so that a change of the cost is noticed.
 
-    The refiner (at 1) was designed to take 50 to 100 thousand, also of what lies beyond the border; the latent path
-    (at 0) comes on top of it between.
+    The refiner alone runs at fidelity 1, with the pixels beyond the border; the latent path alone runs at 0, and both
+    run in between. The refiner was designed to take 50 to 100 thousand per pixel.
     """
     thousands = refined * continued(SIZES[0]) + generated
     assert restored(SIZES[0], fidelity, "off").flop / 2e3 / PIXELS[0] == pytest.approx(thousands, rel=0.002)
 
 
 @pytest.mark.parametrize("fidelity", [1.0, 0.0])
-def test_untiled_every_pixel_costs_the_same(fidelity: float) -> None:
-    """Attention too: a product of all tokens with all tokens would be most of the cost at 100 megapixels."""
+def test_untiled_cost_per_pixel_does_not_depend_on_the_size(fidelity: float) -> None:
+    """Attention is linear: a product of all pairs of tokens would dominate the cost at 100 megapixels."""
     flops = [restored(size, fidelity, "off").flop for size in SIZES]
     found = divided(flops, [continued(size) if fidelity else 1.0 for size in SIZES])
     assert exponent(PIXELS, found) == pytest.approx(1, abs=1e-3)
 
 
-def test_in_tiles_the_refiner_costs_the_area_of_its_windows() -> None:
+def test_the_tiled_refiner_costs_in_proportion_to_the_area_of_its_windows() -> None:
     refiner = mini().refiner
     factors = [area_factor(size, refiner.halo, refiner.stride, refiner.margin) for size in SIZES]
-    assert max(factors) > 1.05, "there is something to divide out"
+    assert max(factors) > 1.05, "the windows overlap"
     found = divided([restored(size, 1.0).flop for size in SIZES], factors)
     untiled = divided([restored(size, 1.0, "off").flop for size in SIZES], [continued(size) for size in SIZES])
     assert found == pytest.approx(untiled, rel=1e-4)
     assert exponent(PIXELS, found) == pytest.approx(1, abs=1e-3)
 
 
-def test_in_tiles_the_latent_path_costs_the_area_of_its_windows() -> None:
-    """Each stage by its own halo, and what two passes of an attending stage both compute."""
+def test_the_tiled_latent_path_costs_in_proportion_to_its_windows() -> None:
+    """Every stage has its own halo, and the two passes of a stage with attention both compute part of its work."""
     stages = per_pixel()
     in_tiles = sum(flop for flop, _ in stages)
     factors = [sum(flop * area_factor(size, halo, 32) for flop, halo in stages) / in_tiles for size in SIZES[1:]]
@@ -124,7 +124,7 @@ def test_in_tiles_the_latent_path_costs_the_area_of_its_windows() -> None:
 
 
 def per_pixel() -> list[tuple[float, int]]:
-    """Operations per pixel of all stages of the latent path, in passes, and the halo of each."""
+    """Return the operations per pixel and the halo of every pass of the latent path."""
     generation, side = restorer(0.0).generation, 1024
     assert generation is not None
     model = generation.latent.autoencoder
@@ -142,12 +142,12 @@ def per_pixel() -> list[tuple[float, int]]:
     with fake(), torch.inference_mode():
         image = torch.empty(1, 3, side, side)
         found.append((cost(lambda: model.encode_shallow(image)).flop, -(-model.encoder_radius // 32) * 32))
-        for way, channels in ((generation._encoder_part, model.encoder_channels), (generation._decoder_part, 32)):
-            for each in way:
+        for passes, channels in ((generation._encoder_part, model.encoder_channels), (generation._decoder_part, 32)):
+            for each in passes:
                 of_a_pass(each, channels)
                 channels = each.channels
-        cells = side // model.decoder_downsample
-        map_BChw = torch.empty(1, channels, cells, cells)
+        positions = side // model.decoder_downsample
+        map_BChw = torch.empty(1, channels, positions, positions)
         found.append((cost(lambda: model.decode_shallow(map_BChw)).flop, -(-model.decoder_radius // 32) * 32))
         latent = torch.empty(1, 32, side // 32, side // 32)
         found.append((cost(lambda: generation.predict(latent)(latent, 1.0)).flop, 0))
@@ -157,7 +157,7 @@ def per_pixel() -> list[tuple[float, int]]:
 # Memory.
 
 
-def test_beyond_the_result_the_refiner_holds_what_a_window_takes() -> None:
+def test_refiner_memory_beyond_the_buffers_is_that_of_one_window() -> None:
     refiner = mini().refiner
     found = [
         (restored(size, 1.0).bytes - buffers(restorer(1.0), *size))
@@ -165,20 +165,20 @@ def test_beyond_the_result_the_refiner_holds_what_a_window_takes() -> None:
         for size in SIZES
     ]
     assert buffers(restorer(1.0), *SIZES[0]) == 12 * PIXELS[0]
-    # 12 bytes a pixel apart: a window that is the whole image is no copy.
+    # Sizes may differ by 12 bytes a pixel: a window that covers the whole image is not copied.
     assert max(found) < 1.07 * min(found)
-    # Of which 2 are how much there is to go by, near every pixel.
+    # Two of these bytes hold the weight of the residual, which is 0 where the image does not vary.
     assert max(found) < 212, "bytes a pixel"
 
 
-def test_beyond_images_maps_and_latents_the_latent_path_holds_what_a_window_takes() -> None:
+def test_latent_path_memory_beyond_the_buffers_is_that_of_one_window() -> None:
     """At most two maps exist at a time."""
     latent = restorer(0.0).latent
     assert latent is not None
     found = []
     for size in SIZES[1:]:
         growing, image = growing_of(latent, *size), 12 * size[0] * size[1]
-        # The result is there from the beginning, though its pages are taken only as it is written.
+        # The result exists from the beginning, but its memory pages are taken only as it is written.
         most = image + growing.latents + max(growing.maps, growing.last_map, growing.sampling)
         assert buffers(restorer(0.0), *size) <= most
         found.append((restored(size, 0.0).bytes - most) / max(windows(size, 32, 32)))

@@ -1,4 +1,4 @@
-"""Where outputs go, and what is refused before any work."""
+"""Tests of planned jobs: where outputs go, and what is refused before any work."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests.conftest import save_photo
 
 @pytest.fixture
 def shoot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of photos, seen from the folder above it."""
+    """A folder of photos; the current folder is the one above it."""
     monkeypatch.chdir(tmp_path)
     for name in ("a.png", "b.png", "deep/er/c.png"):
         save_photo(Path("shoot") / name, 8, 8)
@@ -29,14 +29,14 @@ def targets(*inputs: str, output: str | None = None) -> list[str]:
     return [os.path.relpath(job.target) for job in planned(*inputs, output=output)]
 
 
-def test_the_tree_is_mirrored(shoot: Path) -> None:
+def test_the_output_folder_mirrors_the_input_tree(shoot: Path) -> None:
     assert targets("shoot", output="out") == ["out/a.png", "out/b.png", "out/deep/er/c.png"]
     assert targets("shoot/a.png", "shoot/deep", output="out") == ["out/a.png", "out/er/c.png"]
     assert targets("shoot/d*", output="out") == ["out/deep/er/c.png"]
     assert {job.folder for job in planned("shoot", output="out")} == {Path("out")}
 
 
-def test_without_an_output_results_stand_beside(shoot: Path) -> None:
+def test_results_go_beside_the_input_when_no_output_is_given(shoot: Path) -> None:
     assert targets("shoot/a.png") == ["shoot/a-restored.png"]
     assert planned("shoot/a.png")[0].folder is None
     assert targets("shoot") == [f"shoot-restored/{name}" for name in ("a.png", "b.png", "deep/er/c.png")]
@@ -44,7 +44,7 @@ def test_without_an_output_results_stand_beside(shoot: Path) -> None:
     assert planned("shoot")[0].folder == shoot.resolve().with_name("shoot-restored")
 
 
-def test_every_folder_keeps_its_own_journal(shoot: Path) -> None:
+def test_every_output_folder_has_its_own_journal(shoot: Path) -> None:
     save_photo(Path("other/d.png"), 8, 8)
     folders = {job.source.name: job.folder for job in planned("shoot", "other") if job.folder}
     assert {name: folder.name for name, folder in folders.items()} == {
@@ -52,30 +52,30 @@ def test_every_folder_keeps_its_own_journal(shoot: Path) -> None:
     }  # fmt: skip
 
 
-def test_the_current_folder_has_a_name_too(shoot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_results_of_the_current_folder_go_beside_it(shoot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shoot)
     assert targets(".")[0] == "../shoot-restored/a.png"
 
 
-def test_one_file_to_one_file(shoot: Path) -> None:
+def test_a_single_output_file_sets_target_and_format(shoot: Path) -> None:
     job = planned("shoot/a.png", output="b.png")[0]
     assert (job.target, job.format, job.folder) == (Path("b.png"), None, None)
     assert planned("shoot/a.png", output="b.PNG")[0].format is None
     assert planned("shoot/a.png", output="b.tif")[0].format == "tiff"
-    # No image's suffix: a folder, even with a dot in its name. And an existing folder stays one.
+    # A name without the suffix of an image is a folder, even with a dot in it; an existing folder stays one.
     assert targets("shoot/a.png", output="v1.2") == ["v1.2/a.png"]
     Path("odd.png").mkdir()
     assert targets("shoot/a.png", output="odd.png") == ["odd.png/a.png"]
 
 
-def test_the_output_may_lie_inside_the_input(shoot: Path) -> None:
+def test_the_output_folder_may_lie_inside_the_input_folder(shoot: Path) -> None:
     save_photo(shoot / "out/a.png", 8, 8)
     assert targets("shoot", output="shoot/out") == [f"shoot/out/{name}" for name in ("a.png", "b.png", "deep/er/c.png")]
     assert targets("shoot/deep", output="shoot") == ["shoot/er/c.png"]
 
 
 @pytest.mark.parametrize(
-    ("inputs", "output", "told"),
+    ("inputs", "output", "message"),
     [
         (["shoot/a.png", "other/a.png"], "out", "both be written"),
         (["shoot/a.png", "other/A.png"], "out", "both be written"),
@@ -90,18 +90,20 @@ def test_the_output_may_lie_inside_the_input(shoot: Path) -> None:
         (["shoot/d*/../../other/a.png"], "out", "outside of the output"),
     ],
 )
-def test_what_would_destroy_is_refused(shoot: Path, inputs: list[str], output: str | None, told: str | None) -> None:
+def test_jobs_that_would_overwrite_an_input_or_each_other_are_refused(
+    shoot: Path, inputs: list[str], output: str | None, message: str | None
+) -> None:
     for path in (shoot / "a-restored.png", Path("other/a.png"), Path("other/A.png")):
         save_photo(path, 8, 8)
     Path("linked").symlink_to("shoot")
-    if told is None:
+    if message is None:
         planned(*inputs, output=output)
     else:
-        with pytest.raises(UsageError, match=told):
+        with pytest.raises(UsageError, match=message):
             planned(*inputs, output=output)
 
 
-def test_nothing_to_do_says_so(shoot: Path) -> None:
+def test_inputs_without_images_are_an_error(shoot: Path) -> None:
     Path("empty").mkdir()
     with pytest.raises(NoImagesError, match=r"empty.*TIFF, PNG, JPEG and WebP"):
         planned("empty")
@@ -110,18 +112,18 @@ def test_nothing_to_do_says_so(shoot: Path) -> None:
         planned("only", output="only/out")
 
 
-def test_the_root_has_nothing_beside_it() -> None:
+def test_the_root_folder_needs_an_explicit_output() -> None:
     with pytest.raises(UsageError, match="-o"):
         plan([images.Found(Path("/a.png"), Path("a.png"), Path("/"), in_folder=True)], ["/"], None)
 
 
-def test_a_folder_in_a_list_is_a_folder(shoot: Path) -> None:
+def test_a_folder_in_a_list_file_equals_a_folder_argument(shoot: Path) -> None:
     Path("list.txt").write_text("shoot\n")
     assert planned("@list.txt") == planned("shoot")
 
 
 @pytest.mark.parametrize("name", ["x.avif", "x.HEIC", "x.jxl", "x.bmp"])
-def test_formats_that_are_not_written_are_refused(name: str, shoot: Path) -> None:
+def test_unsupported_output_formats_are_refused(name: str, shoot: Path) -> None:
     for inputs in (["shoot/a.png"], ["shoot"]):
         with pytest.raises(UsageError, match="is not written"):
             planned(*inputs, output=name)
@@ -129,7 +131,7 @@ def test_formats_that_are_not_written_are_refused(name: str, shoot: Path) -> Non
     planned("shoot", output=name)
 
 
-def test_an_outcome_is_a_line_of_json() -> None:
+def test_an_outcome_converts_to_json() -> None:
     outcome = Outcome(path=Path("a.png"), output=Path("b.png"), status="done", notes=("x",), tile=64)
     line = json.loads(json.dumps(outcome.to_json()))
     assert line.keys() == {

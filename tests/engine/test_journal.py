@@ -1,4 +1,4 @@
-"""What is remembered, what is not, and what a crash leaves."""
+"""Tests of the journal: what it records, what it leaves out and what survives a crash."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from sanarestore.files import hash_file
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    """An input that was restored; its result is there."""
+    """A job whose input was restored and whose result exists."""
     source, folder = tmp_path / "in/a.png", tmp_path / "out"
     for path, content in ((source, b"input"), (folder / "deep/a.png", b"result")):
         path.parent.mkdir(parents=True)
@@ -29,12 +29,12 @@ def opened(job: Job, settings: str = "s") -> Journal:
     return Journal(job.folder, settings=settings)
 
 
-def test_finished_means_same_input_settings_and_result(job: Job) -> None:
+def test_a_job_is_finished_only_with_the_same_input_settings_and_result(job: Job) -> None:
     assert not opened(job).is_finished(job)
     opened(job).add(done(job))
     assert opened(job).is_finished(job)
     assert not opened(job, "others").is_finished(job)
-    job.target.write_bytes(b"RESULT")  # as long as before
+    job.target.write_bytes(b"RESULT")  # the same length as before
     assert not opened(job).is_finished(job)
     job.target.write_bytes(b"result")
     job.source.write_bytes(b"INPUT")
@@ -43,7 +43,7 @@ def test_finished_means_same_input_settings_and_result(job: Job) -> None:
     assert not opened(job).is_finished(job)
 
 
-def test_finished_in_the_same_run(job: Job) -> None:
+def test_a_job_recorded_in_the_same_run_is_finished(job: Job) -> None:
     journal = opened(job)
     journal.add(done(job))
     assert journal.is_finished(job)
@@ -51,14 +51,14 @@ def test_finished_in_the_same_run(job: Job) -> None:
     assert not journal.is_finished(job)
 
 
-def test_an_input_that_changed_while_it_was_read_is_restored_again(job: Job) -> None:
+def test_an_input_that_changed_during_restoration_is_not_finished(job: Job) -> None:
     outcome = done(job)
     job.source.write_bytes(b"changed meanwhile")
     opened(job).add(outcome)
     assert not opened(job).is_finished(job)
 
 
-def test_only_what_is_as_we_left_it_may_be_replaced(job: Job) -> None:
+def test_a_result_that_the_user_changed_does_not_count_as_written_by_us(job: Job) -> None:
     assert not opened(job).wrote(job)
     opened(job).add(done(job))
     assert opened(job, "others").wrote(job)
@@ -66,7 +66,7 @@ def test_only_what_is_as_we_left_it_may_be_replaced(job: Job) -> None:
     assert not opened(job).wrote(job)
 
 
-def test_a_file_whose_line_was_lost_is_known_as_ours(job: Job) -> None:
+def test_a_file_begun_but_not_recorded_counts_as_written_by_us(job: Job) -> None:
     opened(job).begin([job])
     assert opened(job).wrote(job)
     assert not opened(job).is_finished(job)
@@ -75,29 +75,29 @@ def test_a_file_whose_line_was_lost_is_known_as_ours(job: Job) -> None:
     assert not opened(job).wrote(job)
 
 
-def test_beginning_anew_forgets_nothing(job: Job) -> None:
+def test_beginning_a_job_a_second_time_keeps_its_record(job: Job) -> None:
     opened(job).add(done(job))
     opened(job, "others").begin([job])
     assert opened(job).is_finished(job)
 
 
-def test_starting_is_noted_once(job: Job) -> None:
+def test_the_start_of_a_job_is_recorded_once(job: Job) -> None:
     for _ in range(3):
         opened(job).begin([job])
     assert len((job.target.parents[1] / NAME).read_text().splitlines()) == 1
 
 
 @pytest.mark.parametrize("status", ["failed", "skipped"])
-def test_only_finished_files_are_recorded(job: Job, status: str) -> None:
+def test_failed_and_skipped_files_are_not_recorded(job: Job, status: str) -> None:
     opened(job).add(Outcome(path=job.source, output=job.target, status=status))  # type: ignore[arg-type]
     assert not (job.target.parents[1] / NAME).exists()
 
 
-def test_what_was_not_written_after_all_is_released(job: Job) -> None:
-    """A file of the user's, put where ours failed, is theirs; a file that an earlier batch finished stays ours."""
+def test_a_released_target_does_not_count_as_written_by_us(job: Job) -> None:
+    """A file that the user puts where ours failed is the user's; a file finished by an earlier batch stays ours."""
     job.target.unlink()
     opened(job).begin([job])
-    assert opened(job).wrote(job), "after a crash it may be ours"
+    assert opened(job).wrote(job), "after a crash the file may be ours"
     opened(job).release([job])
     job.target.write_bytes(b"the user's")
     assert not opened(job).wrote(job)
@@ -108,7 +108,7 @@ def test_what_was_not_written_after_all_is_released(job: Job) -> None:
     assert opened(job).is_finished(job)
 
 
-def test_torn_and_foreign_lines_are_passed_over(job: Job) -> None:
+def test_torn_and_foreign_lines_are_ignored(job: Job) -> None:
     opened(job).add(done(job))
     path = job.target.parents[1] / NAME
     whole = path.read_bytes()
@@ -128,27 +128,27 @@ def test_torn_and_foreign_lines_are_passed_over(job: Job) -> None:
         assert opened(job).is_finished(other)
 
 
-def test_the_last_line_counts(job: Job) -> None:
+def test_the_last_record_of_a_job_counts(job: Job) -> None:
     opened(job).add(done(job))
     opened(job, "others").add(done(job))
     assert opened(job, "others").is_finished(job)
     assert not opened(job).is_finished(job)
 
 
-def test_the_folder_may_move(job: Job, tmp_path: Path) -> None:
+def test_records_stay_valid_when_the_output_folder_moves(job: Job, tmp_path: Path) -> None:
     opened(job).add(done(job))
     moved = (tmp_path / "out").rename(tmp_path / "elsewhere")
     assert opened(there := Job(source=job.source, target=moved / "deep/a.png", folder=moved)).is_finished(there)
 
 
-def test_a_line_holds_what_decided_the_result(job: Job) -> None:
+def test_a_record_holds_the_settings_that_decided_the_result(job: Job) -> None:
     opened(job).add(done(job))
     line = json.loads((job.target.parents[1] / NAME).read_text())
     assert {"input", "sha256", "output_sha256", "settings", "device", "tile", "threads"} <= line.keys()
     assert line["output"] == "deep/a.png"
 
 
-def test_names_that_are_no_text(job: Job) -> None:
+def test_file_names_that_are_not_utf8_are_recorded(job: Job) -> None:
     odd = Job(source=job.source, target=job.target.with_name("caf\udce9.png"), folder=job.folder)
     try:
         odd.target.write_bytes(b"result")
@@ -158,7 +158,7 @@ def test_names_that_are_no_text(job: Job) -> None:
     assert opened(job).is_finished(odd)
 
 
-def test_without_a_folder_nothing_is_remembered(job: Job) -> None:
+def test_a_journal_without_a_folder_records_nothing(job: Job) -> None:
     journal = Journal(None, settings="s")
     journal.begin([job])
     journal.add(done(job))
@@ -167,7 +167,7 @@ def test_without_a_folder_nothing_is_remembered(job: Job) -> None:
     assert sorted(path.name for path in job.target.parents[2].rglob("*.*")) == ["a.png", "a.png"]
 
 
-def test_a_journal_that_cannot_be_kept_says_so(job: Job) -> None:
+def test_an_unwritable_journal_is_reported(job: Job) -> None:
     path = job.target.parents[1] / NAME
     path.mkdir()
     with pytest.raises(UsageError, match="journal cannot be written"):

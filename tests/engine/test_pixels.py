@@ -1,4 +1,4 @@
-"""Pixels on their way into the stages and back: enlarged, free of what nobody sees, and exact where nothing changes."""
+"""Tests of pixels before and after restoration: enlargement, hidden colours, and exactness where nothing changes."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ ORANGE = (0.9, 0.5, 0.1)
 
 
 def unit(image: Image) -> Pixels:
-    """Alpha in [0, 1], [H, W, 1]."""
+    """Return alpha in [0, 1], [H, W, 1]."""
     assert image.alpha_HW is not None
     return images.to_float(image.alpha_HW[..., None], image.alpha_HW.dtype.name)  # type: ignore[arg-type]
 
 
 def with_alpha(pixels_HWC: Pixels, alpha_HW: npt.NDArray[Any], kind: AlphaKind = "unassociated") -> Image:
-    """An image in the depth of its alpha, its colours rounded to that, and multiplied by alpha if so they are kept."""
+    """Make an image in the depth of its alpha; associated colours are multiplied by alpha."""
     depth: Any = alpha_HW.dtype.name
     factor = images.to_float(alpha_HW[..., None], depth) if kind == "associated" else np.float32(1)
     stored_HWC = images.to_float(images.from_float(pixels_HWC * factor, depth), depth)
@@ -33,7 +33,7 @@ def with_alpha(pixels_HWC: Pixels, alpha_HW: npt.NDArray[Any], kind: AlphaKind =
 
 
 def disc(side: int = 40, hidden: float = 0.0, depth: str = "uint8", kind: AlphaKind = "unassociated") -> Image:
-    """An orange disc with a soft edge that is cut out: around it is full transparency, over some gray."""
+    """Make an orange disc with a soft edge; the gray around it is fully transparent."""
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     cover = np.clip(side / 3 - np.hypot(x, y) + 0.5, 0, 1).astype(np.float32)
     alpha_HW = images.from_float(cover, depth)  # type: ignore[arg-type]
@@ -42,12 +42,12 @@ def disc(side: int = 40, hidden: float = 0.0, depth: str = "uint8", kind: AlphaK
 
 
 def over(image: Image, background: float) -> Pixels:
-    """What is seen of an image before a gray background (Porter and Duff 1984)."""
+    """Put an image over a gray background (Porter and Duff 1984)."""
     colours_HWC = image.pixels_HWC if image.alpha_kind == "associated" else image.pixels_HWC * unit(image)
     return colours_HWC + (1 - unit(image)) * np.float32(background)
 
 
-def test_an_enlargement_keeps_depth_alpha_and_what_is_where() -> None:
+def test_an_enlargement_keeps_depth_alpha_and_positions() -> None:
     alpha = np.full((20, 30), 200, dtype=np.uint8)
     image = images.Image(pixels_HWC=photo(20, 30), depth="uint8", format="png", alpha_HW=alpha)
     assert enlarge(image, 1) is image
@@ -59,12 +59,12 @@ def test_an_enlargement_keeps_depth_alpha_and_what_is_where() -> None:
     assert np.abs(larger.pixels_HWC[2::4, 2::4] - image.pixels_HWC).mean() < 0.02
 
 
-def test_without_alpha_an_enlargement_is_bicubic() -> None:
+def test_an_image_without_alpha_is_enlarged_bicubically() -> None:
     image = Image(pixels_HWC=photo(20, 30), depth="uint8", format="png")
     assert np.array_equal(enlarge(image, 2).pixels_HWC, resize(image.pixels_HWC, 60, 40))
 
 
-def test_an_extra_channel_that_says_nothing_of_cover_is_enlarged_beside_the_colours() -> None:
+def test_an_unspecified_extra_channel_does_not_affect_the_colours() -> None:
     image = disc(kind="unspecified")
     larger = enlarge(image, 2)
     assert np.array_equal(larger.pixels_HWC, resize(image.pixels_HWC, 80, 80))
@@ -76,20 +76,20 @@ def test_an_extra_channel_that_says_nothing_of_cover_is_enlarged_beside_the_colo
 @pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("hidden", [0.0, 1.0])
 @pytest.mark.parametrize("scale", [2, 4])
-def test_an_enlarged_cut_out_has_no_outline_of_what_is_hidden(scale: int, hidden: float, depth: str) -> None:
+def test_hidden_colours_leave_no_outline_in_an_enlargement(scale: int, hidden: float, depth: str) -> None:
     image = disc(hidden=hidden, depth=depth)
     larger = enlarge(image, scale)
     seen = unit(larger)[..., 0] > 0
     assert 0.1 < seen.mean() < 0.9
     assert np.abs(larger.pixels_HWC[seen] - ORANGE).max() < 0.02
     stays = image.pixels_HWC.repeat(scale, axis=0).repeat(scale, axis=1)
-    assert np.array_equal(larger.pixels_HWC[~seen], stays[~seen]), "what nobody sees"
+    assert np.array_equal(larger.pixels_HWC[~seen], stays[~seen]), "hidden pixels are repeated"
 
 
 @pytest.mark.parametrize("kind", ["unassociated", "associated"])
 @pytest.mark.parametrize("background", [0.0, 1.0])
-def test_what_is_seen_is_enlarged_as_it_is_seen(background: float, kind: AlphaKind) -> None:
-    """Put before a background and then enlarged, or enlarged and then put there."""
+def test_enlarging_and_compositing_give_the_same_in_either_order(background: float, kind: AlphaKind) -> None:
+    """The image is put over a background and then enlarged, or enlarged first."""
     y, x = np.mgrid[:30, :40]
     alpha = (32768 + 32000 * np.sin(x / 7) * np.cos(y / 9)).astype(np.uint16)
     image = with_alpha(photo(30, 40), alpha, kind)
@@ -99,8 +99,8 @@ def test_what_is_seen_is_enlarged_as_it_is_seen(background: float, kind: AlphaKi
 
 @pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("scale", SCALES)
-def test_colours_multiplied_by_alpha_stay_so(scale: int, depth: str) -> None:
-    """Never more than alpha, and the colour of the disc wherever alpha says enough of it."""
+def test_associated_colours_stay_associated_when_enlarged(scale: int, depth: str) -> None:
+    """Colours never exceed alpha, and divided by a sufficient alpha they are the colour of the disc."""
     larger = enlarge(disc(kind="associated", depth=depth), scale)
     alpha = unit(larger)
     assert (larger.pixels_HWC >= 0).all()
@@ -111,8 +111,8 @@ def test_colours_multiplied_by_alpha_stay_so(scale: int, depth: str) -> None:
     assert (stored[..., :3] <= stored[..., 3:]).all()
 
 
-def test_highlights_of_float_files_survive_an_enlargement() -> None:
-    """Multiplied by alpha, a lamp may be brighter than alpha."""
+def test_highlights_of_float_images_survive_an_enlargement() -> None:
+    """A lamp may be brighter than alpha even when multiplied by alpha."""
     bright = disc(depth="float32", kind="associated")
     bright.pixels_HWC[...] *= 3
     larger = enlarge(bright, 2)
@@ -124,15 +124,15 @@ def test_highlights_of_float_files_survive_an_enlargement() -> None:
 
 @pytest.mark.parametrize("kind", ["unassociated", "associated"])
 @pytest.mark.parametrize("hidden", [0.0, 1.0])
-def test_what_is_hidden_is_seen_by_nothing(hidden: float, kind: AlphaKind) -> None:
-    """Networks are shown the nearest colour instead; the image itself is left alone."""
+def test_networks_do_not_see_hidden_colours(hidden: float, kind: AlphaKind) -> None:
+    """Networks see the nearest visible colour instead; the image itself does not change."""
     image = disc(hidden=hidden, kind=kind, depth="uint16")
     before = image.pixels_HWC.copy()
     assert np.abs(visible(image) - ORANGE).max() < 0.02
     assert np.array_equal(image.pixels_HWC, before)
 
 
-def test_pixels_that_all_can_be_seen_are_not_copied() -> None:
+def test_fully_visible_pixels_are_not_copied() -> None:
     opaque = with_alpha(photo(9, 9), np.full((9, 9), 3, np.uint8))
     assert visible(opaque) is opaque.pixels_HWC
     plain = Image(pixels_HWC=photo(9, 9), depth="uint8", format="png")
@@ -140,7 +140,7 @@ def test_pixels_that_all_can_be_seen_are_not_copied() -> None:
 
 
 @pytest.mark.parametrize("kind", ["unassociated", "associated"])
-def test_an_image_that_nobody_sees_anything_of_is_no_reason_to_stop(kind: AlphaKind) -> None:
+def test_a_fully_transparent_image_is_no_error(kind: AlphaKind) -> None:
     image = with_alpha(photo(9, 9), np.zeros((9, 9), np.uint8), kind)
     assert np.isfinite(visible(image)).all()
     assert np.array_equal(with_visible(image, visible(image), visible(image) + 1), image.pixels_HWC)
@@ -150,11 +150,11 @@ def test_an_image_that_nobody_sees_anything_of_is_no_reason_to_stop(kind: AlphaK
 @pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("kind", ["unassociated", "associated", "unspecified"])
 @pytest.mark.parametrize("scale", SCALES)
-def test_where_nothing_changed_pixels_are_exactly_what_they_were(scale: int, kind: AlphaKind, depth: str) -> None:
+def test_unchanged_pixels_keep_their_exact_values(scale: int, kind: AlphaKind, depth: str) -> None:
     image = enlarge(disc(kind=kind, depth=depth, hidden=0.25), scale)
     before = visible(image)
     assert np.array_equal(with_visible(image, before, before.copy()), image.pixels_HWC)
-    # One pixel changes, and no other one.
+    # Only one pixel changes.
     after = before.copy()
     middle = image.height // 2
     after[middle, middle] += 0.05
@@ -164,7 +164,7 @@ def test_where_nothing_changed_pixels_are_exactly_what_they_were(scale: int, kin
     assert changed[middle, middle] == pytest.approx(image.pixels_HWC[middle, middle] + 0.05, abs=1e-6)
 
 
-def test_hidden_colours_stay_whatever_is_restored() -> None:
+def test_restoration_does_not_change_hidden_colours() -> None:
     image = disc(hidden=0.25)
     hidden = unit(image)[..., 0] == 0
     after = with_visible(image, visible(image), np.full_like(image.pixels_HWC, 0.75))
@@ -173,8 +173,8 @@ def test_hidden_colours_stay_whatever_is_restored() -> None:
 
 
 @pytest.mark.parametrize("depth", ["uint8", "uint16"])
-def test_restored_colours_multiplied_by_alpha_are_valid(depth: str) -> None:
-    """However bright or dark they come back: a change counts by how much of it is seen, from 0 to alpha."""
+def test_restored_associated_colours_lie_between_0_and_alpha(depth: str) -> None:
+    """A change is multiplied by alpha, and the result is clipped to the range from 0 to alpha."""
     image = disc(kind="associated", depth=depth)
     rng = np.random.default_rng(0)
     before = visible(image)
@@ -187,7 +187,7 @@ def test_restored_colours_multiplied_by_alpha_are_valid(depth: str) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_strength_of_nothing_and_of_all_is_exact_and_half_is_the_mean(channels: int) -> None:
+def test_strength_mixes_linearly_and_is_exact_at_0_and_1(channels: int) -> None:
     rng = np.random.default_rng(0)
     before, after = (rng.random((7, 9, channels), dtype=np.float32) * 3 - 1 for _ in range(2))
     assert np.array_equal(mixed(before, after, 0.0), before)
@@ -195,10 +195,10 @@ def test_a_strength_of_nothing_and_of_all_is_exact_and_half_is_the_mean(channels
     assert np.allclose(mixed(before, after, 0.5), (before + after) / 2, atol=1e-6)
     assert np.allclose(mixed(before, after, 0.25), 0.75 * before + 0.25 * after, atol=1e-6)
     assert mixed(before, after, 0.3).dtype == np.float32
-    assert np.array_equal(mixed(before, before, 0.3), before), "nothing changed, at any strength"
+    assert np.array_equal(mixed(before, before, 0.3), before), "equal images stay equal at any strength"
 
 
-def test_gray_is_one_channel_or_three_that_agree_everywhere() -> None:
+def test_gray_means_one_channel_or_three_equal_ones() -> None:
     gray = photo(600, 40)[..., :1]
     assert is_gray(gray)
     assert is_gray(np.repeat(gray, 3, axis=2))
@@ -210,7 +210,7 @@ def test_gray_is_one_channel_or_three_that_agree_everywhere() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_tensor_is_a_view_of_three_channels(channels: int) -> None:
+def test_a_host_tensor_is_a_view_with_three_channels(channels: int) -> None:
     pixels = np.ascontiguousarray(photo(5, 7)[..., :channels])
     tensor = host_tensor(pixels)
     assert tensor.shape == (3, 5, 7)
@@ -220,7 +220,7 @@ def test_a_tensor_is_a_view_of_three_channels(channels: int) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_one_value_that_is_no_number_is_found(bad: float) -> None:
+def test_a_single_value_that_is_not_finite_is_found(bad: float) -> None:
     pixels = photo(9, 9)
     assert is_finite(pixels)
     pixels[4, 5, 1] = bad

@@ -1,4 +1,4 @@
-"""Refining by experts: which of them restores a photograph, and what its result is."""
+"""Tests of refinement by experts: which expert restores a photograph, and with what result."""
 
 import copy
 from dataclasses import replace
@@ -19,7 +19,7 @@ from tests.engine.test_restorer import ROUNDING, difference, image_of, ran
 
 
 def with_experts(model: RestorationModel, chosen: str | None) -> RestorationModel:
-    """The model with two experts, one of whom is chosen whatever the photograph."""
+    """Return the model with two experts; the router picks `chosen` for every photograph."""
     general, experts = random_refiner(colour_correction=4), {}
     for seed, name in enumerate(("noise", "jpeg")):
         experts[name] = copy.deepcopy(general)
@@ -36,8 +36,10 @@ def with_experts(model: RestorationModel, chosen: str | None) -> RestorationMode
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("chosen", ["noise", "jpeg", None])
-def test_an_expert_restores_what_is_its_own(chosen: str | None, dtype: str, tiny_model: RestorationModel) -> None:
-    """As if it were the model's refiner: made of it before either is cast."""
+def test_the_chosen_expert_restores_the_photograph(
+    chosen: str | None, dtype: str, tiny_model: RestorationModel
+) -> None:
+    """The result equals that of a model whose refiner is the expert, which is built before the cast."""
     model, image = with_experts(tiny_model, chosen), image_of(photo(90, 130))
     assert model.experts
     restorer = Restorer(RestoreOptions(dtype=dtype), device="cpu", model=model)  # type: ignore[arg-type]
@@ -49,7 +51,7 @@ def test_an_expert_restores_what_is_its_own(chosen: str | None, dtype: str, tiny
     assert restorer.expert == chosen
 
 
-def test_what_became_of_a_file_says_whose_it_was(tiny_model: RestorationModel, tmp_path: Path) -> None:
+def test_an_outcome_names_the_expert(tiny_model: RestorationModel, tmp_path: Path) -> None:
     source = save_photo(tmp_path / "in.png", 40, 50)
     for chosen in ("jpeg", None):
         restorer = Restorer(RestoreOptions(), device="cpu", model=with_experts(tiny_model, chosen))
@@ -58,8 +60,10 @@ def test_what_became_of_a_file_says_whose_it_was(tiny_model: RestorationModel, t
         assert outcome.to_json()["expert"] == chosen
 
 
-def test_a_whole_photograph_is_one_experts(tiny_model: RestorationModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chosen once, by all of it, for every tile."""
+def test_one_expert_is_chosen_for_all_tiles_of_a_photograph(
+    tiny_model: RestorationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The choice is made once, from the whole photograph."""
     model, seen = with_experts(tiny_model, "jpeg"), []
     monkeypatch.setattr(
         refinement,
@@ -72,7 +76,7 @@ def test_a_whole_photograph_is_one_experts(tiny_model: RestorationModel, monkeyp
     assert seen == [(3, 150, 410)] * 2
 
 
-def test_an_expert_is_made_once_for_all_photographs(
+def test_an_expert_is_built_once_for_all_photographs(
     tiny_model: RestorationModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, made = with_experts(tiny_model, "noise"), []

@@ -1,4 +1,4 @@
-"""The engine: tiles change nothing, nothing of the image is lost, and one bad file is one outcome."""
+"""Tests of the restorer: tiles change nothing, images keep all they carry, and a bad file fails alone."""
 
 import copy
 import weakref
@@ -33,14 +33,14 @@ from sanarestore.options import RestoreOptions
 from tests.conftest import photo, random_refiner, save_photo
 
 ROUNDING = 4e-6
-"""A quarter of a step of 16 bits: sums in another order, seen through random networks."""
+"""A quarter of a 16-bit step: sums in another order differ by this much after a random network."""
 
 METADATA = images.Metadata(icc=None, xmp=b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>", dpi=(300.0, 300.0))
 
 
 @pytest.fixture
 def small_model(tiny_model: RestorationModel) -> RestorationModel:
-    """A model whose halo is so small that small images have many windows, none of which sees the whole."""
+    """A model with so small a halo that small images have many windows, none of which covers the image."""
     torch.manual_seed(1)
     refiner = Refiner(RefinerConfig(widths=(8, 8, 8), encoder_blocks=(1, 0), decoder_blocks=(0, 0), prompt_width=8))
     with torch.no_grad():
@@ -52,7 +52,7 @@ def small_model(tiny_model: RestorationModel) -> RestorationModel:
 
 @pytest.fixture
 def identity_model(tiny_model: RestorationModel) -> RestorationModel:
-    """A refiner as it begins: busy inside, a head of zeros."""
+    """A model with an untrained refiner: random layers inside, a head of zeros."""
     refiner = Refiner(RefinerConfig(widths=(8, 8, 16), encoder_blocks=(1, 1), decoder_blocks=(1, 1), prompt_width=8))
     return replace(tiny_model, refiner=refiner.eval().requires_grad_(False))
 
@@ -71,27 +71,27 @@ def difference(one: images.Image, other: images.Image) -> float:
 
 @pytest.mark.usefixtures("tiny_tiles")
 @pytest.mark.parametrize("height", [1, 2, 31, 32, 33, 70, 130])
-def test_tiles_change_nothing(height: int, small_model: RestorationModel) -> None:
-    """Found on CPUs: often bit for bit, else within rounding, as convolutions sum in another order for other widths."""
+def test_tiled_results_equal_untiled_ones(height: int, small_model: RestorationModel) -> None:
+    """CPU results agree within rounding: convolutions sum in another order for other widths."""
     for width in (1, 2, 31, 32, 33, 70, 130):
         image = image_of(photo(height, width))
         whole = ran(small_model, image)
         assert whole.pixels_HWC.shape == (height, width, 3)
-        # One pixel is a flat field, in which nothing is to be changed.
+        # One pixel is a flat field, in which there is nothing to change.
         assert difference(whole, image) > 0.01 or height == width == 1
         for tile in (8, 32):
             assert difference(ran(small_model, image, tile=tile), whole) < ROUNDING
 
 
-def test_tiles_change_nothing_with_a_deep_refiner(tiny_model: RestorationModel) -> None:
+def test_tiled_results_equal_untiled_ones_for_a_deep_refiner(tiny_model: RestorationModel) -> None:
     image = image_of(photo(150, 410))
     whole = ran(tiny_model, image, tile=1024)
     assert difference(ran(tiny_model, image, tile=64), whole) < ROUNDING
     assert difference(whole, image) > 0.01
 
 
-def test_tiles_have_the_colour_correction_of_the_whole(tiny_model: RestorationModel) -> None:
-    """Equal to untiled, and what stands far beyond the receptive field of a pixel changes it."""
+def test_tiles_share_the_colour_correction_of_the_whole_image(tiny_model: RestorationModel) -> None:
+    """Tiled and untiled results agree, and content far beyond the receptive field of a pixel changes the pixel."""
     model = replace(tiny_model, refiner=random_refiner(colour_correction=4))
     pixels, asked = photo(150, 700), Request.of("colour").plain
     whole = ran(model, image_of(pixels), tile=1024, prompt=asked)
@@ -100,11 +100,11 @@ def test_tiles_have_the_colour_correction_of_the_whole(tiny_model: RestorationMo
     darker = ran(model, image_of(pixels), tile=64, prompt=asked)
     assert np.abs(darker.pixels_HWC - whole.pixels_HWC)[:, :150].mean() > 1e-4
     plain = [ran(tiny_model, image_of(each)).pixels_HWC[:, :150] for each in (photo(150, 700), pixels)]
-    assert np.array_equal(*plain), "without colour correction it would not"
+    assert np.array_equal(*plain), "without colour correction distant content changes nothing"
 
 
 def windows_seen(restorer: Restorer) -> list[tuple[int, ...]]:
-    """Shapes that the network will have been given."""
+    """Return a list that collects the shapes of the network's inputs."""
     seen: list[tuple[int, ...]] = []
 
     def look(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -114,7 +114,7 @@ def windows_seen(restorer: Restorer) -> list[tuple[int, ...]]:
     return seen
 
 
-def test_no_window_grows_with_the_image(small_model: RestorationModel) -> None:
+def test_windows_do_not_grow_with_the_image(small_model: RestorationModel) -> None:
     for height, width in ((64, 500), (700, 900)):
         restorer = Restorer(RestoreOptions(tile=64), device="cpu", model=small_model)
         seen = windows_seen(restorer)
@@ -127,7 +127,9 @@ def test_no_window_grows_with_the_image(small_model: RestorationModel) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_ramp_of_all_codes_survives_exactly(dtype: str, channels: int, identity_model: RestorationModel) -> None:
+def test_an_untrained_refiner_keeps_every_16_bit_code(
+    dtype: str, channels: int, identity_model: RestorationModel
+) -> None:
     codes = np.arange(65536, dtype=np.uint16).reshape(128, 512, 1)
     codes = np.concatenate([codes, codes[::-1], codes[:, ::-1]], axis=2)[..., :channels]
     image = image_of(images.to_float(codes, "uint16"), "uint16")
@@ -137,7 +139,7 @@ def test_a_ramp_of_all_codes_survives_exactly(dtype: str, channels: int, identit
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_fidelity_mixes(channels: int, tiny_model: RestorationModel) -> None:
+def test_fidelity_blends_the_input_with_the_result(channels: int, tiny_model: RestorationModel) -> None:
     image = image_of(photo(40, 50)[..., :channels])
     full = ran(tiny_model, image)
     assert np.array_equal(ran(tiny_model, image, fidelity=0).pixels_HWC, image.pixels_HWC)
@@ -146,14 +148,14 @@ def test_fidelity_mixes(channels: int, tiny_model: RestorationModel) -> None:
     assert half.pixels_HWC.shape == image.pixels_HWC.shape
 
 
-def test_fidelity_zero_asks_the_network_nothing(tiny_model: RestorationModel) -> None:
+def test_fidelity_zero_does_not_run_the_refiner(tiny_model: RestorationModel) -> None:
     restorer = Restorer(RestoreOptions(fidelity=0), device="cpu", model=tiny_model)
     seen = windows_seen(restorer)
     restorer(image_of(photo(40, 50)))
     assert seen == []
 
 
-def test_bfloat16_is_near_float32_and_leaves_the_model_alone(tiny_model: RestorationModel) -> None:
+def test_bfloat16_is_close_to_float32_and_leaves_the_model_unchanged(tiny_model: RestorationModel) -> None:
     image = image_of(photo(64, 64))
     before = {name: tensor.clone() for name, tensor in tiny_model.refiner.state_dict().items()}
     near = ran(tiny_model, image, dtype="bfloat16")
@@ -164,7 +166,7 @@ def test_bfloat16_is_near_float32_and_leaves_the_model_alone(tiny_model: Restora
         assert torch.equal(tensor, before[name])
 
 
-def test_the_prompt_matters(tiny_model: RestorationModel) -> None:
+def test_the_prompt_changes_the_result(tiny_model: RestorationModel) -> None:
     image = image_of(photo(40, 50))
     default = ran(tiny_model, image)
     assert difference(ran(tiny_model, image, prompt="Restore this image"), default) == 0
@@ -176,13 +178,13 @@ def test_the_prompt_matters(tiny_model: RestorationModel) -> None:
 
 
 def unread(model: RestorationModel) -> RestorationModel:
-    """The model with a reader that understands nothing."""
+    """Return the model with a reader that understands no prompt."""
     reader = SimpleNamespace(read=lambda texts: [Request(None, understood=False) for _ in texts])
     table = model.prompts.known
     return replace(model, prompts=Prompts(table, lambda: pytest.fail("nothing is to be encoded"), lambda: reader))
 
 
-def test_a_prompt_that_is_not_understood_is_treated_as_none_and_said(tiny_model: RestorationModel) -> None:
+def test_a_prompt_that_is_not_understood_is_ignored_and_noted(tiny_model: RestorationModel) -> None:
     image = image_of(photo(40, 50))
     restored = ran(unread(tiny_model), image, prompt="asdf qwer")
     assert np.array_equal(restored.pixels_HWC, ran(tiny_model, image).pixels_HWC)
@@ -191,7 +193,9 @@ def test_a_prompt_that_is_not_understood_is_treated_as_none_and_said(tiny_model:
     )
 
 
-def test_what_became_of_a_file_says_what_the_prompt_removes(tiny_model: RestorationModel, tmp_path: Path) -> None:
+def test_an_outcome_names_the_degradations_that_the_prompt_removes(
+    tiny_model: RestorationModel, tmp_path: Path
+) -> None:
     source = save_photo(tmp_path / "in.png", 40, 50)
     for prompt, removes, notes in (("remove noise", ["noise"], 0), ("Restore this image", None, 0), ("asdf", None, 1)):
         model = unread(tiny_model) if notes else tiny_model
@@ -203,7 +207,7 @@ def test_what_became_of_a_file_says_what_the_prompt_removes(tiny_model: Restorat
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_strength_mixes_with_the_input(channels: int, tiny_model: RestorationModel) -> None:
+def test_strength_blends_the_result_with_the_input(channels: int, tiny_model: RestorationModel) -> None:
     image = image_of(photo(40, 50)[..., :channels], "uint16")
     full = ran(tiny_model, image)
     assert np.array_equal(ran(tiny_model, image, strength=0.0).pixels_HWC, image.pixels_HWC)
@@ -213,14 +217,14 @@ def test_strength_mixes_with_the_input(channels: int, tiny_model: RestorationMod
     assert difference(full, image) > 0.01
 
 
-def test_gray_stored_as_colour_is_restored_as_gray_is(tiny_model: RestorationModel) -> None:
+def test_gray_stored_in_three_channels_is_restored_like_one_channel(tiny_model: RestorationModel) -> None:
     gray = photo(40, 50)[..., :1]
     restored = ran(tiny_model, image_of(np.repeat(gray, 3, axis=2))).pixels_HWC
     assert np.ptp(restored, axis=2).max() == 0
     assert np.array_equal(restored[..., :1], ran(tiny_model, image_of(gray)).pixels_HWC)
 
 
-def test_what_is_under_full_transparency_neither_changes_nor_matters(tiny_model: RestorationModel) -> None:
+def test_fully_transparent_pixels_do_not_change_and_have_no_influence(tiny_model: RestorationModel) -> None:
     alpha = np.full((40, 50), 255, np.uint8)
     alpha[:, 30:] = 0
     restored = []
@@ -234,33 +238,35 @@ def test_what_is_under_full_transparency_neither_changes_nor_matters(tiny_model:
 
 
 @pytest.mark.parametrize("kinds", [("noise",), ("noise", "blur")])
-def test_light_and_colour_are_left_alone_unless_named(kinds: tuple[str, ...], tiny_model: RestorationModel) -> None:
-    """A refiner whose correction of light would show."""
+def test_colour_is_corrected_only_when_the_prompt_names_light_or_colour(
+    kinds: tuple[str, ...], tiny_model: RestorationModel
+) -> None:
+    """The bias of the curve makes any colour correction visible."""
     refiner = random_refiner(colour_correction=4)
     assert refiner.colour_correction
     refiner.colour_correction.curve.bias.fill_(0.5)
     model, image = replace(tiny_model, refiner=refiner), image_of(photo(40, 50))
-    blind = replace(model, refiner=copy.deepcopy(refiner))
-    blind.refiner.colour_correction = None
+    uncorrected = replace(model, refiner=copy.deepcopy(refiner))
+    uncorrected.refiner.colour_correction = None
     prompt = Request.of(*kinds).plain
-    assert difference(ran(model, image, prompt=prompt), ran(blind, image, prompt=prompt)) == 0
+    assert difference(ran(model, image, prompt=prompt), ran(uncorrected, image, prompt=prompt)) == 0
     lit = Request.of(*kinds, "lowlight").plain
-    assert ran(model, image, prompt=lit).pixels_HWC.mean() > ran(blind, image, prompt=lit).pixels_HWC.mean() + 0.1
+    assert ran(model, image, prompt=lit).pixels_HWC.mean() > ran(uncorrected, image, prompt=lit).pixels_HWC.mean() + 0.1
 
 
-def test_everything_else_passes_through(tiny_model: RestorationModel) -> None:
+def test_alpha_metadata_and_notes_pass_through_unchanged(tiny_model: RestorationModel) -> None:
     alpha = (photo(40, 50, seed=2)[..., 0] * 65535).astype(np.uint16)
     image = image_of(photo(40, 50), "uint16", alpha_HW=alpha, alpha_kind="associated", metadata=METADATA, notes=("n",))
     before = image.pixels_HWC.copy()
     restored = ran(tiny_model, image)
-    assert replace(restored, pixels_HWC=image.pixels_HWC) == image  # the same objects in all fields but one
+    assert replace(restored, pixels_HWC=image.pixels_HWC) == image  # all other fields are the same objects
     assert np.array_equal(image.pixels_HWC, before)
     assert restored.alpha_HW is not None
     assert np.array_equal(restored.alpha_HW, alpha)
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_enlarging_comes_first(scale: int, tiny_model: RestorationModel) -> None:
+def test_images_are_enlarged_before_they_are_restored(scale: int, tiny_model: RestorationModel) -> None:
     alpha = np.full((20, 30), 200, dtype=np.uint8)
     image = image_of(photo(20, 30), "uint8", alpha_HW=alpha)
     restored = ran(tiny_model, image, scale=scale)
@@ -270,7 +276,7 @@ def test_enlarging_comes_first(scale: int, tiny_model: RestorationModel) -> None
 
 
 def short_of_memory(restorer: Restorer, largest: int, error: Callable[[], Exception]) -> list[int]:
-    """Make the network fail above a window's side; returns the sides that it was asked for."""
+    """Make the network fail for windows above a size; return the list of the sizes asked for."""
     asked: list[int] = []
 
     def refuse(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -291,13 +297,13 @@ def short_of_memory(restorer: Restorer, largest: int, error: Callable[[], Except
         MemoryError,
     ],
 )  # fmt: skip
-def test_want_of_memory_halves_the_tile(error: Callable[[], Exception], small_model: RestorationModel) -> None:
+def test_running_out_of_memory_halves_the_tile(error: Callable[[], Exception], small_model: RestorationModel) -> None:
     image = image_of(photo(256, 200))
     whole = ran(small_model, image)
     restorer = Restorer(RestoreOptions(), device="cpu", model=small_model)
     asked = short_of_memory(restorer, 130, error)
     steps = list(restorer.stages(image))
-    # 1024 is more than the image: the first half is half of the image, not 512.
+    # The default tile, 1024, is larger than the image: it is halved from the image's size, not to 512.
     assert restorer.tile == 64
     assert asked[:2] == [256 + 2 * 8, 128 + 8 + 32]
     assert max(asked[2:]) <= 64 + 2 * 32
@@ -305,8 +311,8 @@ def test_want_of_memory_halves_the_tile(error: Callable[[], Exception], small_mo
     assert difference(restorer(image), whole) < ROUNDING
 
 
-def test_memory_that_ends_in_the_middle(small_model: RestorationModel) -> None:
-    """The count begins anew; what was done with larger tiles is done again."""
+def test_running_out_of_memory_midway_restarts_with_smaller_tiles(small_model: RestorationModel) -> None:
+    """The count starts over, and the work done with larger tiles is repeated."""
     restorer = Restorer(RestoreOptions(tile=128), device="cpu", model=small_model)
     left = iter([False, False, True])
 
@@ -320,7 +326,7 @@ def test_memory_that_ends_in_the_middle(small_model: RestorationModel) -> None:
     assert difference(restorer(image), ran(small_model, image)) < ROUNDING
 
 
-def test_no_memory_at_all_fails_the_image(small_model: RestorationModel) -> None:
+def test_an_image_fails_when_even_the_smallest_tile_does_not_fit(small_model: RestorationModel) -> None:
     restorer = Restorer(RestoreOptions(), device="cpu", model=small_model)
     short_of_memory(restorer, 10, torch.OutOfMemoryError)
     with pytest.raises(OutOfMemory, match=r"tiles of \d+ px.*--devices cpu"):
@@ -328,7 +334,9 @@ def test_no_memory_at_all_fails_the_image(small_model: RestorationModel) -> None
     assert restorer.tile >= options.SMALLEST_TILE
 
 
-def test_a_file_that_does_not_fit_leaves_the_tile_to_the_next(small_model: RestorationModel, tmp_path: Path) -> None:
+def test_a_file_that_does_not_fit_does_not_shrink_the_tiles_of_the_next(
+    small_model: RestorationModel, tmp_path: Path
+) -> None:
     jobs = []
     for number, side in enumerate((300, 60)):
         images.write(image_of(photo(side, side)), tmp_path / f"{number}.tiff")
@@ -340,7 +348,7 @@ def test_a_file_that_does_not_fit_leaves_the_tile_to_the_next(small_model: Resto
     assert (restorer.tile, outcomes[1].tile) == (256, 256)
 
 
-def test_other_errors_are_not_taken_for_want_of_memory(small_model: RestorationModel) -> None:
+def test_other_errors_are_not_mistaken_for_running_out_of_memory(small_model: RestorationModel) -> None:
     restorer = Restorer(RestoreOptions(), device="cpu", model=small_model)
     short_of_memory(restorer, 10, lambda: RuntimeError("shapes do not fit"))
     with pytest.raises(RuntimeError, match="shapes"):
@@ -349,20 +357,20 @@ def test_other_errors_are_not_taken_for_want_of_memory(small_model: RestorationM
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_pixels_that_are_no_numbers_are_refused(bad: float, tiny_model: RestorationModel) -> None:
+def test_pixels_that_are_not_finite_are_refused(bad: float, tiny_model: RestorationModel) -> None:
     pixels = photo(20, 20)
     pixels[3, 4, 1] = bad
     with pytest.raises(UnreadableImage, match="no finite numbers"):
         ran(tiny_model, image_of(pixels))
 
 
-def test_a_result_that_is_no_number_is_no_result(tiny_model: RestorationModel) -> None:
+def test_a_result_that_is_not_finite_is_an_error(tiny_model: RestorationModel) -> None:
     tiny_model.refiner.head.bias.fill_(float("nan"))
     with pytest.raises(ImageError, match="finite"):
         ran(tiny_model, image_of(photo(20, 20)))
 
 
-def test_values_beyond_white_are_kept(identity_model: RestorationModel) -> None:
+def test_values_outside_0_to_1_are_kept(identity_model: RestorationModel) -> None:
     image = image_of(photo(20, 20) * 8 - 2)
     assert np.array_equal(ran(identity_model, image).pixels_HWC, image.pixels_HWC)
 
@@ -376,35 +384,35 @@ def restored(model: RestorationModel, *jobs: Job, **chosen: Any) -> tuple[list[O
     return outcomes, [event for event in events if isinstance(event, TileDone)]
 
 
-def test_a_16_bit_tiff_keeps_all_it_has(tmp_path: Path, tiny_model: RestorationModel) -> None:
+def test_a_16_bit_tiff_keeps_its_depth_alpha_and_metadata(tmp_path: Path, tiny_model: RestorationModel) -> None:
     alpha = (photo(40, 50, seed=2)[..., 0] * 65535).astype(np.uint16)
     image = image_of(photo(40, 50), "uint16", alpha_HW=alpha, metadata=METADATA)
     images.write(image, tmp_path / "a.tif")
     outcomes, _ = restored(tiny_model, Job(source=tmp_path / "a.tif", target=tmp_path / "out/a.tif"))
     assert outcomes[0].status == "done"
-    again = images.read(tmp_path / "out/a.tif")
-    assert (again.depth, again.format) == ("uint16", "tiff")
-    assert (again.metadata.xmp, again.metadata.dpi) == (METADATA.xmp, METADATA.dpi)
-    assert again.alpha_HW is not None
-    assert np.array_equal(again.alpha_HW, alpha)
+    reread = images.read(tmp_path / "out/a.tif")
+    assert (reread.depth, reread.format) == ("uint16", "tiff")
+    assert (reread.metadata.xmp, reread.metadata.dpi) == (METADATA.xmp, METADATA.dpi)
+    assert reread.alpha_HW is not None
+    assert np.array_equal(reread.alpha_HW, alpha)
     expected = ran(tiny_model, images.read(tmp_path / "a.tif"))
-    assert np.array_equal(to_stored(again), to_stored(expected))
-    assert not np.array_equal(to_stored(again), to_stored(image))
+    assert np.array_equal(to_stored(reread), to_stored(expected))
+    assert not np.array_equal(to_stored(reread), to_stored(image))
 
 
-def test_gray_stays_gray(tmp_path: Path, tiny_model: RestorationModel) -> None:
+def test_a_gray_file_stays_gray(tmp_path: Path, tiny_model: RestorationModel) -> None:
     images.write(image_of(photo(40, 50)[..., :1], "uint8"), tmp_path / "a.tif")
     restored(tiny_model, Job(source=tmp_path / "a.tif", target=tmp_path / "b.tif"))
     assert images.read(tmp_path / "b.tif").pixels_HWC.shape == (40, 50, 1)
 
 
-def test_another_format_may_be_asked_for(tmp_path: Path, tiny_model: RestorationModel) -> None:
+def test_the_output_may_have_another_format(tmp_path: Path, tiny_model: RestorationModel) -> None:
     job = Job(source=save_photo(tmp_path / "a.png"), target=tmp_path / "a.tif", format="tiff")
     assert restored(tiny_model, job)[0][0].status == "done"
     assert images.read(tmp_path / "a.tif").format == "tiff"
 
 
-def test_one_bad_file_never_stops_the_others(tmp_path: Path, tiny_model: RestorationModel) -> None:
+def test_bad_files_do_not_stop_the_others(tmp_path: Path, tiny_model: RestorationModel) -> None:
     good = save_photo(tmp_path / "good.png")
     cut = tmp_path / "cut.png"
     cut.write_bytes(good.read_bytes()[:200])
@@ -424,15 +432,15 @@ def test_one_bad_file_never_stops_the_others(tmp_path: Path, tiny_model: Restora
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (KeyError("surprise"), "unexpected KeyError: 'surprise'"),
         (MemoryError(), "does not fit into memory"),
         (OutOfMemory("out of memory on cpu"), "out of memory on cpu"),
     ],
 )
-def test_whatever_a_file_raises_the_next_is_done(
-    error: Exception, told: str, tmp_path: Path, tiny_model: RestorationModel, monkeypatch: pytest.MonkeyPatch
+def test_an_unexpected_error_in_one_file_does_not_stop_the_next(
+    error: Exception, message: str, tmp_path: Path, tiny_model: RestorationModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = (save_photo(tmp_path / name) for name in ("first.png", "second.png"))
     write = images.write
@@ -448,12 +456,12 @@ def test_whatever_a_file_raises_the_next_is_done(
     assert [outcome.status for outcome in outcomes] == ["failed", "done"]
     assert outcomes[0].error is not None
     assert outcomes[0].error.startswith(f"{first}: ")
-    assert told in outcomes[0].error
+    assert message in outcomes[0].error
     assert outcomes[0].readable
     assert ("Traceback" in outcomes[0].trace) == isinstance(error, KeyError)
 
 
-def test_an_outcome_says_how(tmp_path: Path, tiny_model: RestorationModel) -> None:
+def test_an_outcome_records_device_tile_size_and_time(tmp_path: Path, tiny_model: RestorationModel) -> None:
     source = save_photo(tmp_path / "a.png", 130, 70)
     outcomes, parts = restored(tiny_model, Job(source=source, target=tmp_path / "b.png"), tile=64)
     outcome = outcomes[0]
@@ -464,7 +472,7 @@ def test_an_outcome_says_how(tmp_path: Path, tiny_model: RestorationModel) -> No
     assert [(part.path, part.done, part.total) for part in parts] == [(source, done, 6) for done in range(1, 7)]
 
 
-def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path, tiny_model: RestorationModel) -> None:
+def test_an_unwritable_target_is_reported_before_any_work(tmp_path: Path, tiny_model: RestorationModel) -> None:
     deep = image_of(photo(40, 50), "uint16")
     images.write(deep, tmp_path / "deep.tif")
     job = Job(source=tmp_path / "deep.tif", target=tmp_path / "b.jpg", format="jpeg")
@@ -475,8 +483,8 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path, tiny_mod
     assert parts == []
 
 
-def test_a_16_bit_tiff_keeps_all_that_travels_with_its_pixels(tiny_model: RestorationModel, tmp_path: Path) -> None:
-    """Depth, profile, EXIF with maker note, XMP and alpha, reread from the restored file by another library."""
+def test_a_16_bit_tiff_keeps_profile_exif_xmp_and_alpha(tiny_model: RestorationModel, tmp_path: Path) -> None:
+    """Another library reads depth, profile, EXIF with maker note, XMP and alpha from the restored file."""
     exif = PillowImage.Exif()
     exif[0x010F], exif[0x0112] = "Maker", 6
     note = b"MakerNote\0" + bytes(range(64))
@@ -507,7 +515,7 @@ def test_a_16_bit_tiff_keeps_all_that_travels_with_its_pixels(tiny_model: Restor
     assert not np.array_equal(stored[..., :3], tifffile.imread(source)[..., :3])
 
 
-def test_the_photograph_is_let_go_before_its_result_is_written(
+def test_the_input_is_freed_before_its_result_is_written(
     tmp_path: Path, tiny_model: RestorationModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Job(source=save_photo(tmp_path / "a.png"), target=tmp_path / "b.png")

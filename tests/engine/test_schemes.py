@@ -1,4 +1,4 @@
-"""Every way of tiling through the engine: what it must equal, one noise field for all, and Sprint under each."""
+"""Tests of every tiling scheme in the engine: its reference result, the shared noise field, and Sprint models."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,8 +20,8 @@ from tests.published import SPRINT, latent_path
 
 
 @pytest.mark.parametrize(("scheme", "runner"), [("causal", causal), ("multidiffusion", multidiffusion)])
-def test_schemes_that_blend_latents(scheme: Any, runner: Any, model: RestorationModel) -> None:
-    """Encode, windows of the latent, decode; encoder and decoder stay exact."""
+def test_schemes_that_blend_latents_equal_their_runners(scheme: Any, runner: Any, model: RestorationModel) -> None:
+    """The engine encodes, samples windows of the latent and decodes; only the sampling differs from untiled work."""
     image = image_of(200, 300)
     latent = model.latent
     assert latent is not None
@@ -39,8 +39,8 @@ def test_schemes_that_blend_latents(scheme: Any, runner: Any, model: Restoration
     ).abs().max() < ROUNDING
 
 
-def test_each_tile_restored_alone(model: RestorationModel) -> None:
-    """As images of their own, but with their part of the one noise field."""
+def test_independent_tiles_are_restored_as_separate_images(model: RestorationModel) -> None:
+    """Each tile is an image of its own, except that it uses its part of the shared noise field."""
     image = image_of(100, 300)
     found = ran(model, image, tiling="independent", tile=128, overlap=32)
     expected = torch.zeros(3, 100, 300)
@@ -62,7 +62,7 @@ def test_each_tile_restored_alone(model: RestorationModel) -> None:
     assert (ran(model, image, tiling="independent") - ran(model, image, tiling="off")).abs().max() < ROUNDING
 
 
-def test_progress_counts_every_tile_that_is_restored_alone(model: RestorationModel) -> None:
+def test_progress_counts_every_independent_tile(model: RestorationModel) -> None:
     restorer = Restorer(RestoreOptions(tiling="independent", tile=128, overlap=32), device="cpu", model=model)
     steps = list(restorer.stages(image_of(100, 300)))
     total = 3 * (1 + 1 + 2 + 1 + 1 + 1)
@@ -70,8 +70,8 @@ def test_progress_counts_every_tile_that_is_restored_alone(model: RestorationMod
 
 
 @pytest.mark.parametrize("scheme", LATENT)
-def test_what_runs_out_of_memory_begins_anew(scheme: Any, model: RestorationModel) -> None:
-    """With what was carried and blended forgotten, where windows were run together, as on a GPU."""
+def test_sampling_starts_over_when_memory_runs_out(scheme: Any, model: RestorationModel) -> None:
+    """Windows run together, as on a GPU; what was carried and blended before is dropped."""
     image = image_of(100, 300)
     chosen: dict[str, Any] = {"tiling": scheme, "tile": 128, "overlap": 32, "fidelity": 0}
     restorer = Restorer(RestoreOptions(**chosen), device="cpu", model=model)
@@ -85,8 +85,8 @@ def test_what_runs_out_of_memory_begins_anew(scheme: Any, model: RestorationMode
 
     restorer.latent.transformer.transformer.proj_out.register_forward_pre_hook(refuse)
     found = torch.from_numpy(restorer(image).pixels_HWC).permute(2, 0, 1)
-    assert next(left, None) is None, "it did run out"
-    assert restorer.tile == 128, "windows stay"
+    assert next(left, None) is None, "memory ran out"
+    assert restorer.tile == 128, "the windows keep their size"
     assert (found - ran(model, image, **chosen)).abs().max() < ROUNDING
 
 
@@ -103,8 +103,8 @@ def sprint(tiny_model: RestorationModel) -> RestorationModel:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
-def test_sprint_under_every_scheme(steps: int, sprint: RestorationModel) -> None:
-    """The latent path's own result: a refiner would only blur what is told apart here."""
+def test_sprint_models_work_with_every_scheme(steps: int, sprint: RestorationModel) -> None:
+    """The latent path alone is compared: a refiner would blur the differences between schemes."""
     image = image_of(90, 150)
     assert sprint.latent is not None
     assert sprint.latent.flow.solver == "consistency"
@@ -118,11 +118,11 @@ def test_sprint_under_every_scheme(steps: int, sprint: RestorationModel) -> None
         assert (ran(sprint, image, tile=160, overlap=32, **chosen) - off).abs().max() < ROUNDING, name
     results = [off, *found.values()]
     apart = [(one - other).abs().max() for index, one in enumerate(results) for other in results[:index]]
-    assert min(apart) > 1e-4, "no two are the same"
+    assert min(apart) > 1e-4, "no two schemes give the same result"
 
 
 def latents(restorer: Restorer, image: Any) -> list[Tensor]:
-    """That of the image, or those of its tiles."""
+    """Return the latent of the image, or those of its tiles."""
     seen: list[Tensor] = []
     restorer.watch(lambda stage, found: seen.append(found.clone()) if stage == "latent" else None)
     restorer(image)
@@ -130,21 +130,23 @@ def latents(restorer: Restorer, image: Any) -> list[Tensor]:
 
 
 def still(path: LatentPath) -> LatentPath:
-    """Whose velocity is nothing anywhere: what comes out of the flow is the noise that went in."""
+    """Set the velocity to zero everywhere, so that the flow returns the noise that it was given."""
     for parameter in path.transformer.transformer.proj_out.parameters():
         parameter.zero_()
     return path
 
 
 @pytest.mark.parametrize("changes", [{}, SPRINT], ids=["sana", "sprint"])
-def test_the_noise_of_every_draw_is_that_of_the_image(changes: dict[str, Any], tiny_model: RestorationModel) -> None:
-    """Sprint asks for new noise before every step but the first."""
+def test_every_scheme_uses_the_noise_field_of_the_whole_image(
+    changes: dict[str, Any], tiny_model: RestorationModel
+) -> None:
+    """Sprint models need new noise before every step but the first."""
     model = with_path(tiny_model, still(latent_path(prompt_width=8, **changes)))
     image = image_of(90, 150)
     assert model.latent is not None
     field = noise_field(7, 1, 8, 3, 5)
     expected = model.latent.flow.sample(lambda latent, _: torch.zeros_like(latent), field, 4)[0]
-    assert torch.allclose(expected, field(0)[0]) == (not changes), "later draws are seen"
+    assert torch.allclose(expected, field(0)[0]) == (not changes), "only Sprint models use the later draws"
     for name in get_args(Tiling):
         tiled = {"tile": 96} if name != "off" else {}
         tiled |= {"overlap": 32} if name in BLENDING else {}
@@ -154,7 +156,7 @@ def test_the_noise_of_every_draw_is_that_of_the_image(changes: dict[str, Any], t
 
 
 def places(name: str) -> Iterator[tuple[slice, slice]]:
-    """Yield rows and columns of the latents of a 90 by 150 px image: one pair, or one per tile restored alone."""
+    """Yield rows and columns of the latents of a 90 by 150 px image: one pair, or one per independent tile."""
     windows = overlapping(90, 150, tile=96, overlap=32, stride=32) if name == "independent" else []
     for window in windows:
         top, _, left, _ = window.box

@@ -1,4 +1,4 @@
-"""Images of every awkward size, tiled and untiled, and what a stage is shown at most of a large one."""
+"""Tests of awkward image sizes, tiled and untiled, and of the largest input that a layer sees."""
 
 from functools import partial
 
@@ -12,17 +12,17 @@ from sanarestore.options import RestoreOptions
 from tests.engine.test_generation import ROUNDING, image_of, ran
 
 TILES = (8, 64)
-"""The first is less than a position of the latent: a tile is one."""
+"""The first is smaller than a position of the latent, so that a tile is one position."""
 
 SIZES = (1, 2, 31, 32, 33, 63, 64, 65, 70, 200)
-"""Around both tiles, and one that no window sees the whole of."""
+"""Sizes around both tiles, and one that is larger than any window."""
 
 
 @pytest.mark.usefixtures("tiny_tiles")
 @pytest.mark.parametrize("fidelity", [0.0, 1.0])
 @pytest.mark.parametrize("height", SIZES)
-def test_tiles_change_nothing(height: int, fidelity: float, model: RestorationModel) -> None:
-    """Every size on either axis, beside two others."""
+def test_tiled_results_equal_untiled_ones_for_every_size(height: int, fidelity: float, model: RestorationModel) -> None:
+    """Every size occurs on either axis, each time beside two other sizes."""
     place = SIZES.index(height)
     for apart in (3, 8):
         image = image_of(height, SIZES[(place + apart) % len(SIZES)])
@@ -41,7 +41,7 @@ def convolutions(restorer: Restorer) -> dict[str, nn.Module]:
 
 
 def halos(restorer: Restorer) -> dict[nn.Module, int]:
-    """Pixels that are added to each side of a tile, for the stage that a module belongs to."""
+    """Collect, for every module, the pixels that its stage adds to each side of a tile."""
     assert restorer.latent is not None
     autoencoder = restorer.latent.autoencoder
     encoder, decoder = autoencoder.encoder, autoencoder.decoder
@@ -62,7 +62,7 @@ def whole_positions(pixels: int) -> int:
 
 
 def sides_seen(restorer: Restorer, height: int, width: int) -> dict[str, list[tuple[int, int]]]:
-    """Heights and widths that every convolution is shown while an image of this size is restored."""
+    """Collect the heights and widths that every convolution sees while an image of this size is restored."""
     seen: dict[str, list[tuple[int, int]]] = {}
 
     def note(name: str, _module: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -71,13 +71,13 @@ def sides_seen(restorer: Restorer, height: int, width: int) -> dict[str, list[tu
     for name, module in convolutions(restorer).items():
         module.register_forward_pre_hook(partial(note, name))
     restorer(image_of(height, width))
-    assert seen.keys() == convolutions(restorer).keys(), "none is left out"
+    assert seen.keys() == convolutions(restorer).keys(), "every convolution runs"
     return seen
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 512), (512, 64)])
 def test_no_convolution_sees_more_than_a_tile_and_its_halo(height: int, width: int, model: RestorationModel) -> None:
-    """Each in its own resolution, as seen from what it gets of the untiled image."""
+    """Every convolution has its own resolution, which follows from its input for the untiled image."""
     restorer = Restorer(RestoreOptions(tile=64, steps=1), device="cpu", model=model)
     halo_of, modules = halos(restorer), convolutions(restorer)
     tiled = sides_seen(restorer, height, width)
@@ -88,8 +88,8 @@ def test_no_convolution_sees_more_than_a_tile_and_its_halo(height: int, width: i
         seen = next(
             each for each in ((height, width), (height + beyond, width + beyond)) if each[0] * columns == each[1] * rows
         )
-        cell = seen[0] // rows
-        assert (cell * rows, cell * columns) == seen
+        downsample = seen[0] // rows
+        assert (downsample * rows, downsample * columns) == seen
         largest = 64 + 2 * halo_of[modules[name]]
-        assert max(max(sides) for sides in tiled[name]) * cell == largest < max(height, width), name
+        assert max(max(sides) for sides in tiled[name]) * downsample == largest < max(height, width), name
         assert len(tiled[name]) >= 8, name

@@ -1,4 +1,4 @@
-"""Tiles as a device can bear them, and one count for many stages."""
+"""Tests of tiles that fit a device, and of the one progress count shared by all stages."""
 
 import platform
 import subprocess
@@ -17,17 +17,17 @@ def stage(*yielded: tuple[int, int]) -> Steps:
     yield from yielded
 
 
-def test_stages_share_one_count() -> None:
+def test_stages_share_one_progress_count() -> None:
     steps = list(run_stages([(stage((1, 2), (2, 2)), 2), (stage((1, 1)), 1), (stage((1, 3), (2, 3), (3, 3)), 3)]))
     assert steps == [(done, 6) for done in range(1, 7)]
 
 
-def test_a_stage_that_begins_anew_moves_the_whole_count() -> None:
+def test_a_restarted_stage_raises_the_total_count() -> None:
     steps = list(run_stages([(stage((1, 2), (1, 4), (2, 4), (3, 4), (4, 4)), 2), (stage((1, 1)), 1)]))
     assert steps == [(1, 3), (1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
 
 
-def test_stages_run_only_when_their_turn_comes() -> None:
+def test_a_stage_does_not_start_before_the_previous_one_ends() -> None:
     ran: list[str] = []
 
     def noted(name: str) -> Steps:
@@ -40,7 +40,7 @@ def test_stages_run_only_when_their_turn_comes() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 65), (300, 700)])
-def test_the_count_is_what_mapping_takes(size: tuple[int, int]) -> None:
+def test_the_count_equals_the_number_of_mapped_tiles(size: tuple[int, int]) -> None:
     tiles = Tiles(torch.device("cpu"), 64)
     image, output = torch.rand(3, *size), torch.empty(3, *size)
     steps = list(tiles.map(lambda window: window, (image,), output, halo=8, stride=8))
@@ -48,7 +48,7 @@ def test_the_count_is_what_mapping_takes(size: tuple[int, int]) -> None:
     assert torch.equal(output, image)
 
 
-def test_whole_never_cuts_and_says_so_when_memory_runs_out() -> None:
+def test_untiled_images_are_never_cut_and_memory_errors_are_reported() -> None:
     tiles = Tiles(torch.device("cpu"), whole=True)
     assert tiles.count(5000, 9000, stride=32) == 1
 
@@ -59,8 +59,8 @@ def test_whole_never_cuts_and_says_so_when_memory_runs_out() -> None:
         list(tiles.map(refuse, (torch.rand(3, 8, 8),), torch.empty(3, 8, 8), halo=8, stride=8))
 
 
-def test_a_heap_is_given_back_every_few_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or its gaps would add up, tile by tile, to more than the image."""
+def test_free_memory_is_returned_to_the_system_every_few_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gaps in the heap would otherwise add up, tile by tile, to more than the image."""
     released: list[torch.device] = []
     monkeypatch.setattr("sanarestore.engine.tiles.release", released.append)
     image, output = torch.zeros(3, 64, 64 * 9), torch.empty(3, 64, 64 * 9)
@@ -72,8 +72,8 @@ def test_a_heap_is_given_back_every_few_tiles(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
-def test_tiles_get_no_fresh_pages_once_they_have_some() -> None:
-    """Counted by the system, in a process of its own: the setting is of the whole process."""
+def test_later_tiles_reuse_the_memory_pages_of_earlier_ones() -> None:
+    """The system counts page faults in a separate process, because the setting holds for a whole process."""
     script = """
 import resource, torch
 from sanarestore.engine.tiles import keep_pages
@@ -91,7 +91,7 @@ keep_pages(torch.device("cpu"))
 faults()
 print(fresh, same, faults())
 """
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    fresh, same, kept = map(int, told.split())
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    fresh, same, kept = map(int, printed.split())
     assert same > 0.5 * fresh
     assert kept < 0.05 * fresh

@@ -1,4 +1,4 @@
-"""Several processes write what one writes, and the death of one costs one file."""
+"""Tests of worker processes: several write what one writes, and a killed worker loses one file."""
 
 import multiprocessing
 import os
@@ -32,7 +32,7 @@ def outcomes_of(jobs: Sequence[Job], options: RestoreOptions, devices: Sequence[
     return {event.path.name: event for event in events if isinstance(event, Outcome)}
 
 
-def test_device_lists() -> None:
+def test_device_lists_are_parsed() -> None:
     assert workers.parse_devices("auto") == ("auto",)
     assert workers.parse_devices("cuda:0, cuda:1,cpu") == ("cuda:0", "cuda:1", "cpu")
     assert workers.parse_devices("all")
@@ -60,8 +60,8 @@ def test_two_workers_write_what_one_writes(tmp_path: Path, tiny_folder: Path) ->
     assert multiprocessing.active_children() == []
 
 
-def test_a_killed_worker_loses_its_file_only(tmp_path: Path, tiny_folder: Path) -> None:
-    """Both are killed in the middle of a file; another takes over and does the rest."""
+def test_a_killed_worker_loses_only_its_file(tmp_path: Path, tiny_folder: Path) -> None:
+    """Both workers are killed in the middle of a file; a new one does the rest."""
     jobs = jobs_of(tmp_path, {"large.png": 900, "larger.png": 901, "small.png": 40})
     begun: set[str] = set()
     outcomes: dict[str, Outcome] = {}
@@ -84,7 +84,7 @@ def test_a_killed_worker_loses_its_file_only(tmp_path: Path, tiny_folder: Path) 
 
 
 @pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"]])
-def test_damaged_weights_stop_everything(devices: list[str], tmp_path: Path, tiny_folder: Path) -> None:
+def test_damaged_weights_stop_all_workers(devices: list[str], tmp_path: Path, tiny_folder: Path) -> None:
     (tiny_folder / REFINER).write_bytes(b"damaged")
     jobs = jobs_of(tmp_path, {"a.png": 20, "b.png": 20})
     with pytest.raises(WeightsError, match="sha256"):
@@ -92,7 +92,7 @@ def test_damaged_weights_stop_everything(devices: list[str], tmp_path: Path, tin
     assert multiprocessing.active_children() == []
 
 
-def test_one_file_needs_no_processes(tmp_path: Path, tiny_folder: Path) -> None:
+def test_a_single_file_starts_no_worker_process(tmp_path: Path, tiny_folder: Path) -> None:
     jobs = jobs_of(tmp_path, {"a.png": 20})
     events = workers.restore(jobs, options_of(tiny_folder), ["cpu", "cpu"])
     next(events)

@@ -1,4 +1,4 @@
-"""What tests of measuring share."""
+"""Fixtures for tests of measurements."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.published import latent_path
 
 @pytest.fixture
 def whole(tmp_path: Path, encoder: PromptEncoder) -> str:
-    """A model with a latent path."""
+    """A folder of a model with a latent path."""
     save_model(
         tmp_path / "whole", name="whole", refiner=random_refiner(), **worded(encoder),
         defaults={"prompt": "remove noise"}, training={}, latent=latent_path(prompt_width=8),

@@ -1,4 +1,4 @@
-"""Any autoencoder of diffusers is loaded by its class's name, and keeps what diffusers says it keeps."""
+"""Tests of loading the autoencoders of diffusers by class name."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def tiny_taesd() -> Any:
 
 
 @pytest.mark.parametrize(("make", "stride"), [(tiny_autoencoder, 32), (tiny_kl, 2), (tiny_taesd, 4)])
-def test_it_keeps_what_diffusers_keeps(tmp_path: Path, make: Any, stride: int) -> None:
+def test_a_reconstruction_equals_that_of_diffusers(tmp_path: Path, make: Any, stride: int) -> None:
     theirs = make()
     theirs.save_pretrained(tmp_path / "whole/vae")
     folder = autoencoder_folder(str(tmp_path / "whole"))
@@ -53,12 +53,12 @@ def test_it_keeps_what_diffusers_keeps(tmp_path: Path, make: Any, stride: int) -
         latent = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded[0]
         expected = theirs.decode(latent).sample / 2 + 0.5
     assert found.shape == image.shape
-    # Not bit for bit: where a library splits its sums may depend on where weights lie in memory.
+    # Results may differ in the last bits: a library may split sums by the memory addresses of weights.
     assert torch.allclose(found, expected, atol=1e-6, rtol=0)
-    assert torch.equal(ours.decode(ours.encode(image)), found), "nothing is drawn"
+    assert torch.equal(ours.decode(ours.encode(image)), found), "a reconstruction is not random"
 
 
-def test_what_is_none_is_refused(tmp_path: Path) -> None:
+def test_folders_without_a_usable_autoencoder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no autoencoder in diffusers' layout"):
         load_autoencoder(tmp_path)
     tiny_transformer().save_pretrained(tmp_path / "transformer")

@@ -1,4 +1,4 @@
-"""Scores are what their definitions say, rows are means of them, and what was measured is not measured again."""
+"""Tests of the benchmark: definitions of scores, rows of their means, and reuse of stored scores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ from tests.conftest import photo, save_photo
 
 
 class Halfway(Method):
-    """Goes half of the way to the target, and a little to one side by the seed."""
+    """Move half of the way to the target, and add a small offset that depends on the seed."""
 
     name = "halfway"
     settings = "1"
@@ -64,7 +64,7 @@ def plan(items: tuple[Item, ...], *made: Case, seeds: Sequence[int] = (0,), **fi
 NOISE = cases("denoise", Levels(sigma=(25,)))
 
 
-def test_a_score_is_what_its_definition_says(items: tuple[Item, ...]) -> None:
+def test_scores_equal_their_definitions(items: tuple[Item, ...]) -> None:
     (case,) = cases("jpeg", Levels(quality=(20,)))
     degraded, ours = list(run(plan(items[:1], case), ["cpu"]))
     clean = photo(40, 56)
@@ -84,7 +84,7 @@ def test_a_score_is_what_its_definition_says(items: tuple[Item, ...]) -> None:
     assert ours.agreement is None
 
 
-def test_borders_are_not_judged_and_equal_images_stay_finite(items: tuple[Item, ...]) -> None:
+def test_borders_are_not_scored_and_equal_images_have_a_finite_psnr(items: tuple[Item, ...]) -> None:
     (case,) = cases("sr", Levels(scale=(2,)))
     trial = case.trial(photo(40, 56), None, 0)
     degraded, _ = run(plan(items[:1], case), ["cpu"])
@@ -94,7 +94,7 @@ def test_borders_are_not_judged_and_equal_images_stay_finite(items: tuple[Item, 
     assert [score.psnr for score in run(plan(items[:1], clean), ["cpu"])] == [100.0, 100.0]
 
 
-def test_gray_is_rounded_luma(items: tuple[Item, ...]) -> None:
+def test_gray_versions_are_rounded_luma(items: tuple[Item, ...]) -> None:
     degraded, _ = run(plan(items[:1], *NOISE, gray=True), ["cpu"])
     clean = to_8bit(photo(40, 56) @ np.array([[0.299], [0.587], [0.114]])).astype(np.float32)
     noisy = NOISE[0].trial(clean, None, 0).degraded_HWC
@@ -108,7 +108,7 @@ def test_rows_are_means_over_images(items: tuple[Item, ...]) -> None:
     assert ours.images == 3
     assert ours.psnr == pytest.approx(np.mean([score.psnr for score in scores[1::2]]))
     assert ours.gain == pytest.approx(ours.psnr - degraded.psnr)
-    assert ours.gain == pytest.approx(6.02, abs=0.25), "half the error"
+    assert ours.gain == pytest.approx(6.02, abs=0.25), "half of the error is a gain of 6 dB"
     assert ours.interval[0] <= ours.psnr <= ours.interval[1]
     assert ours.gain_interval[0] <= ours.gain <= ours.gain_interval[1]
     assert (ours.improved, degraded.improved, degraded.gain) == (1, 0, 0)
@@ -116,7 +116,7 @@ def test_rows_are_means_over_images(items: tuple[Item, ...]) -> None:
     assert ours.to_json()["psnr"] == ours.psnr
 
 
-def test_seeds_are_told_apart_from_images(items: tuple[Item, ...]) -> None:
+def test_the_deviation_between_seeds_excludes_that_between_images(items: tuple[Item, ...]) -> None:
     scores = list(run(plan(items, *NOISE, seeds=(0, 1, 2)), ["cpu"]))
     ours = rows(scores)[1]
     means = [
@@ -124,12 +124,12 @@ def test_seeds_are_told_apart_from_images(items: tuple[Item, ...]) -> None:
     ]
     assert ours.seed_deviation == pytest.approx(np.std(means, ddof=1))
     assert ours.seed_deviation > 0
-    # Seeds move every value by 0.002 and 0.004: 54 and 48 dB.
+    # Seeds shift every value by 0.002 and 0.004, which is 54 and 48 dB.
     assert ours.seed_agreement == pytest.approx((-20 * np.log10(0.002) - 20 * np.log10(0.004)) / 2, abs=0.01)
     assert ours.images == 3
 
 
-def test_prompt_pairs_compare_right_and_wrong(items: tuple[Item, ...]) -> None:
+def test_prompt_pairs_compare_the_right_with_the_wrong_prompt(items: tuple[Item, ...]) -> None:
     scores = list(run(plan(items, *cases("prompts", Levels(draws=2))), ["cpu"]))
     degraded, ours = rows(scores)
     assert ours.right_beats_wrong == 1
@@ -139,7 +139,7 @@ def test_prompt_pairs_compare_right_and_wrong(items: tuple[Item, ...]) -> None:
 
 
 class Shifted(Method):
-    """Adds some codes to one value, in the last corner."""
+    """Add some codes to one value in the last corner."""
 
     name = "shifted"
     settings = "1"
@@ -162,7 +162,7 @@ def clean_plan(method: Method, items: tuple[Any, ...], **fields: Any) -> Benchma
     )
 
 
-def test_harm_is_told_as_mean_and_worst_and_largest_change(items: tuple[Item, ...]) -> None:
+def test_harm_is_reported_as_mean_worst_image_and_largest_change(items: tuple[Item, ...]) -> None:
     changed = {items[0].read()[0].tobytes(): 3, items[1].read()[0].tobytes(): -9}
     method = Shifted(lambda image: changed.get(image.tobytes(), 0))
     scores = list(run(clean_plan(method, items), ["cpu"]))
@@ -175,17 +175,19 @@ def test_harm_is_told_as_mean_and_worst_and_largest_change(items: tuple[Item, ..
     assert ours.largest_change == 9
     assert (ours.gain, ours.improved) == (None, None)
     (noise,) = [row for row in rows(run(plan(items, *NOISE), ["cpu"])) if row.method == "halfway"]
-    assert (noise.worst_psnr, noise.worst_image, noise.largest_change) == (None, None, None), "of clean images alone"
+    assert (noise.worst_psnr, noise.worst_image, noise.largest_change) == (None, None, None), (
+        "these figures are only for clean images"
+    )
 
 
-def test_changes_below_half_a_code_are_none(items: tuple[Item, ...]) -> None:
+def test_changes_below_half_a_code_do_not_count(items: tuple[Item, ...]) -> None:
     for codes, change in ((0.49, 0), (0.51, 1)):
         (ours,) = rows(run(clean_plan(Shifted(lambda image, codes=codes: codes), items[:1]), ["cpu"]))
         assert ours.largest_change == change
         assert (ours.psnr == 100) == (change == 0)
 
 
-def test_clean_images_are_restored_without_the_prompts_of_a_list(tmp_path: Path) -> None:
+def test_clean_images_are_restored_without_captions(tmp_path: Path) -> None:
     item = Item(
         name="a", clean=save_photo(tmp_path / "a.png"), degraded=save_photo(tmp_path / "b.png", seed=1), prompt="x"
     )
@@ -195,10 +197,10 @@ def test_clean_images_are_restored_without_the_prompts_of_a_list(tmp_path: Path)
     assert (score.prompt, score.psnr) == ("", 100), "the degraded image of the pair is not used"
     method.prompt = "remove noise"
     (score,) = run(clean_plan(method, (item,), captions=False), ["cpu"])
-    assert (method.prompts, score.prompt) == ([None, None], "remove noise"), "the run's own"
+    assert (method.prompts, score.prompt) == ([None, None], "remove noise"), "the prompt of the run is used"
 
 
-def test_flat_fields_are_judged_to_the_last_pixel(tmp_path: Path) -> None:
+def test_flat_fields_are_scored_to_the_last_pixel(tmp_path: Path) -> None:
     colours = [field.read()[0] for field in FLAT_FIELDS]
     assert len({field.name for field in FLAT_FIELDS}) == 27
     assert all(colour.shape == (96, 96, 3) and np.ptp(colour, axis=(0, 1)).max() == 0 for colour in colours)
@@ -209,12 +211,12 @@ def test_flat_fields_are_judged_to_the_last_pixel(tmp_path: Path) -> None:
         (ours,) = rows(run(clean_plan(method, FLAT_FIELDS), ["cpu"], lines))
         assert (ours.images, ours.largest_change) == (27, 2)
         assert ours.worst_image == "rgb(0,0,0)"
-        assert len(method.prompts) == 27, "restored once"
+        assert len(method.prompts) == 27, "every field is restored once"
     (gray,) = rows(run(clean_plan(method, FLAT_FIELDS, gray=True), ["cpu"]))
     assert gray.protocol == "harm-8bit/1, gray"
 
 
-def test_prompts_of_recipes_are_not_used_where_the_run_has_its_own(items: tuple[Item, ...]) -> None:
+def test_the_prompt_of_a_run_takes_precedence_over_those_of_recipes(items: tuple[Item, ...]) -> None:
     light = cases("recipe", Levels(recipe=("lowlight:2",)))
     asked = {}
     for captions in (True, False):
@@ -229,11 +231,11 @@ def test_prompts_of_recipes_are_not_used_where_the_run_has_its_own(items: tuple[
     pairs = cases("prompts", Levels(draws=1))
     made = Benchmark(dataset="d", items=items[:1], cases=pairs, methods=lambda device: [method], captions=False)
     list(run(made, ["cpu"]))
-    assert None not in method.prompts, "pairs of prompts are what that task measures"
+    assert None not in method.prompts, "the prompts task always uses its own prompts"
 
 
 class Strength(Method):
-    """Goes a part of the way to a blurred image; one of several strengths."""
+    """Move part of the way to a blurred image, by one of several strengths."""
 
     best_of = "smooth"
 
@@ -248,7 +250,7 @@ class Strength(Method):
         return trial.degraded_HWC + self._strength * (smooth_HWC - trial.degraded_HWC)
 
 
-def test_of_several_strengths_the_best_of_each_case_is_a_row(items: tuple[Item, ...], tmp_path: Path) -> None:
+def test_the_best_of_several_strengths_is_the_row_of_each_case(items: tuple[Item, ...], tmp_path: Path) -> None:
     strengths = [Strength(each) for each in (0.1, 0.5, 1)]
     made = Benchmark(
         dataset="ours", items=items, cases=cases("denoise", Levels(sigma=(0, 50))),
@@ -267,29 +269,29 @@ def test_of_several_strengths_the_best_of_each_case_is_a_row(items: tuple[Item, 
     }
     assert found[4].psnr == pytest.approx(max(means.values()))
     assert found[4].gain == pytest.approx(found[4].psnr - found[3].psnr)
-    assert len({score.method for score in read_scores(lines)}) == 5, "all strengths are kept"
+    assert len({score.method for score in read_scores(lines)}) == 5, "the scores of all strengths are stored"
     calls = [each.calls for each in strengths]
     assert rows(run(made, ["cpu"], lines)) == found
-    assert [each.calls for each in strengths] == calls, "and none is measured again"
+    assert [each.calls for each in strengths] == calls, "no strength is measured twice"
     pictures = made.on("cpu", {}).pictures(0, made.cases[1], [row.method for row in found[3:]])
     assert list(pictures) == ["degraded", "smooth (1)", "shifted", "target"]
 
 
-class Deaf(Halfway):
+class PromptFree(Halfway):
     reads_prompts = False
 
 
-def deaf(device: str) -> list[Deaf]:
-    return [Deaf()]
+def prompt_free(device: str) -> list[PromptFree]:
+    return [PromptFree()]
 
 
-def test_who_reads_no_prompts_is_not_asked_twice(items: tuple[Item, ...]) -> None:
-    silent = replace(plan(items, *cases("prompts", Levels(draws=1))), methods=deaf)
-    ours = rows(run(silent, ["cpu"]))[1]
+def test_methods_without_prompts_are_not_run_for_the_wrong_prompt(items: tuple[Item, ...]) -> None:
+    unprompted = replace(plan(items, *cases("prompts", Levels(draws=1))), methods=prompt_free)
+    ours = rows(run(unprompted, ["cpu"]))[1]
     assert (ours.margin, ours.right_beats_wrong) == (None, None)
 
 
-def test_a_pair_s_own_prompt_is_asked(tmp_path: Path) -> None:
+def test_the_caption_of_a_pair_is_its_prompt(tmp_path: Path) -> None:
     item = Item(
         name="a", clean=save_photo(tmp_path / "a.png"), degraded=save_photo(tmp_path / "b.png", seed=1), prompt="deblur"
     )
@@ -299,7 +301,7 @@ def test_a_pair_s_own_prompt_is_asked(tmp_path: Path) -> None:
     assert method.prompts == ["deblur"]
 
 
-def test_what_is_known_is_not_measured_again(
+def test_stored_scores_are_reused_while_nothing_changes(
     items: tuple[Item, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = Lines(tmp_path / "run" / "scores.jsonl")
@@ -314,7 +316,7 @@ def test_what_is_known_is_not_measured_again(
     assert scores[:3] == early
     assert len(method.prompts) == 3
     assert list(read_scores(lines)) == scores
-    # Another file under the same name, or other settings, are another matter.
+    # A changed file under the same name, or changed settings, are measured anew.
     save_photo(items[0].clean, 40, 56, seed=9)
     _hash_file.cache_clear()
     assert list(run(made, ["cpu"], lines))[2:] == scores[2:]
@@ -329,7 +331,7 @@ def test_what_is_known_is_not_measured_again(
     assert len(method.prompts) == 13
 
 
-def test_super_resolution_is_judged_on_luma_of_gray_images_too(items: tuple[Item, ...]) -> None:
+def test_super_resolution_is_also_scored_on_luma_for_gray_images(items: tuple[Item, ...]) -> None:
     (case,) = cases("sr", Levels(scale=(2,)))
     for gray in (False, True):
         _, ours = list(run(plan(items[:1], case, gray=gray), ["cpu"]))
@@ -339,13 +341,13 @@ def test_super_resolution_is_judged_on_luma_of_gray_images_too(items: tuple[Item
             assert (ours.psnr_y, ours.ssim_y) == (pytest.approx(ours.psnr), pytest.approx(ours.ssim))
 
 
-def test_images_of_a_pair_have_one_size(tmp_path: Path) -> None:
+def test_pairs_of_different_size_are_refused(tmp_path: Path) -> None:
     item = Item(name="a", clean=save_photo(tmp_path / "a.png"), degraded=save_photo(tmp_path / "b.png", 24, 32))
     with pytest.raises(UsageError, match=r"b.png: is not of the size of .*a.png: 32 x 24 x 3 and "):
         list(run(plan((item,), *cases("real", Levels())), ["cpu"]))
 
 
-def test_who_does_not_fit_is_named(items: tuple[Item, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_that_runs_out_of_memory_is_named(items: tuple[Item, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     def large(*_: object) -> Pixels:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -354,7 +356,7 @@ def test_who_does_not_fit_is_named(items: tuple[Item, ...], monkeypatch: pytest.
         list(run(plan(items, *NOISE), ["cpu"]))
 
 
-def test_a_pair_is_measured_again_when_either_file_changes(tmp_path: Path) -> None:
+def test_a_pair_is_measured_anew_when_its_degraded_file_changes(tmp_path: Path) -> None:
     item = Item(name="a", clean=save_photo(tmp_path / "a.png"), degraded=save_photo(tmp_path / "b.png", seed=1))
     lines, method = Lines(tmp_path / "scores.jsonl"), Halfway()
     made = Benchmark(dataset="d", items=(item,), cases=cases("real", Levels()), methods=lambda device: [method])
@@ -365,13 +367,13 @@ def test_a_pair_is_measured_again_when_either_file_changes(tmp_path: Path) -> No
         assert len(method.prompts) == measured
 
 
-def test_other_lines_are_no_scores(tmp_path: Path) -> None:
+def test_lines_that_are_not_scores_are_ignored(tmp_path: Path) -> None:
     lines = Lines(tmp_path / "scores.jsonl")
     lines.add([{"psnr": 3}, {}])
     assert list(read_scores(lines)) == []
 
 
-def test_devices_share_the_images_and_change_nothing(items: tuple[Item, ...]) -> None:
+def test_several_devices_give_the_scores_of_one(items: tuple[Item, ...]) -> None:
     def figures(scores: Sequence[Score]) -> list[tuple[object, ...]]:
         return sorted((*score.key, score.psnr, score.ssim) for score in scores)
 
@@ -379,7 +381,7 @@ def test_devices_share_the_images_and_change_nothing(items: tuple[Item, ...]) ->
     assert figures(alone) == figures(both)
 
 
-def test_the_bootstrap_is_repeatable_and_holds_the_mean() -> None:
+def test_the_bootstrap_interval_is_repeatable_and_contains_the_mean() -> None:
     values = np.random.default_rng(1).normal(30, 2, 50)
     low, high = bootstrap(values)
     assert (low, high) == bootstrap(values)
@@ -398,7 +400,7 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
 
 
 class Mean:
-    """In the place of networks: how far the mean is off, and one feature."""
+    """Stand-in for the metric networks: the error of the mean, and one feature."""
 
     names = "lpips,fid"
 
@@ -412,7 +414,7 @@ class Mean:
         return {"lpips": float(image.mean() - reference.mean()), **features}
 
 
-def test_learned_metrics_are_kept_and_asked_for_again(
+def test_perceptual_metrics_are_stored_and_measured_when_missing(
     items: tuple[Item, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sanarestore.evaluation.benchmark.Perceptual", Mean)
@@ -424,7 +426,7 @@ def test_learned_metrics_are_kept_and_asked_for_again(
     first = [score for score in scores if score.method == "halfway" and score.seed == 0]
     assert ours.lpips == pytest.approx(np.mean([score.lpips for score in scores if score.method == "halfway"]))
     ends = [_unpacked([getattr(s, name) for s in first]) for name in ("inception", "inception_of_target")]
-    assert ours.fid == pytest.approx(frechet_distance(*ends)), "of the first seed alone"
+    assert ours.fid == pytest.approx(frechet_distance(*ends)), "FID uses only the first seed"
     assert ours.fid > 0
     assert list(run(plan(items, *NOISE, seeds=(0, 1), metrics=("lpips", "fid")), ["cpu"], lines)) == scores
-    assert rows(scores[:2])[1].fid is None, "of one image there is none"
+    assert rows(scores[:2])[1].fid is None, "one image has no FID"

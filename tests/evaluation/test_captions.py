@@ -1,4 +1,4 @@
-"""What figures rest on is told once, and by task where it differs."""
+"""Tests of the captions that say how figures were measured."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,12 +13,12 @@ def made(method: str, level: str = "25", **fields: Any) -> Row:
     return replace(row({"a.png": 30.0}), method=method, level=level, conditions="CPU", **fields)
 
 
-def test_methods_that_were_run_alike_share_a_sentence() -> None:
+def test_methods_under_equal_conditions_share_a_sentence() -> None:
     measured = [made("degraded"), made("a", prompt=""), made("b", prompt=""), made("a", "50", prompt=""), made("c")]
     assert sources(measured) == ["a, b: unprompted; CPU", "c: CPU", "Protocol: p/1"]
 
 
-def test_a_method_with_several_prompts_is_named_with_its_tasks() -> None:
+def test_a_method_with_several_prompts_is_listed_with_its_tasks() -> None:
     measured = [
         made("a", prompt=""), made("a", "15", prompt=""), made("a", "50", prompt="deblur"), made("b", prompt=""),
         made("c", prompt_per_image=True, protocol="q/2"),
@@ -30,7 +30,7 @@ def test_a_method_with_several_prompts_is_named_with_its_tasks() -> None:
     ]  # fmt: skip
 
 
-def test_remarks_are_made_where_something_was_measured() -> None:
+def test_remarks_report_only_figures_that_were_measured() -> None:
     assert remarks(made("a")) == []
     harmed = made("a", worst_psnr=44.239, worst_image="b.png", largest_change=12)
     assert remarks(harmed) == ["a, denoise 25: lowest PSNR 44.24 dB (b.png); largest change 12 of 255"]
@@ -41,6 +41,6 @@ def test_remarks_are_made_where_something_was_measured() -> None:
     assert remarks(made("a", seed_deviation=0.25, seed_agreement=40)) == [f"{deviating}; results agree to 40.0 dB"]
 
 
-def test_one_image_is_not_several() -> None:
+def test_a_title_counts_images_in_singular_and_plural() -> None:
     assert title_of([made("a")]) == "d, 1 image"
     assert title_of([replace(made("a"), images=27)]) == "d, 27 images"

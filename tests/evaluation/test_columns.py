@@ -1,4 +1,4 @@
-"""A field says once how it is shown."""
+"""Tests of records whose fields declare how tables show them."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -33,20 +33,20 @@ class Nut(Record):
 APPLE = Fruit(kind="apple", grams=100.25)
 
 
-def test_every_place_has_its_columns() -> None:
+def test_every_place_shows_its_own_columns() -> None:
     assert APPLE.cells(Place.TERMINAL) == {"": "apple", "weight": "100.2 g"}
     assert APPLE.cells(Place.PAGE) == {"": "apple", "weight": "100.2 g", "kg": "0.10025"}
     assert APPLE.cells(Place.PERCEPTUAL) == {}
     assert APPLE.to_json() == {"kind": "apple", "grams": 100.25, "hidden": 3}
 
 
-def test_empty_columns_go_and_repeated_cells_are_empty() -> None:
+def test_empty_columns_are_dropped_and_repeated_cells_are_blank() -> None:
     shown = table([APPLE, replace(APPLE, grams=None), replace(APPLE, kind="pear", grams=1)], Place.PAGE)
     assert [column.title for column in shown.columns] == ["", "weight", "kg"]
     assert shown.rows == [["apple", "100.2 g", "0.10025"], ["", "", ""], ["pear", "1.0 g", "0.001"]]
 
 
-def test_records_of_two_types_share_columns() -> None:
+def test_records_of_two_types_share_columns_by_title() -> None:
     shown = table([APPLE, Nut(grams=4), Nut(grams=0)], Place.TERMINAL)
     assert [column.title for column in shown.columns] == ["", "weight", "shell"]
     assert shown.rows == [["apple", "100.2 g", ""], ["", "about 4 g", "hard"], ["", "about 0 g", ""]]
@@ -54,19 +54,19 @@ def test_records_of_two_types_share_columns() -> None:
 
 @pytest.mark.parametrize("kind", [Row, Published, Change, Measured, Stage, Timing])
 @pytest.mark.parametrize("place", [Place.TERMINAL, Place.PERCEPTUAL, Place.PAGE])
-def test_no_two_columns_of_a_table_have_one_title(kind: type[Record], place: Place) -> None:
+def test_column_titles_are_unique(kind: type[Record], place: Place) -> None:
     titles = [column.title for _, column in kind.columns(place)]
     assert len(titles) == len(set(titles))
 
 
-def test_the_input_is_not_its_own_result() -> None:
+def test_rows_of_the_degraded_input_show_no_gain_or_time() -> None:
     result = row({"a.png": 30.0})
-    of_results = {"gain", "improved", "s/MP"}
-    assert of_results <= result.cells(Place.TERMINAL).keys()
-    assert not of_results & replace(result, method=DEGRADED).cells(Place.TERMINAL).keys()
+    only_results = {"gain", "improved", "s/MP"}
+    assert only_results <= result.cells(Place.TERMINAL).keys()
+    assert not only_results & replace(result, method=DEGRADED).cells(Place.TERMINAL).keys()
 
 
-def test_luma_is_for_super_resolution_on_the_terminal() -> None:
+def test_the_terminal_shows_luma_only_for_super_resolution() -> None:
     measured = replace(row({"a.png": 30.0}), psnr_y=31.0)
     assert "PSNR-Y" not in measured.cells(Place.TERMINAL)
     assert replace(measured, task="sr").cells(Place.TERMINAL)["PSNR-Y"] == "31.00"

@@ -1,4 +1,4 @@
-"""What changed is told from what another choice of images could have changed."""
+"""Tests of comparisons between runs, which separate changes from the noise of the choice of images."""
 
 import json
 from dataclasses import fields, replace
@@ -30,7 +30,7 @@ def earlier(then: Row) -> Earlier:
 THEN = {f"{n}.png": 30.0 + n for n in range(10)}
 
 
-def test_a_small_change_of_all_images_exceeds_noise_and_a_large_one_of_one_does_not() -> None:
+def test_only_a_change_shared_by_the_images_exceeds_noise() -> None:
     rng = np.random.default_rng(0)
     better = row({name: psnr + 0.05 + 0.01 * rng.random() for name, psnr in THEN.items()})
     (change,) = compare([earlier(row(THEN))], [better])
@@ -45,14 +45,14 @@ def test_a_small_change_of_all_images_exceeds_noise_and_a_large_one_of_one_does_
     assert none.to_json()["change"] == 0
 
 
-def test_only_common_images_under_one_protocol_are_compared() -> None:
+def test_only_common_images_under_the_same_protocol_are_compared() -> None:
     (change,) = compare([earlier(row({**THEN, "gone.png": 0.0}))], [row({"3.png": 34.0, "new.png": 99.0})])
     assert (change.images, change.before, change.after) == (1, 33.0, 34.0)
     assert compare([earlier(row(THEN))], [row(THEN, protocol="p/2"), row({"new.png": 1.0})]) == []
     assert compare([earlier(row(THEN, method="nlm"))], [replace(row(THEN), level="15")]) == []
 
 
-def test_too_few_images_and_too_small_a_change_say_nothing() -> None:
+def test_few_images_give_no_verdict_and_a_tiny_change_is_noise() -> None:
     few = {name: THEN[name] for name in ("0.png", "1.png", "2.png", "3.png")}
     (change,) = compare([earlier(row(few))], [row({name: psnr + 1 for name, psnr in few.items()})])
     assert change.exceeds_noise is None
@@ -60,7 +60,7 @@ def test_too_few_images_and_too_small_a_change_say_nothing() -> None:
     assert change.exceeds_noise is False
 
 
-def test_what_cannot_be_compared_is_told_with_its_reason() -> None:
+def test_rows_that_cannot_be_compared_are_listed_with_a_reason() -> None:
     old = [earlier(row(THEN))]
     assert unmatched(old, [row(THEN)]) == []
     assert unmatched(old, [row(THEN, method="nlm")]) == ["d denoise 25: nlm was not measured then"]
@@ -70,13 +70,13 @@ def test_what_cannot_be_compared_is_told_with_its_reason() -> None:
     assert unmatched(old, [row({"new.png": 1.0})]) == ["d denoise 25: ours was measured on other images then"]
 
 
-def test_rows_are_read_from_what_bench_wrote(tmp_path: Path) -> None:
+def test_rows_are_read_from_the_output_of_bench(tmp_path: Path) -> None:
     path = tmp_path / "old.json"
     path.write_text("".join(json.dumps(line) + "\n" for line in ({"compared": True}, row(THEN).to_json())))
     assert read_rows(path) == [earlier(row(THEN))]
-    for text, told in (("{", "cannot be read"), ("[1]\n", "no rows"), ("", "no rows")):
+    for text, message in (("{", "cannot be read"), ("[1]\n", "no rows"), ("", "no rows")):
         path.write_text(text)
-        with pytest.raises(UsageError, match=told):
+        with pytest.raises(UsageError, match=message):
             read_rows(path)
     with pytest.raises(UsageError, match="cannot be read"):
         read_rows(tmp_path / "none.json")

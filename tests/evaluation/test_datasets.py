@@ -1,4 +1,4 @@
-"""Sets are found as their authors lay them out, and said to be missing in words that help."""
+"""Tests of finding test sets in the layouts of their authors, and of the errors for missing files."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def lay_out(folder: Path, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("name", "layout"), [(name, n) for name, found in NAMES.items() for n in range(len(found))])
-def test_clean_sets_are_found_as_they_are_laid_out(name: str, layout: int, tmp_path: Path) -> None:
+def test_clean_sets_are_found_in_every_published_layout(name: str, layout: int, tmp_path: Path) -> None:
     names = NAMES[name][layout]
     lay_out(tmp_path / name, [*names, "readme.txt", "thumbs/of/deep.png"])
     items = find_set(name.upper(), tmp_path)
@@ -70,12 +70,12 @@ def test_clean_sets_are_found_as_they_are_laid_out(name: str, layout: int, tmp_p
     ("name", "folder"),
     [("urban100", "Urban100"), ("kodak24", "Kodak"), ("div2k-val", "DIV2K_valid_HR"), ("div2k-val", "DIV2K")],
 )
-def test_a_folder_may_be_called_as_its_archive_calls_it(name: str, folder: str, tmp_path: Path) -> None:
+def test_a_folder_may_have_the_name_of_the_archive(name: str, folder: str, tmp_path: Path) -> None:
     lay_out(tmp_path / folder, NAMES[name][0])
     assert {item.clean.relative_to(tmp_path).parts[0] for item in find_set(name, tmp_path)} == {folder}
 
 
-def test_which_files_are_missing_or_too_many_is_said(tmp_path: Path) -> None:
+def test_missing_and_surplus_files_are_named(tmp_path: Path) -> None:
     lay_out(tmp_path / "kodak24", NAMES["kodak24"][0][2:])
     with pytest.raises(NoImagesError, match=r"22 of 24 files .* are there, without kodim01, kodim02\."):
         find_set("kodak24", tmp_path)
@@ -87,13 +87,13 @@ def test_which_files_are_missing_or_too_many_is_said(tmp_path: Path) -> None:
         find_set("urban100", tmp_path)
 
 
-def test_low_resolution_versions_beside_the_originals_are_left_out(tmp_path: Path) -> None:
+def test_low_resolution_versions_are_left_out(tmp_path: Path) -> None:
     lay_out(tmp_path / "urban100", NAMES["urban100"][1])
     lay_out(tmp_path / "urban100", [name.replace("HR", "LR") for name in NAMES["urban100"][1]])
     assert len(find_set("urban100", tmp_path)) == 100
 
 
-def test_pairs_of_real_photos_are_found(tmp_path: Path) -> None:
+def test_pairs_of_real_photographs_are_found(tmp_path: Path) -> None:
     stems = [f"{camera}_{n:03d}" for camera in ("Canon", "Nikon") for n in range(1, 51)]
     lay_out(tmp_path / "RealSR(V3)", [f"{s[:5]}/Test/4/{s}_{kind}.png" for s in stems for kind in ("HR", "LR4")])
     items = find_set("realsr", tmp_path)
@@ -110,7 +110,7 @@ POLYU = [f"Canon5D2_5_160_{iso}_{thing}_{n}" for iso in (3200, 6400) for thing i
 
 
 @pytest.mark.parametrize("folder", ["polyu", "PolyU-Real-World-Noisy-Images-Dataset/CroppedImages"])
-def test_crops_of_polyu_are_found_and_whole_photographs_are_not(folder: str, tmp_path: Path) -> None:
+def test_the_crops_of_polyu_are_found_without_whole_photographs(folder: str, tmp_path: Path) -> None:
     crops = [f"{stem}_{kind}.JPG" for stem in POLYU for kind in ("mean", "real")]
     lay_out(tmp_path / folder, crops)
     lay_out(tmp_path / folder / "../OriginalImages", ["Canon5D2_chair_mean.JPG", "Canon5D2_5_160_3200_plug_Real.JPG"])
@@ -122,7 +122,7 @@ def test_crops_of_polyu_are_found_and_whole_photographs_are_not(folder: str, tmp
 
 
 @pytest.mark.parametrize("kind", ["mean", "real"])
-def test_half_a_pair_is_an_error_that_names_it(kind: str, tmp_path: Path) -> None:
+def test_an_incomplete_pair_is_named_in_an_error(kind: str, tmp_path: Path) -> None:
     lay_out(tmp_path / "polyu", [f"{stem}_{each}.JPG" for stem in POLYU for each in ("mean", "real")])
     lay_out(tmp_path / "polyu", [f"Sony_1_{kind}.JPG"])
     with pytest.raises(
@@ -136,7 +136,7 @@ def test_half_a_pair_is_an_error_that_names_it(kind: str, tmp_path: Path) -> Non
         find_set("polyu", tmp_path)
 
 
-def test_the_real_polyu_is_a_hundred_pairs_of_512_pixels(real_data: Path) -> None:
+def test_the_real_polyu_has_a_hundred_pairs_of_512_pixels(real_data: Path) -> None:
     try:
         items = find_set("polyu", real_data)
     except NoImagesError:
@@ -162,14 +162,16 @@ def test_blocks_of_sidd_are_read_one_by_one(tmp_path: Path) -> None:
     assert np.array_equal(noisy, blocks[38, 1].astype(np.float32) / 255)
 
 
-def test_a_damaged_file_of_blocks_is_named(tmp_path: Path) -> None:
+def test_a_damaged_file_of_sidd_is_named(tmp_path: Path) -> None:
     path = tmp_path / "blocks.mat"
     path.write_bytes(b"nothing")
     with pytest.raises(UnreadableImage, match=r"blocks\.mat: no MATLAB file"):
         Item(name="", clean=path, block=0).read()
 
 
-def test_what_is_missing_is_said_with_where_it_is_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_set_names_folder_files_and_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "sets"))
     with pytest.raises(NoImagesError) as missing:
         find_set("urban100")
@@ -182,7 +184,7 @@ def test_what_is_missing_is_said_with_where_it_is_from(tmp_path: Path, monkeypat
         find_set("urban101")
 
 
-def test_every_set_has_a_layout_that_shows_itself() -> None:
+def test_the_example_of_every_layout_matches_its_pattern() -> None:
     import re
 
     for each in SETS.values():
@@ -192,7 +194,7 @@ def test_every_set_has_a_layout_that_shows_itself() -> None:
             assert any(re.fullmatch(pattern, one) for pattern in patterns for one in shown), (each.name, layout.example)
 
 
-def test_bmp_is_read_for_the_sets_that_are_published_so(tmp_path: Path) -> None:
+def test_bmp_files_of_test_sets_are_read(tmp_path: Path) -> None:
     pixels = photo(6, 5)
     codes = np.rint(pixels * 255).astype(np.uint8)
     PillowImage.fromarray(codes).save(tmp_path / "colour.bmp")
@@ -204,7 +206,7 @@ def test_bmp_is_read_for_the_sets_that_are_published_so(tmp_path: Path) -> None:
         Item(name="", clean=tmp_path / "bad.bmp").read()
 
 
-def test_a_folder_of_ones_own(tmp_path: Path) -> None:
+def test_a_folder_or_a_list_of_pairs_of_the_user_is_found(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     save_photo(tmp_path / "b" / "2.png")
     save_photo(tmp_path / "1.png", seed=1)

@@ -1,4 +1,4 @@
-"""What is fetched is what was published, or is not kept."""
+"""Tests of downloads of test sets: only files equal to the published ones are kept."""
 
 import hashlib
 import http.server
@@ -26,7 +26,7 @@ NAMES = [f"kodim{number:02d}.png" for number in range(1, 25)]
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A folder over HTTP, on this machine only; `asked` are the paths that were."""
+    """A local HTTP server of a folder; `asked` lists the requested paths."""
 
     def __init__(self, folder: Path) -> None:
         self.asked: list[str] = []
@@ -44,7 +44,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
-    """24 tiny pictures, named as Kodak's."""
+    """A folder of 24 tiny pictures with the names of Kodak's."""
     for number, name in enumerate(NAMES):
         save_photo(tmp_path / "published" / name, 8, 12, seed=number)
     return tmp_path / "published"
@@ -61,7 +61,7 @@ def server(published: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]
         server.shutdown()
 
 
-def test_the_whole_set_is_fetched_once(tmp_path: Path, server: Server) -> None:
+def test_a_whole_set_is_downloaded_once(tmp_path: Path, server: Server) -> None:
     assert list(download("Kodak24", tmp_path / "data")) == [(done, 24) for done in range(25)]
     assert [item.name for item in find_set("kodak24", tmp_path / "data")] == NAMES
     assert len(server.asked) == 24
@@ -69,7 +69,7 @@ def test_the_whole_set_is_fetched_once(tmp_path: Path, server: Server) -> None:
     assert len(server.asked) == 24
 
 
-def test_it_goes_on_where_it_was(tmp_path: Path, server: Server, published: Path) -> None:
+def test_an_interrupted_download_continues(tmp_path: Path, server: Server, published: Path) -> None:
     gone = (published / NAMES[5]).read_bytes()
     (published / NAMES[5]).unlink()
     with pytest.raises(NoImagesError, match=r"kodim06\.png: cannot be fetched .*404"):
@@ -78,10 +78,12 @@ def test_it_goes_on_where_it_was(tmp_path: Path, server: Server, published: Path
     (published / NAMES[5]).write_bytes(gone)
     assert list(download("kodak24", tmp_path)) == [(done, 24) for done in range(5, 25)]
     assert len(find_set("kodak24", tmp_path)) == 24
-    assert [server.asked.count(f"/{name}") for name in NAMES[:5]] == [1] * 5, "none of them a second time"
+    assert [server.asked.count(f"/{name}") for name in NAMES[:5]] == [1] * 5, "no file is downloaded twice"
 
 
-def test_another_picture_is_refused_and_not_kept(tmp_path: Path, server: Server, published: Path) -> None:
+def test_a_picture_that_differs_from_the_published_one_is_not_kept(
+    tmp_path: Path, server: Server, published: Path
+) -> None:
     save_photo(published / NAMES[0], 8, 12, seed=99)
     with pytest.raises(NoImagesError, match="not the image that was published"):
         list(download("kodak24", tmp_path))
@@ -92,7 +94,7 @@ def test_another_picture_is_refused_and_not_kept(tmp_path: Path, server: Server,
     assert server.asked
 
 
-def test_a_set_that_is_there_under_other_names_is_left_alone(tmp_path: Path, server: Server) -> None:
+def test_a_set_with_other_file_names_is_not_changed(tmp_path: Path, server: Server) -> None:
     for number in range(1, 24):
         save_photo(tmp_path / f"kodak24/{number}.png", 8, 12)
     with pytest.raises(UsageError, match=r"files of other names.*1\.png"):
@@ -104,14 +106,14 @@ def test_a_set_that_is_there_under_other_names_is_left_alone(tmp_path: Path, ser
 
 
 @pytest.mark.usefixtures("server")
-def test_what_a_crash_left_does_not_matter(tmp_path: Path) -> None:
+def test_a_partial_file_of_a_crash_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "kodak24").mkdir()
     (tmp_path / "kodak24/.kodim01.png.part").write_bytes(b"half")
     assert len(list(download("kodak24", tmp_path))) == 25
 
 
 class Ranged(Server):
-    """One file, sent from where it is asked for, if `ranges`; only up to `end`, while there is one."""
+    """A server of one file that supports ranges if `ranges` is set and stops at `end` unless that is None."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(Path())
@@ -122,10 +124,10 @@ class Ranged(Server):
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                told = self.headers.get("Range") if server.ranges else None
-                asked.append(told or "all")
-                first = int(told.removeprefix("bytes=").removesuffix("-")) if told else 0
-                self.send_response(416 if first >= len(content) else 206 if told else 200)
+                wanted = self.headers.get("Range") if server.ranges else None
+                asked.append(wanted or "all")
+                first = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+                self.send_response(416 if first >= len(content) else 206 if wanted else 200)
                 self.send_header("Content-Length", str(len(content) - first))
                 self.end_headers()
                 self.wfile.write(content[first : server.end])
@@ -138,7 +140,7 @@ class Ranged(Server):
 
 @pytest.fixture
 def archived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ranged]:
-    """As DIV2K's: a folder of 100 pictures, and what is none of the set."""
+    """A server of an archive like DIV2K's, with 100 pictures and files that are not part of the set."""
     picture = save_photo(tmp_path / "picture.png", 8, 12).read_bytes()
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
@@ -157,18 +159,18 @@ def archived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ranged
         server.shutdown()
 
 
-def test_an_archive_is_fetched_and_unpacked_once(tmp_path: Path, archived: Ranged) -> None:
+def test_an_archive_is_downloaded_and_unpacked_once(tmp_path: Path, archived: Ranged) -> None:
     steps = list(download("div2k-val", tmp_path / "data"))
-    assert steps[-1] == (3, 3), "in MiB"
+    assert steps[-1] == (3, 3), "progress is in MiB"
     assert len(find_set("div2k-val", tmp_path / "data")) == 100
-    assert len(list((tmp_path / "data").rglob("*"))) == 1 + 100, "neither the archive nor anything else"
+    assert len(list((tmp_path / "data").rglob("*"))) == 1 + 100, "only the folder and its pictures are kept"
     assert (tmp_path / "data/div2k-val/0801.png").read_bytes() == (tmp_path / "picture.png").read_bytes()
     assert list(download("div2k-val", tmp_path / "data")) == []
     assert archived.asked == ["all"]
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_an_archive_goes_on_where_it_was(tmp_path: Path, archived: Ranged, ranges: bool) -> None:
+def test_an_interrupted_archive_download_continues(tmp_path: Path, archived: Ranged, ranges: bool) -> None:
     archived.end = 2 * 2**20
     with pytest.raises(NoImagesError, match=r"ended after 2097152 of \d+ bytes.*what was fetched is kept"):
         list(download("div2k-val", tmp_path / "data"))
@@ -179,7 +181,7 @@ def test_an_archive_goes_on_where_it_was(tmp_path: Path, archived: Ranged, range
     assert archived.asked == ["all", "bytes=2097152-" if ranges else "all"]
 
 
-def test_an_archive_that_had_come_is_not_fetched_again(tmp_path: Path, archived: Ranged) -> None:
+def test_a_complete_partial_archive_is_not_downloaded_twice(tmp_path: Path, archived: Ranged) -> None:
     part = tmp_path / "data/div2k-val/.DIV2K_valid_HR.zip.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(archived.content)
@@ -188,7 +190,7 @@ def test_an_archive_that_had_come_is_not_fetched_again(tmp_path: Path, archived:
     assert len(find_set("div2k-val", tmp_path / "data")) == 100
 
 
-def test_another_archive_is_refused_and_not_kept(tmp_path: Path, archived: Ranged) -> None:
+def test_an_archive_that_differs_from_the_published_one_is_not_kept(tmp_path: Path, archived: Ranged) -> None:
     remote = SETS["div2k-val"].remote
     assert isinstance(remote, Archive)
     wrong = replace(SETS["div2k-val"], remote=replace(remote, md5="0" * 32))
@@ -200,7 +202,7 @@ def test_another_archive_is_refused_and_not_kept(tmp_path: Path, archived: Range
     assert archived.asked
 
 
-def test_no_damage_of_a_file_escapes_as_anything_but_an_os_error(published: Path) -> None:
+def test_hashing_a_damaged_file_raises_only_os_errors(published: Path) -> None:
     whole = (published / NAMES[0]).read_bytes()
     rng = np.random.default_rng(0)
     for _ in range(2000):
@@ -211,7 +213,7 @@ def test_no_damage_of_a_file_escapes_as_anything_but_an_os_error(published: Path
 
 
 @pytest.mark.usefixtures("server")
-def test_a_recompressed_png_is_the_same_picture(tmp_path: Path, published: Path) -> None:
+def test_a_recompressed_png_counts_as_the_same_picture(tmp_path: Path, published: Path) -> None:
     before = (published / NAMES[0]).read_bytes()
     with PillowImage.open(published / NAMES[0]) as opened:
         opened.load()
@@ -220,25 +222,25 @@ def test_a_recompressed_png_is_the_same_picture(tmp_path: Path, published: Path)
     assert len(list(download("kodak24", tmp_path))) == 25
 
 
-def test_sets_without_an_address_are_left_to_the_user(tmp_path: Path) -> None:
+def test_errors_say_whether_a_set_can_be_downloaded(tmp_path: Path) -> None:
     assert list(download("urban100", tmp_path)) == []
-    with pytest.raises(NoImagesError) as told:
+    with pytest.raises(NoImagesError) as caught:
         find_set("kodak24", tmp_path)
-    assert "or fetch them with --download" in str(told.value)
-    with pytest.raises(NoImagesError) as told:
+    assert "or fetch them with --download" in str(caught.value)
+    with pytest.raises(NoImagesError) as caught:
         find_set("urban100", tmp_path)
-    assert "--download has no stable address of it" in str(told.value)
+    assert "--download has no stable address of it" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["kodak24", "set12", "classic5"])
-def test_the_published_hashes_are_the_sets(name: str, real_data: Path) -> None:
+def test_the_stored_hashes_equal_those_of_the_real_sets(name: str, real_data: Path) -> None:
     remote = SETS[name].remote
     assert isinstance(remote, Remote)
     found = {pixel_hash(item.clean.read_bytes()) for item in find_set(name, real_data)}
     assert found == set(remote.sha256.values())
 
 
-def test_the_command_fetches_only_when_told(
+def test_the_command_downloads_only_on_request(
     tmp_path: Path, tiny_folder: Path, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["bench", "kodak24", "--data-dir", str(tmp_path / "data"), "--model", str(tiny_folder), "--sigma", "25"]

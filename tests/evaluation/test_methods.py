@@ -1,4 +1,4 @@
-"""Our model is measured as `restore` runs it, and beside what its autoencoder keeps."""
+"""Tests of the measured methods: our model as `restore` runs it, and the reconstruction of its autoencoder."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tests.conftest import photo, random_refiner, worded
 from tests.published import latent_path, tiny_autoencoder
 
 
-def test_ours_is_the_engine_with_the_prompt_that_is_asked(tiny_folder: Path) -> None:
+def test_our_method_is_the_engine_with_the_given_prompt(tiny_folder: Path) -> None:
     options = RestoreOptions(model=str(tiny_folder))
     (ours,) = our_methods(options, (0,), (), "cpu")
     noisy = photo(40, 50) + np.float32(0.1)
@@ -37,7 +37,7 @@ def test_ours_is_the_engine_with_the_prompt_that_is_asked(tiny_folder: Path) -> 
 
 @pytest.mark.parametrize("size", [(64, 96), (33, 70), (1, 5)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_ceiling_is_what_the_autoencoder_keeps(tmp_path: Path, size: tuple[int, int], channels: int) -> None:
+def test_the_reconstruction_is_that_of_the_autoencoder(tmp_path: Path, size: tuple[int, int], channels: int) -> None:
     tiny_autoencoder().save_pretrained(tmp_path / "vae")
     autoencoder = Autoencoder(tiny_autoencoder()).eval()
     clean = photo(*size)[..., :channels]
@@ -50,7 +50,7 @@ def test_the_ceiling_is_what_the_autoencoder_keeps(tmp_path: Path, size: tuple[i
         assert np.isfinite(psnr(found, clean))
 
 
-def test_parameters_are_those_that_images_go_through(tmp_path: Path, encoder: PromptEncoder) -> None:
+def test_parameters_count_only_the_networks_that_run(tmp_path: Path, encoder: PromptEncoder) -> None:
     refiner, path = random_refiner(), latent_path(prompt_width=8)
     save_model(
         tmp_path / "whole", name="whole", refiner=refiner, **worded(encoder),
@@ -69,10 +69,10 @@ def test_parameters_are_those_that_images_go_through(tmp_path: Path, encoder: Pr
 @pytest.mark.parametrize(
     ("fidelity", "steps", "count"), [(1.0, None, 1), (0.5, 1, 1), (0.5, None, SEEDS), (0.5, 2, SEEDS)]
 )
-def test_seeds_are_repeated_where_they_make_a_difference(
+def test_several_seeds_are_measured_only_if_they_change_the_result(
     tmp_path: Path, encoder: PromptEncoder, fidelity: float, steps: int | None, count: int
 ) -> None:
-    """A model of four steps, at fidelity 1 restored by its refiner alone."""
+    """The model takes four steps; at fidelity 1 it uses only its refiner."""
     save_model(
         tmp_path / "whole", name="whole", refiner=random_refiner(), **worded(encoder),
         defaults={"prompt": "remove noise", "latent": False, "steps": 4}, training={},

@@ -1,4 +1,4 @@
-"""Peers denoise, are told nothing, and are said to be missing in words that help."""
+"""Tests of compared methods: they denoise unprompted, and missing packages are reported."""
 
 import importlib.util
 from functools import partial
@@ -19,7 +19,7 @@ from tests.conftest import photo, save_photo
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", ["wavelet", "tv"])
-def test_classical_methods_denoise(name: str, channels: int) -> None:
+def test_classical_methods_reduce_noise(name: str, channels: int) -> None:
     for module in CLASSICAL[name]:
         pytest.importorskip(module)
     clean = photo(80, 96)[..., :channels]
@@ -35,7 +35,7 @@ def test_classical_methods_denoise(name: str, channels: int) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_non_local_means_is_opencv_s_at_each_strength(channels: int) -> None:
+def test_non_local_means_equals_opencv_at_each_strength(channels: int) -> None:
     cv2 = pytest.importorskip("cv2")
     clean = photo(64, 80)[..., :channels]
     noisy = (clean + np.random.default_rng(0).normal(0, 8 / 255, clean.shape)).astype(np.float32)
@@ -55,7 +55,7 @@ def test_non_local_means_is_opencv_s_at_each_strength(channels: int) -> None:
         assert np.array_equal(np.rint(restored * 255).astype(np.uint8), expected)
         found[h] = psnr(restored, clean)
     assert max(found.values()) > psnr(noisy, clean) + 3
-    assert found[2] < found[6], "a strength too small for the noise"
+    assert found[2] < found[6], "a strength of 2 is too small for the noise"
 
 
 def test_the_best_strength_follows_the_noise(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_the_best_strength_follows_the_noise(tmp_path: Path) -> None:
     assert "best mean PSNR of h 2, 3, 4, 6, 8, 10" in shown[0].conditions
 
 
-def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_packages_and_unknown_methods_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"'tv' needs skimage. pip install 'sanarestore\[bench\]'"):
         peer("tv", "cpu")

@@ -1,6 +1,6 @@
-"""Learned metrics: torchmetrics is given what its documentation asks for, and what is missing is said.
+"""Tests of perceptual metrics: the inputs that torchmetrics gets, and errors for missing packages or weights.
 
-Their weights need a download, so that small stand-ins take the place of the networks here.
+The weights need a download, so small stand-ins replace the networks here.
 """
 
 import sys
@@ -21,7 +21,7 @@ from tests.conftest import photo
 
 
 class Distance(nn.Module):
-    """Half the mean absolute difference, of pairs that it remembers until it is reset."""
+    """A metric of half the mean absolute difference, which must be reset after every pair."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Distance(nn.Module):
         assert image.shape == reference.shape == (1, 3, *image.shape[2:])
         assert min(image.min(), reference.min()) >= 0
         assert max(image.max(), reference.max()) <= 1
-        assert self.held == 0, "the one before was not forgotten"
+        assert self.held == 0, "the previous pair was not reset"
         self.held += 1
         return (image - reference).abs().mean() / 2
 
@@ -41,7 +41,7 @@ class Distance(nn.Module):
 
 
 class Means(nn.Module):
-    """Three features: the means of the channels, of codes."""
+    """A network of three features: the channel means of 8-bit codes."""
 
     def forward(self, image: Tensor) -> Tensor:
         assert image.dtype == torch.uint8
@@ -56,7 +56,7 @@ class Frechet:
 
 @pytest.fixture
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Distance]]:
-    """torchmetrics with small networks; gives the pairwise ones that were made."""
+    """Replace the networks of torchmetrics by small ones; return the list of pairwise metrics that are made."""
     made: list[Distance] = []
 
     def distance(**options: Any) -> Distance:
@@ -77,7 +77,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Distance]]:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_each_is_given_the_range_that_it_asks_for(stand_ins: list[Distance], channels: int) -> None:
+def test_every_metric_gets_values_in_the_range_that_it_needs(stand_ins: list[Distance], channels: int) -> None:
     image, reference = (photo(64, 80, seed)[..., :channels].astype(np.float64) for seed in (0, 1))
     judged = Perceptual(METRICS, "cpu")
     for _ in range(2):
@@ -86,23 +86,25 @@ def test_each_is_given_the_range_that_it_asks_for(stand_ins: list[Distance], cha
     assert found["lpips"] == found["dists"] == pytest.approx(np.abs(image - reference).mean() / 2, abs=1e-6)
     features = _unpacked([found["inception"], found["inception_of_target"]])
     expected = [np.broadcast_to(each.mean(axis=(0, 1)) * 255, 3) for each in (image, reference)]
-    assert np.allclose(features, expected, rtol=1e-3), "whole codes, kept in half precision"
-    assert stand_ins[0].options == {"net_type": "alex", "normalize": True}, "AlexNet, of images in [0, 1]"
-    assert len(stand_ins) == 2, "loaded once"
+    assert np.allclose(features, expected, rtol=1e-3), "features are of whole codes and stored in half precision"
+    assert stand_ins[0].options == {"net_type": "alex", "normalize": True}, "LPIPS uses AlexNet on images in [0, 1]"
+    assert len(stand_ins) == 2, "every metric is loaded once"
 
 
 @pytest.mark.usefixtures("stand_ins")
-def test_small_images_are_not_judged() -> None:
+def test_small_images_have_no_perceptual_scores() -> None:
     small = photo(63, 80).astype(np.float64)
     assert Perceptual(METRICS, "cpu")(small, small) == {}
 
 
-def test_without_any_nothing_is_loaded() -> None:
+def test_an_empty_list_of_metrics_gives_no_scores() -> None:
     image = photo(64, 64).astype(np.float64)
     assert Perceptual((), "cpu")(image, image) == {}
 
 
-def test_what_is_not_there_is_said(stand_ins: list[Distance], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_metrics_weights_and_packages_are_reported(
+    stand_ins: list[Distance], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UsageError, match=r"'niqe' is no metric that is known. Known: lpips, dists, fid"):
         Perceptual(["niqe"], "cpu")
 

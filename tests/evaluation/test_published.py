@@ -1,11 +1,11 @@
-"""Published figures belong to sets, tasks and levels that bench knows, and have sources."""
+"""Tests of published figures: they belong to cases of the benchmark and have sources."""
 
 from sanarestore.evaluation.public import GRAY, SETS
 from sanarestore.evaluation.published import PUBLISHED, published
 from sanarestore.evaluation.tasks import Levels, cases
 
 
-def test_each_belongs_to_a_case_that_can_be_run() -> None:
+def test_every_figure_belongs_to_a_case_that_can_be_run() -> None:
     for each in PUBLISHED:
         assert each.dataset in SETS
         assert each.level in {case.level for case in cases(each.task, Levels())}
@@ -13,7 +13,7 @@ def test_each_belongs_to_a_case_that_can_be_run() -> None:
         assert any(character.isdigit() for character in each.source)
 
 
-def test_gray_figures_stand_beside_gray_rows_only() -> None:
+def test_gray_figures_are_shown_only_for_gray_rows() -> None:
     assert [each.method for each in published("live1", "jpeg", "10", gray=True)] == ["FBCNN", "SwinIR"]
     assert published("live1", "jpeg", "10", gray=False) == []
     assert published("cbsd68", "denoise", "15", gray=False) == []

@@ -1,4 +1,4 @@
-"""The page holds all that it shows."""
+"""Tests of the report page, which embeds all that it shows."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ from tests.evaluation.test_benchmark import halfway
 
 
 class Balanced(HTMLParser):
-    """Counts open elements, apart from void ones."""
+    """A parser that tracks open elements, except void ones."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def page(tmp_path: Path) -> str:
     return (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
 
 
-def test_it_needs_nothing_else_and_is_whole(page: str) -> None:
+def test_the_page_is_well_formed_and_loads_nothing(page: str) -> None:
     assert not re.search(r'(?:src|href)=(?!"data:)', page)
     assert "<script" not in page
     parser = Balanced()
@@ -61,20 +61,27 @@ def test_it_needs_nothing_else_and_is_whole(page: str) -> None:
     assert "a&amp;" in page
 
 
-def test_it_shows_every_row_and_the_best_and_the_worst(page: str) -> None:
+def test_the_page_shows_every_row_and_the_best_and_worst_images(page: str) -> None:
     text = re.sub("<[^>]+>", " ", page)
-    for told in ("ours, 2 images", "denoise 25", "deblur blur:1.6", "halfway", "degraded", "ours denoise 25, best: "):
-        assert told in text
+    for expected in (
+        "ours, 2 images",
+        "denoise 25",
+        "deblur blur:1.6",
+        "halfway",
+        "degraded",
+        "ours denoise 25, best: ",
+    ):
+        assert expected in text
     pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
-    for told in ("BM9D, published", "12.34", "BM9D: Somebody 2031", "Protocol: awgn-float/1, recipe-8bit/1"):
-        assert told in text
-    assert len(pictures) == 2 * 2 * 3, "two cases, best and worst, degraded and ours and target"
+    for expected in ("BM9D, published", "12.34", "BM9D: Somebody 2031", "Protocol: awgn-float/1, recipe-8bit/1"):
+        assert expected in text
+    assert len(pictures) == 2 * 2 * 3, "two cases, best and worst image, three pictures each"
     sizes = {PillowImage.open(io.BytesIO(base64.b64decode(each))).size for each in pictures}
     assert sizes == {(CROP, CROP)}
     assert page.count("<circle") == 2
 
 
-def test_a_crop_is_where_most_is_wrong() -> None:
+def test_a_crop_shows_the_largest_error() -> None:
     target = np.zeros((400, 500, 3), np.float32)
     other = target.copy()
     other[330:360, 250:280] = 1
@@ -84,4 +91,4 @@ def test_a_crop_is_where_most_is_wrong() -> None:
     assert columns.start <= 250
     assert columns.stop >= 280
     small = target[:5, :7]
-    assert small[most_wrong(small, small)].shape == small.shape, "small images whole"
+    assert small[most_wrong(small, small)].shape == small.shape, "small images are not cropped"

@@ -1,4 +1,4 @@
-"""Measures of seams against images whose seams are known, and schemes against what they must be."""
+"""Tests of the measures of seams on images with known seams, and of every scheme on a random model."""
 
 import json
 from dataclasses import replace
@@ -28,7 +28,7 @@ from tests.conftest import photo, random_refiner, worded
 from tests.published import latent_path
 
 
-def test_bands_are_sixteen_pixels_to_each_side() -> None:
+def test_bands_span_sixteen_pixels_on_each_side_of_a_border() -> None:
     untiled = np.zeros((3, 100, 120), np.float32)
     tiled = untiled.copy()
     tiled[:, 50 - 16, 7] = 0.1
@@ -42,14 +42,16 @@ def test_bands_are_sixteen_pixels_to_each_side() -> None:
     assert banded_psnr(tiled, untiled, ((), ()))[0] is None
 
 
-def test_bands_of_coarser_maps() -> None:
+def test_bands_of_downsampled_maps_have_at_least_one_position_per_side() -> None:
     untiled = np.zeros((8, 10, 10), np.float32)
     tiled = untiled.copy()
     tiled[:, 4] = 0.1
-    assert banded_psnr(tiled, untiled, ((128,), ()), cell=32)[0] == pytest.approx(-10 * np.log10(0.01 / 2)), "rows 3, 4"
+    assert banded_psnr(tiled, untiled, ((128,), ()), cell=32)[0] == pytest.approx(-10 * np.log10(0.01 / 2)), (
+        "the band is rows 3 and 4"
+    )
 
 
-def test_steps_across_borders_stand_out() -> None:
+def test_steps_across_borders_raise_the_discontinuity() -> None:
     rng = np.random.default_rng(0)
     image = rng.normal(0.5, 0.05, (60, 80, 3)).astype(np.float32)
     borders: Borders = ((20,), (40,))
@@ -60,7 +62,7 @@ def test_steps_across_borders_stand_out() -> None:
     assert discontinuity(np.full((60, 80, 3), 0.5, np.float32), borders) == 1
 
 
-def test_the_largest_step_is_of_borders_alone() -> None:
+def test_the_largest_step_counts_only_borders() -> None:
     image = np.zeros((20, 20, 1))
     image[10:, :, 0] = 0.25
     image[:, 5:, 0] += 0.5
@@ -72,7 +74,7 @@ def test_the_largest_step_is_of_borders_alone() -> None:
 
 @pytest.fixture
 def model(tmp_path: Path, encoder: PromptEncoder) -> str:
-    """A folder with a random latent path that speaks, and a refiner that works on what it generates."""
+    """A folder with a random latent path and a refiner that refines the generated image."""
     save_model(
         tmp_path / "model", name="tiny", refiner=random_refiner(), **worded(encoder), training={},
         defaults={"prompt": "Restore this image", "latent": True},
@@ -91,7 +93,7 @@ def measured(model: str, tilings: list[str], height: int = 192, width: int = 256
     return {row.tiling: row for row in bench.measure("photo", image, image_of(height, width))}
 
 
-def test_exact_is_exact_and_the_others_are_told_apart(model: str) -> None:
+def test_the_exact_scheme_has_no_seams_and_the_others_differ(model: str) -> None:
     rows = measured(model, ["exact", *BLENDING])
     assert list(rows) == ["exact", *BLENDING]
     exact = rows["exact"]
@@ -109,13 +111,13 @@ def test_exact_is_exact_and_the_others_are_told_apart(model: str) -> None:
     for name in BLENDING:
         assert (rows[name].seam_psnr or 0) < 90, name
         assert (rows[name].shift_psnr or 0) < 90, name
-        assert rows[name].borders == 3 + 5, "where windows begin and where they end"
+        assert rows[name].borders == 3 + 5, "every window counts where it begins and where it ends"
     for name in LATENT:
-        assert rows[name].stages["condition"][1] > 100, "the encoder is exact whatever the scheme"
-    assert len({rows[name].stages["latent"] for name in LATENT}) == len(LATENT), "no two of them are the same"
+        assert rows[name].stages["condition"][1] > 100, "the encoder is exact under every scheme"
+    assert len({rows[name].stages["latent"] for name in LATENT}) == len(LATENT), "no two schemes have the same latents"
     assert set(rows["independent"].stages) == {"result"}
-    told = json.loads(json.dumps(exact.to_json()))
-    assert {"image", "tiling", "seam_psnr", "off_seam_psnr", "clean_psnr", "seconds"} <= told.keys()
+    record = json.loads(json.dumps(exact.to_json()))
+    assert {"image", "tiling", "seam_psnr", "off_seam_psnr", "clean_psnr", "seconds"} <= record.keys()
 
 
 def test_an_image_within_one_tile_has_no_seams(model: str) -> None:
@@ -126,34 +128,36 @@ def test_an_image_within_one_tile_has_no_seams(model: str) -> None:
         assert "seam_psnr" not in row.to_json()
 
 
-def test_borders_are_those_of_all_stages(model: str) -> None:
+def test_borders_include_those_of_all_stages(model: str) -> None:
     bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["exact", "causal"], overlap=32)
     assert bench.borders("exact", 192, 256, stage="latent") == ((96,), (64, 160))
-    assert bench.borders("exact", 192, 256) == ((96,), (64, 80, 160)), "the refiner's too"
-    assert bench.shift("exact", 192, 256) == (64, 32), "halves of 96 and 80, in strides of 32"
+    assert bench.borders("exact", 192, 256) == ((96,), (64, 80, 160)), "the borders of the refiner are included"
+    assert bench.shift("exact", 192, 256) == (64, 32), "the shift is half of 96 and of 80, rounded to strides of 32"
     assert bench.shift("causal", 192, 96) == (32, 0), "one tile spans the columns"
 
 
-def test_windows_off_the_stride_are_where_the_runners_have_them(model: str) -> None:
+def test_borders_of_unaligned_windows_equal_those_of_the_runners(model: str) -> None:
     bench = Bench(RestoreOptions(model=model, tile=100), "cpu", ["causal", "independent"], overlap=40)
     restorer = bench._restorers["causal"]
     assert restorer.generation is not None
     blended = restorer.generation._blended
-    assert (blended["tile"], blended["overlap"]) == (3, 2), "96 and 64 px"
+    assert (blended["tile"], blended["overlap"]) == (3, 2), "tile and overlap are 96 and 64 px"
     windows = windows_of(restorer.generation.latent.transformer, 6, 8, tile=3, overlap=2)
     assert set(bench.borders("causal", 192, 256)[0]) == {
         edge * 32 for window in windows for edge in window.box[:2] if 0 < edge < 6
     }
 
 
-def test_all_that_can_be_seen_is_compared(model: str, tiny_folder: Path) -> None:
+def test_all_schemes_that_change_the_result_are_compared_by_default(model: str, tiny_folder: Path) -> None:
     assert Bench(RestoreOptions(model=model), "cpu").compared == ("exact", *BLENDING)
     assert Bench(RestoreOptions(model=str(tiny_folder)), "cpu").compared == ("exact", "independent")
-    assert Bench(RestoreOptions(), "cpu").compared == ("exact", "independent"), "the embedded model, its refiner alone"
+    assert Bench(RestoreOptions(), "cpu").compared == ("exact", "independent"), (
+        "the embedded model uses only its refiner"
+    )
     assert Bench(RestoreOptions(fidelity=0.5), "cpu").compared == ("exact", *BLENDING)
 
 
-def test_what_cannot_be_compared_is_refused(model: str, tiny_folder: Path) -> None:
+def test_schemes_that_cannot_be_compared_are_refused(model: str, tiny_folder: Path) -> None:
     with pytest.raises(UsageError, match="--tilings: off is what the others are compared with"):
         Bench(RestoreOptions(model=model), "cpu", ["exact", "off"])
     with pytest.raises(UsageError, match="'mosaic' is not exact"):
@@ -162,7 +166,7 @@ def test_what_cannot_be_compared_is_refused(model: str, tiny_folder: Path) -> No
         Bench(RestoreOptions(model=str(tiny_folder)), "cpu", ["causal"])
 
 
-def test_the_page_shows_where_it_differs(model: str, tmp_path: Path) -> None:
+def test_the_page_shows_where_schemes_differ(model: str, tmp_path: Path) -> None:
     bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["exact", "independent"], overlap=32)
     maps = Maps()
     rows = list(bench.measure("a <b>.png", image_of(192, 256), watch=maps.add))

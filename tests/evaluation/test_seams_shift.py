@@ -1,4 +1,4 @@
-"""Shift consistency: what moves with the content is consistent, what stays with the grid is not."""
+"""Tests of shift consistency: differences that follow the content cancel, and those that stay on the grid do not."""
 
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ def image_of(height: int, width: int, **fields: object) -> images.Image:
 
 
 @pytest.mark.parametrize(("down", "right"), [(16, 0), (0, 7), (20, 33)])
-def test_the_content_moves_and_the_rest_is_mirrored(down: int, right: int) -> None:
+def test_moved_content_is_mirrored_at_the_uncovered_border(down: int, right: int) -> None:
     alpha_HW = np.arange(60 * 50, dtype=np.uint16).reshape(60, 50)
     image = image_of(60, 50, alpha_HW=alpha_HW)
     found = moved(image, down, right)
@@ -33,7 +33,7 @@ def test_the_content_moves_and_the_rest_is_mirrored(down: int, right: int) -> No
 
 
 @given(size=st.integers(1, 5000), tile=st.integers(128, 1500), stride=st.sampled_from([8, 16, 32]))
-def test_borders_fall_in_the_middle_of_what_were_tiles(size: int, tile: int, stride: int) -> None:
+def test_a_shift_moves_borders_into_the_middle_of_tiles(size: int, tile: int, stride: int) -> None:
     cuts = balanced_cuts(size, tile, stride)
     half = half_a_tile(list(pairwise(cuts)), stride)
     assert half % stride == 0
@@ -45,13 +45,13 @@ def test_borders_fall_in_the_middle_of_what_were_tiles(size: int, tile: int, str
         assert apart.min() > cuts[-2] / (len(cuts) - 2) / 2 - 2 * stride
 
 
-def test_half_a_tile_is_never_a_whole_one() -> None:
+def test_half_a_tile_is_never_a_whole_step_between_windows() -> None:
     assert half_a_tile([(0, 96), (32, 128), (64, 160)], 32) == 0
     assert half_a_tile([(0, 96), (64, 160)], 32) == 32
     assert half_a_tile([(0, 160)], 32) == 0
 
 
-def test_what_stays_with_the_grid_differs_and_what_moves_with_the_content_does_not() -> None:
+def test_only_patterns_that_stay_on_the_grid_count_as_a_difference() -> None:
     pattern = np.zeros((3, 96, 128), np.float32)
     pattern[:, :, 64] = 0.5
     pattern[:, 48] = 0.25
@@ -62,10 +62,10 @@ def test_what_stays_with_the_grid_differs_and_what_moves_with_the_content_does_n
 
 
 @pytest.mark.parametrize("seams", [0.0, 1e-3])
-def test_a_scheme_that_leaves_seams_on_its_grid_is_found_out(
+def test_a_scheme_that_leaves_seams_on_its_grid_is_detected(
     tiny_folder: object, monkeypatch: pytest.MonkeyPatch, seams: float
 ) -> None:
-    """A stand-in whose untiled result depends on where the content is, as noise and attention make it."""
+    """The untiled result of the stand-in depends on the position of the content, as noise and attention do."""
     bench = Bench(RestoreOptions(model=str(tiny_folder), tile=64), "cpu", ["exact"])
     place_HW1 = np.random.default_rng(0).normal(0, 0.1, (160, 224, 1)).astype(np.float32)
     rows, columns = bench.borders("exact", 160, 224)
@@ -88,7 +88,7 @@ def test_a_scheme_that_leaves_seams_on_its_grid_is_found_out(
     monkeypatch.setattr(bench, "_restorers", {"off": restorer(0 * grid_HW1), "exact": restorer(grid_HW1)})
     (found,) = bench.measure("photo", image_of(160, 224))
     assert found.shift_psnr is not None
-    # The borders of both grids, each in the part that both results show.
+    # The borders of both grids count, each within the area that both results share.
     share = 1 - (1 - 2 * len(rows) / 160) * (1 - 2 * len(columns) / 224)
     if seams:
         assert found.shift_psnr == pytest.approx(-10 * np.log10(seams**2 * share), abs=1)

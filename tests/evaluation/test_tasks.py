@@ -1,4 +1,4 @@
-"""Protocols, to the value: what the literature's scripts do, and what ours say they do."""
+"""Tests of the protocols of all tasks against the scripts of the literature and against recipes."""
 
 import io
 
@@ -20,8 +20,8 @@ def only(task: str, number: int = 0, clean: object = None, **levels: object) -> 
     return case.trial(photo(40, 50) if clean is None else clean, None, number)  # type: ignore[arg-type]
 
 
-def test_noise_is_that_of_the_usual_scripts_for_every_image() -> None:
-    """`np.random.seed(0)` before every image, float64 normal of scale sigma/255 in HWC order, added in float."""
+def test_noise_equals_that_of_the_usual_scripts_for_every_image() -> None:
+    """The scripts call `np.random.seed(0)` before every image and add float64 noise of scale sigma/255 in HWC order."""
     clean = photo(40, 50)
     np.random.seed(0)
     expected = clean + np.random.normal(0, 25 / 255, clean.shape)
@@ -29,11 +29,11 @@ def test_noise_is_that_of_the_usual_scripts_for_every_image() -> None:
         trial = only("denoise", number, sigma=(25,))
         assert np.array_equal(trial.degraded_HWC, expected.astype(np.float32))
         assert np.array_equal(trial.target_HWC, clean)
-    assert trial.degraded_HWC.min() < 0, "not clipped"
+    assert trial.degraded_HWC.min() < 0, "noisy values are not clipped"
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_jpeg_is_pillow_s_at_that_quality(channels: int) -> None:
+def test_jpeg_equals_pillow_at_the_same_quality(channels: int) -> None:
     clean = photo(40, 50)[..., :channels]
     codes = np.rint(clean * 255).astype(np.uint8)
     buffer = io.BytesIO()
@@ -42,7 +42,7 @@ def test_jpeg_is_pillow_s_at_that_quality(channels: int) -> None:
     assert np.array_equal(only("jpeg", clean=clean, quality=(10,)).degraded_HWC, expected)
 
 
-def test_super_resolution_begins_from_whole_pixels_in_8_bits() -> None:
+def test_super_resolution_crops_to_whole_pixels_and_trims_the_border() -> None:
     trial = only("sr", clean=photo(41, 51), scale=(4,))
     assert trial.target_HWC.shape == trial.degraded_HWC.shape == (40, 48, 3)
     assert trial.border == 4
@@ -51,15 +51,15 @@ def test_super_resolution_begins_from_whole_pixels_in_8_bits() -> None:
     assert np.diff(trial.degraded_HWC, axis=0).std() < np.diff(trial.target_HWC, axis=0).std()
 
 
-def test_recipes_are_drawn_alike_each_time_and_stored_in_8_bits() -> None:
+def test_recipes_are_repeatable_and_stored_in_8_bits() -> None:
     for task, levels in (
         ("mixed", Levels(draws=1)),
         ("recipe", Levels(recipe=("noise:25+jpeg:20",))),
         ("deblur", Levels()),
     ):
         case = cases(task, levels)[0]
-        trial, again, other = (case.trial(photo(40, 50), None, number) for number in (3, 3, 4))
-        assert np.array_equal(trial.degraded_HWC, again.degraded_HWC)
+        trial, repeated, other = (case.trial(photo(40, 50), None, number) for number in (3, 3, 4))
+        assert np.array_equal(trial.degraded_HWC, repeated.degraded_HWC)
         assert np.array_equal(trial.degraded_HWC, to_8bit(trial.degraded_HWC).astype(np.float32))
         assert (task == "deblur") == np.array_equal(trial.degraded_HWC, other.degraded_HWC)
         assert np.array_equal(trial.target_HWC, photo(40, 50))
@@ -72,8 +72,8 @@ def test_recipes_are_drawn_alike_each_time_and_stored_in_8_bits() -> None:
         ("lowlight:1+jpeg:40", ["jpeg", "lowlight"]),
     ],
 )  # fmt: skip
-def test_light_and_colour_are_named_in_plain_words_and_removed(line: str, kinds: list[str]) -> None:
-    """Half of the plans that are drawn name nothing: their own targets would keep the light."""
+def test_trials_of_light_and_colour_name_and_remove_them(line: str, kinds: list[str]) -> None:
+    """Half of the sampled plans name nothing, so that their targets keep the light; the trials always name it."""
     for number in range(6):
         trial = only("recipe", number, recipe=(line,))
         assert trial.prompt == Request.of(*kinds).plain
@@ -88,27 +88,27 @@ def test_light_and_colour_are_named_in_plain_words_and_removed(line: str, kinds:
 def test_other_recipes_use_no_prompt(line: str) -> None:
     for number in range(6):
         trial = only("recipe", number, recipe=(line,))
-        drawn = Recipe.parse(line).draw(stream("quality", line, number), number)
+        sampled = Recipe.parse(line).draw(stream("quality", line, number), number)
         assert trial.prompt is None
-        assert np.array_equal(trial.degraded_HWC, to_8bit(drawn.degraded(photo(40, 50))).astype(np.float32))
-        assert np.array_equal(trial.target_HWC, to_8bit(drawn.target(photo(40, 50))).astype(np.float32))
-        assert drawn.kept or np.array_equal(trial.target_HWC, photo(40, 50))
+        assert np.array_equal(trial.degraded_HWC, to_8bit(sampled.degraded(photo(40, 50))).astype(np.float32))
+        assert np.array_equal(trial.target_HWC, to_8bit(sampled.target(photo(40, 50))).astype(np.float32))
+        assert sampled.kept or np.array_equal(trial.target_HWC, photo(40, 50))
 
 
-def test_what_a_selective_recipe_keeps_stays_in_the_target() -> None:
-    """Light is named where it is what goes, and not where it stays."""
+def test_the_target_keeps_what_a_selective_recipe_keeps() -> None:
+    """The prompt names light or colour only where these are removed."""
     prompts = set()
     for number in range(40):
         trial = only("recipe", number, recipe=("selective",))
-        drawn = Recipe.parse("selective").draw(stream("quality", "selective", number), number)
-        (named,) = (op.kind for op, gone in zip(drawn.operations, drawn.removed, strict=True) if gone)
+        sampled = Recipe.parse("selective").draw(stream("quality", "selective", number), number)
+        (named,) = (op.kind for op, gone in zip(sampled.operations, sampled.removed, strict=True) if gone)
         assert trial.prompt == (Request.of(named).plain if named in ("lowlight", "colour") else None)
-        assert np.array_equal(trial.target_HWC, to_8bit(drawn.target(photo(40, 50))).astype(np.float32))
+        assert np.array_equal(trial.target_HWC, to_8bit(sampled.target(photo(40, 50))).astype(np.float32))
         prompts.add(trial.prompt)
     assert len(prompts) == 3
 
 
-def test_mixed_is_measured_without_light_and_colour_and_with_them() -> None:
+def test_the_mixed_task_is_measured_without_and_with_light_and_colour() -> None:
     made = cases("mixed", Levels(draws=3))
     assert [(case.level, case.draw) for case in made] == [
         (level, draw) for level in ("combined", "combined-light") for draw in range(3)
@@ -126,22 +126,22 @@ def test_mixed_is_measured_without_light_and_colour_and_with_them() -> None:
         ("noise:25,colour:0.2", 2), ("combined", 4), ("selective", 2), ("everything", 4), ("photograph:9", 2),
     ],
 )  # fmt: skip
-def test_protocols_have_another_number_where_figures_moved(line: str, number: int) -> None:
+def test_protocols_have_a_higher_number_where_figures_changed(line: str, number: int) -> None:
     (case,) = cases("recipe", Levels(recipe=(line,)))
     assert case.protocol == f"recipe-8bit/{number}"
 
 
-def test_clean_images_are_given_as_they_are_and_no_input_is_a_row() -> None:
+def test_clean_images_are_restored_as_they_are_without_an_input_row() -> None:
     for task, degrades in ((CLEAN, False), (RECONSTRUCTION, False), ("denoise", True), ("real", True)):
         assert {case.degrades for case in cases(task, Levels())} == {degrades}
     (case,) = cases(CLEAN, Levels())
     trial = case.trial(photo(40, 50), photo(40, 50, 1), 0)
-    assert np.array_equal(trial.degraded_HWC, photo(40, 50)), "the clean image of a pair"
+    assert np.array_equal(trial.degraded_HWC, photo(40, 50)), "the clean image of a pair is the input"
     assert np.array_equal(trial.target_HWC, photo(40, 50))
     assert (trial.prompt, trial.border) == (None, 0)
 
 
-def test_prompt_pairs_name_one_of_two_in_held_out_words() -> None:
+def test_prompt_pairs_name_one_of_two_degradations_in_held_out_words() -> None:
     pairs = [case.trial(photo(40, 50), None, 0) for case in cases("prompts", Levels(draws=6))]
     for trial in pairs:
         words = [prompt for prompts in HELD_OUT.values() for prompt in prompts]
@@ -152,7 +152,7 @@ def test_prompt_pairs_name_one_of_two_in_held_out_words() -> None:
     assert len({trial.prompt for trial in pairs}) > 2
 
 
-def test_given_pairs_are_taken_as_they_are() -> None:
+def test_real_pairs_are_measured_unchanged() -> None:
     (case,) = cases("real", Levels())
     trial = case.trial(photo(4, 4), photo(4, 4, 1), 0)
     assert np.array_equal(trial.degraded_HWC, photo(4, 4, 1))
@@ -160,7 +160,7 @@ def test_given_pairs_are_taken_as_they_are() -> None:
         case.trial(photo(4, 4), None, 0)
 
 
-def test_every_task_is_known_and_no_other() -> None:
+def test_all_tasks_have_cases_and_unknown_tasks_are_refused() -> None:
     for task in TASKS:
         made = cases(task, Levels(recipe=("noise:5",)))
         assert {case.task for case in made} == {task}

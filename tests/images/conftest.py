@@ -1,4 +1,4 @@
-"""Small photographs and full sets of metadata, made here."""
+"""Small synthetic photographs and complete sets of metadata."""
 
 import io
 import struct
@@ -26,7 +26,7 @@ def icc() -> bytes:
 
 @pytest.fixture
 def exif() -> bytes:
-    """A block made by Pillow: text, orientation, rationals, a maker note, GPS."""
+    """An EXIF block made by Pillow with text, orientation, rationals, a maker note and GPS."""
     block = PillowImage.Exif()
     block[271], block[272], block[274], block[306] = "ACME", "One", 6, "2024:05:06 07:08:09"
     block[34665] = {
@@ -47,7 +47,7 @@ def metadata(icc: bytes, exif: bytes) -> Metadata:
 
 
 def codes(depth: Depth, channels: int, height: int = 19, width: int = 23) -> np.ndarray[Any, Any]:
-    """Codes over the whole range, floats outside [0, 1] too."""
+    """Make random codes over the whole range; floats also lie outside [0, 1]."""
     generator = np.random.default_rng(channels)
     shape = (height, width, channels)
     if depth == "float32":
@@ -56,13 +56,13 @@ def codes(depth: Depth, channels: int, height: int = 19, width: int = 23) -> np.
 
 
 def smooth(height: int = 48, width: int = 64) -> np.ndarray[Any, Any]:
-    """8-bit RGB that lossy formats keep nearly as it is."""
+    """Make 8-bit RGB that lossy formats hardly change."""
     y, x = np.mgrid[:height, :width]
     return np.stack([y * 255 // height, x * 255 // width, (x + y) * 255 // (height + width)], axis=2).astype(np.uint8)
 
 
 def photograph(depth: Depth, channels: int, format: Format, **fields: Any) -> Image:  # noqa: A002
-    """1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha."""
+    """Make an image of 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha) channels."""
     stored = codes(depth, channels)
     colours = 3 if channels >= 3 else 1
     return Image(
@@ -85,14 +85,14 @@ def saved(picture: PillowImage.Image, format: str, **options: Any) -> bytes:  # 
 
 
 def exif_values(block: bytes) -> dict[str, dict[int, Any]]:
-    """Every value of a block as Pillow reads it."""
+    """Return every value of an EXIF block as Pillow reads it."""
     read = PillowImage.Exif()
     read.load(b"Exif\0\0" + block)
     exif = read.get_ifd(34665)
-    read_again = PillowImage.Exif()
-    read_again.load(b"Exif\0\0" + block)
+    second = PillowImage.Exif()
+    second.load(b"Exif\0\0" + block)
     return {
         "main": {tag: value for tag, value in read.items() if tag not in (34665, 34853, 282, 283, 296)},
         "exif": dict(exif),
-        "gps": dict(read_again.get_ifd(34853)),
+        "gps": dict(second.get_ifd(34853)),
     }

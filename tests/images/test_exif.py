@@ -1,4 +1,4 @@
-"""EXIF blocks, byte for byte."""
+"""Tests of parsing and building EXIF blocks."""
 
 import struct
 
@@ -9,7 +9,7 @@ from sanarestore.images.ifd import ByteLayout, Entry
 from tests.images.conftest import MAKER_NOTE, exif_values
 
 
-def test_a_block_taken_apart_and_built_again_says_the_same():
+def test_a_parsed_and_rebuilt_block_keeps_its_values():
     for order in "<>":
         block = PillowImage.Exif()
         block.endian = order
@@ -19,13 +19,13 @@ def test_a_block_taken_apart_and_built_again_says_the_same():
         data = block.tobytes()[6:]
         layout, directory = exif.parse(data)
         assert layout.order == order
-        again = exif.build(directory, layout)
-        assert exif_values(again) == exif_values(data)
+        rebuilt = exif.build(directory, layout)
+        assert exif_values(rebuilt) == exif_values(data)
         assert directory[ifd.EXIF].directory[37500].data == MAKER_NOTE
 
 
-def test_types_and_odd_text_survive():
-    """Types that a rewriting library would change: UTF-8 text, a rational without a denominator, a byte for a short."""
+def test_unusual_types_and_text_are_kept():
+    """Libraries that rewrite EXIF would change these: UTF-8 text, a rational with denominator 0, a byte for a short."""
     layout = ByteLayout("<")
     directory = {
         315: Entry(2, "Zoë 日本\0".encode()),
@@ -35,14 +35,14 @@ def test_types_and_odd_text_survive():
     assert exif.parse(exif.build(directory, layout)) == (layout, directory)
 
 
-def test_damaged_blocks_give_what_is_left():
+def test_damaged_blocks_are_parsed_as_far_as_possible():
     assert exif.parse(b"")[1] == {}
     assert exif.parse(b"II*\0\xff\xff\0\0")[1] == {}
     loop = b"II*\0\x08\0\0\0" + struct.pack("<HHHLL", 1, 34665, 4, 1, 8) + bytes(4)
     assert exif.parse(loop)[1].keys() <= {34665}
 
 
-def test_resolution_in_centimetres_is_told_in_inches():
+def test_resolution_per_centimetre_is_converted_to_inches():
     layout = ByteLayout(">")
     tags = dict(exif.resolution_entries((100.0, 50.0), layout))
     assert exif.dpi_of(tags, layout) == (100.0, 50.0)

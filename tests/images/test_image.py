@@ -1,4 +1,4 @@
-"""Images from stored channels and back, of sizes that can be."""
+"""Tests of images: conversion from and to stored channels, and permitted sizes."""
 
 from dataclasses import replace
 
@@ -11,16 +11,16 @@ from tests.images.conftest import photograph
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_stored_channels_come_back(channels):
+def test_stored_channels_survive_a_round_trip(channels):
     image = photograph("uint16", channels, "tiff")
-    again = from_stored(to_stored(image), format="tiff", metadata=image.metadata)
-    assert np.array_equal(again.pixels_HWC, image.pixels_HWC)
-    assert (again.alpha_HW is None) == (channels in (1, 3))
+    rebuilt = from_stored(to_stored(image), format="tiff", metadata=image.metadata)
+    assert np.array_equal(rebuilt.pixels_HWC, image.pixels_HWC)
+    assert (rebuilt.alpha_HW is None) == (channels in (1, 3))
     if image.alpha_HW is not None:
-        assert np.array_equal(again.alpha_HW, image.alpha_HW)
+        assert np.array_equal(rebuilt.alpha_HW, image.alpha_HW)
 
 
-def test_alpha_follows_a_chosen_depth():
+def test_alpha_is_converted_to_the_chosen_depth():
     image = photograph("uint8", 4, "png")
     stored = to_stored(replace(image, depth="uint16"))
     assert stored.dtype == np.uint16

@@ -1,4 +1,4 @@
-"""JPEG; its metadata reread by Pillow."""
+"""Tests of JPEG files, whose metadata is also read with Pillow."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ def photo(**fields):
     return Image(pixels_HWC=to_float(smooth(), "uint8"), depth="uint8", format="jpeg", **fields)
 
 
-def test_colours_stay_close_and_chroma_is_whole():
+def test_colours_stay_close_and_chroma_is_not_subsampled():
     data = encode(photo())
     with PillowImage.open(io.BytesIO(data)) as file:
         assert [layer[1:3] for layer in file.layer] == [(1, 1)] * 3
@@ -24,21 +24,21 @@ def test_colours_stay_close_and_chroma_is_whole():
     assert np.abs(error).max() <= 4
 
 
-def test_gray_stays_gray():
+def test_a_gray_file_stays_gray():
     image = Image(pixels_HWC=to_float(smooth()[..., :1], "uint8"), depth="uint8", format="jpeg")
-    again = decode(encode(image))
-    assert again.pixels_HWC.shape == image.pixels_HWC.shape
-    assert np.abs(again.pixels_HWC - image.pixels_HWC).max() <= 3 / 255
+    reread = decode(encode(image))
+    assert reread.pixels_HWC.shape == image.pixels_HWC.shape
+    assert np.abs(reread.pixels_HWC - image.pixels_HWC).max() <= 3 / 255
 
 
-def test_decoded_codes_are_those_of_pillow():
+def test_decoded_codes_equal_those_of_pillow():
     data = saved(PillowImage.fromarray(smooth()), "JPEG", progressive=True, quality=60)
     assert np.array_equal(from_float(decode(data).pixels_HWC, "uint8"), np.asarray(PillowImage.open(io.BytesIO(data))))
 
 
-def test_rgb_that_is_not_ycc_is_told_by_adobes_mark():
+def test_rgb_files_are_recognised_by_the_adobe_marker():
     data = saved(PillowImage.fromarray(smooth()), "JPEG", keep_rgb=True, quality=95)
-    # Channels named R, G, B would tell it too: numbered, as other writers do, Adobe's mark alone tells it.
+    # Channels named R, G and B would also show it; numbered ones, as other writers use, leave only Adobe's marker.
     frame, scan = data.index(b"\xff\xc0") + 10, data.index(b"\xff\xda") + 5
     named = bytearray(data)
     named[frame : frame + 9 : 3] = named[scan : scan + 6 : 2] = b"\1\2\3"
@@ -46,7 +46,7 @@ def test_rgb_that_is_not_ycc_is_told_by_adobes_mark():
     assert np.abs(from_float(decode(data).pixels_HWC, "uint8").astype(int) - smooth()).max() <= 4
 
 
-def test_metadata_comes_back_verbatim(metadata):
+def test_metadata_is_kept_byte_for_byte(metadata):
     data = encode(photo(metadata=metadata))
     with PillowImage.open(io.BytesIO(data)) as file:
         assert file.info["exif"] == b"Exif\0\0" + metadata.exif
@@ -57,14 +57,14 @@ def test_metadata_comes_back_verbatim(metadata):
     assert decode(data).metadata == metadata
 
 
-def test_large_profiles_are_split_and_joined():
+def test_large_profiles_are_split_across_segments():
     profile = np.random.default_rng(0).bytes(200_001)
     data = encode(photo(metadata=Metadata(icc=profile)))
     assert PillowImage.open(io.BytesIO(data)).info["icc_profile"] == profile
     assert decode(data).metadata.icc == profile
 
 
-def test_resolution_is_found_in_exif_too():
+def test_resolution_is_read_from_exif():
     block = PillowImage.Exif()
     block[282], block[283], block[296] = 118.0, 118.0, 3
     data = saved(PillowImage.fromarray(smooth()), "JPEG", exif=block.tobytes())
@@ -72,39 +72,39 @@ def test_resolution_is_found_in_exif_too():
 
 
 @pytest.mark.parametrize("block", ["exif", "xmp", "iptc"])
-def test_blocks_that_do_not_fit_are_refused(block):
+def test_metadata_blocks_that_are_too_large_are_refused(block):
     with pytest.raises(UnwritableImage, match="larger than"):
         encode(photo(metadata=Metadata(**{block: b"II*\0" + bytes(70_000)})))
 
 
 @pytest.mark.parametrize(("depth", "channels"), [("uint16", 3), ("float32", 1), ("uint8", 4)])
-def test_what_jpeg_cannot_hold_is_refused(depth, channels):
+def test_images_that_jpeg_cannot_hold_are_refused(depth, channels):
     with pytest.raises(UnwritableImage) as caught:
         encode(photograph(depth, channels, "jpeg"))
     assert "Write" in caught.value.next_step
 
 
-def test_cmyk_is_refused_by_name():
+def test_cmyk_files_are_refused_with_their_kind():
     with pytest.raises(UnreadableImage, match="CMYK"):
         decode(saved(PillowImage.new("CMYK", (16, 16)), "JPEG"))
 
 
-def test_12_bits_are_refused_by_name():
+def test_12_bit_files_are_refused_with_their_kind():
     data = saved(PillowImage.fromarray(smooth()), "JPEG")
     frame = data.index(b"\xff\xc0")
     with pytest.raises(UnreadableImage, match="12-bit"):
         decode(data[: frame + 4] + b"\x0c" + data[frame + 5 :])
 
 
-def test_other_pictures_in_the_file_are_noted():
+def test_further_pictures_in_a_file_are_noted():
     data = encode(photo())
     pictures = b"\xff\xe2" + struct.pack(">H", 2 + 8) + b"MPF\0II*\0"
     image = decode(data[:2] + pictures + data[2:] + data)
     assert image.notes == ("only the main picture is used; gain map or preview pictures are left out",)
 
 
-def test_large_photographs_are_no_bombs(monkeypatch):
-    """Pillow's limit, made small here, raises nothing (warnings are errors in tests) and is left as it was."""
+def test_large_photographs_are_read_without_warning(monkeypatch):
+    """Pillow's limit, lowered here, causes no warning (an error in tests) and keeps its value."""
     monkeypatch.setattr(PillowImage, "MAX_IMAGE_PIXELS", 100)
     assert decode(encode(photo())).width == smooth().shape[1]
     assert PillowImage.MAX_IMAGE_PIXELS == 100

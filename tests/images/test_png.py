@@ -1,4 +1,4 @@
-"""PNG of 8 and 16 bits; its chunks read by hand."""
+"""Tests of 8-bit and 16-bit PNG files and of their chunks."""
 
 import io
 import struct
@@ -27,7 +27,7 @@ def chunks_of(data):
 
 @pytest.mark.parametrize("depth", ["uint8", "uint16"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_codes_come_back(depth, channels):
+def test_codes_survive_a_round_trip(depth, channels):
     data = encode(photograph(depth, channels, "png"))
     assert struct.unpack_from(">BB", data, 24) == (
         {"uint8": 8, "uint16": 16}[depth],
@@ -41,7 +41,7 @@ def test_codes_come_back(depth, channels):
         assert np.array_equal(seen, codes(depth, channels))
 
 
-def test_all_16_bit_codes_come_back():
+def test_all_16_bit_codes_survive_a_round_trip():
     every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     image = decode(encode(photograph("uint16", 1, "png")))
     image = type(image)(
@@ -50,12 +50,12 @@ def test_all_16_bit_codes_come_back():
     assert np.array_equal(to_stored(decode(encode(image)))[..., 0], every)
 
 
-def test_16_bits_as_another_program_writes_them():
+def test_16_bit_files_of_pillow_are_read_exactly():
     every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     assert np.array_equal(to_stored(decode(saved(PillowImage.fromarray(every), "PNG")))[..., 0], every)
 
 
-def test_metadata_comes_back(metadata, exif):
+def test_metadata_is_kept(metadata, exif):
     data = encode(photograph("uint16", 4, "png", metadata=metadata))
     names = [name for name, _ in chunks_of(data)]
     assert names[0] == b"IHDR"
@@ -80,7 +80,7 @@ def test_colour_chunks_are_kept():
     assert encode(image) == data
 
 
-def test_palettes_become_rgb_and_their_transparency_alpha():
+def test_palettes_become_rgb_and_transparency_becomes_alpha():
     picture = PillowImage.fromarray(codes("uint8", 3)).quantize(16)
     image = decode(saved(picture, "PNG"))
     assert np.array_equal(from_float(image.pixels_HWC, "uint8"), np.asarray(picture.convert("RGB")))
@@ -90,21 +90,21 @@ def test_palettes_become_rgb_and_their_transparency_alpha():
     assert len(clear.notes) == 2
 
 
-def test_bits_become_gray():
+def test_1_bit_files_become_8_bit_gray():
     picture = PillowImage.fromarray(codes("uint8", 1)[..., 0] > 99)
     image = decode(saved(picture, "PNG"))
     assert np.array_equal(from_float(image.pixels_HWC, "uint8")[..., 0], np.asarray(picture.convert("L")))
     assert image.notes == ("1-bit gray is converted to 8 bit",)
 
 
-def test_the_still_of_an_animation_is_used():
+def test_the_still_image_of_an_animation_is_used():
     first, second = (PillowImage.fromarray(codes("uint8", 3)[::step].copy()) for step in (1, -1))
     image = decode(saved(first, "PNG", save_all=True, append_images=[second]))
     assert np.array_equal(to_stored(image), codes("uint8", 3))
     assert image.notes == ("the still image of an animation is used",)
 
 
-def test_iptc_as_others_write_it():
+def test_iptc_in_a_raw_profile_chunk_is_read():
     resources = b"8BIM\x04\x04\0\0" + struct.pack(">L", len(IPTC)) + IPTC
     text = f"\niptc\n{len(resources):8d}\n{resources.hex()}\n".encode()
     plain = encode(photograph("uint8", 1, "png"))
@@ -112,7 +112,7 @@ def test_iptc_as_others_write_it():
     assert decode(data).metadata.iptc == IPTC
 
 
-def test_damaged_metadata_does_not_cost_the_picture():
+def test_damaged_metadata_does_not_affect_the_pixels():
     plain = encode(photograph("uint8", 3, "png"))
     broken = (
         png_chunk(b"iCCP", b"x\0\0not deflate") + png_chunk(b"eXIf", b"??") + png_chunk(b"iTXt", b"XML:com.adobe.xmp\0")
@@ -129,18 +129,18 @@ def test_truncated_files_are_refused(kept):
         decode(data[: int(len(data) * kept)])
 
 
-def test_a_missing_end_is_noticed():
+def test_a_missing_end_chunk_is_refused():
     with pytest.raises(UnreadableImage, match="truncated"):
         decode(encode(photograph("uint8", 3, "png"))[:-12])
 
 
-def test_odd_metadata_is_no_reason_to_warn(caplog):
-    """libpng has opinions of profiles, which would reach the user's terminal through the log."""
+def test_an_odd_profile_causes_no_warning(caplog):
+    """Warnings of libpng about profiles would otherwise appear on the terminal through the log."""
     decode(encode(photograph("uint8", 3, "png", metadata=Metadata(icc=bytes(range(256))))))
     assert caplog.messages == []
 
 
-def test_a_changed_byte_is_noticed():
+def test_a_changed_byte_is_detected():
     data = bytearray(encode(photograph("uint16", 3, "png")))
     data[len(data) // 2] ^= 0x10
     with pytest.raises(UnreadableImage):
@@ -154,6 +154,6 @@ def test_a_changed_byte_is_noticed():
         ({"depth": "uint8", "channels": 4, "alpha_kind": "associated"}, "associated"),
     ],
 )
-def test_what_png_cannot_hold_is_refused(fields, fact):
+def test_images_that_png_cannot_hold_are_refused(fields, fact):
     with pytest.raises(UnwritableImage, match=fact):
         encode(photograph(format="png", **fields))

@@ -1,4 +1,4 @@
-"""What reading says of files that are not what they seem."""
+"""Tests of reading: misleading names, files that are not images, and damage."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def test_the_suffix_does_not_matter(tmp_path, format):  # noqa: A002
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_one_pixel_is_an_image(format):  # noqa: A002
+def test_an_image_of_one_pixel_is_read(format):  # noqa: A002
     image = photograph("uint8", 3, format)
     one = type(image)(pixels_HWC=image.pixels_HWC[:1, :1], depth="uint8", format=format)
     assert decode(encode(one)).pixels_HWC.shape == (1, 1, 3)
@@ -43,7 +43,7 @@ def test_one_pixel_is_an_image(format):  # noqa: A002
         (b"\x89PNG\r\n\x1a\n", "damaged"),
     ],
 )
-def test_what_is_no_image_is_named(tmp_path, content, fact):
+def test_files_that_are_not_readable_images_are_described(tmp_path, content, fact):
     path = tmp_path / "diary.jpg"
     path.write_bytes(content)
     with pytest.raises(UnreadableImage, match=fact) as caught:
@@ -52,7 +52,7 @@ def test_what_is_no_image_is_named(tmp_path, content, fact):
     assert caught.value.next_step
 
 
-def test_missing_files_and_folders_are_said_to_be(tmp_path):
+def test_missing_files_and_folders_are_refused(tmp_path):
     with pytest.raises(UnreadableImage, match="no such file"):
         read(tmp_path / "none.jpg")
     with pytest.raises(UnreadableImage):
@@ -60,8 +60,8 @@ def test_missing_files_and_folders_are_said_to_be(tmp_path):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_damage_anywhere_raises_nothing_else(format):  # noqa: A002
-    """Bytes changed anywhere give an image or UnreadableImage, never a library's own exception."""
+def test_damaged_files_raise_only_unreadable_image(format):  # noqa: A002
+    """A changed byte gives an image or UnreadableImage, never an exception of a library."""
     data, generator = encode(photograph("uint8", 3, format)), np.random.default_rng(0)
     refused = 0
     for position in generator.integers(0, len(data), 60):
@@ -74,7 +74,7 @@ def test_damage_anywhere_raises_nothing_else(format):  # noqa: A002
     assert refused > 0
 
 
-def test_too_little_memory_is_said_to_be(monkeypatch):
+def test_running_out_of_memory_names_the_file(monkeypatch):
     def decode_png(_: bytes) -> None:
         raise MemoryError
 
@@ -85,8 +85,8 @@ def test_too_little_memory_is_said_to_be(monkeypatch):
     assert caught.value.where == "a.png"
 
 
-def test_metadata_travels_between_formats(metadata):
-    """TIFF to PNG to JPEG: what was in the first is in the last."""
+def test_metadata_survives_conversion_between_formats(metadata):
+    """Metadata of a TIFF file is kept through PNG to JPEG."""
     first = photograph("uint8", 3, "tiff", metadata=metadata)
     last = decode(encode(decode(encode(decode(encode(first)), "png")), "jpeg"))
     assert (last.metadata.icc, last.metadata.xmp, last.metadata.iptc) == (metadata.icc, metadata.xmp, metadata.iptc)
@@ -95,8 +95,8 @@ def test_metadata_travels_between_formats(metadata):
     assert np.array_equal(to_stored(decode(encode(first, "png"))), codes("uint8", 3))
 
 
-def test_importing_is_light():
-    """Neither torch nor the codecs are loaded before there is something to read."""
+def test_importing_loads_no_heavy_library():
+    """Torch and the codecs are loaded only when an image is read."""
     heavy = "{'torch', 'tifffile', 'imagecodecs', 'PIL'}"
     command = f"import sys, sanarestore.images; assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", command], check=True)

@@ -1,4 +1,4 @@
-"""Resampling is the bicubic that it says it is."""
+"""Tests of bicubic resampling."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from sanarestore.images import resize
 
 
-def test_resize_is_the_exact_bicubic_of_minus_a_half() -> None:
+def test_resize_is_bicubic_with_a_coefficient_of_minus_one_half() -> None:
     line = np.random.default_rng(0).random((1, 32, 1), dtype=np.float32)
 
     def weight(x: float) -> float:
@@ -20,7 +20,7 @@ def test_resize_is_the_exact_bicubic_of_minus_a_half() -> None:
         assert doubled[place] == pytest.approx(sum(weight(centre - tap) * line[0, tap, 0] for tap in taps), abs=1e-5)
 
 
-def test_channels_are_resampled_separately_and_without_clipping() -> None:
+def test_channels_are_resampled_separately_without_clipping() -> None:
     image = np.random.default_rng(1).normal(0.5, 1, (9, 7, 3)).astype(np.float32)
     smaller = resize(image, 5, 4)
     assert (smaller.shape, smaller.dtype) == ((4, 5, 3), np.float32)

@@ -1,4 +1,4 @@
-"""Reading and writing hold few copies of an image: bytes a pixel at most, as Python's and NumPy's allocators count."""
+"""Tests of the memory that reading and writing take, as counted by the allocators of Python and NumPy."""
 
 import gc
 import tracemalloc
@@ -15,7 +15,7 @@ HEIGHT, WIDTH = 1500, 1000
 
 
 def room(work: Callable[[], Any]) -> float:
-    """Bytes a pixel that a piece of work takes at most, its result for one."""
+    """Return the peak memory of a piece of work in bytes per pixel, with its result."""
     tracemalloc.start()
     try:
         kept = work()
@@ -26,7 +26,7 @@ def room(work: Callable[[], Any]) -> float:
 
 
 def noise(depth: Depth, channels: int = 3) -> Image:
-    """Which nothing compresses: files are as large as they can be."""
+    """Make an image of noise, which does not compress, so that files are as large as possible."""
     codes = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, channels), dtype=np.uint16)
     kinds = {"uint8": (codes >> 8).astype(np.uint8), "uint16": codes, "float32": codes.astype(np.float32) / 65535}
     stored = kinds[depth]
@@ -34,8 +34,8 @@ def noise(depth: Depth, channels: int = 3) -> Image:
     return Image(pixels_HWC=to_float(stored[..., :3], depth), depth=depth, format="tiff", alpha_HW=alpha)
 
 
-# Reading holds floats (12) and codes (3, 6 or 12), writing codes and the file, PNG and JPEG that twice; the rest are
-# temporaries. What reading and writing are given is not counted.
+# Reading holds floats (12) and codes (3, 6 or 12); writing holds codes and the file, PNG and JPEG two copies of the
+# file. The rest is temporary. The arguments of reading and writing are not counted.
 @pytest.mark.parametrize(
     ("format", "depth", "reading", "writing"),
     [
@@ -44,10 +44,10 @@ def noise(depth: Depth, channels: int = 3) -> Image:
         ("webp", "uint8", 16, 6.5),
     ],
 )  # fmt: skip
-def test_few_copies_are_held(format: Format, depth: Depth, reading: float, writing: float) -> None:  # noqa: A002
+def test_reading_and_writing_hold_few_copies(format: Format, depth: Depth, reading: float, writing: float) -> None:  # noqa: A002
     image = noise(depth)
     data = encode(image, format)
-    decode(data)  # what is imported now is not the image's
+    decode(data)  # imports happen here, so that the measurement does not count them
     assert room(lambda: encode(image, format)) < writing
     assert room(lambda: decode(data)) < reading
 
@@ -55,8 +55,8 @@ def test_few_copies_are_held(format: Format, depth: Depth, reading: float, writi
 @pytest.mark.parametrize(
     ("format", "depth"), [("png", "uint16"), ("tiff", "uint16"), ("jpeg", "uint8"), ("webp", "uint8")]
 )
-def test_nothing_but_the_image_is_held_after_reading(format: Format, depth: Depth) -> None:  # noqa: A002
-    """Not the file's bytes, until the garbage of cycles is collected."""
+def test_only_the_image_is_held_after_reading(format: Format, depth: Depth) -> None:  # noqa: A002
+    """No reference cycle keeps the bytes of the file until garbage collection."""
     data = encode(noise(depth), format)
     decode(data)
     gc.disable()
@@ -70,7 +70,7 @@ def test_nothing_but_the_image_is_held_after_reading(format: Format, depth: Dept
         gc.enable()
 
 
-def test_alpha_is_written_into_place() -> None:
+def test_joining_alpha_and_colours_makes_no_extra_copy() -> None:
     image = noise("uint16", 4)
     assert room(lambda: to_stored(image)) < 8 + 3
 

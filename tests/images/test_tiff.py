@@ -1,4 +1,4 @@
-"""TIFF in all its kinds, the metadata reread by Pillow and tifffile."""
+"""Tests of all kinds of TIFF files, whose metadata is also read with Pillow and tifffile."""
 
 import io
 
@@ -26,17 +26,17 @@ def tags_of(data):
 
 @pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_written_codes_are_what_others_read(depth, channels):
+def test_other_libraries_read_the_codes_that_were_written(depth, channels):
     image = photograph(depth, channels, "tiff")
     data = encode(image)
     reread = tifffile.imread(io.BytesIO(data)).reshape(image.height, image.width, channels)
     assert reread.dtype == depth
     assert np.array_equal(reread, codes(depth, channels))
     assert (tags_of(data)[259], tags_of(data)[317]) == (8, 3 if depth == "float32" else 2)
-    again = decode(data)
-    assert again.depth == depth
-    assert again.notes == ()
-    assert np.array_equal(to_stored(again), codes(depth, channels))
+    decoded = decode(data)
+    assert decoded.depth == depth
+    assert decoded.notes == ()
+    assert np.array_equal(to_stored(decoded), codes(depth, channels))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_other_floats_become_float32_with_a_note(dtype):
 
 
 @pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
-def test_white_is_zero_is_turned_over(depth):
+def test_white_is_zero_files_are_inverted(depth):
     stored = codes(depth, 1)[..., 0]
     image = decode(tiff(stored, photometric="miniswhite"))
     expected = 1 - stored if depth == "float32" else np.iinfo(depth).max - stored
@@ -97,7 +97,7 @@ def test_palettes_become_rgb():
     assert image.notes == ("the palette is converted to RGB",)
 
 
-def test_bits_become_gray():
+def test_1_bit_files_become_8_bit_gray():
     picture = PillowImage.fromarray(codes("uint8", 1)[..., 0] > 99)
     image = decode(saved(picture, "TIFF"))
     assert np.array_equal(from_float(image.pixels_HWC, "uint8")[..., 0], np.asarray(picture.convert("L")))
@@ -124,7 +124,7 @@ def test_the_first_page_is_used():
     ],
     ids=["cmyk", "lab", "uint32", "int16", "12 bit", "channels", "raw"],
 )
-def test_what_is_not_read_is_named(data, fact):
+def test_unsupported_kinds_are_refused_by_name(data, fact):
     with pytest.raises(UnreadableImage, match=fact) as caught:
         decode(data(), "x.tif")
     assert caught.value.next_step
@@ -132,15 +132,15 @@ def test_what_is_not_read_is_named(data, fact):
 
 
 @pytest.mark.parametrize("kind", ["associated", "unassociated", "unspecified"])
-def test_the_kind_of_alpha_stays(kind):
+def test_the_kind_of_alpha_is_kept(kind):
     data = encode(photograph("uint16", 4, "tiff", alpha_kind=kind))
     assert tags_of(data)[338] == ({"associated": 1, "unassociated": 2, "unspecified": 0}[kind],)
     assert decode(data).alpha_kind == kind
 
 
 @pytest.mark.parametrize("big", [False, True])
-def test_everything_at_once(metadata, exif, monkeypatch, big):
-    """16 bit, alpha and every block of metadata, seen by tifffile and (unless BigTIFF) by Pillow."""
+def test_16_bits_alpha_and_all_metadata_are_kept_together(metadata, exif, monkeypatch, big):
+    """The file has 16 bits, alpha and every metadata block; tifffile and our reader find them all."""
     if big:
         monkeypatch.setattr("sanarestore.images.tiff._CLASSIC_LIMIT", 0)
     image = photograph("uint16", 4, "tiff", metadata=metadata)
@@ -155,16 +155,16 @@ def test_everything_at_once(metadata, exif, monkeypatch, big):
     assert tags[34665]["ExposureTime"] == (1, 250)
     assert tags[34665]["ExposureBiasValue"] == (-1, 3)
     assert tags[34853]["GPSLatitude"] == (48, 1, 51, 1, 2951, 100)
-    again = decode(data)
-    assert exif_values(again.metadata.exif) == exif_values(exif)
-    assert (again.metadata.icc, again.metadata.xmp, again.metadata.iptc) == (metadata.icc, XMP, IPTC)
-    assert again.metadata.dpi == (300.0, 240.0)
-    assert np.array_equal(to_stored(again), codes("uint16", 4))
-    # A second trip changes nothing more: not a byte.
-    assert encode(again) == data
+    decoded = decode(data)
+    assert exif_values(decoded.metadata.exif) == exif_values(exif)
+    assert (decoded.metadata.icc, decoded.metadata.xmp, decoded.metadata.iptc) == (metadata.icc, XMP, IPTC)
+    assert decoded.metadata.dpi == (300.0, 240.0)
+    assert np.array_equal(to_stored(decoded), codes("uint16", 4))
+    # A second round trip does not change a byte.
+    assert encode(decoded) == data
 
 
-def test_pillow_sees_the_exif_too(metadata, exif):
+def test_pillow_reads_exif_and_profile(metadata, exif):
     with PillowImage.open(io.BytesIO(encode(photograph("uint8", 3, "tiff", metadata=metadata)))) as file:
         seen = file.getexif()
         assert seen[272] == "One"
@@ -185,8 +185,8 @@ def test_the_byte_order_follows_the_exif_block():
     assert tags_of(data)[34665]["MakerNote"] == b"MM" + MAKER_NOTE
 
 
-def test_nothing_is_invented():
-    """No resolution, software or date in the file that the image did not have; a resolution of 1 is what TIFF needs."""
+def test_no_metadata_is_added():
+    """The file gets no software, date or other tag that the image lacked; TIFF requires a resolution, which is 1."""
     tags = tags_of(encode(photograph("uint8", 3, "tiff")))
     assert not {305, 306, 270, 34665, 34675, 700} & tags.keys()
     assert decode(encode(photograph("uint8", 3, "tiff"))).metadata == Metadata()

@@ -1,4 +1,4 @@
-"""WebP, lossy and lossless; its metadata reread by Pillow."""
+"""Tests of lossy and lossless WebP files, whose metadata is also read with Pillow."""
 
 import io
 
@@ -12,7 +12,7 @@ from sanarestore.images.image import to_stored
 from tests.images.conftest import IPTC, XMP, codes, photograph, saved, smooth
 
 
-def test_lossy_stays_close_and_lossy():
+def test_lossy_files_stay_lossy_and_close():
     data = encode(Image(pixels_HWC=to_float(smooth(), "uint8"), depth="uint8", format="webp"))
     image = decode(data)
     assert not image.lossless
@@ -20,7 +20,7 @@ def test_lossy_stays_close_and_lossy():
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-def test_lossless_is_exact_even_where_it_is_transparent(channels):
+def test_lossless_files_are_exact_even_under_transparency(channels):
     image = decode(encode(photograph("uint8", channels, "webp", lossless=True)))
     assert image.lossless
     assert np.array_equal(to_stored(image), codes("uint8", channels))
@@ -31,17 +31,17 @@ def test_gray_becomes_three_equal_channels():
     assert np.array_equal(to_stored(image), np.repeat(codes("uint8", 1), 3, axis=2))
 
 
-def test_metadata_comes_back_verbatim(icc, exif):
+def test_metadata_is_kept_byte_for_byte(icc, exif):
     data = encode(photograph("uint8", 4, "webp", metadata=Metadata(icc=icc, exif=exif, xmp=XMP)))
     with PillowImage.open(io.BytesIO(data)) as file:
         assert file.info["icc_profile"] == icc
         assert file.info["exif"].removeprefix(b"Exif\0\0") == exif
         assert file.info["xmp"] == XMP
-    again = decode(data).metadata
-    assert (again.icc, again.exif, again.xmp) == (icc, exif, XMP)
+    reread = decode(data).metadata
+    assert (reread.icc, reread.exif, reread.xmp) == (icc, exif, XMP)
 
 
-def test_resolution_has_a_place():
+def test_resolution_is_kept():
     image = photograph("uint8", 3, "webp", metadata=Metadata(dpi=(300.0, 240.0)))
     assert decode(encode(image)).metadata.dpi == (300.0, 240.0)
 
@@ -63,7 +63,7 @@ def test_the_first_frame_of_an_animation_is_used():
         (lambda: Image(pixels_HWC=np.zeros((1, 16384, 3), np.float32), depth="uint8", format="webp"), "16383"),
     ],
 )
-def test_what_webp_cannot_hold_is_refused(image, fact):
+def test_images_that_webp_cannot_hold_are_refused(image, fact):
     with pytest.raises(UnwritableImage, match=fact):
         encode(image())
 

@@ -1,4 +1,4 @@
-"""Files whole or not at all."""
+"""Tests of writing: a file appears complete or not at all."""
 
 import os
 import stat
@@ -12,7 +12,7 @@ from sanarestore.images.image import to_stored
 from tests.images.conftest import codes, photograph
 
 
-def test_folders_are_made_and_names_may_be_anything(tmp_path):
+def test_missing_folders_are_created_under_any_name(tmp_path):
     path = tmp_path / "été" / "日本 📷" / "a b.jpg"
     write(photograph("uint16", 3, "png"), path)
     assert np.array_equal(to_stored(read(path)), codes("uint16", 3))
@@ -25,7 +25,7 @@ def test_the_format_can_be_chosen(tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [True, False])
-def test_overwriting_is_allowed_or_not(tmp_path, overwrite):
+def test_files_are_overwritten_only_when_allowed(tmp_path, overwrite):
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
     if overwrite:
@@ -39,7 +39,7 @@ def test_overwriting_is_allowed_or_not(tmp_path, overwrite):
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, step, error):
+def test_a_failure_leaves_only_the_old_file(tmp_path, monkeypatch, step, error):
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
 
@@ -57,7 +57,7 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, ste
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_cannot_be_encoded_leaves_no_folder(tmp_path):
+def test_a_failed_encoding_leaves_no_folder(tmp_path):
     path = tmp_path / "new" / "a.jpg"
     with pytest.raises(UnwritableImage) as caught:
         write(photograph("uint16", 3, "jpeg"), path)

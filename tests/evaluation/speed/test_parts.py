@@ -1,4 +1,4 @@
-"""Whatever stands beside ours does the same."""
+"""Tests that compared implementations give the same results as ours."""
 
 import pytest
 import torch
@@ -11,21 +11,21 @@ CPU = torch.device("cpu")
 
 
 @torch.inference_mode()
-def test_arms_of_kernels_do_the_same(whole: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_implementations_of_a_kernel_agree(whole: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
     latent = Subject(RestoreOptions(model=whole), CPU).restorer.latent
     assert latent is not None
     for size in (32, 96):
         for name, *arms in kernel_arms(latent, size):
             found = [arm() for arm in arms]
-            if name != "blend":  # which gives nothing back
+            if name != "blend":  # which returns nothing
                 assert isinstance(found[0], torch.Tensor)
                 assert all(torch.equal(found[0], each) for each in found[1:]), name  # type: ignore[arg-type]
 
 
 @torch.inference_mode()
-def test_all_ways_do_the_same(whole: str) -> None:
-    """Of a size that is no multiple of the stride: what lies beyond the image is theirs alone."""
+def test_our_parts_agree_with_those_of_diffusers(whole: str) -> None:
+    """The size is no multiple of the stride, so the result of diffusers is cropped to the image."""
     subject = Subject(RestoreOptions(model=whole, steps=2), CPU)
     parts = {part.name: part for part in subject.parts(72)}
     for name in ("generate", "encode", "step", "decode"):

@@ -1,4 +1,4 @@
-"""The published sizes are what their checkpoints say, and run with random weights."""
+"""Tests of random models in the published sizes."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ TINY = Checkpoint(
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_parameters_of_the_published_transformers(name: str) -> None:
+def test_transformers_have_the_published_number_of_parameters(name: str) -> None:
     from diffusers import SanaTransformer2DModel
 
     with torch.device("meta"):
@@ -30,7 +30,7 @@ def test_parameters_of_the_published_transformers(name: str) -> None:
     assert sum(parameter.numel() for parameter in transformer.parameters()) == CHECKPOINTS[name].parameters
 
 
-def test_parameters_of_the_published_autoencoder() -> None:
+def test_the_autoencoder_has_the_published_number_of_parameters() -> None:
     from diffusers import AutoencoderDC
 
     with torch.device("meta"):
@@ -41,7 +41,7 @@ def test_parameters_of_the_published_autoencoder() -> None:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint `tiny`, and an autoencoder as narrow."""
+    """Register a checkpoint `tiny` with a narrow autoencoder."""
     widths = {"encoder_block_out_channels": [32] * 6, "decoder_block_out_channels": [32] * 6, "attention_head_dim": 4}
     layers = {"encoder_layers_per_block": [1] * 6, "decoder_layers_per_block": [1] * 6}
     monkeypatch.setitem(random_models.CHECKPOINTS, "tiny", TINY)
@@ -50,14 +50,14 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_random_model_goes_through_the_whole_engine(kind: ConditionKind) -> None:
+def test_a_random_model_runs_in_the_engine_and_is_repeatable(kind: ConditionKind) -> None:
     model = random_model("random:tiny", condition=kind)
     image = images.Image(pixels_HWC=photo(48, 64), depth="float32", format="tiff")
     options = RestoreOptions(steps=2)
-    first, again = (
+    first, second = (
         Restorer(options, device="cpu", model=random_model("tiny", condition=kind))(image) for _ in range(2)
     )
-    assert (first.pixels_HWC == again.pixels_HWC).all(), "named by the seed"
+    assert (first.pixels_HWC == second.pixels_HWC).all(), "the seed decides the result"
     assert abs(first.pixels_HWC - image.pixels_HWC).max() > 0.01
     assert abs(first.pixels_HWC).max() < 1e3
     assert model.latent is not None
@@ -66,6 +66,6 @@ def test_a_random_model_goes_through_the_whole_engine(kind: ConditionKind) -> No
         Restorer(RestoreOptions(prompt="deblur"), device="cpu", model=model)
 
 
-def test_another_name_is_refused() -> None:
+def test_an_unknown_size_is_refused() -> None:
     with pytest.raises(UsageError, match=r"no published size.*SANA1.5_1.6B_1024px"):
         random_model("random:SANA9")

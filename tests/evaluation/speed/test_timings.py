@@ -1,4 +1,4 @@
-"""Parts are timed in turn, beside diffusers' own modules that do the same."""
+"""Tests of the timings of all parts, beside equivalent modules of diffusers."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ THEIRS = ["diffusers", "diffusers tiled", "diffusers tiled 1024"]
 PARTS = {"restore": [], "generate": THEIRS, "encode": THEIRS, "step": ["diffusers"], "decode": THEIRS}
 
 
-def test_every_part_is_timed_at_every_size_in_every_way(whole: str) -> None:
+def test_every_part_is_timed_at_every_size_for_every_implementation(whole: str) -> None:
     timings = list(measure(RestoreOptions(model=whole, threads=1), "cpu", (96, 64), 2))
     assert [(timing.size, timing.part, timing.by) for timing in timings] == [
         (size, part, by) for size in (64, 96) for part, others in PARTS.items() for by in ("sanarestore", *others)
@@ -33,7 +33,7 @@ def test_every_part_is_timed_at_every_size_in_every_way(whole: str) -> None:
         assert (timing.tile_area_factor is not None) == (timing.part == "restore")
     pixels = {timing.size: timing.teraflop for timing in timings if timing.part == "decode" and timing.teraflop}
     assert pixels[96] / pixels[64] == pytest.approx((96 / 64) ** 2, rel=0.05)
-    assert growth(timings) == {}, "through two sizes any power goes"
+    assert growth(timings) == {}, "two sizes fit any exponent"
 
 
 KERNELS = ["key sums", "attend", "depthwise GLU", "bias and SiLU", "norm and residual", "blend"]
@@ -41,14 +41,14 @@ KERNELS = ["key sums", "attend", "depthwise GLU", "bias and SiLU", "norm and res
 
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if this device ran kernels: their references stand in for them, and for what is compiled."""
+    """Pretend that this device runs kernels; reference functions stand in for kernels and compiled functions."""
     monkeypatch.setattr(choice, "available", lambda device: True)
     monkeypatch.setattr(choice, "fits", lambda *tensors: False)
     monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
 
 
 @pytest.mark.usefixtures("kernels")
-def test_where_kernels_run_they_are_parts_and_diffusers_is_compiled_too(whole: str) -> None:
+def test_kernels_and_compiled_diffusers_are_timed_where_kernels_run(whole: str) -> None:
     timings = list(measure(RestoreOptions(model=whole, threads=1), "cpu", (64,), 2))
     compiled = [timing.part for timing in timings if timing.by == "diffusers compiled"]
     assert compiled == ["generate", "encode", "step", "decode"]
@@ -58,11 +58,13 @@ def test_where_kernels_run_they_are_parts_and_diffusers_is_compiled_too(whole: s
     ]
     for timing in mine:
         assert timing.seconds is not None
-        assert 0 < timing.seconds < 0.02, "of one run, not of all"
+        assert 0 < timing.seconds < 0.02, "the time is that of one run"
         assert (timing.ratio is None) == (timing.by == "sanarestore")
 
 
-def test_what_runs_out_of_memory_is_told_and_the_others_go_on(whole: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_implementation_that_runs_out_of_memory_does_not_stop_the_rest(
+    whole: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -76,13 +78,13 @@ def test_what_runs_out_of_memory_is_told_and_the_others_go_on(whole: str, monkey
     assert [timing.by for timing in timings if timing.part == "decode"] == ["sanarestore", *THEIRS]
 
 
-def test_a_model_of_a_refiner_alone_has_one_part(tiny_folder: Path) -> None:
+def test_a_model_with_only_a_refiner_has_one_part(tiny_folder: Path) -> None:
     (timing,) = measure(RestoreOptions(model=str(tiny_folder), threads=1), "cpu", (64,), 1)
     assert (timing.part, timing.by, timing.ratio, timing.steps) == ("restore", "sanarestore", None, 1)
     assert growth([timing]) == {}
 
 
-def test_growth_is_the_power_of_the_pixel_count() -> None:
+def test_growth_is_the_exponent_of_the_pixel_count() -> None:
     def timing(
         part: str, size: int, seconds: float | None, factor: float | None = None, by: str = "sanarestore"
     ) -> Timing:
@@ -102,20 +104,20 @@ def test_growth_is_the_power_of_the_pixel_count() -> None:
 
 
 @pytest.mark.parametrize(("tile", "size"), [(64, 200), (96, 300), (None, 300)])
-def test_the_factor_is_that_of_the_windows_areas(tiny_folder: Path, tile: int | None, size: int) -> None:
+def test_the_tile_area_factor_equals_the_total_area_of_windows(tiny_folder: Path, tile: int | None, size: int) -> None:
     (timing,) = measure(RestoreOptions(model=str(tiny_folder), threads=1, tile=tile), "cpu", (size,), 1)
     refiner = random_refiner()
     tiles = tiling.grid(
         size, size, tile=tile or DEFAULT_TILE["cpu"], halo=refiner.halo, stride=refiner.stride, margin=refiner.margin
     )
     areas = [(bottom - top) * (right - left) for top, bottom, left, right in (each.window for each in tiles)]
-    # Each tile makes its modulations anew, from the prompt.
+    # Every tile computes its modulation from the prompt, which costs a little more.
     assert timing.tile_area_factor == pytest.approx(sum(areas) / (size + 2 * refiner.margin) ** 2, rel=2e-3)
     if timing.peak_memory is not None:
         assert timing.beyond_buffers == timing.peak_memory - 12 * size**2
 
 
 @pytest.mark.parametrize(("sizes", "rounds"), [((), 1), ((16,), 1), ((64,), 0)])
-def test_senseless_requests_are_refused(tiny_folder: Path, sizes: tuple[int, ...], rounds: int) -> None:
+def test_invalid_sizes_and_rounds_are_refused(tiny_folder: Path, sizes: tuple[int, ...], rounds: int) -> None:
     with pytest.raises(UsageError, match="32 px or more"):
         list(measure(RestoreOptions(model=str(tiny_folder)), "cpu", sizes, rounds))
