@@ -248,4 +248,4 @@ def test_the_command_downloads_only_on_request(
     assert run(command) == 3
     assert not server.asked
     assert run([*command, "--download"]) == 0
-    assert "kodak24, 1 image" in capsys.readouterr().err
+    assert "kodak24, 1 image" in capsys.readouterr().out
