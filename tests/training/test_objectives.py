@@ -530,8 +530,8 @@ def test_the_engine_restores_as_training_did(kind: ConditionKind, monkeypatch: p
 
 
 def test_noise_depends_on_seed_and_number_only() -> None:
-    first, again, other, later = (drawn_noise(*named, (1, 8, 2, 2)) for named in ((0, 0), (0, 0), (1, 0), (0, 1)))
-    assert torch.equal(first, again)
+    first, repeated, other, later = (drawn_noise(*named, (1, 8, 2, 2)) for named in ((0, 0), (0, 0), (1, 0), (0, 1)))
+    assert torch.equal(first, repeated)
     assert not torch.equal(first, other)
     assert not torch.equal(first, later)
 

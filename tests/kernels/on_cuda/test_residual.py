@@ -1,4 +1,4 @@
-"""Maps of odd sizes through the parts of a residual block, against float64, with nothing read or written beside."""
+"""Residual block kernels on maps of odd sizes, against float64, without access out of bounds."""
 
 import pytest
 import torch
