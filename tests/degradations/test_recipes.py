@@ -247,7 +247,7 @@ def test_prompts_name_all_removed_kinds_or_none(line: str, general: float) -> No
     assert unprompted == pytest.approx(general, abs=0.07)
 
 
-def both_ways(line: str) -> tuple[Plan, Plan]:
+def unprompted_and_prompted(line: str) -> tuple[Plan, Plan]:
     """Return the first unprompted plan of a recipe and the first prompted one."""
     sampled = plans(line, 40)
     named = [plan.request.removes is not None for plan in sampled]
@@ -255,7 +255,7 @@ def both_ways(line: str) -> tuple[Plan, Plan]:
 
 
 def test_an_unprompted_dark_pair_loses_its_noise_only() -> None:
-    unprompted, prompted = both_ways("lowlight:2")
+    unprompted, prompted = unprompted_and_prompted("lowlight:2")
     clean = gradient()
     dark = unprompted.target(clean)
     assert np.array_equal(dark, Exposure(stops=2)(clean))
@@ -267,7 +267,7 @@ def test_an_unprompted_dark_pair_loses_its_noise_only() -> None:
 
 
 def test_an_unprompted_pair_keeps_its_colours() -> None:
-    unprompted, prompted = both_ways("colour:0.2")
+    unprompted, prompted = unprompted_and_prompted("colour:0.2")
     clean = gradient()
     assert np.array_equal(unprompted.target(clean), unprompted.degraded(clean))
     assert not np.array_equal(unprompted.target(clean), clean)
@@ -276,20 +276,20 @@ def test_an_unprompted_pair_keeps_its_colours() -> None:
 
 @pytest.mark.parametrize("line", ["lowlight:2+jpeg:20", "noise:25+lowlight:2", "blur:1+lowlight:2+noise:10"])
 def test_an_unprompted_dark_pair_loses_its_other_faults(line: str) -> None:
-    unprompted, prompted = both_ways(line)
+    unprompted, prompted = unprompted_and_prompted(line)
     assert unprompted.kept == (Exposure(stops=2),)
     assert np.array_equal(unprompted.target(gradient()), Exposure(stops=2)(gradient()))
     assert prompted.kept == ()
 
 
 def test_an_unprompted_pair_keeps_light_and_colour_in_order() -> None:
-    unprompted, _ = both_ways("lowlight:1+noise:25+colour:0.2")
+    unprompted, _ = unprompted_and_prompted("lowlight:1+noise:25+colour:0.2")
     assert [operation.kind for operation in unprompted.kept] == ["lowlight", "colour"]
     assert unprompted.kept[1] == unprompted.operations[2]
 
 
 def test_an_unprompted_dark_target_has_a_dark_mean() -> None:
-    unprompted, prompted = both_ways("lowlight:2")
+    unprompted, prompted = unprompted_and_prompted("lowlight:2")
     overview = gradient(6, 8)
     assert np.array_equal(unprompted.target_on_average(overview), Exposure(stops=2)(overview))
     assert np.array_equal(prompted.target_on_average(overview), overview)

@@ -161,7 +161,7 @@ def test_folded_texts_have_their_expected_form() -> None:
     assert folded("¡¿…!? 🙂") == ""
 
 
-def test_a_letter_and_its_capital_are_folded_alike() -> None:
+def test_a_letter_and_its_capital_fold_to_the_same_text() -> None:
     letters = [chr(code) for code in range(0x250)] + [chr(code) for code in range(0x370, 0x530)]
     assert not [letter for letter in letters if folded(letter) != folded(letter.upper())]
 

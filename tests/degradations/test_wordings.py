@@ -424,9 +424,9 @@ def test_kinds_mentioned_in_passing_are_among_unrelated_words(language: str) -> 
 
 def test_english_has_its_share_and_other_languages_share_equally() -> None:
     languages = ("en", "xx", "yy", "zz")
-    spoken = [toy(each, joins=(" & ",), general=(f"MEND {each}",)) for each in languages]
-    heard = [wording.text for wording in strange(6000, *spoken) if wording.understood and "MEND" in wording.text]
-    shares = {each: np.mean([f"MEND {each}" in text for text in heard]) for each in languages}
+    grammars = [toy(each, joins=(" & ",), general=(f"MEND {each}",)) for each in languages]
+    texts = [wording.text for wording in strange(6000, *grammars) if wording.understood and "MEND" in wording.text]
+    shares = {each: np.mean([f"MEND {each}" in text for text in texts]) for each in languages}
     rest = (1 - ENGLISH_SHARE) / 3
     assert shares == pytest.approx({"en": ENGLISH_SHARE, "xx": rest, "yy": rest, "zz": rest}, abs=0.06)
 
@@ -443,8 +443,8 @@ def test_wordings_in_scripts_without_spaces_get_no_spaces() -> None:
         additions = {"joins": ("&",), "before": ("oh",), "after": ("now",), "other": ("tea",)}
         dense = toy(language, **shapes, look_frames=("so{}",), **additions)
         # A full stop and a space separate unrelated words, so these wordings are left out.
-        heard = [wording.text for wording in strange(600, dense) if wording.understood and ". " not in wording.text]
-        found[language] = np.mean([" " in text for text in heard])
+        texts = [wording.text for wording in strange(600, dense) if wording.understood and ". " not in wording.text]
+        found[language] = np.mean([" " in text for text in texts])
     assert found["zh"] == 0
     assert found["en"] > 0.1
 

@@ -30,7 +30,7 @@ class Shapes(NamedTuple):
     size: int
     """Features per head."""
     side: int
-    """Tokens, or positions."""
+    """Tokens or positions per side of the map."""
     channels: int
 
 

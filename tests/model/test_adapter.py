@@ -23,7 +23,7 @@ from tests.published import CHANNELS, latent_path, tiny_transformer, write_publi
 PROMPT = "remove noise"
 
 CHANGED = ("transformer_blocks.0.attn1.to_q", "transformer_blocks.1.ff.conv_inverted", "proj_out")
-"""Linear layers and a 1x1 convolution."""
+"""Modules that the LoRA changes: linear layers and a 1x1 convolution."""
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def base(tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
 
 
 def low_rank(width: int) -> dict[str, Tensor]:
-    """A LoRA of rank 2 by module names."""
+    """Make a LoRA of rank 2, keyed by module names."""
     torch.manual_seed(3)
     modules = dict(tiny_transformer(caption_channels=width).named_modules())
     found = {}
@@ -132,7 +132,7 @@ def test_an_adapter_trained_on_another_base_is_refused(
         load_model(str(tiny_folder), str(written(tmp_path, encoder)))
 
 
-def of_tiny_model(folder: Path, base: Path, **change: Any) -> Path:
+def adapter_of_tiny_model(folder: Path, base: Path, **change: Any) -> Path:
     lora = Lora.of_refiner(random_refiner(), rank=2)
     torch.manual_seed(4)
     with torch.no_grad():
@@ -146,7 +146,7 @@ def of_tiny_model(folder: Path, base: Path, **change: Any) -> Path:
 
 
 def test_an_adapter_can_hold_a_lora_of_the_refiner(tmp_path: Path, tiny_folder: Path) -> None:
-    plain, model = load_model(str(tiny_folder)), load_model(adapter=str(of_tiny_model(tmp_path, tiny_folder)))
+    plain, model = load_model(str(tiny_folder)), load_model(adapter=str(adapter_of_tiny_model(tmp_path, tiny_folder)))
     assert model.load_latent is None
     assert model.prompts.tokens(PROMPT).eq(0.5).all()
     changed, before = model.refiner.state_dict(), plain.refiner.state_dict()
@@ -157,16 +157,16 @@ def test_an_adapter_can_hold_a_lora_of_the_refiner(tmp_path: Path, tiny_folder: 
 
 def test_an_adapter_can_replace_the_refiner(tmp_path: Path, tiny_folder: Path) -> None:
     other = random_refiner(seed=5)
-    model = load_model(adapter=str(of_tiny_model(tmp_path, tiny_folder, refiner=other)))
+    model = load_model(adapter=str(adapter_of_tiny_model(tmp_path, tiny_folder, refiner=other)))
     assert torch.equal(model.refiner.head.weight, other.head.weight.half().float())
 
 
 def test_an_adapter_of_a_published_base_needs_condition_and_refiner(base: Path, tmp_path: Path) -> None:
-    lacking = of_tiny_model(tmp_path, base)
+    lacking = adapter_of_tiny_model(tmp_path, base)
     with pytest.raises(WeightsError, match="it has no condition for its base"):
         load_model(adapter=str(lacking))
     path = latent_path(prompt_width=8)
-    lacking = of_tiny_model(tmp_path, base, condition=path.transformer.condition)
+    lacking = adapter_of_tiny_model(tmp_path, base, condition=path.transformer.condition)
     with pytest.raises(WeightsError, match="it has no refiner for its base"):
         load_model(adapter=str(lacking))
 
@@ -175,7 +175,7 @@ def test_an_adapter_of_a_published_base_needs_condition_and_refiner(base: Path, 
 @pytest.mark.parametrize(
     "name", ["condition.safetensors", "refiner.safetensors", "prompts.safetensors", "pytorch_lora_weights.safetensors"]
 )
-def test_a_missing_or_damaged_file_is_named(tmp_path: Path, encoder: PromptEncoder, name: str) -> None:
+def test_a_missing_or_damaged_file_is_reported(tmp_path: Path, encoder: PromptEncoder, name: str) -> None:
     adapter = written(tmp_path, encoder, lora=low_rank(encoder.width))
     content = (adapter / name).read_bytes()
     (adapter / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))

@@ -48,7 +48,7 @@ def test_the_radii_equal_the_receptive_field_of_the_gradient(changes: dict[str, 
     autoencoder = Autoencoder(tiny_autoencoder(**changes)).double()
     factor, radius = autoencoder.encoder_downsample, autoencoder.encoder_radius
     photo = image(192, 192).double().requires_grad_()
-    # The blocks run in double precision here so that no path of the gradient underflows.
+    # Encoding casts to float32; calling the blocks directly in double precision shows every path of the gradient.
     hidden = autoencoder.encoder.conv_in(photo)
     for block in autoencoder.encoder.down_blocks[: autoencoder._encoder_depth]:
         hidden = block(hidden)

@@ -50,7 +50,7 @@ def test_dtype_applies_to_the_transformer_only(published: Path) -> None:
     assert base.autoencoder.dtype == torch.float32
 
 
-def test_a_missing_tensor_is_named(published: Path) -> None:
+def test_a_missing_tensor_is_reported(published: Path) -> None:
     path = published / "transformer/diffusion_pytorch_model.safetensors"
     tensors = load_file(path)
     del tensors["proj_out.weight"]
@@ -59,7 +59,7 @@ def test_a_missing_tensor_is_named(published: Path) -> None:
         load_base(str(published))
 
 
-def test_a_surplus_tensor_is_named(published: Path) -> None:
+def test_a_surplus_tensor_is_reported(published: Path) -> None:
     path = published / "vae/diffusion_pytorch_model.safetensors"
     save_file({**load_file(path), "spare": torch.zeros(1)}, path, metadata={"format": "pt"})
     with pytest.raises(WeightsError, match="spare"):
@@ -78,7 +78,7 @@ def test_a_truncated_file_is_refused(published: Path, part: str) -> None:
     "missing", ["model_index.json", "scheduler/scheduler_config.json", "transformer/config.json",
                 "vae/diffusion_pytorch_model.safetensors"],
 )  # fmt: skip
-def test_a_missing_file_is_named(published: Path, missing: str) -> None:
+def test_a_missing_file_is_reported(published: Path, missing: str) -> None:
     (published / missing).unlink()
     with pytest.raises(WeightsError, match=missing.split("/")[0]):
         load_base(str(published))
@@ -127,7 +127,7 @@ def test_an_embedding_is_cached_on_disk_for_the_same_encoder(
         load_base(str(published), cache=tmp_path / "cache").prompts.tokens("sharpen the eyes")
 
 
-def test_a_published_encoder_is_given_prompts_as_typed(published: Path, tmp_path: Path) -> None:
+def test_a_published_encoder_receives_prompts_as_typed(published: Path, tmp_path: Path) -> None:
     prompts = load_base(str(published), cache=tmp_path / "cache").prompts
     assert prompts.wording(" Sharpen the eyes ", Request.of("blur")) == "Sharpen the eyes"
     assert prompts.wording("restore my photo", Request()) == DEFAULT_PROMPT

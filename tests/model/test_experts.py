@@ -69,7 +69,7 @@ def test_building_an_expert_does_not_change_the_general_refiner(general: Refiner
     assert not torch.equal(made.stem.weight, experts.refiner("jpeg", general).stem.weight)
 
 
-def shared_out(experts: Experts, *logits: float) -> dict[str | None, float]:
+def shares_for_logits(experts: Experts, *logits: float) -> dict[str | None, float]:
     """Return the shares for the given router logits; the first logit is the general refiner's."""
     experts.router.choice.weight.zero_()
     experts.router.choice.bias.copy_(torch.tensor(logits))
@@ -89,7 +89,7 @@ def shared_out(experts: Experts, *logits: float) -> dict[str | None, float]:
 def test_shares_go_to_the_likely_refiners_only(
     experts: Experts, logits: tuple[float, ...], names: list[str | None]
 ) -> None:
-    shares = shared_out(experts, *logits)
+    shares = shares_for_logits(experts, *logits)
     assert list(shares) == names
     assert sum(shares.values()) == pytest.approx(1)
     assert min(shares.values()) > 0
@@ -104,7 +104,7 @@ def test_shares_go_to_the_likely_refiners_only(
 def test_an_expert_gets_no_share_unless_its_kind_is_requested(
     experts: Experts, removes: tuple[str, ...] | None, names: list[str | None]
 ) -> None:
-    shared_out(experts, 0.0, -200.0, 200.0)
+    shares_for_logits(experts, 0.0, -200.0, 200.0)
     shares = experts.shares(torch.zeros(ROUTING_FEATURES), torch.zeros(8), removes)
     assert list(shares) == names
     assert sum(shares.values()) == pytest.approx(1)
@@ -116,21 +116,21 @@ def test_equally_likely_refiners_get_equal_shares(general: Refiner, count: int) 
     of_kinds = {kind: expert(general, seed) for seed, kind in enumerate(KINDS[:count])}
     found = Experts.of(general, of_kinds)
     found.router.requires_grad_(False)
-    shares = shared_out(found, *[0.0] * (1 + count))
+    shares = shares_for_logits(found, *[0.0] * (1 + count))
     assert list(shares.values()) == pytest.approx([1 / (1 + count)] * (1 + count))
 
 
 def test_a_confident_router_gives_one_refiner_the_full_share(experts: Experts) -> None:
     """Most photographs then need only one network."""
-    assert shared_out(experts, 0, 3, 0) == {"noise": 1.0}
-    assert shared_out(experts, 3, 0, 0) == {None: 1.0}
+    assert shares_for_logits(experts, 0, 3, 0) == {"noise": 1.0}
+    assert shares_for_logits(experts, 3, 0, 0) == {None: 1.0}
 
 
 def test_shares_change_continuously_with_the_logits(experts: Experts) -> None:
-    """Two crops of one photograph, whose routing features differ a little, are restored nearly alike."""
+    """Two crops of one photograph have slightly different features, and must get nearly the same result."""
     steps = torch.linspace(-4, 4, 401).tolist()
     names = (None, "noise", "jpeg")
-    shares = [[shared_out(experts, 0, step, -1).get(name, 0.0) for name in names] for step in steps]
+    shares = [[shares_for_logits(experts, 0, step, -1).get(name, 0.0) for name in names] for step in steps]
     assert torch.tensor(shares).diff(dim=0).abs().max() < 0.02
     assert shares[0][1] == 0
     assert shares[-1][1] == 1
@@ -154,7 +154,9 @@ def test_a_saved_model_with_experts_loads_unchanged(
     assert all(torch.equal(router[key], tensor) for key, tensor in experts.router.state_dict().items())
 
 
-def test_a_model_without_experts_has_none(tmp_path: Path, general: Refiner, encoder: PromptEncoder) -> None:
+def test_a_model_saved_without_experts_loads_without_them(
+    tmp_path: Path, general: Refiner, encoder: PromptEncoder
+) -> None:
     save(tmp_path / "model", general, None, encoder)
     assert load_model(str(tmp_path / "model")).experts is None
     assert not (tmp_path / "model" / EXPERTS).exists()

@@ -60,7 +60,7 @@ def test_the_refiner_is_loaded_without_torchs_compiler(tiny_folder: Path) -> Non
     assert result.stdout.strip() == "False"
 
 
-def test_every_plain_wording_comes_with_the_model(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_wordings_need_neither_encoder_nor_reader(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("load_encoder", "load_reader"):
         monkeypatch.setattr(f"sanarestore.model.loading.{name}", lambda *_: pytest.fail("loaded"))
     prompts = load_model(str(tiny_folder)).prompts
@@ -70,7 +70,7 @@ def test_every_plain_wording_comes_with_the_model(tiny_folder: Path, monkeypatch
     assert prompts.tokens("").shape[1] == 8, "guidance needs the empty prompt as its negative"
 
 
-def read_by(folder: Path, encoder: PromptEncoder) -> Reader:
+def saved_reader(folder: Path, encoder: PromptEncoder) -> Reader:
     """Save a model whose reader has random, nontrivial weights, and load that reader."""
     torch.manual_seed(7)
     reader = Reader().eval()
@@ -88,7 +88,7 @@ USUAL = ["Remove noise", "remove  noise!", "Denoise", "sharper", "a cat", "brigh
 
 
 def test_a_model_with_a_reader_uses_it(tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = read_by(tmp_path, encoder)
+    reader = saved_reader(tmp_path, encoder)
     monkeypatch.setattr("sanarestore.weights.EMBEDDED", str(tmp_path / "none"))
     prompts = load_model(str(tmp_path)).prompts
     for text in (*USUAL, "something else", "noise, please"):
@@ -113,13 +113,13 @@ def test_the_fingerprint_depends_on_the_borrowed_reader(
 ) -> None:
     """A new reader may give a prompt another meaning, so files finished with the old one must not be skipped."""
     before = load_model(str(tiny_folder)).fingerprint
-    read_by(tmp_path / "other", encoder)
+    saved_reader(tmp_path / "other", encoder)
     monkeypatch.setattr("sanarestore.weights.EMBEDDED", str(tmp_path / "other"))
     assert load_model(str(tiny_folder)).fingerprint != before
 
 
 def test_a_damaged_reader_is_refused(tmp_path: Path, encoder: PromptEncoder) -> None:
-    read_by(tmp_path, encoder)
+    saved_reader(tmp_path, encoder)
     (tmp_path / READER).write_bytes((tmp_path / READER).read_bytes()[:-1] + b"x")
     with pytest.raises(WeightsError, match=r"sha256|damaged"):
         load_model(str(tmp_path))
@@ -135,7 +135,7 @@ def test_the_fingerprint_depends_on_the_weights(tiny_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [REFINER, PROMPTS, "text_encoder/model.safetensors", "tokenizer/tokenizer.json"])
-def test_a_missing_file_is_named(tiny_folder: Path, name: str) -> None:
+def test_a_missing_file_is_reported(tiny_folder: Path, name: str) -> None:
     (tiny_folder / name).unlink()
     with pytest.raises(WeightsError, match=f"{Path(name).name}: the file is missing"):
         load_model(str(tiny_folder))

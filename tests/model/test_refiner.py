@@ -86,7 +86,7 @@ def test_the_halo_covers_the_receptive_field_of_the_gradient(config: RefinerConf
 
 
 def test_spatial_modulation_follows_local_statistics() -> None:
-    """Noise in one corner changes what the decoder does there and nowhere far from it."""
+    """Noise in one corner changes the modulation near that corner only."""
     refiner = random_refiner()
     modulation = refiner.spatial_modulation
     degraded = torch.full((1, 3, 256, 256), 0.5)

@@ -200,14 +200,14 @@ def test_expert_shares_of_crops_are_near_those_of_the_whole(mini: RestorationMod
     """Compare the shares of a photograph with those of its quarters."""
     assert mini.experts is not None
     prompt_D = mini.prompts.pooled(DEFAULT_PROMPT)
-    apart = []
+    differences = []
     for line in ("noise:15", "jpeg:20", "blur:1.6", "clean"):
         whole = torch.from_numpy(degrade(line, photo(512, 512), 0)).permute(2, 0, 1)
         quarters = [part for half in whole.chunk(2, dim=1) for part in half.chunk(2, dim=2)]
         wanted, *found = (mini.experts.shares(routing_features(image), prompt_D) for image in (whole, *quarters))
-        apart += [max(abs(wanted.get(name, 0) - each.get(name, 0)) for name in wanted | each) for each in found]
-    assert np.mean(apart) < 0.25
-    assert np.median(apart) < 0.1
+        differences += [max(abs(wanted.get(name, 0) - each.get(name, 0)) for name in wanted | each) for each in found]
+    assert np.mean(differences) < 0.25
+    assert np.median(differences) < 0.1
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_any_prompt_gives_a_finite_result() -> None:
         assert np.isfinite(restore(model, clean, prompt)).all()
 
 
-def test_wordings_of_one_request_give_one_result() -> None:
+def test_wordings_of_the_same_request_give_the_same_result() -> None:
     model, noisy = load_model(weights.EMBEDDED), degrade("noise:15", photo(64, 64), 0)
     for texts in (
         ("remove noise", "REMOVE NOISE", "Remove Noise.", "  remove   noise ", "Rauschen entfernen", "убрать шум"),

@@ -34,16 +34,16 @@ def test_a_whole_checkpoint_remains_wherever_writing_is_interrupted(
 ) -> None:
     """Interrupt each call that changes the disk in turn; a complete checkpoint is found every time."""
     seen, rmtree = set(), shutil.rmtree
-    for deadly in range(1, 9):
-        run = tmp_path / str(deadly)
+    for failing_call in range(1, 9):
+        run = tmp_path / str(failing_call)
         write(run, 1)
         calls = 0
 
-        def strike(work, deadly=deadly):  # type: ignore[no-untyped-def]
+        def interrupting(work, failing_call=failing_call):  # type: ignore[no-untyped-def]
             def maybe(*arguments, **options):  # type: ignore[no-untyped-def]
                 nonlocal calls
                 calls += 1
-                if calls == deadly:
+                if calls == failing_call:
                     # Remove a part of the folder first, like a process killed during rmtree.
                     if work is rmtree and (Path(arguments[0]) / STATE).exists():
                         (Path(arguments[0]) / STATE).unlink()
@@ -53,14 +53,14 @@ def test_a_whole_checkpoint_remains_wherever_writing_is_interrupted(
             return maybe
 
         with monkeypatch.context() as patched:
-            patched.setattr(shutil, "rmtree", strike(shutil.rmtree))
-            patched.setattr(Path, "replace", strike(Path.replace))
-            patched.setattr(checkpoint, "save_file", strike(checkpoint.save_file))
-            patched.setattr(checkpoint, "write_json", strike(checkpoint.write_json))
+            patched.setattr(shutil, "rmtree", interrupting(shutil.rmtree))
+            patched.setattr(Path, "replace", interrupting(Path.replace))
+            patched.setattr(checkpoint, "save_file", interrupting(checkpoint.save_file))
+            patched.setattr(checkpoint, "write_json", interrupting(checkpoint.write_json))
             try:
                 write(run, 2)
             except KeyboardInterrupt:
-                seen.add(deadly)
+                seen.add(failing_call)
         found = checkpoint.find_checkpoint(run)
         assert found is not None
         step = checkpoint.read_state(found)["step"]

@@ -172,7 +172,7 @@ def test_light_stays_unless_the_request_names_light_or_colour(photos: list[Path]
 def test_a_share_of_samples_has_a_backdrop_and_others_are_unchanged(photos: list[Path]) -> None:
     lines = {"degradations": {"clean": 1.0}, "gray": 0.0, "quantized_fraction": 0.0}
     plain, without, some = (PhotoSamples(photos, recipe(backdrops=share, **lines)) for share in (1.0, 0.0, 0.5))
-    alike = {True: 0, False: 0}
+    counts = {True: 0, False: 0}
     for index in range(24):
         with_backdrop, photograph = plain[index]["target"], without[index]["target"]
         changed = (with_backdrop != photograph).any(dim=0)
@@ -183,8 +183,8 @@ def test_a_share_of_samples_has_a_backdrop_and_others_are_unchanged(photos: list
         untouched = torch.equal(chosen, photograph)
         assert untouched or torch.equal(chosen, with_backdrop)
         assert plain[index]["prompt"] == without[index]["prompt"]
-        alike[untouched] += 1
-    assert min(alike.values()) > 4
+        counts[untouched] += 1
+    assert min(counts.values()) > 4
 
 
 def test_backdrops_are_flat_in_the_target_and_degraded_in_the_input(photos: list[Path]) -> None:
@@ -192,27 +192,27 @@ def test_backdrops_are_flat_in_the_target_and_degraded_in_the_input(photos: list
     samples = PhotoSamples(
         photos, recipe(degradations={"noise:25": 1.0}, gray=0.0, backdrops=1.0, quantized_fraction=0.0)
     )
-    wholly = [sample for index in range(40) if (sample := samples[index])["target"].flatten(1).std(dim=1).max() == 0]
-    assert 5 < len(wholly) < 25, "some samples show only a backdrop"
-    assert all(sample["degraded"].std() > 0.05 for sample in wholly)
+    flat = [sample for index in range(40) if (sample := samples[index])["target"].flatten(1).std(dim=1).max() == 0]
+    assert 5 < len(flat) < 25, "some samples show only a backdrop"
+    assert all(sample["degraded"].std() > 0.05 for sample in flat)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_backdrop_lies_beyond_a_line_and_is_an_8_bit_colour(channels: int) -> None:
+def test_a_backdrop_fills_a_half_plane_with_an_8_bit_colour(channels: int) -> None:
     clean = np.random.default_rng(9).random((40, 50, channels), dtype=np.float32)
-    wholly, extreme = 0, 0
+    full, extreme = 0, 0
     for seed in range(200):
         shown = before_backdrop(clean, np.random.default_rng(seed))
         assert (shown.shape, shown.dtype) == (clean.shape, np.float32)
         beyond = (shown != clean).any(axis=2)
         (colour,) = np.unique(shown[beyond], axis=0)
         assert np.abs(colour * 255 - np.rint(colour * 255)).max() < 1e-4
-        wholly += beyond.all()
+        full += beyond.all()
         extreme += np.isin(colour, (0, 1)).all()
         # A half plane changes at most once along every row and column.
         assert np.abs(np.diff(beyond.astype(int), axis=1)).sum(axis=1).max() <= 1
         assert np.abs(np.diff(beyond.astype(int), axis=0)).sum(axis=0).max() <= 1
-    assert 0.25 < wholly / 200 < 0.45
+    assert 0.25 < full / 200 < 0.45
     assert 0.3 < extreme / 200 < 0.5, "many backdrops are white, black or saturated"
 
 
@@ -339,13 +339,13 @@ def test_a_share_of_samples_is_synthetic_and_others_are_unchanged(photos: list[P
     photographed, mixed, synthetic = (
         PhotoSamples(photos, recipe(synthetic_fraction=share, **lines)) for share in (0.0, 0.5, 1.0)
     )
-    alike = {True: 0, False: 0}
+    counts = {True: 0, False: 0}
     for index in range(12):
         from_photo = torch.equal(mixed[index]["target"], photographed[index]["target"])
         assert from_photo != torch.equal(mixed[index]["target"], synthetic[index]["target"])
         assert torch.equal(mixed[index]["statistics"], (photographed if from_photo else synthetic)[index]["statistics"])
-        alike[from_photo] += 1
-    assert min(alike.values()) > 1
+        counts[from_photo] += 1
+    assert min(counts.values()) > 1
     others = PhotoSamples(photos[::-1], recipe(synthetic_fraction=1.0, **lines))
     assert torch.equal(others[3]["target"], synthetic[3]["target"])
 

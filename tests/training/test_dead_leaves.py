@@ -69,7 +69,7 @@ def fine_share(texture: np.ndarray) -> float:
     return float(power[frequency > 1 / 12].sum() / power.sum())
 
 
-def test_regular_textures_are_fine_and_strong() -> None:
+def test_regular_textures_have_fine_detail_and_unit_contrast() -> None:
     """Most of their power is at the short periods of fabric and mesh, unlike that of fractal textures."""
     regular, fractal = (
         [make(128, stream("texture", seed)) for seed in range(16)] for make in (module._regular, module._fractal)

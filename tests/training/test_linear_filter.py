@@ -46,7 +46,7 @@ def test_the_velocity_is_linear_in_latent_and_condition(heads: int) -> None:
         assert float((found - expected).square().mean().sqrt()) < 0.02 * float(expected.square().mean().sqrt())
 
 
-def test_the_filter_is_the_mean_velocity_of_a_condition_with_gaussian_errors() -> None:
+def test_the_filter_is_the_mean_velocity_for_gaussian_errors() -> None:
     """Least squares on random latents find the coefficients of the formula."""
     generator = torch.Generator().manual_seed(0)
     condition, error, noise = (torch.randn(200_000, generator=generator, dtype=torch.float64) for _ in range(3))

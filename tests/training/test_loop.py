@@ -254,14 +254,14 @@ def test_ctrl_c_within_a_step_does_not_change_the_resumed_run(
     name = {"AdamW": "step", "average": "update", "validation": "swap"}[where]
     real, calls = getattr(target, name), 0
 
-    def strike(*arguments: object) -> object:
+    def interrupt(*arguments: object) -> object:
         nonlocal calls
         calls += 1
         if calls == 3:
             signal.raise_signal(signal.SIGINT)
         return real(*arguments)
 
-    monkeypatch.setattr(target, name, strike)
+    monkeypatch.setattr(target, name, interrupt)
     with pytest.raises(KeyboardInterrupt):
         list(first.run(samples))
     second, samples = trainer(tmp_path / "parts", photos)

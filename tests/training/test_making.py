@@ -222,7 +222,7 @@ def test_one_unreadable_photo_does_not_stop_the_others(tmp_path: Path) -> None:
     )
 
 
-def test_a_photo_that_vanishes_fails_alone(tmp_path: Path) -> None:
+def test_a_vanished_photo_does_not_stop_the_others(tmp_path: Path) -> None:
     folder, output = shoot(tmp_path, "a.png", "z.png"), tmp_path / "out"
     found = images.find([str(folder)]).images
     (folder / "a.png").unlink()

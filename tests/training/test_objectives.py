@@ -74,7 +74,7 @@ def first_of(given: Batch) -> Batch:
 
 
 @pytest.fixture
-def as_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_margin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Restore without a margin, because training crops have none."""
     monkeypatch.setattr(Refiner, "margin", 0)
 
@@ -120,7 +120,7 @@ def all_parts(objective: Any) -> dict[str, torch.nn.Module]:
     return found
 
 
-UNSEEN = ("wording", "autoencoder", "flow", "router")
+INVISIBLE = ("wording", "autoencoder", "flow", "router")
 """Objectives that do not change the result of a model with an untrained refiner or an unused latent path."""
 
 TRAINED = {
@@ -185,7 +185,7 @@ def test_a_latent_loss_depends_on_the_batch_only(name: str) -> None:
     assert objective.loss(replace(batch(), number=1)).item() != first or name == "autoencoder"
 
 
-@pytest.mark.usefixtures("as_in_training")
+@pytest.mark.usefixtures("without_margin")
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_saved_model_restores_as_in_training(name: str, tmp_path: Path) -> None:
     objective = made(name)
@@ -203,7 +203,7 @@ def test_a_saved_model_restores_as_in_training(name: str, tmp_path: Path) -> Non
         pixels_HWC=one.degraded_BCHW[0].permute(1, 2, 0).contiguous().numpy(), depth="float32", format="tiff"
     )
     restored = Restorer(RestoreOptions(prompt=asked.plain), device="cpu", model=model)(image)
-    assert np.abs(restored.pixels_HWC - image.pixels_HWC).max() > 1e-4 or name in UNSEEN
+    assert np.abs(restored.pixels_HWC - image.pixels_HWC).max() > 1e-4 or name in INVISIBLE
     if name in ("refiner", "router"):
         objective.modules.eval()
         with torch.no_grad():
@@ -499,9 +499,9 @@ def test_the_autoencoder_objective_restores_by_reconstruction() -> None:
         assert torch.equal(objective.restore(batch()), expected)
 
 
-@pytest.mark.usefixtures("as_in_training")
+@pytest.mark.usefixtures("without_margin")
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_engine_restores_as_training_did(kind: ConditionKind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_matches_restoration_in_training(kind: ConditionKind, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given the same noise, the engine and validation agree in every pixel."""
     objective: Any = made("end-to-end", latent=replace(RECIPE.latent, condition=kind))
     objective.modules.eval()

@@ -19,7 +19,7 @@ from sanarestore.training.recipe import LATENT_STRIDE, LatentShape
 from tests.published import TINY_RECIPE as RECIPE
 
 
-def test_the_usual_prompts_are_a_few_dozen() -> None:
+def test_there_are_a_few_dozen_distinct_usual_prompts() -> None:
     prompts = list(usual_prompts())
     assert 30 < len(set(prompts)) == len(prompts) < 100
     assert {"remove noise", "Denoise", "Restore this image"} <= set(prompts)

@@ -98,8 +98,8 @@ def test_a_tile_needs_the_key_sums_of_the_whole_image() -> None:
     assert first.key_sums is not None
     everything = summed(first, map_CHW, 32, 32)
     corner = first.key_sums(map_CHW[None], (slice(0, 4), slice(0, 4)))
-    apart = (first.run(map_CHW[None], everything) - first.run(map_CHW[None], corner)).abs().max()
-    assert apart > 1e-2
+    difference = (first.run(map_CHW[None], everything) - first.run(map_CHW[None], corner)).abs().max()
+    assert difference > 1e-2
 
 
 def test_an_unknown_block_is_refused() -> None:

@@ -39,5 +39,5 @@ def test_one_prompt_row_serves_any_number_of_windows() -> None:
     prompt = Prompt(model, tokens)
     hidden_BND = torch.randn(3, 5, attention.to_q.in_features, generator=torch.Generator().manual_seed(1))
     together = prompt.cross_attend(attention, hidden_BND)
-    apart = torch.cat([Prompt(model, tokens).cross_attend(attention, each[None]) for each in hidden_BND])
-    assert torch.allclose(together, apart, atol=1e-6, rtol=0)
+    separately = torch.cat([Prompt(model, tokens).cross_attend(attention, each[None]) for each in hidden_BND])
+    assert torch.allclose(together, separately, atol=1e-6, rtol=0)
