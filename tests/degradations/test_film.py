@@ -1,4 +1,4 @@
-"""Grain and blotches: their deviations, sizes and colours."""
+"""Film grain and colour blotches: standard deviations, sizes and colours."""
 
 import numpy as np
 import pytest
@@ -25,20 +25,20 @@ def test_black_and_white_grain_is_gray_and_colour_grain_is_not() -> None:
     assert channels[0, 1] == pytest.approx(0.5, abs=0.03)
 
 
-def test_larger_grains_are_more_alike_in_neighbours() -> None:
+def test_larger_grain_is_more_correlated_between_neighbours() -> None:
     found = []
     for size in (0.0, 0.7, 1.4):
         noise = FilmGrain(sigma=12, size=size, colour=0.0, seed=3)(flat(0.5, 1))[..., 0] - 0.5
         found.append(float(np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]))
-    # Of a Gaussian of width s: exp(-1 / (4 s^2)).
+    # The correlation of a Gaussian of width s is exp(-1 / (4 s^2)).
     assert found == pytest.approx([0, np.exp(-1 / (4 * 0.49)), np.exp(-1 / (4 * 1.96))], abs=0.03)
 
 
-def test_blotches_leave_luma_and_gray_images_alone() -> None:
+def test_blotches_do_not_change_luma_or_gray_images() -> None:
     blotches = ColourBlotches(sigma=10, size=3, seed=4)
     noise = blotches(flat(0.5)) - 0.5
     assert np.abs(noise @ [0.299, 0.587, 0.114]).max() < 1e-6
-    # Of three channels of variance 1, the luma is taken out: 1 - 2 w + sum w^2, on average over the channels.
+    # Removing luma from three channels of variance 1 leaves 1 - 2 w + sum w^2, averaged over the channels.
     assert noise.std() * 255 == pytest.approx(10 * 0.883, rel=0.05)
     assert np.array_equal(blotches(flat(0.5, 1)), flat(0.5, 1))
 
@@ -49,6 +49,6 @@ def test_smooth_noise_has_unit_variance(size: float) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 40, 1), (4, 4, 3)])
-def test_smooth_noise_is_no_louder_in_small_images(shape: tuple[int, int, int]) -> None:
-    drawn = [smooth_noise(np.random.default_rng(seed), shape, 5.0) for seed in range(400)]
-    assert np.std(drawn) == pytest.approx(1, rel=0.15)
+def test_smooth_noise_has_unit_variance_in_small_images_too(shape: tuple[int, int, int]) -> None:
+    sampled = [smooth_noise(np.random.default_rng(seed), shape, 5.0) for seed in range(400)]
+    assert np.std(sampled) == pytest.approx(1, rel=0.15)

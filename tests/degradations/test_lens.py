@@ -1,4 +1,4 @@
-"""Kernels of lens and hand, by their shapes and moments."""
+"""Kernels of defocus and motion blur: shapes and moments."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from sanarestore.degradations.lens import Defocus, MotionBlur
 
 
 @pytest.mark.parametrize("radius", [0.5, 1.0, 2.3, 6.0])
-def test_out_of_focus_a_point_is_an_even_disc(radius: float) -> None:
+def test_a_defocused_point_is_an_even_disc(radius: float) -> None:
     kernel = Defocus(radius=radius).kernel()
     assert kernel.sum() == pytest.approx(1, abs=1e-5)
     assert np.allclose(kernel, kernel.T)
@@ -20,7 +20,7 @@ def test_out_of_focus_a_point_is_an_even_disc(radius: float) -> None:
 
 
 @pytest.mark.parametrize("angle", [0.0, np.pi / 6, np.pi / 2, 2.0])
-def test_motion_spreads_a_point_along_its_line(angle: float) -> None:
+def test_motion_blur_spreads_a_point_along_its_line(angle: float) -> None:
     kernel = MotionBlur(length=12, angle=angle).kernel()
     assert kernel.sum() == pytest.approx(1, abs=1e-5)
     places = np.arange(len(kernel)) - len(kernel) // 2
@@ -28,17 +28,17 @@ def test_motion_spreads_a_point_along_its_line(angle: float) -> None:
     along = columns * np.cos(angle) + rows * np.sin(angle)
     across = rows * np.cos(angle) - columns * np.sin(angle)
     assert (kernel * along**2).sum() == pytest.approx(12**2 / 12 + 1 / 12, rel=0.05)
-    # One pixel wide, and rounded to pixels where it does not lie along them.
+    # The line is one pixel wide; oblique lines are widened by rounding to pixels.
     assert (kernel * across**2).sum() <= 2.1 / 12
 
 
 @pytest.mark.parametrize("blur", [Defocus(radius=3), MotionBlur(length=9, angle=0.4)])
-def test_both_are_convolutions_with_their_kernels(blur: Defocus | MotionBlur) -> None:
+def test_blurs_are_convolutions_with_their_kernels(blur: Defocus | MotionBlur) -> None:
     point = np.zeros((41, 41, 1), np.float32)
     point[20, 20] = 1
     kernel = blur.kernel()
-    reach = len(kernel) // 2
-    spread = blur(point)[20 - reach : 21 + reach, 20 - reach : 21 + reach, 0]
+    half = len(kernel) // 2
+    spread = blur(point)[20 - half : 21 + half, 20 - half : 21 + half, 0]
     assert spread == pytest.approx(kernel, abs=1e-6)
     flat = np.full((9, 50, 3), 0.3, np.float32)
     assert blur(flat) == pytest.approx(flat, abs=1e-6)

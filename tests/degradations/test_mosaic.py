@@ -1,4 +1,4 @@
-"""Colour filter arrays: what is counted stays, what is smooth comes back, phases move the pattern."""
+"""Colour filter arrays: measured samples are kept, smooth colours are recovered, and phases shift the pattern."""
 
 import numpy as np
 import pytest
@@ -15,13 +15,13 @@ def mosaicked(image_HWC: Pixels, pattern: str, phase: tuple[int, int] = (0, 0)) 
 
 
 def planes(height: int = 24, width: int = 26) -> Pixels:
-    """Each colour a plane of its own slope."""
+    """Make an image whose channels are planes of different slopes."""
     y, x = np.mgrid[:height, :width].astype(np.float32) / 100
     return np.stack([0.2 + x, 0.3 + y, 0.5 + x - y], axis=2)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_every_row_and_column_of_sites_holds_green(pattern: str) -> None:
+def test_every_row_and_column_of_sites_contains_green(pattern: str) -> None:
     site_HW = colour_sites(12, 12, pattern)
     assert (site_HW == 1).any(axis=0).all()
     assert (site_HW == 1).any(axis=1).all()
@@ -30,14 +30,14 @@ def test_every_row_and_column_of_sites_holds_green(pattern: str) -> None:
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_a_phase_begins_further_into_the_tile(pattern: str) -> None:
+def test_a_phase_shifts_the_start_of_the_pattern(pattern: str) -> None:
     whole = colour_sites(20, 20, pattern)
     assert np.array_equal(colour_sites(12, 12, pattern, (1, 2)), whole[1:13, 2:14])
 
 
 @pytest.mark.parametrize("phase", [(0, 0), (0, 1), (1, 0), (1, 1)])
 @pytest.mark.parametrize(("pattern", "method"), WAYS)
-def test_sites_keep_what_they_counted(pattern: str, method: str, phase: tuple[int, int]) -> None:
+def test_demosaicing_keeps_the_measured_samples(pattern: str, method: str, phase: tuple[int, int]) -> None:
     image = np.random.default_rng(1).random((18, 19, 3)).astype(np.float32)
     mosaic_HW, site_HW = mosaicked(image, pattern, phase)
     colour_HWC = demosaic(mosaic_HW, site_HW, pattern, method)
@@ -46,18 +46,18 @@ def test_sites_keep_what_they_counted(pattern: str, method: str, phase: tuple[in
 
 
 @pytest.mark.parametrize("phase", [(0, 0), (0, 1), (1, 0), (1, 1)])
-def test_bayer_planes_come_back_inside(phase: tuple[int, int]) -> None:
+def test_bayer_demosaicing_recovers_planes_away_from_the_border(phase: tuple[int, int]) -> None:
     image = planes()
     mosaic_HW, site_HW = mosaicked(image, "bayer", phase)
     inside = np.s_[3:-3, 3:-3]
     assert demosaic(mosaic_HW, site_HW, "bayer", "bilinear")[inside] == pytest.approx(image[inside], abs=1e-5)
-    # With gradients a plane of equal slopes comes back; where slopes differ they are taken over from another colour.
+    # The gradient method recovers planes of equal slopes only, because it takes slopes from other colours.
     gray = np.repeat(image[..., :1], 3, axis=2)
     mosaic_HW, site_HW = mosaicked(gray, "bayer", phase)
     assert demosaic(mosaic_HW, site_HW, "bayer", "gradient")[inside] == pytest.approx(gray[inside], abs=1e-5)
 
 
-def test_gradients_keep_more_of_a_gray_edge() -> None:
+def test_the_gradient_method_keeps_a_gray_edge_better() -> None:
     edge = np.repeat((np.arange(32)[None, :, None] > 15).astype(np.float32), 32, axis=0).repeat(3, axis=2)
     errors = {
         method: float(np.mean((demosaic(*mosaicked(edge, "bayer"), "bayer", method) - edge) ** 2))

@@ -1,4 +1,4 @@
-"""The definitions, measured: each operation is held to the formula that its docstring names."""
+"""Degradation operations: each is measured against the formula in its docstring."""
 
 import io
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def flat(value: float, height: int = 256, width: int = 256, channels: int = 3) -
 
 
 def textured(height: int = 48, width: int = 56, channels: int = 3) -> Pixels:
-    """Gradients with a ripple on them, in [0.1, 0.9]."""
+    """Make gradients with a ripple, in [0.1, 0.9]."""
     y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(channels), indexing="ij")
     smooth = 0.5 + 0.25 * np.sin(x / 9 + c) * np.cos(y / 7) + 0.15 * np.sin(x * 1.7 + y * 0.9 + c)
     return smooth.astype(np.float32)
@@ -67,7 +67,7 @@ def named(operation: Operation) -> str:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("operation", OPERATIONS, ids=named)
-def test_operations_keep_size_and_type_and_input(operation: Operation, channels: int) -> None:
+def test_operations_keep_size_and_type_and_do_not_change_their_input(operation: Operation, channels: int) -> None:
     for height, width in SIZES:
         clean = textured(height, width, channels)
         before = clean.copy()
@@ -82,8 +82,8 @@ def test_operations_keep_size_and_type_and_input(operation: Operation, channels:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("operation", [*OPERATIONS, GaussianNoise(sigma=50, seed=1)], ids=named)
 @pytest.mark.parametrize("value", [0.0, 0.04, 0.3, 0.98])
-def test_what_an_operation_does_on_average(operation: Operation, channels: int, value: float) -> None:
-    """The mean of a large area after it, clipped; within a code and a half."""
+def test_on_average_is_the_mean_of_a_large_degraded_area(operation: Operation, channels: int, value: float) -> None:
+    """The mean is taken after clipping, and must agree within a code and a half."""
     expected = np.clip(operation(flat(value, channels=channels)), 0, 1).mean(axis=(0, 1))
     found = operation.on_average(flat(value, 1, 1, channels))
     assert found.shape == (1, 1, channels)
@@ -109,7 +109,7 @@ def test_operations_are_pure(operation: Operation) -> None:
         lambda seed: LowLight(stops=1, gain=1e-3, read=1e-3, seed=seed),
     ],
 )
-def test_equal_fields_give_equal_noise_and_other_seeds_another(make: Callable[[int], Operation]) -> None:
+def test_noise_depends_on_the_seed_only(make: Callable[[int], Operation]) -> None:
     clean = textured()
     assert np.array_equal(make(5)(clean), make(5)(clean))
     assert np.mean(make(5)(clean) != make(6)(clean)) > 0.5
@@ -139,7 +139,7 @@ def test_poisson_noise_has_the_mean_and_variance_of_its_law(scale: float, value:
     codes = PoissonNoise(scale=scale, seed=4)(flat(value)).astype(np.float64) * 255
     assert codes.mean() == pytest.approx(value * 255, rel=0.01)
     assert codes.var() == pytest.approx(value * 255 * scale, rel=0.03)
-    assert np.allclose(codes / scale, np.rint(codes / scale), atol=1e-3), "whole photons"
+    assert np.allclose(codes / scale, np.rint(codes / scale), atol=1e-3), "values are whole numbers of photons"
 
 
 def test_poisson_noise_of_a_pixel_does_not_depend_on_other_pixels() -> None:
@@ -151,7 +151,7 @@ def test_poisson_noise_of_a_pixel_does_not_depend_on_other_pixels() -> None:
     assert changed.sum() == 1
 
 
-def test_poisson_noise_draws_one_field_whatever_the_blocks_of_rows() -> None:
+def test_poisson_noise_does_not_depend_on_blocks_of_rows() -> None:
     clean = textured(150, 20)
     uniform = np.random.default_rng(4).random(clean.shape)
     photons = poisson_quantile(uniform, clean.astype(np.float64) * (255 / 4))
@@ -190,7 +190,7 @@ def test_poisson_quantile_grows_with_the_mean() -> None:
 
 @pytest.mark.parametrize("subsampling", ["4:2:0", "4:2:2", "4:4:4"])
 @pytest.mark.parametrize("quality", [10, 40, 95])
-def test_jpeg_is_pillows_with_that_quality_and_subsampling(quality: int, subsampling: str) -> None:
+def test_jpeg_matches_pillow_for_quality_and_subsampling(quality: int, subsampling: str) -> None:
     clean = textured(33, 65)
     codes = np.rint(clean * 255).astype(np.uint8)
     file = io.BytesIO()
@@ -200,40 +200,40 @@ def test_jpeg_is_pillows_with_that_quality_and_subsampling(quality: int, subsamp
     assert np.array_equal(degraded, stored.astype(np.float32) / np.float32(255))
 
 
-def test_jpeg_of_gray_is_a_gray_jpeg() -> None:
+def test_jpeg_of_a_gray_image_is_a_gray_jpeg() -> None:
     clean = textured(33, 65, channels=1)
     file = io.BytesIO()
     PillowImage.fromarray(np.rint(clean[..., 0] * 255).astype(np.uint8)).save(file, "JPEG", quality=20)
     assert np.array_equal(Jpeg(quality=20)(clean)[..., 0] * 255, np.asarray(PillowImage.open(file)).astype(np.float32))
 
 
-def test_jpeg_is_420_unless_said_and_worse_at_lower_quality() -> None:
+def test_jpeg_defaults_to_420_and_is_worse_at_lower_quality() -> None:
     clean = textured()
     assert np.array_equal(Jpeg(quality=50)(clean), Jpeg(quality=50, subsampling="4:2:0")(clean))
     errors = [np.square(Jpeg(quality=quality)(clean) - clean).mean() for quality in (10, 30, 60, 90)]
     assert errors == sorted(errors, reverse=True)
 
 
-def test_jpeg_reads_its_own_large_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jpeg_ignores_pillows_limit_on_large_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PillowImage, "MAX_IMAGE_PIXELS", 100)
     assert Jpeg(quality=50)(textured()).shape == textured().shape
 
 
 @pytest.mark.parametrize("sigma", [0.6, 1.3, 2.5])
-def test_blur_spreads_a_point_to_a_gaussian_of_that_width(sigma: float) -> None:
+def test_blur_turns_a_point_into_a_gaussian_of_its_sigma(sigma: float) -> None:
     point = flat(0, 41, 41, 1)
     point[20, 20] = 1
     response = Blur(sigma=sigma)(point)[..., 0].astype(np.float64)
     y, x = np.mgrid[-20:21, -20:21]
     assert response.sum() == pytest.approx(1, abs=1e-5)
-    # Cutting at four sigmas, rounded to whole pixels, narrows it a little: by 2.4% at the smallest.
+    # Truncation at four sigmas, rounded to whole pixels, narrows it a little: by 2.4% for the smallest sigma.
     for square in (x * x, y * y):
         assert (response * square).sum() == pytest.approx(sigma**2, rel=0.03 if sigma < 1 else 0.005)
     assert (response * x * y).sum() == pytest.approx(0, abs=1e-6)
     assert response[20, 21] / response[20, 20] == pytest.approx(np.exp(-0.5 / sigma**2), rel=1e-3)
 
 
-def test_blur_leaves_channels_apart_and_flat_fields_flat() -> None:
+def test_blur_does_not_mix_channels_and_keeps_flat_fields() -> None:
     red = flat(0, 21, 21)
     red[10, 10, 0] = 1
     blurred = Blur(sigma=2)(red)
@@ -251,16 +251,16 @@ def test_low_resolution_is_antialiased_bicubic_down_and_bicubic_up() -> None:
     down = resize(clean, 20, 16)
     assert np.array_equal(LowResolution(factor=3)(clean), resize(down, 60, 48))
     checkers = np.indices((48, 60)).sum(axis=0)[..., None].astype(np.float32) % 2
-    assert np.abs(LowResolution(factor=4)(checkers)[8:-8, 8:-8] - 0.5).max() < 0.05, "no aliasing"
+    assert np.abs(LowResolution(factor=4)(checkers)[8:-8, 8:-8] - 0.5).max() < 0.05, "there is no aliasing"
 
 
 def test_low_resolution_keeps_smooth_parts_and_flat_fields() -> None:
     assert np.allclose(LowResolution(factor=3)(flat(0.7, 32, 47)), 0.7, atol=1e-5)
     ramp = np.broadcast_to(np.linspace(0, 1, 64, dtype=np.float32)[None, :, None], (64, 64, 3))
-    assert np.abs(LowResolution(factor=2)(ramp) - ramp)[:, 8:-8].max() < 1e-3, "no shift"
+    assert np.abs(LowResolution(factor=2)(ramp) - ramp)[:, 8:-8].max() < 1e-3, "there is no shift"
 
 
-def test_colour_shift_is_the_named_formula_and_stays_in_bounds() -> None:
+def test_colour_shift_follows_its_formula_and_is_clipped() -> None:
     clean = textured()
     shift = ColourShift(brightness=0.05, contrast=0.2, gains=(1.2, 1.0, 0.8))
     wanted = ((clean * np.array([1.2, 1.0, 0.8]) - 0.5) * 1.2 + 0.55).clip(0, 1)
@@ -271,7 +271,7 @@ def test_colour_shift_is_the_named_formula_and_stays_in_bounds() -> None:
     assert np.allclose(ColourShift(brightness=0, contrast=0, gains=(1, 1, 1))(clean), clean, atol=1e-6)
 
 
-def test_srgb_curve_round_trip_and_known_values() -> None:
+def test_the_srgb_curve_round_trips_and_has_known_values() -> None:
     codes = np.linspace(0, 1, 65536, dtype=np.float32)
     assert np.abs(encode_srgb(decode_srgb(codes)) - codes).max() < 1e-5
     assert decode_srgb(np.float32([0.5]))[0] == pytest.approx(0.21404, abs=1e-5)
@@ -280,8 +280,8 @@ def test_srgb_curve_round_trip_and_known_values() -> None:
 
 
 @pytest.mark.parametrize("linear", [0.05, 0.2, 0.6])
-def test_camera_noise_has_its_variance_at_the_sites_that_were_measured(linear: float) -> None:
-    """Variance gain * x + read^2 in linear light, at the mosaic's own red, green and blue sites."""
+def test_camera_noise_has_its_variance_at_the_mosaic_sites(linear: float) -> None:
+    """The variance is gain * x + read^2 in linear light at the mosaic's red, green and blue sites."""
     gain, read = 4e-4, 6e-3
     clean = encode_srgb(flat(linear))
     noise = decode_srgb(CameraNoise(gain=gain, read=read, seed=6)(clean)).astype(np.float64) - linear
@@ -292,12 +292,14 @@ def test_camera_noise_has_its_variance_at_the_sites_that_were_measured(linear: f
         assert values.mean() == pytest.approx(0, abs=4e-4), site
 
 
-def test_camera_noise_is_correlated_by_demosaicing_and_gray_is_not() -> None:
+def test_demosaicing_correlates_camera_noise_except_in_gray() -> None:
     noise = decode_srgb(CameraNoise(gain=1e-3, read=0, seed=6)(encode_srgb(flat(0.3)))) - 0.3
     red = noise[..., 0]
     assert np.corrcoef(red[:, 1:].ravel(), red[:, :-1].ravel())[0, 1] > 0.3
     between = red[0::2, 1:-1:2]
-    assert np.allclose(between, (red[0::2, 0:-2:2] + red[0::2, 2::2]) / 2, atol=1e-5), "bilinear"
+    assert np.allclose(between, (red[0::2, 0:-2:2] + red[0::2, 2::2]) / 2, atol=1e-5), (
+        "missing samples are interpolated bilinearly"
+    )
     gray = decode_srgb(CameraNoise(gain=1e-3, read=0, seed=6)(encode_srgb(flat(0.3, channels=1)))) - 0.3
     assert gray.var() == pytest.approx(3e-4, rel=0.05)
     assert abs(np.corrcoef(gray[:, 1:].ravel(), gray[:, :-1].ravel())[0, 1]) < 0.02
@@ -309,14 +311,14 @@ def test_camera_without_noise_keeps_flat_colours_at_any_size(size: tuple[int, in
     assert np.allclose(CameraNoise(gain=0, read=0, seed=1)(clean), clean, atol=1e-4)
 
 
-def test_low_light_takes_stops_of_linear_light() -> None:
+def test_low_light_reduces_linear_light_by_its_stops() -> None:
     clean = textured()
     dark = LowLight(stops=2, gain=0, read=0, seed=1)(np.repeat(clean[..., :1], 3, axis=2))[..., 0]
     sites = dark[0::2, 0::2]
     assert np.allclose(decode_srgb(sites), decode_srgb(clean[0::2, 0::2, 0]) / 4, atol=1e-5)
 
 
-def test_low_light_has_the_noise_of_the_light_that_is_left() -> None:
+def test_low_light_has_the_noise_of_the_remaining_light() -> None:
     noisy = LowLight(stops=3, gain=1e-3, read=1e-3, seed=2)(encode_srgb(flat(0.8)))
     sites = decode_srgb(noisy)[0::2, 0::2, 0].astype(np.float64)
     assert sites.mean() == pytest.approx(0.1, rel=0.01)
@@ -324,7 +326,7 @@ def test_low_light_has_the_noise_of_the_light_that_is_left() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_low_light_without_noise_is_the_mean_of_its_shots(channels: int) -> None:
+def test_low_light_without_noise_is_the_mean_of_noisy_shots(channels: int) -> None:
     clean = flat(0.6, 64, 64, channels)
     shots = [LowLight(stops=1.5, gain=1e-4, read=1e-4, seed=seed)(clean) for seed in range(20)]
     quiet = LowLight(stops=1.5, gain=1e-4, read=1e-4, seed=0).without_noise()
@@ -334,14 +336,14 @@ def test_low_light_without_noise_is_the_mean_of_its_shots(channels: int) -> None
     assert np.ptp(quiet(clean)) == 0 < np.std(shots)
 
 
-def test_an_exposure_is_a_factor_of_linear_light() -> None:
+def test_an_exposure_scales_linear_light() -> None:
     clean = textured()
     assert np.allclose(decode_srgb(Exposure(stops=2)(clean)) * 4, decode_srgb(clean), atol=1e-6)
     dark = LowLight(stops=2, gain=0.0, read=0.0, seed=0)
     assert np.allclose(Exposure(stops=2)(flat(0.5)), dark(flat(0.5)), atol=1e-6)
 
 
-def test_what_has_no_noise_is_itself_without_it() -> None:
+def test_without_noise_returns_a_noiseless_operation_itself() -> None:
     shift = ColourShift(brightness=0.1, contrast=-0.1, gains=(1.1, 0.9, 1.0))
     for quiet in (shift, Exposure(stops=1)):
         assert quiet.without_noise() is quiet

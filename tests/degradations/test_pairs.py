@@ -1,4 +1,4 @@
-"""pairs.csv: written at once, read again the same, refused with the line that is wrong."""
+"""pairs.csv: written atomically, read back unchanged, and refused with the number of a wrong line."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ def row(target: Path, degraded: Path, prompt: str = "remove noise") -> PairRow:
     return PairRow(pair=Pair(target=target, degraded=degraded, prompt=prompt), label="noise:25", variant=3, sha256="ab")
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_a_written_list_is_read_back_unchanged(tmp_path: Path) -> None:
     clean, degraded = files(tmp_path, "photos/ä, 'b'.png", "out/degraded/日本__v03.png")
     listed = tmp_path / "out" / "pairs.csv"
     write_pairs(listed, [row(clean, degraded, 'remove "noise", please\nnow')])
@@ -30,7 +30,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert pair.prompt == 'remove "noise", please\nnow'
 
 
-def test_columns_and_places(tmp_path: Path) -> None:
+def test_the_list_has_fixed_columns_and_relative_paths(tmp_path: Path) -> None:
     clean, degraded = files(tmp_path, "photos/a.png", "out/degraded/a__v03.png")
     write_pairs(tmp_path / "out" / "pairs.csv", [row(clean, degraded)])
     assert (tmp_path / "out" / "pairs.csv").read_bytes().decode() == (
@@ -40,7 +40,7 @@ def test_columns_and_places(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs links")
-def test_places_hold_when_the_folder_is_reached_through_a_link(tmp_path: Path) -> None:
+def test_relative_paths_are_valid_in_a_linked_folder(tmp_path: Path) -> None:
     clean, degraded = files(tmp_path, "photos/a.png", "deep/er/out/a__v03.png")
     (tmp_path / "link").symlink_to(tmp_path / "deep" / "er" / "out")
     write_pairs(tmp_path / "link" / "pairs.csv", [row(clean, tmp_path / "link" / degraded.name)])
@@ -50,7 +50,7 @@ def test_places_hold_when_the_folder_is_reached_through_a_link(tmp_path: Path) -
     assert pair.degraded.samefile(degraded)
 
 
-def test_an_older_list_stays_whole_when_writing_fails(tmp_path: Path) -> None:
+def test_an_existing_list_stays_unchanged_when_writing_fails(tmp_path: Path) -> None:
     clean, degraded = files(tmp_path, "a.png", "b.png")
     listed = tmp_path / "pairs.csv"
     write_pairs(listed, [row(clean, degraded)])
@@ -66,7 +66,7 @@ def test_an_older_list_stays_whole_when_writing_fails(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "pairs.csv"]
 
 
-def test_a_list_made_by_hand_is_read(tmp_path: Path) -> None:
+def test_a_handmade_list_is_read(tmp_path: Path) -> None:
     clean, degraded = files(tmp_path, "a.png", "b.png")
     listed = tmp_path / "mine.csv"
     listed.write_text(f"caption,condition_image_path,image_path\r\ndeblur,b.png,{clean}\r\n", encoding="utf-8-sig")
@@ -84,7 +84,9 @@ def test_a_list_made_by_hand_is_read(tmp_path: Path) -> None:
         (",".join(COLUMNS) + "\na.png\n", UsageError, "line 2 has no condition_image_path"),
     ],
 )
-def test_wrong_lists_are_refused(tmp_path: Path, text: str, error: type[Exception], fact: str) -> None:
+def test_invalid_lists_are_refused_with_the_reason(
+    tmp_path: Path, text: str, error: type[Exception], fact: str
+) -> None:
     files(tmp_path, "a.png", "b.png")
     (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
     with pytest.raises(error, match=r"pairs\.csv") as refusal:
@@ -92,7 +94,7 @@ def test_wrong_lists_are_refused(tmp_path: Path, text: str, error: type[Exceptio
     assert fact in str(refusal.value)
 
 
-def test_lists_that_are_missing_or_no_text_are_refused(tmp_path: Path) -> None:
+def test_missing_or_undecodable_lists_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         read_pairs(tmp_path / "gone.csv")
     (tmp_path / "latin.csv").write_bytes(b"image_path,condition_image_path,caption\n\xe9,b,c\n")

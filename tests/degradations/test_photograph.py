@@ -1,4 +1,4 @@
-"""The camera's chain: its noise looks like that of photographs, and without noise it keeps the scene."""
+"""The simulated camera: its noise matches that of photographs, and without noise it keeps the scene."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from sanarestore.degradations.recipes import Recipe, stream
 from sanarestore.images import Pixels
 
 LEVELS = (16, 48, 80, 112, 144, 176, 208, 240)
-"""Codes at which noise was measured in photographs."""
+"""Codes at which the noise of photographs was measured."""
 
 PLAIN = Photograph(
     shot=(4e-4, 2e-4, 4e-4), read=(1e-7, 1e-7, 1e-7), contrast=0.6, saturation=0.15, pattern="bayer", phase=(0, 0),
@@ -21,7 +21,7 @@ PLAIN = Photograph(
 
 
 def scene(side: int = 128, channels: int = 3) -> Pixels:
-    """Shades from black to white with some texture, all levels alike."""
+    """Make shades from black to white with some texture, every level equally often."""
     y, x = np.mgrid[:side, :side].astype(np.float32)
     shades = x / (side - 1) * 0.9 + 0.05 + 0.03 * np.sin(y / 6)
     colours = np.array([1.0, 0.95, 0.9], np.float32)[:channels]
@@ -29,7 +29,7 @@ def scene(side: int = 128, channels: int = 3) -> Pixels:
 
 
 def noise_of(photograph: Photograph, clean: Pixels) -> Pixels:
-    """What two exposures of one scene differ by: JPEG's own error is the same in both, and goes."""
+    """Estimate noise from the difference of two exposures, which cancels most of the error of JPEG."""
     twice = [replace(photograph, seed=seed)(clean) for seed in (1, 2)]
     return (twice[0] - twice[1]) / np.float32(2**0.5)
 
@@ -47,13 +47,13 @@ def between_channels(noise_HWC: Pixels) -> float:
 
 @pytest.fixture(scope="module")
 def noises() -> list[Pixels]:
-    """Noise of eighty cameras that the preset draws."""
-    drawn = [Recipe.parse("photograph").draw(stream("camera", number), 0).operations[0] for number in range(80)]
-    return [noise_of(photograph, scene()) * 255 for photograph in drawn if isinstance(photograph, Photograph)]
+    """Measure the noise of eighty cameras sampled from the preset."""
+    sampled = [Recipe.parse("photograph").draw(stream("camera", number), 0).operations[0] for number in range(80)]
+    return [noise_of(photograph, scene()) * 255 for photograph in sampled if isinstance(photograph, Photograph)]
 
 
-def test_deviations_span_those_of_photographs(noises: list[Pixels]) -> None:
-    """Measured in three real sets: 2.2 to 8.3 codes, medians from 3.6 to 5.1."""
+def test_noise_deviations_cover_those_of_photographs(noises: list[Pixels]) -> None:
+    """Three sets of real photographs have 2.2 to 8.3 codes, with medians from 3.6 to 5.1."""
     low, middle, high = np.quantile([noise.std() for noise in noises], (0.1, 0.5, 0.9))
     assert low < 2.2
     assert 2.8 < middle < 5.1
@@ -63,7 +63,7 @@ def test_deviations_span_those_of_photographs(noises: list[Pixels]) -> None:
 @pytest.mark.parametrize(
     ("distance", "measured"), [(1, (0.67, 0.70)), (2, (0.36, 0.40)), (3, (0.21, 0.28)), (4, (0.14, 0.25))]
 )
-def test_correlations_span_those_of_photographs(
+def test_noise_correlations_cover_those_of_photographs(
     noises: list[Pixels], distance: int, measured: tuple[float, float]
 ) -> None:
     low, high = np.quantile([correlation(noise, distance) for noise in noises], (0.1, 0.9))
@@ -71,16 +71,19 @@ def test_correlations_span_those_of_photographs(
     assert high > measured[1]
 
 
-def test_channels_are_as_alike_as_in_photographs(noises: list[Pixels]) -> None:
+def test_correlations_between_channels_cover_those_of_photographs(noises: list[Pixels]) -> None:
     low, high = np.quantile([between_channels(noise) for noise in noises], (0.1, 0.9))
     assert low < 0.31
-    # The measured 0.70 is reached by one camera in twelve.
+    # One camera in twelve has at least the measured 0.70.
     assert high > 0.6
 
 
 def test_noise_is_strongest_in_the_midtones(noises: list[Pixels]) -> None:
-    """Deviation by level over the largest: 0.55 to 0.58 at 16 codes and 0.38 to 0.42 at 240 in photographs, the largest
-    at 80 to 144."""
+    """Noise by level has the profile of photographs.
+
+    Relative to the largest deviation, photographs have 0.55 to 0.58 at 16 codes and 0.38 to 0.42 at 240; the largest is
+    at 80 to 144.
+    """
     weights = np.array([0.299, 0.587, 0.114], np.float32)
     code_HW = scene() @ weights * 255
     at_level = [np.abs(code_HW - level) < 16 for level in LEVELS]
@@ -93,8 +96,8 @@ def test_noise_is_strongest_in_the_midtones(noises: list[Pixels]) -> None:
     assert np.argmax(middle) in (2, 3, 4)
 
 
-def test_noise_has_no_mean() -> None:
-    """Neither in shadows, midtones nor highlights; only what is clipped at black and white is lost."""
+def test_noise_has_zero_mean() -> None:
+    """The mean is near zero in shadows, midtones and highlights; clipping at black and white shifts it a little."""
     for number in range(30):
         photograph = Recipe.parse("photograph").draw(stream("mean", number), 0).operations[0]
         assert isinstance(photograph, Photograph)
@@ -104,32 +107,32 @@ def test_noise_has_no_mean() -> None:
             assert abs(noise.mean()) < 0.25 + 0.12 * noise.std()
 
 
-def test_without_noise_the_scene_stays() -> None:
-    """To the bit at full size, demosaicing's errors left out; only sharpening changes it, and resampling a little."""
+def test_a_camera_without_noise_keeps_the_scene() -> None:
+    """The scene is kept exactly at full size; only sharpening, and a little resampling, change it."""
     scene_HWC = np.random.default_rng(2).random((48, 48, 3)).astype(np.float32)
     assert np.array_equal(PLAIN.without_noise()(scene_HWC), scene_HWC)
     assert np.abs(replace(PLAIN, scale=0.6).without_noise()(scene()) - scene()).max() < 2 / 255
     assert np.ptp(replace(PLAIN, sharpening=0.8).without_noise()(scene_HWC) - scene_HWC) > 0.1
 
 
-def test_what_optics_soften_is_not_asked_back() -> None:
-    """Most photographs are soft at the pixel, and so are their targets: noise goes, sharpness stays."""
+def test_the_target_keeps_the_softness_of_the_optics() -> None:
+    """Most photographs are soft at the pixel level, and so are their targets: only noise is removed."""
     soft = replace(PLAIN, optics=1.0)
     lines = np.where(np.arange(64)[None, :, None] % 2, 0.8, 0.2) * np.ones((64, 64, 3), np.float32)
     assert np.ptp(soft.without_noise()(lines.astype(np.float32))[:, 8:-8]) < 0.02
-    drawn = [Recipe.parse("photograph").draw(stream("optics", number), 0).operations[0] for number in range(100)]
-    sharp = [photograph.optics == 0 for photograph in drawn if isinstance(photograph, Photograph)]
+    sampled = [Recipe.parse("photograph").draw(stream("optics", number), 0).operations[0] for number in range(100)]
+    sharp = [photograph.optics == 0 for photograph in sampled if isinstance(photograph, Photograph)]
     assert 0.15 < np.mean(sharp) < 0.45
 
 
-def test_no_colour_is_made_of_fine_gray_lines() -> None:
-    """As bilinear demosaicing alone would make: what has no noise has no false colour."""
+def test_fine_gray_lines_get_no_false_colour() -> None:
+    """Bilinear demosaicing alone would add false colour, but a camera without noise has none."""
     lines = np.where(np.arange(64)[None, :, None] % 2, 0.8, 0.2) * np.ones((64, 64, 3), np.float32)
     stored = replace(PLAIN, shot=(0.0, 1e-9, 0.0))(lines.astype(np.float32))
     assert np.ptp(stored, axis=2).max() < 0.01
 
 
-def test_without_noise_means_before_its_jpeg() -> None:
+def test_without_noise_drops_the_jpeg_compression() -> None:
     stored = replace(PLAIN, jpegs=(Jpeg(quality=85), Jpeg(quality=90)))
     assert stored.without_noise().jpegs == ()
     assert np.array_equal(stored.without_noise()(scene()), replace(PLAIN).without_noise()(scene()))
@@ -153,7 +156,7 @@ def test_shot_noise_has_its_variance() -> None:
     assert noise.std() == pytest.approx(slope * np.sqrt(2e-4 * 0.2140), rel=0.03)
 
 
-def test_noise_reduction_takes_more_of_fine_noise_and_less_at_edges() -> None:
+def test_noise_reduction_is_weaker_at_edges() -> None:
     noise = np.random.default_rng(3).normal(0, 0.02, (96, 96, 3)).astype(np.float32)
     clean = np.where(np.arange(96)[None, :, None] < 48, 0.2, 0.8) * np.ones((96, 96, 3), np.float32)
     left = NoiseReduction(luma=0.8, chroma=0.95, radius=3, chroma_radius=4, edge=0.1, shadows=0.0, highlights=0.0)(
@@ -168,7 +171,7 @@ def test_noise_reduction_takes_more_of_fine_noise_and_less_at_edges() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 1), (33, 20)])
-def test_any_size_and_gray_are_taken(size: tuple[int, int], channels: int) -> None:
+def test_the_camera_takes_any_size_and_gray_images(size: tuple[int, int], channels: int) -> None:
     clean = np.full((*size, channels), 0.4, np.float32)
     for number in range(8):
         photograph = draw_photograph(6, stream("size", number))
@@ -188,8 +191,8 @@ def test_higher_sensitivity_is_noisier() -> None:
 
 
 @pytest.mark.parametrize("code", [0, 6, 60, 250, 255])
-def test_means_of_large_areas_are_foreseen(code: int) -> None:
-    """What clipping at black and white adds to an area, of strong cameras too; within two codes for nine in ten."""
+def test_on_average_predicts_the_mean_of_large_areas(code: int) -> None:
+    """Clipping at black and white shifts the mean; the prediction is within two codes for nine in ten cameras."""
     flat = np.full((128, 128, 3), code / 255, np.float32)
     errors = []
     for number in range(30):

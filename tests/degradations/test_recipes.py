@@ -1,4 +1,4 @@
-"""Recipes: the grammar, the turns of variants, and what a selective pair's target holds."""
+"""Degradation recipes: syntax, order of variants, sampling, requests, and targets of pairs."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def plans(line: str, count: int) -> list[Plan]:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_parse_and_draw(name: str) -> None:
+def test_presets_parse_and_give_plans(name: str) -> None:
     assert Recipe.parse(name) == Recipe.parse(PRESETS[name])
     for plan in plans(name, 12):
         assert plan.degraded(gradient()).shape == (24, 30, 3)
@@ -55,7 +55,7 @@ def test_presets_parse_and_draw(name: str) -> None:
         ("noise", "noise:10"),
     ],
 )
-def test_lines_mean_what_they_say(line: str, label: str) -> None:
+def test_recipe_lines_give_the_expected_label(line: str, label: str) -> None:
     assert draw(line).label == label
 
 
@@ -85,25 +85,25 @@ def test_lines_mean_what_they_say(line: str, label: str) -> None:
         ("combined-light:3", "no step"),
     ],
 )
-def test_bad_lines_are_refused_with_the_word_that_is_wrong(line: str, fact: str) -> None:
+def test_invalid_lines_are_refused_with_the_wrong_word(line: str, fact: str) -> None:
     with pytest.raises(UsageError, match="--recipe") as refusal:
         Recipe.parse(line)
     assert fact in str(refusal.value)
 
 
-def test_a_recipe_with_a_name_stands_among_others() -> None:
+def test_a_preset_name_can_be_one_of_several_alternatives() -> None:
     assert Recipe.parse("photograph,webp:30") == Recipe.parse("photograph:7-12,webp:30")
     assert BOUNDS.keys() == UNITS.keys()
 
 
-def test_alternatives_are_taken_in_turn_and_their_levels_within() -> None:
+def test_alternatives_and_their_levels_alternate_in_order() -> None:
     labels = [plan.label for plan in plans("noise:10/20/30,jpeg:15/25,clean", 9)]
     assert labels == [
         "noise:10", "jpeg:15", "clean", "noise:20", "jpeg:25", "clean", "noise:30", "jpeg:15", "clean",
     ]  # fmt: skip
 
 
-def test_ranges_are_drawn_uniformly() -> None:
+def test_levels_of_a_range_are_sampled_uniformly() -> None:
     recipe = Recipe.parse("noise:10-30")
     operations = [recipe.draw(stream("range", index), index).operations[0] for index in range(600)]
     sigmas = [operation.sigma for operation in operations if isinstance(operation, GaussianNoise)]
@@ -113,7 +113,7 @@ def test_ranges_are_drawn_uniformly() -> None:
     assert np.mean(sigmas) == pytest.approx(20, abs=0.8)
 
 
-def test_labels_name_the_levels_that_were_used() -> None:
+def test_labels_name_the_sampled_levels() -> None:
     for plan in plans("jpeg:10-60", 30):
         (operation,) = plan.operations
         assert isinstance(operation, Jpeg)
@@ -128,14 +128,14 @@ def test_labels_name_the_levels_that_were_used() -> None:
 
 
 @pytest.mark.parametrize("line", ["everything", *COMPOSED, "camera:5-100", "lowlight:1-3"])
-def test_draws_are_a_function_of_the_stream(line: str) -> None:
+def test_plans_depend_on_the_stream_only(line: str) -> None:
     forwards = [draw(line, turn) for turn in range(16)]
     backwards = [draw(line, turn) for turn in reversed(range(16))]
     assert forwards == backwards[::-1]
     assert draw(line, 0, "a") != draw(line, 0, "b") or line in ("everything", "clean")
 
 
-def test_streams_are_named_by_all_their_keys() -> None:
+def test_streams_depend_on_all_their_keys() -> None:
     firsts = {keys: stream(*keys).random() for keys in [(0,), (1,), (0, 0), ("ab", 1), ("a", "b1"), (0, "sha", 3)]}
     assert len(set(firsts.values())) == len(firsts)
     assert stream(0, "sha", 3).random() == firsts[0, "sha", 3]
@@ -149,13 +149,13 @@ def test_operations_are_applied_from_left_to_right() -> None:
     assert np.array_equal(plan.target(gradient()), gradient())
 
 
-def test_clean_changes_nothing_whatever_is_asked() -> None:
-    drawn = plans("clean", 400)
-    for plan in drawn:
+def test_clean_pairs_are_unchanged_for_every_request() -> None:
+    sampled = plans("clean", 400)
+    for plan in sampled:
         assert plan.operations == plan.kept == ()
         assert np.array_equal(plan.degraded(gradient()), gradient())
         assert np.array_equal(plan.target(gradient()), gradient())
-    asked = [plan.request.removes for plan in drawn]
+    asked = [plan.request.removes for plan in sampled]
     assert 0.4 < asked.count(None) / 400 < 0.6
     assert {kinds for kinds in asked if kinds} == {(kind,) for kind in CLEAN_ASKED}
     assert not {kind for kinds in asked for kind in kinds or ()} & set(LIGHT_AND_COLOUR)
@@ -167,7 +167,7 @@ def test_each_operation_has_its_own_noise() -> None:
     assert not np.array_equal(first(gradient()), second(gradient()))
 
 
-def test_what_stays_in_a_selective_target_is_the_very_same_noise() -> None:
+def test_noise_kept_in_a_selective_target_is_identical() -> None:
     noise, jpeg = GaussianNoise(sigma=25, seed=77), Jpeg(quality=20)
     said = {"prompt": "remove JPEG artefacts", "request": Request.of("jpeg"), "label": "x"}
     plan = Plan(operations=(noise, jpeg), removed=(False, True), **said)
@@ -175,12 +175,12 @@ def test_what_stays_in_a_selective_target_is_the_very_same_noise() -> None:
     assert np.array_equal(plan.target(clean), noise(clean))
     assert np.array_equal(plan.degraded(clean), jpeg(plan.target(clean)))
     last = Plan(operations=(jpeg, noise), removed=(True, False), **said)
-    # The noise stays, so the difference holds none of it: it is what JPEG alone did.
+    # The noise is in both images, so their difference is the effect of JPEG alone.
     difference = last.degraded(clean) - last.target(clean)
     assert np.allclose(difference, jpeg(clean) - clean, atol=1e-6)
 
 
-def test_selective_pairs_name_one_of_two_that_prompts_can_tell_apart() -> None:
+def test_selective_pairs_request_one_of_two_distinguishable_kinds() -> None:
     for plan in plans("selective", 300):
         kinds = {operation.kind for operation in plan.operations}
         assert len(plan.operations) == len(kinds) == 2
@@ -191,7 +191,7 @@ def test_selective_pairs_name_one_of_two_that_prompts_can_tell_apart() -> None:
         assert plan.request == Request.of(plan.operations[plan.removed.index(True)].kind)
 
 
-def test_selective_targets_hold_the_same_draws_for_all_kinds() -> None:
+def test_selective_targets_keep_the_other_operation_for_every_kind() -> None:
     seen = set()
     for plan in plans("selective", 60):
         stays = next(operation for operation, removed in zip(plan.operations, plan.removed, strict=True) if not removed)
@@ -201,7 +201,7 @@ def test_selective_targets_hold_the_same_draws_for_all_kinds() -> None:
     assert seen == set(KINDS)
 
 
-def test_unneeded_pairs_ask_for_nothing_that_is_there() -> None:
+def test_unneeded_pairs_request_kinds_that_are_not_present() -> None:
     for plan in plans("unneeded", 100):
         assert plan.removed == (False,)
         assert plan.request.removes is not None
@@ -209,65 +209,65 @@ def test_unneeded_pairs_ask_for_nothing_that_is_there() -> None:
         assert np.array_equal(plan.target(gradient()), plan.degraded(gradient()))
 
 
-def test_combined_takes_one_to_three_of_the_pool_in_any_order() -> None:
-    drawn = plans("combined", 400)
-    counts = np.bincount([len(plan.operations) for plan in drawn], minlength=4)
+def test_combined_applies_one_to_three_operations_in_any_order() -> None:
+    sampled = plans("combined", 400)
+    counts = np.bincount([len(plan.operations) for plan in sampled], minlength=4)
     assert counts[0] == 0
     assert (counts[1:] > 90).all()
-    pairs = {tuple(part.split(":")[0] for part in plan.label.split("+")) for plan in drawn}
+    pairs = {tuple(part.split(":")[0] for part in plan.label.split("+")) for plan in sampled}
     assert ("noise", "jpeg") in pairs
     assert ("jpeg", "noise") in pairs
 
 
-def test_combined_draws_no_light_and_no_colour() -> None:
+def test_combined_never_changes_light_or_colour() -> None:
     kinds = {operation.kind for plan in plans("combined", 300) for operation in plan.operations}
     assert kinds == set(KINDS) - set(LIGHT_AND_COLOUR)
 
 
-def test_combined_light_always_has_light_or_colour_and_names_all_that_it_draws() -> None:
-    drawn = plans("combined-light", 300)
-    for plan in drawn:
+def test_combined_light_changes_light_or_colour_and_requests_all_kinds() -> None:
+    sampled = plans("combined-light", 300)
+    for plan in sampled:
         kinds = {operation.kind for operation in plan.operations}
         assert kinds & set(LIGHT_AND_COLOUR)
         assert plan.request == Request.of(*kinds)
-        # All goes but what a camera without noise would do.
+        # Everything is removed except the effect of a camera without noise.
         assert all(isinstance(each, Photograph) for each in plan.kept)
         assert plan.kept or np.array_equal(plan.target(gradient()), gradient())
-    assert {operation.kind for plan in drawn for operation in plan.operations} == set(KINDS)
-    assert {len(plan.operations) for plan in drawn} == {1, 2, 3}
+    assert {operation.kind for plan in sampled for operation in plan.operations} == set(KINDS)
+    assert {len(plan.operations) for plan in sampled} == {1, 2, 3}
 
 
 @pytest.mark.parametrize(("line", "general"), [("noise:25+jpeg:20", 0.5), ("combined", 0.7), ("combined-light", 0.0)])
-def test_prompts_name_all_that_is_removed_or_nothing(line: str, general: float) -> None:
-    drawn = plans(line, 400)
-    for plan in drawn:
+def test_prompts_name_all_removed_kinds_or_none(line: str, general: float) -> None:
+    sampled = plans(line, 400)
+    for plan in sampled:
         named = Request.of(*(operation.kind for operation in plan.operations))
         assert plan.request in (Request(), named)
-    unprompted = sum(plan.request.removes is None for plan in drawn) / 400
+    unprompted = sum(plan.request.removes is None for plan in sampled) / 400
     assert unprompted == pytest.approx(general, abs=0.07)
 
 
-def both_ways(line: str) -> tuple[Plan, Plan]:
-    """The first plan of a recipe whose prompt names nothing, and the first whose prompt names all."""
-    drawn = plans(line, 40)
-    named = [plan.request.removes is not None for plan in drawn]
-    return drawn[named.index(False)], drawn[named.index(True)]
+def unprompted_and_prompted(line: str) -> tuple[Plan, Plan]:
+    """Return the first unprompted plan of a recipe and the first prompted one."""
+    sampled = plans(line, 40)
+    named = [plan.request.removes is not None for plan in sampled]
+    return sampled[named.index(False)], sampled[named.index(True)]
 
 
-def test_unprompted_the_light_stays_and_its_noise_goes() -> None:
-    unprompted, prompted = both_ways("lowlight:2")
+def test_an_unprompted_dark_pair_loses_its_noise_only() -> None:
+    unprompted, prompted = unprompted_and_prompted("lowlight:2")
     clean = gradient()
     dark = unprompted.target(clean)
     assert np.array_equal(dark, Exposure(stops=2)(clean))
     assert dark.mean() < 0.6 * clean.mean()
-    # What is degraded is as dark, and differs from the target by its noise alone.
+    # The degraded image is equally dark and differs from the target only by its noise.
     assert unprompted.degraded(clean).mean() == pytest.approx(dark.mean(), rel=0.03)
     assert np.abs(unprompted.degraded(clean) - dark).max() > 0.01
     assert np.array_equal(prompted.target(clean), clean)
 
 
-def test_unprompted_the_colours_stay() -> None:
-    unprompted, prompted = both_ways("colour:0.2")
+def test_an_unprompted_pair_keeps_its_colours() -> None:
+    unprompted, prompted = unprompted_and_prompted("colour:0.2")
     clean = gradient()
     assert np.array_equal(unprompted.target(clean), unprompted.degraded(clean))
     assert not np.array_equal(unprompted.target(clean), clean)
@@ -275,28 +275,28 @@ def test_unprompted_the_colours_stay() -> None:
 
 
 @pytest.mark.parametrize("line", ["lowlight:2+jpeg:20", "noise:25+lowlight:2", "blur:1+lowlight:2+noise:10"])
-def test_unprompted_faults_are_removed_from_what_stays_dark(line: str) -> None:
-    unprompted, prompted = both_ways(line)
+def test_an_unprompted_dark_pair_loses_its_other_faults(line: str) -> None:
+    unprompted, prompted = unprompted_and_prompted(line)
     assert unprompted.kept == (Exposure(stops=2),)
     assert np.array_equal(unprompted.target(gradient()), Exposure(stops=2)(gradient()))
     assert prompted.kept == ()
 
 
-def test_unprompted_light_and_colour_stay_in_the_order_they_were_applied() -> None:
-    unprompted, _ = both_ways("lowlight:1+noise:25+colour:0.2")
+def test_an_unprompted_pair_keeps_light_and_colour_in_order() -> None:
+    unprompted, _ = unprompted_and_prompted("lowlight:1+noise:25+colour:0.2")
     assert [operation.kind for operation in unprompted.kept] == ["lowlight", "colour"]
     assert unprompted.kept[1] == unprompted.operations[2]
 
 
-def test_unprompted_the_mean_of_the_target_is_dark_too() -> None:
-    unprompted, prompted = both_ways("lowlight:2")
+def test_an_unprompted_dark_target_has_a_dark_mean() -> None:
+    unprompted, prompted = unprompted_and_prompted("lowlight:2")
     overview = gradient(6, 8)
     assert np.array_equal(unprompted.target_on_average(overview), Exposure(stops=2)(overview))
     assert np.array_equal(prompted.target_on_average(overview), overview)
 
 
-def test_what_a_prompt_does_not_name_keeps_its_noise() -> None:
-    """A selective pair whose light stays is as noisy after as before: nobody asked."""
+def test_a_kept_dark_exposure_keeps_its_noise_in_selective_pairs() -> None:
+    """The request does not name the exposure, so its noise stays in the target."""
     kept = [
         plan for plan in plans("selective", 300)
         if any(isinstance(each, LowLight) for each in plan.kept)
@@ -305,7 +305,7 @@ def test_what_a_prompt_does_not_name_keeps_its_noise() -> None:
     assert all(plan.kept == tuple(each for each in plan.operations if isinstance(each, LowLight)) for plan in kept)
 
 
-def test_levels_of_the_pool_lie_within_the_bounds() -> None:
+def test_levels_of_the_pool_are_within_bounds() -> None:
     for text in POOL_OF_ALL:
         for term in Recipe.parse(text).alternatives[0]:
             low, high = BOUNDS[term.name]
@@ -314,14 +314,14 @@ def test_levels_of_the_pool_lie_within_the_bounds() -> None:
 
 
 @pytest.mark.parametrize("name", DRAWS)
-def test_every_name_draws_an_operation_of_a_known_kind_at_both_bounds(name: str) -> None:
+def test_every_name_gives_a_valid_operation_at_both_bounds(name: str) -> None:
     for level in BOUNDS[name]:
         operation = DRAWS[name](level, stream("bounds", name))
         assert operation.kind in KINDS
         assert np.isfinite(operation(gradient(9, 11))).all()
 
 
-def test_colour_and_light_are_drawn_within_what_was_asked() -> None:
+def test_colour_and_light_are_sampled_within_the_levels() -> None:
     for plan in plans("colour:0.2", 200):
         (shift,) = plan.operations
         assert isinstance(shift, ColourShift)

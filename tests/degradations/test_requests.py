@@ -1,4 +1,4 @@
-"""Requests: one for every set of kinds, one plain wording each, and texts that are compared without their dress."""
+"""Requests: one for every set of kinds, one plain wording each, and folding of texts for comparison."""
 
 import unicodedata
 
@@ -18,13 +18,13 @@ from sanarestore.degradations.requests import (
 )
 
 
-def test_a_request_is_the_same_in_whatever_order_its_kinds_are_named() -> None:
+def test_a_request_does_not_depend_on_the_order_of_its_kinds() -> None:
     assert Request.of("blur", "noise") == Request.of("noise", "blur", "noise")
     assert Request.of("blur", "noise").removes == ("noise", "blur")
     assert len({Request.of("blur", "noise"), Request.of("noise", "blur")}) == 1
 
 
-def test_a_request_without_kinds_is_that_of_no_prompt() -> None:
+def test_a_request_without_kinds_equals_that_of_no_prompt() -> None:
     assert Request.of() == Request()
     assert Request().removes is None
     assert Request().understood
@@ -46,15 +46,15 @@ def test_an_unknown_kind_is_refused_by_name() -> None:
         (KINDS, ", ".join(PLAIN[kind] for kind in KINDS[:-1]) + " and fix the colours"),
     ],
 )
-def test_the_plain_wording_lists_the_kinds_in_their_order(kinds: tuple[str, ...], plain: str) -> None:
+def test_the_plain_wording_lists_kinds_in_a_fixed_order(kinds: tuple[str, ...], plain: str) -> None:
     assert Request.of(*kinds).plain == plain
 
 
-def test_what_is_not_understood_is_worded_like_no_prompt() -> None:
+def test_a_request_that_is_not_understood_is_worded_like_no_prompt() -> None:
     assert Request(None, understood=False).plain == DEFAULT_PROMPT
 
 
-def test_only_requests_for_light_and_colour_ask_for_them() -> None:
+def test_only_requests_that_name_light_or_colour_are_lit_or_coloured() -> None:
     for kind in KINDS:
         request = Request.of(kind)
         assert (request.is_lit, request.is_coloured) == (kind == "lowlight", kind == "colour")
@@ -76,7 +76,7 @@ def test_only_requests_for_light_and_colour_ask_for_them() -> None:
         (("jpeg", "noise"), ()),
     ],
 )
-def test_a_prompt_that_only_keeps_removes_the_other_faults(kept: tuple[str, ...], removes: tuple[str, ...]) -> None:
+def test_a_request_that_only_keeps_removes_the_other_faults(kept: tuple[str, ...], removes: tuple[str, ...]) -> None:
     request = Request.keeping(*kept)
     assert request.removes == removes
     assert request.understood
@@ -128,7 +128,7 @@ def test_no_two_requests_share_a_plain_wording() -> None:
     ],
     ids=lambda texts: texts[0],
 )
-def test_case_accents_signs_and_spaces_make_no_difference(texts: tuple[str, ...]) -> None:
+def test_folding_ignores_case_accents_punctuation_and_spaces(texts: tuple[str, ...]) -> None:
     assert {text: folded(text) for text in texts} == dict.fromkeys(texts, folded(texts[0]))
     assert folded(texts[0])
 
@@ -149,11 +149,11 @@ def test_case_accents_signs_and_spaces_make_no_difference(texts: tuple[str, ...]
         ("jpeg", "jpg"),
     ],
 )
-def test_letters_and_vowel_signs_do_make_a_difference(one: str, other: str) -> None:
+def test_folding_keeps_letters_and_vowel_signs(one: str, other: str) -> None:
     assert folded(one) != folded(other)
 
 
-def test_folded_text_reads_as_it_should() -> None:
+def test_folded_texts_have_their_expected_form() -> None:
     assert folded("Don’t  touch THE Colours!") == folded("don´t touch the colours") == "dont touch the colours"
     assert folded("去除JPEG噪点") == "去 除 jpeg 噪 点"
     assert folded("GÜRÜLTÜYÜ KALDIR") == folded("gürültüyü kaldır") == "gurultuyu kaldir"
@@ -161,13 +161,13 @@ def test_folded_text_reads_as_it_should() -> None:
     assert folded("¡¿…!? 🙂") == ""
 
 
-def test_a_letter_and_its_capital_are_folded_alike() -> None:
+def test_a_letter_and_its_capital_fold_to_the_same_text() -> None:
     letters = [chr(code) for code in range(0x250)] + [chr(code) for code in range(0x370, 0x530)]
     assert not [letter for letter in letters if folded(letter) != folded(letter.upper())]
 
 
 @given(st.text(max_size=40))
-def test_folding_twice_is_folding_once(text: str) -> None:
+def test_folding_is_idempotent(text: str) -> None:
     once = folded(text)
     assert folded(once) == once
     assert once == " ".join(once.split())

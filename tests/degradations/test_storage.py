@@ -1,4 +1,4 @@
-"""What WebP and a second JPEG leave."""
+"""Storage degradations: WebP and double JPEG."""
 
 import io
 
@@ -18,7 +18,7 @@ def photo(height: int = 64, width: int = 72) -> Pixels:
 
 
 @pytest.mark.parametrize("quality", [20, 80])
-def test_webp_is_pillows_with_that_quality(quality: int) -> None:
+def test_webp_matches_pillow_at_the_same_quality(quality: int) -> None:
     buffer = io.BytesIO()
     codes = np.rint(photo() * 255).astype(np.uint8)
     PillowImage.fromarray(codes).save(buffer, "WEBP", quality=quality, method=2)
@@ -26,26 +26,26 @@ def test_webp_is_pillows_with_that_quality(quality: int) -> None:
     assert np.array_equal(WebP(quality=quality)(photo()), expected)
 
 
-def test_webp_of_gray_stays_gray_and_worse_quality_is_worse() -> None:
+def test_webp_keeps_gray_and_is_worse_at_lower_quality() -> None:
     gray = photo()[..., :1]
     assert WebP(quality=50)(gray).shape == gray.shape
     errors = [float(np.mean((WebP(quality=quality)(photo()) - photo()) ** 2)) for quality in (10, 50, 95)]
     assert errors[0] > errors[1] > errors[2]
 
 
-def test_webp_stores_what_is_larger_than_the_format_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_webp_stores_images_beyond_its_size_limit_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "LONGEST", 40)
     stored = WebP(quality=60)(photo())
     assert np.array_equal(stored[:40, :40], WebP(quality=60)(photo()[:40, :40]))
     assert np.array_equal(stored[40:, 40:], WebP(quality=60)(photo()[40:, 40:]))
 
 
-def test_a_second_jpeg_lies_on_another_grid() -> None:
+def test_a_second_jpeg_has_a_shifted_grid() -> None:
     first, second = Jpeg(quality=15), Jpeg(quality=95, subsampling="4:4:4")
     shifted = JpegTwice(first=first, second=second, shift=(3, 5))(photo())
     assert shifted.shape == photo().shape
     steps_H = np.abs(np.diff(shifted, axis=0)).mean(axis=(1, 2))
-    # Rows 5, 13, ... begin blocks of the first grid: the edge lies between row 4 and 5 of every eight.
+    # Blocks of the first grid start at rows 5, 13, ..., so edges lie between rows 4 and 5 of every eight.
     on_grid = steps_H[4::8].mean()
     off_grid = np.delete(steps_H, np.s_[4::8]).mean()
     unshifted = np.abs(np.diff(JpegTwice(first=first, second=second, shift=(0, 0))(photo()), axis=0)).mean(axis=(1, 2))

@@ -1,4 +1,4 @@
-"""Wordings: grammars that say what they mean, and sentences kept for measuring that no grammar makes."""
+"""Wordings: unambiguous grammars, and held-out sentences that no grammar can produce."""
 
 import dataclasses
 import re
@@ -27,28 +27,28 @@ from sanarestore.degradations.wordings import (
 )
 
 KEPT_BACK = sorted((Path(__file__).parents[1] / "data" / "wordings").glob("*.tsv"))
-"""Wordings to measure by, a line each: the text, then what it says, between tabs."""
+"""Held-out wordings, one per line: the text and its meaning, separated by tabs."""
 
 PARTS = ("frames", "keep", "but")
 
 SLOT = "qqq"
-"""In place of `{}` where a frame is folded."""
+"""A stand-in for `{}` while a frame is folded."""
 
 
 def bare(text: str, language: str) -> str:
-    """Folded, and without spaces where the language is written without: folding sets ideographs apart."""
+    """Fold a text, and remove spaces if its language has none, because folding separates ideographs."""
     return folded(text).replace(" ", "") if language in UNSPACED else folded(text)
 
 
 class Sentences:
-    """All sentences of a grammar, looked up without making them: there are a hundred thousand."""
+    """A lookup of all sentences of a grammar, without listing the hundred thousand of them."""
 
     def __init__(self, grammar: Grammar) -> None:
         self.language = grammar.language
         self.complete: dict[str, set[str]] = {}
         """Bare phrase -> kinds, `general` or `other`."""
         self.frames: dict[tuple[str, str], set[tuple[str, str]]] = {}
-        """What stands before and after the blank -> parts and forms."""
+        """Text before and after the blank -> parts and forms."""
         self.fillings: dict[tuple[str, str], set[str]] = {}
         """Form and bare noun or adjective -> kinds."""
         for kind in KINDS:
@@ -78,7 +78,7 @@ class Sentences:
             self.frames.setdefault((before, after), set()).add((part, form))
 
     def meanings(self, text: str) -> set[tuple[str, str]]:
-        """What a text can say by the grammar, as parts and kinds; of the part `phrases` where it is complete."""
+        """Return what a text can mean, as parts and kinds; the part of a complete phrase is `phrases`."""
         text = self._bare(text)
         found = {("phrases", kind) for kind in self.complete.get(text, ())}
         for first in range(len(text)):
@@ -90,13 +90,13 @@ class Sentences:
         return found
 
     def asked(self, text: str) -> set[str]:
-        """What a text can ask for."""
+        """Return the kinds that a text can ask for."""
         return {kind for part, kind in self.meanings(text) if part in ("phrases", "frames")}
 
 
 @pytest.fixture(scope="module")
 def sentences() -> Mapping[str, Sentences]:
-    """By language."""
+    """The sentences of every language."""
     return {language: Sentences(read_grammar(language)) for language in LANGUAGES}
 
 
@@ -106,7 +106,7 @@ def english() -> Sentences:
 
 
 def pieces(grammar: Grammar) -> Iterator[tuple[str, str]]:
-    """Complete phrases and the kind, `general` or `other` that they are listed under."""
+    """Yield complete phrases with the kind, `general` or `other` that they are listed under."""
     for kind in KINDS:
         yield from ((phrase, kind) for phrase in grammar.phrases[kind])
     yield from ((phrase, "general") for phrase in grammar.general)
@@ -114,7 +114,7 @@ def pieces(grammar: Grammar) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_language_has_words_for_everything(language: str) -> None:
+def test_every_grammar_has_enough_words_of_every_sort(language: str) -> None:
     grammar = read_grammar(language)
     assert grammar.language == language
     assert min(map(len, (grammar.frames, grammar.keep, grammar.but))) > 0
@@ -130,52 +130,52 @@ def test_every_language_has_words_for_everything(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_frames_have_one_blank_and_nothing_else_has_any(language: str) -> None:
+def test_every_frame_has_one_blank_and_other_texts_have_none(language: str) -> None:
     grammar = read_grammar(language)
     frames = [frame for part in PARTS for each in getattr(grammar, part).values() for frame in each]
     assert not [frame for frame in (*frames, *grammar.look_frames) if re.findall(r"[{}]+", frame) != ["{}"]]
     fillings = [noun for nouns in grammar.nouns.values() for each in nouns.values() for noun in each]
     fillings += [look for looks in grammar.looks.values() for look in looks]
     phrases = [phrase for phrase, _ in pieces(grammar)]
-    dress = (*grammar.joins, *grammar.before, *grammar.after)
-    assert not [text for text in (*fillings, *phrases, *dress) if "{" in text or "}" in text]
+    additions = (*grammar.joins, *grammar.before, *grammar.after)
+    assert not [text for text in (*fillings, *phrases, *additions) if "{" in text or "}" in text]
     assert not [text for text in (*fillings, *phrases) if text != text.strip() or not folded(text)]
     assert not [piece for piece in grammar.pieces() if "{" in piece]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_phrase_has_two_meanings(language: str, sentences: Mapping[str, Sentences]) -> None:
-    """Neither as a phrase of two lists nor as a sentence that the frames make of another kind."""
-    told = sentences[language]
-    found = {phrase: (kind, told.asked(phrase)) for phrase, kind in pieces(read_grammar(language))}
+    """A phrase is in one list only, and frames cannot produce it with another kind."""
+    known = sentences[language]
+    found = {phrase: (kind, known.asked(phrase)) for phrase, kind in pieces(read_grammar(language))}
     assert not {phrase: kinds for phrase, (kind, kinds) in found.items() if kinds != {kind}}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_no_noun_or_look_is_of_two_kinds(language: str, sentences: Mapping[str, Sentences]) -> None:
+def test_no_noun_or_adjective_belongs_to_two_kinds(language: str, sentences: Mapping[str, Sentences]) -> None:
     assert not {filling: kinds for filling, kinds in sentences[language].fillings.items() if len(kinds) > 1}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_sentence_both_removes_and_keeps(language: str, sentences: Mapping[str, Sentences]) -> None:
-    """As "no {}" could, but that noise stands in it where it removes and denoising where it keeps."""
-    told = sentences[language]
+    """A frame such as "no {}" is safe only if its nouns differ: "noise" to remove, "denoising" to keep."""
+    known = sentences[language]
     words: dict[str, set[str]] = {}
-    for form, filling in told.fillings:
+    for form, filling in known.fillings:
         words.setdefault(form, set()).add(filling)
-    for frame, uses in told.frames.items():
+    for frame, uses in known.frames.items():
         removed, kept = (set().union(*(words[form] for part, form in uses if part == each)) for each in PARTS[:2])
         assert removed.isdisjoint(kept), (frame, removed & kept)
 
 
-def test_every_kind_has_sentences_kept_for_measuring() -> None:
+def test_every_kind_has_held_out_sentences() -> None:
     assert set(HELD_OUT) == set(KINDS)
     assert min(map(len, HELD_OUT.values())) >= 5
     held = [folded(sentence) for each in HELD_OUT.values() for sentence in each]
     assert len(set(held)) == len(held)
 
 
-def test_no_grammar_makes_a_sentence_that_is_held_out(sentences: Mapping[str, Sentences]) -> None:
+def test_no_grammar_produces_a_held_out_sentence(sentences: Mapping[str, Sentences]) -> None:
     held = [sentence for each in HELD_OUT.values() for sentence in each]
     assert not [
         (sentence, language) for sentence in held for language in LANGUAGES if sentences[language].meanings(sentence)
@@ -183,14 +183,14 @@ def test_no_grammar_makes_a_sentence_that_is_held_out(sentences: Mapping[str, Se
 
 
 @pytest.mark.parametrize("path", KEPT_BACK, ids=lambda path: path.stem)
-def test_no_grammar_makes_a_wording_of_the_tests(path: Path, sentences: Mapping[str, Sentences]) -> None:
+def test_no_grammar_produces_a_held_out_wording(path: Path, sentences: Mapping[str, Sentences]) -> None:
     texts = [line.split("\t")[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     assert len(texts) > 50
     assert not [(text, language) for text in texts for language in LANGUAGES if sentences[language].meanings(text)]
 
 
 @pytest.mark.parametrize("path", KEPT_BACK, ids=lambda path: path.stem)
-def test_no_wording_of_the_tests_is_among_the_sentences_to_learn_from(path: Path) -> None:
+def test_no_held_out_wording_is_among_the_training_sentences(path: Path) -> None:
     learnt = {bare(each.text, "zh") for language in LANGUAGES for each in read_sentences(language)}
     texts = [line.split("\t")[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     texts += [text for each in HELD_OUT.values() for text in each]
@@ -198,7 +198,7 @@ def test_no_wording_of_the_tests_is_among_the_sentences_to_learn_from(path: Path
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_sentences_are_of_every_sort_and_each_is_there_once(language: str) -> None:
+def test_training_sentences_cover_every_sort_without_duplicates(language: str) -> None:
     sentences = read_sentences(language)
     assert len({folded(each.text) for each in sentences}) == len(sentences) > 2000
     for kind in KINDS:
@@ -212,7 +212,7 @@ def test_sentences_are_of_every_sort_and_each_is_there_once(language: str) -> No
     assert sum(each.understood and not (each.removed or each.kept) for each in sentences) > 150
 
 
-def test_one_sentence_in_twenty_is_never_learnt_from() -> None:
+def test_one_sentence_in_twenty_is_held_back_from_training() -> None:
     for name, language in zip(LANGUAGES, languages(), strict=True):
         held = [each for each in read_sentences(name) if is_held_back(each)]
         assert len(held) * HELD_BACK_EVERY == pytest.approx(len(read_sentences(name)), rel=0.35)
@@ -220,26 +220,26 @@ def test_one_sentence_in_twenty_is_never_learnt_from() -> None:
         assert len(held) + len(language.sentences) == len(read_sentences(name))
 
 
-def test_there_are_wordings_of_every_language() -> None:
+def test_there_are_held_out_wordings_of_every_language() -> None:
     assert {path.stem for path in KEPT_BACK} == {*LANGUAGES, "general", "other"}
 
 
-def test_the_check_for_kept_sentences_would_find_one(sentences: Mapping[str, Sentences]) -> None:
-    """One of every part of every grammar, with other capitals and signs."""
+def test_the_lookup_finds_sentences_of_every_part_of_a_grammar(sentences: Mapping[str, Sentences]) -> None:
+    """Otherwise the checks for held-out sentences could not fail; capitals and punctuation vary."""
     rng = np.random.default_rng(0)
-    for language, told in sentences.items():
+    for language, known in sentences.items():
         grammar = read_grammar(language)
         for kind in KINDS:
             for _ in range(10):
-                assert kind in told.asked(f" {grammar.ask(rng, kind).upper()}!"), (language, kind)
-            assert ("keep", kind) in told.meanings(grammar.ask_to_keep(rng, kind))
-            assert ("but", kind) in told.meanings(grammar.but_keep(rng, kind))
-        assert told.asked(grammar.general[-1]) == {"general"}
-        assert told.asked(grammar.other[-1]) == {"other"}
+                assert kind in known.asked(f" {grammar.ask(rng, kind).upper()}!"), (language, kind)
+            assert ("keep", kind) in known.meanings(grammar.ask_to_keep(rng, kind))
+            assert ("but", kind) in known.meanings(grammar.but_keep(rng, kind))
+        assert known.asked(grammar.general[-1]) == {"general"}
+        assert known.asked(grammar.other[-1]) == {"other"}
     assert ("frames", "noise") in sentences["en"].meanings("Remove the Noise.")
 
 
-def test_a_grammar_lists_every_sentence_that_it_makes() -> None:
+def test_a_grammar_lists_every_sentence_that_it_produces() -> None:
     grammar = read_grammar("en")
     listed, rng = set(grammar.sentences()), np.random.default_rng(0)
     for kind in KINDS:
@@ -249,34 +249,34 @@ def test_a_grammar_lists_every_sentence_that_it_makes() -> None:
     assert {*grammar.general, *grammar.other} <= listed
 
 
-def undressed(text: str, grammar: Grammar) -> set[str]:
-    """What may lie under the beginnings and the ends that people put around a request."""
+def cores(text: str, grammar: Grammar) -> set[str]:
+    """Return the possible cores of a text after removing a grammar's beginnings and endings."""
     text = folded(text)
     found = {text} | {text.removeprefix(folded(before)).strip() for before in grammar.before}
     return found | {each.removesuffix(folded(after)).strip() for each in found for after in grammar.after}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_prompts_for_one_kind_ask_for_it_alone(kind: str, english: Sentences) -> None:
+def test_prompts_for_one_kind_request_that_kind_only(kind: str, english: Sentences) -> None:
     rng, grammar = np.random.default_rng(0), read_grammar("en")
-    drawn = {word(rng, (kind,)) for _ in range(300)}
-    for text in drawn:
-        assert {kind} == set().union(*map(english.asked, undressed(text, grammar))), text
-    assert len(drawn) > 150, "varied"
+    sampled = {word(rng, (kind,)) for _ in range(300)}
+    for text in sampled:
+        assert {kind} == set().union(*map(english.asked, cores(text, grammar))), text
+    assert len(sampled) > 150, "prompts vary"
 
 
-def test_without_kinds_a_prompt_is_general_and_often_the_default(english: Sentences) -> None:
+def test_prompts_without_kinds_are_general_and_often_the_default(english: Sentences) -> None:
     rng, grammar = np.random.default_rng(0), read_grammar("en")
-    drawn = [word(rng, ()) for _ in range(500)]
-    for text in drawn:
-        found = set().union(*map(english.asked, undressed(text, grammar)))
+    sampled = [word(rng, ()) for _ in range(500)]
+    for text in sampled:
+        found = set().union(*map(english.asked, cores(text, grammar)))
         assert found == {"general"} or DEFAULT_PROMPT.lower() in text.lower(), text
-    assert drawn.count(DEFAULT_PROMPT) > 25
+    assert sampled.count(DEFAULT_PROMPT) > 25
 
 
 @pytest.fixture
 def marked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An English whose joins and exceptions can be told, and that is never dressed."""
+    """English with recognisable joins and exceptions, and without beginnings and endings."""
     grammar = read_grammar("en")
     form, frames = next(iter(grammar.but.items()))
     changed = dataclasses.replace(
@@ -286,7 +286,7 @@ def marked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("marked")
-def test_several_kinds_are_all_named(english: Sentences) -> None:
+def test_prompts_for_several_kinds_name_all_of_them(english: Sentences) -> None:
     rng = np.random.default_rng(0)
     for _ in range(60):
         text = word(rng, ("noise", "blur", "colour"))
@@ -294,22 +294,22 @@ def test_several_kinds_are_all_named(english: Sentences) -> None:
 
 
 @pytest.mark.usefixtures("marked")
-def test_some_prompts_name_what_to_keep(english: Sentences) -> None:
+def test_some_prompts_name_a_kind_to_keep(english: Sentences) -> None:
     rng = np.random.default_rng(0)
-    drawn = [word(rng, ("noise",), kept="blur").split("%") for _ in range(400)]
-    exceptions = [parts[1] for parts in drawn if len(parts) > 1]
+    sampled = [word(rng, ("noise",), kept="blur").split("%") for _ in range(400)]
+    exceptions = [parts[1] for parts in sampled if len(parts) > 1]
     assert 0.13 < len(exceptions) / 400 < 0.27
     assert all(("but", "blur") in english.meanings(exception) for exception in exceptions)
 
 
-def test_prompts_are_a_function_of_the_generator() -> None:
+def test_prompts_depend_on_the_generator_only() -> None:
     first = [word(np.random.default_rng(seed), ("jpeg",)) for seed in range(20)]
     assert first == [word(np.random.default_rng(seed), ("jpeg",)) for seed in range(20)]
     assert len(set(first)) > 10
 
 
 def toy(language: str, **changes: object) -> Grammar:
-    """A grammar of few words, each of which says in capitals what it means."""
+    """Make a grammar of a few words that show their kind or meaning."""
     shapes = {"it": "IT {}", "them": "THEM {}"}
     grammar = Grammar(
         language=language,
@@ -335,11 +335,11 @@ def strange(count: int, *grammars: Grammar, seed: int = 0, sentences: tuple[Word
 
 
 def named(text: str) -> set[str]:
-    """The kinds whose names stand in a text of a toy grammar, one slip of the finger allowed."""
+    """Return the kinds whose names are intact in a text of a toy grammar; typing errors may hide some."""
     return {kind for kind in KINDS if f"{kind}/" in text}
 
 
-def test_strange_wordings_say_what_they_are_said_to_say() -> None:
+def test_strange_wordings_match_their_labels() -> None:
     exact = 0
     for wording in strange(2000, toy("en")):
         said = {*wording.removed, *wording.kept}
@@ -351,7 +351,7 @@ def test_strange_wordings_say_what_they_are_said_to_say() -> None:
         if not wording.understood:
             assert not said
             assert "MEND" not in wording.text
-    assert exact > 1850, "but for slips of the finger"
+    assert exact > 1850, "only typing errors hide a kind"
 
 
 WRITTEN = (
@@ -362,12 +362,12 @@ WRITTEN = (
 )
 
 
-def test_written_sentences_have_their_share_and_keep_their_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_written_sentences_appear_with_their_share_and_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wordings, "_mistyped", lambda rng, text: text)
-    drawn = [wording for wording in strange(3000, toy("en"), sentences=WRITTEN) if "WRITTEN" in wording.text]
-    assert len(drawn) / 3000 == pytest.approx(WRITTEN_SHARE, abs=0.03)
+    sampled = [wording for wording in strange(3000, toy("en"), sentences=WRITTEN) if "WRITTEN" in wording.text]
+    assert len(sampled) / 3000 == pytest.approx(WRITTEN_SHARE, abs=0.03)
     joined = 0
-    for wording in drawn:
+    for wording in sampled:
         parts = [each for each in WRITTEN if each.text.split()[1] in wording.text.split()]
         if wording.text.count("WRITTEN") == len(parts) == 1:
             (part,) = parts
@@ -380,15 +380,15 @@ def test_written_sentences_have_their_share_and_keep_their_meaning(monkeypatch: 
     assert joined > 100
 
 
-def test_a_noun_stands_in_frames_of_its_form_only() -> None:
+def test_nouns_fill_only_frames_of_their_form() -> None:
     for wording in strange(1000, toy("en")):
         assert not re.search(r"IT \w+/them/|THEM \w+/it/", wording.text), wording
 
 
-def test_strange_wordings_are_of_every_sort_as_often_as_is_said() -> None:
-    drawn = strange(4000, toy("en"))
+def test_sorts_of_strange_wordings_have_their_stated_frequencies() -> None:
+    sampled = strange(4000, toy("en"))
     counts = dict.fromkeys((*COUNTS, "passing"), 0)
-    for wording in drawn:
+    for wording in sampled:
         if not wording.understood:
             counts["other"] += 1
         elif not wording.removed:
@@ -398,15 +398,15 @@ def test_strange_wordings_are_of_every_sort_as_often_as_is_said() -> None:
         else:
             counts[("one", "two", "three")[len(wording.removed) - 1]] += 1
     assert sum(COUNTS.values()) == pytest.approx(1)
-    # A slip of the finger hides what sort a few are of.
+    # Typing errors hide the sort of a few wordings.
     assert {sort: count / 4000 for sort, count in counts.items()} == pytest.approx(COUNTS, abs=0.03)
-    both = [wording for wording in drawn if wording.removed and wording.kept]
-    assert 0.06 < len(both) / 4000 < 0.15, "some remove one thing and keep another"
-    assert len({wording.text for wording in drawn}) > 2000
+    both = [wording for wording in sampled if wording.removed and wording.kept]
+    assert 0.06 < len(both) / 4000 < 0.15, "some wordings remove one kind and keep another"
+    assert len({wording.text for wording in sampled}) > 2000
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_what_is_named_in_passing_stands_among_words_about_something_else(language: str) -> None:
+def test_kinds_mentioned_in_passing_are_among_unrelated_words(language: str) -> None:
     rng = np.random.default_rng(0)
     others, grammar = {"tea", "with", "milk", "rain", "all", "day"}, toy(language)
     if language == "zh":
@@ -422,49 +422,49 @@ def test_what_is_named_in_passing_stands_among_words_about_something_else(langua
     assert places == {True, False}
 
 
-def test_english_has_its_share_and_the_others_share_the_rest_alike() -> None:
+def test_english_has_its_share_and_other_languages_share_equally() -> None:
     languages = ("en", "xx", "yy", "zz")
-    spoken = [toy(each, joins=(" & ",), general=(f"MEND {each}",)) for each in languages]
-    heard = [wording.text for wording in strange(6000, *spoken) if wording.understood and "MEND" in wording.text]
-    shares = {each: np.mean([f"MEND {each}" in text for text in heard]) for each in languages}
+    grammars = [toy(each, joins=(" & ",), general=(f"MEND {each}",)) for each in languages]
+    texts = [wording.text for wording in strange(6000, *grammars) if wording.understood and "MEND" in wording.text]
+    shares = {each: np.mean([f"MEND {each}" in text for text in texts]) for each in languages}
     rest = (1 - ENGLISH_SHARE) / 3
     assert shares == pytest.approx({"en": ENGLISH_SHARE, "xx": rest, "yy": rest, "zz": rest}, abs=0.06)
 
 
 @pytest.mark.parametrize("language", ["en", "tr"])
-def test_one_language_alone_has_all_of_them(language: str) -> None:
+def test_a_single_language_gives_all_wordings(language: str) -> None:
     assert len(strange(20, toy(language))) == 20
 
 
-def test_scripts_without_spaces_get_no_stray_words() -> None:
+def test_wordings_in_scripts_without_spaces_get_no_spaces() -> None:
     shapes = {part: {"it": (f"{part}{{}}",)} for part in PARTS}
     found = {}
     for language in ("en", "zh"):
-        dress = {"joins": ("&",), "before": ("oh",), "after": ("now",), "other": ("tea",)}
-        dense = toy(language, **shapes, look_frames=("so{}",), **dress)
-        # What is about something else is set apart by a full stop and a space.
-        heard = [wording.text for wording in strange(600, dense) if wording.understood and ". " not in wording.text]
-        found[language] = np.mean([" " in text for text in heard])
+        additions = {"joins": ("&",), "before": ("oh",), "after": ("now",), "other": ("tea",)}
+        dense = toy(language, **shapes, look_frames=("so{}",), **additions)
+        # A full stop and a space separate unrelated words, so these wordings are left out.
+        texts = [wording.text for wording in strange(600, dense) if wording.understood and ". " not in wording.text]
+        found[language] = np.mean([" " in text for text in texts])
     assert found["zh"] == 0
     assert found["en"] > 0.1
 
 
-def test_a_text_of_nothing_but_signs_is_no_reason_to_stop() -> None:
-    """A frame that is a blank alone, filled with a word that is a sign alone, says nothing at all."""
+def test_empty_wordings_are_allowed() -> None:
+    """A frame that is only a blank can end up without any letters."""
     silent = toy("fr", frames={"it": ("{}",)}, keep={"it": ("{}",)}, other=("?",), before=("",), after=("",))
     assert any(not wording.text for wording in strange(3000, silent))
 
 
-def test_strange_wordings_are_a_function_of_the_generator() -> None:
+def test_strange_wordings_depend_on_the_generator_only() -> None:
     grammar = read_grammar("en")
     assert strange(50, grammar) == strange(50, grammar)
     assert strange(50, grammar) != strange(50, grammar, seed=1)
 
 
-def test_real_grammars_leave_no_blank_unfilled() -> None:
-    drawn = strange(3000, *map(read_grammar, LANGUAGES))
-    assert not [wording.text for wording in drawn if "{" in wording.text or "}" in wording.text]
-    assert {wording.request for wording in drawn} >= {Request.of(kind) for kind in KINDS}
+def test_real_grammars_fill_every_blank() -> None:
+    sampled = strange(3000, *map(read_grammar, LANGUAGES))
+    assert not [wording.text for wording in sampled if "{" in wording.text or "}" in wording.text]
+    assert {wording.request for wording in sampled} >= {Request.of(kind) for kind in KINDS}
 
 
 @pytest.mark.parametrize(
@@ -479,19 +479,19 @@ def test_real_grammars_leave_no_blank_unfilled() -> None:
         ({"kept": ("colour",)}, Request.of("noise", "jpeg")),
     ],
 )
-def test_a_wording_asks_for_what_it_says(fields: dict[str, object], request_: Request) -> None:
+def test_a_wording_gives_the_request_of_its_fields(fields: dict[str, object], request_: Request) -> None:
     assert Wording(text="whatever", **fields).request == request_  # type: ignore[arg-type]
 
 
-def test_the_vocabulary_holds_every_word_of_english_prompts() -> None:
+def test_the_vocabulary_contains_every_word_of_english_prompts() -> None:
     words = {each for text in vocabulary() for each in text.split()}
     rng = np.random.default_rng(0)
     for kind in KINDS:
-        drawn = folded(" ".join(word(rng, (kind,), kept="noise") for _ in range(100)))
-        assert not set(drawn.split()) - words
+        sampled = folded(" ".join(word(rng, (kind,), kept="noise") for _ in range(100)))
+        assert not set(sampled.split()) - words
 
 
-def test_the_vocabulary_is_of_every_language() -> None:
+def test_the_vocabulary_covers_every_language() -> None:
     words = set(" ".join(vocabulary()).split())
     for language in LANGUAGES:
         assert set(folded(read_grammar(language).general[0]).split()) <= words, language

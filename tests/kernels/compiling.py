@@ -1,6 +1,6 @@
-"""Compiles every kernel as its launcher starts it, for devices that need not be here; prints a JSON object a kernel.
+"""Compile every kernel with its launcher's arguments for given devices, and print one JSON object per kernel.
 
-Run as a program, in a process that was told nothing of Triton's interpreter.
+Run this as a program in a process without TRITON_INTERPRET; no GPU is needed.
 """
 
 import json
@@ -30,24 +30,24 @@ class Shapes(NamedTuple):
     size: int
     """Features per head."""
     side: int
-    """Tokens, or positions."""
+    """Tokens or positions per side of the map."""
     channels: int
 
 
 USUAL = Shapes(heads=70, size=32, side=32, channels=128)
-"""Those of the 1.6B model."""
+"""Shapes of the 1.6B model."""
 
 WIDE = Shapes(heads=8, size=128, side=33, channels=1500)
 
 ONES = Shapes(heads=1, size=16, side=1, channels=1)
-"""Numbers that are 1 are constants."""
+"""Triton treats arguments equal to 1 as constants."""
 
 
 def started(dtype: torch.dtype, shapes: Shapes) -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
-    """Every kernel with what it is started with."""
+    """Return every kernel with its launch arguments."""
     launched: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
     for module in (blend, feed_forward, linear_attention, residual):
-        # The real launchers, on tensors without memory.
+        # Run the real launchers on meta tensors and record their arguments.
         module.launch = lambda kernel, _programs, _device, *given, **fixed: launched.append((kernel, given, fixed))  # type: ignore[assignment]
 
     def some(*shape: int, of: torch.dtype = dtype) -> Tensor:
@@ -70,7 +70,7 @@ def started(dtype: torch.dtype, shapes: Shapes) -> list[tuple[Any, tuple[Any, ..
 
 
 def compiled(kernel: Any, given: tuple[Any, ...], fixed: dict[str, Any], target: GPUTarget) -> Any:
-    """As a launch on such a device would have it: whole numbers that are 1 are constants, memory is aligned."""
+    """Compile a kernel like a launch on the target: integers equal to 1 are constants, and memory is aligned."""
     signature, constants, attributes = {}, {}, {}
     for place, (parameter, value) in enumerate(zip(kernel.params, given, strict=False)):
         name, is_fixed = parameter.name, not parameter.do_not_specialize
@@ -92,7 +92,7 @@ def compiled(kernel: Any, given: tuple[Any, ...], fixed: dict[str, Any], target:
 
 
 def main(*architectures: int) -> None:
-    """What is usual on every device, and on the first what is not."""
+    """Compile usual shapes for every device, and unusual ones for the first."""
     everything = {
         name for module in (blend, feed_forward, linear_attention, residual) for name in vars(module)
         if name.endswith("_kernel")

@@ -1,4 +1,4 @@
-"""Tensors that show what a kernel reads and writes beside them, and how far a result may be from the truth."""
+"""Tensors that reveal reads and writes out of bounds, and tolerances for results of kernels."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +10,10 @@ from torch import Tensor
 from sanarestore.kernels import choice
 
 GUARD = 2**14 + 1
-"""Values around what a kernel is given, and around what it gives: more than a program reaches, and an odd number, so
-that nothing is aligned by chance."""
+"""Number of guard values before and after each input and output.
+
+It is larger than the memory that one program touches, and odd, so that no tensor is aligned by chance.
+"""
 
 POISON = float("nan")
 
@@ -19,9 +21,9 @@ needs_kernels = pytest.mark.skipif(not choice.available(torch.device("cuda", 0))
 
 
 class Guarded:
-    """Tensors inside larger buffers of NaN: what is read beside them spoils the result, what is written is seen.
+    """Tensors inside larger buffers of NaN: reads out of bounds make results NaN, and writes are detected.
 
-    While it lives, the memory that launchers take anew is such too.
+    Memory that launchers allocate is guarded too until the monkeypatch is undone.
     """
 
     def __init__(self, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,19 +32,19 @@ class Guarded:
         empty_like, new_empty = torch.empty_like, Tensor.new_empty
 
         def taken(like: Tensor) -> Tensor:
-            # Triton's interpreter takes empty ones of its own.
+            # Triton's interpreter allocates empty tensors itself.
             return self._inside(like.shape, like.stride(), like.dtype) if like.numel() else like
 
         monkeypatch.setattr(torch, "empty_like", lambda *given, **how: taken(empty_like(*given, **how)))
         monkeypatch.setattr(Tensor, "new_empty", lambda *given, **how: taken(new_empty(*given, **how)))
 
     def __call__(self, values: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """A copy on the device, with the strides of the given."""
+        """Copy values to the device and keep their strides."""
         copy = self._inside(values.shape, values.stride(), dtype or values.dtype)
         return copy.copy_(values)
 
     def check(self) -> None:
-        """AssertionError where something was written beside a tensor."""
+        """Raise AssertionError if something was written outside a tensor."""
         for buffer, mask in self._buffers:
             assert buffer[mask.logical_not()].isnan().all(), "written out of bounds"
 
@@ -56,9 +58,9 @@ class Guarded:
 
 
 def assert_close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
-    """Within some units of rounding of `dtype`, measured by the largest value; expected is float64."""
+    """Check that a result is within some rounding units of `dtype` at its largest value; `expected` is float64."""
     assert found.isfinite().all()
-    # The interpreter cuts bfloat16 off where a device rounds it.
+    # The interpreter truncates to bfloat16, whereas a device rounds.
     unit = {torch.float32: 2**-20, torch.bfloat16: 2**-7}[dtype]
     error = (found.double().cpu() - expected.cpu()).abs().max().item()
     assert error <= unit * max(expected.abs().max().item(), math.ulp(0.0)), error

@@ -1,4 +1,4 @@
-"""The reference wherever a kernel would not fit, and the kernel on a GPU."""
+"""Blending of windows: the reference on a CPU, and the kernel on a GPU."""
 
 import torch
 
@@ -9,7 +9,7 @@ from tests.kernels.guards import assert_close, needs_kernels, some
 CORNERS = [(0, 0), (2, 3), (2, 0)]
 
 
-def test_on_a_cpu_it_is_the_reference() -> None:
+def test_blending_on_a_cpu_uses_the_reference() -> None:
     found, expected = torch.zeros(2, 6, 8), torch.zeros(2, 6, 8)
     given = some(3, 2, 4, 5, seed=0), some(3, 4, 5, seed=1), CORNERS
     add_windows(found, *given)
@@ -18,7 +18,7 @@ def test_on_a_cpu_it_is_the_reference() -> None:
 
 
 @needs_kernels
-def test_on_a_gpu_it_is_the_reference_up_to_rounding() -> None:
+def test_blending_on_a_gpu_matches_the_reference_up_to_rounding() -> None:
     found, expected = torch.zeros(2, 6, 8).cuda(), torch.zeros(2, 6, 8).double()
     window, weight = some(3, 2, 4, 5, seed=0), some(3, 4, 5, seed=1)
     add_windows(found, window.cuda(), weight.cuda(), CORNERS)

@@ -1,4 +1,4 @@
-"""Kernels are chosen by what is asked for and what is there; nothing is tried."""
+"""Choice of kernels: from the inputs, the device and the installation, without trial runs."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ MODULES = ("linear_attention", "feed_forward", "residual", "blend")
 
 
 class OnCuda(Tensor):
-    """A tensor that says it is on a GPU, where there is none."""
+    """A CPU tensor that reports a GPU as its device."""
 
     device = torch.device("cuda", 0)  # type: ignore[assignment]
 
@@ -31,17 +31,17 @@ def on_cuda(dtype: torch.dtype = torch.bfloat16, *, size: int = 3) -> Tensor:
     return torch.zeros(size, dtype=dtype).as_subclass(OnCuda)  # type: ignore[no-untyped-call, no-any-return]
 
 
-def test_what_fits(gpu: pytest.MonkeyPatch) -> None:
+def test_kernels_fit_tensors_of_one_supported_type_on_one_gpu(gpu: pytest.MonkeyPatch) -> None:
     assert choice.fits(on_cuda())
     assert choice.fits(on_cuda(torch.float32), None, on_cuda(torch.float32))
-    assert not choice.fits(on_cuda(), on_cuda(torch.float32)), "one type"
+    assert not choice.fits(on_cuda(), on_cuda(torch.float32)), "all tensors must have one type"
     assert not choice.fits(on_cuda(torch.float16))
-    assert not choice.fits(on_cuda(), torch.zeros(3, dtype=torch.bfloat16)), "one device"
+    assert not choice.fits(on_cuda(), torch.zeros(3, dtype=torch.bfloat16)), "all tensors must be on one device"
     assert not choice.fits(on_cuda(size=0))
     assert not choice.fits(torch.zeros(3))
 
 
-def test_gradients_are_the_references(gpu: pytest.MonkeyPatch) -> None:
+def test_gradients_and_autocast_use_the_references(gpu: pytest.MonkeyPatch) -> None:
     trained = on_cuda(torch.float32)
     trained.requires_grad_()
     assert not choice.fits(on_cuda(torch.float32), trained)
@@ -51,7 +51,7 @@ def test_gradients_are_the_references(gpu: pytest.MonkeyPatch) -> None:
         assert not choice.fits(trained)
 
 
-def test_what_turns_them_off(gpu: pytest.MonkeyPatch) -> None:
+def test_kernels_can_be_turned_off(gpu: pytest.MonkeyPatch) -> None:
     with choice.references():
         assert not choice.fits(on_cuda())
     assert choice.fits(on_cuda())
@@ -61,7 +61,7 @@ def test_what_turns_them_off(gpu: pytest.MonkeyPatch) -> None:
     assert choice.fits(on_cuda())
 
 
-def test_old_devices_and_missing_triton(gpu: pytest.MonkeyPatch) -> None:
+def test_kernels_need_a_recent_device_and_triton(gpu: pytest.MonkeyPatch) -> None:
     gpu.setattr(choice, "_capability", lambda device: (7, 5))
     assert not choice.fits(on_cuda())
     gpu.setattr(choice, "_capability", lambda device: (12, 0))
@@ -70,7 +70,7 @@ def test_old_devices_and_missing_triton(gpu: pytest.MonkeyPatch) -> None:
     assert not choice.fits(on_cuda())
 
 
-def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_compilation_needs_a_compiler_and_python_headers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "Python.h").touch()
     monkeypatch.setattr(choice.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
     monkeypatch.delenv("CC", raising=False)
@@ -84,7 +84,7 @@ def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch,
     assert not choice.compiles()
 
 
-def test_importing_operations_needs_no_triton() -> None:
+def test_importing_operations_does_not_need_triton() -> None:
     code = (
         f"import sys; sys.modules['triton'] = None; from sanarestore.kernels import {', '.join(MODULES)}; print('fine')"
     )

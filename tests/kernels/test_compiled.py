@@ -1,4 +1,4 @@
-"""Every kernel becomes machine code for devices of several kinds, and finds room on each, with none of them here."""
+"""Compilation of every kernel for several GPU architectures, and its shared memory, without a GPU."""
 
 import json
 import os
@@ -12,16 +12,16 @@ ARCHITECTURES = (90, 80, 120)
 """Hopper, Ampere, and the smaller Blackwell."""
 
 SHARED = 99 * 1024
-"""Bytes that the threads of a program may share on the smallest of them."""
+"""Shared memory of a program in bytes on the smallest of these architectures."""
 
 
 def test_kernels_compile_without_a_device(tmp_path: Path) -> None:
     pytest.importorskip("triton")
-    told = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     root = Path(__file__).parents[2]
-    told |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": ""}
+    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "tests.kernels.compiling", *map(str, ARCHITECTURES)]
-    run = subprocess.run(command, env=told, cwd=root, capture_output=True, text=True)
+    run = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     kernels = [json.loads(line) for line in run.stdout.splitlines()]
     assert {kernel["architecture"] for kernel in kernels} == {*ARCHITECTURES}

@@ -1,4 +1,4 @@
-"""The reference of linear attention against its definition, and its sums against those of its parts."""
+"""Reference operations: linear attention against its definition, norms and feed-forward against diffusers."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ def some(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_it_is_a_mean_of_values_by_weights() -> None:
+def test_linear_attention_is_a_weighted_mean_of_values() -> None:
     query, key, value = (some(2, 7, 3, 4, seed=seed).double() for seed in range(3))
     weights = torch.einsum("bnhd,bmhd->bhnm", query.relu(), key.relu())
     expected = torch.einsum("bhnm,bmhd->bnhd", weights / (weights.sum(-1, keepdim=True) + 1e-15), value)
@@ -19,13 +19,13 @@ def test_it_is_a_mean_of_values_by_weights() -> None:
     assert torch.allclose(found.double(), expected, atol=1e-5)
 
 
-def test_sums_of_parts_add_up() -> None:
+def test_key_sums_of_parts_add_up() -> None:
     key, value = (some(1, 9, 2, 4, seed=seed) for seed in range(2))
     parts = sum(key_sums(key[:, part], value[:, part]) for part in (slice(0, 4), slice(4, 5), slice(5, 9)))
     assert torch.allclose(parts, key_sums(key, value), atol=1e-6)
 
 
-def test_sums_are_float32_whatever_comes_in() -> None:
+def test_key_sums_of_bfloat16_inputs_are_float32() -> None:
     key, value = (some(1, 9, 2, 4, seed=seed).bfloat16() for seed in range(2))
     sums = key_sums(key, value)
     assert sums.dtype == torch.float32
@@ -33,26 +33,26 @@ def test_sums_are_float32_whatever_comes_in() -> None:
     assert attend(key, sums).dtype == torch.bfloat16
 
 
-def test_who_attends_to_nothing_gets_nothing() -> None:
+def test_a_query_without_any_weight_gives_zero() -> None:
     query = -torch.ones(1, 2, 1, 4)
     assert attend(query, key_sums(query, query)).eq(0).all()
 
 
-def test_a_state_is_added_to() -> None:
+def test_key_sums_are_added_to_a_given_state() -> None:
     key, value = (some(1, 9, 2, 4, seed=seed) for seed in range(2))
     parts = key_sums(key[:, 4:], value[:, 4:], state_BHED=key_sums(key[:, :4], value[:, :4]))
     assert torch.allclose(parts, key_sums(key, value), atol=1e-6)
 
 
-def test_what_does_not_count_is_as_if_it_were_not_there() -> None:
+def test_uncounted_tokens_are_ignored() -> None:
     key, value = (some(2, 9, 2, 4, seed=seed) for seed in range(2))
-    counted = torch.tensor([1, 0, 1, 1, 0, 0, 1, 1, 1])
-    found = key_sums(key, value, counted_BN1=counted.float().expand(2, 9)[..., None])
-    assert torch.allclose(found, key_sums(key[:, counted > 0], value[:, counted > 0]), atol=1e-6)
+    is_counted = torch.tensor([1, 0, 1, 1, 0, 0, 1, 1, 1])
+    found = key_sums(key, value, counted_BN1=is_counted.float().expand(2, 9)[..., None])
+    assert torch.allclose(found, key_sums(key[:, is_counted > 0], value[:, is_counted > 0]), atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_norm_is_that_of_diffusers(dtype: torch.dtype) -> None:
+def test_the_norm_matches_diffusers(dtype: torch.dtype) -> None:
     from diffusers.models.normalization import RMSNorm
 
     theirs = RMSNorm(8, eps=1e-5, bias=True)
@@ -72,7 +72,7 @@ def test_the_norm_is_that_of_diffusers(dtype: torch.dtype) -> None:
     assert torch.equal(attend(given, sums, norm=norm), attend(normed, sums))
 
 
-def test_the_feed_forward_is_that_of_diffusers() -> None:
+def test_the_feed_forward_matches_diffusers() -> None:
     from diffusers.models.transformers.sana_transformer import GLUMBConv
 
     block = GLUMBConv(4, 4, expand_ratio=2.5, residual_connection=False)

@@ -1,4 +1,4 @@
-"""Adapters make a base a restorer, come back as they were written, or are refused with the reason."""
+"""Adapters: written, loaded and applied to a base, or refused with the reason."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ from tests.published import CHANNELS, latent_path, tiny_transformer, write_publi
 PROMPT = "remove noise"
 
 CHANGED = ("transformer_blocks.0.attn1.to_q", "transformer_blocks.1.ff.conv_inverted", "proj_out")
-"""Linear layers and a 1x1 convolution."""
+"""Modules that the LoRA changes: linear layers and a 1x1 convolution."""
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def base(tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
 
 
 def low_rank(width: int) -> dict[str, Tensor]:
-    """A LoRA of rank 2 by module names."""
+    """Make a LoRA of rank 2, keyed by module names."""
     torch.manual_seed(3)
     modules = dict(tiny_transformer(caption_channels=width).named_modules())
     found = {}
@@ -66,7 +66,7 @@ def velocity(model: RestorationModel) -> Tensor:
 
 @pytest.mark.usefixtures("base")
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_was_written_comes_back(tmp_path: Path, encoder: PromptEncoder, kind: ConditionKind) -> None:
+def test_a_written_adapter_loads_unchanged(tmp_path: Path, encoder: PromptEncoder, kind: ConditionKind) -> None:
     adapter = written(tmp_path, encoder, kind)
     model = load_model(adapter=str(adapter))
     expected = latent_path(prompt_width=encoder.width, kind=kind)
@@ -80,7 +80,7 @@ def test_what_was_written_comes_back(tmp_path: Path, encoder: PromptEncoder, kin
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_lora_is_added_to_the_weights(
+def test_a_lora_is_merged_into_the_weights(
     base: Path, tmp_path: Path, encoder: PromptEncoder, kind: ConditionKind
 ) -> None:
     lora = low_rank(encoder.width)
@@ -95,7 +95,7 @@ def test_a_lora_is_added_to_the_weights(
     assert (velocity(model) - plain).abs().max() > 0.01
 
 
-def test_diffusers_reads_the_same_lora(base: Path, tmp_path: Path, encoder: PromptEncoder) -> None:
+def test_diffusers_loads_the_same_lora(base: Path, tmp_path: Path, encoder: PromptEncoder) -> None:
     from diffusers import SanaTransformer2DModel
 
     adapter = written(tmp_path, encoder, lora=low_rank(encoder.width))
@@ -111,7 +111,7 @@ def test_diffusers_reads_the_same_lora(base: Path, tmp_path: Path, encoder: Prom
         assert torch.allclose(ours[f"{name}.weight"], weight, atol=1e-6), name
 
 
-def test_a_whole_transformer_takes_the_place_of_the_bases(base: Path, tmp_path: Path, encoder: PromptEncoder) -> None:
+def test_a_full_transformer_replaces_that_of_the_base(base: Path, tmp_path: Path, encoder: PromptEncoder) -> None:
     other = tiny_transformer(seed=9, caption_channels=encoder.width)
     model = load_model(str(base), str(written(tmp_path, encoder, transformer=other)))
     assert model.latent is not None
@@ -125,12 +125,14 @@ def test_a_base_without_an_adapter_is_refused(base: Path) -> None:
 
 
 @pytest.mark.usefixtures("base")
-def test_a_model_that_is_no_base_takes_no_adapter(tmp_path: Path, tiny_folder: Path, encoder: PromptEncoder) -> None:
+def test_an_adapter_trained_on_another_base_is_refused(
+    tmp_path: Path, tiny_folder: Path, encoder: PromptEncoder
+) -> None:
     with pytest.raises(WeightsError, match=r"trained on other weights than these of .*tiny-model"):
         load_model(str(tiny_folder), str(written(tmp_path, encoder)))
 
 
-def of_tiny_model(folder: Path, base: Path, **change: Any) -> Path:
+def adapter_of_tiny_model(folder: Path, base: Path, **change: Any) -> Path:
     lora = Lora.of_refiner(random_refiner(), rank=2)
     torch.manual_seed(4)
     with torch.no_grad():
@@ -143,28 +145,28 @@ def of_tiny_model(folder: Path, base: Path, **change: Any) -> Path:
     return folder / "adapter"
 
 
-def test_a_model_with_changes_of_its_refiner(tmp_path: Path, tiny_folder: Path) -> None:
-    plain, model = load_model(str(tiny_folder)), load_model(adapter=str(of_tiny_model(tmp_path, tiny_folder)))
+def test_an_adapter_can_hold_a_lora_of_the_refiner(tmp_path: Path, tiny_folder: Path) -> None:
+    plain, model = load_model(str(tiny_folder)), load_model(adapter=str(adapter_of_tiny_model(tmp_path, tiny_folder)))
     assert model.load_latent is None
     assert model.prompts.tokens(PROMPT).eq(0.5).all()
     changed, before = model.refiner.state_dict(), plain.refiner.state_dict()
-    still = {name for name, tensor in before.items() if torch.equal(tensor, changed[name])}
-    assert still == {name for name in before if name.endswith("bias")}, "every matrix, and nothing else"
+    unchanged = {name for name, tensor in before.items() if torch.equal(tensor, changed[name])}
+    assert unchanged == {name for name in before if name.endswith("bias")}, "the LoRA changes every matrix and no bias"
     assert model.fingerprint != plain.fingerprint
 
 
-def test_a_model_with_another_refiner(tmp_path: Path, tiny_folder: Path) -> None:
+def test_an_adapter_can_replace_the_refiner(tmp_path: Path, tiny_folder: Path) -> None:
     other = random_refiner(seed=5)
-    model = load_model(adapter=str(of_tiny_model(tmp_path, tiny_folder, refiner=other)))
+    model = load_model(adapter=str(adapter_of_tiny_model(tmp_path, tiny_folder, refiner=other)))
     assert torch.equal(model.refiner.head.weight, other.head.weight.half().float())
 
 
-def test_what_a_published_base_lacks_must_come_with_the_adapter(base: Path, tmp_path: Path) -> None:
-    lacking = of_tiny_model(tmp_path, base)
+def test_an_adapter_of_a_published_base_needs_condition_and_refiner(base: Path, tmp_path: Path) -> None:
+    lacking = adapter_of_tiny_model(tmp_path, base)
     with pytest.raises(WeightsError, match="it has no condition for its base"):
         load_model(adapter=str(lacking))
     path = latent_path(prompt_width=8)
-    lacking = of_tiny_model(tmp_path, base, condition=path.transformer.condition)
+    lacking = adapter_of_tiny_model(tmp_path, base, condition=path.transformer.condition)
     with pytest.raises(WeightsError, match="it has no refiner for its base"):
         load_model(adapter=str(lacking))
 
@@ -173,7 +175,7 @@ def test_what_a_published_base_lacks_must_come_with_the_adapter(base: Path, tmp_
 @pytest.mark.parametrize(
     "name", ["condition.safetensors", "refiner.safetensors", "prompts.safetensors", "pytorch_lora_weights.safetensors"]
 )
-def test_a_missing_or_damaged_file_is_named(tmp_path: Path, encoder: PromptEncoder, name: str) -> None:
+def test_a_missing_or_damaged_file_is_reported(tmp_path: Path, encoder: PromptEncoder, name: str) -> None:
     adapter = written(tmp_path, encoder, lora=low_rank(encoder.width))
     content = (adapter / name).read_bytes()
     (adapter / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -186,7 +188,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, encoder: PromptEncod
 
 @pytest.mark.usefixtures("base")
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"format": 2}, "format 2 is not known"),
         ({"condition": "sum"}, "'sum' is no kind of condition"),
@@ -198,25 +200,27 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, encoder: PromptEncod
         ({"change": "full"}, "there is no hash for transformer/"),
     ],
 )
-def test_an_index_that_says_something_else_is_refused(
-    tmp_path: Path, encoder: PromptEncoder, change: dict[str, Any], told: str
+def test_an_invalid_adapter_index_is_refused(
+    tmp_path: Path, encoder: PromptEncoder, change: dict[str, Any], message: str
 ) -> None:
     path = written(tmp_path, encoder) / weights.ADAPTER
     (path.parent / "transformer").mkdir()
     (path.parent / "transformer/config.json").write_text("{}")
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(WeightsError, match=told):
+    with pytest.raises(WeightsError, match=message):
         read_adapter(str(path.parent))
 
 
-def test_other_weights_than_it_was_trained_on_are_refused(base: Path, tmp_path: Path, encoder: PromptEncoder) -> None:
+def test_a_base_whose_weights_changed_since_training_is_refused(
+    base: Path, tmp_path: Path, encoder: PromptEncoder
+) -> None:
     adapter = written(tmp_path, encoder)
     tiny_transformer(seed=5, caption_channels=encoder.width).save_pretrained(base / "transformer")
     with pytest.raises(WeightsError, match=r"trained on other weights.*Leave out --model"):
         load_model(str(base), str(adapter))
 
 
-def test_a_folder_without_an_index_is_no_adapter(tmp_path: Path) -> None:
+def test_a_folder_without_an_adapter_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="this is not an adapter"):
         read_adapter(str(tmp_path))
 
@@ -242,13 +246,13 @@ def test_a_lora_that_does_not_fit_is_refused(tmp_path: Path, encoder: PromptEnco
         merge_lora(transformer, path, PREFIX)
 
 
-def test_the_fingerprint_follows_base_and_adapter(base: Path, tmp_path: Path, encoder: PromptEncoder) -> None:
+def test_the_fingerprint_depends_on_base_and_adapter(base: Path, tmp_path: Path, encoder: PromptEncoder) -> None:
     adapter = written(tmp_path, encoder)
     first = load_model(str(base), str(adapter)).fingerprint
     assert first == weights.fingerprint(str(base), str(adapter))
     written(tmp_path, encoder, lora=low_rank(encoder.width))
     second = weights.fingerprint(str(base), str(adapter))
     (base / "README.md").write_text("another card")
-    assert weights.fingerprint(str(base), str(adapter)) == second, "a card changes no result"
+    assert weights.fingerprint(str(base), str(adapter)) == second, "the model card is not part of the fingerprint"
     (base / "scheduler/scheduler_config.json").write_text("{}")
     assert len({first, second, weights.fingerprint(str(base), str(adapter))}) == 3

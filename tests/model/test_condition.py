@@ -1,4 +1,4 @@
-"""Both conditions leave the pretrained model as it was, bit for bit, until they are trained."""
+"""Conditions: each leaves the pretrained transformer unchanged bit for bit until it is trained."""
 
 import copy
 
@@ -20,7 +20,9 @@ def inputs() -> tuple[Tensor, Tensor, Tokens, Tensor]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("changes", [{}, {"interpolation_scale": 1.0}, {"qk_norm": "rms_norm_across_heads"}, SPRINT])
-def test_step_zero_is_the_published_forward_bit_for_bit(kind: ConditionKind, changes: dict[str, object]) -> None:
+def test_an_untrained_condition_keeps_the_published_forward_bit_for_bit(
+    kind: ConditionKind, changes: dict[str, object]
+) -> None:
     published = tiny_transformer(**changes)
     latent, condition, tokens, time = inputs()
     sprint = "guidance_embeds" in changes
@@ -37,7 +39,7 @@ def test_step_zero_is_the_published_forward_bit_for_bit(kind: ConditionKind, cha
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_condition_learns_and_then_matters(kind: ConditionKind) -> None:
+def test_a_condition_gets_gradients_and_then_affects_the_result(kind: ConditionKind) -> None:
     transformer = tiny_transformer()
     model = ConditionedTransformer(transformer, new_condition(kind, transformer))
     latent, condition, tokens, time = inputs()
@@ -53,8 +55,8 @@ def test_the_condition_learns_and_then_matters(kind: ConditionKind) -> None:
     assert (model(latent, condition + 1, tokens, time) - model(latent, condition, tokens, time)).abs().max() > 1e-3
 
 
-def test_columns_of_the_patch_embedding_contain_the_projection() -> None:
-    """proj(x + W c) is proj(x) + (proj W) c: the wider kind can be what the narrower one is."""
+def test_patch_embedding_columns_can_represent_a_projection() -> None:
+    """proj(x + W c) equals proj(x) + (proj W) c, so the wider kind includes the narrower one."""
     transformer = tiny_transformer()
     mixed = torch.randn(CHANNELS, CHANNELS, generator=torch.Generator().manual_seed(1))
     narrow = ConditionedTransformer(transformer, new_condition("projection", transformer))
@@ -67,7 +69,7 @@ def test_columns_of_the_patch_embedding_contain_the_projection() -> None:
         assert torch.allclose(wide(latent, condition, tokens, time), expected, atol=1e-5)
 
 
-def test_the_transformer_keeps_its_published_names() -> None:
+def test_the_transformer_keeps_its_published_tensor_names() -> None:
     transformer = tiny_transformer()
     names = set(transformer.state_dict())
     condition = new_condition("patch-embed", transformer)
@@ -75,7 +77,7 @@ def test_the_transformer_keeps_its_published_names() -> None:
     assert set(condition.state_dict()) == {"columns.weight"}
 
 
-def test_a_copy_has_columns_of_its_own() -> None:
+def test_a_deep_copy_has_its_own_columns() -> None:
     transformer = tiny_transformer()
     model = ConditionedTransformer(transformer, new_condition("patch-embed", transformer))
     copied = copy.deepcopy(model)
@@ -86,7 +88,7 @@ def test_a_copy_has_columns_of_its_own() -> None:
     assert difference.abs().max() > 1e-3
 
 
-def test_padding_of_prompts_changes_nothing() -> None:
+def test_padding_of_prompts_does_not_change_the_result() -> None:
     transformer = tiny_transformer()
     model = ConditionedTransformer(transformer, new_condition("projection", transformer))
     latent, condition, tokens, time = inputs()
@@ -95,12 +97,12 @@ def test_padding_of_prompts_changes_nothing() -> None:
     assert torch.allclose(model(latent[1:], condition[1:], alone, time[1:]), both, atol=1e-5)
 
 
-def test_another_kind_is_refused() -> None:
+def test_an_unknown_kind_of_condition_is_refused() -> None:
     with pytest.raises(ValueError, match="no kind of condition"):
         new_condition("cross", tiny_transformer())  # type: ignore[arg-type]
 
 
-def test_a_transformer_is_widened_once() -> None:
+def test_a_widened_transformer_cannot_be_widened_again() -> None:
     transformer = tiny_transformer()
     new_condition("patch-embed", transformer)
     with pytest.raises(ValueError, match="not one that can be widened"):

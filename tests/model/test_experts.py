@@ -1,4 +1,4 @@
-"""Experts come back as they were trained but for rounding, and photographs are shared out among them."""
+"""Experts: stored as quantised changes of the refiner, chosen by the router, saved and loaded."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from tests.conftest import random_refiner, worded
 
 
 def expert(general: Refiner, seed: int) -> Refiner:
-    """It, with small changes to all that experts own."""
+    """Copy a refiner with small changes to all weights that experts own."""
     other = random_refiner(seed=0, colour_correction=4)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in other.named_parameters():
@@ -46,7 +46,7 @@ def experts(general: Refiner) -> Experts:
     return found
 
 
-def test_an_expert_is_what_it_was_to_half_a_step_of_its_rows(general: Refiner, experts: Experts) -> None:
+def test_an_expert_is_stored_within_half_a_quantisation_step_per_row(general: Refiner, experts: Experts) -> None:
     trained, found = expert(general, 2).state_dict(), experts.refiner("jpeg", general).state_dict()
     for key, tensor in trained.items():
         change = (
@@ -61,7 +61,7 @@ def test_an_expert_is_what_it_was_to_half_a_step_of_its_rows(general: Refiner, e
     assert not any(key.split(".")[0] in SHARED for key in experts.changes["jpeg"])
 
 
-def test_making_one_leaves_the_refiner_as_it_is(general: Refiner, experts: Experts) -> None:
+def test_building_an_expert_does_not_change_the_general_refiner(general: Refiner, experts: Experts) -> None:
     before = {key: tensor.clone() for key, tensor in general.state_dict().items()}
     made = experts.refiner("noise", general)
     assert all(torch.equal(tensor, before[key]) for key, tensor in general.state_dict().items())
@@ -69,8 +69,8 @@ def test_making_one_leaves_the_refiner_as_it_is(general: Refiner, experts: Exper
     assert not torch.equal(made.stem.weight, experts.refiner("jpeg", general).stem.weight)
 
 
-def shared_out(experts: Experts, *logits: float) -> dict[str | None, float]:
-    """The shares of a photograph for which the router's logits are these, of the general refiner first."""
+def shares_for_logits(experts: Experts, *logits: float) -> dict[str | None, float]:
+    """Return the shares for the given router logits; the first logit is the general refiner's."""
     experts.router.choice.weight.zero_()
     experts.router.choice.bias.copy_(torch.tensor(logits))
     return experts.shares(torch.zeros(ROUTING_FEATURES), torch.zeros(8))
@@ -86,10 +86,10 @@ def shared_out(experts: Experts, *logits: float) -> dict[str | None, float]:
         ((0.0, -9.0, 0.5), [None, "jpeg"]),
     ],
 )
-def test_a_photograph_is_shared_out_among_those_that_are_likely(
+def test_shares_go_to_the_likely_refiners_only(
     experts: Experts, logits: tuple[float, ...], names: list[str | None]
 ) -> None:
-    shares = shared_out(experts, *logits)
+    shares = shares_for_logits(experts, *logits)
     assert list(shares) == names
     assert sum(shares.values()) == pytest.approx(1)
     assert min(shares.values()) > 0
@@ -101,42 +101,42 @@ def test_a_photograph_is_shared_out_among_those_that_are_likely(
     ("removes", "names"),
     [(None, ["jpeg"]), (("jpeg",), ["jpeg"]), (("noise",), [None]), (("blur", "noise"), [None]), ((), [None])],
 )
-def test_no_expert_removes_what_was_not_asked_for(
+def test_an_expert_gets_no_share_unless_its_kind_is_requested(
     experts: Experts, removes: tuple[str, ...] | None, names: list[str | None]
 ) -> None:
-    shared_out(experts, 0.0, -200.0, 200.0)
+    shares_for_logits(experts, 0.0, -200.0, 200.0)
     shares = experts.shares(torch.zeros(ROUTING_FEATURES), torch.zeros(8), removes)
     assert list(shares) == names
     assert sum(shares.values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6])
-def test_however_many_experts_there_are_one_counts(general: Refiner, count: int) -> None:
-    """Where all are as likely, so do all."""
+def test_equally_likely_refiners_get_equal_shares(general: Refiner, count: int) -> None:
+    """Equal logits give every refiner the same share for any number of experts."""
     of_kinds = {kind: expert(general, seed) for seed, kind in enumerate(KINDS[:count])}
     found = Experts.of(general, of_kinds)
     found.router.requires_grad_(False)
-    shares = shared_out(found, *[0.0] * (1 + count))
+    shares = shares_for_logits(found, *[0.0] * (1 + count))
     assert list(shares.values()) == pytest.approx([1 / (1 + count)] * (1 + count))
 
 
-def test_what_is_sure_is_one_refiner_s_and_exactly(experts: Experts) -> None:
-    """So that nearly every photograph takes one network."""
-    assert shared_out(experts, 0, 3, 0) == {"noise": 1.0}
-    assert shared_out(experts, 3, 0, 0) == {None: 1.0}
+def test_a_confident_router_gives_one_refiner_the_full_share(experts: Experts) -> None:
+    """Most photographs then need only one network."""
+    assert shares_for_logits(experts, 0, 3, 0) == {"noise": 1.0}
+    assert shares_for_logits(experts, 3, 0, 0) == {None: 1.0}
 
 
-def test_shares_change_without_a_jump(experts: Experts) -> None:
-    """Two crops of one photograph, whose routing features differ a little, are restored nearly alike."""
+def test_shares_change_continuously_with_the_logits(experts: Experts) -> None:
+    """Two crops of one photograph have slightly different features, and must get nearly the same result."""
     steps = torch.linspace(-4, 4, 401).tolist()
     names = (None, "noise", "jpeg")
-    shares = [[shared_out(experts, 0, step, -1).get(name, 0.0) for name in names] for step in steps]
+    shares = [[shares_for_logits(experts, 0, step, -1).get(name, 0.0) for name in names] for step in steps]
     assert torch.tensor(shares).diff(dim=0).abs().max() < 0.02
     assert shares[0][1] == 0
     assert shares[-1][1] == 1
 
 
-def test_a_model_with_experts_is_loaded_as_it_was_saved(
+def test_a_saved_model_with_experts_loads_unchanged(
     tmp_path: Path, general: Refiner, experts: Experts, encoder: PromptEncoder
 ) -> None:
     save(tmp_path / "model", general, experts, encoder)
@@ -145,16 +145,18 @@ def test_a_model_with_experts_is_loaded_as_it_was_saved(
     assert loaded.experts.names == ("noise", "jpeg")
     assert {key: tensor.dtype for key, tensor in loaded.experts.tensors().items()} == {
         key: tensor.dtype for key, tensor in load_file(tmp_path / "model" / EXPERTS).items()
-    }, "saved again it is as small"
+    }, "a loaded model keeps the compact dtypes"
     for name in experts.names:
         one, other = experts.refiner(name, general), loaded.experts.refiner(name, loaded.refiner)
         assert all(torch.equal(tensor, other.state_dict()[key]) for key, tensor in one.state_dict().items())
-    # Not by what it gives: where a library splits its sums may depend on where weights lie in memory.
+    # Compare weights, not results: the order of a library's sums may depend on the alignment of weights in memory.
     router = loaded.experts.router.state_dict()
     assert all(torch.equal(router[key], tensor) for key, tensor in experts.router.state_dict().items())
 
 
-def test_a_model_without_experts_has_none(tmp_path: Path, general: Refiner, encoder: PromptEncoder) -> None:
+def test_a_model_saved_without_experts_loads_without_them(
+    tmp_path: Path, general: Refiner, encoder: PromptEncoder
+) -> None:
     save(tmp_path / "model", general, None, encoder)
     assert load_model(str(tmp_path / "model")).experts is None
     assert not (tmp_path / "model" / EXPERTS).exists()
@@ -185,7 +187,7 @@ def test_experts_that_do_not_fit_are_refused(
         load_model(str(folder))
 
 
-def test_only_experts_of_this_refiner_are_taken(general: Refiner) -> None:
+def test_experts_of_another_refiner_are_refused(general: Refiner) -> None:
     moved = expert(general, 1)
     moved.bottleneck.conv_in.bias.data += 1
     wider = Refiner(replace(general.config, modulation_width=30))

@@ -1,4 +1,4 @@
-"""A model folder comes back as it was saved, or is refused with the reason."""
+"""Model folders: saved and loaded unchanged, or refused with the reason."""
 
 import json
 import shutil
@@ -29,14 +29,14 @@ from tests.published import latent_path
 
 
 def rehash(folder: Path) -> None:
-    """Make the manifest agree with the files, as if it had been made so."""
+    """Update the manifest's hashes to match the files."""
     path = folder / weights.MANIFEST
     manifest = json.loads(path.read_text())
     manifest["sha256"] = {name: hash_file(folder / name) for name in manifest["sha256"]}
     path.write_text(json.dumps(manifest))
 
 
-def test_what_was_saved_comes_back(tiny_folder: Path) -> None:
+def test_a_saved_model_loads_unchanged(tiny_folder: Path) -> None:
     model = load_model(str(tiny_folder))
     expected = {name: tensor.half().float() for name, tensor in random_refiner().state_dict().items()}
     loaded = model.refiner.state_dict()
@@ -49,27 +49,29 @@ def test_what_was_saved_comes_back(tiny_folder: Path) -> None:
 
 
 def test_the_refiner_is_loaded_without_torchs_compiler(tiny_folder: Path) -> None:
-    """Whose import takes more than a second, at every start."""
+    """Importing the compiler would take more than a second at every start."""
     script = (
         "import sys; from sanarestore.model.loading import load_model; load_model(sys.argv[1]); "
         "print('torch._dynamo' in sys.modules)"
     )
-    told = subprocess.run([sys.executable, "-c", script, str(tiny_folder)], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "False"
+    result = subprocess.run(
+        [sys.executable, "-c", script, str(tiny_folder)], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "False"
 
 
-def test_every_plain_wording_comes_with_the_model(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_wordings_need_neither_encoder_nor_reader(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("load_encoder", "load_reader"):
         monkeypatch.setattr(f"sanarestore.model.loading.{name}", lambda *_: pytest.fail("loaded"))
     prompts = load_model(str(tiny_folder)).prompts
     for request in every_request():
         assert prompts.request(request.plain) == request
         assert prompts.pooled(prompts.wording(request.plain, request)).shape == (8,)
-    assert prompts.tokens("").shape[1] == 8, "what guidance leads away from"
+    assert prompts.tokens("").shape[1] == 8, "guidance needs the empty prompt as its negative"
 
 
-def read_by(folder: Path, encoder: PromptEncoder) -> Reader:
-    """Save a model whose reader has learnt something, if only by chance, and load that again."""
+def saved_reader(folder: Path, encoder: PromptEncoder) -> Reader:
+    """Save a model whose reader has random, nontrivial weights, and load that reader."""
     torch.manual_seed(7)
     reader = Reader().eval()
     with torch.no_grad():
@@ -85,19 +87,15 @@ def read_by(folder: Path, encoder: PromptEncoder) -> Reader:
 USUAL = ["Remove noise", "remove  noise!", "Denoise", "sharper", "a cat", "brighten", "sharpen", "xyz", "upscale it"]
 
 
-def test_a_model_reads_with_its_own_reader(
-    tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reader = read_by(tmp_path, encoder)
+def test_a_model_with_a_reader_uses_it(tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = saved_reader(tmp_path, encoder)
     monkeypatch.setattr("sanarestore.weights.EMBEDDED", str(tmp_path / "none"))
     prompts = load_model(str(tmp_path)).prompts
     for text in (*USUAL, "something else", "noise, please"):
         assert prompts.request(text) == reader.read([text])[0], text
 
 
-def test_a_model_without_a_reader_reads_with_the_embedded_one(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_without_a_reader_uses_the_embedded_one(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Path] = []
 
     class Yes:
@@ -110,24 +108,24 @@ def test_a_model_without_a_reader_reads_with_the_embedded_one(
     assert asked == [weights.resolve(EMBEDDED)]
 
 
-def test_the_fingerprint_follows_the_reader_that_is_borrowed(
+def test_the_fingerprint_depends_on_the_borrowed_reader(
     tmp_path: Path, tiny_folder: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or finished files would be taken for those of a prompt that has another meaning by now."""
+    """A new reader may give a prompt another meaning, so files finished with the old one must not be skipped."""
     before = load_model(str(tiny_folder)).fingerprint
-    read_by(tmp_path / "other", encoder)
+    saved_reader(tmp_path / "other", encoder)
     monkeypatch.setattr("sanarestore.weights.EMBEDDED", str(tmp_path / "other"))
     assert load_model(str(tiny_folder)).fingerprint != before
 
 
-def test_a_changed_byte_of_a_reader_is_noticed(tmp_path: Path, encoder: PromptEncoder) -> None:
-    read_by(tmp_path, encoder)
+def test_a_damaged_reader_is_refused(tmp_path: Path, encoder: PromptEncoder) -> None:
+    saved_reader(tmp_path, encoder)
     (tmp_path / READER).write_bytes((tmp_path / READER).read_bytes()[:-1] + b"x")
     with pytest.raises(WeightsError, match=r"sha256|damaged"):
         load_model(str(tmp_path))
 
 
-def test_the_fingerprint_follows_the_weights(tiny_folder: Path) -> None:
+def test_the_fingerprint_depends_on_the_weights(tiny_folder: Path) -> None:
     before = load_model(str(tiny_folder)).fingerprint
     state = load_file(tiny_folder / REFINER)
     state["head.bias"] += 1
@@ -137,14 +135,14 @@ def test_the_fingerprint_follows_the_weights(tiny_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [REFINER, PROMPTS, "text_encoder/model.safetensors", "tokenizer/tokenizer.json"])
-def test_a_missing_file_is_named(tiny_folder: Path, name: str) -> None:
+def test_a_missing_file_is_reported(tiny_folder: Path, name: str) -> None:
     (tiny_folder / name).unlink()
     with pytest.raises(WeightsError, match=f"{Path(name).name}: the file is missing"):
         load_model(str(tiny_folder))
 
 
 @pytest.mark.parametrize("name", [REFINER, "text_encoder/model.safetensors", "tokenizer/tokenizer.json"])
-def test_one_changed_byte_is_noticed(tiny_folder: Path, name: str) -> None:
+def test_a_file_with_one_changed_byte_is_refused(tiny_folder: Path, name: str) -> None:
     path = tiny_folder / name
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -153,7 +151,7 @@ def test_one_changed_byte_is_noticed(tiny_folder: Path, name: str) -> None:
         load_model(str(tiny_folder))
 
 
-def test_a_truncated_file_is_refused_even_if_its_hash_is_right(tiny_folder: Path) -> None:
+def test_a_truncated_file_with_a_matching_hash_is_refused(tiny_folder: Path) -> None:
     path = tiny_folder / REFINER
     path.write_bytes(path.read_bytes()[:-100])
     rehash(tiny_folder)
@@ -162,7 +160,7 @@ def test_a_truncated_file_is_refused_even_if_its_hash_is_right(tiny_folder: Path
 
 
 @pytest.mark.parametrize("change", ["missing", "surplus", "shape"])
-def test_tensors_must_fit_the_configuration(tiny_folder: Path, change: str) -> None:
+def test_tensors_that_do_not_fit_the_configuration_are_refused(tiny_folder: Path, change: str) -> None:
     state = load_file(tiny_folder / REFINER)
     if change == "missing":
         del state["head.bias"]
@@ -172,12 +170,12 @@ def test_tensors_must_fit_the_configuration(tiny_folder: Path, change: str) -> N
         state["head.bias"] = torch.zeros(5)
     save_file(state, tiny_folder / REFINER)
     rehash(tiny_folder)
-    told = {"missing": "missing: head.bias", "surplus": "not expected: extra", "shape": "another shape: head.bias"}
-    with pytest.raises(WeightsError, match=told[change]):
+    messages = {"missing": "missing: head.bias", "surplus": "not expected: extra", "shape": "another shape: head.bias"}
+    with pytest.raises(WeightsError, match=messages[change]):
         load_model(str(tiny_folder))
 
 
-def test_an_unknown_field_of_the_configuration_is_refused(tiny_folder: Path) -> None:
+def test_an_unknown_configuration_field_is_refused(tiny_folder: Path) -> None:
     path = tiny_folder / weights.MANIFEST
     manifest = json.loads(path.read_text())
     manifest["refiner"]["attention"] = True
@@ -186,14 +184,14 @@ def test_an_unknown_field_of_the_configuration_is_refused(tiny_folder: Path) -> 
         load_model(str(tiny_folder))
 
 
-def test_a_base_without_restoration_is_refused_with_what_to_do(tiny_folder: Path) -> None:
+def test_a_folder_without_restoration_is_refused_with_a_remedy(tiny_folder: Path) -> None:
     shutil.rmtree(tiny_folder / "restoration")
     with pytest.raises(WeightsError, match=r"ignore the photograph.*sanarestore train"):
         load_model(str(tiny_folder))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_latent_path_comes_back_with_it(tmp_path: Path, encoder: PromptEncoder, kind: ConditionKind) -> None:
+def test_a_saved_latent_path_loads_unchanged(tmp_path: Path, encoder: PromptEncoder, kind: ConditionKind) -> None:
     path = latent_path(prompt_width=encoder.width, kind=kind)
     save_model(
         tmp_path / "whole", name="whole", refiner=random_refiner(), **worded(encoder),
@@ -212,7 +210,7 @@ def test_a_latent_path_comes_back_with_it(tmp_path: Path, encoder: PromptEncoder
             assert not tensor.requires_grad
 
 
-def test_a_latent_path_is_loaded_when_it_is_asked_for_and_once(
+def test_a_latent_path_is_loaded_once_and_only_when_needed(
     tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_model(
@@ -221,11 +219,11 @@ def test_a_latent_path_is_loaded_when_it_is_asked_for_and_once(
     )  # fmt: skip
     loads: list[str] = []
 
-    def counted(name: str, **rest: Any) -> Base:
+    def recorded(name: str, **rest: Any) -> Base:
         loads.append(name)
         return load_base(name, **rest)
 
-    monkeypatch.setattr("sanarestore.model.loading.load_base", counted)
+    monkeypatch.setattr("sanarestore.model.loading.load_base", recorded)
     model = load_model(str(tmp_path / "whole"))
     image = images.Image(pixels_HWC=photo(32, 32), depth="uint8", format="png")
     Restorer(RestoreOptions(), device="cpu", model=model)(image)
@@ -235,7 +233,7 @@ def test_a_latent_path_is_loaded_when_it_is_asked_for_and_once(
     assert len(loads) == 1
 
 
-def test_its_parts_are_what_diffusers_reads(tmp_path: Path, encoder: PromptEncoder) -> None:
+def test_diffusers_reads_the_parts_of_a_saved_latent_path(tmp_path: Path, encoder: PromptEncoder) -> None:
     from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, SanaTransformer2DModel
 
     path = latent_path(prompt_width=encoder.width)

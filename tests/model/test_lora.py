@@ -1,4 +1,4 @@
-"""Low-rank changes: none at first, trained beside the weights, and the same when merged into them."""
+"""LoRA: the identity at first, trained beside the weights, and equivalent once merged into them."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def velocity(transformer: torch.nn.Module) -> Tensor:
     return found
 
 
-def test_it_changes_nothing_at_first_and_every_linear_layer_later() -> None:
+def test_a_new_lora_is_the_identity_and_covers_every_linear_layer() -> None:
     transformer = tiny_transformer()
     before, names = velocity(transformer), set(transformer.state_dict())
     lora = Lora.of_transformer(transformer, rank=2)
@@ -44,7 +44,7 @@ def test_it_changes_nothing_at_first_and_every_linear_layer_later() -> None:
         before = velocity(transformer)
 
 
-def test_trained_beside_is_merged_into(tmp_path: Path) -> None:
+def test_a_merged_lora_gives_the_same_result_as_an_attached_one(tmp_path: Path) -> None:
     transformer = tiny_transformer()
     lora = Lora.of_transformer(transformer, rank=3)
     torch.manual_seed(1)
@@ -60,7 +60,7 @@ def test_trained_beside_is_merged_into(tmp_path: Path) -> None:
     assert (velocity(merged) - untouched).abs().max() > 0.01
 
 
-def test_gradients_reach_it_and_not_the_weights() -> None:
+def test_gradients_reach_the_lora_and_not_the_frozen_weights() -> None:
     transformer = tiny_transformer().requires_grad_(False)
     lora = Lora.of_transformer(transformer, rank=2).requires_grad_(True)
     model = ConditionedTransformer(transformer, new_condition("projection", transformer))
@@ -81,8 +81,8 @@ def refined(refiner: Refiner) -> Tensor:
     return found
 
 
-def test_a_refiner_in_all_its_layers_whatever_their_windows(tmp_path: Path) -> None:
-    """Strides, paddings and windows of its convolutions are followed, and the prompt's linear layers."""
+def test_a_lora_covers_every_matrix_of_a_refiner(tmp_path: Path) -> None:
+    """Convolutions keep their strides, paddings and kernel sizes; linear layers of the prompt are covered too."""
     refiner, merged = (random_refiner(spectrum=4, colour_correction=8) for _ in range(2))
     before = refined(refiner)
     lora = Lora.of_refiner(refiner, rank=3)

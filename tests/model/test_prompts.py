@@ -1,4 +1,4 @@
-"""Prompts: any text has an embedding, those that ask for the same have one, and little is loaded for it."""
+"""Prompts: every text has an embedding, equal requests share one, and encoder and reader load only when needed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,25 +21,25 @@ def test_any_text_has_an_embedding(encoder: PromptEncoder, prompt: str) -> None:
     assert token_BLD.isfinite().all()
 
 
-def test_a_prompt_reads_the_same_alone_and_padded(encoder: PromptEncoder) -> None:
+def test_padding_does_not_change_an_embedding(encoder: PromptEncoder) -> None:
     alone = encoder.pooled(["remove noise"])
     padded = encoder.pooled(["remove noise", "restore this image and then deblur the photo too"])
     assert torch.allclose(alone[0], padded[0], atol=1e-6)
     assert not torch.allclose(padded[0], padded[1], atol=1e-2)
 
 
-def test_surrounding_space_means_nothing(encoder: PromptEncoder) -> None:
+def test_surrounding_space_is_ignored(encoder: PromptEncoder) -> None:
     assert torch.equal(encoder.pooled(["  remove noise\n"]), encoder.pooled(["remove noise"]))
 
 
-def test_pooling_counts_only_the_tokens_there() -> None:
+def test_pooling_averages_only_unmasked_tokens() -> None:
     tokens = torch.tensor([[[1.0], [3.0], [100.0]]])
     assert pool(tokens, torch.tensor([[1, 1, 0]])).tolist() == [[2.0]]
     assert pool(tokens, torch.tensor([[0, 0, 0]])).tolist() == [[0.0]]
 
 
 class Dictionary:
-    """A reader that knows some folded texts by heart and understands no others; it counts what it is asked."""
+    """A reader with a fixed table of folded texts; it understands no others and records what it is asked."""
 
     def __init__(self, requests: Mapping[str, Request] = MappingProxyType({})) -> None:
         self.requests = requests
@@ -59,16 +59,16 @@ READ = {
 
 
 def prompts_of(encoder: PromptEncoder, known: Sequence[str] = (), **options: Any) -> Prompts:
-    """Prompts that `Dictionary` reads, of which some have embeddings in the table."""
+    """Make prompts that are read by `Dictionary`; `known` ones have embeddings in the table."""
     return Prompts(encoder.table(known), lambda: encoder, lambda: Dictionary(READ), **options)
 
 
 def embedding(prompts: Prompts, prompt: str | None) -> torch.Tensor:
-    """What the networks are given for a prompt."""
+    """Return the embedding that the networks receive for a prompt."""
     return prompts.pooled(prompts.wording(prompt, prompts.request(prompt)))
 
 
-def test_prompts_that_ask_for_the_same_have_one_embedding(encoder: PromptEncoder) -> None:
+def test_prompts_with_the_same_request_share_one_embedding(encoder: PromptEncoder) -> None:
     prompts = prompts_of(encoder)
     plain = encoder.table([NOISE.plain])[NOISE.plain].mean(dim=0)
     for prompt in ("so grainy", "So  GRAINY!", "Entrausche das Bild", "remove the noise", "ＲＥＭＯＶＥ the noise."):
@@ -77,7 +77,7 @@ def test_prompts_that_ask_for_the_same_have_one_embedding(encoder: PromptEncoder
     assert not torch.equal(embedding(prompts, "grainy and dim"), plain)
 
 
-def test_published_encoders_are_given_prompts_as_they_were_typed(encoder: PromptEncoder) -> None:
+def test_published_encoders_receive_prompts_as_typed(encoder: PromptEncoder) -> None:
     prompts = prompts_of(encoder, as_typed=True)
     for typed in ("so grainy", "So GRAINY!", "Entrausche das Bild", "hands off"):
         assert torch.equal(embedding(prompts, f" {typed} "), encoder.table([typed])[typed].mean(dim=0)), typed
@@ -88,7 +88,7 @@ def test_published_encoders_are_given_prompts_as_they_were_typed(encoder: Prompt
 @pytest.mark.parametrize(
     "prompt", [None, "", "  \n", "fix everything", "Fix everything!!", DEFAULT_PROMPT, "a cat on a mat"]
 )
-def test_general_and_strange_prompts_are_embedded_like_none(
+def test_general_and_unknown_prompts_are_embedded_like_no_prompt(
     encoder: PromptEncoder, prompt: str | None, as_typed: bool
 ) -> None:
     prompts = prompts_of(encoder, as_typed=as_typed)
@@ -99,9 +99,7 @@ def test_general_and_strange_prompts_are_embedded_like_none(
 
 
 @pytest.mark.parametrize("as_typed", [False, True])
-def test_a_caption_that_the_model_was_trained_with_is_known_by_its_own_words(
-    encoder: PromptEncoder, as_typed: bool
-) -> None:
+def test_a_caption_from_training_keeps_its_own_embedding(encoder: PromptEncoder, as_typed: bool) -> None:
     caption = "A cat on a mat"
     prompts = prompts_of(encoder, [caption], as_typed=as_typed)
     assert torch.equal(embedding(prompts, f"  {caption} "), encoder.table([caption])[caption].mean(dim=0))
@@ -110,19 +108,19 @@ def test_a_caption_that_the_model_was_trained_with_is_known_by_its_own_words(
     assert torch.equal(other, encoder.table([DEFAULT_PROMPT])[DEFAULT_PROMPT].mean(dim=0))
 
 
-def test_an_understood_prompt_in_the_table_is_still_worded_plainly(encoder: PromptEncoder) -> None:
+def test_an_understood_prompt_uses_the_plain_wording_even_if_in_the_table(encoder: PromptEncoder) -> None:
     prompts = prompts_of(encoder, ["so grainy", "fix everything"])
     assert prompts.wording("so grainy", NOISE) == NOISE.plain
     assert prompts.wording("fix everything", Request()) == DEFAULT_PROMPT
 
 
-def test_a_prompt_that_keeps_everything_is_understood_as_that(encoder: PromptEncoder) -> None:
+def test_a_prompt_that_keeps_everything_removes_nothing(encoder: PromptEncoder) -> None:
     prompts = prompts_of(encoder)
     assert prompts.request("Hands off!") == KEEP_ALL
     assert prompts.request("hands off").removes == ()
 
 
-def test_a_prompt_is_read_once_and_plain_wordings_never() -> None:
+def test_a_prompt_is_read_once_and_plain_wordings_need_no_reader() -> None:
     reader = Dictionary(READ)
     loads: list[int] = []
 
@@ -143,7 +141,7 @@ def test_a_prompt_is_read_once_and_plain_wordings_never() -> None:
     assert (loads, reader.asked) == ([1, 1], ["so grainy", "a cat"])
 
 
-def test_a_prompt_of_signs_alone_is_read_and_not_taken_for_none() -> None:
+def test_a_prompt_of_symbols_only_is_not_treated_as_empty() -> None:
     reader = Dictionary()
     prompts = Prompts({}, lambda: pytest.fail("loaded"), lambda: reader)
     assert not prompts.request("🙂 !!").understood
@@ -151,7 +149,7 @@ def test_a_prompt_of_signs_alone_is_read_and_not_taken_for_none() -> None:
     assert prompts.request("") == Request()
 
 
-def test_encoder_and_reader_are_let_go_unless_they_are_to_be_kept(encoder: PromptEncoder) -> None:
+def test_encoder_and_reader_are_released_unless_kept_loaded(encoder: PromptEncoder) -> None:
     loads: list[str] = []
 
     def load_encoder() -> PromptEncoder:
@@ -174,7 +172,7 @@ def test_encoder_and_reader_are_let_go_unless_they_are_to_be_kept(encoder: Promp
     assert loads == ["reader", "encoder"] * 3
 
 
-def test_what_is_looked_up_is_not_kept(encoder: PromptEncoder, tmp_path: Path) -> None:
+def test_look_up_does_not_store_embeddings(encoder: PromptEncoder, tmp_path: Path) -> None:
     prompts = prompts_of(encoder, ["deblur"], cache=PromptCache("0" * 64, tmp_path))
     found = prompts.look_up([" so grainy ", "deblur", "so grainy"])
     assert list(found) == ["so grainy", "deblur"]
@@ -185,7 +183,7 @@ def test_what_is_looked_up_is_not_kept(encoder: PromptEncoder, tmp_path: Path) -
     assert list(prompts.known) == ["deblur", "so grainy"]
 
 
-def test_the_encoder_is_loaded_on_a_miss_only(encoder: PromptEncoder) -> None:
+def test_the_encoder_is_loaded_only_for_an_unknown_prompt(encoder: PromptEncoder) -> None:
     loads = []
 
     def load() -> PromptEncoder:
@@ -201,7 +199,7 @@ def test_the_encoder_is_loaded_on_a_miss_only(encoder: PromptEncoder) -> None:
     assert loads == [1]
 
 
-def test_a_missing_encoder_is_named_when_a_prompt_needs_it(tmp_path: Path) -> None:
+def test_a_missing_encoder_is_reported_only_when_needed(tmp_path: Path) -> None:
     known = torch.ones(2, 8)
     prompts = Prompts({"remove noise": known}, lambda: load_encoder(tmp_path), Dictionary)
     assert torch.equal(prompts.tokens(" remove noise "), known)
@@ -209,7 +207,7 @@ def test_a_missing_encoder_is_named_when_a_prompt_needs_it(tmp_path: Path) -> No
         prompts.tokens("remove the grain")
 
 
-def test_many_prompts_take_one_load(encoder: PromptEncoder, tmp_path: Path) -> None:
+def test_many_prompts_load_the_encoder_once(encoder: PromptEncoder, tmp_path: Path) -> None:
     loads: list[int] = []
 
     def load() -> PromptEncoder:
@@ -224,4 +222,4 @@ def test_many_prompts_take_one_load(encoder: PromptEncoder, tmp_path: Path) -> N
     assert torch.equal(
         Prompts({}, load, Dictionary, cache=PromptCache("0" * 64, tmp_path)).tokens("deblur"), found["deblur"]
     )
-    assert len(loads) == 1, "the second process finds it on disk"
+    assert len(loads) == 1, "a second process finds the embedding on disk"

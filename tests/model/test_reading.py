@@ -1,4 +1,4 @@
-"""The reader: what a prompt says of each kind, by letter groups and what stands around them."""
+"""The reader: what a prompt asks for each kind of degradation, from letter groups and their context."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def reader() -> Reader:
 
 
 def saying(reader: Reader, understood: float = 9.0, **said: int) -> Reader:
-    """It, but it says the same of every prompt."""
+    """Set a reader's biases so that it gives the same answer for every prompt."""
     logits = torch.zeros(len(KINDS), 3)
     for place, kind in enumerate(KINDS):
         logits[place, said.get(kind, ABSENT)] = 5.0
@@ -48,15 +48,15 @@ def saying(reader: Reader, understood: float = 9.0, **said: int) -> Reader:
     return reader
 
 
-def test_it_has_logits_of_three_answers_for_each_kind_and_one_of_being_understood(reader: Reader) -> None:
+def test_the_reader_gives_three_logits_per_kind_and_one_for_understood(reader: Reader) -> None:
     said_BK3, understood_B = reader(PROMPTS)
     assert said_BK3.shape == (3, len(KINDS), 3)
     assert understood_B.shape == (3,)
     assert said_BK3.isfinite().all()
-    assert (said_BK3[0] - said_BK3[1]).abs().max() > 1e-3, "of what it reads"
+    assert (said_BK3[0] - said_BK3[1]).abs().max() > 1e-3, "logits depend on the prompt"
 
 
-def test_a_prompt_is_read_alike_alone_and_beside_longer_ones(reader: Reader) -> None:
+def test_padding_in_a_batch_does_not_change_the_logits(reader: Reader) -> None:
     together, understood_B = reader(PROMPTS)
     for place, prompt in enumerate(PROMPTS):
         alone, understood = reader([prompt])
@@ -64,13 +64,13 @@ def test_a_prompt_is_read_alike_alone_and_beside_longer_ones(reader: Reader) -> 
         assert torch.allclose(understood[0], understood_B[place], atol=1e-4)
 
 
-def test_the_order_of_words_counts(reader: Reader) -> None:
-    """Or "keep the noise, remove the blur" could not be told from its opposite."""
+def test_the_order_of_words_matters(reader: Reader) -> None:
+    """Otherwise "keep the noise, remove the blur" would equal its opposite."""
     said_BK3, _ = reader(["keep noise remove blur", "keep blur remove noise"])
     assert (said_BK3[0] - said_BK3[1]).abs().max() > 1e-3
 
 
-def test_prompts_are_read_as_they_are_folded(reader: Reader) -> None:
+def test_prompts_are_folded_before_reading(reader: Reader) -> None:
     typed, plain = ["Don't touch  the NOISE!", "ＵＰＳＣＡＬＥ"], ["dont touch the noise", "upscale"]
     assert [folded(text) for text in typed] == plain
     for ours, theirs in zip(reader([folded(text) for text in typed]), reader(plain), strict=True):
@@ -78,7 +78,7 @@ def test_prompts_are_read_as_they_are_folded(reader: Reader) -> None:
     assert reader.read(typed) == reader.read(plain)
 
 
-def test_forms_of_a_word_share_most_of_what_they_are_made_of() -> None:
+def test_forms_of_a_word_share_most_letter_groups() -> None:
     def shared(one: str, other: str) -> float:
         (first,), (second,) = _groups_of(one), _groups_of(other)
         return len({*first} & {*second}) / min(len({*first}), len({*second}))
@@ -88,25 +88,27 @@ def test_forms_of_a_word_share_most_of_what_they_are_made_of() -> None:
     assert shared("grainy", "blurry") < 0.3
 
 
-def test_scripts_without_spaces_are_cut_where_the_script_changes() -> None:
+def test_scripts_without_spaces_are_split_where_the_script_changes() -> None:
     assert len(_groups_of(folded("ノイズを除去してください"))) == 5, "ノイズ を 除 去 してください"
     assert len(_groups_of(folded("去除噪声"))) == 4
-    assert {*_groups_of(folded("噪声"))[0]} <= {*_groups_of(folded("去噪声点"))[1]}, "a word has its neighbours' rows"
+    assert {*_groups_of(folded("噪声"))[0]} <= {*_groups_of(folded("去噪声点"))[1]}, (
+        "a character includes the groups of its neighbours"
+    )
 
 
-def test_letter_groups_have_rows_that_never_change() -> None:
-    """The weights are of these rows: another hash would make them speak of other words."""
+def test_letter_group_hashes_are_stable() -> None:
+    """Trained weights belong to these rows, so another hash would assign them to other words."""
     assert _groups_of("go") == [(21180, 83, 18880, 27089, 33273, 56090)]
     assert _groups_of("") == [(0,)]
     assert all(0 < row < ROWS for word in _groups_of("remove the noise 噪声") for row in word)
 
 
-def test_long_texts_and_long_words_are_cut() -> None:
+def test_long_texts_and_long_words_are_truncated() -> None:
     assert len(_groups_of("a " * 500)) == MOST_WORDS
     assert len(_groups_of("abcdefghij" * 50)[0]) <= 40
 
 
-def test_in_training_letter_groups_are_left_out_at_random(reader: Reader) -> None:
+def test_letter_groups_are_dropped_at_random_in_training_only(reader: Reader) -> None:
     reader.train()
     assert not torch.equal(reader(["remove noise"])[0], reader(["remove noise"])[0])
     reader.eval()
@@ -125,12 +127,12 @@ def test_in_training_letter_groups_are_left_out_at_random(reader: Reader) -> Non
         (dict.fromkeys(KINDS, REMOVED), Request.of(*KINDS)),
     ],
 )
-def test_what_it_says_becomes_a_request(reader: Reader, said: dict[str, int], request_: Request) -> None:
+def test_answers_for_each_kind_become_a_request(reader: Reader, said: dict[str, int], request_: Request) -> None:
     assert saying(reader, **said).read(["whatever"]) == [request_]
 
 
-def test_what_is_rather_kept_than_removed_is_not_removed(reader: Reader) -> None:
-    """Though together the two are likelier than that it was not named at all."""
+def test_a_kind_is_removed_only_if_that_is_likelier_than_kept(reader: Reader) -> None:
+    """Two cases: "kept" likelier than "removed", then the reverse, both with "absent" the likeliest single answer."""
     with torch.no_grad():
         saying(reader, jpeg=REMOVED).end.bias[:3] = torch.tensor([0.49, 0.03, 0.48]).log()
     assert reader.read(["whatever"]) == [Request.of("jpeg")]
@@ -140,8 +142,8 @@ def test_what_is_rather_kept_than_removed_is_not_removed(reader: Reader) -> None
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_it_learns_under_autocast(reader: Reader, dtype: torch.dtype) -> None:
-    """As on a GPU, where bfloat16 is what is taken unless told."""
+def test_gradients_are_finite_under_autocast(reader: Reader, dtype: torch.dtype) -> None:
+    """Training on a GPU uses bfloat16 by default."""
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         said_BK3, understood_B = reader.train()(PROMPTS)
     (said_BK3.float().square().sum() + understood_B.float().square().sum()).backward()
@@ -149,12 +151,12 @@ def test_it_learns_under_autocast(reader: Reader, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize(("logit", "understood"), [(-0.01, False), (0.01, True)])
-def test_from_an_even_chance_on_a_prompt_is_understood(reader: Reader, logit: float, understood: bool) -> None:
+def test_a_prompt_is_understood_from_a_probability_of_one_half(reader: Reader, logit: float, understood: bool) -> None:
     (request,) = saying(reader, logit, blur=REMOVED).read(["whatever"])
     assert request == (Request.of("blur") if understood else Request(None, understood=False))
 
 
-def test_no_prompts_are_no_requests_to_read_wrongly(reader: Reader) -> None:
+def test_odd_prompts_are_read_without_an_error(reader: Reader) -> None:
     assert len(reader.read(["", "🙂", "x" * 5000, "\ud800"])) == 4
 
 
@@ -163,7 +165,7 @@ def saved(folder: Path, reader: Reader) -> Path:
     return folder
 
 
-def test_what_was_saved_reads_alike(tmp_path: Path, reader: Reader) -> None:
+def test_a_saved_reader_loads_unchanged(tmp_path: Path, reader: Reader) -> None:
     assert not is_reader(tmp_path)
     loaded = load_reader(saved(tmp_path, reader))
     assert is_reader(tmp_path)
@@ -174,7 +176,7 @@ def test_what_was_saved_reads_alike(tmp_path: Path, reader: Reader) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "shape"])
-def test_weights_that_do_not_fit_are_refused(tmp_path: Path, reader: Reader, damage: str) -> None:
+def test_missing_or_damaged_reader_weights_are_refused(tmp_path: Path, reader: Reader, damage: str) -> None:
     path = saved(tmp_path, reader) / READER
     if damage == "missing":
         path.unlink()

@@ -1,4 +1,4 @@
-"""The refiner: the identity before training and where nothing varies, local, and float32 at its ends."""
+"""The refiner: identity before training and on flat fields, bounded receptive field, float32 at its ends."""
 
 import numpy as np
 import pytest
@@ -26,13 +26,13 @@ def statistics_of(value: float, *asked: tuple[float, float]) -> WholePhoto:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_untrained_it_returns_generated_bit_for_bit(dtype: torch.dtype) -> None:
+def test_an_untrained_refiner_returns_the_generated_image_bit_for_bit(dtype: torch.dtype) -> None:
     refiner = Refiner(RefinerConfig(widths=(8, 8, 16, 16), prompt_width=8)).with_dtype(dtype)
     degraded, generated, prompt = inputs(32, 48)
     assert torch.equal(refiner(degraded, generated, prompt), generated)
 
 
-def test_a_16_bit_ramp_is_code_exact_at_bfloat16() -> None:
+def test_a_16_bit_ramp_is_exact_in_every_code_at_bfloat16() -> None:
     refiner = Refiner(RefinerConfig(widths=(8, 8, 16, 16), prompt_width=8)).with_dtype(torch.bfloat16)
     codes = np.arange(65536, dtype=np.uint16).reshape(1, 1, 256, 256).repeat(3, axis=1)
     ramp = torch.from_numpy(codes.astype(np.float32) / np.float32(65535))
@@ -40,7 +40,7 @@ def test_a_16_bit_ramp_is_code_exact_at_bfloat16() -> None:
     assert np.array_equal(np.rint(out * 65535).astype(np.uint16), codes)
 
 
-def test_only_the_middle_takes_another_dtype() -> None:
+def test_stem_and_head_stay_float32() -> None:
     refiner = random_refiner().with_dtype(torch.bfloat16)
     assert refiner.stem.weight.dtype == refiner.head.weight.dtype == torch.float32
     assert {parameter.dtype for parameter in refiner.encoder.parameters()} == {torch.bfloat16}
@@ -63,8 +63,8 @@ def test_bfloat16_stays_near_float32() -> None:
         RefinerConfig(widths=(4, 4, 4), encoder_blocks=(0, 0), decoder_blocks=(1, 1), prompt_width=4, spectrum=5),
     ],
 )
-def test_the_halo_is_the_receptive_field_of_the_gradient(config: RefinerConfig) -> None:
-    """Gradient of one aligned block's sum: zero beyond the computed radius, not zero just inside it."""
+def test_the_halo_covers_the_receptive_field_of_the_gradient(config: RefinerConfig) -> None:
+    """The gradient of one aligned block's sum is zero beyond the computed radius and nonzero just inside it."""
     torch.manual_seed(0)
     refiner = Refiner(config)
     with torch.no_grad():
@@ -85,8 +85,8 @@ def test_the_halo_is_the_receptive_field_of_the_gradient(config: RefinerConfig) 
     assert refiner.halo % stride == 0
 
 
-def test_the_statistics_steer() -> None:
-    """Noise in one corner changes what the decoder does there and nowhere far from it."""
+def test_spatial_modulation_follows_local_statistics() -> None:
+    """Noise in one corner changes the modulation near that corner only."""
     refiner = random_refiner()
     modulation = refiner.spatial_modulation
     degraded = torch.full((1, 3, 256, 256), 0.5)
@@ -97,8 +97,8 @@ def test_the_statistics_steer() -> None:
     assert torch.equal(calm[..., 12:, 12:], stirred[..., 12:, 12:])
 
 
-def test_it_computes_the_same_while_it_learns() -> None:
-    """Where gradients are asked for, other operations make the same numbers."""
+def test_results_are_the_same_with_gradients_enabled() -> None:
+    """The refiner uses other operations when gradients are needed."""
     refiner = random_refiner().requires_grad_(True)
     learning = refiner(*inputs(64, 96))
     with torch.no_grad():
@@ -106,11 +106,11 @@ def test_it_computes_the_same_while_it_learns() -> None:
     assert learning.requires_grad
 
 
-def test_the_default_receptive_field_is_within_the_design() -> None:
+def test_the_default_receptive_radius_is_at_most_96_px() -> None:
     assert RefinerConfig().receptive_radius <= 96
 
 
-def test_the_prompt_and_both_images_matter() -> None:
+def test_the_result_depends_on_the_prompt_and_both_images() -> None:
     refiner = random_refiner()
     degraded, generated, prompt = inputs(32, 32)
     base = refiner(degraded, generated, prompt)
@@ -127,7 +127,7 @@ def test_images_of_a_batch_do_not_mix() -> None:
     assert torch.allclose(both[1:], alone, atol=1e-5)
 
 
-def test_colour_correction_moves_the_whole_where_light_or_colour_is_asked_for() -> None:
+def test_colour_correction_applies_only_where_light_or_colour_is_requested() -> None:
     refiner = random_refiner(colour_correction=4)
     plain = refiner(*inputs(32, 32))
     assert torch.equal(refiner(*inputs(32, 32), statistics_of(1, (0, 0), (0, 0))), plain)
@@ -139,7 +139,7 @@ def test_colour_correction_moves_the_whole_where_light_or_colour_is_asked_for() 
     assert refiner.with_dtype(torch.bfloat16).colour_correction.curve.weight.dtype == torch.float32  # type: ignore[union-attr]
 
 
-def test_without_colour_correction_nothing_is_made_of_what_is_asked() -> None:
+def test_a_refiner_without_colour_correction_ignores_such_requests() -> None:
     refiner = random_refiner()
     assert torch.equal(refiner(*inputs(32, 32), statistics_of(1, (1, 1), (1, 1))), refiner(*inputs(32, 32)))
 
@@ -152,7 +152,7 @@ COLOURS = [
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("gradients", [False, True])
-def test_flat_fields_come_out_exactly_as_they_went_in(dtype: torch.dtype, gradients: bool) -> None:
+def test_flat_fields_are_returned_bit_for_bit(dtype: torch.dtype, gradients: bool) -> None:
     refiner = random_refiner(spectrum=5).with_dtype(dtype)
     flat = torch.tensor(COLOURS)[:, :, None, None].repeat(1, 1, 48, 64)
     prompts = torch.randn(len(COLOURS), 8, generator=torch.Generator().manual_seed(0))
@@ -160,13 +160,13 @@ def test_flat_fields_come_out_exactly_as_they_went_in(dtype: torch.dtype, gradie
         assert torch.equal(refiner(flat, flat, prompts), flat)
 
 
-def test_where_the_photograph_is_flat_what_was_generated_stays() -> None:
+def test_the_generated_image_is_kept_where_the_photograph_is_flat() -> None:
     refiner = random_refiner()
     flat, (_, generated, prompt) = torch.full((2, 3, 32, 48), 0.9), inputs(32, 48)
     assert torch.equal(refiner(flat, generated, prompt), generated)
 
 
-def test_a_flat_half_stays_exact_beyond_what_the_photo_beside_it_reaches() -> None:
+def test_a_flat_half_stays_exact_beyond_the_receptive_radius() -> None:
     refiner = random_refiner()
     image = torch.from_numpy(photo(64, 320)).permute(2, 0, 1)[None].clone()
     image[..., 128:] = torch.tensor([0.95, 0.2, 1.0])[:, None, None]
@@ -179,18 +179,18 @@ def test_a_flat_half_stays_exact_beyond_what_the_photo_beside_it_reaches() -> No
 @pytest.mark.parametrize(
     ("deviation", "least", "most"), [(0.01, 0.0, 0.1), (0.05, 0.4, 0.7), (0.5, 0.98, 1.0), (5.0, 0.999, 1.0)]
 )
-def test_the_residual_counts_by_how_much_varies(deviation: float, least: float, most: float) -> None:
-    """In 8-bit codes: grain that no file could hold is hardly restored, and any that shows is, wholly."""
+def test_the_residual_is_scaled_by_local_variation(deviation: float, least: float, most: float) -> None:
+    """Grain far below one 8-bit code is hardly restored; visible grain is restored in full."""
     refiner = random_refiner()
     refiner.head.weight.zero_()
     refiner.head.bias.fill_(0.25)
     image = 0.5 + deviation / 255 * torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    counted = (refiner(image, image, torch.ones(1, 8)) - image) / 0.25
-    assert least - 1e-5 <= counted.min() <= counted.max() <= most + 1e-5
+    scale = (refiner(image, image, torch.ones(1, 8)) - image) / 0.25
+    assert least - 1e-5 <= scale.min() <= scale.max() <= most + 1e-5
 
 
 def mapped(refiner: Refiner, image_CHW: torch.Tensor, *, tile: int, margin: int) -> torch.Tensor:
-    """The refiner's result of a photograph in tiles."""
+    """Refine a photograph in tiles."""
     prompt = torch.randn(1, 8, generator=torch.Generator().manual_seed(0))
     restored = torch.full_like(image_CHW, torch.nan)
     with torch.no_grad():
@@ -203,13 +203,13 @@ def mapped(refiner: Refiner, image_CHW: torch.Tensor, *, tile: int, margin: int)
 
 
 def bright_scene(height: int, width: int) -> torch.Tensor:
-    """A nearly white backdrop with a grain that can just be seen, to its very border."""
+    """Make a nearly white backdrop with just visible grain up to its border."""
     grain = torch.randn(3, height, width, generator=torch.Generator().manual_seed(0)) * (3 / 255)
     return (0.95 + grain).clamp(0, 1)
 
 
-def test_a_margin_takes_the_ring_from_the_border() -> None:
-    """Beside a photograph that is continued as far as anything looks, which has no border."""
+def test_a_margin_reduces_the_artefact_ring_at_the_border() -> None:
+    """Compare with an image extended by the full halo, which has no border effect."""
     refiner = random_refiner()
     scene = bright_scene(96, 128)
     ideal = mapped(refiner, scene, tile=4096, margin=refiner.halo)
@@ -224,7 +224,7 @@ def test_a_margin_takes_the_ring_from_the_border() -> None:
 
 
 @pytest.mark.parametrize("size", [(96, 128), (83, 211), (5, 300)])
-def test_in_tiles_with_a_margin_it_is_what_it_is_untiled(size: tuple[int, int]) -> None:
+def test_tiles_with_a_margin_match_untiled(size: tuple[int, int]) -> None:
     refiner = random_refiner()
     scene = torch.from_numpy(photo(*size)).permute(2, 0, 1)
     whole = mapped(refiner, scene, tile=4096, margin=refiner.margin)

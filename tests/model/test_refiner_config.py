@@ -1,4 +1,4 @@
-"""The architecture of a refiner, as JSON and as checked."""
+"""The refiner's configuration: JSON round trip and checks."""
 
 import json
 
@@ -7,12 +7,12 @@ import pytest
 from sanarestore.model.refiner_config import RefinerConfig
 
 
-def test_a_configuration_survives_json() -> None:
+def test_a_configuration_round_trips_through_json() -> None:
     config = RefinerConfig(widths=(4, 8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1))
     assert RefinerConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
-def test_block_counts_must_fit_the_levels() -> None:
+def test_block_counts_that_do_not_fit_the_levels_are_refused() -> None:
     with pytest.raises(ValueError, match="block counts"):
         RefinerConfig(widths=(4, 8, 8), encoder_blocks=(1,))
 

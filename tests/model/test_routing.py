@@ -1,4 +1,4 @@
-"""Routing features tell degradations apart, of the whole photograph, and cost a large one no more than a small one."""
+"""Routing features: they separate degradations, cover the whole photograph, and have a bounded cost."""
 
 import numpy as np
 import pytest
@@ -19,11 +19,11 @@ def degraded(line: str, clean: np.ndarray) -> torch.Tensor:
 
 
 def quantiles(image: torch.Tensor) -> torch.Tensor:
-    """[channels, quantiles]."""
+    """Return routing features as [channels, quantiles]."""
     return routing_features(image).view(3, -1).T
 
 
-def test_noise_and_blocks_show_where_their_measures_are() -> None:
+def test_noise_and_jpeg_blocks_raise_their_own_features() -> None:
     clean = photo(256, 320)
     plain, noisy, blocky = (
         quantiles(image) for image in (chw(clean), *(degraded(line, clean) for line in ("noise:25", "jpeg:10")))
@@ -34,11 +34,11 @@ def test_noise_and_blocks_show_where_their_measures_are() -> None:
     assert blocky[on_any, 1] > plain[on_any, 1] + 0.5
     # White noise has the same power in every band: log2(25^2) of codes in octaves over four.
     assert noisy[-8:, 1].std() < 0.1
-    # A third of a channel's variance is left in the mean of three.
+    # The mean of three channels has a third of one channel's variance.
     assert noisy[-4, 1].item() == pytest.approx(np.log2(25**2 / 3) / 4 - 0.5, abs=0.1)
 
 
-def test_a_photograph_of_one_window_is_measured_as_its_statistics_say() -> None:
+def test_features_of_one_window_are_quantiles_of_its_statistics() -> None:
     image = degraded("noise:25", photo(SIDE, SIDE))
     noise = Statistics.of(image[None]).wide[0, 2]
     levels = torch.tensor([0.1, 0.5, 0.9])
@@ -46,17 +46,17 @@ def test_a_photograph_of_one_window_is_measured_as_its_statistics_say() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 500), (63, 65), (SIDE * WINDOWS * 3, 70), (130, 200)])
-def test_any_size_gives_as_many_numbers(size: tuple[int, int]) -> None:
+def test_every_image_size_gives_the_same_number_of_features(size: tuple[int, int]) -> None:
     found = routing_features(torch.rand(3, *size, generator=torch.Generator().manual_seed(0)))
     assert found.shape == (ROUTING_FEATURES,)
     assert found.isfinite().all()
 
 
-def test_windows_stand_on_the_grid_and_reach_every_side() -> None:
-    """What was done to the last corner alone is seen, and the grid of JPEG where windows do not begin at zero."""
+def test_windows_align_with_the_jpeg_grid_and_cover_every_corner() -> None:
+    """Noise in the last corner alone is detected, and so is the JPEG grid in windows that do not start at zero."""
     clean = photo(776, 904)
     corner = chw(clean.copy())
     corner[:, -SIDE:, -SIDE:] += 0.2 * torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     assert not torch.equal(routing_features(corner), routing_features(chw(clean)))
     blocky = quantiles(degraded("jpeg:10", clean))
-    assert blocky[0, 1].item() == pytest.approx(blocky[1, 1].item(), abs=0.05)  # on the grid is where steps are largest
+    assert blocky[0, 1].item() == pytest.approx(blocky[1, 1].item(), abs=0.05)  # steps are largest on the grid

@@ -1,4 +1,4 @@
-"""Statistics measure what their names say."""
+"""Image statistics: noise, JPEG blocks, blur, darkness, spectrum and local variation."""
 
 import math
 
@@ -10,7 +10,7 @@ from sanarestore.model.statistics import DOWNSAMPLE, Statistics, spectrum
 
 
 def test_the_statistics_measure_noise_and_ignore_planes() -> None:
-    """The noise channel is the standard deviation in 8-bit codes, as a logarithm, for flat and tilted fields alike."""
+    """The noise channel is the log standard deviation in 8-bit codes, on flat and on tilted fields."""
     generator = torch.Generator().manual_seed(0)
     tilted = torch.linspace(0.2, 0.8, 256).expand(1, 3, 256, 256)
     for sigma in (5, 25, 50):
@@ -26,7 +26,7 @@ def test_the_statistics_measure_noise_and_ignore_planes() -> None:
     assert calm[0, 1, 4:-4, 4:-4].mean().item() == pytest.approx(0.6 / 255 * 255, rel=0.01)
 
 
-def test_the_statistics_find_blocks_and_where_their_grid_lies() -> None:
+def test_the_statistics_detect_blocks_and_their_grid_offset() -> None:
     generator = torch.Generator().manual_seed(0)
     smooth = 0.02 * torch.randn(1, 3, 160, 160, generator=generator)
     blocks = smooth + torch.rand(1, 3, 20, 20, generator=generator).repeat_interleave(DOWNSAMPLE, 2).repeat_interleave(
@@ -42,7 +42,7 @@ def test_the_statistics_find_blocks_and_where_their_grid_lies() -> None:
     assert on_any < 1
 
 
-def test_the_statistics_tell_blur_and_darkness() -> None:
+def test_the_statistics_measure_blur_and_darkness() -> None:
     generator = torch.Generator().manual_seed(0)
     sharp = torch.rand(1, 3, 160, 160, generator=generator)
     soft = torch.nn.functional.avg_pool2d(sharp, 5, stride=1, padding=2)
@@ -59,21 +59,23 @@ def test_white_noise_has_the_same_power_in_every_band() -> None:
         noise = sigma / 255 * torch.randn(1, 1, 256, 256, generator=generator).expand(-1, 3, -1, -1)
         bands = spectrum(0.5 + noise, 7)
         assert bands.shape == (1, 7, 32, 32)
-        # A little less than log2(s^2), as the mean of each window is taken off and the mean of logs is below.
+        # A little below log2(s^2): each window's mean is removed, and a mean of logs is below the log of the mean.
         assert bands[..., 4:-4, 4:-4].mean(dim=(0, 2, 3)).tolist() == pytest.approx(
             [math.log2(sigma**2 + 0.1) / 4 - 0.5] * 7, abs=0.05
         )
-    assert spectrum(torch.full((1, 3, 64, 64), 0.3), 7).unique().numel() == 1, "nothing but the floor"
+    assert spectrum(torch.full((1, 3, 64, 64), 0.3), 7).unique().numel() == 1, (
+        "a flat field has only the floor in every band"
+    )
 
 
-def test_strips_of_windows_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processing_windows_in_strips_does_not_change_the_spectrum(monkeypatch: pytest.MonkeyPatch) -> None:
     image = torch.rand(2, 3, 72, 104, generator=torch.Generator().manual_seed(0))
     whole = spectrum(image, 7)
     monkeypatch.setitem(statistics.WINDOWS_AT_ONCE, "cpu", 30)
     assert torch.allclose(spectrum(image, 7), whole, atol=1e-6, rtol=0)
 
 
-def test_the_spectrum_sees_where_a_resolution_ends_and_a_blur_does_not() -> None:
+def test_the_spectrum_separates_low_resolution_from_blur() -> None:
     generator = torch.Generator().manual_seed(0)
     sharp = torch.rand(1, 3, 256, 256, generator=generator)
     low = torch.nn.functional.interpolate(sharp, scale_factor=0.5, mode="bicubic", antialias=True)
@@ -86,14 +88,14 @@ def test_the_spectrum_sees_where_a_resolution_ends_and_a_blur_does_not() -> None
         bands = spectrum(image, 8)[0, :, 8:-8, 8:-8].mean(dim=(1, 2))
         slopes.append((bands[1:] - bands[:-1]) * 4)  # octaves of power per band
     assert slopes[0].abs().max() < 0.3
-    # From half the frequency on, the low resolution falls steeply; the blur falls evenly before that too.
+    # Low resolution falls steeply from half the band on; blur falls evenly from the start.
     assert slopes[1][:2].abs().max() < 0.8
     assert slopes[1][4:6].max() < -1
     assert slopes[2][:3].max() < -0.3
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 1 / 3, 0.1, 12345 / 65535])
-def test_nothing_varies_in_a_flat_field_and_exactly(value: float) -> None:
+def test_variation_is_exactly_zero_in_a_flat_field(value: float) -> None:
     flat = torch.tensor([value, 1 - value, value / 7])[None, :, None, None].expand(1, 3, 64, 72)
     variation = Statistics.of(flat).variation
     assert variation.shape == (1, 1, 8, 9)
@@ -110,7 +112,7 @@ def test_variation_is_local() -> None:
     image = torch.full((1, 3, 160, 160), 0.25)
     image[..., 76:84, 76:84] = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
     varied = Statistics.of(image).variation[0, 0] > 0
-    # Cells 9 and 10 hold what varies; five by five cells are averaged.
+    # Cells 9 and 10 contain the varying pixels; variation is averaged over five by five cells.
     expected = torch.zeros(20, 20, dtype=torch.bool)
     expected[7:13, 7:13] = True
     assert torch.equal(varied, expected)

@@ -1,4 +1,4 @@
-"""The build of the embedded model: every recipe is valid, stages come in order, finished ones stay, others go on."""
+"""The build of the embedded model: valid recipes, order of stages, resuming, and the model card."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def script(name: str) -> ModuleType:
     spec = spec_from_loader(loader.name, loader)
     assert spec is not None
     module = module_from_spec(spec)
-    # Not a cache file beside the model.
+    # Do not leave a bytecode file beside the model.
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         loader.exec_module(module)
@@ -47,7 +47,7 @@ def test_every_recipe_is_valid(path: Path) -> None:
     assert TrainingRecipe.load(path).steps > 0
 
 
-def test_the_stages_make_every_part() -> None:
+def test_the_stages_train_every_part_in_order() -> None:
     stages = [TrainingRecipe.load(path).objective for path in sorted(FOLDER.glob("stages/*.toml"))]
     assert stages == ["refiner", "colour-correction", "wording", "expert", "expert", "router", "autoencoder", "flow"]
     config = RefinerConfig.from_dict(weights.read_manifest(FOLDER)["refiner"])
@@ -59,7 +59,7 @@ def test_the_stages_make_every_part() -> None:
 
 
 class Runs:
-    """A stand-in for the processes of the stages: it leaves what `train` would leave, and fails at a given stage."""
+    """A stand-in for the stage processes: it writes the files of `train`, or fails at a given stage."""
 
     def __init__(self, fails_at: str = "") -> None:
         self.commands: list[list[str]] = []
@@ -93,7 +93,7 @@ def built(monkeypatch: pytest.MonkeyPatch, runs: Runs, out: Path, *more: str) ->
     return code
 
 
-def test_a_build_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_build_resumes_at_the_unfinished_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = Runs(fails_at="4-noise"), Runs()
     assert built(monkeypatch, first, tmp_path, "--share", "0.1", "--threads", "2") == 130
     assert not (tmp_path / "sanarestore-mini").exists()
@@ -113,7 +113,7 @@ def test_a_build_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: p
     assert int(Runs.option(first.commands[0], "--steps")) == round(0.1 * whole)
 
 
-def test_a_build_of_another_length_is_not_taken_for_this_one(
+def test_a_build_of_another_length_in_the_same_folder_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert built(monkeypatch, Runs(), tmp_path, "--share", "0.01") == 0
@@ -121,7 +121,7 @@ def test_a_build_of_another_length_is_not_taken_for_this_one(
     assert "with 600 steps, not 60000" in capsys.readouterr().err
 
 
-def test_a_build_from_other_photographs_or_recipes_is_not_taken_for_this_one(
+def test_a_build_with_other_photographs_or_recipes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert built(monkeypatch, Runs(), tmp_path) == 0
@@ -133,7 +133,7 @@ def test_a_build_from_other_photographs_or_recipes_is_not_taken_for_this_one(
     assert "begun with the photographs of /elsewhere" in capsys.readouterr().err
 
 
-def test_other_photographs_hold_back_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_back_sources_are_passed_to_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for sources, kept in (("", ()), ("alps__,sea__", ("alps__", "sea__"))):
         runs = Runs()
         assert built(monkeypatch, runs, tmp_path / f"out{len(kept)}", "--held-back", sources) == 0
@@ -143,8 +143,8 @@ def test_other_photographs_hold_back_others(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
-def test_an_interrupted_stage_is_waited_for_while_it_saves(tmp_path: Path) -> None:
-    """Ctrl-C goes to the whole group of processes: the stage saves for a while, and the build must not kill it."""
+def test_the_build_waits_for_an_interrupted_stage_to_save(tmp_path: Path) -> None:
+    """Ctrl-C reaches the whole process group; the stage needs time to save, so the build must not kill it."""
     saving = (
         "import time, pathlib\ntry: time.sleep(30)\n"
         "except KeyboardInterrupt: time.sleep(1); pathlib.Path('saved').touch(); raise SystemExit(130)"
@@ -163,7 +163,7 @@ def test_an_interrupted_stage_is_waited_for_while_it_saves(tmp_path: Path) -> No
     assert (tmp_path / "saved").is_file()
 
 
-def test_the_run_on_a_gpu_is_the_last_one_in_larger_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gpu_run_is_an_expert_stage_with_larger_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     further = script("further")
     monkeypatch.setattr(sys, "argv", ["further", "train", "cache", "out", "--batch", "96", "--workers", "7"])
     (tmp_path / "further.toml").write_text(further._recipe(further._arguments()))
@@ -172,8 +172,8 @@ def test_the_run_on_a_gpu_is_the_last_one_in_larger_batches(tmp_path: Path, monk
     assert any(line.startswith("photograph:") for line in recipe.degradations)
 
 
-def test_what_the_card_measures_can_be_measured() -> None:
-    """Every line is one that bench takes: tasks that know the levels and recipes that are given."""
+def test_every_measurement_of_the_card_is_valid_for_bench() -> None:
+    """Every line names known tasks, and valid recipes exactly if it measures the recipe task."""
     for line in script("measure").LINES:
         arguments = shlex.split(line)
         recipes = [value for flag, value in pairwise(arguments) if flag == "--recipe"]
@@ -184,7 +184,7 @@ def test_what_the_card_measures_can_be_measured() -> None:
         assert set(tasks) <= set(TASKS)
 
 
-def test_the_card_is_written_between_its_marks() -> None:
+def test_the_card_has_one_pair_of_marks_and_no_placeholders() -> None:
     measure = script("measure")
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert card.count(measure.BEGIN) == card.count(measure.END) == 1

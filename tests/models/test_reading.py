@@ -1,4 +1,4 @@
-"""The embedded reader on wordings that it never learnt from, by writers who had seen neither grammar nor sentence.
+"""The embedded reader on held-out wordings, by writers who had seen neither its grammars nor its sentences.
 
 `tests/data/wordings/LANGUAGE.tsv` holds a prompt a line, the kinds that it asks to remove, and those it asks to keep;
 `general.tsv` requests that name no fault, `other.tsv` texts about other things, both with their language.
@@ -23,7 +23,7 @@ def reader() -> Reader:
 
 
 def held_out(language: str) -> list[Wording]:
-    """Prompts that ask for something we know."""
+    """Read the held-out prompts of a language that name kinds of degradation."""
     found = []
     for line in (FOLDER / f"{language}.tsv").read_text(encoding="utf-8").splitlines():
         text, *named = line.split("\t")
@@ -34,17 +34,17 @@ def held_out(language: str) -> list[Wording]:
 
 
 def listed(name: str) -> list[tuple[str, str]]:
-    """Texts and their languages."""
+    """Read texts with their languages."""
     lines = (FOLDER / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
     return [(text, language) for text, language in (line.split("\t") for line in lines)]
 
 
 WANTED = dict.fromkeys(LANGUAGES, 0.97) | {"en": 0.99, "ar": 0.965}
-"""Share of wordings to be read right: 99% in English and 97% in other languages, which Arabic misses by one of 120."""
+"""Required share of correct readings: 99% in English, 97% in other languages; Arabic misses that by one of 120."""
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_requests_are_read_right(reader: Reader, language: str) -> None:
+def test_held_out_requests_are_read_correctly(reader: Reader, language: str) -> None:
     wordings = held_out(language)
     assert len(wordings) >= 100
     read = reader.read([wording.text for wording in wordings])
@@ -55,7 +55,7 @@ def test_requests_are_read_right(reader: Reader, language: str) -> None:
     assert len(wrong) <= (1 - WANTED[language]) * len(wordings), wrong
 
 
-def test_few_real_requests_are_called_not_understood(reader: Reader) -> None:
+def test_real_requests_are_rarely_not_understood(reader: Reader) -> None:
     texts = [wording.text for language in LANGUAGES for wording in held_out(language)]
     texts += [text for text, _ in listed("general")]
     missed = [text for text, request in zip(texts, reader.read(texts), strict=True) if not request.understood]
@@ -65,19 +65,19 @@ def test_few_real_requests_are_called_not_understood(reader: Reader) -> None:
 def test_texts_about_other_things_are_not_understood(reader: Reader) -> None:
     texts = listed("other")
     read = reader.read([text for text, _ in texts])
-    believed = [text for (text, _), request in zip(texts, read, strict=True) if request.understood]
+    accepted = [text for (text, _), request in zip(texts, read, strict=True) if request.understood]
     assert len(texts) >= 200
-    assert len(believed) <= 0.05 * len(texts), believed
+    assert len(accepted) <= 0.05 * len(texts), accepted
 
 
-def test_general_requests_ask_for_what_no_prompt_does(reader: Reader) -> None:
+def test_general_requests_are_read_like_no_prompt(reader: Reader) -> None:
     texts = listed("general")
     read = reader.read([text for text, _ in texts])
     wrong = [(text, request) for (text, _), request in zip(texts, read, strict=True) if request.removes is not None]
     assert len(wrong) <= 0.03 * len(texts), wrong
 
 
-def test_held_out_wordings_are_of_every_kind() -> None:
+def test_held_out_wordings_cover_every_kind() -> None:
     for language in LANGUAGES:
         counts = Counter(kind for wording in held_out(language) for kind in wording.removed)
         assert min(counts[kind] for kind in KINDS) >= 10, (language, counts)
@@ -94,5 +94,5 @@ def test_held_out_wordings_are_of_every_kind() -> None:
         ("fix everything", None), ("Restore this image", None),
     ],
 )  # fmt: skip
-def test_what_is_typed_most_is_read_right(reader: Reader, text: str, removes: tuple[str, ...] | None) -> None:
+def test_common_prompts_are_read_correctly(reader: Reader, text: str, removes: tuple[str, ...] | None) -> None:
     assert reader.read([text]) == [Request(removes)]

@@ -1,4 +1,4 @@
-"""The committed weights restore: a broken or swapped weight file cannot pass here."""
+"""The committed weights restore photographs; a broken or swapped weight file fails here."""
 
 import functools
 import subprocess
@@ -40,8 +40,10 @@ def degrade(line: str, clean_HWC: Pixels, seed: int) -> Pixels:
 
 @functools.cache
 def leaves(seed: int, height: int = 128, width: int = 160) -> Pixels:
-    """Discs that hide one another, of radii that follow a power law: edges and spectra are nature's (Lee et al. 2001),
-    where a `photo`'s waves are no photograph's. [H, W, 3] on 8-bit codes."""
+    """Draw overlapping discs with power-law radii, [H, W, 3] on 8-bit codes.
+
+    Their edges and spectra are like those of natural images (Lee et al. 2001), unlike the smooth waves of `photo`.
+    """
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0 : 2 * height, 0 : 2 * width]
     image, empty = np.zeros((2 * height, 2 * width, 3)), np.ones((2 * height, 2 * width), bool)
@@ -70,8 +72,8 @@ def leaves(seed: int, height: int = 128, width: int = 160) -> Pixels:
         ("jpeg:10", 1.7), ("jpeg:20", 1.2), ("noise:25+jpeg:20", 2.0),
     ],
 )  # fmt: skip
-def test_every_degradation_gains(mini: RestorationModel, line: str, least: float) -> None:
-    """Mean gain in dB over three made photographs, with the default prompt: somewhat less than these weights reach."""
+def test_every_degradation_gains_psnr(mini: RestorationModel, line: str, least: float) -> None:
+    """Check the mean gain in dB over three synthetic photographs, a little below what these weights measure."""
     assert gain(mini, line, photo) > least
 
 
@@ -82,7 +84,9 @@ def test_every_degradation_gains(mini: RestorationModel, line: str, least: float
         ("kernel:5", "deblur", 2.8), ("lowres:2", "increase the resolution", 0.6),
     ],
 )  # fmt: skip
-def test_what_was_sharp_becomes_sharper(mini: RestorationModel, line: str, prompt: str | None, least: float) -> None:
+def test_blurred_and_low_resolution_images_become_sharper(
+    mini: RestorationModel, line: str, prompt: str | None, least: float
+) -> None:
     assert gain(mini, line, lambda height, width, seed: leaves(seed, height, width), prompt) > least
 
 
@@ -98,23 +102,23 @@ def gain(
 
 
 @pytest.mark.parametrize(
-    ("line", "whose"),
+    ("line", "expert"),
     [
         ("noise:15", "noise"), ("noise:25", "noise"), ("poisson:4", "noise"), ("jpeg:20", "jpeg"), ("jpeg:40", "jpeg"),
         ("blur:1.6", None), ("lowres:3", None), ("noise:25+jpeg:20", None),
     ],
 )  # fmt: skip
-def test_what_is_one_thing_alone_is_an_experts(mini: RestorationModel, line: str, whose: str | None) -> None:
+def test_a_single_degradation_goes_to_its_expert(mini: RestorationModel, line: str, expert: str | None) -> None:
     assert mini.experts is not None
     prompt_D = mini.prompts.pooled(DEFAULT_PROMPT)
     for seed in range(2):
         degraded = torch.from_numpy(degrade(line, photo(512, 640, seed), seed)).permute(2, 0, 1)
         shares = mini.experts.shares(routing_features(degraded), prompt_D)
-        assert max(shares, key=lambda name: shares[name]) == whose
+        assert max(shares, key=lambda name: shares[name]) == expert
 
 
-def test_light_is_brought_back_when_asked(mini: RestorationModel) -> None:
-    """The whole photograph alike, and not when something else is asked for."""
+def test_a_dark_photograph_is_brightened_when_requested(mini: RestorationModel) -> None:
+    """A prompt for something else leaves the brightness unchanged."""
     clean = photo(128, 160)
     dark = degrade("lowlight:2", clean, 0)
     brighter, other = (restore(mini, dark, prompt) for prompt in ("brighten this photo", "remove JPEG artefacts"))
@@ -123,15 +127,15 @@ def test_light_is_brought_back_when_asked(mini: RestorationModel) -> None:
 
 
 @pytest.mark.parametrize("prompt", [None, "remove noise"])
-def test_a_clean_photograph_stays_as_it_is(mini: RestorationModel, prompt: str | None) -> None:
+def test_a_clean_photograph_stays_nearly_unchanged(mini: RestorationModel, prompt: str | None) -> None:
     for seed in range(3):
         clean = photo(128, 160, seed)
         assert psnr(to_8bit(restore(mini, clean, prompt)), clean) > 48
 
 
 @pytest.mark.parametrize("line", ["lowlight:2", "colour:0.2"])
-def test_light_and_colour_stay_unless_asked_for(mini: RestorationModel, line: str) -> None:
-    """The mean of every channel, within half a code."""
+def test_light_and_colour_stay_unless_requested(mini: RestorationModel, line: str) -> None:
+    """The mean of every channel changes by less than half a code."""
     given = degrade(line, photo(128, 160), 0)
     for prompt in (None, "remove noise", "restore everything", "hello, how are you?"):
         changed = restore(mini, given, prompt).mean(axis=(0, 1)) - given.mean(axis=(0, 1))
@@ -139,14 +143,14 @@ def test_light_and_colour_stay_unless_asked_for(mini: RestorationModel, line: st
 
 
 def plain_fields() -> Pixels:
-    """4,096 colours, [N, 3]."""
+    """Return a grid of 4,096 colours, [N, 3]."""
     levels = np.arange(16, dtype=np.float32) / np.float32(15)
     return np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
 @pytest.mark.parametrize("prompt", [None, "remove noise"])
-def test_any_plain_field_comes_out_as_it_went_in(mini: RestorationModel, prompt: str | None) -> None:
-    """Whatever the experts' shares, by one refiner for all: fields of 16 px, the border among them."""
+def test_flat_fields_are_returned_bit_for_bit_by_every_refiner(mini: RestorationModel, prompt: str | None) -> None:
+    """Fields of 16 px include the border; checking every refiner makes the result independent of the shares."""
     prompt_BD = mini.prompts.pooled(mini.prompts.wording(prompt, mini.prompts.request(prompt)))[None]
     assert mini.experts is not None
     refiners = [mini.refiner, *(mini.experts.refiner(name, mini.refiner) for name in mini.experts.names)]
@@ -159,8 +163,10 @@ def test_any_plain_field_comes_out_as_it_went_in(mini: RestorationModel, prompt:
 
 @pytest.mark.parametrize("depth", ["uint8", "uint16"])
 @pytest.mark.parametrize("tile", [None, 128])
-def test_half_a_plain_backdrop_keeps_its_colour(mini: RestorationModel, depth: images.Depth, tile: int | None) -> None:
-    """To one code of the file's own depth, and at the border of the image too."""
+def test_a_plain_half_of_an_image_keeps_its_colour(
+    mini: RestorationModel, depth: images.Depth, tile: int | None
+) -> None:
+    """The backdrop changes by at most one code of the file's depth, also at the image border."""
     for colour in ((1, 1, 1), (0, 0, 1), (0.94, 0.94, 0.92)):
         pixels = np.empty((160, 320, 3), np.float32)
         pixels[:] = colour
@@ -173,7 +179,7 @@ def test_half_a_plain_backdrop_keeps_its_colour(mini: RestorationModel, depth: i
 
 
 @pytest.mark.parametrize("colour", [(1, 1, 1), (0, 0, 0), (0, 0, 1), (1, 1, 0)])
-def test_a_backdrop_keeps_its_hue_when_light_is_asked_for(mini: RestorationModel, colour: tuple[int, ...]) -> None:
+def test_a_backdrop_keeps_its_colour_when_light_is_requested(mini: RestorationModel, colour: tuple[int, ...]) -> None:
     pixels = np.empty((192, 192, 3), np.float32)
     pixels[:] = colour
     pixels[64:128, 64:128] = degrade("lowlight:2", photo(64, 64), 0)
@@ -190,26 +196,26 @@ def test_gray_stored_as_colour_stays_gray(mini: RestorationModel) -> None:
         assert np.array_equal(restored[..., :1], restore(mini, gray, prompt))
 
 
-def test_crops_of_one_photograph_are_treated_nearly_alike(mini: RestorationModel) -> None:
-    """The shares of the experts, in the whole and in its quarters."""
+def test_expert_shares_of_crops_are_near_those_of_the_whole(mini: RestorationModel) -> None:
+    """Compare the shares of a photograph with those of its quarters."""
     assert mini.experts is not None
     prompt_D = mini.prompts.pooled(DEFAULT_PROMPT)
-    apart = []
+    differences = []
     for line in ("noise:15", "jpeg:20", "blur:1.6", "clean"):
         whole = torch.from_numpy(degrade(line, photo(512, 512), 0)).permute(2, 0, 1)
         quarters = [part for half in whole.chunk(2, dim=1) for part in half.chunk(2, dim=2)]
         wanted, *found = (mini.experts.shares(routing_features(image), prompt_D) for image in (whole, *quarters))
-        apart += [max(abs(wanted.get(name, 0) - each.get(name, 0)) for name in wanted | each) for each in found]
-    assert np.mean(apart) < 0.25
-    assert np.median(apart) < 0.1
+        differences += [max(abs(wanted.get(name, 0) - each.get(name, 0)) for name in wanted | each) for each in found]
+    assert np.mean(differences) < 0.25
+    assert np.median(differences) < 0.1
 
 
 @pytest.mark.parametrize(
     ("first", "second"),
     [("jpeg:15", "noise:30"), ("blur:2", "noise:30"), ("lowlight:2", "noise:30"), ("lowres:3", "noise:25")],
 )
-def test_the_prompt_decides_what_goes(mini: RestorationModel, first: str, second: str) -> None:
-    """Both degradations applied, one named in words never trained on: the target keeps the other."""
+def test_the_prompt_decides_which_degradation_is_removed(mini: RestorationModel, first: str, second: str) -> None:
+    """Apply two degradations and name one in words held out from training; the target keeps the other one."""
     clean = photo(128, 160)
     plan = Recipe.parse(f"{first}+{second}").draw(stream("prompts"), 0)
     degraded = plan.degraded(clean)
@@ -220,7 +226,7 @@ def test_the_prompt_decides_what_goes(mini: RestorationModel, first: str, second
         assert psnr(right, target) > psnr(wrong, target) + 0.3
 
 
-def test_gray_stays_gray(mini: RestorationModel) -> None:
+def test_a_gray_photograph_stays_gray_and_gains_psnr(mini: RestorationModel) -> None:
     clean = photo(96, 96)[..., :1]
     degraded = degrade("noise:25", clean, 0)
     restored = restore(mini, degraded)
@@ -228,7 +234,7 @@ def test_gray_stays_gray(mini: RestorationModel) -> None:
     assert psnr(restored, clean) > psnr(degraded, clean) + 10
 
 
-def test_no_prompt_needs_the_text_encoder_nor_transformers() -> None:
+def test_prompts_need_neither_the_text_encoder_nor_transformers() -> None:
     """Importing transformers takes longer than restoring a small photo."""
     script = (
         "import sys; from sanarestore.model.loading import load_model; "
@@ -237,17 +243,17 @@ def test_no_prompt_needs_the_text_encoder_nor_transformers() -> None:
         "[prompts.pooled(prompts.wording(text, prompts.request(text))) for text in texts]; "
         "print('transformers' in sys.modules, prompts.request('so grainy').removes)"
     )
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "False ('noise',)"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False ('noise',)"
 
 
-def test_any_prompt_is_understood_or_borne() -> None:
+def test_any_prompt_gives_a_finite_result() -> None:
     model, clean = load_model(weights.EMBEDDED), photo(64, 64)
     for prompt in ("enlève le bruit", "ノイズ除去", "🙂", "...", "x" * 2000):
         assert np.isfinite(restore(model, clean, prompt)).all()
 
 
-def test_wordings_of_one_request_give_one_result() -> None:
+def test_wordings_of_the_same_request_give_the_same_result() -> None:
     model, noisy = load_model(weights.EMBEDDED), degrade("noise:15", photo(64, 64), 0)
     for texts in (
         ("remove noise", "REMOVE NOISE", "Remove Noise.", "  remove   noise ", "Rauschen entfernen", "убрать шум"),
@@ -257,7 +263,7 @@ def test_wordings_of_one_request_give_one_result() -> None:
         assert all(np.array_equal(first, other) for other in others), texts
 
 
-def test_it_fits_its_size() -> None:
+def test_the_model_folder_is_below_60_mb() -> None:
     folder = weights.resolve(weights.EMBEDDED)
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 60e6
     assert (folder / "README.md").is_file()
@@ -271,11 +277,11 @@ PUBLISHED = (
     ("kodak24", "lowres:2", 0.3),
     ("kodak24", "lowres:3", 0.35),
 )
-"""Test set, degradation, least gain in dB."""
+"""Test set, degradation, minimum gain in dB."""
 
 
-def test_published_photographs_gain(mini: RestorationModel, real_data: Path) -> None:
-    """A few images of the test sets, a margin below the card's figures for the whole sets."""
+def test_photographs_of_published_test_sets_gain_psnr(mini: RestorationModel, real_data: Path) -> None:
+    """A few images of each set gain a little less than the card states for the whole sets."""
     for name, line, least in PUBLISHED:
         gains = []
         for found in images.find([str(real_data / name)]).images[:4]:
@@ -286,10 +292,10 @@ def test_published_photographs_gain(mini: RestorationModel, real_data: Path) -> 
 
 
 @pytest.mark.parametrize(("name", "line", "least"), [("kodak24", "noise:25", 0.1), ("live1", "jpeg:20", 0.2)])
-def test_experts_are_worth_their_place(
+def test_experts_gain_psnr_over_the_general_refiner(
     mini: RestorationModel, real_data: Path, name: str, line: str, least: float
 ) -> None:
-    """In dB over the refiner that knows all."""
+    """Measure the gain in dB over the model without experts."""
     gains = []
     for found in images.find([str(real_data / name)]).images[:3]:
         clean = images.read(found.path).pixels_HWC

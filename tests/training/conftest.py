@@ -1,4 +1,4 @@
-"""Photographs to learn from, on disk, few words to train tokenizers on, and embeddings that are computed once."""
+"""Fixtures for training: photographs on disk, a small vocabulary for tokenizers, and cached embeddings."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from tests.conftest import photo
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_words() -> Iterator[None]:
-    """A tokenizer of all the grammars takes seconds, and fresh parts are made dozens of times."""
+    """Replace the vocabulary: training a tokenizer on all grammars takes seconds, and tests make dozens of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sanarestore.training.parts.vocabulary", lambda: [*PLAIN.values(), "restore this image"])
         yield
@@ -23,7 +23,7 @@ def _few_words() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _embeddings_once() -> Iterator[None]:
-    """Fresh parts of one seed have equal encoders, and would embed the same 65 wordings again and again."""
+    """Cache embeddings: fresh parts of one seed have equal encoders and would embed the same 65 wordings each time."""
     embed = PromptEncoder.table
     known: dict[tuple[bytes, str], Tensor] = {}
 

@@ -1,4 +1,4 @@
-"""A checkpoint is replaced whole, and work between two of its parts is not interrupted."""
+"""Checkpoints: atomic replacement, and protection from Ctrl-C while writing."""
 
 import shutil
 import signal
@@ -13,12 +13,12 @@ from sanarestore.training.checkpoint import CURRENT, FRESH, OLD, STATE, uninterr
 
 
 def write(run: Path, step: int) -> None:
-    # Two names of one tensor, and one that is not contiguous: neither is safetensors' to write.
+    # Safetensors writes neither shared tensors nor ones that are not contiguous.
     tensor = torch.full((2, 3), float(step))
     checkpoint.write(run, {"model": {"a": tensor, "b": tensor, "c": tensor.T}}, {"step": step})
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_the_latest_checkpoint_is_read_back(tmp_path: Path) -> None:
     assert checkpoint.find_checkpoint(tmp_path) is None
     for step in (1, 2):
         write(tmp_path, step)
@@ -29,20 +29,22 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         assert [path.name for path in tmp_path.iterdir()] == [CURRENT]
 
 
-def test_wherever_it_is_cut_off_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed at every single call that changes the disk, in turn: never is there nothing, or half of something."""
+def test_a_whole_checkpoint_remains_wherever_writing_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupt each call that changes the disk in turn; a complete checkpoint is found every time."""
     seen, rmtree = set(), shutil.rmtree
-    for deadly in range(1, 9):
-        run = tmp_path / str(deadly)
+    for failing_call in range(1, 9):
+        run = tmp_path / str(failing_call)
         write(run, 1)
         calls = 0
 
-        def strike(work, deadly=deadly):  # type: ignore[no-untyped-def]
+        def interrupting(work, failing_call=failing_call):  # type: ignore[no-untyped-def]
             def maybe(*arguments, **options):  # type: ignore[no-untyped-def]
                 nonlocal calls
                 calls += 1
-                if calls == deadly:
-                    # Half of it is done, as when a process is killed while it removes a folder.
+                if calls == failing_call:
+                    # Remove a part of the folder first, like a process killed during rmtree.
                     if work is rmtree and (Path(arguments[0]) / STATE).exists():
                         (Path(arguments[0]) / STATE).unlink()
                     raise KeyboardInterrupt
@@ -51,14 +53,14 @@ def test_wherever_it_is_cut_off_one_is_whole(tmp_path: Path, monkeypatch: pytest
             return maybe
 
         with monkeypatch.context() as patched:
-            patched.setattr(shutil, "rmtree", strike(shutil.rmtree))
-            patched.setattr(Path, "replace", strike(Path.replace))
-            patched.setattr(checkpoint, "save_file", strike(checkpoint.save_file))
-            patched.setattr(checkpoint, "write_json", strike(checkpoint.write_json))
+            patched.setattr(shutil, "rmtree", interrupting(shutil.rmtree))
+            patched.setattr(Path, "replace", interrupting(Path.replace))
+            patched.setattr(checkpoint, "save_file", interrupting(checkpoint.save_file))
+            patched.setattr(checkpoint, "write_json", interrupting(checkpoint.write_json))
             try:
                 write(run, 2)
             except KeyboardInterrupt:
-                seen.add(deadly)
+                seen.add(failing_call)
         found = checkpoint.find_checkpoint(run)
         assert found is not None
         step = checkpoint.read_state(found)["step"]
@@ -66,7 +68,7 @@ def test_wherever_it_is_cut_off_one_is_whole(tmp_path: Path, monkeypatch: pytest
         write(run, 3)
         assert checkpoint.find_checkpoint(run) == run / CURRENT
         assert sorted(path.name for path in run.iterdir()) == [CURRENT]
-    assert seen == set(range(1, 8)), "every step of it was cut off once"
+    assert seen == set(range(1, 8)), "every call was interrupted once"
     assert {CURRENT, FRESH, OLD} == set(checkpoint.NAMES)
 
 
@@ -82,7 +84,7 @@ def test_ctrl_c_waits_for_the_end_of_the_block() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_it_may_be_used_in_any_thread() -> None:
+def test_uninterrupted_works_in_any_thread() -> None:
     done = []
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""Growing a refiner: it does what it did, and what is new can learn."""
+"""Growing a refiner: results stay the same, and new weights can learn."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def inputs(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.T
         {"widths": (8, 12, 16, 20)},
     ],
 )
-def test_it_grows_without_changing_what_it_does(more: dict[str, Any]) -> None:
+def test_growing_does_not_change_the_result(more: dict[str, Any]) -> None:
     refiner = random_refiner()
     grown = grow(refiner, **more)
     assert {name: getattr(grown.config, name) for name in more} == more
@@ -49,7 +49,7 @@ def test_it_grows_without_changing_what_it_does(more: dict[str, Any]) -> None:
     }
 
 
-def test_what_is_grown_can_learn() -> None:
+def test_grown_weights_can_learn() -> None:
     grown = grow(random_refiner(), widths=(12, 12, 24, 24)).requires_grad_(True)
     before = {name: parameter.detach().clone() for name, parameter in grown.named_parameters()}
     optimizer = torch.optim.SGD(grown.parameters(), lr=0.1)
@@ -62,7 +62,7 @@ def test_what_is_grown_can_learn() -> None:
         assert moved[-1].any(), name
 
 
-def test_no_level_is_taken_away() -> None:
+def test_growing_never_removes_channels_or_levels() -> None:
     refiner = random_refiner()
     assert grow(refiner, widths=(4, 4, 4, 4)) is refiner
     with pytest.raises(ValueError, match="levels"):

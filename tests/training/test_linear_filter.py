@@ -1,4 +1,4 @@
-"""A new transformer is the linear filter of its condition, gives it back in one step, and draws around it in many."""
+"""A new transformer starts as the linear filter of its condition: one step returns it, many steps sample around it."""
 
 import math
 from dataclasses import replace
@@ -35,8 +35,8 @@ def latents(seed: int, count: int = 4) -> Tensor:
 
 @pytest.mark.parametrize("heads", [3, 4, 5])
 @torch.no_grad()
-def test_the_velocity_is_linear_in_what_is_given(heads: int) -> None:
-    """Whatever the width leaves for constants, odd counts included; for skies and for busy places."""
+def test_the_velocity_is_linear_in_latent_and_condition(heads: int) -> None:
+    """Head counts vary the spare width for constants; scales of the condition cover flat and busy places."""
     model = begun(replace(SHAPE, heads=heads))
     given, condition = latents(1), latents(2) * torch.tensor([0.3, 0.7, 1.0, 1.5])[:, None, None, None]
     for time in torch.linspace(0, 1, 21):
@@ -46,8 +46,8 @@ def test_the_velocity_is_linear_in_what_is_given(heads: int) -> None:
         assert float((found - expected).square().mean().sqrt()) < 0.02 * float(expected.square().mean().sqrt())
 
 
-def test_the_filter_is_the_mean_velocity_of_a_condition_with_gaussian_errors() -> None:
-    """Least squares on drawn latents find the coefficients that the formula gives."""
+def test_the_filter_is_the_mean_velocity_for_gaussian_errors() -> None:
+    """Least squares on random latents find the coefficients of the formula."""
     generator = torch.Generator().manual_seed(0)
     condition, error, noise = (torch.randn(200_000, generator=generator, dtype=torch.float64) for _ in range(3))
     clean = condition + math.sqrt(DOUBT) * error
@@ -59,28 +59,28 @@ def test_the_filter_is_the_mean_velocity_of_a_condition_with_gaussian_errors() -
 
 
 @torch.no_grad()
-def test_one_step_gives_the_condition_back_and_many_draw_around_it() -> None:
+def test_one_step_returns_the_condition_and_many_sample_around_it() -> None:
     model, condition = begun(), latents(3)
 
-    def drawn(steps: int, seed: int) -> Tensor:
+    def sampled(steps: int, seed: int) -> Tensor:
         return Flow(shift=1.0).sample(
             lambda latent, time: model(latent, condition, tokens(4), torch.full((4,), time)),
             lambda _: latents(seed), steps,
         )  # fmt: skip
 
-    once, again = drawn(1, 4), drawn(1, 5)
+    once, repeated = sampled(1, 4), sampled(1, 5)
     torch.testing.assert_close(once, condition, atol=0.05, rtol=0)
-    torch.testing.assert_close(once, again, atol=0.05, rtol=0)
-    many, others = drawn(20, 4), drawn(20, 5)
+    torch.testing.assert_close(once, repeated, atol=0.05, rtol=0)
+    many, others = sampled(20, 4), sampled(20, 5)
     assert float((many - condition).square().mean()) == pytest.approx(DOUBT, rel=0.25)
     assert float((many - others).square().mean()) == pytest.approx(2 * DOUBT, rel=0.25)
 
 
-def test_it_learns_from_the_first_step_on() -> None:
-    """Blocks that say nothing yet hear what is said to them, and learn more than the filter can be."""
+def test_all_blocks_learn_from_the_first_step() -> None:
+    """Blocks have no output at first but do get gradients, and they learn more than a linear filter can express."""
     model = begun()
     clean = latents(6, 8)
-    condition = clean.roll(1, dims=1)  # of channels that only a block can put back
+    condition = clean.roll(1, dims=1)  # only blocks can undo this shift of channels
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
     losses = []
     for step in range(60):
@@ -96,8 +96,8 @@ def test_it_learns_from_the_first_step_on() -> None:
     assert all(block.ff.conv_point.weight.any() and block.attn1.to_out[0].weight.any() for block in blocks)
 
 
-def test_it_asks_for_room() -> None:
-    """A projection mixes latent and condition before the transformer sees them; Sprint counts time otherwise."""
+def test_a_model_without_room_for_the_filter_is_refused() -> None:
+    """A projection mixes latent and condition before the transformer; Sprint encodes time in another way."""
     narrow = begun(replace(SHAPE, heads=2))
     projected = begun(replace(SHAPE, condition="projection"))
     base = tiny_transformer(num_attention_heads=4, **SPRINT)

@@ -1,4 +1,4 @@
-"""The loop learns, and stopping it changes nothing."""
+"""The training loop: learning, resuming, validation, progress and errors."""
 
 import json
 import signal
@@ -58,7 +58,7 @@ def weights_of(made: Trainer) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in made.objective.modules.state_dict().items()}
 
 
-def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, photos: list[Path]) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, photos: list[Path]) -> None:
     whole, samples = trainer(tmp_path / "whole", photos)
     losses = [progress.loss for progress in whole.run(samples)]
 
@@ -78,7 +78,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, photos: li
     assert all(torch.equal(averaged[name], tensor) for name, tensor in second._ema.state().items())
 
 
-def test_in_bfloat16_the_weights_stay_float32(tmp_path: Path, photos: list[Path]) -> None:
+def test_weights_stay_float32_when_training_in_bfloat16(tmp_path: Path, photos: list[Path]) -> None:
     losses = {}
     for dtype in ("float32", "bfloat16"):
         made, samples = trainer(tmp_path / dtype, photos, dtype=dtype)
@@ -89,8 +89,10 @@ def test_in_bfloat16_the_weights_stay_float32(tmp_path: Path, photos: list[Path]
 
 
 @pytest.mark.parametrize("objective", ["autoencoder", "flow", "end-to-end"])
-def test_the_latent_objectives_resume_exactly(tmp_path: Path, photos: list[Path], objective: str) -> None:
-    """Kernels large enough for Muon, frozen parts, and noise that is named by the step."""
+def test_a_resumed_latent_objective_equals_an_uninterrupted_one(
+    tmp_path: Path, photos: list[Path], objective: str
+) -> None:
+    """Covers kernels large enough for Muon, frozen parts, and noise that depends on the step."""
     recipe = replace(
         TINY_RECIPE, objective=objective, steps=4, batch=2, patch=32, warmup=1, workers=0, validation_photos=1,
         model=replace(TINY_RECIPE.model, widths=(32, 32, 32)), degradations={"noise:30": 1.0},
@@ -114,7 +116,7 @@ def test_the_latent_objectives_resume_exactly(tmp_path: Path, photos: list[Path]
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
-def test_a_reader_s_run_resumes_exactly_and_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_reader_run_equals_an_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sanarestore.training.data.languages", lambda: (Language(grammar=read_grammar("en")),))
     recipe = replace(TINY_RECIPE, objective="wording", steps=4, batch=6, warmup=1, workers=0, validation_photos=0)
 
@@ -133,7 +135,7 @@ def test_a_reader_s_run_resumes_exactly_and_is_written(tmp_path: Path, monkeypat
     assert is_reader(second.finish({}))
 
 
-def test_validation_does_not_count_what_nobody_sees(tmp_path: Path, photos: list[Path]) -> None:
+def test_validation_caps_the_psnr_of_nearly_clean_inputs(tmp_path: Path, photos: list[Path]) -> None:
     made, _ = trainer(tmp_path, photos)
     clean = torch.full((2, 3, 48, 48), 0.5)
     nearly = clean + torch.tensor([0.001, 0.1])[:, None, None, None]  # 60 and 20 dB
@@ -151,7 +153,7 @@ def test_validation_does_not_count_what_nobody_sees(tmp_path: Path, photos: list
     assert made.validate() == pytest.approx((-9.54 + 10.46) / 2, abs=0.01)
 
 
-def test_a_run_goes_on_only_from_what_it_began_with(tmp_path: Path, photos: list[Path]) -> None:
+def test_resuming_from_another_base_is_refused(tmp_path: Path, photos: list[Path]) -> None:
     made, samples = trainer(tmp_path, photos)
     made.origin = "model 1a2b"
     running = made.run(samples)
@@ -163,7 +165,7 @@ def test_a_run_goes_on_only_from_what_it_began_with(tmp_path: Path, photos: list
         other.resume()
 
 
-def test_it_learns(tmp_path: Path, photos: list[Path]) -> None:
+def test_training_gains_psnr_on_noise(tmp_path: Path, photos: list[Path]) -> None:
     recipe = replace(
         RECIPE, steps=120, batch=4, learning_rate=8e-3, validate_every=0, degradations={"noise:40": 1.0}, ema=0.98
     )
@@ -174,7 +176,7 @@ def test_it_learns(tmp_path: Path, photos: list[Path]) -> None:
     assert made.validate() > 1.5
 
 
-def test_what_was_trained_can_be_loaded(tmp_path: Path, photos: list[Path]) -> None:
+def test_a_trained_model_holds_the_ema_weights(tmp_path: Path, photos: list[Path]) -> None:
     made, samples = trainer(tmp_path, photos)
     list(made.run(samples))
     folder = made.finish({"base": "scratch"})
@@ -185,7 +187,7 @@ def test_what_was_trained_can_be_loaded(tmp_path: Path, photos: list[Path]) -> N
     assert json.loads((folder / "restoration/config.json").read_text())["training"] == {"base": "scratch"}
 
 
-def test_progress_and_metrics_are_written(tmp_path: Path, photos: list[Path]) -> None:
+def test_progress_is_reported_and_metrics_are_written(tmp_path: Path, photos: list[Path]) -> None:
     made, samples = trainer(tmp_path, photos)
     seen = list(made.run(samples))
     assert [progress.step for progress in seen] == list(range(1, 11))
@@ -196,7 +198,7 @@ def test_progress_and_metrics_are_written(tmp_path: Path, photos: list[Path]) ->
     assert lines[-1]["validation"] == seen[-1].validation
 
 
-def test_minutes_end_the_run_and_its_schedule(tmp_path: Path, photos: list[Path]) -> None:
+def test_a_time_limit_ends_the_run_and_its_schedule(tmp_path: Path, photos: list[Path]) -> None:
     made, samples = trainer(tmp_path, photos, replace(RECIPE, steps=10_000), max_minutes=0.02)
     seen = list(made.run(samples))
     assert len(seen) < 10_000
@@ -204,7 +206,7 @@ def test_minutes_end_the_run_and_its_schedule(tmp_path: Path, photos: list[Path]
     assert seen[-1].learning_rate < 0.5 * max(progress.learning_rate for progress in seen)
 
 
-def test_resuming_needs_a_checkpoint_of_the_same_recipe(tmp_path: Path, photos: list[Path]) -> None:
+def test_resuming_requires_a_checkpoint_of_the_same_recipe(tmp_path: Path, photos: list[Path]) -> None:
     made, samples = trainer(tmp_path, photos)
     with pytest.raises(UsageError, match="no checkpoint"):
         made.resume()
@@ -213,11 +215,11 @@ def test_resuming_needs_a_checkpoint_of_the_same_recipe(tmp_path: Path, photos: 
     other, _ = trainer(tmp_path, photos, replace(RECIPE, learning_rate=1e-3))
     with pytest.raises(UsageError, match="another recipe: it differs in learning_rate"):
         other.resume()
-    # Where crops are made does not change what is learnt.
+    # The number of workers does not change the result of training.
     trainer(tmp_path, photos, replace(RECIPE, workers=3))[0].resume()
 
 
-def test_a_diverged_run_stops_and_says_so(tmp_path: Path, photos: list[Path]) -> None:
+def test_a_diverged_run_stops_with_an_error(tmp_path: Path, photos: list[Path]) -> None:
     made, samples = trainer(tmp_path, photos)
     with torch.no_grad():
         next(made.objective.modules.parameters()).fill_(float("nan"))
@@ -225,7 +227,7 @@ def test_a_diverged_run_stops_and_says_so(tmp_path: Path, photos: list[Path]) ->
         list(made.run(samples))
 
 
-def test_a_diverged_run_keeps_the_checkpoint_of_before(tmp_path: Path, photos: list[Path]) -> None:
+def test_a_diverged_run_keeps_its_last_checkpoint(tmp_path: Path, photos: list[Path]) -> None:
     made, samples = trainer(tmp_path, photos)
     running = made.run(samples)
     for _ in range(4):
@@ -234,32 +236,32 @@ def test_a_diverged_run_keeps_the_checkpoint_of_before(tmp_path: Path, photos: l
         next(made.objective.modules.parameters()).fill_(float("inf"))
     with pytest.raises(SanarestoreError, match=r"at step 5.*last checkpoint stays"):
         list(running)
-    again, samples = trainer(tmp_path, photos)
-    again.resume()
-    assert again.step == 3
-    assert all(tensor.isfinite().all() for tensor in weights_of(again).values())
-    assert len(list(again.run(samples))) == 7
+    resumed, samples = trainer(tmp_path, photos)
+    resumed.resume()
+    assert resumed.step == 3
+    assert all(tensor.isfinite().all() for tensor in weights_of(resumed).values())
+    assert len(list(resumed.run(samples))) == 7
 
 
 @pytest.mark.parametrize("where", ["AdamW", "average", "validation"])
-def test_ctrl_c_in_the_middle_of_a_step_changes_nothing(
+def test_ctrl_c_within_a_step_does_not_change_the_resumed_run(
     where: str, tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, samples = trainer(tmp_path / "whole", photos)
     list(whole.run(samples))
     first, samples = trainer(tmp_path / "parts", photos)
-    struck = {"AdamW": first._optimizers[0], "average": first._ema, "validation": first._ema}[where]
+    target = {"AdamW": first._optimizers[0], "average": first._ema, "validation": first._ema}[where]
     name = {"AdamW": "step", "average": "update", "validation": "swap"}[where]
-    real, calls = getattr(struck, name), 0
+    real, calls = getattr(target, name), 0
 
-    def strike(*arguments: object) -> object:
+    def interrupt(*arguments: object) -> object:
         nonlocal calls
         calls += 1
         if calls == 3:
             signal.raise_signal(signal.SIGINT)
         return real(*arguments)
 
-    monkeypatch.setattr(struck, name, strike)
+    monkeypatch.setattr(target, name, interrupt)
     with pytest.raises(KeyboardInterrupt):
         list(first.run(samples))
     second, samples = trainer(tmp_path / "parts", photos)
@@ -272,14 +274,14 @@ def test_ctrl_c_in_the_middle_of_a_step_changes_nothing(
     assert all(torch.equal(averaged[name], tensor) for name, tensor in second._ema.state().items())
 
 
-def test_it_need_not_validate_or_save_on_the_way(tmp_path: Path, photos: list[Path]) -> None:
+def test_periodic_validation_and_checkpoints_can_be_turned_off(tmp_path: Path, photos: list[Path]) -> None:
     made, samples = trainer(tmp_path, photos, replace(RECIPE, validate_every=0, checkpoint_every=0))
     seen = list(made.run(samples))
     assert [progress.step for progress in seen if progress.validation is not None] == [10]
     assert (tmp_path / "checkpoint").is_dir()
 
 
-def test_a_run_goes_on_only_on_the_same_photos(tmp_path: Path, photos: list[Path]) -> None:
+def test_resuming_with_other_photos_is_refused(tmp_path: Path, photos: list[Path]) -> None:
     made, samples = trainer(tmp_path, photos)
     made.data = "1a2b"
     list(islice(made.run(samples), 1))
@@ -290,7 +292,7 @@ def test_a_run_goes_on_only_on_the_same_photos(tmp_path: Path, photos: list[Path
         other.resume()
 
 
-def test_photos_that_cannot_be_read_are_named_and_left_out(tmp_path: Path, photos: list[Path]) -> None:
+def test_unreadable_photos_are_reported_once_and_left_out(tmp_path: Path, photos: list[Path]) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(photos[0].read_bytes()[:200])
     made, _ = trainer(tmp_path, photos)
@@ -301,6 +303,6 @@ def test_photos_that_cannot_be_read_are_named_and_left_out(tmp_path: Path, photo
     assert len(seen) == 10
 
 
-def test_progress_is_plain_data() -> None:
+def test_progress_converts_to_json() -> None:
     progress = Progress(step=1, steps=2, loss=0.5, learning_rate=1e-3, images_per_second=3, minutes=1, share=0.5)
     assert json.loads(json.dumps(progress.to_dict()))["validation"] is None

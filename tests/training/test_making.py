@@ -1,4 +1,4 @@
-"""Making pairs: deterministic whatever the order and the workers, started again without a loss, never over an input."""
+"""Making pairs: deterministic for any order and workers, resumable, and never overwriting an input."""
 
 import csv
 import functools
@@ -49,7 +49,7 @@ def make(folder: Path, output: Path, recipe: str = RECIPE, variants: int = 4, **
 
 
 def made(output: Path) -> dict[str, str]:
-    """Every file below the output but the journal, with its hash."""
+    """Hash every file in the output folder except the journal."""
     return {
         file.relative_to(output).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(output.rglob("*"))
@@ -62,7 +62,7 @@ def rows(output: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_pairs_are_what_the_recipe_draws_from_the_photos_own_stream(tmp_path: Path) -> None:
+def test_pairs_follow_the_recipe_and_the_stream_of_the_photo(tmp_path: Path) -> None:
     folder, output = shoot(tmp_path, "a.png"), tmp_path / "out"
     outcomes = make(folder, output, seed=5)
     sha256 = hashlib.sha256((folder / "a.png").read_bytes()).hexdigest()
@@ -81,7 +81,7 @@ def codes(pixels: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(pixels, 0, 1) * np.float32(255)).astype(np.uint8)
 
 
-def test_the_tree_and_the_list(tmp_path: Path) -> None:
+def test_files_and_pairs_csv_mirror_the_input_tree(tmp_path: Path) -> None:
     folder, output = shoot(tmp_path), tmp_path / "out"
     outcomes = make(folder, output)
     names = ["a", "b", "sub/a"]
@@ -98,7 +98,7 @@ def test_the_tree_and_the_list(tmp_path: Path) -> None:
     assert len(read_pairs(output / "pairs.csv")) == 12
 
 
-def test_what_stays_dark_unprompted_has_a_target_of_its_own(tmp_path: Path) -> None:
+def test_an_unprompted_dark_pair_has_its_own_dark_target(tmp_path: Path) -> None:
     folder, output = shoot(tmp_path, "a.png"), tmp_path / "out"
     clean = images.read(folder / "a.png").pixels_HWC
     outcomes = make(folder, output, "lowlight:2", 12)
@@ -114,7 +114,7 @@ def test_what_stays_dark_unprompted_has_a_target_of_its_own(tmp_path: Path) -> N
         assert listed[str(outcome.variant)] == (own if outcome in unprompted else "../shoot/a.png")
 
 
-def test_workers_and_order_change_no_byte(tmp_path: Path) -> None:
+def test_workers_and_order_do_not_change_the_files(tmp_path: Path) -> None:
     folder = shoot(tmp_path)
     save(folder / "sub" / "deep.png", "uint16")
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
@@ -126,7 +126,7 @@ def test_workers_and_order_change_no_byte(tmp_path: Path) -> None:
     assert [(o.source, o.variant, o.status) for o in alone] == [(o.source, o.variant, o.status) for o in together]
 
 
-def test_another_seed_is_another_noise_and_a_photos_content_counts_not_its_name(tmp_path: Path) -> None:
+def test_noise_depends_on_seed_and_content_but_not_on_the_name(tmp_path: Path) -> None:
     folder = shoot(tmp_path, "a.png")
     (folder / "copy.png").write_bytes((folder / "a.png").read_bytes())
     make(folder, tmp_path / "zero", "noise:25", 1)
@@ -136,13 +136,13 @@ def test_another_seed_is_another_noise_and_a_photos_content_counts_not_its_name(
     assert zero["degraded/a__v00.png"] != one["degraded/a__v00.png"]
 
 
-def test_made_again_everything_is_skipped(tmp_path: Path) -> None:
+def test_a_repeated_run_skips_everything(tmp_path: Path) -> None:
     folder, output = shoot(tmp_path), tmp_path / "out"
     first = make(folder, output)
     before, stamps = made(output), [file.stat().st_mtime_ns for file in sorted((output / "degraded").rglob("*.png"))]
-    again = make(folder, output)
-    assert {outcome.status for outcome in again} == {"skipped"}
-    assert [(o.files, o.label, o.prompt) for o in again] == [(o.files, o.label, o.prompt) for o in first]
+    repeated = make(folder, output)
+    assert {outcome.status for outcome in repeated} == {"skipped"}
+    assert [(o.files, o.label, o.prompt) for o in repeated] == [(o.files, o.label, o.prompt) for o in first]
     assert made(output) == before
     assert [file.stat().st_mtime_ns for file in sorted((output / "degraded").rglob("*.png"))] == stamps
 
@@ -162,16 +162,16 @@ def test_an_interrupted_run_is_finished_by_the_next(tmp_path: Path, workers: int
         journal.write(b'{"recipe": "noise:25", "seed": 0, "sha')
     kept = (output / "pairs.jsonl").read_bytes().count(b"\n")
     statuses = [outcome.status for outcome in make(folder, output)]
-    # In processes, what was made ahead of the third outcome is kept as well.
+    # Worker processes may have finished more than the three outcomes; those are kept as well.
     assert kept == 3 if workers == 1 else kept >= 4
     assert statuses.count("skipped") == kept
     assert statuses[:3] == ["skipped"] * 3
     assert made(output) == made(tmp_path / "whole")
-    assert {outcome.status for outcome in make(folder, output)} == {"skipped"}, "the torn line spoiled no other"
+    assert {outcome.status for outcome in make(folder, output)} == {"skipped"}, "the torn line does not affect others"
 
 
 @pytest.mark.parametrize("line", [b"\xff\xfe\n", b"[]\n", b"5\n", b'{"version": 1}\n', b"{}", b"\n\n"])
-def test_other_lines_in_the_journal_are_ignored(tmp_path: Path, line: bytes) -> None:
+def test_invalid_lines_in_the_journal_are_ignored(tmp_path: Path, line: bytes) -> None:
     folder, output = shoot(tmp_path, "a.png"), tmp_path / "out"
     make(folder, output)
     with (output / "pairs.jsonl").open("ab") as journal:
@@ -179,7 +179,7 @@ def test_other_lines_in_the_journal_are_ignored(tmp_path: Path, line: bytes) -> 
     assert {outcome.status for outcome in make(folder, output)} == {"skipped"}
 
 
-def test_what_is_gone_cut_or_asked_otherwise_is_made_again(tmp_path: Path) -> None:
+def test_missing_damaged_or_changed_pairs_are_made_again(tmp_path: Path) -> None:
     folder, output = shoot(tmp_path, "a.png"), tmp_path / "out"
     make(folder, output)
     whole = made(output)
@@ -188,7 +188,7 @@ def test_what_is_gone_cut_or_asked_otherwise_is_made_again(tmp_path: Path) -> No
     assert [outcome.status for outcome in make(folder, output)] == ["done", "skipped", "done", "skipped"]
     assert made(output) == whole
     assert {outcome.status for outcome in make(folder, output, seed=9)} == {"done"}
-    assert {outcome.status for outcome in make(folder, output)} == {"done"}, "those files are of seed 9"
+    assert {outcome.status for outcome in make(folder, output)} == {"done"}, "the files on disk have seed 9"
     assert made(output) == whole
     assert [outcome.status for outcome in make(folder, output, variants=6)] == ["skipped"] * 4 + ["done"] * 2
     spaced = RECIPE.replace(",", " , ").upper()
@@ -217,10 +217,12 @@ def test_one_unreadable_photo_does_not_stop_the_others(tmp_path: Path) -> None:
     assert [row["image_path"] for row in rows(output)] == ["../shoot/a.png"] * 2 + ["../shoot/z.png"] * 2
     assert not list(output.rglob("*m__*"))
     save(folder / "m.png")
-    assert [outcome.status for outcome in make(folder, output, variants=2)][2:4] == ["done", "done"], "tried again"
+    assert [outcome.status for outcome in make(folder, output, variants=2)][2:4] == ["done", "done"], (
+        "a failed photo is tried again"
+    )
 
 
-def test_a_photo_that_vanishes_fails_alone(tmp_path: Path) -> None:
+def test_a_vanished_photo_does_not_stop_the_others(tmp_path: Path) -> None:
     folder, output = shoot(tmp_path, "a.png", "z.png"), tmp_path / "out"
     found = images.find([str(folder)]).images
     (folder / "a.png").unlink()
@@ -230,7 +232,7 @@ def test_a_photo_that_vanishes_fails_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
-def test_depth_and_what_travels_with_the_pixels_is_kept(tmp_path: Path, depth: Depth) -> None:
+def test_depth_alpha_and_metadata_are_kept(tmp_path: Path, depth: Depth) -> None:
     folder, output = tmp_path / "shoot", tmp_path / "out"
     alpha = np.arange(21 * 33).reshape(21, 33).astype(depth)
     save(folder / "a.image", depth, alpha_HW=alpha, metadata=Metadata(icc=profile(), xmp=b"<x:xmpmeta/>"))
@@ -246,7 +248,7 @@ def test_depth_and_what_travels_with_the_pixels_is_kept(tmp_path: Path, depth: D
     noise = (degraded.pixels_HWC - clean.pixels_HWC) * 255
     assert noise.std() == pytest.approx(10, rel=0.1)
     if depth != "uint8":
-        assert np.abs(noise - np.rint(noise)).max() > 0.2, "no 8-bit step on the way"
+        assert np.abs(noise - np.rint(noise)).max() > 0.2, "the noise is not rounded to 8 bits"
         assert "WebP hold 8 bits" in second.notes[0]
     assert not first.notes
     assert (depth == "uint8") == (not second.notes)
@@ -254,7 +256,7 @@ def test_depth_and_what_travels_with_the_pixels_is_kept(tmp_path: Path, depth: D
 
 @functools.cache
 def profile() -> bytes:
-    """Once, because it holds the time it was made at."""
+    """Make a profile once, because it contains its creation time."""
     from PIL import ImageCms
 
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -271,7 +273,7 @@ def test_gray_stays_gray_and_tiny_photos_work(tmp_path: Path) -> None:
         assert images.read(outcome.files[0]).pixels_HWC.shape == images.read(outcome.source).pixels_HWC.shape
 
 
-def test_names_of_all_scripts(tmp_path: Path) -> None:
+def test_file_names_in_any_script_work(tmp_path: Path) -> None:
     folder, output = shoot(tmp_path, "Zürich, 'alt'/日本 写真.v2.png", "emoji 🙂.png"), tmp_path / "ausgabe ü"
     make(folder, output, variants=3)
     pairs = read_pairs(output / "pairs.csv")
@@ -280,13 +282,13 @@ def test_names_of_all_scripts(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
-def test_a_name_that_no_list_can_hold_fails_alone(tmp_path: Path) -> None:
+def test_only_the_file_with_an_undecodable_name_fails(tmp_path: Path) -> None:
     folder = shoot(tmp_path, "a.png", os.fsdecode(b"\xff.png"))
     assert [outcome.status for outcome in make(folder, tmp_path / "out", variants=1)] == ["done", "failed"]
     assert len(read_pairs(tmp_path / "out" / "pairs.csv")) == 1
 
 
-def test_two_photos_for_one_name_are_refused_before_the_work(tmp_path: Path) -> None:
+def test_colliding_output_names_are_refused_before_any_work(tmp_path: Path) -> None:
     folder, output = shoot(tmp_path, "a.png", "b.png"), tmp_path / "out"
     save(folder / "B.tif", "uint8", format="tiff")
     with pytest.raises(UsageError, match="would write the same files as"):
@@ -303,7 +305,7 @@ def test_inputs_are_never_overwritten(tmp_path: Path) -> None:
     make(folder, folder, variants=2)
     assert (folder / "a.png").read_bytes() == before
     found = images.find([str(folder)]).images
-    assert len(found) == 3, "the pairs lie among the inputs now"
+    assert len(found) == 3, "the pairs are now found among the inputs"
     assert [photo.path.name for photo in originals(found, folder)] == ["a.png"]
     with pytest.raises(UsageError, match="holds some of the photos"):
         make_pairs(found, folder, variants=2)
@@ -311,7 +313,7 @@ def test_inputs_are_never_overwritten(tmp_path: Path) -> None:
         make_pairs(originals(found, folder), tmp_path / "out", pairs=folder / "a.png")
 
 
-def test_wrong_requests_are_refused_before_the_work(tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused_before_any_work(tmp_path: Path) -> None:
     found = images.find([str(shoot(tmp_path, "a.png"))]).images
     with pytest.raises(UsageError, match="fog"):
         make_pairs(found, tmp_path / "out", recipe="fog:3")
@@ -326,23 +328,23 @@ def test_wrong_requests_are_refused_before_the_work(tmp_path: Path) -> None:
         make_pairs(found, tmp_path / "file" / "out")
 
 
-def test_the_list_may_lie_elsewhere(tmp_path: Path) -> None:
+def test_pairs_csv_can_be_written_to_another_folder(tmp_path: Path) -> None:
     folder, output = shoot(tmp_path, "a.png"), tmp_path / "out"
     make(folder, output, variants=2, pairs=tmp_path / "lists" / "all.csv")
     assert not (output / "pairs.csv").exists()
     assert [pair.target.resolve() for pair in read_pairs(tmp_path / "lists" / "all.csv")] == [folder / "a.png"] * 2
 
 
-def test_outcomes_come_as_they_are_made(tmp_path: Path) -> None:
+def test_outcomes_are_yielded_one_by_one(tmp_path: Path) -> None:
     folder, output = shoot(tmp_path), tmp_path / "out"
     run = make_pairs(images.find([str(folder)]).images, output, recipe=RECIPE, variants=4)
-    assert not list(output.rglob("*.png")), "nothing before it is asked for"
+    assert not list(output.rglob("*.png")), "no pair is made before the first outcome is requested"
     with closing(run):
         next(run)
         assert len(list(output.rglob("*.png"))) == 1
 
 
-def test_outcomes_are_lines_of_json(tmp_path: Path) -> None:
+def test_an_outcome_converts_to_json(tmp_path: Path) -> None:
     outcome = make(shoot(tmp_path, "a.png"), tmp_path / "out", variants=1)[0]
     line = json.loads(json.dumps(outcome.to_json()))
     assert line["status"] == "done"
@@ -351,6 +353,6 @@ def test_outcomes_are_lines_of_json(tmp_path: Path) -> None:
     assert outcome.seconds > 0
 
 
-def test_no_torch_is_needed() -> None:
+def test_making_pairs_does_not_import_torch() -> None:
     check = "import sys, sanarestore.training.making; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Every objective trains what it says and nothing else, learns, and is saved as a model that restores."""
+"""Objectives: trained parts, losses, learning, and saving as models or adapters that restore."""
 
 import copy
 import json
@@ -61,12 +61,12 @@ def batch(number: int = 0) -> Batch:
 
 
 def asking(given: Batch, *requests: Request) -> Batch:
-    """The same photographs, but something else is asked of them, in plain words."""
+    """Replace the requests of a batch and use their plain wordings as prompts."""
     return replace(given, prompts=[request.plain for request in requests], requests=requests)
 
 
 def first_of(given: Batch) -> Batch:
-    """The first photograph alone."""
+    """Return a batch of the first photograph alone."""
     return replace(
         given, degraded_BCHW=given.degraded_BCHW[:1], target_BCHW=given.target_BCHW[:1],
         statistics_BK=given.statistics_BK[:1], prompts=given.prompts[:1], requests=given.requests[:1],
@@ -74,8 +74,8 @@ def first_of(given: Batch) -> Batch:
 
 
 @pytest.fixture
-def as_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Crops have no margin."""
+def without_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restore without a margin, because training crops have none."""
     monkeypatch.setattr(Refiner, "margin", 0)
 
 
@@ -87,7 +87,7 @@ def made(name: str, **changes: Any) -> Objective:
 
 
 def routed(recipe: TrainingRecipe) -> Objective:
-    """A router between a fresh refiner and experts for noise and JPEG that each do something else."""
+    """Make a router between a fresh refiner and different experts for noise and JPEG."""
     parts = Parts.from_scratch(recipe)
     for parameter in parts.refiner.parameters():
         parameter.data.copy_(parameter.half())  # as it comes from a file
@@ -120,8 +120,8 @@ def all_parts(objective: Any) -> dict[str, torch.nn.Module]:
     return found
 
 
-UNSEEN = ("wording", "autoencoder", "flow", "router")
-"""What these train shows in no picture of a model whose refiner, or whose use of the latent path, is fresh."""
+INVISIBLE = ("wording", "autoencoder", "flow", "router")
+"""Objectives that do not change the result of a model with an untrained refiner or an unused latent path."""
 
 TRAINED = {
     "colour-correction": {"colour_correction"},
@@ -136,7 +136,7 @@ TRAINED = {
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_it_trains_what_it_says_and_nothing_else(name: str) -> None:
+def test_an_objective_trains_its_own_parts_and_no_others(name: str) -> None:
     objective = made(name)
     objective.loss(batch()).backward()  # type: ignore[no-untyped-call]
     parts = all_parts(objective)
@@ -151,14 +151,14 @@ def test_it_trains_what_it_says_and_nothing_else(name: str) -> None:
     moved = {
         part for part, module in parts.items() if any(p.grad is not None and p.grad.any() for p in module.parameters())
     }
-    # A refiner begins with a head of zeros, through which nothing reaches what lies before it.
+    # A new refiner has a head of zeros, so no gradient reaches its bottleneck yet.
     assert moved >= TRAINED[name] - ({"bottleneck"} if "owned" in TRAINED[name] else set())
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_it_learns_one_batch(name: str) -> None:
+def test_the_loss_of_one_repeated_batch_falls(name: str) -> None:
     objective = made(name)
-    # An autoencoder begins near where it ends, and is thrown off by large steps.
+    # A new autoencoder is already near its optimum, and large steps would make it worse.
     optimizer = torch.optim.AdamW(objective.modules.parameters(), 5e-4 if name == "autoencoder" else 3e-3)
     losses = []
     for _ in range(40):
@@ -167,8 +167,8 @@ def test_it_learns_one_batch(name: str) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(loss.item())
-    # A squared error for the flow, nats for the reader, decibels for the others; the refiner begins at the identity,
-    # slowly.
+    # The flow's loss is a squared error, the reader's is in nats, the others' are in decibels. A refiner starts at the
+    # identity and learns slowly.
     least = {"flow": 0.1, "wording": 1.0, "refiner": 0.1, "expert": 0.1, "router": 0.3, "colour-correction": 0.1}.get(
         name, 1.0
     )
@@ -176,8 +176,8 @@ def test_it_learns_one_batch(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LATENT_OBJECTIVES)
-def test_a_loss_is_a_function_of_the_batch(name: str) -> None:
-    """Whatever was drawn before: or resuming would not be exact."""
+def test_a_latent_loss_depends_on_the_batch_only(name: str) -> None:
+    """The global random state has no effect; otherwise resuming would not be exact."""
     objective = made(name)
     first = objective.loss(batch()).item()
     torch.randn(7)
@@ -185,9 +185,9 @@ def test_a_loss_is_a_function_of_the_batch(name: str) -> None:
     assert objective.loss(replace(batch(), number=1)).item() != first or name == "autoencoder"
 
 
-@pytest.mark.usefixtures("as_in_training")
+@pytest.mark.usefixtures("without_margin")
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_what_is_saved_restores_as_in_training(name: str, tmp_path: Path) -> None:
+def test_a_saved_model_restores_as_in_training(name: str, tmp_path: Path) -> None:
     objective = made(name)
     with torch.no_grad():
         for parameter in objective.modules.parameters():
@@ -203,7 +203,7 @@ def test_what_is_saved_restores_as_in_training(name: str, tmp_path: Path) -> Non
         pixels_HWC=one.degraded_BCHW[0].permute(1, 2, 0).contiguous().numpy(), depth="float32", format="tiff"
     )
     restored = Restorer(RestoreOptions(prompt=asked.plain), device="cpu", model=model)(image)
-    assert np.abs(restored.pixels_HWC - image.pixels_HWC).max() > 1e-4 or name in UNSEEN
+    assert np.abs(restored.pixels_HWC - image.pixels_HWC).max() > 1e-4 or name in INVISIBLE
     if name in ("refiner", "router"):
         objective.modules.eval()
         with torch.no_grad():
@@ -212,8 +212,8 @@ def test_what_is_saved_restores_as_in_training(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["flow", "end-to-end"])
-def test_seeds_that_disagree_cost_what_the_recipe_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And those that agree cost nothing: a transformer that gives the condition back whatever the noise."""
+def test_disagreement_between_seeds_costs_the_weight_of_the_recipe(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agreeing seeds cost nothing: a transformer that always returns the condition ignores the noise."""
 
     def cost(weight: float) -> float:
         objective: Any = made(name, agreement_weight=weight, p_one=1.0)
@@ -230,7 +230,7 @@ def test_seeds_that_disagree_cost_what_the_recipe_says(name: str, monkeypatch: p
     assert cost(2.0) == pytest.approx(cost(0.0), abs=1e-5)
 
 
-def test_draws_of_a_crop_differ_in_nothing_but_noise_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draws_of_a_crop_differ_only_in_noise_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
     objective: Any = made("flow", draws=3, p_one=0.0)
     seen: list[Any] = []
 
@@ -249,9 +249,9 @@ def test_draws_of_a_crop_differ_in_nothing_but_noise_and_time(monkeypatch: pytes
     assert not torch.equal(latent[:4], latent[4:8])
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's own, which it hides by a filter
-def test_new_wordings_are_no_reason_to_compile_again() -> None:
-    """Prompts are of any words, and what is compiled once must do for all."""
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # raised within torch, which filters it itself
+def test_new_wordings_do_not_trigger_a_recompilation() -> None:
+    """Prompts vary in length, and one compiled graph must serve all of them."""
     objective = made("refiner")
     graphs: list[Any] = []
 
@@ -270,8 +270,8 @@ def test_new_wordings_are_no_reason_to_compile_again() -> None:
     assert len(graphs) == known
 
 
-def test_a_reader_comes_to_read_what_it_is_taught() -> None:
-    """And what it is taught changes no embedding that a refiner knows."""
+def test_a_reader_learns_its_wordings_and_keeps_the_embeddings() -> None:
+    """Training the reader changes no embedding that a refiner depends on."""
     objective: Any = made("wording")
     reader, prompts = objective.parts.reader, objective.parts.prompts
     texts, wanted = [each.text for each in WORDINGS], [each.request for each in WORDINGS]
@@ -289,7 +289,7 @@ def test_a_reader_comes_to_read_what_it_is_taught() -> None:
     assert torch.equal(prompts(batch().prompts, list(ASKED.values())).token_BLD, before)
 
 
-def test_a_reader_s_loss_is_what_is_said_of_every_kind_and_of_being_understood() -> None:
+def test_the_reader_loss_sums_all_kinds_and_the_understood_term() -> None:
     objective: Any = made("wording")
     reader = objective.parts.reader.eval()
     expected = 0.0
@@ -304,10 +304,12 @@ def test_a_reader_s_loss_is_what_is_said_of_every_kind_and_of_being_understood()
     with torch.no_grad():
         for parameter in (*reader.end.parameters(), *reader.word.parameters()):
             parameter.zero_()
-    assert objective.loss(batch()).item() == pytest.approx(6 * np.log(3) + np.log(2), rel=1e-4), "knowing nothing"
+    assert objective.loss(batch()).item() == pytest.approx(6 * np.log(3) + np.log(2), rel=1e-4), (
+        "a uniform reader has the entropy of its answers"
+    )
 
 
-def test_a_reader_s_loss_does_not_depend_on_who_is_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reader_loss_does_not_depend_on_grouping_or_order(monkeypatch: pytest.MonkeyPatch) -> None:
     objective: Any = made("wording")
     objective.parts.reader.eval()
     many = replace(batch(), wordings=WORDINGS * 3)
@@ -317,7 +319,7 @@ def test_a_reader_s_loss_does_not_depend_on_who_is_read_together(monkeypatch: py
     assert objective.loss(replace(many, wordings=many.wordings[::-1])).item() == pytest.approx(whole, rel=1e-4)
 
 
-def test_an_adapter_has_no_reader_to_train(tmp_path: Path, base: str) -> None:
+def test_training_a_reader_for_an_adapter_is_refused(tmp_path: Path, base: str) -> None:
     made("wording").save(tmp_path / "model", RECIPE, {})
     with pytest.raises(UsageError, match=r"--lora: .*'wording' is not learnt by low-rank"):
         new_objective(replace(RECIPE, objective="wording"), str(tmp_path / "model"), rank=2)
@@ -325,8 +327,8 @@ def test_an_adapter_has_no_reader_to_train(tmp_path: Path, base: str) -> None:
         new_objective(replace(RECIPE, objective="wording"), base)
 
 
-def test_what_a_prompt_asks_for_decides_what_the_refiner_is_told() -> None:
-    """A prompt of a pair that was not read before is read first."""
+def test_the_request_decides_the_refiners_requested_corrections() -> None:
+    """Prompts of pairs without a known request are read first."""
     objective: Any = made("refiner")
     whole = objective._whole(batch())
     assert whole.asked_B2.tolist() == [[0, 0], [1, 0], [0, 1], [0, 0]]
@@ -335,7 +337,7 @@ def test_what_a_prompt_asks_for_decides_what_the_refiner_is_told() -> None:
     assert objective._whole(read).asked_B2.tolist() == [[1, 1]] * 4
 
 
-def test_prompts_of_one_request_restore_alike() -> None:
+def test_prompts_with_the_same_request_give_the_same_result() -> None:
     objective: Any = made("refiner")
     with torch.no_grad():
         for parameter in objective.modules.parameters():
@@ -347,7 +349,7 @@ def test_prompts_of_one_request_restore_alike() -> None:
 
 
 def learn(objective: Any, given: Batch) -> None:
-    """As much of one batch as there is in it for a router."""
+    """Train an objective on one batch for 40 steps."""
     optimizer = torch.optim.AdamW(objective.modules.parameters(), 1e-2)
     for _ in range(40):
         loss = objective.loss(given)
@@ -357,8 +359,8 @@ def learn(objective: Any, given: Batch) -> None:
 
 
 @pytest.mark.parametrize("by", ["features", "prompt"])
-def test_a_router_comes_to_send_each_to_whom_restores_it_best(by: str) -> None:
-    """Noisy photographs and clean ones, or the same ones of which something else is asked."""
+def test_a_router_learns_to_choose_the_best_refiner(by: str) -> None:
+    """Cases differ either in their routing features (noisy or clean) or in their prompts."""
     objective: Any = made("router")
     parts = objective.parts
     one, other = (Request(), Request()) if by == "features" else (Request.of("noise"), Request.of("jpeg"))
@@ -368,12 +370,12 @@ def test_a_router_comes_to_send_each_to_whom_restores_it_best(by: str) -> None:
     given = replace(asking(batch(), one, one, other, other), degraded_BCHW=degraded)
     prompt_BD = objective._prompts(given)
     with torch.no_grad():
-        # Wanted is what one of the experts makes of each, so that nobody else's comes as near.
+        # Each target is one expert's own result, so no other refiner can come as near.
         wanted = torch.cat([
             parts.experts.refiner(name, parts.refiner)(degraded[two], degraded[two], prompt_BD[two])
             for name, two in (("noise", slice(0, 2)), ("jpeg", slice(2, 4)))
         ])  # fmt: skip
-    # Twice as long, since prompts of an untrained encoder are alike.
+    # Train twice as long, because an untrained encoder's prompts are nearly alike.
     for _ in range(2):
         learn(objective, replace(given, target_BCHW=wanted))
     objective.modules.eval()
@@ -385,7 +387,7 @@ def test_a_router_comes_to_send_each_to_whom_restores_it_best(by: str) -> None:
         torch.testing.assert_close(objective.restore(given), wanted, atol=1e-5, rtol=0)
 
 
-def test_a_router_mixes_results_where_a_mixture_is_best() -> None:
+def test_a_router_learns_to_mix_when_a_mixture_is_best() -> None:
     objective: Any = made("router")
     parts, given = objective.parts, asking(batch(), *[Request.of("noise")] * 4)
     prompt_BD = objective._prompts(given)
@@ -399,7 +401,7 @@ def test_a_router_mixes_results_where_a_mixture_is_best() -> None:
         assert parts.experts.shares(*each, ["noise"]) == pytest.approx({None: 0.5, "noise": 0.5}, abs=0.2)
 
 
-def test_a_router_restores_by_the_mean_of_results_in_its_shares() -> None:
+def test_a_router_restores_by_the_weighted_mean_of_results() -> None:
     objective: Any = made("router")
     parts, given = objective.parts, batch()
     given = replace(given, requests=(Request(),) * len(given.prompts))
@@ -417,8 +419,8 @@ def test_a_router_restores_by_the_mean_of_results_in_its_shares() -> None:
         torch.testing.assert_close(objective.restore(given), expected, atol=1e-5, rtol=0)
 
 
-def test_a_router_s_loss_is_the_error_of_the_mixture_in_decibels() -> None:
-    """In the middle of the image, of those refiners that the prompt asks for."""
+def test_the_router_loss_is_the_error_of_the_mixture_in_decibels() -> None:
+    """The loss covers the centre of the image and the refiners that match the request."""
     objective: Any = made("router", loss_floor=1e-5)
     noise, any_kind = Request.of("noise"), Request()
     parts, given = objective.parts, asking(batch(), noise, noise, any_kind, any_kind)
@@ -440,13 +442,13 @@ def test_a_router_s_loss_is_the_error_of_the_mixture_in_decibels() -> None:
     assert (results[1] - results[2]).abs().max() > 0.01
 
 
-def test_a_router_has_nobody_to_choose_from_without_experts() -> None:
+def test_a_router_without_experts_is_refused() -> None:
     with pytest.raises(UsageError, match="no experts to choose from"):
         new_objective(replace(RECIPE, objective="router"))
 
 
-def test_experts_are_those_of_the_refiner_that_they_changed(tmp_path: Path) -> None:
-    """They come along while it stays as it is, and are gone once it is trained again."""
+def test_experts_are_dropped_when_their_refiner_is_trained_again(tmp_path: Path) -> None:
+    """Experts stay in the model while its refiner is unchanged."""
     made("router").save(tmp_path / "model", RECIPE, {})
     for name in OBJECTIVES:
         objective = new_objective(replace(RECIPE, objective=name), str(tmp_path / "model"))
@@ -456,7 +458,7 @@ def test_experts_are_those_of_the_refiner_that_they_changed(tmp_path: Path) -> N
         assert kept is None or kept.names == ("noise", "jpeg")
 
 
-def test_experts_are_found_by_the_names_that_the_recipe_gives(tmp_path: Path) -> None:
+def test_a_router_loads_the_experts_named_in_the_recipe(tmp_path: Path) -> None:
     base = str(tmp_path / "base")
     made("refiner").save(tmp_path / "base", RECIPE, {})
     for kind in ("noise", "jpeg"):
@@ -477,7 +479,7 @@ def test_experts_are_found_by_the_names_that_the_recipe_gives(tmp_path: Path) ->
         assert not torch.equal(found.stem.weight, model.refiner.stem.weight)
 
 
-def test_no_colour_correction_is_trained_where_there_is_none() -> None:
+def test_training_a_missing_colour_correction_is_refused() -> None:
     with pytest.raises(UsageError, match="no global colour correction to train"):
         made("colour-correction", model=replace(RECIPE.model, colour_correction=0))
 
@@ -487,7 +489,7 @@ def test_crops_that_do_not_fit_the_refiner_are_refused() -> None:
         made("refiner", patch=60)
 
 
-def test_the_ceiling_is_what_the_autoencoder_keeps() -> None:
+def test_the_autoencoder_objective_restores_by_reconstruction() -> None:
     objective = made("autoencoder")
     assert isinstance(objective, AutoencoderObjective)
     latent = objective.parts.latent
@@ -497,10 +499,10 @@ def test_the_ceiling_is_what_the_autoencoder_keeps() -> None:
         assert torch.equal(objective.restore(batch()), expected)
 
 
-@pytest.mark.usefixtures("as_in_training")
+@pytest.mark.usefixtures("without_margin")
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_engine_restores_as_training_did(kind: ConditionKind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the same noise: pixel for pixel what validation saw."""
+def test_the_engine_matches_restoration_in_training(kind: ConditionKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given the same noise, the engine and validation agree in every pixel."""
     objective: Any = made("end-to-end", latent=replace(RECIPE.latent, condition=kind))
     objective.modules.eval()
     with torch.no_grad():
@@ -527,21 +529,23 @@ def test_the_engine_restores_as_training_did(kind: ConditionKind, monkeypatch: p
     assert (generated - restored).abs().max() > 1e-3
 
 
-def test_other_seeds_are_other_noise() -> None:
-    first, again, other, later = (drawn_noise(*named, (1, 8, 2, 2)) for named in ((0, 0), (0, 0), (1, 0), (0, 1)))
-    assert torch.equal(first, again)
+def test_noise_depends_on_seed_and_number_only() -> None:
+    first, repeated, other, later = (drawn_noise(*named, (1, 8, 2, 2)) for named in ((0, 0), (0, 0), (1, 0), (0, 1)))
+    assert torch.equal(first, repeated)
     assert not torch.equal(first, other)
     assert not torch.equal(first, later)
 
 
-def test_a_base_with_a_latent_path_keeps_it(tmp_path: Path) -> None:
+def test_a_latent_path_of_the_base_is_kept(tmp_path: Path) -> None:
     made("flow").save(tmp_path / "model", RECIPE, {})
     later = replace(RECIPE, objective="end-to-end", latent=LatentShape(layers=3))
     objective: Any = new_objective(later, str(tmp_path / "model"))
     assert objective.parts.latent.transformer.config.num_layers == 1
     refining: Any = new_objective(replace(RECIPE, objective="refiner"), str(tmp_path / "model"))
     assert refining.parts.latent is not None
-    assert torch.equal(refining.restore(batch()), batch().degraded_BCHW), "what is off in the model is off in training"
+    assert torch.equal(refining.restore(batch()), batch().degraded_BCHW), (
+        "a latent path that is off in the model is off in training"
+    )
     made("end-to-end").save(tmp_path / "whole", RECIPE, {})
     refining = new_objective(replace(RECIPE, objective="refiner"), str(tmp_path / "whole"))
     torch.nn.init.zeros_(refining.parts.refiner.head.weight)
@@ -549,7 +553,7 @@ def test_a_base_with_a_latent_path_keeps_it(tmp_path: Path) -> None:
     with torch.no_grad():
         tokens = refining._tokens(batch())
         generated = generate(refining.parts.latent, batch(), tokens, seed=RECIPE.seed)
-    assert torch.equal(before, generated), "an untrained refiner returns what is generated"
+    assert torch.equal(before, generated), "an untrained refiner returns the generated image"
 
 
 @pytest.fixture
@@ -560,7 +564,7 @@ def base(tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("rank", [None, 2])
 @pytest.mark.parametrize(("name", "kind"), [("flow", "patch-embed"), ("end-to-end", "projection")])
-def test_a_published_base_becomes_an_adapter(
+def test_training_on_a_published_base_saves_an_adapter(
     name: str, kind: ConditionKind, rank: int | None, base: str, tmp_path: Path
 ) -> None:
     recipe = replace(RECIPE, objective=name, latent=replace(RECIPE.latent, condition=kind))
@@ -574,7 +578,9 @@ def test_a_published_base_becomes_an_adapter(
             parameter.add_(0.05 * torch.randn_like(parameter))
     objective.save(tmp_path / "adapter", recipe, {})
     after = objective.parts.latent.autoencoder.state_dict()
-    assert all(torch.equal(after[key], tensor) for key, tensor in frozen.items()), "an adapter has no autoencoder"
+    assert all(torch.equal(after[key], tensor) for key, tensor in frozen.items()), (
+        "an adapter does not train the autoencoder"
+    )
 
     model = load_model(adapter=str(tmp_path / "adapter"))
     assert model.latent is not None
@@ -593,16 +599,16 @@ def test_a_published_base_becomes_an_adapter(
 
 
 @pytest.mark.parametrize("name", ["refiner", "autoencoder"])
-def test_an_adapter_whose_condition_stays_untrained_is_refused(name: str, base: str) -> None:
+def test_an_adapter_without_a_trained_condition_is_refused(name: str, base: str) -> None:
     with pytest.raises(UsageError, match="condition untrained"):
         new_objective(replace(RECIPE, objective=name), base)
 
 
 @pytest.mark.parametrize("name", ["refiner", "flow", "end-to-end"])
-def test_a_model_of_its_own_is_adapted_too(name: str, tmp_path: Path) -> None:
+def test_an_adapter_can_be_trained_on_our_own_model(name: str, tmp_path: Path) -> None:
     made("end-to-end").save(tmp_path / "base", RECIPE, {})
     before = {path: path.read_bytes() for path in (tmp_path / "base").rglob("*") if path.is_file()}
-    # A recipe that would have the refiner grow: an adapter's changes are of what is there.
+    # This recipe asks for a larger refiner, but an adapter changes existing weights only.
     grown = replace(
         RECIPE.model, colour_correction=RECIPE.model.colour_correction + 8, spectrum=RECIPE.model.spectrum + 2
     )
@@ -623,18 +629,20 @@ def test_a_model_of_its_own_is_adapted_too(name: str, tmp_path: Path) -> None:
         tokens = objective._tokens(given)
         generated = generate(objective.parts.latent, given, tokens, seed=0)
         expected = objective._refined(given, generated, tokens)
-    assert torch.allclose(whole, expected, atol=2e-2 if name == "end-to-end" else 3e-3), "stored in half"
+    assert torch.allclose(whole, expected, atol=2e-2 if name == "end-to-end" else 3e-3), (
+        "weights are stored in half precision"
+    )
     assert before == {path: path.read_bytes() for path in before}
 
 
 def embedded(model: RestorationModel, given: Batch) -> list[torch.Tensor]:
-    """What the networks are given for the prompts of a batch."""
+    """Return the embeddings that the networks receive for the prompts of a batch."""
     pairs = zip(given.prompts, given.requests, strict=True)
     return [model.prompts.tokens(model.prompts.wording(prompt, request)) for prompt, request in pairs if request]
 
 
 def restored_by(model: RestorationModel) -> torch.Tensor:
-    """Degraded images through the latent path in one step, and refined."""
+    """Run the degraded images through the latent path in one step and refine the result."""
     given, path = batch(), model.latent
     rows = embedded(model, given)
     prompt_BD = torch.stack([token_LD.mean(dim=0) for token_LD in rows])
@@ -648,16 +656,16 @@ def restored_by(model: RestorationModel) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("autoencoder", "'autoencoder' is not learnt by low-rank"),
         ("flow", "no transformer"),
         ("colour-correction", "'colour-correction'"),
     ],
 )
-def test_what_has_no_low_rank_changes_is_refused(name: str, told: str, tmp_path: Path) -> None:
+def test_lora_is_refused_for_objectives_that_do_not_support_it(name: str, message: str, tmp_path: Path) -> None:
     made("refiner").save(tmp_path / "base", RECIPE, {})
-    with pytest.raises(UsageError, match=rf"--lora: .*{told}"):
+    with pytest.raises(UsageError, match=rf"--lora: .*{message}"):
         new_objective(replace(RECIPE, objective=name), str(tmp_path / "base"), rank=4)
     with pytest.raises(UsageError, match="--lora: fresh weights"):
         new_objective(replace(RECIPE, objective=name), rank=4)
@@ -667,11 +675,11 @@ def test_the_encoder_of_a_base_is_loaded_once(base: str, monkeypatch: pytest.Mon
     loads: list[Path] = []
     load = base_module.load_encoder
 
-    def counted(folder: Path) -> PromptEncoder:
+    def recorded(folder: Path) -> PromptEncoder:
         loads.append(folder)
         return load(folder)
 
-    monkeypatch.setattr(base_module, "load_encoder", counted)
+    monkeypatch.setattr(base_module, "load_encoder", recorded)
     objective: Any = new_objective(replace(RECIPE, objective="flow"), base)
     for prompt in ("remove noise", "remove the noise", "take the noise away", "remove noise"):
         objective.loss(replace(batch(), prompts=[prompt] * 4, requests=(Request.of("noise"),) * 4))

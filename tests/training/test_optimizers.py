@@ -1,4 +1,4 @@
-"""The schedule, the averaged weights, and what is decayed."""
+"""Optimizers: learning rate schedule, weight decay, Muon and EMA."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from sanarestore.training.optimizers import EMA, Muon, lr_scale, optimizers, ort
 from sanarestore.training.recipe import TrainingRecipe
 
 
-def test_warm_up_then_cosine() -> None:
+def test_the_learning_rate_warms_up_and_then_follows_a_cosine() -> None:
     recipe = TrainingRecipe(final_rate=0.1, warmup=10, steps=100)
     assert lr_scale(recipe, 0, 0.0) == pytest.approx(0.1)
     assert lr_scale(recipe, 9, 0.0) == pytest.approx(1.0)
@@ -27,7 +27,7 @@ def test_only_matrices_and_kernels_are_decayed() -> None:
     assert kept["weight_decay"] == 0
 
 
-def test_muon_takes_the_kernels_that_are_large_enough() -> None:
+def test_muon_gets_only_large_kernels() -> None:
     module = nn.Sequential(nn.Conv2d(32, 32, 3), nn.Conv2d(32, 12, 1), nn.Linear(64, 64))
     adamw, muon = optimizers(module, TrainingRecipe(learning_rate=0.1, muon_rate=0.4))
     assert [group["initial_lr"] for group in (*adamw.param_groups, *muon.param_groups)] == [0.1, 0.1, 0.4]
@@ -36,7 +36,7 @@ def test_muon_takes_the_kernels_that_are_large_enough() -> None:
 
 
 @pytest.mark.parametrize("shape", [(32, 288), (288, 32), (64, 64)])
-def test_orthogonal_brings_singular_values_to_one_and_keeps_the_directions(shape: tuple[int, int]) -> None:
+def test_orthogonal_keeps_directions_with_singular_values_near_one(shape: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
     left, _ = torch.linalg.qr(torch.randn(shape[0], min(shape), generator=generator))
     right, _ = torch.linalg.qr(torch.randn(shape[1], min(shape), generator=generator))
@@ -48,7 +48,7 @@ def test_orthogonal_brings_singular_values_to_one_and_keeps_the_directions(shape
     assert (diagonal - diagonal.diagonal().diag()).abs().max() < 1e-3
 
 
-def test_a_step_of_muon_is_a_fifth_of_its_rate() -> None:
+def test_a_muon_step_has_an_rms_of_a_fifth_of_its_rate() -> None:
     kernel = nn.Parameter(torch.zeros(64, 32, 3, 3))
     muon = Muon([kernel], lr=0.01)
     kernel.grad = 1e-6 * torch.randn(kernel.shape, generator=torch.Generator().manual_seed(0))
@@ -67,7 +67,7 @@ def test_muon_is_nearly_the_same_in_bfloat16() -> None:
 
 
 def test_tall_kernels_are_orthogonalised_in_blocks() -> None:
-    """Each block moves as a kernel of its own would: one that learns fast does not hold the others back."""
+    """Each block moves like a separate kernel, so large gradients in one do not slow the others."""
     gradient = torch.randn(512, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     gradient[:256] *= 1000
     whole = nn.Parameter(torch.zeros(512, 4, 3, 3))
@@ -78,7 +78,7 @@ def test_tall_kernels_are_orthogonalised_in_blocks() -> None:
     assert torch.allclose(whole, torch.cat(halves), atol=1e-7)
 
 
-def test_the_average_follows_and_swaps() -> None:
+def test_the_ema_follows_the_weights_and_swaps_with_them() -> None:
     module = nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         module.weight.fill_(0.0)
@@ -94,7 +94,7 @@ def test_the_average_follows_and_swaps() -> None:
     assert average.state()["weight"].item() == pytest.approx(0.1)
 
 
-def test_the_average_is_quick_when_young() -> None:
+def test_the_ema_decays_faster_at_early_steps() -> None:
     module = nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         module.weight.fill_(0.0)

@@ -1,4 +1,4 @@
-"""What a model in training is made of."""
+"""Parts of a model in training: created from scratch or from a base, prompts in training, and saving."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,27 +19,27 @@ from sanarestore.training.recipe import LATENT_STRIDE, LatentShape
 from tests.published import TINY_RECIPE as RECIPE
 
 
-def test_the_usual_prompts_are_a_few_dozen() -> None:
+def test_there_are_a_few_dozen_distinct_usual_prompts() -> None:
     prompts = list(usual_prompts())
     assert 30 < len(set(prompts)) == len(prompts) < 100
     assert {"remove noise", "Denoise", "Restore this image"} <= set(prompts)
 
 
-def test_a_model_comes_with_the_plain_wording_of_every_request() -> None:
+def test_plain_wordings_cover_every_request() -> None:
     wordings = plain_wordings()
     assert len(set(wordings)) == len(wordings) == 65
     assert set(wordings) == {"", *(request.plain for request in every_request())}
 
 
-def test_parts_from_scratch_are_named_by_the_seed() -> None:
-    first, again, other = (Parts.from_scratch(replace(RECIPE, seed=seed)) for seed in (1, 1, 2))
-    one, same, another = (parts.refiner.stem.weight for parts in (first, again, other))
+def test_parts_from_scratch_depend_on_the_seed() -> None:
+    first, repeated, other = (Parts.from_scratch(replace(RECIPE, seed=seed)) for seed in (1, 1, 2))
+    one, same, another = (parts.refiner.stem.weight for parts in (first, repeated, other))
     assert torch.equal(one, same)
     assert not torch.equal(one, another)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_new_latent_path_is_of_the_published_topology(kind: ConditionKind) -> None:
+def test_a_new_latent_path_has_the_published_topology(kind: ConditionKind) -> None:
     torch.manual_seed(0)
     shape = LatentShape(
         channels=(8, 8, 8, 8, 8, 8), blocks=(0, 1, 1, 1, 1, 1), latent_channels=8, head_width=4, heads=2, layers=2,
@@ -55,7 +55,7 @@ def test_a_new_latent_path_is_of_the_published_topology(kind: ConditionKind) -> 
     assert latent.shape == (1, 8, 2, 3)
 
 
-def test_the_default_latent_path_runs_and_fits_beside_the_refiner() -> None:
+def test_the_default_latent_path_has_under_16_million_parameters() -> None:
     path = new_latent_path(LatentShape(), prompt_width=128, shift=3.0)
     with torch.no_grad():
         image = path.autoencoder.decode(path.autoencoder.encode(torch.rand(1, 3, 32, 64)))
@@ -64,7 +64,7 @@ def test_the_default_latent_path_runs_and_fits_beside_the_refiner() -> None:
     assert sum(parameter.numel() for module in modules for parameter in module.parameters()) < 16e6
 
 
-def test_times_are_moved_as_the_recipe_says() -> None:
+def test_the_flow_shift_follows_the_recipe_except_for_adapters() -> None:
     parts = Parts.from_scratch(RECIPE)
     begun = parts.with_latent_path(RECIPE)
     moved = begun.with_latent_path(replace(RECIPE, flow_shift=1.0))
@@ -83,20 +83,22 @@ def test_a_latent_path_is_added_once() -> None:
     with_path = parts.with_latent_path(RECIPE)
     assert with_path.latent is not None
     assert with_path.with_latent_path(replace(RECIPE, seed=9)) is with_path
-    assert with_path.defaults["latent"] is False, "not before the refiner has learnt to use it"
+    assert with_path.defaults["latent"] is False, "the latent path is off until the refiner has learnt to use it"
 
 
-def test_a_base_grows_what_the_recipe_asks_for(tmp_path: Path) -> None:
+def test_a_base_grows_to_the_shape_of_the_recipe(tmp_path: Path) -> None:
     more = replace(RECIPE, model=replace(RECIPE.model, spectrum=5, colour_correction=4))
     plain = replace(RECIPE, model=replace(RECIPE.model, colour_correction=0))
     Parts.from_scratch(plain).save(tmp_path / "base", "tiny", {})
     refiner = Parts.from_base(str(tmp_path / "base"), more).refiner
     assert (refiner.config.spectrum, refiner.config.colour_correction) == (5, 4)
     assert Parts.from_base(str(tmp_path / "base"), plain).refiner.config.colour_correction == 0
-    again = Parts.from_base(str(tmp_path / "base"), more).refiner
-    assert again.colour_correction is not None
+    repeated = Parts.from_base(str(tmp_path / "base"), more).refiner
+    assert repeated.colour_correction is not None
     assert refiner.colour_correction is not None
-    assert torch.equal(again.colour_correction.mix.weight, refiner.colour_correction.mix.weight), "named by the seed"
+    assert torch.equal(repeated.colour_correction.mix.weight, refiner.colour_correction.mix.weight), (
+        "new weights depend on the seed only"
+    )
 
 
 CAPTION = "a cat on a mat"
@@ -114,7 +116,7 @@ def frozen_prompts(encoder: PromptEncoder, **options: Any) -> FrozenPrompts:
     return FrozenPrompts(Prompts(encoder.table([""]), lambda: encoder, Half, **options), encoder.width)
 
 
-def test_a_published_encoder_s_embeddings_do_not_pile_up(
+def test_embeddings_kept_from_a_published_encoder_are_bounded(
     tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sanarestore.training.parts.KEPT_PROMPTS", 3)
@@ -134,17 +136,17 @@ def test_a_published_encoder_s_embeddings_do_not_pile_up(
     assert list(prompts.known) == ["known"]
     assert not list(tmp_path.iterdir())
     many = [f"prompt {number}" for number in range(6)]
-    assert len(frozen(many, [asked] * 6).mask_BL) == 6, "more at once than are kept"
+    assert len(frozen(many, [asked] * 6).mask_BL) == 6, "one batch may hold more prompts than are kept"
 
 
-def test_what_prompts_ask_for_is_read_only_where_it_is_not_known(encoder: PromptEncoder) -> None:
+def test_only_prompts_without_a_known_request_are_read(encoder: PromptEncoder) -> None:
     frozen = frozen_prompts(encoder)
     known = [Request.of("jpeg"), None, None, None]
     found = frozen.requests(["so grainy", "So grainy!", "go on", CAPTION], known)
     assert found == [Request.of("jpeg"), Request.of("noise"), Request(), Request(None, understood=False)]
 
 
-def test_prompts_of_one_request_are_embedded_alike_in_training(encoder: PromptEncoder) -> None:
+def test_prompts_with_the_same_request_share_an_embedding_in_training(encoder: PromptEncoder) -> None:
     frozen, asked = frozen_prompts(encoder), Request.of("noise")
     given = frozen(["so grainy", "GRAIN!!", "whatever"], [asked, asked, Request()])
     tokens, mask = given.token_BLD, given.mask_BL
@@ -154,7 +156,7 @@ def test_prompts_of_one_request_are_embedded_alike_in_training(encoder: PromptEn
     assert not frozen.captions
 
 
-def test_captions_that_nobody_understands_are_kept_under_their_own_words(encoder: PromptEncoder) -> None:
+def test_captions_that_are_not_understood_keep_their_own_embedding(encoder: PromptEncoder) -> None:
     frozen = frozen_prompts(encoder)
     requests = frozen.requests([f" {CAPTION} ", "so grainy", CAPTION], [None] * 3)
     given = frozen([f" {CAPTION} ", "so grainy", CAPTION], requests)
@@ -165,7 +167,7 @@ def test_captions_that_nobody_understands_are_kept_under_their_own_words(encoder
     assert set(frozen.table(["", "deblur"])) == {"", "deblur", CAPTION}
 
 
-def test_a_model_knows_the_captions_that_it_was_trained_with(tmp_path: Path) -> None:
+def test_a_saved_model_knows_the_captions_from_training(tmp_path: Path) -> None:
     parts = Parts.from_scratch(RECIPE)
     strange = Request(None, understood=False)
     expected = parts.prompts([CAPTION], [strange]).token_BLD[0]
@@ -182,15 +184,15 @@ def test_fresh_parts_have_no_reader_and_keep_their_encoder(tmp_path: Path) -> No
     assert parts.encoder is not None
     parts.save(tmp_path / "model", "tiny", {})
     assert not is_reader(tmp_path / "model")
-    again = Parts.from_base(str(tmp_path / "model"), RECIPE)
-    assert again.reader is None
-    assert again.encoder is not None
+    loaded = Parts.from_base(str(tmp_path / "model"), RECIPE)
+    assert loaded.reader is None
+    assert loaded.encoder is not None
     for key, tensor in parts.encoder.state_dict().items():
-        assert torch.equal(again.encoder.state_dict()[key], tensor.half().float()), key
+        assert torch.equal(loaded.encoder.state_dict()[key], tensor.half().float()), key
 
 
-def test_a_reader_that_has_learnt_comes_along(tmp_path: Path) -> None:
-    """And its model reads by it; the embeddings stay what they were."""
+def test_a_trained_reader_is_saved_with_the_parts(tmp_path: Path) -> None:
+    """The saved model uses the reader, and its embeddings stay unchanged."""
     parts = Parts.from_scratch(RECIPE)
     before = parts.prompts.table(plain_wordings())
     reader = Reader().eval()
@@ -199,8 +201,8 @@ def test_a_reader_that_has_learnt_comes_along(tmp_path: Path) -> None:
             parameter.copy_((5 * parameter).half())
     replace(parts, reader=reader).save(tmp_path / "model", "tiny", {})
     assert is_reader(tmp_path / "model")
-    again = Parts.from_base(str(tmp_path / "model"), RECIPE)
-    assert again.reader is not None
+    loaded = Parts.from_base(str(tmp_path / "model"), RECIPE)
+    assert loaded.reader is not None
     prompts = ["remove noise", "a cat"]
-    assert again.reader.read(prompts) == reader.read(prompts)
-    assert all(torch.equal(again.prompts.prompts.known[text], tensor) for text, tensor in before.items())
+    assert loaded.reader.read(prompts) == reader.read(prompts)
+    assert all(torch.equal(loaded.prompts.prompts.known[text], tensor) for text, tensor in before.items())

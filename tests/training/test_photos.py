@@ -1,4 +1,4 @@
-"""Photographs are cropped as they are, kept within bounds, and held back whole."""
+"""Training photographs: crops, the cache of decoded files, and photographs held back for validation."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from sanarestore.training import photos as photos_module
 from sanarestore.training.photos import PhotoCache, Window, hold_back_pairs, hold_back_sources
 
 
-def test_the_cache_stays_within_its_bytes(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_stays_within_its_size(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(photos_module, "CACHE_BYTES", 90 * 120 * 3 + 40 * 200 * 3)
     cache = PhotoCache()
     for path in [*photos, photos[1]]:
@@ -29,14 +29,14 @@ def test_a_crop_larger_than_the_photo_is_mirrored(photos: list[Path]) -> None:
     assert np.array_equal(crop[48], whole[39, :16])
 
 
-def test_a_square_is_a_crop_shrunk_and_within_bounds(photos: list[Path]) -> None:
+def test_a_square_is_a_crop_resized_and_clipped(photos: list[Path]) -> None:
     photo = PhotoCache().photo(photos[0])
     assert np.array_equal(photo.square(Window(10, 20, 32), 32), photo.crop(10, 20, 32, 32))
     shrunk = photo.square(Window(10, 20, 48), 32)
     assert np.array_equal(shrunk, np.clip(images.resize(photo.crop(10, 20, 48, 48), 32, 32), 0, 1))
 
 
-def test_detail_is_the_mean_step_between_pixels_so_far_apart(tmp_path: Path) -> None:
+def test_detail_is_the_mean_difference_at_the_given_distance(tmp_path: Path) -> None:
     stripes = np.zeros((64, 64, 1), np.float32)
     stripes[:, 1::2] = 10 / 255
     images.write(images.Image(pixels_HWC=stripes, depth="uint8", format="png"), tmp_path / "stripes.png")
@@ -46,7 +46,7 @@ def test_detail_is_the_mean_step_between_pixels_so_far_apart(tmp_path: Path) -> 
     assert photo.detail(Window(8, 8, 1), every=1) == 0
 
 
-def test_a_photo_is_the_same_one_each_time_and_known_without_its_pixels(
+def test_size_and_overview_of_a_photo_survive_eviction_of_its_pixels(
     photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(photos_module, "CACHE_BYTES", 1)
@@ -84,7 +84,7 @@ def test_photos_are_decoded_once_for_all_workers(
             assert np.array_equal(cache.read(path), PhotoCache().read(path))
             crops = [each.photo(path).crop(-3, 2, 20, 30) for each in (cache, PhotoCache())]
             assert np.array_equal(*crops)
-    # Twice without the folder each time, and once in all with it.
+    # Caches without a folder decode twice per round; the cache with a folder decodes once in total.
     assert len(decoded) == (2 * 3 + 1) * len(photos)
     assert not list(tmp_path.glob("decoded/*.part"))
 
@@ -98,7 +98,7 @@ def test_a_photo_that_changes_is_decoded_again(photos: list[Path], tmp_path: Pat
 
 
 @pytest.mark.parametrize(("bound", "most"), [("DECODED_BYTES", 100), ("LEFT_FREE", 2**62)])
-def test_where_there_is_no_room_photos_are_decoded_again(
+def test_photos_are_not_stored_when_there_is_no_room(
     photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
 ) -> None:
     monkeypatch.setattr(photos_module, bound, most)
@@ -106,7 +106,7 @@ def test_where_there_is_no_room_photos_are_decoded_again(
     assert not list(tmp_path.glob("decoded/*"))
 
 
-def test_a_photo_that_cannot_be_kept_leaves_nothing_behind(
+def test_a_failed_write_to_the_cache_leaves_no_file(
     photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -127,7 +127,7 @@ def test_a_damaged_decoded_photo_is_decoded_again(photos: list[Path], tmp_path: 
     assert file.stat().st_size > 1000
 
 
-def test_large_photos_are_mapped_and_small_ones_read(
+def test_large_photos_are_memory_mapped_and_small_ones_read(
     photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     PhotoCache(tmp_path / "decoded").read(photos[0])
@@ -136,7 +136,7 @@ def test_large_photos_are_mapped_and_small_ones_read(
     assert isinstance(PhotoCache(tmp_path / "decoded").read(photos[0]), np.memmap)
 
 
-def test_no_photo_is_validated_that_was_trained_on_in_another_pair() -> None:
+def test_all_pairs_of_a_validation_photo_are_held_back() -> None:
     pairs = [
         Pair(target=Path(f"{n}.png"), degraded=Path(f"{n}__v{variant}.png"), prompt="") for n in range(10)
         for variant in range(5)
@@ -145,11 +145,11 @@ def test_no_photo_is_validated_that_was_trained_on_in_another_pair() -> None:
     assert len(kept) == len({pair.target for pair in kept}) == 4
     assert not {pair.target for pair in kept} & {pair.target for pair in train}
     assert len(train) == 6 * 5
-    assert len({pair.degraded.stem[-2:] for pair in kept}) == 4, "another variant of each"
+    assert len({pair.degraded.stem[-2:] for pair in kept}) == 4, "validation uses a different variant of each photo"
     assert hold_back_pairs(pairs[:5], 4) == (tuple(pairs[:5]), ())
 
 
-def test_a_source_is_kept_back_as_a_whole() -> None:
+def test_a_source_is_held_back_as_a_whole() -> None:
     photos = [Path(f"{source}__{number}.jpg") for source in ("alps", "beach", "city") for number in range(6)]
     train, kept = hold_back_sources(photos, ("beach__", "city__5"), 3)
     assert train == (*photos[:6], *photos[12:17])
@@ -157,8 +157,8 @@ def test_a_source_is_kept_back_as_a_whole() -> None:
     assert hold_back_sources(photos, ("beach__",), 100)[1] == tuple(photos[6:12])
 
 
-@pytest.mark.parametrize(("sources", "told"), [(("sea__",), "'sea__'"), (("alps", "beach", "city"), "every photo")])
-def test_sources_must_be_there_and_leave_photos(sources: tuple[str, ...], told: str) -> None:
+@pytest.mark.parametrize(("sources", "message"), [(("sea__",), "'sea__'"), (("alps", "beach", "city"), "every photo")])
+def test_unknown_sources_or_holding_back_every_photo_are_refused(sources: tuple[str, ...], message: str) -> None:
     photos = [Path(f"{source}__{number}.jpg") for source in ("alps", "beach", "city") for number in range(6)]
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         hold_back_sources(photos, sources, 3)

@@ -1,4 +1,4 @@
-"""Recipes are read strictly."""
+"""Training recipes: read from TOML, checked strictly, and stored as changes from the defaults."""
 
 import json
 from pathlib import Path
@@ -16,13 +16,13 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_a_published_base_is_adapted_end_to_end() -> None:
+def test_a_recipe_for_adapting_is_end_to_end_with_a_lower_rate() -> None:
     recipe = TrainingRecipe(learning_rate=1e-3).for_adapting("mine")
     recipe.check()
     assert (recipe.name, recipe.objective, recipe.learning_rate) == ("mine", "end-to-end", 2e-4)
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_recipe_file_overrides_the_defaults(tmp_path: Path) -> None:
     recipe = TrainingRecipe.load(
         write(
             tmp_path,
@@ -36,7 +36,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("stepz = 3", "'stepz' is not a field"),
         ("[model]\nwidth = 3", "'width' is not a field"),
@@ -74,13 +74,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ("validate_every = -1", "must not be negative"),
     ],
 )
-def test_mistakes_are_named(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told) as caught:
+def test_mistakes_in_a_recipe_are_reported(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
         TrainingRecipe.load(write(tmp_path, text))
     assert "recipe.toml" in str(caught.value)
 
 
-def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+def test_a_missing_recipe_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         TrainingRecipe.load(tmp_path / "none.toml")
 
@@ -89,7 +89,7 @@ def test_the_embedded_models_recipe_is_valid() -> None:
     assert TrainingRecipe.load(weights.resolve(weights.EMBEDDED) / "recipe.toml").name == weights.EMBEDDED
 
 
-def test_what_a_recipe_changes_builds_it_again() -> None:
+def test_a_recipe_can_be_rebuilt_from_its_changed_fields() -> None:
     recipe = TrainingRecipe(
         seed=3, held_back=("alps",), degradations={"clean": 1.0, "jpeg:20": 2.0},
         model=ModelShape(widths=(8, 8, 16), encoder_blocks=(1, 1), decoder_blocks=(1, 1)),

@@ -1,4 +1,4 @@
-"""A router's memory holds what it was given, replaces the earliest, and repeats the same after a checkpoint."""
+"""The router's replay memory: keeps fields together, replaces the oldest samples, and can be checkpointed."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from sanarestore.training.replay import Replay, Weighable
 
 
 def samples(count: int, first: int = 0) -> Weighable:
-    """Samples that tell by every field which they are."""
+    """Make samples whose number can be read from every field."""
     number_B = torch.arange(first, first + count, dtype=torch.float32)
     error_BEN = torch.randn(count, 2, 50, generator=torch.Generator().manual_seed(first))
     return Weighable(
@@ -21,18 +21,18 @@ def memory(capacity: int = 8) -> Replay:
     return Replay(features=3, prompt=4, refiners=2, capacity=capacity)
 
 
-def drawn(replay: Replay, count: int = 200) -> Weighable:
+def sampled(replay: Replay, count: int = 200) -> Weighable:
     return replay.draw(count, np.random.default_rng(0))
 
 
-def test_nothing_is_drawn_of_nothing() -> None:
-    assert len(drawn(memory()).features_BK) == 0
+def test_an_empty_memory_gives_no_samples() -> None:
+    assert len(sampled(memory()).features_BK) == 0
 
 
-def test_fields_stay_together() -> None:
+def test_fields_of_a_sample_stay_together() -> None:
     replay, given = memory(), samples(6)
     replay.add(given)
-    found = drawn(replay)
+    found = sampled(replay)
     number_B = found.features_BK[:, 0].long()
     assert set(number_B.tolist()) == set(range(6))
     assert torch.equal(found.prompt_BD[:, 0].long(), -number_B)
@@ -40,24 +40,24 @@ def test_fields_stay_together() -> None:
     assert torch.equal(found.errors_BEE, given.errors_BEE[number_B])
 
 
-def test_the_latest_replace_the_earliest() -> None:
+def test_new_samples_replace_the_oldest() -> None:
     replay = memory(capacity=8)
     for first in (0, 6, 12):
         replay.add(samples(6, first))
     assert len(replay) == 8
-    assert set(drawn(replay).features_BK[:, 0].tolist()) == set(range(10, 18))
+    assert set(sampled(replay).features_BK[:, 0].tolist()) == set(range(10, 18))
 
 
-def test_a_restored_memory_repeats_the_same() -> None:
+def test_a_restored_memory_gives_the_same_samples() -> None:
     replay, other = memory(), memory()
     replay.add(samples(5))
     other.load_state_dict(replay.state_dict(), strict=True)
-    assert torch.equal(drawn(replay).errors_BEE, drawn(other).errors_BEE)
+    assert torch.equal(sampled(replay).errors_BEE, sampled(other).errors_BEE)
     assert len(other) == 5
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_squared_is_the_error_of_the_mixture(share: float) -> None:
+def test_squared_gives_the_squared_error_of_the_mixture(share: float) -> None:
     error_BEN = torch.randn(3, 2, 40, generator=torch.Generator().manual_seed(1))
     given = samples(3)
     given = Weighable(

@@ -1,4 +1,4 @@
-"""A new autoencoder is a transform code: what it keeps, that shortcuts are cancelled, that all else is silent."""
+"""A new autoencoder as a transform code: its reconstruction, its bases, and zero-initialised residual branches."""
 
 from dataclasses import replace
 from typing import Any
@@ -21,7 +21,7 @@ def image_of(height: int = 64, width: int = 96) -> Tensor:
 
 
 def fields(count: int) -> Tensor:
-    """Gray images of the spectrum that the components were made for, [B,3,256,256] around 0.5."""
+    """Make gray images with the spectrum that the components assume, [B,3,256,256] around 0.5."""
     rng = np.random.default_rng(0)
     frequency = np.fft.fftfreq(256) * 256
     amplitude = (1 + frequency[:, None] ** 2 + frequency**2) ** -0.55
@@ -35,8 +35,8 @@ def decibels(one: Tensor, other: Tensor) -> float:
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_the_whole_code_is_linear_and_keeps_what_its_components_keep(first: int) -> None:
-    """Both halves against the basis itself: project the blocks, and come back."""
+def test_reconstruction_is_the_projection_onto_the_basis(first: int) -> None:
+    """Compare encoder and decoder with a direct projection of the image blocks."""
     shape = replace(SMALL, channels=(16, 32, 32, 32, 32, 32), blocks=(first, 1, 1, 1, 1, 1))
     autoencoder = new_latent_path(shape, prompt_width=8, shift=3.0).autoencoder
     found = stages(first == 0, *(shape.channels[0 if first else 1 :]))
@@ -50,11 +50,11 @@ def test_the_whole_code_is_linear_and_keeps_what_its_components_keep(first: int)
     expected = expected.permute(4, 0, 2, 1, 3).flatten(1, 2).flatten(2)[None] / 2 + 0.5
     with torch.no_grad():
         reconstructed = autoencoder.decode(autoencoder.encode(image))
-    assert decibels(reconstructed, expected) > 40, "up to what the last norm bends"
+    assert decibels(reconstructed, expected) > 40, "only the last norm makes the code nonlinear"
 
 
 def _places_of_a_block() -> tuple[Tensor, Tensor]:
-    """Rows and columns in the order of parts: the bits of row and column in turn, the most significant first."""
+    """Return rows and columns in Z-order: bits of row and column alternate, the most significant first."""
     index = torch.arange(1024)
     rows, columns = torch.zeros_like(index), torch.zeros_like(index)
     for bit in range(5):
@@ -77,7 +77,7 @@ def test_the_first_component_is_brightness() -> None:
     assert np.abs(first).min() > 0.5 * np.abs(first).max()
 
 
-def test_more_channels_keep_more() -> None:
+def test_more_latent_channels_reconstruct_better() -> None:
     image = fields(1)
     kept = []
     for latents in (8, 16):
@@ -91,14 +91,14 @@ def test_latents_have_about_unit_variance() -> None:
     autoencoder = new_latent_path(SMALL, prompt_width=8, shift=3.0).autoencoder
     with torch.no_grad():
         deviation = autoencoder.encode(fields(8)).std(dim=(0, 2, 3))
-    # Those of colour have nothing to say of gray.
-    heard = deviation[deviation > 0.05]
-    assert len(heard) > 8
-    assert heard.min() > 0.5
-    assert heard.max() < 1.6
+    # Latents of colour are near zero for gray images.
+    active = deviation[deviation > 0.05]
+    assert len(active) > 8
+    assert active.min() > 0.5
+    assert active.max() < 1.6
 
 
-def test_what_adds_to_the_stream_is_silent() -> None:
+def test_residual_branches_start_at_zero() -> None:
     autoencoder = new_latent_path(LatentShape(), prompt_width=8, shift=3.0).autoencoder
     widths: set[int] = set()
     for block in autoencoder.modules():
@@ -112,8 +112,8 @@ def test_what_adds_to_the_stream_is_silent() -> None:
     assert widths == set(LatentShape().channels[1:])
 
 
-def test_all_of_it_can_learn() -> None:
-    """Nothing is both deaf and unheard: after a few steps every weight has moved."""
+def test_every_weight_moves_within_a_few_steps() -> None:
+    """No weight has both zero input and zero output, which would block its gradient."""
     autoencoder = new_latent_path(SMALL, prompt_width=8, shift=3.0).autoencoder
     autoencoder.requires_grad_(True)
     before = [parameter.detach().clone() for parameter in autoencoder.parameters()]
@@ -123,14 +123,14 @@ def test_all_of_it_can_learn() -> None:
         optimizer.zero_grad()
         (autoencoder.decode(autoencoder.encode(given)) - given).square().mean().backward()
         optimizer.step()
-    still = [
+    unchanged = [
         name for (name, parameter), old in zip(autoencoder.named_parameters(), before, strict=True)
         if torch.equal(parameter, old)
     ]  # fmt: skip
-    assert not still
+    assert not unchanged
 
 
-def test_other_changes_of_size_are_refused() -> None:
+def test_strided_resampling_blocks_are_refused() -> None:
     from diffusers import AutoencoderDC
 
     make: Any = AutoencoderDC

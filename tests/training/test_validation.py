@@ -1,4 +1,4 @@
-"""What is validated on is kept back, and is the same every time."""
+"""Validation batches: made of held-back photographs, of overviews, and of pairs."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def test_colour_corrections_are_validated_on_whole_photos(photos: list[Path]) ->
     assert overview_validation([]) == []
 
 
-def test_some_photos_are_kept_back(photos: list[Path]) -> None:
+def test_some_photos_are_held_back_for_validation(photos: list[Path]) -> None:
     many = [Path(str(index)) for index in range(20)]
     train, kept = hold_back(many, 4)
     assert len(kept) == 4
@@ -38,14 +38,14 @@ def test_some_photos_are_kept_back(photos: list[Path]) -> None:
         assert set(batch.prompts) == {DEFAULT_PROMPT}
 
 
-def test_pairs_are_validated_as_they_are(tmp_path: Path) -> None:
+def test_pairs_are_validated_without_further_degradation(tmp_path: Path) -> None:
     clean = photo(80, 90)
     for name, pixels in (("clean", clean), ("bad", clean * 0.5)):
         images.write(images.Image(pixels_HWC=pixels, depth="float32", format="tiff"), tmp_path / f"{name}.tif")
     pair = Pair(target=tmp_path / "clean.tif", degraded=tmp_path / "bad.tif", prompt="brighten")
     (batch,) = pair_validation([pair], side=48)
     assert batch.prompts == ["brighten"]
-    assert batch.requests == (None,), "what people write is read first"
+    assert batch.requests == (None,), "the prompt of a pair is read later"
     assert torch.equal(batch.statistics_BK[0], colour_statistics(overview(to_tensor(clean * 0.5))))
     assert torch.equal(batch.target_BCHW[0], to_tensor(clean[16:64, 16:64]))
     assert torch.equal(batch.degraded_BCHW, batch.target_BCHW * 0.5)

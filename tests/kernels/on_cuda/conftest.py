@@ -1,4 +1,4 @@
-"""Kernels run compiled where there is a GPU; elsewhere `test_interpreted` runs this folder in the interpreter."""
+"""Fixtures for kernel tests: compiled on a GPU, or in Triton's interpreter when run by `test_interpreted`."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Windows added into a map: whatever they overlap, none gets lost."""
+"""The blending kernel: sums of overlapping windows, against float64."""
 
 import pytest
 import torch
@@ -10,7 +10,9 @@ from tests.kernels.guards import Guarded, assert_close, some
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("height", "width", "tile"), [(1, 1, 4), (63, 5, 9), (21, 23, 10)])
-def test_windows(guarded: Guarded, height: int, width: int, tile: int, dtype: torch.dtype) -> None:
+def test_overlapping_windows_are_all_added(
+    guarded: Guarded, height: int, width: int, tile: int, dtype: torch.dtype
+) -> None:
     from sanarestore.kernels.on_cuda.blend import add_windows
 
     windows = overlapping(height, width, tile=tile, overlap=4 if tile > 4 else 0)
@@ -23,13 +25,13 @@ def test_windows(guarded: Guarded, height: int, width: int, tile: int, dtype: to
     expected = before.double().cpu()
     reference.add_windows(expected, given.double().cpu(), weight.double().cpu(), corners)
     assert_close(found, expected, dtype)
-    again = guarded(before, dtype)
-    add_windows(again, given, weight, corners)
-    assert torch.equal(found, again), "the same bits at every call"
+    repeated = guarded(before, dtype)
+    add_windows(repeated, given, weight, corners)
+    assert torch.equal(found, repeated), "results are deterministic"
     guarded.check()
 
 
-def test_what_no_window_covers_stays(guarded: Guarded) -> None:
+def test_places_outside_all_windows_stay_unchanged(guarded: Guarded) -> None:
     from sanarestore.kernels.on_cuda.blend import add_windows
 
     map_CHW = guarded(some(2, 9, 11, seed=0))

@@ -1,4 +1,4 @@
-"""Maps of odd sizes through the middle of a feed-forward, against float64, with nothing read or written beside."""
+"""The feed-forward kernel on maps of odd sizes, against float64, without access out of bounds."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def exact(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         (8, 16, 64, torch.bfloat16), (11, 17, 3, torch.float32),
     ],
 )  # fmt: skip
-def test_odd_rectangles(guarded: Guarded, height: int, width: int, channels: int, dtype: torch.dtype) -> None:
+def test_maps_of_odd_sizes(guarded: Guarded, height: int, width: int, channels: int, dtype: torch.dtype) -> None:
     from sanarestore.kernels.on_cuda.feed_forward import depthwise_glu
 
     hidden = guarded(2 * some(1 + (height == 1), height, width, 2 * channels, seed=0), dtype)
@@ -33,8 +33,8 @@ def test_odd_rectangles(guarded: Guarded, height: int, width: int, channels: int
     guarded.check()
 
 
-def test_a_part_of_a_wider_map(guarded: Guarded) -> None:
-    """Its edges are edges: what lies beside it in memory is not seen."""
+def test_a_view_into_a_wider_map_ignores_its_surroundings(guarded: Guarded) -> None:
+    """The convolution pads at the edges of the view instead of reading the memory beyond them."""
     from sanarestore.kernels.on_cuda.feed_forward import depthwise_glu
 
     wide = guarded(torch.full((1, 12, 30, 16), float("nan")))
@@ -44,7 +44,7 @@ def test_a_part_of_a_wider_map(guarded: Guarded) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")
-def test_large_values_saturate(guarded: Guarded) -> None:
+def test_large_values_do_not_overflow(guarded: Guarded) -> None:
     from sanarestore.kernels.on_cuda.feed_forward import depthwise_glu
 
     hidden = guarded(some(1, 4, 4, 8, seed=0, scale=300.0))

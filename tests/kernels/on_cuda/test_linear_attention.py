@@ -1,4 +1,4 @@
-"""Sums and means of odd numbers of tokens, against float64, with nothing read or written beside."""
+"""Linear attention kernels on odd numbers of tokens, against float64, without access out of bounds."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.kernels.guards import Guarded, assert_close, some
 DTYPES = [torch.float32, torch.bfloat16]
 
 SIZES = [(1, 32), (63, 32), (1000, 32), (63, 16), (70, 64), (33, 128)]
-"""Tokens, and features of a head."""
+"""Numbers of tokens, and features per head."""
 
 
 def kernels() -> Any:
@@ -28,10 +28,10 @@ def exact_norm(feature_BNHD: Tensor, norm: Norm | None) -> Tensor:
     return feature_BNHD / (square + norm.epsilon).sqrt() * norm.weight_F.double().cpu().view(feature_BNHD.shape[2:])
 
 
-def exact_sums(key: Tensor, value: Tensor, norm: Norm | None = None, counted: Tensor | None = None) -> Tensor:
-    """In float64, by the definition."""
+def exact_sums(key: Tensor, value: Tensor, norm: Norm | None = None, is_counted: Tensor | None = None) -> Tensor:
+    """Compute key sums in float64 from the definition."""
     key, value = exact_norm(key.double().cpu(), norm).relu(), value.double().cpu()
-    key = key if counted is None else key * counted.double().cpu()[..., None]
+    key = key if is_counted is None else key * is_counted.double().cpu()[..., None]
     ones = torch.cat([value, torch.ones_like(value[..., :1])], dim=3)
     return torch.einsum("bnhe,bnhd->bhed", ones, key)
 
@@ -42,7 +42,7 @@ def exact_mean(query: Tensor, sums: Tensor, norm: Norm | None = None) -> Tensor:
 
 
 def given(guarded: Guarded, tokens: int, size: int, dtype: torch.dtype, *, heads: int = 3) -> list[Tensor]:
-    """Keys, values and queries of two images: other than zero in the mean, so that sums are large."""
+    """Make keys, values and queries of two images, with nonzero means so that sums are large."""
     return [guarded(some(2, tokens, heads, size, seed=seed) + 0.5 * seed, dtype) for seed in range(3)]
 
 
@@ -52,23 +52,23 @@ def a_norm(guarded: Guarded, width: int, dtype: torch.dtype) -> Norm:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("tokens", "size"), SIZES)
-def test_sums(guarded: Guarded, tokens: int, size: int, dtype: torch.dtype) -> None:
+def test_key_sums(guarded: Guarded, tokens: int, size: int, dtype: torch.dtype) -> None:
     key, value, _ = given(guarded, tokens, size, dtype)
     found = kernels().key_sums(key, value)
     assert found.dtype == torch.float32
-    # Nothing is rounded between what comes in and the sums.
+    # Sums are computed in float32 from the inputs, without intermediate rounding.
     assert_close(found, exact_sums(key, value), torch.float32)
     guarded.check()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("tokens", "size"), [(1, 32), (63, 32), (130, 16)])
-def test_sums_with_everything(guarded: Guarded, tokens: int, size: int, dtype: torch.dtype) -> None:
+def test_key_sums_with_norm_mask_and_state(guarded: Guarded, tokens: int, size: int, dtype: torch.dtype) -> None:
     key, value, _ = given(guarded, tokens, size, dtype)
-    counted = guarded((torch.arange(tokens) % 3 > 0).expand(2, tokens)[..., None].contiguous().float(), dtype)
+    is_counted = guarded((torch.arange(tokens) % 3 > 0).expand(2, tokens)[..., None].contiguous().float(), dtype)
     norm, state = a_norm(guarded, 3 * size, dtype), guarded(10 * some(2, 3, size + 1, size, seed=9))
-    found = kernels().key_sums(key, value, norm=norm, counted_BN1=counted, state_BHED=state)
-    assert_close(found, exact_sums(key, value, norm, counted) + state.double().cpu(), dtype)
+    found = kernels().key_sums(key, value, norm=norm, counted_BN1=is_counted, state_BHED=state)
+    assert_close(found, exact_sums(key, value, norm, is_counted) + state.double().cpu(), dtype)
     guarded.check()
 
 
@@ -76,7 +76,7 @@ def test_sums_with_everything(guarded: Guarded, tokens: int, size: int, dtype: t
 @pytest.mark.parametrize(
     ("tokens", "size", "normed"), [*((*each, False) for each in SIZES), (1, 32, True), (63, 32, True), (33, 128, True)]
 )
-def test_means(guarded: Guarded, tokens: int, size: int, normed: bool, dtype: torch.dtype) -> None:
+def test_attended_means(guarded: Guarded, tokens: int, size: int, normed: bool, dtype: torch.dtype) -> None:
     key, value, query = given(guarded, tokens, size, dtype)
     sums = guarded(exact_sums(key, value).float())
     norm = a_norm(guarded, 3 * size, dtype) if normed else None
@@ -86,8 +86,8 @@ def test_means(guarded: Guarded, tokens: int, size: int, normed: bool, dtype: to
     guarded.check()
 
 
-def test_norm_over_heads_that_fill_no_block(guarded: Guarded) -> None:
-    """As wide as SANA's: 70 heads of 32 are 2,240 features."""
+def test_norm_over_a_width_that_is_no_multiple_of_a_block(guarded: Guarded) -> None:
+    """SANA's width: 70 heads of 32 are 2,240 features."""
     key, value, _ = (each[:1] for each in given(guarded, 2, 32, torch.float32, heads=70))
     norm = a_norm(guarded, 2240, torch.float32)
     assert_close(kernels().key_sums(key, value, norm=norm), exact_sums(key, value, norm), torch.float32)
@@ -95,8 +95,8 @@ def test_norm_over_heads_that_fill_no_block(guarded: Guarded) -> None:
 
 
 @pytest.mark.parametrize("tokens", [63, 200])
-def test_strides_of_any_kind(guarded: Guarded, tokens: int) -> None:
-    """As an autoencoder's maps come: tokens side by side, queries, keys and values cut out of one tensor."""
+def test_strided_views_of_one_tensor(guarded: Guarded, tokens: int) -> None:
+    """An autoencoder's maps have contiguous tokens, and share one tensor for queries, keys and values."""
     together = guarded(some(2, 3 * 96, tokens, seed=0)).unflatten(1, (3, 96)).permute(0, 3, 1, 2)  # type: ignore[no-untyped-call]
     query, key, value = together.chunk(3, dim=3)
     sums = kernels().key_sums(key, value)
@@ -105,8 +105,8 @@ def test_strides_of_any_kind(guarded: Guarded, tokens: int) -> None:
     guarded.check()
 
 
-def test_many_parts(device: torch.device, guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the state of some tokens added to the sums of the others is that of all."""
+def test_key_sums_in_many_parts(device: torch.device, guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adding the sums of other tokens to the state of some gives the sums of all."""
     monkeypatch.setattr(kernels(), "PART", 64)
     monkeypatch.setattr(kernels(), "MOST_PARTS", 3)
     key, value, _ = given(guarded, 500, 16, torch.float32)
@@ -116,16 +116,16 @@ def test_many_parts(device: torch.device, guarded: Guarded, monkeypatch: pytest.
         key[:, 201:], value[:, 201:], state_BHED=kernels().key_sums(key[:, :201], value[:, :201])
     )
     assert_close(parts, exact_sums(key, value), torch.float32)
-    assert torch.equal(whole, kernels().key_sums(key, value)), "the same bits at every call"
+    assert torch.equal(whole, kernels().key_sums(key, value)), "results are deterministic"
     guarded.check()
 
 
-def test_who_attends_to_nothing_gets_nothing(guarded: Guarded) -> None:
+def test_a_query_without_any_weight_gives_zero(guarded: Guarded) -> None:
     query = guarded(-torch.ones(1, 2, 1, 16))
     assert kernels().attend(query, kernels().key_sums(query, query)).eq(0).all()
 
 
-def test_what_is_no_number_is_not_hidden(guarded: Guarded) -> None:
+def test_nan_inputs_give_nan_results(guarded: Guarded) -> None:
     key, value, query = given(guarded, 5, 16, torch.float32)
     key[0, 3, 1, 2] = query[1, 2, 0, 4] = float("nan")
     sums = kernels().key_sums(key, value)

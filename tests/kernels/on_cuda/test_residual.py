@@ -1,4 +1,4 @@
-"""Maps of odd sizes through the parts of a residual block, against float64, with nothing read or written beside."""
+"""Residual block kernels on maps of odd sizes, against float64, without access out of bounds."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def exact(given: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_norm_add(guarded: Guarded, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_norm_add_matches_float64(guarded: Guarded, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     from sanarestore.kernels.on_cuda.residual import norm_add
 
     hidden, residual = (
@@ -36,7 +36,7 @@ def test_norm_add(guarded: Guarded, shape: tuple[int, ...], dtype: torch.dtype) 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")
-def test_bias_silu(guarded: Guarded, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_bias_silu_matches_float64(guarded: Guarded, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     from sanarestore.kernels.on_cuda.residual import bias_silu
 
     hidden = guarded(some(*shape, seed=0, scale=30.0).to(memory_format=torch.channels_last), dtype)

@@ -1,4 +1,4 @@
-"""Whole models with every kernel in them are the models without, and each kernel is really in them."""
+"""Models with kernels match the same models without, and launch every expected kernel."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ HEADS: dict[str, Any] = {"attention_head_dim": 16, "cross_attention_dim": 32, "n
 
 @pytest.fixture
 def launched(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """What was started while kernels were chosen, in the interpreter as on a GPU."""
+    """Count launches of kernels, in the interpreter and on a GPU."""
     from sanarestore.kernels.on_cuda import blend, feed_forward, launching, linear_attention, residual
 
     counter: Counter[str] = Counter()
@@ -54,7 +54,7 @@ def kernels() -> Iterator[None]:
 
 @pytest.mark.parametrize("base", ["sana1.5", "patches"])
 @torch.no_grad()
-def test_runners(device: torch.device, launched: Counter[str], base: str) -> None:
+def test_runners_with_kernels_match_the_references(device: torch.device, launched: Counter[str], base: str) -> None:
     model = conditioned(**{**BASES[base], **HEADS}).to(device)
     latent, condition, tokens = given(4, 6, batch=1)
     latent, condition = latent.to(device), condition.to(device)
@@ -77,7 +77,7 @@ def test_runners(device: torch.device, launched: Counter[str], base: str) -> Non
 
 
 @torch.no_grad()
-def test_autoencoder(device: torch.device, launched: Counter[str]) -> None:
+def test_an_autoencoder_with_kernels_matches_the_references(device: torch.device, launched: Counter[str]) -> None:
     dc = tiny_autoencoder(
         attention_head_dim=16, encoder_block_out_channels=[16] * 6, decoder_block_out_channels=[16] * 6,
         encoder_layers_per_block=[1] * 6, decoder_layers_per_block=[1] * 6,
@@ -88,8 +88,8 @@ def test_autoencoder(device: torch.device, launched: Counter[str]) -> None:
     def everything() -> list[Tensor]:
         map_BChw = autoencoder.encode_shallow(image)
         latent = through(encoder_passes(autoencoder), map_BChw[0])
-        drawn = through(decoder_passes(autoencoder), latent)
-        return [map_BChw[0], latent, drawn, autoencoder.decode_shallow(drawn[None])[0]]
+        decoded = through(decoder_passes(autoencoder), latent)
+        return [map_BChw[0], latent, decoded, autoencoder.decode_shallow(decoded[None])[0]]
 
     expected = everything()
     assert not launched
@@ -104,7 +104,7 @@ def test_autoencoder(device: torch.device, launched: Counter[str]) -> None:
 
 
 def through(passes: Any, given_CHW: Tensor) -> Tensor:
-    """Through all passes, the whole at once."""
+    """Run all passes untiled."""
     for each in passes:
         window = given_CHW[None].contiguous(memory_format=torch.channels_last)
         core = (slice(None), slice(None))

@@ -1,4 +1,4 @@
-"""Pass by pass over tiles is the whole up to rounding, for the published topology and for what we make ourselves."""
+"""Tiled passes through an autoencoder's deep half match the untiled result, for published and our own topologies."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,17 +31,17 @@ def autoencoders() -> dict[str, Autoencoder]:
     found = {name: Autoencoder(tiny_autoencoder(**changes)) for name, changes in KINDS.items()}
     own = new_latent_path(TINY_RECIPE.latent, prompt_width=8, shift=3.0).autoencoder
     with torch.no_grad():
-        # It begins with silent branches: here they shall speak.
+        # A new autoencoder starts with zero-initialised branches; noise makes every branch contribute.
         for parameter in own.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     return {**found, "ours": own}
 
 
 def passed(passes: Sequence[Pass], given_CHW: Tensor, tile: int) -> Tensor:
-    """Through all passes, in tiles."""
+    """Run all passes in tiles."""
     for each in passes:
         halo = -(-each.halo // 32) * 32
-        cells = {"input_downsample": each.input_downsample, "output_downsample": each.output_downsample}
+        factors = {"input_downsample": each.input_downsample, "output_downsample": each.output_downsample}
         sums = None
         if each.key_sums is not None:
             sums = summed(each, given_CHW, tile, halo)
@@ -51,7 +51,7 @@ def passed(passes: Sequence[Pass], given_CHW: Tensor, tile: int) -> Tensor:
         def run(window: Tensor, each: Pass = each, sums: Tensor | None = sums) -> Tensor:
             return each.run(window[None], sums)[0]
 
-        for _ in tiling.map_with_halo(run, (given_CHW,), result, tile=tile, halo=halo, stride=32, **cells):
+        for _ in tiling.map_with_halo(run, (given_CHW,), result, tile=tile, halo=halo, stride=32, **factors):
             pass
         given_CHW = result
     return given_CHW
@@ -73,24 +73,24 @@ def summed(each: Pass, given_CHW: Tensor, tile: int, halo: int) -> Tensor:
 
 @pytest.mark.parametrize("name", [*KINDS, "ours"])
 @torch.no_grad()
-def test_tiles_are_the_whole(name: str) -> None:
+def test_tiled_passes_match_the_untiled_autoencoder(name: str) -> None:
     autoencoder = autoencoders()[name].eval()
     image = torch.rand(1, 3, 160, 224, generator=torch.Generator().manual_seed(0))
     map_BChw = autoencoder.encode_shallow(image)
     latent = autoencoder.encode_deep(map_BChw)
-    drawn = autoencoder.decode_deep(latent)
+    decoded = autoencoder.decode_deep(latent)
     for tile in (32, 96, 512):
         for found, expected in (
             (passed(encoder_passes(autoencoder), map_BChw[0], tile), latent[0]),
-            (passed(decoder_passes(autoencoder), latent[0], tile), drawn[0]),
+            (passed(decoder_passes(autoencoder), latent[0], tile), decoded[0]),
         ):
             assert found.shape == expected.shape
             assert (found - expected).abs().max() < 1e-5 * expected.abs().max(), tile
 
 
 @torch.no_grad()
-def test_the_sums_are_needed() -> None:
-    """A tile that attended to itself alone would come out otherwise."""
+def test_a_tile_needs_the_key_sums_of_the_whole_image() -> None:
+    """Show that key sums of one corner give another result than those of the whole image."""
     autoencoder = autoencoders()["published"].eval()
     image = torch.rand(1, 3, 160, 224, generator=torch.Generator().manual_seed(0))
     map_CHW = autoencoder.encode_shallow(image)[0]
@@ -98,8 +98,8 @@ def test_the_sums_are_needed() -> None:
     assert first.key_sums is not None
     everything = summed(first, map_CHW, 32, 32)
     corner = first.key_sums(map_CHW[None], (slice(0, 4), slice(0, 4)))
-    apart = (first.run(map_CHW[None], everything) - first.run(map_CHW[None], corner)).abs().max()
-    assert apart > 1e-2
+    difference = (first.run(map_CHW[None], everything) - first.run(map_CHW[None], corner)).abs().max()
+    assert difference > 1e-2
 
 
 def test_an_unknown_block_is_refused() -> None:

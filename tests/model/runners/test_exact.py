@@ -1,4 +1,4 @@
-"""Strip by strip is the whole up to rounding, in every kind of base, and no strip sees more than it should."""
+"""Strips match the untiled transformer up to rounding for every kind of base, and see only what they need."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def given(height: int, width: int, batch: int = 2) -> tuple[Tensor, Tensor, Toke
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize(("height", "width"), [(2, 2), (6, 10), (14, 4)])
-def test_strips_are_the_whole(base: str, kind: ConditionKind, height: int, width: int) -> None:
+def test_strips_match_the_untiled_transformer(base: str, kind: ConditionKind, height: int, width: int) -> None:
     model = conditioned(kind, **BASES[base])
     latent, condition, tokens = given(height, width)
     expected = whole(model, condition, tokens)(latent, 0.7)
@@ -52,7 +52,7 @@ def test_strips_are_the_whole(base: str, kind: ConditionKind, height: int, width
         assert torch.allclose(found, expected, atol=2e-6), largest
 
 
-def test_a_row_of_a_prime_number_of_tokens() -> None:
+def test_a_row_with_a_prime_number_of_tokens_matches_untiled() -> None:
     model = conditioned()
     latent, condition, tokens = given(1, 7)
     expected = whole(model, condition, tokens)(latent, 1.0)
@@ -73,7 +73,7 @@ def test_guidance_leads_away_from_the_negative_prompt() -> None:
         exact(model, condition, tokens, largest=8, guidance=2.0)
 
 
-def test_half_precision_differs_by_its_rounding_alone() -> None:
+def test_half_precision_differs_only_by_rounding() -> None:
     model = conditioned(qk_norm="rms_norm_across_heads")
     latent, condition, tokens = given(6, 5)
     expected = whole(model, condition, tokens)(latent, 0.7)
@@ -82,7 +82,7 @@ def test_half_precision_differs_by_its_rounding_alone() -> None:
     assert (ours - expected).abs().max() < 2 * (theirs - expected).abs().max()
 
 
-def test_no_part_sees_more_than_a_strip_and_the_rows_around_it() -> None:
+def test_no_layer_sees_more_than_a_strip_and_its_halo_rows() -> None:
     model = conditioned()
     latent, condition, tokens = given(12, 4, batch=1)
     seen: dict[str, int] = {}

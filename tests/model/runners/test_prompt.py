@@ -1,4 +1,4 @@
-"""A prompt is read as diffusers' cross-attention reads it."""
+"""Cross-attention to a prompt matches that of diffusers."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def published(model: Any, tokens: Tokens, attention: Any, hidden_BND: torch.Tens
 
 
 @pytest.mark.parametrize("padded", [False, True])
-def test_it_is_read_as_published(padded: bool) -> None:
+def test_cross_attention_matches_diffusers(padded: bool) -> None:
     model, tokens = conditioned(), given(2, 2, batch=2)[2]
     mask_BL = torch.ones_like(tokens.mask_BL)
     if padded:
@@ -33,11 +33,11 @@ def test_it_is_read_as_published(padded: bool) -> None:
             assert torch.allclose(prompt.cross_attend(attention, hidden_BND), expected, atol=1e-5, rtol=0)
 
 
-def test_one_row_serves_any_number_of_windows() -> None:
+def test_one_prompt_row_serves_any_number_of_windows() -> None:
     model, tokens = conditioned(), given(2, 2, batch=1)[2]
     attention: Any = next(iter(model.blocks)).attn2
     prompt = Prompt(model, tokens)
     hidden_BND = torch.randn(3, 5, attention.to_q.in_features, generator=torch.Generator().manual_seed(1))
     together = prompt.cross_attend(attention, hidden_BND)
-    apart = torch.cat([Prompt(model, tokens).cross_attend(attention, each[None]) for each in hidden_BND])
-    assert torch.allclose(together, apart, atol=1e-6, rtol=0)
+    separately = torch.cat([Prompt(model, tokens).cross_attend(attention, each[None]) for each in hidden_BND])
+    assert torch.allclose(together, separately, atol=1e-6, rtol=0)

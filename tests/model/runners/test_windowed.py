@@ -1,4 +1,4 @@
-"""Windows that attend backwards: what they see, that running them together changes nothing, and what they carry."""
+"""Causal windows and MultiDiffusion: what a window sees, batching of windows, and the size of carried state."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ TILE, OVERLAP = 8, 2
 
 @pytest.mark.parametrize("scheme", [causal, multidiffusion])
 @pytest.mark.parametrize("base", BASES)
-def test_one_window_is_the_whole(scheme: Any, base: str) -> None:
+def test_a_single_window_matches_untiled(scheme: Any, base: str) -> None:
     model = conditioned(**BASES[base])
     latent, condition, tokens = given(6, 8, batch=1)
     expected = whole(model, condition, tokens)(latent, 0.7)
@@ -31,19 +31,19 @@ def test_one_window_is_the_whole(scheme: Any, base: str) -> None:
 
 @pytest.mark.parametrize("scheme", [causal, multidiffusion])
 @pytest.mark.parametrize("base", BASES)
-def test_windows_together_are_windows_in_turn(scheme: Any, base: str) -> None:
-    """Prefix sums against the loop, also in groups that carry on from one another."""
+def test_batched_windows_match_windows_run_one_by_one(scheme: Any, base: str) -> None:
+    """Compare prefix sums with the loop, including groups that continue from one another."""
     model = conditioned(**BASES[base])
     latent, condition, tokens = given(14, 22, batch=1)
-    in_turn = scheme(model, condition, tokens, tile=TILE, overlap=OVERLAP)(latent, 0.7)
+    one_by_one = scheme(model, condition, tokens, tile=TILE, overlap=OVERLAP)(latent, 0.7)
     for at_once in (2, 5, 100):
         together = scheme(model, condition, tokens, tile=TILE, overlap=OVERLAP, at_once=at_once)(latent, 0.7)
-        assert torch.allclose(together, in_turn, atol=2e-6), at_once
+        assert torch.allclose(together, one_by_one, atol=2e-6), at_once
 
 
 def by_definition(model: Any, latent: Tensor, condition: Tensor, tokens: Any, height: int, width: int) -> Tensor:
-    """Each window with a list of all tokens that it sees, each once, and no state at all."""
-    told = shared(model, Prompt(model, tokens), torch.full((1,), 0.7))
+    """Compute causal attention from an explicit list of the tokens that each window sees, without carried state."""
+    common = shared(model, Prompt(model, tokens), torch.full((1,), 0.7))
     stream = embed(model, latent, condition).view(1, height, width, -1)
     windows = overlapping(height, width, tile=TILE, overlap=OVERLAP)
     seen: list[list[Tensor]] = [[] for _ in model.blocks]
@@ -54,18 +54,18 @@ def by_definition(model: Any, latent: Tensor, condition: Tensor, tokens: Any, he
         hidden = stream[:, top:bottom, left:right]
         rows, columns = bottom - top, right - left
         for layer, parts in enumerate(model.blocks):
-            block = BlockPass(parts, told)
+            block = BlockPass(parts, common)
             seen[layer].append(hidden[:, first - top : last - top, begin - left : end - left].flatten(1, 2))
             attended = block.attend(hidden.flatten(1, 2), block.key_sums(torch.cat(seen[layer], dim=1)))
             hidden = attended.view(1, rows, columns, -1)
             hidden = hidden + block.feed(hidden)
-        predicted = velocity(model, hidden.flatten(1, 2), told, columns=columns)
+        predicted = velocity(model, hidden.flatten(1, 2), common, columns=columns)
         total[:, :, top:bottom, left:right] += window.weight_hw * predicted
     return total
 
 
 @torch.no_grad()
-def test_every_token_before_is_seen_once() -> None:
+def test_causal_windows_see_every_earlier_token_once() -> None:
     model = conditioned(qk_norm="rms_norm_across_heads")
     latent, condition, tokens = given(14, 22, batch=1)
     expected = by_definition(model, latent, condition, tokens, 14, 22)
@@ -76,7 +76,7 @@ def test_every_token_before_is_seen_once() -> None:
     ).abs().max() > 1e-3
 
 
-def test_the_first_window_knows_nothing_of_the_last() -> None:
+def test_the_first_window_does_not_depend_on_the_last() -> None:
     model = conditioned()
     latent, condition, tokens = given(8, 26, batch=1)
     changed = condition.clone()
@@ -87,7 +87,7 @@ def test_the_first_window_knows_nothing_of_the_last() -> None:
         assert not torch.equal(one, other)
 
 
-def test_the_last_window_knows_of_the_first_where_it_looks_back() -> None:
+def test_the_last_window_depends_on_the_first_only_if_causal() -> None:
     model = conditioned()
     latent, condition, tokens = given(8, 26, batch=1)
     changed = condition.clone()
@@ -98,14 +98,14 @@ def test_the_last_window_knows_of_the_first_where_it_looks_back() -> None:
 
 
 def state_bytes(model: ConditionedTransformer) -> int:
-    """Bytes carried under one prompt: float32 sums of d + 1 by d for every layer and head."""
+    """Count the bytes carried for one prompt: float32 sums of (d + 1) x d for every layer and head."""
     config = model.config
     size = int(config.attention_head_dim)
     return int(config.num_layers) * int(config.num_attention_heads) * (size + 1) * size * 4
 
 
 @pytest.mark.parametrize("name", ["Sana_1600M_1024px", "SANA1.5_1.6B_1024px", "Sana_Sprint_1.6B_1024px"])
-def test_what_is_carried_at_the_published_size(name: str) -> None:
+def test_carried_state_at_the_published_size_is_under_6_mb(name: str) -> None:
     from diffusers import SanaTransformer2DModel
 
     with torch.device("meta"):
@@ -115,9 +115,9 @@ def test_what_is_carried_at_the_published_size(name: str) -> None:
     assert state_bytes(model) == 5_913_600
 
 
-def test_what_is_carried_is_what_layers_sum() -> None:
+def test_carried_state_is_as_large_as_the_key_sums_of_all_layers() -> None:
     model = conditioned()
     latent, condition, tokens = given(4, 4, batch=1)
-    told = shared(model, Prompt(model, tokens), torch.ones(1))
+    common = shared(model, Prompt(model, tokens), torch.ones(1))
     stream = embed(model, latent, condition)
-    assert state_bytes(model) == sum(4 * BlockPass(block, told).key_sums(stream).numel() for block in model.blocks)
+    assert state_bytes(model) == sum(4 * BlockPass(block, common).key_sums(stream).numel() for block in model.blocks)
