@@ -1,19 +1,23 @@
-"""Degrade real photographs, restore them with the embedded model, and show what came of it.
+"""Degrade photographs, restore them with the embedded model, and show the results side by side.
 
     python examples/demo.py --output demo
 
-The photographs are those that scikit-image's wheel carries (extra `demo`). Nothing is downloaded.
+The photographs are those in scikit-image's wheel (extra `demo`), and a rendered landscape, which is also the picture in
+the README. Nothing is downloaded.
 """
 
 import argparse
+import io
 import time
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
+from scene import landscape
 
 from sanarestore import images
 from sanarestore.cli import console
@@ -21,7 +25,7 @@ from sanarestore.degradations.recipes import Recipe, stream
 from sanarestore.engine.restorer import Restorer
 from sanarestore.evaluation.metrics import psnr
 from sanarestore.images import Pixels
-from sanarestore.model.loading import load_model
+from sanarestore.model.loading import RestorationModel, load_model
 from sanarestore.options import RestoreOptions
 
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")
@@ -31,13 +35,36 @@ DAMAGE = (
     ("jpeg", "jpeg:20", "remove JPEG artefacts"),
     ("both", "noise:25+jpeg:20", "remove noise and JPEG artefacts"),
 )
-"""Name, recipe, and what is asked for."""
+"""Name, recipe, and prompt."""
+
+PICTURE = ("noise:25", 5, (40, 424))
+"""Recipe and seed of the picture in the README, and its first and last row in the rendered landscape."""
 
 
 def demo_photos() -> list[tuple[str, images.Image]]:
     """The photographs of scikit-image's wheel, by name."""
     folder = files("skimage") / "data"
     return [(Path(name).stem, images.decode((folder / name).read_bytes(), name=name)) for name in PHOTOS]
+
+
+def picture(model: RestorationModel) -> PillowImage.Image:
+    """Render a noisy landscape, and restore its right half without a prompt."""
+    recipe, seed, rows = PICTURE
+    clean = landscape(seed=seed)
+    degraded = Recipe.parse(recipe).draw(stream("picture", recipe), seed).degraded(clean)
+    codes = images.from_float(np.clip(degraded, 0, 1), "uint8")
+    photo = images.decode(_png(codes), name="landscape")
+    both = images.from_float(np.clip(Restorer(model=model)(photo).pixels_HWC, 0, 1), "uint8").astype(np.uint8)
+    middle = both.shape[1] // 2
+    both[:, :middle] = codes[:, :middle]
+    both[:, middle - 1 : middle + 1] = 255
+    return PillowImage.fromarray(both[slice(*rows)])
+
+
+def _png(codes_HWC: npt.NDArray[np.generic]) -> bytes:
+    buffer = io.BytesIO()
+    PillowImage.fromarray(codes_HWC.astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def side_by_side(panels: list[tuple[str, Pixels]]) -> PillowImage.Image:
@@ -59,6 +86,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("demo"))
     output: Path = parser.parse_args().output
     model = load_model("sanarestore-mini")
+    output.mkdir(parents=True, exist_ok=True)
+    picture(model).save(output / "before-after.webp", quality=88)
     rows: list[list[str]] = []
     for damage, recipe, prompt in DAMAGE:
         restorer = Restorer(RestoreOptions(prompt=prompt), model=model)

@@ -36,7 +36,7 @@ READ_RATIOS = ((1.2, 0.42), (1.4, 0.44))
 PHONE_SHARE, PHONE_STOPS = 0.35, (1.0, 3.0)
 """Share of photographs taken by phones, and range of stops by which their noise exceeds that of cameras."""
 
-SHARP_SHARE, OPTICS = 0.3, (0.3, 1.4)
+SHARP_SHARE, OPTICS = 0.25, (0.3, 2.0)
 """Share of photographs that are sharp to the pixel, and range of `Photograph.optics` in the others."""
 
 MOST_PUSHED = 3.0

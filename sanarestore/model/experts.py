@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sanarestore.degradations.requests import KINDS
 from sanarestore.errors import UsageError, WeightsError
 from sanarestore.model.refiner import Refiner
 from sanarestore.model.routing import ROUTING_FEATURES
@@ -27,6 +28,12 @@ and the global colour correction, which is not an expert's task."""
 
 FEATURES = 64
 """Hidden features of the router."""
+
+PHOTOGRAPH = "photograph"
+"""Name of the expert for noise as cameras store it."""
+
+REMOVES = {kind: kind for kind in KINDS} | {PHOTOGRAPH: "noise"}
+"""Names that experts may have -> the kind of degradation that each removes."""
 
 LEAST_SHARE = 1 / 4
 """Probability that a refiner must exceed for its result to count, with up to three refiners; with E > 3, 3/E of this,
@@ -58,7 +65,7 @@ class Experts:
     """The experts of one general refiner, and their router."""
 
     names: tuple[str, ...]
-    """Name of each expert, one of `requests.KINDS`: the degradation that it removes."""
+    """Name of each expert, one of `REMOVES`."""
     router: Router
     changes: Mapping[str, Mapping[str, Tensor]]
     """Per expert, int8 differences from the refiner's tensors by tensor name, and row scales under name + `SCALE`."""
@@ -141,7 +148,7 @@ class Experts:
         An expert removes its degradation whatever the prompt, so one that was not asked for must not run. `removes` is
         None for a request that names no kind.
         """
-        return torch.tensor([True, *(removes is None or name in removes for name in self.names)])
+        return torch.tensor([True, *(removes is None or REMOVES[name] in removes for name in self.names)])
 
     def refiner(self, name: str, general: Refiner) -> Refiner:
         """Build one expert from the general refiner, which stays unchanged."""

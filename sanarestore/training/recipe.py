@@ -6,9 +6,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sanarestore.degradations.requests import KINDS as DEGRADATIONS
 from sanarestore.errors import UsageError
 from sanarestore.model.condition import KINDS, ConditionKind
+from sanarestore.model.experts import REMOVES
 from sanarestore.old_names import renamed_recipe
 
 OBJECTIVES = ("colour-correction", "refiner", "wording", "expert", "router", "autoencoder", "flow", "end-to-end")
@@ -150,7 +150,7 @@ class TrainingRecipe:
     model: ModelShape = field(default_factory=ModelShape)
     latent: LatentShape = field(default_factory=LatentShape)
     experts: dict[str, str] = field(default_factory=dict)
-    """Under router, kind of degradation -> name of the model that holds its expert as refiner."""
+    """Under router, name of an expert, one of `model.experts.REMOVES` -> name of the model that holds it as refiner."""
     degradations: dict[str, float] = field(default_factory=lambda: {"noise:0-55": 1.0})
     """Recipe line -> weight (see degradations.recipes)."""
 
@@ -283,10 +283,10 @@ def _experts(table: Any, where: Path | str) -> dict[str, str]:
     """Check a table, name of an expert -> model."""
     if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
         raise UsageError(f"'experts' must be a table of models, not {table!r}", where=where)
-    unknown = sorted(table.keys() - set(DEGRADATIONS))
+    unknown = sorted(table.keys() - set(REMOVES))
     if unknown:
         raise UsageError(
-            f"'{unknown[0]}' is no kind of degradation", where=where, next_step=f"Known: {', '.join(DEGRADATIONS)}."
+            f"'{unknown[0]}' is no name of an expert", where=where, next_step=f"Known: {', '.join(REMOVES)}."
         )
     return dict(table)
 

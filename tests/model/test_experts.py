@@ -11,7 +11,7 @@ from sanarestore import weights
 from sanarestore.degradations.requests import KINDS
 from sanarestore.errors import UsageError, WeightsError
 from sanarestore.files import hash_file
-from sanarestore.model.experts import SHARED, Experts
+from sanarestore.model.experts import PHOTOGRAPH, SHARED, Experts
 from sanarestore.model.loading import EXPERTS, load_model, save_model
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.model.refiner import Refiner
@@ -152,6 +152,20 @@ def test_a_saved_model_with_experts_loads_unchanged(
     # Compare weights, not results: the order of a library's sums may depend on the alignment of weights in memory.
     router = loaded.experts.router.state_dict()
     assert all(torch.equal(router[key], tensor) for key, tensor in experts.router.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("removes", "asked"),
+    [
+        (None, [True, True, True]), (("noise",), [True, True, False]), (("jpeg",), [True, False, True]),
+        (("noise", "lowlight"), [True, True, False]), (("colour",), [True, False, False]), ((), [True, False, False]),
+    ],
+)  # fmt: skip
+def test_the_expert_for_photographs_removes_noise(
+    general: Refiner, removes: tuple[str, ...] | None, asked: list[bool]
+) -> None:
+    experts = Experts.of(general, {PHOTOGRAPH: expert(general, 3), "jpeg": expert(general, 4)})
+    assert experts.asked_for(removes).tolist() == asked
 
 
 def test_a_model_saved_without_experts_loads_without_them(

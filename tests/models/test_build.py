@@ -49,7 +49,8 @@ def test_every_recipe_is_valid(path: Path) -> None:
 
 def test_the_stages_train_every_part_in_order() -> None:
     stages = [TrainingRecipe.load(path).objective for path in sorted(FOLDER.glob("stages/*.toml"))]
-    assert stages == ["refiner", "colour-correction", "wording", "expert", "expert", "router", "autoencoder", "flow"]
+    first, last = ["refiner", "colour-correction", "wording"], ["router", "autoencoder", "flow"]
+    assert stages == [*first, *["expert"] * 3, *last]
     config = RefinerConfig.from_dict(weights.read_manifest(FOLDER)["refiner"])
     for path in FOLDER.glob("stages/*.toml"):
         shape = TrainingRecipe.load(path).model
@@ -102,12 +103,12 @@ def test_an_interrupted_build_resumes_at_the_unfinished_stage(tmp_path: Path, mo
     assert names == ["1-refiner", "2-colour-correction", "3-reader", "4-noise"]
     bases = {Path(Runs.option(command, "-o")).name: Runs.option(command, "--base") for command in second.commands}
     assert bases == {
-        "4-noise": "3-reader/model", "5-jpeg": "3-reader/model", "6-router": "3-reader/model",
-        "7-autoencoder": "6-router/model", "8-flow": "7-autoencoder/model",
+        "4-noise": "3-reader/model", "5-jpeg": "3-reader/model", "6-photograph": "3-reader/model",
+        "7-router": "3-reader/model", "8-autoencoder": "7-router/model", "9-flow": "8-autoencoder/model",
     }  # fmt: skip
-    assert ["--resume" in command for command in second.commands] == [True] + [False] * 4
+    assert ["--resume" in command for command in second.commands] == [True] + [False] * 5
     assert Runs.option(first.commands[0], "--base") == "scratch"
-    assert (tmp_path / "sanarestore-mini" / "stage").read_text() == "8-flow"
+    assert (tmp_path / "sanarestore-mini" / "stage").read_text() == "9-flow"
     assert (tmp_path / "sanarestore-mini" / "recipe.toml").is_file()
     whole = TrainingRecipe.load(FOLDER / "stages" / "1-refiner.toml").steps
     assert int(Runs.option(first.commands[0], "--steps")) == round(0.1 * whole)
@@ -139,7 +140,7 @@ def test_held_back_sources_are_passed_to_every_stage(tmp_path: Path, monkeypatch
         assert built(monkeypatch, runs, tmp_path / f"out{len(kept)}", "--held-back", sources) == 0
         assert [TrainingRecipe.load(Path(Runs.option(each, "--recipe"))).held_back for each in runs.commands] == [
             kept
-        ] * 8
+        ] * 9
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
