@@ -23,6 +23,7 @@ from sanarestore import images
 from sanarestore.cli import console
 from sanarestore.degradations.recipes import Recipe, stream
 from sanarestore.engine.restorer import Restorer
+from sanarestore.evaluation.columns import Column, Table
 from sanarestore.evaluation.metrics import psnr
 from sanarestore.images import Pixels
 from sanarestore.model.loading import RestorationModel, load_model
@@ -110,8 +111,9 @@ def main() -> None:
             ]
             (output / "before-after").mkdir(parents=True, exist_ok=True)
             side_by_side(panels).save(output / "before-after" / f"{name}-{damage}.png")
-    columns = ["photo", "damage", "before dB", "after dB", "gain dB", "s per MP"]
-    console.table("Restored with the embedded model", columns, rows)
+    words = [Column(title, words=True) for title in ("photo", "damage")]
+    figures = [Column(title) for title in ("before dB", "after dB", "gain dB", "s per MP")]
+    console.table("Restored with the embedded model", Table([*words, *figures], rows))
     console.say(f"Pictures: {output / 'before-after'}   files: {output / 'restored'}")
 
 

@@ -50,8 +50,9 @@ def replace_folder(fresh: Path, target: Path, old: Path) -> None:
         if path.is_file():
             with path.open("r+b") as file:
                 os.fsync(file.fileno())
-    shutil.rmtree(old, ignore_errors=True)
+    _sync_folder(fresh)
     if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
         target.replace(old)
     fresh.replace(target)
     _sync_folder(target.parent)

@@ -16,8 +16,9 @@ REFINER = {"steering": "modulation_width", "tone": "colour_correction"}
 RECIPE = {"drawn": "synthetic_fraction", "stored": "quantized_fraction", "shifted": "jpeg_offset_fraction"}
 """Fields of a training recipe."""
 
-DROPPED = {"loss": "psnr", "fresh_flow": True, "generated_weight": 0.3}
-"""Fields of a training recipe that are gone, with the only value that recipes of shipped weights gave them."""
+DROPPED = {"loss": ("psnr",), "fresh_flow": (False, True), "generated_weight": (0.3,)}
+"""Fields of a training recipe that are gone, with the values that are still accepted: former defaults, and those of
+shipped weights."""
 
 MODEL_SHAPE = {"tone": "colour_correction"}
 """Fields of a training recipe's table `model`."""
@@ -38,7 +39,7 @@ def renamed_tensors(tensors: Mapping[str, Value]) -> dict[str, Value]:
 
 def renamed_recipe(table: Mapping[str, Any]) -> dict[str, Any]:
     """Give the fields of a training recipe, as TOML or JSON hold it, their new names."""
-    found = {name: value for name, value in renamed(table, RECIPE).items() if DROPPED.get(name) != value}
+    found = {name: value for name, value in renamed(table, RECIPE).items() if value not in DROPPED.get(name, ())}
     if isinstance(model := found.get("model"), Mapping):
         found["model"] = renamed(model, MODEL_SHAPE)
     if isinstance(objective := found.get("objective"), str):

@@ -72,5 +72,6 @@ def test_recipes_may_hold_removed_fields_with_their_former_values() -> None:
     gone = {"loss": "psnr", "fresh_flow": True, "generated_weight": 0.3}
     assert renamed_recipe({"seed": 3, **gone}) == {"seed": 3}
     assert TrainingRecipe.from_dict({"seed": 3, **gone}) == TrainingRecipe(seed=3)
+    assert TrainingRecipe.from_dict({"fresh_flow": False}) == TrainingRecipe()
     with pytest.raises(UsageError, match="'loss' is not a field"):
         TrainingRecipe.from_dict({"loss": "charbonnier"})

@@ -19,10 +19,10 @@ from sanarestore import weights
 from sanarestore.evaluation.columns import Table
 from sanarestore.ndjson import SCHEMA_VERSION
 
-# No emoji: a file may be called :cat:.jpg.
 WIDEST = 10_000
 """Columns of a file or a pipe, which no table fills."""
 
+# No emoji: a file may be called :cat:.jpg.
 stderr = Console(stderr=True, highlight=False, emoji=False)
 
 

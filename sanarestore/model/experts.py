@@ -148,7 +148,7 @@ class Experts:
         An expert removes its degradation whatever the prompt, so one that was not asked for must not run. `removes` is
         None for a request that names no kind.
         """
-        return torch.tensor([True, *(removes is None or REMOVES[name] in removes for name in self.names)])
+        return torch.tensor([True, *(removes is None or REMOVES.get(name, name) in removes for name in self.names)])
 
     def refiner(self, name: str, general: Refiner) -> Refiner:
         """Build one expert from the general refiner, which stays unchanged."""
