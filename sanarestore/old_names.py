@@ -16,9 +16,8 @@ REFINER = {"steering": "modulation_width", "tone": "colour_correction"}
 RECIPE = {"drawn": "synthetic_fraction", "stored": "quantized_fraction", "shifted": "jpeg_offset_fraction"}
 """Fields of a training recipe."""
 
-DROPPED = {"loss": ("psnr",), "fresh_flow": (False, True), "generated_weight": (0.3,)}
-"""Fields of a training recipe that are gone, with the values that are still accepted: former defaults, and those of
-shipped weights."""
+DROPPED = {"loss": ("psnr",), "fresh_flow": (False,), "generated_weight": (0.3,)}
+"""Fields of a training recipe that are gone, with their former defaults: with these, nothing changes without them."""
 
 MODEL_SHAPE = {"tone": "colour_correction"}
 """Fields of a training recipe's table `model`."""

@@ -67,6 +67,9 @@ def table(title: str, found: Table, captions: Sequence[str] = ()) -> None:
     for row in found.rows:
         drawn.add_row(*map(Text, row))
     stdout = Console(highlight=False, emoji=False)
+    if stdout.legacy_windows:
+        # Captured text cannot be coloured by calls of the old Windows console, and it shows escape codes as they are.
+        stdout = Console(highlight=False, emoji=False, color_system=None)
     stdout.width = _narrowed(drawn, found, stdout.width) if sys.stdout.isatty() else WIDEST
     with stdout.capture() as shown:
         stdout.print(drawn)

@@ -45,10 +45,13 @@ class FigureReport:
     ) -> None:
         """Print a table, unless JSON is asked for."""
         if records and not self._json:
-            # A bar would divert stdout to stderr.
-            self._progress.stop()
+            # A bar would divert stdout to stderr. Without one, stopping prints an empty line in some versions of Rich.
+            is_shown = not self._progress.disable
+            if is_shown:
+                self._progress.stop()
             console.table(title, table(records, place), captions)
-            self._progress.start()
+            if is_shown:
+                self._progress.start()
 
 
 def page(folder: Path, write: Callable[..., None]) -> None:

@@ -164,7 +164,7 @@ def _refuse_others(folder: Path, belongs: Callable[[str], bool]) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with _refusals_told(path), write_atomically(path) as file:
+    with _refusals_told(path), write_atomically(path, durable=False) as file:
         file.write(content)
 
 

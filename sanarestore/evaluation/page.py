@@ -13,6 +13,7 @@ from PIL import Image as PillowImage
 from sanarestore import __version__
 from sanarestore.evaluation.columns import Table
 from sanarestore.evaluation.plot import Plot
+from sanarestore.files import write_atomically
 from sanarestore.images import Pixels, from_float
 
 
@@ -44,9 +45,9 @@ def write_page(path: Path, title: str, command: str, sections: Sequence[Section]
     text = environment.from_string(template).render(
         title=title, version=__version__, command=command, sections=sections, notes=notes
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A file name may hold bytes that are no text.
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    with write_atomically(path, durable=False) as file:
+        # A file name may hold bytes that are no text.
+        file.write(text.encode("utf-8", errors="backslashreplace"))
 
 
 def _data_url(pixels_HWC: Pixels) -> str:

@@ -90,7 +90,12 @@ class Experts:
     def from_tensors(
         cls, names: tuple[str, ...], general: Refiner, tensors: Mapping[str, Tensor], where: Path
     ) -> "Experts":
-        """Rebuild experts from `tensors`; WeightsError if any is missing, left over or of another shape."""
+        """Rebuild experts from `tensors`; WeightsError for unknown names, or missing, spare or misshapen tensors."""
+        if unknown := sorted(set(names) - REMOVES.keys()):
+            raise WeightsError(
+                f"the expert '{unknown[0]}' is not known to this version", where=where,
+                next_step="Install a newer sanarestore.",
+            )  # fmt: skip
         router = Router(general.config.prompt_width, len(names))
         given = {key.removeprefix(ROUTER): tensor for key, tensor in tensors.items() if key.startswith(ROUTER)}
         load_strictly(router, given, where)
@@ -148,7 +153,7 @@ class Experts:
         An expert removes its degradation whatever the prompt, so one that was not asked for must not run. `removes` is
         None for a request that names no kind.
         """
-        return torch.tensor([True, *(removes is None or REMOVES.get(name, name) in removes for name in self.names)])
+        return torch.tensor([True, *(removes is None or REMOVES[name] in removes for name in self.names)])
 
     def refiner(self, name: str, general: Refiner) -> Refiner:
         """Build one expert from the general refiner, which stays unchanged."""

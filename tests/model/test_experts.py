@@ -154,6 +154,12 @@ def test_a_saved_model_with_experts_loads_unchanged(
     assert all(torch.equal(router[key], tensor) for key, tensor in experts.router.state_dict().items())
 
 
+def test_an_expert_of_an_unknown_name_is_refused(general: Refiner) -> None:
+    experts = Experts.of(general, {"haze": expert(general, 3)})
+    with pytest.raises(WeightsError, match="the expert 'haze' is not known"):
+        Experts.from_tensors(("haze",), general, experts.tensors(), Path("model"))
+
+
 @pytest.mark.parametrize(
     ("removes", "asked"),
     [
