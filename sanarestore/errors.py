@@ -3,7 +3,8 @@
     SanarestoreError
      +- UsageError              the request cannot be carried out           exit 2
      +- ImageError              a problem with one image or image file      exit 1
-     |   +- UnreadableImage     missing, damaged, or not in a supported format
+     |   +- UnreadableImage     missing, or not in a supported format
+     |   |   +- DamagedImage    only a part of it can be decoded
      |   +- UnwritableImage     the format cannot hold it, or writing failed
      +- NoImagesError           no readable image was found                 exit 3
      +- WeightsError            weights missing, damaged or refused         exit 4
@@ -38,6 +39,8 @@ class SanarestoreError(Exception):
     """Base class of all errors raised on purpose; `str(error)` is one or two readable sentences."""
 
     exit_code = ExitCode.SOME_FAILED
+    reason = "error"
+    """Why a file failed, in one word for programs."""
 
     def __init__(self, fact: str, *, where: str | PathLike[str] | None = None, next_step: str = "") -> None:
         self.fact = fact
@@ -67,11 +70,21 @@ class ImageError(SanarestoreError):
 
 
 class UnreadableImage(ImageError):  # noqa: N818 - reads better without "Error"
-    """The file is missing, damaged, or not an image in a supported format."""
+    """The file is missing, or not an image in a supported format."""
+
+    reason = "unreadable"
+
+
+class DamagedImage(UnreadableImage):
+    """Only a part of the image can be decoded: the file is cut off, or has a hole."""
+
+    reason = "damaged"
 
 
 class UnwritableImage(ImageError):  # noqa: N818 - reads better without "Error"
     """The format cannot hold this image, or the file cannot be written."""
+
+    reason = "unwritable"
 
 
 class NoImagesError(SanarestoreError):
@@ -88,6 +101,8 @@ class WeightsError(SanarestoreError):
 
 class OutOfMemory(SanarestoreError):  # noqa: N818 - reads better without "Error"
     """There is not enough memory, even after retrying with smaller tiles where that is possible."""
+
+    reason = "memory"
 
 
 class Diverged(SanarestoreError):  # noqa: N818 - reads better without "Error"
