@@ -27,7 +27,8 @@ ROWS = 2**16
 PIECE, FEATURES, VALUE, HIDDEN = 64, 128, 32, 96
 """Features of a letter n-gram, of a word, of each pooled value (one a kind, one for understanding), and hidden."""
 
-LAYERS, HEADS = 3, 4
+BLOCKS, HEADS = 3, 4
+"""Blocks of a new reader, and heads of attention in each."""
 
 DROPOUT = 0.3
 """Share of letter n-grams that are dropped in training, so that none decides alone."""
@@ -84,12 +85,12 @@ class WordBlock(nn.Module):
 class Reader(nn.Module):
     """Network from letter n-grams to words, and from words to what a prompt says of each kind."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: int = BLOCKS) -> None:
         super().__init__()
         numbers = 3 * len(KINDS) + 1
         self.groups = nn.Embedding(ROWS, PIECE)
         self.enter = nn.Linear(PIECE, FEATURES)
-        self.blocks = nn.ModuleList(WordBlock() for _ in range(LAYERS))
+        self.blocks = nn.ModuleList(WordBlock() for _ in range(blocks))
         self.norm = nn.LayerNorm(FEATURES)
         self.attend = nn.Linear(FEATURES, len(KINDS) + 1)
         self.value = nn.Linear(FEATURES, (len(KINDS) + 1) * VALUE)
@@ -198,8 +199,10 @@ def is_reader(folder: Path) -> bool:
 
 def load_reader(folder: Path) -> Reader:
     """The reader of a model folder, float32 on the CPU; WeightsError where it cannot be read."""
-    reader = Reader()
-    load_strictly(reader, read_tensors(folder / weights.READER), folder / weights.READER)
+    tensors = read_tensors(folder / weights.READER)
+    # Models of earlier versions have readers of two blocks.
+    reader = Reader(len({key.split(".")[1] for key in tensors if key.startswith("blocks.")}))
+    load_strictly(reader, tensors, folder / weights.READER)
     return reader.eval().requires_grad_(False)
 
 

@@ -74,7 +74,7 @@ def test_prompts_are_folded_before_reading(reader: Reader) -> None:
     typed, plain = ["Don't touch  the NOISE!", "ＵＰＳＣＡＬＥ"], ["dont touch the noise", "upscale"]
     assert [folded(text) for text in typed] == plain
     for ours, theirs in zip(reader([folded(text) for text in typed]), reader(plain), strict=True):
-        assert torch.equal(ours, theirs)
+        assert torch.allclose(ours, theirs, atol=1e-6)
     assert reader.read(typed) == reader.read(plain)
 
 
@@ -173,6 +173,14 @@ def test_a_saved_reader_loads_unchanged(tmp_path: Path, reader: Reader) -> None:
         assert torch.allclose(ours, theirs, atol=1e-6)
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     assert not loaded.training
+
+
+def test_a_reader_of_an_earlier_version_with_two_blocks_is_read(tmp_path: Path) -> None:
+    earlier = Reader(blocks=2).eval()
+    loaded = load_reader(saved(tmp_path, earlier))
+    assert len(loaded.blocks) == 2
+    for ours, theirs in zip(loaded(PROMPTS), earlier(PROMPTS), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "shape"])
