@@ -1,4 +1,4 @@
-"""Names that weights, adapters and recipes of earlier versions use for what has another name now."""
+"""Names that weights, adapters, recipes and rows of earlier versions use for what has another name now."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -25,6 +25,9 @@ MODEL_SHAPE = {"tone": "colour_correction"}
 OBJECTIVES = {"tone": "colour-correction"}
 """Objectives of a training recipe."""
 
+ROW = {"task": {"ceiling": "reconstruction"}, "method": {"ceiling": "autoencoder reconstruction"}}
+"""Fields of a row of `bench --json`, with the values that have another name now."""
+
 
 def renamed(table: Mapping[str, Value], names: Mapping[str, str]) -> dict[str, Value]:
     """Give the fields of a table their new names."""
@@ -44,3 +47,8 @@ def renamed_recipe(table: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(objective := found.get("objective"), str):
         found["objective"] = OBJECTIVES.get(objective, objective)
     return found
+
+
+def renamed_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the task and the method of a row of `bench --json` their new names."""
+    return {name: ROW[name].get(value, value) if name in ROW else value for name, value in row.items()}

@@ -11,6 +11,8 @@ import numpy as np
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.columns import Column, Record
 from sanarestore.evaluation.rows import Row, bootstrap, case_of
+from sanarestore.ndjson import SCHEMA_VERSION
+from sanarestore.old_names import renamed_row
 
 FEWEST = 5
 """Fewest images for a meaningful bootstrap interval."""
@@ -60,22 +62,30 @@ class Change(Record):
 
 
 def read_rows(path: Path) -> list[Earlier]:
-    """Rows as `bench --json` wrote them; UsageError if the file holds none."""
+    """Rows as `bench --json` wrote them, in this version or an earlier one; UsageError if the file holds none."""
+    advice = "Name what `bench --json` wrote."
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot be read as lines of JSON ({error})", where=path) from error
-    needed = [field.name for field in fields(Earlier)]
-    found = [
-        Earlier(**{name: line[name] for name in needed})
-        for line in lines
-        if isinstance(line, dict) and line.keys() >= set(needed)
-    ]
-    if not found:
+        raise UsageError(f"cannot be read as lines of JSON ({error})", where=path, next_step=advice) from error
+    rows = [line for line in lines if _is_row(line)]
+    if not rows:
+        raise UsageError("holds no rows of an earlier benchmark", where=path, next_step=advice)
+    newest = max((version for row in rows if isinstance(version := row.get("schema_version"), int)), default=0)
+    if newest > SCHEMA_VERSION:
         raise UsageError(
-            "holds no rows of an earlier benchmark", where=path, next_step="Name what `bench --json` wrote."
-        )
-    return found
+            f"was written by a later version of sanarestore: its schema_version is {newest}", where=path,
+            next_step=f"Measure again with this version, which writes {SCHEMA_VERSION}.",
+        )  # fmt: skip
+    return [Earlier(**{field.name: row[field.name] for field in fields(Earlier)}) for row in map(renamed_row, rows)]
+
+
+def _is_row(line: Any) -> bool:
+    """Whether a line of JSON has what `Earlier` needs."""
+    if not isinstance(line, dict) or not line.keys() >= {field.name for field in fields(Earlier)}:
+        return False
+    psnr_per_image = line["psnr_per_image"]
+    return isinstance(psnr_per_image, dict) and all(isinstance(psnr, int | float) for psnr in psnr_per_image.values())
 
 
 def compare(old: Iterable[Earlier], new: Sequence[Row]) -> list[Change]:

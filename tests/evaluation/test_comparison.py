@@ -10,6 +10,7 @@ import pytest
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.comparison import Earlier, compare, read_rows, unmatched
 from sanarestore.evaluation.rows import Row
+from sanarestore.ndjson import SCHEMA_VERSION
 
 
 def row(psnr_per_image: dict[str, float], **fields: str) -> Row:
@@ -74,9 +75,27 @@ def test_rows_are_read_from_the_output_of_bench(tmp_path: Path) -> None:
     path = tmp_path / "old.json"
     path.write_text("".join(json.dumps(line) + "\n" for line in ({"compared": True}, row(THEN).to_json())))
     assert read_rows(path) == [earlier(row(THEN))]
-    for text, message in (("{", "cannot be read"), ("[1]\n", "no rows"), ("", "no rows")):
+    damaged = [{**row(THEN).to_json(), "psnr_per_image": images} for images in (None, [1], {"a.png": "30"})]
+    none = ["[1]\n", "", *map(json.dumps, damaged)]
+    for text, message in (("{", "cannot be read"), *((text, "no rows") for text in none)):
         path.write_text(text)
         with pytest.raises(UsageError, match=message):
             read_rows(path)
     with pytest.raises(UsageError, match="cannot be read"):
         read_rows(tmp_path / "none.json")
+
+
+def test_rows_of_an_earlier_schema_are_read_under_their_new_names(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    now = row(THEN, task="reconstruction", level="clean", protocol="reconstruction/1")
+    then = {**now.to_json(), "schema_version": 1, "task": "ceiling"}
+    path.write_text(json.dumps(then) + "\n")
+    (change,) = compare(read_rows(path), [now])
+    assert change.change == 0
+
+
+def test_rows_of_a_later_schema_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "later.json"
+    path.write_text(json.dumps({"schema_version": SCHEMA_VERSION + 1, **row(THEN).to_json()}) + "\n")
+    with pytest.raises(UsageError, match=f"a later version of sanarestore: its schema_version is {SCHEMA_VERSION + 1}"):
+        read_rows(path)
