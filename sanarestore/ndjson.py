@@ -1,4 +1,4 @@
-"""Append-only NDJSON files that record finished work, so that it is not repeated, and the version of all our NDJSON.
+"""Append-only NDJSON files that record finished work, so that it is not repeated, and the version of JSON output.
 
 A line cut off by a crash does not affect the others. Imports nothing heavy.
 """
@@ -12,7 +12,7 @@ from typing import Any
 from sanarestore.errors import UsageError
 
 SCHEMA_VERSION = 2
-"""Version of every JSON object that we print or record; `docs/json.md` documents the fields."""
+"""Version of every JSON object that commands print, and of the journal of `restore`; `docs/json.md` documents them."""
 
 
 class Lines:

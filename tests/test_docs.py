@@ -13,6 +13,7 @@ from sanarestore.evaluation.rows import Row
 from sanarestore.evaluation.seams import Measured
 from sanarestore.evaluation.speed.timings import Timing
 from sanarestore.ndjson import SCHEMA_VERSION
+from sanarestore.training.journal import Record
 from sanarestore.training.loop import Progress
 from sanarestore.training.variants import PairOutcome
 
@@ -59,3 +60,7 @@ def test_the_table_of_a_command_lists_exactly_its_fields(section: str, printed: 
 def test_the_fields_of_other_bench_objects_are_documented() -> None:
     derived = {"change", "exceeds_noise", "compared", "reason", "published", "growth", "found", "downloads", "title"}
     assert field_names(Change, Published, Timing) | derived <= named(sections()["bench"])
+
+
+def test_the_fields_of_the_journal_of_pairs_are_documented() -> None:
+    assert field_names(Record) <= named(sections()["degrade"])
