@@ -66,7 +66,7 @@ def hash_file(path: Path, algorithm: str = "sha256") -> str:
 
 
 def hash_text(text: str) -> str:
-    """Hexadecimal sha256 of a text, in which file names may have left bytes that are no valid text."""
+    """Hexadecimal sha256 of a text, in which file names may have left bytes that are not valid text."""
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 

@@ -65,7 +65,7 @@ def grid(height: int, width: int, *, tile: int, halo: int, stride: int, margin: 
     `margin` is how far windows extend beyond the image, at most `halo`.
     """
     if halo % stride or margin % stride:
-        raise ValueError(f"a halo of {halo} or a margin of {margin} is no multiple of the stride {stride}")
+        raise ValueError(f"a halo of {halo} or a margin of {margin} is not a multiple of the stride {stride}")
     if margin > halo:
         raise ValueError(f"a margin of {margin} is larger than the halo of {halo}")
     rows, columns = (list(_spans(size, tile, halo, stride, margin)) for size in (height, width))

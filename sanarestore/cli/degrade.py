@@ -12,9 +12,7 @@ from sanarestore.cli.flags import Json, Quiet, Seed, Verbose
 def degrade(
     inputs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="INPUT...", help="Clean photos: files, folders, globs or @list.txt.", show_default=False
-        ),
+        typer.Argument(metavar="INPUT", help="Clean photos: files, folders, globs or @list.txt.", show_default=False),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="OUT", help="Folder to write the pairs to.", show_default=False)

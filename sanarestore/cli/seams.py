@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def seams(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Photographs, larger than a tile.", show_default=False)
+        list[Path], typer.Argument(metavar="IMAGE", help="Photographs, larger than a tile.", show_default=False)
     ],
     tilings: Annotated[
         str | None,
@@ -108,7 +108,8 @@ def _clean(path: Path, clean: Path | None) -> "images.Image | None":
     from sanarestore import images
 
     if not path.is_file():
-        raise NoImagesError("there is no such file", where=path)
+        fact = "this is a folder" if path.is_dir() else "there is no such file"
+        raise NoImagesError(fact, where=path, next_step="Name photographs by their files.")
     if clean is None:
         return None
     place = clean / path.name if clean.is_dir() else clean

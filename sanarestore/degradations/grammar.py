@@ -117,7 +117,7 @@ class Grammar:
         return self._filled(rng, self.but, kind)
 
     def ask_for_nothing(self, rng: Rng) -> str:
-        """A frame filled with something that is no kind of degradation."""
+        """A frame filled with something that is not a kind of degradation."""
         words = pick(rng, self.other).split()
         first = int(rng.integers(len(words)))
         thing = " ".join(words[first : first + int(rng.integers(1, 4))]).strip("?!.,")

@@ -53,7 +53,7 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
     if missing:
         raise UsageError(f"has no column {missing[0]}", where=path, next_step=f"Columns are {', '.join(COLUMNS)}.")
     if not rows:
-        raise NoImagesError("lists no pairs", where=path)
+        raise NoImagesError("lists no pairs", where=path, next_step="Add a line for each pair.")
     folder = path.parent.absolute()
     pairs = []
     for line, row in enumerate(rows, start=2):

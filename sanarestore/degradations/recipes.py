@@ -269,7 +269,7 @@ def _term(text: str) -> Term:
         )  # fmt: skip
     if not match or name not in DRAWS or levels is None:
         raise UsageError(
-            f"'{text.strip()}' is no step of a recipe",
+            f"'{text.strip()}' is not a step of a recipe",
             where="--recipe",
             next_step=f"Steps are NAME:LEVEL with {', '.join(DRAWS)}, or {', '.join(COMPOSED)}; "
             f"recipes with a name are {', '.join(PRESETS)}.",

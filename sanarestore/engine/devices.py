@@ -13,7 +13,7 @@ def pick_device(name: str, flag: str = "--devices") -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UsageError(
-            f"'{name}' is no device", where=flag, next_step="Use cpu, cuda, cuda:1, mps, or auto."
+            f"'{name}' is not a known device", where=flag, next_step="Use cpu, cuda, cuda:1, mps, or auto."
         ) from error
     there = {
         "cpu": True,

@@ -90,7 +90,7 @@ class Restorer:
         """
         if not is_finite(image.pixels_HWC):
             raise UnreadableImage(
-                "it holds values that are no finite numbers", next_step="Replace them by numbers first."
+                "it holds values that are not finite numbers", next_step="Replace them by numbers first."
             )
         image = enlarge(image, self.options.scale)
         self._refinement.expert = None

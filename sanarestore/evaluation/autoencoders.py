@@ -59,7 +59,7 @@ def load_autoencoder(folder: Path) -> AnyAutoencoder:
         with torch.no_grad():
             image_BCHW = found.decode(found.encode(torch.zeros(1, 3, found.stride, found.stride)))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:  # autoencoders of videos or sound
-        raise WeightsError(f"{kind.__name__} is no autoencoder of still images", where=folder) from error
+        raise WeightsError(f"{kind.__name__} is not an autoencoder of still images", where=folder) from error
     if image_BCHW.shape != (1, 3, found.stride, found.stride):
         raise WeightsError(f"{kind.__name__} does not give images back at their size", where=folder)
     return found
@@ -78,5 +78,5 @@ def autoencoder_class(folder: Path) -> Any:
         ) from error  # fmt: skip
     made: Any = getattr(diffusers, kind, None)
     if not all(hasattr(made, method) for method in ("from_pretrained", "encode", "decode")):
-        raise WeightsError(f"{kind} is no autoencoder of diffusers", where=folder)
+        raise WeightsError(f"{kind} is not an autoencoder of diffusers", where=folder)
     return made

@@ -59,7 +59,7 @@ def find_set(name: str, data_dir: Path | None = None) -> tuple[Item, ...]:
     """
     known = SETS.get(name.lower())
     if known is None:
-        raise UsageError(f"'{name}' is no set that is known", where="bench", next_step=f"Known: {', '.join(SETS)}.")
+        raise UsageError(f"'{name}' is not a known set", where="bench", next_step=f"Known: {', '.join(SETS)}.")
     folder = _folder(known, data_folder(data_dir))
     found = [_paired(layout, folder) for layout in known.layouts] if folder.is_dir() else []
     items, halves = max(found, key=lambda each: len(each[0]), default=([], []))
@@ -119,7 +119,9 @@ def find_folder(path: Path) -> tuple[Item, ...]:
         )  # fmt: skip
     found = images.find([path]).images
     if not found:
-        raise NoImagesError("holds no image that we read", where=path)
+        raise NoImagesError(
+            "holds no image", where=path, next_step="Name a folder with TIFF, PNG, JPEG or WebP files, or a pairs.csv."
+        )
     return tuple(Item(name=each.relative.as_posix(), clean=each.path) for each in found)
 
 
@@ -191,7 +193,7 @@ def _bmp(path: Path) -> Pixels:
         with PillowImage.open(path) as opened:
             codes = np.asarray(opened.convert("L" if opened.mode in ("1", "L") else "RGB"))
     except OSError as error:
-        raise UnreadableImage(f"no BMP that can be read ({error})", where=path) from error
+        raise UnreadableImage(f"cannot be read as BMP ({error})", where=path) from error
     return (codes.reshape(*codes.shape[:2], -1) / np.float32(255)).astype(np.float32)
 
 
@@ -205,7 +207,7 @@ def _mat(path: Path) -> Any:
         arrays = _arrays(loadmat(path))
         array = next(arrays)
     except (OSError, ValueError, StopIteration, MatReadError) as error:
-        raise UnreadableImage(f"no MATLAB file of blocks ({error})", where=path) from error
+        raise UnreadableImage(f"cannot be read as a MATLAB file of blocks ({error})", where=path) from error
     return array.reshape(-1, *array.shape[2:])
 
 

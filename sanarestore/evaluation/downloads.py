@@ -50,7 +50,7 @@ def download(name: str, data_dir: Path | None = None) -> Iterator[tuple[int, int
 
 
 def pixel_hash(content: bytes) -> str:
-    """Return the first 16 hex digits of the sha256 of an image file's 8-bit RGB pixels; OSError if it is no image."""
+    """Return the first 16 hex digits of the sha256 of an image file's 8-bit RGB pixels; OSError if it is none."""
     try:
         with PillowImage.open(io.BytesIO(content)) as opened:
             return hashlib.sha256(np.asarray(opened.convert("RGB")).tobytes()).hexdigest()[:16]

@@ -46,7 +46,7 @@ def write_page(path: Path, title: str, command: str, sections: Sequence[Section]
         title=title, version=__version__, command=command, sections=sections, notes=notes
     )
     with write_atomically(path, durable=False) as file:
-        # A file name may hold bytes that are no text.
+        # A file name may hold bytes that are not text.
         file.write(text.encode("utf-8", errors="backslashreplace"))
 
 

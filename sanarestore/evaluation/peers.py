@@ -156,7 +156,7 @@ def peer(name: str, device: str) -> list[Method]:
     path = Path(name)
     if not path.is_file():
         raise UsageError(
-            f"'{name}' is no file and no method that is known", where="--peer",
+            f"'{name}' is neither a file nor a known method", where="--peer",
             next_step=f"Known: {', '.join(CLASSICAL)}.",
         )  # fmt: skip
     return [Network(path, device)]

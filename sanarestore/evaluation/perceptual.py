@@ -55,9 +55,7 @@ def judge(name: str, device: str) -> Callable[[Tensor, Tensor], Judgement]:
     """Load one metric, to be called with two images [1,3,H,W] in [0,1]; errors as for `Perceptual`."""
     makers = {"lpips": _lpips, "dists": _dists, "fid": _inception}
     if name not in makers:
-        raise UsageError(
-            f"'{name}' is no metric that is known", where="--metric", next_step=f"Known: {', '.join(METRICS)}."
-        )
+        raise UsageError(f"'{name}' is not a known metric", where="--metric", next_step=f"Known: {', '.join(METRICS)}.")
     try:
         return makers[name](device)
     except ImportError as error:

@@ -140,7 +140,7 @@ def cases(task: str, levels: Levels) -> tuple[Case, ...]:
         return (Case(task=task, level="input", protocol="harm-8bit/1"),)
     if task == RECONSTRUCTION:
         return (Case(task=task, level="clean", protocol="reconstruction/1"),)
-    raise UsageError(f"'{task}' is no task", where="--task", next_step=f"Known: {', '.join(TASKS)}.")
+    raise UsageError(f"'{task}' is not a known task", where="--task", next_step=f"Known: {', '.join(TASKS)}.")
 
 
 def _check(levels: Levels) -> None:
@@ -152,7 +152,9 @@ def _check(levels: Levels) -> None:
     for name, values, least, most in bounds:
         wrong = [value for value in values if not least <= value <= most]  # true for NaN too
         if wrong:
-            raise UsageError(f"{wrong[0]:g} is outside {least} to {most}", where=f"--{name}")
+            raise UsageError(
+                f"{wrong[0]:g} is outside {least} to {most}", where=f"--{name}", next_step="Choose another level."
+            )
 
 
 def _recipes(task: str, lines: Sequence[str], draws: int = 1) -> tuple[Case, ...]:

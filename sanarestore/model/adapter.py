@@ -164,4 +164,4 @@ def _change(value: Any) -> Change:
         return "full"
     if value == "none":
         return "none"
-    raise ValueError(f"'{value}' is no change of a transformer")
+    raise ValueError(f"'{value}' is not a change of a transformer")

@@ -22,7 +22,7 @@ def kind_of(value: object) -> ConditionKind:
     for kind in KINDS:
         if value == kind:
             return kind
-    raise ValueError(f"'{value}' is no kind of condition; they are {', '.join(KINDS)}")
+    raise ValueError(f"'{value}' is not a kind of condition; they are {', '.join(KINDS)}")
 
 
 class ProjectionCondition(nn.Module):

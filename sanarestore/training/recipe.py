@@ -286,7 +286,7 @@ def _experts(table: Any, where: Path | str) -> dict[str, str]:
     unknown = sorted(table.keys() - set(REMOVES))
     if unknown:
         raise UsageError(
-            f"'{unknown[0]}' is no name of an expert", where=where, next_step=f"Known: {', '.join(REMOVES)}."
+            f"'{unknown[0]}' is not the name of an expert", where=where, next_step=f"Known: {', '.join(REMOVES)}."
         )
     return dict(table)
 

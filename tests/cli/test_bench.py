@@ -322,7 +322,7 @@ def test_perceptual_metrics_have_a_table_of_their_own(
 @pytest.mark.usefixtures("sets")
 def test_an_unknown_metric_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("classic5", "--metric", "niqe") == 2
-    assert "--metric: 'niqe' is no metric that is known" in capsys.readouterr().err
+    assert "--metric: 'niqe' is not a known metric" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("sets")
@@ -355,9 +355,9 @@ def test_a_sentence_reports_the_deviation_between_seeds(
     ("arguments", "code", "message"),
     [
         ((), 2, "no test set is named. Name one of urban100, cbsd68"),
-        (("urban101",), 2, "'urban101' is no set that is known"),
+        (("urban101",), 2, "'urban101' is not a known set"),
         (("kodak24",), 3, "kodak24: Kodak (Eastman Kodak 1993) is not there. Put its 24 images there"),
-        (("urban100", "--task", "noise"), 2, "'noise' is no task. Known: denoise"),
+        (("urban100", "--task", "noise"), 2, "'noise' is not a known task. Known: denoise"),
         (("urban100", "--sigma", "a"), 2, "--sigma: 'a' is not a list of numbers. Use commas, as in 15,25,50"),
         (("urban100", "--task", "real", "--limit", "1"), 2, "--task real: this set has no degraded images"),
         (("urban100", "--csv", "no/such/rows.csv"), 2, "no/such/rows.csv: cannot be written"),

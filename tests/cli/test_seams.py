@@ -87,6 +87,7 @@ def test_a_table_and_a_page_are_written(capsys: pytest.CaptureFixture[str], monk
     ("arguments", "code", "message"),
     [
         (("2.png",), 3, "2.png: there is no such file"),
+        ((".",), 3, ".: this is a folder. Name photographs"),
         (("0.png", "--clean", "nowhere"), 3, "nowhere: there is no clean photograph for 0.png"),
         (("0.png", "--tilings", "off"), 2, "--tilings: off is what the others are compared with"),
         (("0.png", "--tilings", "mosaic"), 2, "'mosaic' is not exact"),

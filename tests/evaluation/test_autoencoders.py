@@ -62,7 +62,7 @@ def test_folders_without_a_usable_autoencoder_are_refused(tmp_path: Path) -> Non
     with pytest.raises(WeightsError, match="no autoencoder in diffusers' layout"):
         load_autoencoder(tmp_path)
     tiny_transformer().save_pretrained(tmp_path / "transformer")
-    with pytest.raises(WeightsError, match="SanaTransformer2DModel is no autoencoder"):
+    with pytest.raises(WeightsError, match="SanaTransformer2DModel is not an autoencoder"):
         load_autoencoder(tmp_path / "transformer")
     tiny_video().save_pretrained(tmp_path / "video")
     with pytest.raises(WeightsError, match="no autoencoder of still images"):

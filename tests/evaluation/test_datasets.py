@@ -165,7 +165,7 @@ def test_blocks_of_sidd_are_read_one_by_one(tmp_path: Path) -> None:
 def test_a_damaged_file_of_sidd_is_named(tmp_path: Path) -> None:
     path = tmp_path / "blocks.mat"
     path.write_bytes(b"nothing")
-    with pytest.raises(UnreadableImage, match=r"blocks\.mat: no MATLAB file"):
+    with pytest.raises(UnreadableImage, match=r"blocks\.mat: cannot be read as a MATLAB file"):
         Item(name="", clean=path, block=0).read()
 
 
@@ -180,7 +180,7 @@ def test_the_error_for_a_missing_set_names_folder_files_and_source(
     assert "100 images" in sentence
     assert "img_001.png, or HR/img001.png, or img_001_SRF_4_HR.png" in sentence
     assert SETS["urban100"].published in sentence
-    with pytest.raises(UsageError, match="no set that is known"):
+    with pytest.raises(UsageError, match="not a known set"):
         find_set("urban101")
 
 
@@ -202,7 +202,7 @@ def test_bmp_files_of_test_sets_are_read(tmp_path: Path) -> None:
     assert np.array_equal(Item(name="", clean=tmp_path / "colour.bmp").read()[0], pixels)
     assert np.array_equal(Item(name="", clean=tmp_path / "gray.bmp").read()[0], pixels[..., :1])
     (tmp_path / "bad.bmp").write_bytes(b"BM")
-    with pytest.raises(UnreadableImage, match="no BMP"):
+    with pytest.raises(UnreadableImage, match="cannot be read as BMP"):
         Item(name="", clean=tmp_path / "bad.bmp").read()
 
 
@@ -216,5 +216,5 @@ def test_a_folder_or_a_list_of_pairs_of_the_user_is_found(tmp_path: Path) -> Non
         (item,) = find_folder(given)
         assert (item.clean, item.degraded, item.prompt) == (tmp_path / "1.png", tmp_path / "b" / "2.png", "deblur")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(NoImagesError, match="no image that we read"):
+    with pytest.raises(NoImagesError, match="holds no image"):
         find_folder(tmp_path / "empty")

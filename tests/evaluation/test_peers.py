@@ -80,5 +80,5 @@ def test_missing_packages_and_unknown_methods_are_reported(monkeypatch: pytest.M
     (tmp_path / "net.pth").touch()
     with pytest.raises(UsageError, match="needs spandrel"):
         peer(str(tmp_path / "net.pth"), "cpu")
-    with pytest.raises(UsageError, match=r"'bm3d' is no file and no method that is known\. Known: nlm, wavelet, tv"):
+    with pytest.raises(UsageError, match=r"'bm3d' is neither a file nor a known method\. Known: nlm, wavelet, tv"):
         peer("bm3d", "cpu")

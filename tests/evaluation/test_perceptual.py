@@ -105,7 +105,7 @@ def test_an_empty_list_of_metrics_gives_no_scores() -> None:
 def test_missing_metrics_weights_and_packages_are_reported(
     stand_ins: list[Distance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UsageError, match=r"'niqe' is no metric that is known. Known: lpips, dists, fid"):
+    with pytest.raises(UsageError, match=r"'niqe' is not a known metric. Known: lpips, dists, fid"):
         Perceptual(["niqe"], "cpu")
 
     def offline(**_: Any) -> None:

@@ -166,7 +166,7 @@ def test_all_tasks_have_cases_and_unknown_tasks_are_refused() -> None:
         assert {case.task for case in made} == {task}
         assert len({(case.level, case.draw) for case in made}) == len(made)
         assert all("/" in case.protocol for case in made)
-    with pytest.raises(UsageError, match="'denoising' is no task"):
+    with pytest.raises(UsageError, match="'denoising' is not a known task"):
         cases("denoising", Levels())
     with pytest.raises(UsageError, match="needs a recipe"):
         cases("recipe", Levels())

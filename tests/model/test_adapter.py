@@ -191,8 +191,8 @@ def test_a_missing_or_damaged_file_is_reported(tmp_path: Path, encoder: PromptEn
     ("change", "message"),
     [
         ({"format": 2}, "format 2 is not known"),
-        ({"condition": "sum"}, "'sum' is no kind of condition"),
-        ({"change": "half"}, "'half' is no change"),
+        ({"condition": "sum"}, "'sum' is not a kind of condition"),
+        ({"change": "half"}, "'half' is not a change"),
         ({"refiner": {"widths": [8, 8]}}, "not as this version writes it"),
         ({"sha256": {}}, "there is no hash for condition.safetensors"),
         ({"base": None}, "it does not name its base model"),

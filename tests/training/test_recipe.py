@@ -66,7 +66,7 @@ def test_a_recipe_file_overrides_the_defaults(tmp_path: Path) -> None:
         ("degradations = [1]", "must be a table"),
         ("[model]\nwidths = [8, 8, '8', 8]", "'widths' must be a list of int"),
         ("[model]\nprompt_heads = 0", "must be positive"),
-        ("[experts]\nhaze = 'one'", "'haze' is no name of an expert"),
+        ("[experts]\nhaze = 'one'", "'haze' is not the name of an expert"),
         ("[experts]\nnoise = 1", "must be a table of models"),
         ("experts = 'one'", "must be a table of models"),
         ("[experts]\nnoise = 'one'", "for the objective router alone"),

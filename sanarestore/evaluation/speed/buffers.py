@@ -42,20 +42,20 @@ def growing_of(latent: LatentPath, height: int, width: int) -> Growing:
     """Memory that an image of this size takes."""
     autoencoder, transformer = latent.autoencoder, latent.transformer
     stride, size = autoencoder.stride, autoencoder.dtype.itemsize
-    encoder, decoder = encoder_passes(autoencoder), decoder_passes(autoencoder)
     positions = -(-height // stride) * -(-width // stride)
     # Values per latent position: the map that each part begins with, and the maps that its passes produce.
     first = autoencoder.encoder_channels * (stride // autoencoder.encoder_downsample) ** 2
-    way_in, way_out = (
-        [each.channels * (stride // each.output_downsample) ** 2 for each in passes] for passes in (encoder, decoder)
+    encoder, decoder = (
+        [each.channels * (stride // each.output_downsample) ** 2 for each in passes]
+        for passes in (encoder_passes(autoencoder), decoder_passes(autoencoder))
     )
-    pairs = [sum(pair) for way in ([first, *way_in], way_out) for pair in pairwise(way)]
+    pairs = [sum(pair) for values in ([first, *encoder], decoder) for pair in pairwise(values)]
     latents = 2 * positions * autoencoder.latent_channels * 4
     config: Any = transformer.config
     width_D = int(config.num_attention_heads) * int(config.attention_head_dim)
     tokens = positions // int(config.patch_size) ** 2 * width_D * transformer.dtype.itemsize
     return Growing(
-        maps=positions * max(pairs) * size, last_map=positions * way_out[-1] * size, latents=latents,
+        maps=positions * max(pairs) * size, last_map=positions * decoder[-1] * size, latents=latents,
         # Noise, the latent before and after the step, and the velocity in strips and whole.
         sampling=tokens + 2 * latents,
     )  # fmt: skip

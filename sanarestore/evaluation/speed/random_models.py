@@ -86,7 +86,7 @@ def random_model(
     known = CHECKPOINTS.get(name.removeprefix(RANDOM))
     if known is None:
         raise UsageError(
-            f"'{name}' is no published size", where="--model", next_step=f"Known: {', '.join(CHECKPOINTS)}."
+            f"'{name}' is not a published size", where="--model", next_step=f"Known: {', '.join(CHECKPOINTS)}."
         )
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):

@@ -100,7 +100,10 @@ def measure(options: RestoreOptions, device: str, sizes: Sequence[int], rounds: 
     UsageError for a model, sizes or rounds that make no sense.
     """
     if (rounds is not None and rounds < 1) or not sizes or min(sizes) < 32:
-        raise UsageError("takes sizes of 32 px or more, and a round at least", where="bench speed")
+        raise UsageError(
+            "a size is below 32 px, or there is no round", where="bench speed",
+            next_step="Choose --sizes of 32 or more, and --rounds of 1 or more.",
+        )  # fmt: skip
     place = pick_device(device)
     subject = Subject(options, place)
     limits = measured_limits(place, subject.dtype)

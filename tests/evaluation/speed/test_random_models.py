@@ -67,5 +67,5 @@ def test_a_random_model_runs_in_the_engine_and_is_repeatable(kind: ConditionKind
 
 
 def test_an_unknown_size_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"no published size.*SANA1.5_1.6B_1024px"):
+    with pytest.raises(UsageError, match=r"not a published size.*SANA1.5_1.6B_1024px"):
         random_model("random:SANA9")

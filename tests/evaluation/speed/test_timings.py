@@ -119,5 +119,5 @@ def test_the_tile_area_factor_equals_the_total_area_of_windows(tiny_folder: Path
 
 @pytest.mark.parametrize(("sizes", "rounds"), [((), 1), ((16,), 1), ((64,), 0)])
 def test_invalid_sizes_and_rounds_are_refused(tiny_folder: Path, sizes: tuple[int, ...], rounds: int) -> None:
-    with pytest.raises(UsageError, match="32 px or more"):
+    with pytest.raises(UsageError, match="a size is below 32 px, or there is no round"):
         list(measure(RestoreOptions(model=str(tiny_folder)), "cpu", sizes, rounds))
