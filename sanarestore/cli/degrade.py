@@ -41,15 +41,20 @@ def degrade(
     """Make training pairs: degraded photos, prompts and pairs.csv for `train`. A later run makes only missing pairs."""
     from sanarestore import images
     from sanarestore.cli import console, reports
+    from sanarestore.errors import ExitCode
     from sanarestore.training.making import make_pairs, originals
 
     found = images.find(inputs)
+    found.check_inputs()
     photos = originals(found.images, output)
     outcomes = make_pairs(photos, output, recipe=recipe, variants=variants, seed=seed, pairs=pairs, workers=workers)
     total = len(photos) * variants
     with closing(outcomes), reports.Report("degraded", total, quiet=quiet, as_json=as_json) as report:
         for outcome in outcomes:
             report.add(outcome)
-    files = "1 other file is" if found.skipped == 1 else f"{found.skipped} other files are"
-    console.say(f"{files} not in a supported image format", quiet=quiet or as_json or not found.skipped)
-    raise typer.Exit(report.exit_code)
+    ignored = len(found.ignored)
+    files = "1 other file is" if ignored == 1 else f"{ignored} other files are"
+    console.say(f"{files} not in a supported image format", quiet=quiet or as_json or not ignored)
+    for each in found.failed:
+        console.print_word("failed", "red", str(each))
+    raise typer.Exit(report.exit_code or (ExitCode.SOME_FAILED if found.failed else ExitCode.DONE))

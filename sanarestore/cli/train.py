@@ -275,6 +275,7 @@ def _data(data: Path, recipe: "TrainingRecipe", decoded: Path) -> tuple[Any, lis
             [(pair.target, pair.degraded) for pair in pairs],
         )
     found = images.find([str(data)])
+    found.check_inputs()
     if not found.images:
         raise NoImagesError(
             "there is no image in a supported format", where=data,

@@ -117,12 +117,13 @@ def find_folder(path: Path) -> tuple[Item, ...]:
             )
             for pair in pairs
         )  # fmt: skip
-    found = images.find([path]).images
-    if not found:
+    found = images.find([path])
+    found.check_inputs()
+    if not found.images:
         raise NoImagesError(
             "holds no image", where=path, next_step="Name a folder with TIFF, PNG, JPEG or WebP files, or a pairs.csv."
         )
-    return tuple(Item(name=each.relative.as_posix(), clean=each.path) for each in found)
+    return tuple(Item(name=each.relative.as_posix(), clean=each.path) for each in found.images)
 
 
 def _below(path: Path, folder: Path) -> str:

@@ -2,7 +2,7 @@
 rounded here too."""
 
 from sanarestore.images.codes import Depth, Pixels, from_float, quantize, to_float
-from sanarestore.images.find import Findings, Found, find
+from sanarestore.images.find import Findings, Found, Rejected, find
 from sanarestore.images.image import Format, Image, Metadata
 from sanarestore.images.read import decode, read
 from sanarestore.images.resize import resize
@@ -16,6 +16,7 @@ __all__ = [
     "Image",
     "Metadata",
     "Pixels",
+    "Rejected",
     "check_writable",
     "decode",
     "encode",

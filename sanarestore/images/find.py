@@ -1,17 +1,25 @@
 """Image files found from the user's inputs, each with its path relative to its input."""
 
+import errno
 import glob
 import os
 import stat
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
 from sanarestore.errors import UsageError
-from sanarestore.images.signature import HEAD, sniff
+from sanarestore.images.signature import HEAD, SUFFIXES, name_foreign, name_foreign_suffix, sniff
+from sanarestore.images.walk import fixed_part, match, walk
 
 _CHECK = "Check its name, and put quotes around names with spaces."
+_COPY = "Restore it from a backup or copy it again."
+_PERMISSIONS = "Check its permissions."
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+_NO_FILE = "it is a pipe, a socket or a device, and no file"
+_DEAD_LINK = "it is a link to a file that is missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,108 +37,208 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejected:
+    """A file, folder or input that gives no image, and why."""
+
+    path: Path
+    """The path, or the input as it was written."""
+    fact: str
+    """What is wrong, as in an error: "it is empty"."""
+    reason: str
+    """The same in one word: "missing" or "unreadable" for failures, "unsupported" or "other" for ignored files."""
+    next_step: str = ""
+    """What to do, a sentence; empty for ignored files."""
+
+    def __str__(self) -> str:
+        """Path, fact and next step, in the form of an error message."""
+        step = f" {self.next_step}" if self.next_step else ""
+        return f"{self.path}: {self.fact}.{step}"
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
-    """Everything that was found."""
+    """Everything that was found, every file once and in one place; hidden files are not mentioned."""
 
     images: tuple[Found, ...]
-    """In the order of the inputs, sorted within each; every file once."""
-    skipped: int
-    """Number of files in folders or matched by patterns that are not in a supported format."""
+    """Files to read, in the order of the inputs, sorted within each."""
+    ignored: tuple[Rejected, ...] = ()
+    """Files in folders or matched by patterns that are not photographs in a supported format."""
+    failed: tuple[Rejected, ...] = ()
+    """Photographs that cannot be read, folders that cannot be read, and inputs that name nothing."""
+
+    @property
+    def skipped(self) -> int:
+        """Number of ignored files."""
+        return len(self.ignored)
+
+    def check_inputs(self) -> None:
+        """Raise UsageError if no image was found and an input names nothing: the command line is wrong."""
+        missing = [each for each in self.failed if each.reason == "missing"]
+        if missing and not self.images:
+            raise UsageError(missing[0].fact, where=missing[0].path, next_step=missing[0].next_step)
 
 
 def find(inputs: Sequence[str | PathLike[str]]) -> Findings:
-    """Find the images that the inputs name; UsageError if an input does not exist or a pattern matches nothing.
+    """Find the images that the inputs name. What cannot be found or read is listed, and does not stop the others.
 
-    An input is a file, a folder (all files below it), a pattern with ``*``, ``?``, ``[...]`` or ``**``, or ``@list``
-    (a text file with one such input per line, relative to the current folder; lines starting with ``#`` are comments).
+    An input is a file, a folder (all files below it), a pattern with ``*``, ``?``, ``[...]`` or ``**``, or ``@list``,
+    a file of such inputs, relative to the current folder: one per line, where lines starting with ``#`` are comments,
+    or separated by NUL bytes. ``@-`` reads the list from stdin. Lists are not followed from lists.
     A file named outright is found whatever its content, so that reading it can say what is wrong.
     """
-    images: dict[str, Found] = {}
-    skipped: set[str] = set()
+    search = _Search()
     for one in inputs:
-        for text in _lines(os.fspath(one)):
-            for found, named in _expand(text):
-                key = os.path.normcase(os.path.abspath(found.path))  # noqa: PTH100 - Path.absolute keeps ".."
-                if named or _may_be_image(found.path):
-                    images.setdefault(key, found)
-                else:
-                    skipped.add(key)
-    return Findings(tuple(images.values()), len(skipped - images.keys()))
-
-
-def _lines(text: str) -> Iterator[str]:
-    """The input itself, or the lines of the list that it names."""
-    if not text.startswith("@") or Path(text).exists():
-        yield text
-        return
-    try:
-        lines = Path(text[1:]).read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise UsageError("there is no such list", where=text, next_step=_CHECK) from error
-    except UnicodeDecodeError as error:
-        raise UsageError("the list is not UTF-8 text", where=text, next_step="Save it as UTF-8.") from error
-    yield from (line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
-
-
-def _expand(text: str) -> Iterator[tuple[Found, bool]]:
-    """Files that one input names, and whether it names them outright."""
-    path = Path(text)
-    if path.is_dir():
-        yield from ((found, False) for found in _walk(path))
-    elif path.exists():
-        yield Found(path, Path(path.name), path.parent), True
-    elif glob.has_magic(text):
-        yield from ((found, False) for found in _match(text))
-    else:
-        raise UsageError("there is no such file or folder", where=text, next_step=_CHECK)
-
-
-def _match(pattern: str) -> Iterator[Found]:
-    matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - takes absolute patterns too
-    if not matches:
-        raise UsageError("no file matches this pattern", where=pattern, next_step="Check it, or name the folder.")
-    parts = Path(pattern).parts
-    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-    root = Path(*parts[:fixed])
-    for match in map(Path, matches):
-        if match.is_dir():
-            yield from (Found(found.path, found.path.relative_to(root), root) for found in _walk(match))
+        text = os.fspath(one)
+        if text.startswith("@") and not os.path.lexists(text):
+            for line in search.lines(text):
+                search.expand(line)
         else:
-            yield Found(match, match.relative_to(root), root)
+            search.expand(text)
+    return search.findings()
 
 
-def _walk(root: Path) -> Iterator[Found]:
-    """Files below a folder, sorted; hidden ones are skipped, linked folders are entered once."""
-    entered: set[str] = set()
-    for folder, names, files in os.walk(root, followlinks=True):
-        here = os.path.realpath(folder)
-        if here in entered:
-            names.clear()
-            continue
-        entered.add(here)
-        names[:] = sorted(name for name in names if not _is_hidden(Path(folder, name)))
-        for name in sorted(files):
-            path = Path(folder, name)
-            if not _is_hidden(path):
-                yield Found(path, path.relative_to(root), root, in_folder=True)
+@dataclass(slots=True)
+class _Search:
+    """Collects what the inputs name; keys are absolute paths."""
+
+    images: dict[str, Found] = field(default_factory=dict)
+    ignored: dict[str, Rejected] = field(default_factory=dict)
+    failed: dict[str, Rejected] = field(default_factory=dict)
+
+    def findings(self) -> Findings:
+        """The result; a file that is named outright is not listed as ignored or failed too."""
+        ignored = (each for key, each in self.ignored.items() if key not in self.images)
+        failed = (each for key, each in self.failed.items() if key not in self.images)
+        return Findings(tuple(self.images.values()), tuple(ignored), tuple(failed))
+
+    def lines(self, text: str) -> list[str]:
+        """The inputs in the list that `text` names; none if it cannot be read."""
+        try:
+            data = sys.stdin.buffer.read() if text == "@-" else Path(text[1:]).read_bytes()
+            return list(_split(data))
+        except (OSError, ValueError) as error:
+            is_text = not isinstance(error, OSError)
+            self.failed[f"list {text}"] = Rejected(
+                Path(text),
+                "the list is not UTF-8 text" if is_text else f"there is no such list ({_why(error)})",
+                "missing",
+                "Save it as UTF-8, one name per line." if is_text else _CHECK,
+            )
+            return []
+
+    def expand(self, text: str) -> None:
+        """Add what one input names."""
+        path = Path(text)
+        try:
+            mode = os.stat(text).st_mode  # noqa: PTH116 - Path("") is the current folder
+        except (OSError, ValueError) as error:
+            if glob.has_magic(text) and not os.path.lexists(text):
+                self._match(text)
+            else:
+                self.failed[_key(text)] = _missing(text, error)
+            return
+        if stat.S_ISDIR(mode):
+            for each in walk(text, self._refuse):
+                self._add(each, Found(Path(each), _below(each, text), path, in_folder=True))
+        elif stat.S_ISREG(mode):
+            self.images.setdefault(_key(text), Found(path, Path(path.name), path.parent))
+        else:
+            self.failed[_key(text)] = Rejected(path, _NO_FILE, "unreadable", "Name a file or a folder.")
+
+    def _match(self, pattern: str) -> None:
+        root, parts = fixed_part(pattern)
+        start = "" if root == Path() else str(root)
+        before = len(self.failed)
+        matches = sorted(set(match(start, parts, self._refuse)))
+        for each in matches:
+            for file in walk(each or ".", self._refuse) if os.path.isdir(each or ".") else (each,):  # noqa: PTH112
+                name = file.removeprefix(f".{os.sep}") if not each else file
+                self._add(name, Found(Path(name), _below(name, start), root))
+        if not matches and len(self.failed) == before:
+            fact = "no file matches this pattern"
+            self.failed[_key(pattern)] = Rejected(Path(pattern), fact, "missing", "Check it, or name the folder.")
+
+    def _add(self, path: str, found: Found) -> None:
+        """Add a file that is not named outright, in the place where it belongs."""
+        key = _key(path)
+        if key in self.images or key in self.ignored or key in self.failed:
+            return
+        rejected = _judge(found.path)
+        if rejected is None:
+            self.images[key] = found
+        else:
+            (self.failed if rejected.next_step else self.ignored)[key] = rejected
+
+    def _refuse(self, folder: str, error: OSError) -> None:
+        fact = f"this folder cannot be read ({_why(error)})"
+        self.failed[_key(folder)] = Rejected(Path(folder), fact, "unreadable", _PERMISSIONS)
 
 
-def _is_hidden(path: Path) -> bool:
-    if path.name.startswith("."):
-        return True
+def _judge(path: Path) -> Rejected | None:
+    """Why a file that is not named outright gives no image: a failure has a next step; None if it is an image."""
+    is_photo = path.suffix.lower() in SUFFIXES
     try:
-        status = path.lstat()
-    except OSError:
-        return False
-    return bool(getattr(status, "st_file_attributes", 0) & stat.FILE_ATTRIBUTE_HIDDEN)
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe could block for ever
+            return Rejected(path, _NO_FILE, "unreadable" if is_photo else "other", "Remove it." if is_photo else "")
+        with path.open("rb", buffering=0) as file:
+            head = file.read(HEAD) or b""
+    except OSError as error:
+        if error.errno not in _NOWHERE:
+            return Rejected(path, f"it cannot be read ({_why(error)})", "unreadable", _PERMISSIONS)
+        return Rejected(path, _DEAD_LINK, "missing" if is_photo else "other", _COPY if is_photo else "")
+    if sniff(head):
+        return None
+    if is_photo:
+        return _not_a_photograph(path, head)
+    foreign = name_foreign(head) or name_foreign_suffix(path)
+    if foreign:
+        return Rejected(path, f"it is a {foreign} file, which is not read", "unsupported")
+    return Rejected(path, "it is not a photograph", "other")
 
 
-def _may_be_image(path: Path) -> bool:
-    """Whether the first bytes are those of a supported format; True if they cannot be read, as reading will say why."""
-    if not path.is_file():  # reading a pipe could block for ever
-        return False
-    try:
-        with path.open("rb") as file:
-            return sniff(file.read(HEAD)) is not None
-    except OSError:
-        return True
+def _not_a_photograph(path: Path, head: bytes) -> Rejected:
+    """A file with the suffix of a photograph and other content."""
+    if not head:
+        return Rejected(path, "it is empty", "unreadable", _COPY)
+    foreign = name_foreign(head)
+    if foreign:
+        return Rejected(path, f"it is a {foreign} file, which is not read", "unreadable", "Export it as TIFF or PNG.")
+    return Rejected(path, "it is not an image", "unreadable", _COPY)
+
+
+def _missing(text: str, error: OSError | ValueError) -> Rejected:
+    """An input that cannot be looked up."""
+    path = Path(text)
+    if not text:
+        return Rejected(path, "an input is empty", "missing", "Name a file or a folder.")
+    if isinstance(error, OSError) and error.errno not in _NOWHERE:
+        return Rejected(path, f"it cannot be read ({_why(error)})", "unreadable", _PERMISSIONS)
+    if os.path.lexists(text):
+        return Rejected(path, _DEAD_LINK, "missing", _COPY)
+    return Rejected(path, "there is no such file or folder", "missing", _CHECK)
+
+
+def _split(data: bytes) -> Iterator[str]:
+    """The inputs of a list; ValueError if it is not text. Names that are not UTF-8 are kept where the system can."""
+    head = data[:HEAD]
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or sniff(head) or name_foreign(head):
+        raise ValueError
+    if b"\0" in data:
+        yield from (os.fsdecode(name) for name in data.split(b"\0") if name)
+        return
+    for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+        name = line.strip()
+        if name and not name.startswith(b"#"):
+            yield os.fsdecode(name)
+
+
+def _key(path: str) -> str:
+    return os.path.normcase(os.path.abspath(path)) if "\0" not in path else path  # noqa: PTH100 - keeps ".."
+
+
+def _below(path: str, root: str) -> Path:
+    return Path(path[len(root) :].lstrip("/" + os.sep)) if path.startswith(root) else Path(path).relative_to(root)
+
+
+def _why(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error)

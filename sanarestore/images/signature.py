@@ -1,9 +1,14 @@
-"""File format detection from the first bytes, never from the suffix."""
+"""File format detection: supported formats from the first bytes, never from the suffix."""
+
+from pathlib import PurePath
 
 from sanarestore.images.image import Format
 
 HEAD = 64
 """Number of bytes that `sniff` and `name_foreign` need at most."""
+
+SUFFIXES = frozenset((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp"))
+"""Suffixes of the supported formats, in lower case: a file with one of them claims to be a photograph."""
 
 _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (0, b"GIF8", "GIF"),
@@ -22,6 +27,15 @@ _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftypcrx", "camera raw (CR3)"),
     (4, b"ftyp", "HEIF"),
 )
+_MOVIES = (b"ftypisom", b"ftypmp4", b"ftypqt", b"ftypM4", b"ftypavc1", b"ftyp3g", b"ftypMSNV", b"ftypdash")
+_FOREIGN_SUFFIXES = {
+    ".avif": "AVIF", ".bmp": "BMP", ".dib": "BMP", ".exr": "OpenEXR", ".gif": "GIF", ".heic": "HEIF", ".heif": "HEIF",
+    ".hif": "HEIF", ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".jxl": "JPEG XL", ".pdf": "PDF",
+    ".psb": "Photoshop (PSB)", ".psd": "Photoshop (PSD)",
+    **dict.fromkeys((".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos",
+                     ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw",
+                     ".x3f"), "camera raw"),
+}  # fmt: skip
 
 
 def sniff(head: bytes) -> Format | None:
@@ -39,4 +53,11 @@ def sniff(head: bytes) -> Format | None:
 
 def name_foreign(head: bytes) -> str | None:
     """The name of a known image format that is not supported; None for anything else."""
+    if head[4:].startswith(_MOVIES):
+        return None
     return next((name for start, magic, name in _FOREIGN if head[start:].startswith(magic)), None)
+
+
+def name_foreign_suffix(path: PurePath) -> str | None:
+    """The name of the image format that a suffix stands for, if it is known and not supported."""
+    return _FOREIGN_SUFFIXES.get(path.suffix.lower())
