@@ -7,7 +7,7 @@ is therefore written in the byte order in which it was read: nothing has to be s
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965
 POINTERS = (EXIF, GPS, INTEROPERABILITY)
@@ -16,6 +16,7 @@ POINTERS = (EXIF, GPS, INTEROPERABILITY)
 SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 3, 4, 5, 7, 16
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _FORMATS = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 11: "f", 12: "d", 13: "L", 16: "Q", 17: "q", 18: "Q"}
+_OFFSETS = (SHORT, LONG, 13, LONG8, 18)  # types that an offset may have
 _DEEPEST = 3  # IFD0, Exif, Interoperability: deeper means a loop
 
 
@@ -62,50 +63,109 @@ class Entry:
 Directory: TypeAlias = Mapping[int, Entry]
 
 
+class Source(Protocol):
+    """Bytes in memory or in a file, of which slices are taken."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> bytes | memoryview: ...
+
+
 class EndsEarlyError(Exception):
     """A directory refers to bytes beyond the end of the data."""
 
 
-def read_header(data: bytes) -> tuple[ByteLayout, int] | None:
+def read_header(data: Source) -> tuple[ByteLayout, int] | None:
     """The layout and the offset of the first directory; None if the data is not a TIFF structure."""
+    head = bytes(data[:16])
     for layout in (ByteLayout("<"), ByteLayout(">"), ByteLayout("<", big=True), ByteLayout(">", big=True)):
         header = layout.header
-        if data.startswith(header) and len(data) >= len(header) + layout.offset.size:
-            return layout, layout.offset.unpack_from(data, len(header))[0]
+        if head.startswith(header) and len(head) >= len(header) + layout.offset.size:
+            return layout, layout.offset.unpack_from(head, len(header))[0]
     return None
 
 
-def read(data: bytes, offset: int, layout: ByteLayout, *, strict: bool = False, depth: int = 1) -> dict[int, Entry]:
-    """Read the directory at `offset`, with the directories that it points to.
+@dataclass(slots=True)
+class _Left:
+    """What may still be read of a structure. Hostile files refer to the same bytes again and again."""
 
-    Entries that extend beyond `data` are left out, or raise EndsEarlyError if `strict`.
+    size: int
+    """Bytes that all directories and values together may have: as many as the structure has."""
+    begun: set[int]
+    """Offsets of directories; each is read once."""
+    strict: bool
+
+    def take(self, size: int) -> bool:
+        """Use up this many bytes; False, or EndsEarlyError if strict, if fewer are left."""
+        if size <= self.size:
+            self.size -= size
+            return True
+        if self.strict:
+            raise EndsEarlyError
+        return False
+
+
+def read(data: Source, offset: int, layout: ByteLayout, *, strict: bool = False) -> dict[int, Entry]:
+    """Read the directory at `offset`, with the directories that it points to, each of them once.
+
+    Entries that extend beyond `data`, or that together have more bytes than it, are left out, or raise EndsEarlyError
+    if `strict`.
     """
+    return _read(data, offset, layout, _Left(len(data), set(), strict), 1)
+
+
+def _read(data: Source, offset: int, layout: ByteLayout, left: _Left, depth: int) -> dict[int, Entry]:
     directory: dict[int, Entry] = {}
-    for tag, kind, value in _entries(data, offset, layout, strict):
+    if offset in left.begun:
+        return directory
+    left.begun.add(offset)
+    for tag, kind, value in _entries(data, offset, layout, left):
+        if tag in directory:
+            continue
         if tag not in POINTERS:
-            directory.setdefault(tag, Entry(kind, value))
-        elif depth < _DEEPEST:
+            directory[tag] = Entry(kind, value)
+        elif depth < _DEEPEST and kind in _OFFSETS:
             place = int(value_of(kind, value, layout)[0])
-            if inner := read(data, place, layout, strict=strict, depth=depth + 1):
+            if inner := _read(data, place, layout, left, depth + 1):
                 directory[tag] = Entry(LONG, b"", inner)
     return directory
 
 
-def _entries(data: bytes, offset: int, layout: ByteLayout, strict: bool) -> Iterator[tuple[int, int, bytes]]:
+def _entries(data: Source, offset: int, layout: ByteLayout, left: _Left) -> Iterator[tuple[int, int, bytes]]:
     start = offset + layout.count.size
-    number = layout.count.unpack_from(data, offset)[0] if start <= len(data) else 0
-    end = start + number * layout.entry.size
-    if strict and end + layout.offset.size > len(data):
+    number = layout.count.unpack(data[offset:start])[0] if start <= len(data) else 0
+    fitting = max(len(data) - start, 0) // layout.entry.size
+    if left.strict and (number > fitting or start + number * layout.entry.size + layout.offset.size > len(data)):
         raise EndsEarlyError
-    for at in range(start, min(end, len(data) - layout.entry.size + 1), layout.entry.size):
-        tag, kind, count, field = layout.entry.unpack_from(data, at)
+    number = min(number, fitting)
+    if not left.take(number * layout.entry.size):
+        return
+    table = bytes(data[start : start + number * layout.entry.size])
+    for tag, kind, count, field in layout.entry.iter_unpack(table):
         size = count * _SIZES.get(kind, 0)
-        place = layout.offset.unpack(field)[0] if size > len(field) else None
-        value = bytes(field[:size] if place is None else data[place : place + size])
-        if value and len(value) == size:
-            yield tag, kind, value
-        elif strict and size:
-            raise EndsEarlyError
+        if not size:
+            continue
+        if size <= len(field):
+            yield tag, kind, bytes(field[:size])
+            continue
+        place = layout.offset.unpack(field)[0]
+        if place + size > len(data):
+            if left.strict:
+                raise EndsEarlyError
+        elif left.take(size):
+            yield tag, kind, bytes(data[place : place + size])
+
+
+def count_pages(data: Source, offset: int, layout: ByteLayout) -> int:
+    """Number of directories in the chain that begins at `offset`; a chain that bites its tail is followed once."""
+    begun: set[int] = set()
+    while offset and offset not in begun and offset + layout.count.size <= len(data):
+        begun.add(offset)
+        start = offset + layout.count.size
+        end = start + layout.count.unpack(data[offset:start])[0] * layout.entry.size
+        if end + layout.offset.size > len(data):
+            break
+        offset = layout.offset.unpack(data[end : end + layout.offset.size])[0]
+    return len(begun)
 
 
 def value_of(kind: int, data: bytes, layout: ByteLayout) -> tuple[float, ...]:

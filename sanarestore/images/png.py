@@ -3,11 +3,16 @@
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from sanarestore.errors import UnreadableImage, UnwritableImage
+import numpy as np
+
+from sanarestore.errors import UnwritableImage
 from sanarestore.images import exif, resources
 from sanarestore.images.codes import Stored
+from sanarestore.images.damage import damaged, hopeless
+from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, Metadata, check_size, from_stored, to_stored
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -16,31 +21,71 @@ _COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
 _RAW_PROFILES = {b"Raw profile type iptc": "iptc", b"Raw profile type exif": "exif", b"Raw profile type APP1": "exif"}
 _METRE = 0.0254
 """Metres per inch."""
-_MAXIMUM_BLOCK = 2**27
-"""Most bytes of a decompressed metadata block; a larger one is an attack, not metadata."""
+_MOST_METADATA = 2**26
+"""Most bytes of decompressed metadata in all; more is an attack, not metadata."""
+_MOST_DEFLATED = 1032
+"""Most bytes that deflate makes of one."""
+_PIECE = 2**12
+"""Compressed bytes tried at a time in a damaged file."""
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _LEVEL = 4
 """zlib level: twice as fast as the usual 6, for files one percent larger."""
-_BACKUP = "Restore the file from a backup or copy it again."
 
 
-def decode(data: bytes) -> Image:
-    """Decode a PNG file, or the still image of an animated one; UnreadableImage if it is damaged or truncated."""
-    import imagecodecs
+@dataclass(frozen=True, slots=True)
+class PngHeader:
+    """The content of IHDR."""
 
-    chunks = list(_chunks(data))
-    if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
-        raise UnreadableImage("its PNG header is damaged", next_step=_BACKUP)
-    width, height, bits, colour = struct.unpack(">LLBB", chunks[0][1][:10])
-    check_size(height, width)
-    if chunks[-1][0] != b"IEND":
-        raise UnreadableImage("it is truncated: the end of the PNG file is missing", next_step=_BACKUP)
-    stored: Stored = imagecodecs.png_decode(_picture(data))
-    names = {name for name, _ in chunks}
+    width: int
+    height: int
+    bits: int
+    colour: int
+    """0 gray, 2 RGB, 3 palette, 4 gray and alpha, 6 RGB and alpha."""
+    is_interlaced: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes of all rows, each with its filter byte, as they are before compression."""
+        return sum(rows * stride for stride, rows in self.passes())
+
+    def passes(self) -> Iterator[tuple[int, int]]:
+        """Bytes of a row with its filter byte, and number of rows: once, or for the seven passes of Adam7."""
+        bits = self.bits * _CHANNELS.get(self.colour, 1)
+        for left, top, across, down in _ADAM7 if self.is_interlaced else ((0, 0, 1, 1),):
+            columns, rows = -((left - self.width) // across), -((top - self.height) // down)
+            if columns > 0 and rows > 0:
+                yield 1 + (columns * bits + 7) // 8, rows
+
+
+def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
+    """Decode a PNG file, or the still image of an animated one.
+
+    DamagedImage if it is truncated, a checksum of its pixels is wrong or rows are missing, unless that is accepted:
+    then what is missing is black, and a note says so.
+    """
+    layout = list(_spans(data))
+    header = header_of(data)
+    chunks = [(name, _body(data, start, end)) for name, start, end in layout]
     notes = []
-    if colour == 3:
+    stored = None
+    fact = _damage(data, layout, header)
+    if fact is None:
+        try:
+            stored = _plain(_picture(data, layout))
+        except Exception as error:  # the type depends on the library's version
+            if not str(error).startswith(("Not enough", "IDAT")):
+                raise
+            fact = "a part of its pixels is missing"
+    if fact is not None:
+        notes.append(damaged(fact, accepted=accept_damaged))
+        stored = _plain(_repaired(data, layout, header))
+    assert stored is not None
+    names = {name for name, _ in chunks}
+    if header.colour == 3:
         notes.append("the palette is converted to RGB")
-    elif bits < 8:
-        notes.append(f"{bits}-bit gray is converted to 8 bit")
+    elif header.bits < 8:
+        notes.append(f"{header.bits}-bit gray is converted to 8 bit")
     if b"tRNS" in names and stored.ndim == 3 and stored.shape[2] in (2, 4):
         notes.append("the transparent colour is converted to an alpha channel")
     if b"acTL" in names:
@@ -48,79 +93,163 @@ def decode(data: bytes) -> Image:
     return from_stored(stored, format="png", metadata=_metadata(chunks), notes=tuple(notes))
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Names and bodies of chunks in order; the bodies of pixel data and of chunks with a wrong checksum are empty."""
+def header_of(data: Source) -> PngHeader:
+    """Read the header; UnreadableImage if it is damaged or the image too large."""
+    head = bytes(data[8:33])
+    if len(head) < 25 or head[:8] != b"\0\0\0\x0dIHDR" or zlib.crc32(head[4:21]) != int.from_bytes(head[21:], "big"):
+        raise hopeless("its PNG header is damaged")
+    width, height, bits, colour, _, _, interlace = struct.unpack(">LLBBBBB", head[8:21])
+    check_size(height, width)
+    return PngHeader(width, height, bits, colour, interlace == 1)
+
+
+def has_transparent_colour(data: Source) -> bool:
+    """Whether a chunk before the pixels makes a colour transparent."""
+    for name, _, _ in _spans(data):
+        if name in (b"tRNS", b"IDAT"):
+            return name == b"tRNS"
+    return False
+
+
+def _plain(data: bytes) -> Stored:
+    import imagecodecs
+
+    stored: Stored = imagecodecs.png_decode(data)
+    return stored
+
+
+def _spans(data: Source) -> Iterator[tuple[bytes, int, int]]:
+    """Names of chunks with the bounds of their bodies, in order; the last one may extend beyond the end."""
     at = len(_SIGNATURE)
-    while at + 12 <= len(data):
-        (length,) = struct.unpack_from(">L", data, at)
-        name = data[at + 4 : at + 8]
-        if at + 12 + length > len(data):
+    while at + 8 <= len(data):
+        head = bytes(data[at : at + 8])
+        name = head[4:]
+        if not name.isalpha():
             return
-        body = b"" if name == b"IDAT" else data[at + 8 : at + 8 + length]
-        if name != b"IDAT" and zlib.crc32(name + body) != struct.unpack_from(">L", data, at + 8 + length)[0]:
-            body = b""
-        yield name, body
+        start = at + 8
+        at = start + int.from_bytes(head[:4], "big") + 4
+        yield name, start, at - 4
         if name == b"IEND":
             return
-        at += 12 + length
 
 
-def _picture(data: bytes) -> bytes:
+def _body(data: bytes, start: int, end: int) -> bytes:
+    """The body of a metadata chunk; empty for pixels, and if the checksum is wrong."""
+    if data[start - 4 : start] in (b"IDAT", b"fdAT"):
+        return b""
+    return data[start:end] if _is_whole(data, start, end) else b""
+
+
+def _is_whole(data: bytes, start: int, end: int) -> bool:
+    """Whether a chunk is all there and its checksum is right."""
+    checksum = zlib.crc32(memoryview(data)[start - 4 : end])
+    return end + 4 <= len(data) and checksum == int.from_bytes(data[end : end + 4], "big")
+
+
+def _damage(data: bytes, layout: list[tuple[bytes, int, int]], header: PngHeader) -> str | None:
+    """What is wrong with the chunks of the pixels; None if nothing is."""
+    pixels = [(start, end) for name, start, end in layout if name == b"IDAT"]
+    if not layout or layout[-1][0] != b"IEND" or layout[-1][2] + 4 > len(data):
+        return "it is truncated: the end of the PNG file is missing"
+    if not all(_is_whole(data, start, end) for start, end in pixels):
+        return "the checksum of a part of its pixels is wrong"
+    if header.size > _MOST_DEFLATED * (64 + sum(end - start for start, end in pixels)):
+        return f"a part of its {header.width} x {header.height} pixels is missing"
+    return None
+
+
+def _picture(data: bytes, layout: list[tuple[bytes, int, int]]) -> bytes:
     """The file without its metadata, about which libpng prints warnings, and without animation frames."""
     # Views, because every slice of bytes is a copy, and pixel data is nearly all of the file.
-    view, at = memoryview(data), len(_SIGNATURE)
-    needed: list[bytes | memoryview] = [_SIGNATURE]
-    while at + 12 <= len(data):
-        (length,) = struct.unpack_from(">L", data, at)
-        if data[at + 4 : at + 8] in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
-            needed.append(view[at : at + 12 + length])
-        at += 12 + length
-    return b"".join(needed)
+    view = memoryview(data)
+    needed = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+    parts = [view[start - 8 : end + 4] for name, start, end in layout if name in needed]
+    return b"".join((_SIGNATURE, *parts))
+
+
+def _repaired(data: bytes, layout: list[tuple[bytes, int, int]], header: PngHeader) -> bytes:
+    """A valid file with the rows that can be decompressed and black ones, as far as they are needed."""
+    rows = bytearray(header.size)
+    at, inflater = 0, zlib.decompressobj()
+    pieces = (
+        data[first : min(first + _PIECE, end)]
+        for name, start, end in layout
+        if name == b"IDAT"
+        for first in range(start, min(end, len(data)), _PIECE)
+    )
+    try:
+        for piece in pieces:
+            found = inflater.decompress(piece, max(len(rows) - at, 1))
+            rows[at : at + len(found)] = found[: len(rows) - at]
+            at += len(found)
+            if inflater.eof or at >= len(rows):
+                break
+    except zlib.error:
+        pass
+    if not at:
+        raise hopeless("nothing of its pixels can be decoded")
+    start = 0
+    for stride, count in header.passes():
+        filters = np.frombuffer(rows, np.uint8, stride * count, start)[::stride]
+        filters[filters > 4] = 0
+        start += stride * count
+    parts = [_chunk(name, data[first:end]) for name, first, end in layout if name in (b"IHDR", b"PLTE", b"tRNS")]
+    return b"".join((_SIGNATURE, *parts, _chunk(b"IDAT", zlib.compress(rows, 0)), _chunk(b"IEND", b"")))
 
 
 def _metadata(chunks: list[tuple[bytes, bytes]]) -> Metadata:
     found: dict[str, Any] = {}
     colour = b""
+    inflate = _Inflate()
     for name, body in chunks:
         if name in _COLOUR_CHUNKS and body:
             colour += _chunk(name, body)
         elif name == b"iCCP":
-            found["icc"] = _inflate(body.partition(b"\0")[2][1:])
+            found["icc"] = inflate(body.partition(b"\0")[2][1:])
         elif name == b"eXIf" and exif.is_block(body):
             found["exif"] = body
         elif name == b"pHYs" and len(body) == 9 and body[8] == 1:
             x, y = struct.unpack(">LL", body[:8])
             found["dpi"] = (round(x * _METRE, 2), round(y * _METRE, 2)) if x and y else None
         elif name == b"iTXt" and body.startswith(_XMP_KEYWORD + b"\0"):
-            found["xmp"] = _international_text(body)
+            found["xmp"] = _international_text(body, inflate)
         elif name in (b"zTXt", b"tEXt") and (kind := _RAW_PROFILES.get(body.partition(b"\0")[0])):
-            found.setdefault(kind, _raw_profile(name, body, kind))
+            found.setdefault(kind, _raw_profile(name, body, kind, inflate))
     return Metadata(png_colour=colour or None, **{kind: value for kind, value in found.items() if value})
 
 
-def _inflate(data: bytes) -> bytes | None:
-    """Decompressed data; None if it is damaged or unreasonably large."""
-    inflater = zlib.decompressobj()
-    try:
-        result = bytes(inflater.decompress(data, _MAXIMUM_BLOCK))
-    except zlib.error:
-        return None
-    return result if inflater.eof else None
+@dataclass(slots=True)
+class _Inflate:
+    """Decompresses metadata, which may not have more bytes in all than it can use."""
+
+    left: int = _MOST_METADATA
+
+    def __call__(self, data: bytes) -> bytes | None:
+        """Decompressed data; None if it is damaged or unreasonably large."""
+        inflater = zlib.decompressobj()
+        try:
+            result = bytes(inflater.decompress(data, max(self.left, 1)))
+        except zlib.error:
+            return None
+        self.left -= len(result)
+        return result if inflater.eof else None
 
 
-def _international_text(body: bytes) -> bytes | None:
+def _international_text(body: bytes, inflate: _Inflate) -> bytes | None:
     _, _, rest = body.partition(b"\0")
     compressed, rest = rest[:1] == b"\1", rest[2:]
-    text = rest.split(b"\0", 2)[2] if rest.count(b"\0") >= 2 else b""
-    return _inflate(text) if compressed else text
+    parts = rest.split(b"\0", 2)
+    text = parts[2] if len(parts) == 3 else b""
+    return inflate(text) if compressed else text
 
 
-def _raw_profile(name: bytes, body: bytes, kind: str) -> bytes | None:
+def _raw_profile(name: bytes, body: bytes, kind: str, inflate: _Inflate) -> bytes | None:
     """Read a profile in ImageMagick's hexadecimal form, a de facto standard; None if it is damaged."""
     text = body.partition(b"\0")[2]
-    plain = _inflate(text[1:]) if name == b"zTXt" else text
+    plain = inflate(text[1:]) if name == b"zTXt" else text
+    parts = (plain or b"").split(None, 2)  # the kind, the length, and the rest, which has line breaks
     try:
-        profile = bytes.fromhex("".join((plain or b"").decode("ascii").split()[2:]))
+        profile = bytes.fromhex(parts[2].decode("ascii")) if len(parts) == 3 else b""
     except ValueError:
         return None
     if kind == "iptc":

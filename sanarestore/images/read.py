@@ -1,15 +1,24 @@
 """Reading of files and bytes into an Image, for all formats, with one kind of error for bad files."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from typing import Protocol
 
 from sanarestore.errors import OutOfMemory, SanarestoreError, UnreadableImage
 from sanarestore.images import jpeg, png, tiff, webp
+from sanarestore.images.damage import cut
 from sanarestore.images.image import Format, Image
+from sanarestore.images.messages import collected
 from sanarestore.images.signature import HEAD, name_foreign, sniff
 
-_DECODERS: dict[Format, Callable[[bytes], Image]] = {
+
+class _Decoder(Protocol):
+    def __call__(self, data: bytes, *, accept_damaged: bool) -> Image: ...
+
+
+_DECODERS: dict[Format, _Decoder] = {
     "tiff": tiff.decode,
     "png": png.decode,
     "jpeg": jpeg.decode,
@@ -18,27 +27,35 @@ _DECODERS: dict[Format, Callable[[bytes], Image]] = {
 _FORMATS = "TIFF, PNG, JPEG and WebP"
 
 
-def read(path: str | PathLike[str]) -> Image:
-    """Read the image in a file; UnreadableImage if it is missing, damaged, or not in a supported format."""
+def read(path: str | PathLike[str], *, accept_damaged: bool = False) -> Image:
+    """Read the image in a file; UnreadableImage if it is missing or not in a supported format.
+
+    DamagedImage if only a part of it can be decoded. With `accept_damaged`, that part is returned with a note; what is
+    missing is gray or black.
+    """
     try:
         data = Path(path).read_bytes()
-    except OSError as error:
-        fact = (
-            "there is no such file" if isinstance(error, FileNotFoundError) else f"it cannot be read ({error.strerror})"
-        )
-        raise UnreadableImage(fact, where=path, next_step="Check its name and permissions.") from error
-    return decode(data, str(path))
+    except (OSError, ValueError) as error:
+        raise cannot_read(path, error) from error
+    return decode(data, str(path), accept_damaged=accept_damaged)
 
 
-def decode(data: bytes, name: str = "the image") -> Image:
-    """Decode the image in these bytes; `name` is used in error messages."""
+def decode(data: bytes, name: str = "the image", *, accept_damaged: bool = False) -> Image:
+    """Decode the image in these bytes as `read` does; `name` is used in error messages."""
     format = sniff(data[:HEAD])  # noqa: A001
     if format is None:
-        raise _unknown(data, name)
+        raise unknown(data[:HEAD], name)
+    with naming(name, format), collected():
+        return _DECODERS[format](data, accept_damaged=accept_damaged)
+
+
+@contextmanager
+def naming(name: str, format: Format) -> Iterator[None]:  # noqa: A002 - the word users say
+    """Turn whatever decoding raises into an error that names the file."""
     try:
-        return _DECODERS[format](data)
+        yield
     except UnreadableImage as error:
-        raise UnreadableImage(error.fact, where=name, next_step=error.next_step) from error
+        raise type(error)(error.fact, where=name, next_step=error.next_step) from error
     except MemoryError as error:
         raise OutOfMemory(
             "the image does not fit into memory", where=name, next_step="Close other programs."
@@ -47,16 +64,24 @@ def decode(data: bytes, name: str = "the image") -> Image:
         raise
     except Exception as error:  # decoders raise anything, and one bad file must not stop a batch
         raise UnreadableImage(
-            f"this {format.upper()} file is damaged, or of a kind that is not read ({error})",
+            f"this {format.upper()} file is damaged, or of a kind that is not read ({cut(error)})",
             where=name,
             next_step="Open it in a photo editor: if it opens, export it again; if not, restore it from a backup.",
         ) from error
 
 
-def _unknown(data: bytes, name: str) -> UnreadableImage:
-    if not data:
+def cannot_read(path: str | PathLike[str], error: OSError | ValueError) -> UnreadableImage:
+    """The error of a file that cannot be opened."""
+    why = getattr(error, "strerror", None) or str(error)
+    fact = "there is no such file" if isinstance(error, FileNotFoundError) else f"it cannot be read ({why})"
+    return UnreadableImage(fact, where=path, next_step="Check its name and permissions.")
+
+
+def unknown(head: bytes, name: str) -> UnreadableImage:
+    """The error of a file that does not begin as a supported format does."""
+    if not head:
         return UnreadableImage("it is empty", where=name, next_step="Restore it from a backup or copy it again.")
-    foreign = name_foreign(data[:HEAD])
+    foreign = name_foreign(head)
     if foreign:
         return UnreadableImage(
             f"it is a {foreign} file, and {_FORMATS} are read", where=name, next_step="Export it as TIFF or PNG first."

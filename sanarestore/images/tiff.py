@@ -1,63 +1,205 @@
-"""TIFF: pixels through tifffile, tags through our own directory reader and writer, which changes no byte of them."""
+"""TIFF: tags through our own directory reader and writer, which changes no byte of them; pixels through tifffile."""
 
 import io
 import struct
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from sanarestore.errors import UnreadableImage
 from sanarestore.images import exif, ifd
-from sanarestore.images.codes import Stored
-from sanarestore.images.ifd import ByteLayout, Entry
+from sanarestore.images.codes import Depth, Stored
+from sanarestore.images.damage import damaged, hopeless
+from sanarestore.images.ifd import ByteLayout, Entry, Source
 from sanarestore.images.image import AlphaKind, Image, Metadata, check_size, from_stored, to_stored
+from sanarestore.images.segments import decode_segments
 
 _XMP, _IPTC, _ICC, _SUBFILE, _DNG = 700, 33723, 34675, 254, 50706
 _ALPHA: dict[int, AlphaKind] = {0: "unspecified", 1: "associated", 2: "unassociated"}
 _EXTRASAMPLE = {name: code for code, name in _ALPHA.items()}
 _CLASSIC_LIMIT = 4_000_000_000
 """Bytes above which BigTIFF is written: classic TIFF ends at 2**32, and deflate can slightly enlarge noise."""
-_READ_AT_ONCE = 2**24
-"""Bytes of the file that tifffile copies before it decodes them; its default is hundreds of megabytes."""
+_LARGE_TILE = 2**22
+"""Pixels that a tile may have even if the image is smaller."""
+_INTEGERS = (1, ifd.SHORT, ifd.LONG, ifd.LONG8)
+_JPEG = (6, 7, 33007, 34892)
+"""Compressions that convert YCbCr to RGB."""
 _COLOUR_SPACES = {5: "CMYK", 8: "CIE Lab", 9: "ICC Lab", 10: "ITU Lab", 32844: "LogL", 32845: "LogLuv"}
 _CONVERT = "Convert it to RGB first (most photo editors do); sanarestore does not convert it yet."
 _RAW = "Develop it with a raw converter and restore the TIFF that it writes."
-_BACKUP = "Restore the file from a backup or copy it again."
 
 
-def decode(data: bytes) -> Image:
-    """Decode the first page of a TIFF file; UnreadableImage if it is truncated or its content is not supported."""
-    import tifffile
+def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
+    """Decode the first page of a TIFF file; UnreadableImage if its content is not supported.
 
-    layout, directory = _directory(data)
-    # Closed, because tifffile's pages and files refer to each other and would keep all bytes of the file for long.
-    with io.BytesIO(data) as source, tifffile.TiffFile(source) as file:
-        page = file.pages[0]
-        _check(page, directory, len(data))
-        pages = len(file.pages)
-        stored, notes = _codes(page)
+    DamagedImage if tags, strips or tiles are missing or cannot be decoded, unless that is accepted: then what is
+    missing is black, and a note says so. Holes in uncompressed pixels cannot be noticed.
+    """
+    layout, directory, notes = _directory(data, accept_damaged)
+    header = TiffHeader.of(directory, layout)
+    header.check()
+    stored, more = decode_segments(data, directory, layout, accept_damaged)
+    notes += more
+    stored, more = _codes(stored, header, directory, layout)
+    notes += more
+    pages = ifd.count_pages(data, ifd.read_header(data)[1], layout)  # type: ignore[index]
     if pages > 1:
-        notes = (*notes, f"the first of {pages} pages is used")
+        notes.append(f"the first of {pages} pages is used")
     if exif.has_maker_note(directory):
-        notes = (*notes, "the EXIF maker note is kept byte for byte; offsets inside it may no longer fit")
+        notes.append("the EXIF maker note is kept byte for byte; offsets inside it may no longer fit")
     return from_stored(
         stored,
         format="tiff",
         metadata=_metadata(directory, layout),
-        alpha_kind=_ALPHA.get(int(page.extrasamples[0]), "unspecified") if page.extrasamples else "unassociated",
-        notes=notes,
+        alpha_kind=_ALPHA.get(header.extra[0], "unspecified") if header.extra else "unassociated",
+        notes=tuple(notes),
     )
 
 
-def _directory(data: bytes) -> tuple[ByteLayout, ifd.Directory]:
-    """Read the first directory; UnreadableImage if tags are missing, which tifffile would silently ignore."""
-    header = ifd.read_header(data)
+def header_of(data: Source) -> "TiffHeader":
+    """Read the header of the first page and check it; UnreadableImage if the page is not read."""
+    layout, directory, _ = _directory(data, accept_damaged=True)
+    header = TiffHeader.of(directory, layout)
+    header.check()
+    return header
+
+
+def _directory(data: Source, accept_damaged: bool) -> tuple[ByteLayout, ifd.Directory, list[str]]:
+    """Read the first directory, and a note if tags are missing, which tifffile would silently ignore."""
+    found = ifd.read_header(data)
+    if found is None:
+        raise hopeless("it is truncated: its tags are missing")
+    layout, offset = found
     try:
-        if header is not None:
-            return header[0], ifd.read(data, header[1], header[0], strict=True)
+        return layout, ifd.read(data, offset, layout, strict=True), []
     except ifd.EndsEarlyError:
-        pass
-    raise UnreadableImage("it is truncated: a part of its tags is missing", next_step=_BACKUP)
+        note = damaged("it is truncated: a part of its tags is missing", accepted=accept_damaged)
+        return layout, ifd.read(data, offset, layout), [note]
+
+
+@dataclass(frozen=True, slots=True)
+class TiffHeader:
+    """The tags that say how the pixels of a page are stored."""
+
+    width: int
+    height: int
+    depth: int
+    """Number of slices of a volume; 1 for a photograph."""
+    samples: int
+    bits: tuple[int, ...]
+    sample_format: int
+    """1 for unsigned integers, 2 for signed ones, 3 for floats."""
+    photometric: int
+    compression: int
+    planar: bool
+    tile: tuple[int, int] | None
+    """Width and height of a tile; None for strips."""
+    extra: tuple[int, ...]
+    is_raw: bool
+    """Whether it is a camera raw file, or a preview."""
+
+    @classmethod
+    def of(cls, directory: ifd.Directory, layout: ByteLayout) -> "TiffHeader":
+        """Read the tags of a directory."""
+
+        def values(tag: int, *default: int) -> tuple[int, ...]:
+            entry = directory.get(tag)
+            if entry is None or entry.kind not in _INTEGERS:
+                return default
+            return tuple(int(value) for value in ifd.value_of(entry.kind, entry.data, layout))
+
+        compression = values(259, 1)[0]
+        old_jpeg = compression == 6
+        photometric = values(262, 6 if old_jpeg else 1)[0]
+        tile = (values(322, 0)[0], values(323, 0)[0]) if 322 in directory else None
+        return cls(
+            width=values(256, 0)[0],
+            height=values(257, 0)[0],
+            depth=values(32997, 1)[0],
+            samples=values(277, 3 if old_jpeg else 1)[0],
+            bits=tuple(dict.fromkeys(values(258, 8 if old_jpeg else 1))),
+            sample_format=values(339, 1)[0],
+            photometric=6 if old_jpeg and photometric == 2 else photometric,
+            compression=compression,
+            planar=values(284, 1)[0] == 2,
+            tile=tile,
+            extra=values(338),
+            is_raw=_DNG in directory or photometric in (32803, 34892) or bool(values(_SUBFILE, 0)[0] & 1),
+        )
+
+    @property
+    def stored(self) -> Depth:
+        """The depth in which the image is held."""
+        if self.sample_format == 3:
+            return "float32"
+        return "uint16" if self.bits[0] == 16 and self.photometric != 3 else "uint8"
+
+    def check(self) -> None:
+        """Raise UnreadableImage for every page that would be decoded wrongly, or not at all."""
+        check_size(self.height, self.width)
+        if self.is_raw:
+            raise UnreadableImage("it is a camera raw file, not a finished photograph", next_step=_RAW)
+        if self.photometric in _COLOUR_SPACES:
+            raise UnreadableImage(f"its colours are {_COLOUR_SPACES[self.photometric]}", next_step=_CONVERT)
+        if self.photometric not in (0, 1, 2, 3, 6):
+            raise UnreadableImage(f"its colours are of an unknown kind ({self.photometric})", next_step=_CONVERT)
+        if self.photometric == 6 and self.compression not in _JPEG:
+            raise UnreadableImage("its colours are YCbCr without JPEG compression", next_step=_CONVERT)
+        if self.depth > 1:
+            raise UnreadableImage("it is a volume, not a photograph", next_step="Export one slice of it.")
+        if self.tile and not 0 < self.tile[0] * self.tile[1] <= 4 * self.width * self.height + _LARGE_TILE:
+            raise hopeless(f"its tiles are {self.tile[0]} x {self.tile[1]} pixels large")
+        self._check_samples()
+
+    def _check_samples(self) -> None:
+        colours = 3 if self.photometric in (2, 6) else 1
+        if not colours <= self.samples <= colours + 1:
+            raise UnreadableImage(
+                f"it has {self.samples} channels where {colours} and one alpha are read",
+                next_step="Export it as flat RGB or gray.",
+            )
+        bits = self.bits[0]
+        if len(self.bits) > 1 or (self.sample_format == 1 and bits < 16 and bits not in (1, 2, 4, 8)):
+            raise UnreadableImage(
+                f"its samples have {', '.join(map(str, self.bits))} bits",
+                next_step="Export it as 8 or 16 bit, or as 32-bit float.",
+            )
+        if bits not in {1: (1, 2, 4, 8, 16), 3: (16, 32, 64)}.get(self.sample_format, ()):
+            kind = {2: "signed integer", 3: "float"}.get(self.sample_format, "integer")
+            raise UnreadableImage(
+                f"its samples are {bits}-bit {kind}", next_step="Export it as 8 or 16 bit, or as 32-bit float."
+            )
+
+
+def _codes(
+    stored: Stored, header: TiffHeader, directory: ifd.Directory, layout: ByteLayout
+) -> tuple[Stored, list[str]]:
+    """The page's codes [H, W, S] as uint8, uint16 or float32, and notes on the conversions made."""
+    notes: list[str] = []
+    bits = header.bits[0]
+    if header.photometric == 3:
+        notes.append("the palette is converted to RGB")
+        stored, bits = _from_palette(stored, _palette(directory, layout)), 8
+    if bits < 8:
+        notes.append(f"{bits}-bit gray is converted to 8 bit")
+        stored = stored.astype(np.uint8) * np.uint8(255 // (2**bits - 1))
+    if stored.dtype.name in ("float16", "float64"):
+        notes.append(f"{stored.dtype.name} is converted to float32")
+        with np.errstate(over="ignore", invalid="ignore"):  # too large values become infinite, and are reported later
+            stored = stored.astype(np.float32)
+    if header.photometric == 0:
+        notes.append("white-is-zero is converted to black-is-zero")
+        stored = stored.copy()
+        stored[..., 0] = 1 - stored[..., 0] if stored.dtype.kind == "f" else ~stored[..., 0]
+    return stored, notes
+
+
+def _palette(directory: ifd.Directory, layout: ByteLayout) -> Stored:
+    """The colours [3, N]; UnreadableImage if there are none."""
+    entry = directory.get(320)
+    if entry is None or entry.kind != ifd.SHORT or len(entry.data) % 6:
+        raise hopeless("its palette is missing")
+    return np.frombuffer(entry.data, f"{layout.order}u2").reshape(3, -1)
 
 
 def _metadata(directory: ifd.Directory, layout: ByteLayout) -> Metadata:
@@ -81,71 +223,11 @@ def _unswapped(entry: Entry) -> bytes:
     return data
 
 
-def _check(page: Any, directory: ifd.Directory, size: int) -> None:
-    """Raise UnreadableImage for every page that would be decoded wrongly, or not at all."""
-    check_size(page.imagelength, page.imagewidth)
-    photometric = int(page.photometric if page.photometric is not None else 1)
-    if _DNG in directory or photometric in (32803, 34892) or page.is_reduced:
-        raise UnreadableImage("it is a camera raw file, not a finished photograph", next_step=_RAW)
-    if photometric in _COLOUR_SPACES:
-        raise UnreadableImage(f"its colours are {_COLOUR_SPACES[photometric]}", next_step=_CONVERT)
-    if photometric not in (0, 1, 2, 3, 6):
-        raise UnreadableImage(f"its colours are of an unknown kind ({photometric})", next_step=_CONVERT)
-    if page.imagedepth > 1:
-        raise UnreadableImage("it is a volume, not a photograph", next_step="Export one slice of it.")
-    _check_samples(page, photometric)
-    for start, length in zip(page.dataoffsets, page.databytecounts, strict=True):
-        if length == 0 or start + length > size:
-            raise UnreadableImage("it is truncated: a part of its pixels is missing", next_step=_BACKUP)
-
-
-def _check_samples(page: Any, photometric: int) -> None:
-    colours = 3 if photometric in (2, 6) else 1
-    if not colours <= page.samplesperpixel <= colours + 1:
-        raise UnreadableImage(
-            f"it has {page.samplesperpixel} channels where {colours} and one alpha are read",
-            next_step="Export it as flat RGB or gray.",
-        )
-    if page.dtype is None or page.dtype.name not in ("bool", "uint8", "uint16", "float16", "float32", "float64"):
-        kind = {2: "signed integer", 3: "float"}.get(int(page.sampleformat or 1), "integer")
-        raise UnreadableImage(
-            f"its samples are {page.bitspersample}-bit {kind}",
-            next_step="Export it as 8 or 16 bit, or as 32-bit float.",
-        )
-    whole = {"float16": (16,), "float32": (32,), "float64": (64,), "uint16": (16,)}.get(page.dtype.name, (1, 2, 4, 8))
-    if page.bitspersample not in whole:
-        raise UnreadableImage(
-            f"its samples have {page.bitspersample} bits", next_step="Export it as 8 or 16 bit, or as 32-bit float."
-        )
-
-
-def _codes(page: Any) -> tuple[Stored, tuple[str, ...]]:
-    """The page's codes [H, W, S] as uint8, uint16 or float32, and notes on the conversions made."""
-    stored: Stored = page.asarray(buffersize=_READ_AT_ONCE)
-    notes: list[str] = []
-    if page.samplesperpixel > 1 and int(page.planarconfig) == 2:
-        stored = np.moveaxis(stored, 0, -1)
-    stored = stored.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
-    photometric, bits = int(page.photometric if page.photometric is not None else 1), int(page.bitspersample)
-    if photometric == 3:
-        notes.append("the palette is converted to RGB")
-        stored, bits = _from_palette(stored, np.asarray(page.colormap)), 8
-    if bits < 8:
-        notes.append(f"{bits}-bit gray is converted to 8 bit")
-        stored = stored.astype(np.uint8) * np.uint8(255 // (2**bits - 1))
-    if stored.dtype.name in ("float16", "float64"):
-        notes.append(f"{stored.dtype.name} is converted to float32")
-        stored = stored.astype(np.float32)
-    if photometric == 0:
-        notes.append("white-is-zero is converted to black-is-zero")
-        stored = stored.copy()
-        stored[..., 0] = 1 - stored[..., 0] if stored.dtype.kind == "f" else ~stored[..., 0]
-    return stored, tuple(notes)
-
-
 def _from_palette(stored_HWS: Stored, colours_3N: Stored) -> Stored:
     """Convert indices to 8-bit RGB, keeping an alpha channel; palettes usually hold 8-bit codes in the upper byte."""
     codes_N3 = (colours_3N >> 8 if colours_3N.max(initial=0) > 255 else colours_3N).astype(np.uint8).T
+    if stored_HWS[..., 0].max(initial=0) >= len(codes_N3):
+        raise hopeless("its pixels have numbers that its palette lacks")
     return np.concatenate([codes_N3[stored_HWS[..., 0].astype(np.intp)], stored_HWS[..., 1:].astype(np.uint8)], axis=2)
 
 

@@ -6,46 +6,107 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sanarestore.errors import UnreadableImage, UnwritableImage
+from sanarestore.errors import UnwritableImage
 from sanarestore.images import exif
 from sanarestore.images.codes import Stored
-from sanarestore.images.ifd import ByteLayout
+from sanarestore.images.damage import damaged, hopeless
+from sanarestore.images.ifd import ByteLayout, Source
 from sanarestore.images.image import Image, Metadata, check_size, from_stored, to_stored
 
 QUALITY = 95
 _LARGEST = 16383
-_BACKUP = "Restore the file from a backup or copy it again."
+_PIXELS = (b"VP8 ", b"VP8L", b"ANMF", b"ALPH")
+_HOLE = bytes(256)
+"""Compressed pixels have no such run of zeros: the longest of flat images that we made had 34."""
 
 
-def decode(data: bytes) -> Image:
-    """Decode a WebP file, or the first frame of an animated one; UnreadableImage if it is truncated."""
+def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
+    """Decode a WebP file, or the first frame of an animated one.
+
+    DamagedImage if it is truncated, its chunks do not fit or a hole of zeros is in its pixels, unless that is
+    accepted. libwebp decodes nothing of a truncated file, and notices no other damage: WebP has no checksums.
+    """
     import imagecodecs
 
-    if len(data) < 12 or struct.unpack_from("<L", data, 4)[0] + 8 > len(data):
-        raise UnreadableImage("it is truncated: the end of the WebP file is missing", next_step=_BACKUP)
-    chunks = list(_chunks(data))
-    names = [name for name, _ in chunks]
-    extended = dict(chunks).get(b"VP8X", b"")
-    if len(extended) >= 10:
-        check_size(1 + int.from_bytes(extended[7:10], "little"), 1 + int.from_bytes(extended[4:7], "little"))
-    stored: Stored = imagecodecs.webp_decode(data)
+    spans = list(_spans(data))
+    chunks = {name: _body(data, name, start, end) for name, start, end in reversed(spans)}
+    header_of(data)
+    notes = [damaged(fact, accepted=accept_damaged) for fact in _damage(data, spans)]
+    try:
+        stored: Stored = imagecodecs.webp_decode(_completed(data, spans))
+    except MemoryError:
+        raise
+    except Exception as error:  # the type depends on the library's version
+        raise hopeless("nothing of its pixels can be decoded") from error
+    names = [name for name, _, _ in spans]
     frames = names.count(b"ANMF")
-    return from_stored(
-        stored,
-        format="webp",
-        metadata=_metadata(dict(chunks)),
-        lossless=b"VP8L" in names,
-        notes=(f"the first of {frames} frames is used",) if frames > 1 else (),
-    )
+    if frames > 1:
+        notes.append(f"the first of {frames} frames is used")
+    return from_stored(stored, format="webp", metadata=_metadata(chunks), lossless=b"VP8L" in names, notes=tuple(notes))
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def header_of(data: Source) -> tuple[int, int, bool]:
+    """Width, height, and whether there may be alpha; UnreadableImage if no header says that or it is too large."""
+    for name, start, _ in _spans(data):
+        head = bytes(data[start : start + 10])
+        size = None
+        if name == b"VP8X" and len(head) == 10:
+            size = 1 + int.from_bytes(head[4:7], "little"), 1 + int.from_bytes(head[7:10], "little"), head[0] & 16 > 0
+        elif name == b"VP8L" and len(head) >= 5 and head[0] == 0x2F:
+            bits = int.from_bytes(head[1:5], "little")
+            size = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), bits >> 28 & 1 > 0
+        elif name == b"VP8 " and head[3:6] == b"\x9d\x01\x2a" and len(head) == 10:
+            width, height = struct.unpack("<HH", head[6:10])
+            size = width & 0x3FFF, height & 0x3FFF, False
+        if size:
+            check_size(size[1], size[0])
+            return size
+    raise hopeless("its WebP header is damaged or missing")
+
+
+def _spans(data: Source) -> Iterator[tuple[bytes, int, int]]:
+    """Names of chunks with the bounds of their bodies; the last one may extend beyond the end."""
     at = 12
     while at + 8 <= len(data):
-        (length,) = struct.unpack_from("<L", data, at + 4)
-        name = data[at : at + 4]
-        yield name, b"" if name in (b"VP8 ", b"VP8L", b"ANMF", b"ALPH") else data[at + 8 : at + 8 + length]
+        head = bytes(data[at : at + 8])
+        length = int.from_bytes(head[4:], "little")
+        yield head[:4], at + 8, at + 8 + length
         at += 8 + length + length % 2
+
+
+def _body(data: bytes, name: bytes, start: int, end: int) -> bytes:
+    return b"" if name in _PIXELS or end > len(data) else data[start:end]
+
+
+def _damage(data: bytes, spans: list[tuple[bytes, int, int]]) -> Iterator[str]:
+    """What is wrong with the file, as far as that can be seen."""
+    if int.from_bytes(data[4:8], "little") + 8 > len(data) or spans[-1][2] > len(data):
+        yield "it is truncated: the end of the WebP file is missing"
+    for name, start, end in spans:
+        if name in _PIXELS and data.find(_HOLE, start, end) >= 0:
+            yield "there is a hole of zeros in its pixels"
+            return
+        if name == b"VP8 " and (fact := _parts_damage(data[start : start + 10], end - start)):
+            yield fact
+
+
+def _completed(data: bytes, spans: list[tuple[bytes, int, int]]) -> bytes:
+    """The file with zeros for what is missing at its end, because libwebp decodes nothing of a file that ends early."""
+    missing = max(int.from_bytes(data[4:8], "little") + 8, spans[-1][2]) - len(data)
+    if missing <= 0:
+        return data
+    width, height, _ = header_of(data)
+    if missing > 8 * width * height + 2**16:  # more than its pixels take without compression
+        raise hopeless("nothing of its pixels can be decoded")
+    return data + bytes(missing)
+
+
+def _parts_damage(head: bytes, size: int) -> str | None:
+    """What the header of a lossy frame says that cannot be."""
+    tag = int.from_bytes(head[:3], "little")
+    if (tag >> 5) + 10 > size:
+        return "its pixels are longer than the part of the file that holds them"
+    return None
 
 
 def _metadata(chunks: dict[bytes, bytes]) -> Metadata:

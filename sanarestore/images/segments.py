@@ -1,0 +1,225 @@
+"""Strips and tiles of TIFF files, decoded one by one through tifffile and imagecodecs, so that damage is noticed.
+
+tifffile sees only the tags that say how pixels are stored. It would interpret many others, and read them without limit.
+"""
+
+import io
+import math
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from sanarestore.errors import UnreadableImage
+from sanarestore.images import ifd
+from sanarestore.images.codes import Stored
+from sanarestore.images.damage import cut, damaged, hopeless
+from sanarestore.images.ifd import ByteLayout
+from sanarestore.images.messages import collected
+
+_PIXEL_TAGS = frozenset((
+    256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 338, 339, 347,
+    *range(512, 522), 529, 530, 531, 532, 32997,
+))  # fmt: skip
+_JPEG = (6, 7, 33007, 34892)
+_DEFLATE = (8, 32946)
+_DAMAGE_WORDS = ("corrupt", "premature", "truncat", "damage", "invalid")
+_KINDS = (NotImplementedError, ImportError, KeyError)
+"""What the libraries raise for a kind of file that they do not decode."""
+
+
+def decode_segments(
+    data: bytes, directory: ifd.Directory, layout: ByteLayout, accept_damaged: bool
+) -> tuple[Stored, list[str]]:
+    """Decode the pixels of a page to codes [H, W, S], with notes on damage.
+
+    DamagedImage if a strip or a tile is missing or cannot be decoded, unless that is accepted; if none can be, always.
+    """
+    import tifffile
+
+    pixel_tags = {tag: entry for tag, entry in directory.items() if tag in _PIXEL_TAGS and entry.directory is None}
+    with _Spliced(data, pixel_tags, layout) as source, tifffile.TiffFile(source) as file:
+        page = file.pages[0]
+        _check_codecs(page)
+        if _is_plain(page, len(data)):
+            stored: Stored = page.asarray()
+            notes: list[str] = []
+        else:
+            stored, notes = _assembled(data, page, accept_damaged)
+        if page.samplesperpixel > 1 and int(page.planarconfig) == 2:
+            stored = np.moveaxis(stored.reshape(page.samplesperpixel, page.imagelength, page.imagewidth), 0, -1)
+        return stored.reshape(page.imagelength, page.imagewidth, page.samplesperpixel), notes
+
+
+def _check_codecs(page: Any) -> None:
+    """Raise UnreadableImage if the compression is not one that is decoded."""
+    import tifffile
+
+    for name, table, code in (
+        ("compression", tifffile.TIFF.DECOMPRESSORS, int(page.compression)),
+        ("predictor", tifffile.TIFF.UNPREDICTORS, int(page.predictor)),
+    ):
+        try:
+            _ = code == 1 or table[code]
+        except KeyError as error:
+            raise UnreadableImage(
+                f"its {name} ({code}) is not read", next_step="Export it as TIFF with deflate or without compression."
+            ) from error
+
+
+def _is_plain(page: Any, size: int) -> bool:
+    """Whether the pixels lie in the file one after the other, complete and without compression."""
+    if not len(page.dataoffsets) or len(page.dataoffsets) != len(page.databytecounts) or not page.is_contiguous:
+        return False
+    needed = math.prod(page.shaped) * page._dtype.itemsize
+    return bool(sum(page.databytecounts) >= needed and page.dataoffsets[0] + needed <= size)
+
+
+def _assembled(data: bytes, page: Any, accept_damaged: bool) -> tuple[Stored, list[str]]:
+    """The page put together from its strips or tiles, in tifffile's shape of five dimensions."""
+    number, what = math.prod(page.chunked), "tiles" if page.is_tiled else "strips"
+    have = min(number, len(page.dataoffsets), len(page.databytecounts))
+    notes, bad = [], number - have
+    if bad:
+        notes.append(damaged(f"{bad} of its {number} {what} are missing", accepted=accept_damaged))
+    stored: Stored = np.zeros(page.shaped, page._dtype)
+    arguments = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _JPEG else {}
+    wrong = 0
+    for index in range(have):
+        start, size = int(page.dataoffsets[index]), int(page.databytecounts[index])
+        try:
+            segment, place, shape = _decoded(data[start : start + size], size, index, page, arguments)
+        except _KINDS:
+            raise
+        except _BadSegmentError as error:
+            wrong += 1
+            if not accept_damaged:
+                damaged(f"one of its {number} {what} {error}", accepted=False)
+            found = _partly(data[start : start + size], index, page, arguments)
+            if found is None:
+                bad += 1
+                continue
+            segment, place, shape = found
+        plane, slice_, top, left, _ = place
+        part = segment[: page.imagedepth - slice_, : page.imagelength - top, : page.imagewidth - left]
+        stored[plane, slice_ : slice_ + shape[0], top : top + shape[1], left : left + shape[2]] = part
+    if bad == number:
+        raise hopeless("nothing of its pixels can be decoded")
+    if wrong:
+        notes.append(damaged(f"{wrong} of its {number} {what} are incomplete or damaged", accepted=accept_damaged))
+    return stored, notes
+
+
+class _BadSegmentError(Exception):
+    """A strip or tile that is missing or cannot be decoded in full; the message completes "one of its strips"."""
+
+
+def _decoded(piece: bytes, size: int, index: int, page: Any, arguments: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """A segment, its place and its shape; `_BadSegmentError` if it is not complete."""
+    if not size or len(piece) < size:
+        raise _BadSegmentError("is missing" if not piece else "is truncated")
+    with collected() as messages:
+        try:
+            found: tuple[Any, Any, Any] = page.decode(piece, index, **arguments)
+        except (MemoryError, *_KINDS):
+            raise
+        except Exception as error:  # decoders raise anything
+            raise _BadSegmentError(f"cannot be decoded ({cut(error)})") from error
+    said = [message for message in messages if any(word in message.lower() for word in _DAMAGE_WORDS)]
+    if said:
+        raise _BadSegmentError(f"is damaged ({cut(said[0])})")
+    return found
+
+
+def _partly(piece: bytes, index: int, page: Any, arguments: dict[str, Any]) -> tuple[Any, Any, Any] | None:
+    """A damaged segment as far as it can be decoded, completed with zeros; None if nothing of it can be."""
+    size = _size_of(page, index)
+    if not piece or size is None:
+        return None
+    if page.compression in _DEFLATE:
+        plain = b"".join(_inflated(piece, size))
+        piece = zlib.compress(plain[:size].ljust(size, b"\0"), 0) if plain else b""
+    elif page.compression == 1:
+        piece = piece.ljust(size, b"\0")
+    try:
+        with collected():
+            found: tuple[Any, Any, Any] = page.decode(piece, index, **arguments)
+            return found
+    except MemoryError:
+        raise
+    except Exception:  # decoders raise anything
+        return None
+
+
+def _inflated(piece: bytes, size: int) -> Iterator[bytes]:
+    """What can be decompressed, at most about `size` bytes; in small steps, since an error loses its step's."""
+    inflater, left = zlib.decompressobj(), size
+    for start in range(0, len(piece), 1024):
+        try:
+            found = inflater.decompress(piece[start : start + 1024], max(left, 1))
+        except zlib.error:
+            return
+        yield found
+        left -= len(found)
+        if inflater.eof or left <= 0:
+            return
+
+
+def _size_of(page: Any, index: int) -> int | None:
+    """Bytes of a segment without compression."""
+    samples = page.samplesperpixel if int(page.planarconfig) == 1 else 1
+    bits = int(page.bitspersample) * samples
+    if page.is_tiled:
+        return int(page.tilelength * -(-page.tilewidth * bits // 8))
+    strips = -(-page.imagelength // page.rowsperstrip)
+    rows = min(page.rowsperstrip, page.imagelength - index % strips * page.rowsperstrip)
+    return int(rows * -(-page.imagewidth * bits // 8))
+
+
+class _Spliced(io.RawIOBase):
+    """A TIFF file whose first directory is another one, placed behind the end of the file's bytes.
+
+    Nothing is copied: large files would need their size in memory once more.
+    """
+
+    def __init__(self, data: bytes, directory: ifd.Directory, layout: ByteLayout) -> None:
+        size = len(data) + len(data) % 2
+        start = layout.header + layout.offset.pack(size)
+        self._parts = (
+            start,
+            memoryview(data)[len(start) :],
+            bytes(size - len(data)) + ifd.pack(directory, size, layout),
+        )
+        self._size = sum(map(len, self._parts))
+        self._at = 0
+
+    def close(self) -> None:
+        """Let go of the file's bytes: tifffile's objects refer to each other and to this, and live on for long."""
+        self._parts = (b"", memoryview(b""), b"")
+        super().close()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence], 0)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view, done, first = memoryview(buffer).cast("B"), 0, 0
+        for part in self._parts:
+            begin = self._at + done - first
+            if 0 <= begin < len(part) and done < len(view):
+                count = min(len(part) - begin, len(view) - done)
+                view[done : done + count] = part[begin : begin + count]
+                done += count
+            first += len(part)
+        self._at += done
+        return done
