@@ -3,6 +3,7 @@ rounded here too."""
 
 from sanarestore.images.codes import Depth, Pixels, from_float, quantize, to_float
 from sanarestore.images.find import Findings, Found, Rejected, find
+from sanarestore.images.header import Header, measure, memory_to_read, memory_to_write
 from sanarestore.images.image import Format, Image, Metadata
 from sanarestore.images.read import decode, read
 from sanarestore.images.resize import resize
@@ -13,6 +14,7 @@ __all__ = [
     "Findings",
     "Format",
     "Found",
+    "Header",
     "Image",
     "Metadata",
     "Pixels",
@@ -22,6 +24,9 @@ __all__ = [
     "encode",
     "find",
     "from_float",
+    "measure",
+    "memory_to_read",
+    "memory_to_write",
     "quantize",
     "read",
     "resize",

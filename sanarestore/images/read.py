@@ -1,10 +1,11 @@
 """Reading of files and bytes into an Image, for all formats, with one kind of error for bad files."""
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from sanarestore.errors import OutOfMemory, SanarestoreError, UnreadableImage
 from sanarestore.images import jpeg, png, tiff, webp
@@ -33,10 +34,8 @@ def read(path: str | PathLike[str], *, accept_damaged: bool = False) -> Image:
     DamagedImage if only a part of it can be decoded. With `accept_damaged`, that part is returned with a note; what is
     missing is gray or black.
     """
-    try:
-        data = Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        raise cannot_read(path, error) from error
+    with opened(path) as file:
+        data = file.read()
     return decode(data, str(path), accept_damaged=accept_damaged)
 
 
@@ -70,11 +69,20 @@ def naming(name: str, format: Format) -> Iterator[None]:  # noqa: A002 - the wor
         ) from error
 
 
-def cannot_read(path: str | PathLike[str], error: OSError | ValueError) -> UnreadableImage:
-    """The error of a file that cannot be opened."""
-    why = getattr(error, "strerror", None) or str(error)
-    fact = "there is no such file" if isinstance(error, FileNotFoundError) else f"it cannot be read ({why})"
-    return UnreadableImage(fact, where=path, next_step="Check its name and permissions.")
+@contextmanager
+def opened(path: str | PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file; UnreadableImage if that fails or reading does, or if it is a pipe or a device, which may not end."""
+    try:
+        mode = Path(path).stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            fact = "it is a pipe, a socket or a device, and no file"
+            raise UnreadableImage(fact, where=path, next_step="Name a file.")
+        with Path(path).open("rb") as file:
+            yield file
+    except OSError as error:
+        is_missing = isinstance(error, FileNotFoundError)
+        fact = "there is no such file" if is_missing else f"it cannot be read ({error.strerror or error})"
+        raise UnreadableImage(fact, where=path, next_step="Check its name and permissions.") from error
 
 
 def unknown(head: bytes, name: str) -> UnreadableImage:

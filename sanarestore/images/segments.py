@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from sanarestore.errors import UnreadableImage
+from sanarestore.errors import DamagedImage, UnreadableImage
 from sanarestore.images import ifd
 from sanarestore.images.codes import Stored
 from sanarestore.images.damage import cut, damaged, hopeless
 from sanarestore.images.ifd import ByteLayout
 from sanarestore.images.messages import collected
+from sanarestore.images.scans import decode_picture
 
 _PIXEL_TAGS = frozenset((
     256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 338, 339, 347,
@@ -121,15 +122,24 @@ def _decoded(piece: bytes, size: int, index: int, page: Any, arguments: dict[str
         raise _BadSegmentError("is missing" if not piece else "is truncated")
     with collected() as messages:
         try:
+            _check_jpeg(piece, page)
             found: tuple[Any, Any, Any] = page.decode(piece, index, **arguments)
         except (MemoryError, *_KINDS):
             raise
         except Exception as error:  # decoders raise anything
-            raise _BadSegmentError(f"cannot be decoded ({cut(error)})") from error
+            fact = error.fact if isinstance(error, DamagedImage) else cut(error)
+            raise _BadSegmentError(f"cannot be decoded ({fact})") from error
     said = [message for message in messages if any(word in message.lower() for word in _DAMAGE_WORDS)]
     if said:
         raise _BadSegmentError(f"is damaged ({cut(said[0])})")
     return found
+
+
+def _check_jpeg(piece: bytes, page: Any) -> None:
+    """Raise DamagedImage for damage in a JPEG segment, about which imagecodecs says nothing."""
+    if page.compression == 7 and page.samplesperpixel in (1, 3) and int(page.planarconfig) == 1:
+        tables = page.jpegtables or b""
+        decode_picture(piece[:2] + tables[2:-2] + piece[2:], accept_damaged=False)
 
 
 def _partly(piece: bytes, index: int, page: Any, arguments: dict[str, Any]) -> tuple[Any, Any, Any] | None:

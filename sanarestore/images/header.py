@@ -1,0 +1,158 @@
+"""What the header of a file says of its image, read without decoding, and the memory that the image will take."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from typing import BinaryIO
+
+from sanarestore.images import jpeg, png, tiff, webp
+from sanarestore.images.codes import Depth
+from sanarestore.images.ifd import Source
+from sanarestore.images.image import Format
+from sanarestore.images.messages import collected
+from sanarestore.images.read import naming, opened, unknown
+from sanarestore.images.signature import HEAD, sniff
+
+_SIZES: dict[Depth, int] = {"uint8": 1, "uint16": 2, "float32": 4}
+_BLOCK = 2**14
+"""Bytes of a file that are read at a time."""
+_FIXED = 2 * 2**20
+"""Bytes that do not depend on the size of the image, such as tables and buffers of the libraries."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Header:
+    """What is known of an image before it is decoded."""
+
+    width: int
+    height: int
+    channels: int
+    """Samples per pixel after decoding: 1 or 3, and one more with alpha."""
+    depth: Depth
+    format: Format
+    file_size: int
+    """Bytes of the file."""
+    sample_bytes: int
+    """Bytes of a sample as it is decoded, before conversion to the depth."""
+    is_progressive: bool = False
+    """For JPEG: whether all coefficients are held while it is decoded."""
+    is_rearranged: bool = False
+    """For TIFF: whether codes are copied once more, as for separate planes and inverted values."""
+
+    @property
+    def megapixels(self) -> float:
+        """Height times width, in millions."""
+        return self.height * self.width / 1e6
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes that the decoded `Image` takes: four per colour value, and alpha as stored."""
+        has_alpha = self.channels in (2, 4)
+        return self.height * self.width * (4 * (self.channels - has_alpha) + has_alpha * _SIZES[self.depth])
+
+
+def measure(path: str | PathLike[str]) -> Header:
+    """Read the header of a file; UnreadableImage as from `read`, as far as the header shows what is wrong."""
+    with opened(path) as file:
+        source = _FileBytes(file)
+        head = source[:HEAD]
+        format = sniff(head)  # noqa: A001
+        if format is None:
+            raise unknown(head, str(path))
+        with naming(str(path), format), collected():
+            return _READERS[format](source)
+
+
+def memory_to_read(header: Header) -> int:
+    """Estimate the peak bytes that reading the image takes, the bytes of its file and the result included."""
+    samples = header.height * header.width * header.channels
+    codes = samples * header.sample_bytes
+    has_alpha = header.channels in (2, 4)
+    split = codes if header.is_rearranged else 0
+    if has_alpha and header.depth != "float32":
+        split += codes * (header.channels - 1) // header.channels  # colours and alpha are separated
+    # float32 is kept as it is decoded; everything else is converted.
+    converted = 0 if header.depth == "float32" and header.sample_bytes == 4 and not has_alpha else header.decoded_bytes
+    # JPEG and PNG files are decoded from a copy without metadata; progressive JPEG holds all coefficients too.
+    decoding = header.file_size if header.format in ("png", "jpeg") else 0
+    decoding += 2 * samples if header.is_progressive else 0
+    return header.file_size + codes + max(decoding, split + converted) + _FIXED
+
+
+def memory_to_write(header: Header) -> int:
+    """Estimate the peak bytes that writing such an image takes beside the image, if it does not compress."""
+    pixels = header.height * header.width
+    if header.format == "webp":
+        return pixels * _WEBP + _FIXED
+    codes = pixels * header.channels * _SIZES[header.depth]
+    if header.depth == "float32" and header.channels in (1, 3):
+        return codes + _FIXED
+    return round(codes * _WRITTEN[header.format]) + _FIXED
+
+
+_WRITTEN: dict[Format, float] = {"tiff": 3, "png": 3.2, "jpeg": 5}
+"""Memory in units of the codes: these, copies of the file, and for JPEG those of Pillow."""
+_WEBP = 46
+"""Bytes per pixel that libwebp and Pillow take."""
+
+
+def _tiff(source: Source) -> Header:
+    header = tiff.header_of(source)
+    alpha = header.samples - (3 if header.photometric in (2, 6) else 1)
+    colours = 3 if header.photometric in (2, 3, 6) else 1
+    return Header(
+        width=header.width, height=header.height, channels=colours + alpha, depth=header.stored, format="tiff",
+        file_size=len(source), sample_bytes=max(header.bits[0] // 8, 1),
+        is_rearranged=header.planar or header.photometric == 0 or header.bits[0] < 8,
+    )  # fmt: skip
+
+
+def _png(source: Source) -> Header:
+    header = png.header_of(source)
+    colours = 3 if header.colour in (2, 3, 6) else 1
+    alpha = header.colour in (4, 6) or png.has_transparent_colour(source)
+    return Header(
+        width=header.width, height=header.height, channels=colours + alpha,
+        depth="uint16" if header.bits == 16 else "uint8", format="png", file_size=len(source),
+        sample_bytes=max(header.bits // 8, 1),
+    )  # fmt: skip
+
+
+def _jpeg(source: Source) -> Header:
+    frame = jpeg.header_of(source)
+    return Header(
+        width=frame.width, height=frame.height, channels=len(frame.components), depth="uint8", format="jpeg",
+        file_size=len(source), sample_bytes=1, is_progressive=frame.progressive,
+    )  # fmt: skip
+
+
+def _webp(source: Source) -> Header:
+    width, height, alpha = webp.header_of(source)
+    return Header(
+        width=width, height=height, channels=3 + alpha, depth="uint8", format="webp", file_size=len(source),
+        sample_bytes=1,
+    )  # fmt: skip
+
+
+_READERS: dict[Format, Callable[[Source], Header]] = {"tiff": _tiff, "png": _png, "jpeg": _jpeg, "webp": _webp}
+
+
+class _FileBytes:
+    """The bytes of a file, read as slices of them are taken."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+        self._start, self._block = 0, b""
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        start, stop, _ = part.indices(self._size)
+        if not self._start <= start <= stop <= self._start + len(self._block):
+            self._start = start
+            self._file.seek(start)
+            self._block = self._file.read(max(stop - start, _BLOCK)) or b""
+        return self._block[start - self._start : stop - self._start]
