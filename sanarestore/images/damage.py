@@ -1,5 +1,8 @@
 """Damage: what is said of a file of which only a part can be decoded."""
 
+import zlib
+from collections.abc import Iterable, Iterator
+
 from sanarestore.errors import DamagedImage
 
 BACKUP = "Restore the file from a backup or copy it again."
@@ -22,3 +25,29 @@ def cut(text: object, length: int = 120) -> str:
     """A library's message on one line, cut to a readable length."""
     line = " ".join(str(text).split())
     return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def inflate_partly(pieces: Iterable[bytes], size: int) -> bytearray:
+    """What can be decompressed of damaged deflate data, at most `size` bytes.
+
+    An error loses all that came out of its piece; that piece is decompressed again byte by byte.
+    """
+    found, inflater = bytearray(), zlib.decompressobj()
+    for piece in pieces:
+        before = inflater.copy()
+        try:
+            found += inflater.decompress(piece, max(size - len(found), 1))
+        except zlib.error:
+            found += b"".join(_before_the_error(before, piece))
+            break
+        if inflater.eof or len(found) >= size:
+            break
+    return found[:size]
+
+
+def _before_the_error(inflater: "zlib._Decompress", piece: bytes) -> Iterator[bytes]:
+    for at in range(len(piece)):
+        try:
+            yield inflater.decompress(piece[at : at + 1])
+        except zlib.error:
+            return

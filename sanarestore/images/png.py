@@ -11,7 +11,7 @@ import numpy as np
 from sanarestore.errors import UnwritableImage
 from sanarestore.images import exif, resources
 from sanarestore.images.codes import Stored
-from sanarestore.images.damage import damaged, hopeless
+from sanarestore.images.damage import damaged, hopeless, inflate_partly
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, Metadata, check_size, from_stored, to_stored
 
@@ -153,6 +153,8 @@ def _damage(data: bytes, layout: list[tuple[bytes, int, int]], header: PngHeader
         return "it is truncated: the end of the PNG file is missing"
     if not all(_is_whole(data, start, end) for start, end in pixels):
         return "the checksum of a part of its pixels is wrong"
+    if not all(_is_whole(data, start, end) for name, start, end in layout if name in (b"PLTE", b"tRNS")):
+        return "the checksum of its palette or its transparency is wrong"
     if header.size > _MOST_DEFLATED * (64 + sum(end - start for start, end in pixels)):
         return f"a part of its {header.width} x {header.height} pixels is missing"
     return None
@@ -169,25 +171,16 @@ def _picture(data: bytes, layout: list[tuple[bytes, int, int]]) -> bytes:
 
 def _repaired(data: bytes, layout: list[tuple[bytes, int, int]], header: PngHeader) -> bytes:
     """A valid file with the rows that can be decompressed and black ones, as far as they are needed."""
-    rows = bytearray(header.size)
-    at, inflater = 0, zlib.decompressobj()
     pieces = (
         data[first : min(first + _PIECE, end)]
         for name, start, end in layout
         if name == b"IDAT"
         for first in range(start, min(end, len(data)), _PIECE)
     )
-    try:
-        for piece in pieces:
-            found = inflater.decompress(piece, max(len(rows) - at, 1))
-            rows[at : at + len(found)] = found[: len(rows) - at]
-            at += len(found)
-            if inflater.eof or at >= len(rows):
-                break
-    except zlib.error:
-        pass
-    if not at:
+    rows = inflate_partly(pieces, header.size)
+    if not rows:
         raise hopeless("nothing of its pixels can be decoded")
+    rows += bytes(header.size - len(rows))
     start = 0
     for stride, count in header.passes():
         filters = np.frombuffer(rows, np.uint8, stride * count, start)[::stride]

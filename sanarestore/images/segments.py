@@ -6,7 +6,6 @@ tifffile sees only the tags that say how pixels are stored. It would interpret m
 import io
 import math
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from sanarestore.errors import DamagedImage, UnreadableImage
 from sanarestore.images import ifd
 from sanarestore.images.codes import Stored
-from sanarestore.images.damage import cut, damaged, hopeless
+from sanarestore.images.damage import cut, damaged, hopeless, inflate_partly
 from sanarestore.images.ifd import ByteLayout
 from sanarestore.images.messages import collected
 from sanarestore.images.scans import decode_picture
@@ -25,6 +24,8 @@ _PIXEL_TAGS = frozenset((
 ))  # fmt: skip
 _JPEG = (6, 7, 33007, 34892)
 _DEFLATE = (8, 32946)
+_PIECE = 2**12
+"""Compressed bytes tried at a time in a damaged strip."""
 _DAMAGE_WORDS = ("corrupt", "premature", "truncat", "damage", "invalid")
 _KINDS = (NotImplementedError, ImportError, KeyError)
 """What the libraries raise for a kind of file that they do not decode."""
@@ -148,8 +149,8 @@ def _partly(piece: bytes, index: int, page: Any, arguments: dict[str, Any]) -> t
     if not piece or size is None:
         return None
     if page.compression in _DEFLATE:
-        plain = b"".join(_inflated(piece, size))
-        piece = zlib.compress(plain[:size].ljust(size, b"\0"), 0) if plain else b""
+        plain = inflate_partly((piece[start : start + _PIECE] for start in range(0, len(piece), _PIECE)), size)
+        piece = zlib.compress(plain.ljust(size, b"\0"), 0) if plain else b""
     elif page.compression == 1:
         piece = piece.ljust(size, b"\0")
     try:
@@ -160,20 +161,6 @@ def _partly(piece: bytes, index: int, page: Any, arguments: dict[str, Any]) -> t
         raise
     except Exception:  # decoders raise anything
         return None
-
-
-def _inflated(piece: bytes, size: int) -> Iterator[bytes]:
-    """What can be decompressed, at most about `size` bytes; in small steps, since an error loses its step's."""
-    inflater, left = zlib.decompressobj(), size
-    for start in range(0, len(piece), 1024):
-        try:
-            found = inflater.decompress(piece[start : start + 1024], max(left, 1))
-        except zlib.error:
-            return
-        yield found
-        left -= len(found)
-        if inflater.eof or left <= 0:
-            return
 
 
 def _size_of(page: Any, index: int) -> int | None:

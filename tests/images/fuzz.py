@@ -183,6 +183,9 @@ def outcome(path: Path, accept_damaged: bool) -> str:
     assert isinstance(image, Image)
     assert header is not None, "an image is read whose header was refused"
     assert (header.width, header.height, header.format) == (image.width, image.height, image.format)
+    channels = image.pixels_HWC.shape[2] + (image.alpha_HW is not None)
+    is_same = (header.channels, header.depth) == (channels, image.depth)
+    assert is_same or image.format == "webp", f"{header.channels}, {header.depth}, not {channels}, {image.depth}"
     return "noted" if image.notes else "read"
 
 

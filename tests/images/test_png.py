@@ -2,6 +2,8 @@
 
 import io
 import struct
+import time
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -157,3 +159,29 @@ def test_a_changed_byte_is_detected():
 def test_images_that_png_cannot_hold_are_refused(fields, fact):
     with pytest.raises(UnwritableImage, match=fact):
         encode(photograph(format="png", **fields))
+
+
+def test_compressed_texts_have_a_limit_in_all():
+    """Ten profiles of 30 MB each, in 300 kB: two are decompressed, the others are left out."""
+    bomb = png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(30_000_000), 9))
+    plain = encode(photograph("uint8", 3, "png"))
+    data = plain[:33] + bomb * 10 + plain[33:]
+    tracemalloc.start()
+    try:
+        begun = time.process_time()
+        decode(data)
+        assert time.process_time() - begun < 3
+        assert tracemalloc.get_traced_memory()[1] < 2**28
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_raw_profile_of_many_words_takes_little_memory():
+    plain = encode(photograph("uint8", 3, "png"))
+    text = b"Raw profile type iptc\0\0" + zlib.compress(b"\niptc\n 8\n" + b"a " * 5_000_000, 9)
+    tracemalloc.start()
+    try:
+        decode(plain[:33] + png_chunk(b"zTXt", text) + plain[33:])
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()

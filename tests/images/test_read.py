@@ -1,14 +1,18 @@
 """Tests of reading: misleading names, files that are not images, and damage."""
 
+import logging
+import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 from sanarestore.errors import OutOfMemory, UnreadableImage
-from sanarestore.images import decode, encode, read
+from sanarestore.images import decode, encode, measure, read
 from sanarestore.images.image import to_stored
+from sanarestore.images.messages import collected
 from tests.images.conftest import codes, photograph
 
 FORMATS = ["tiff", "png", "jpeg", "webp"]
@@ -57,6 +61,30 @@ def test_missing_files_and_folders_are_refused(tmp_path):
         read(tmp_path / "none.jpg")
     with pytest.raises(UnreadableImage):
         read(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="making pipes needs rights on Windows")
+def test_pipes_and_devices_are_refused_without_opening_them(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "pipe.jpg", "/dev/zero"):
+        for work in (read, measure):
+            with pytest.raises(UnreadableImage, match="device"):
+                work(path)
+
+
+def test_messages_of_libraries_are_collected_only_while_reading(caplog):
+    logger = logging.getLogger("tifffile")
+    with collected() as messages:
+        logger.warning("first")
+        logger.info("nothing")
+        with collected() as inner:
+            logger.error("second %d", 2)
+        thread = threading.Thread(target=lambda: logger.warning("of another thread"))
+        thread.start()
+        thread.join()
+    logger.warning("later")
+    assert (messages, inner) == (["first"], ["second 2"])
+    assert caplog.messages == ["of another thread", "later"]
 
 
 @pytest.mark.parametrize("format", FORMATS)

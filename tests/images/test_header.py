@@ -1,0 +1,167 @@
+"""Tests of headers, which are read without decoding, and of the estimates of memory."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image as PillowImage
+
+from sanarestore.errors import UnreadableImage
+from sanarestore.images import Image, encode, measure, memory_to_read, memory_to_write, read, to_float
+from tests.images.conftest import saved, smooth
+from tests.images.fuzz import seeds
+
+SEEDS = seeds()
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_the_header_says_what_reading_finds(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(SEEDS[name])
+    header, image = measure(path), read(path)
+    channels = image.pixels_HWC.shape[2] + (image.alpha_HW is not None)
+    assert (header.width, header.height, header.channels) == (image.width, image.height, channels)
+    assert (header.depth, header.format, header.file_size) == (image.depth, image.format, len(SEEDS[name]))
+    assert header.megapixels == image.megapixels
+    alpha = 0 if image.alpha_HW is None else image.alpha_HW.nbytes
+    assert header.decoded_bytes == image.pixels_HWC.nbytes + alpha
+
+
+@pytest.mark.parametrize("format", ["tiff", "png", "jpeg", "webp"])
+def test_little_of_the_file_is_read(tmp_path, monkeypatch, format):  # noqa: A002
+    """At most 64 kB of 2 MB or more, and no pixel is decoded."""
+    noise = np.random.default_rng(0).integers(0, 256, (900, 1000, 3), dtype=np.uint8)
+    path = tmp_path / "noise"
+    image = Image(pixels_HWC=to_float(noise, "uint8"), depth="uint8", format=format, lossless=True)
+    path.write_bytes(encode(image))
+    assert path.stat().st_size > 2e6
+    taken = []
+
+    class Counting(io.FileIO):
+        def read(self, size=-1):
+            taken.append(size)
+            return super().read(size)
+
+    monkeypatch.setattr(Path, "open", lambda path, mode: Counting(path))
+    for codec in ("imagecodecs", "simplejpeg", "tifffile"):
+        monkeypatch.setitem(sys.modules, codec, None)
+    header = measure(path)
+    assert (header.width, header.height) == (1000, 900)
+    assert all(size >= 0 for size in taken)
+    assert sum(taken) <= 2**16
+
+
+@pytest.mark.parametrize(
+    ("data", "fact"),
+    [
+        (b"", "it is empty"),
+        (b"Dear diary", "it is not an image"),
+        (b"GIF89a", "it is a GIF file"),
+        (b"\xff\xd8\xff", "truncated"),
+        (b"II*\0\x08\0\0\0", "0 x 0 pixels"),
+        (b"RIFF\x08\0\0\0WEBP", "header"),
+        (b"\x89PNG\r\n\x1a\n", "header"),
+        (saved(PillowImage.new("CMYK", (16, 16)), "JPEG"), "CMYK"),
+        (saved(PillowImage.new("CMYK", (16, 16)), "TIFF"), "CMYK"),
+        (saved(PillowImage.new("LAB", (9, 9)), "TIFF"), "Lab"),
+    ],
+)
+def test_headers_of_files_that_are_not_read_raise_the_error_of_reading(tmp_path, data, fact):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    with pytest.raises(UnreadableImage, match=fact) as caught:
+        measure(path)
+    assert caught.value.where == str(path)
+    assert caught.value.next_step
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(UnreadableImage, match="no such file"):
+        measure(tmp_path / "none.tif")
+
+
+# Memory. The peak of the process is what counts: codecs take memory that Python does not see.
+
+HEIGHT, WIDTH = 2000, 2000
+
+
+def noise_file(kind, depth, channels, folder):
+    """Write a file of noise, which does not compress, so that it takes as much memory as a file of its size can."""
+    stored = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, channels), dtype=np.uint16)
+    stored = {"uint8": stored >> 8, "uint16": stored, "float32": stored / 65535}[depth].astype(depth)
+    path = folder / f"{kind}-{depth}-{channels}".replace(" ", "-")
+    format = kind.split()[0]  # noqa: A001
+    if kind == "jpeg progressive":
+        path.write_bytes(saved(PillowImage.fromarray(stored), "JPEG", quality=90, progressive=True))
+    elif kind == "tiff plain":
+        tifffile.imwrite(path, stored, photometric="rgb", metadata=None)
+    elif kind == "tiff planes":
+        planes = np.ascontiguousarray(np.moveaxis(stored, 2, 0))
+        tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate", metadata=None)
+    else:
+        colours = 3 if channels >= 3 else 1
+        alpha = stored[..., colours] if channels > colours else None
+        pixels = to_float(np.ascontiguousarray(stored[..., :colours]), depth)
+        image = Image(pixels_HWC=pixels, depth=depth, format=format, alpha_HW=alpha)
+        path.write_bytes(encode(image))
+    return path
+
+
+MEASURE = """
+import json, sys
+from pathlib import Path
+from sanarestore.images import encode, read
+
+def status():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    values = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Vm")}
+    return int(values["VmHWM"]) * 1024, int(values["VmRSS"]) * 1024
+
+def peak(work):
+    Path("/proc/self/clear_refs").write_text("5")
+    before = status()[1]
+    kept = work()
+    return status()[0] - before, kept
+
+small, *paths = sys.argv[1:]
+for path in small.split(","):
+    encode(read(path))
+for path in paths:
+    reading, image = peak(lambda: read(path))
+    writing, _ = peak(lambda: encode(image))
+    del image, _
+    print(json.dumps([reading, writing]))
+"""
+
+KINDS = [
+    ("png", "uint8", 3), ("png", "uint16", 4), ("tiff", "uint8", 3), ("tiff", "uint16", 3), ("tiff", "float32", 3),
+    ("tiff plain", "uint16", 3), ("tiff planes", "uint8", 3), ("jpeg", "uint8", 3), ("jpeg", "uint8", 1),
+    ("jpeg progressive", "uint8", 3), ("webp", "uint8", 3),
+]  # fmt: skip
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is measured as Linux does")
+def test_estimates_of_memory_hold_and_are_close(tmp_path):
+    """At least the peak, and at most 1.6 times that; images of 4 megapixels."""
+    small = []
+    for format in ("tiff", "png", "jpeg", "webp"):  # noqa: A001
+        path = tmp_path / f"small.{format}"
+        path.write_bytes(encode(Image(pixels_HWC=to_float(smooth(), "uint8"), depth="uint8", format=format)))
+        small.append(str(path))
+    paths = [noise_file(*kind, tmp_path) for kind in KINDS]
+    command = [sys.executable, "-c", MEASURE, ",".join(small), *map(str, paths)]
+    # Freed memory is given back at once, so that the next piece of work takes it anew.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    lines = run.stdout.splitlines()
+    ratios = {}
+    for kind, path, line in zip(KINDS, paths, lines, strict=True):
+        header, (reading, writing) = measure(path), json.loads(line)
+        ratios[kind] = round(memory_to_read(header) / reading, 2), round(memory_to_write(header) / writing, 2)
+    assert all(1 <= ratio <= 1.6 for pair in ratios.values() for ratio in pair), ratios
