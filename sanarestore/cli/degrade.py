@@ -46,6 +46,8 @@ def degrade(
 
     found = images.find(inputs)
     found.check_inputs()
+    for each in found.failed:
+        console.print_word("failed", "red", str(each))
     photos = originals(found.images, output)
     outcomes = make_pairs(photos, output, recipe=recipe, variants=variants, seed=seed, pairs=pairs, workers=workers)
     total = len(photos) * variants
@@ -55,6 +57,4 @@ def degrade(
     ignored = len(found.ignored)
     files = "1 other file is" if ignored == 1 else f"{ignored} other files are"
     console.say(f"{files} not in a supported image format", quiet=quiet or as_json or not ignored)
-    for each in found.failed:
-        console.print_word("failed", "red", str(each))
     raise typer.Exit(report.exit_code or (ExitCode.SOME_FAILED if found.failed else ExitCode.DONE))

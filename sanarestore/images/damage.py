@@ -2,11 +2,18 @@
 
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from sanarestore.errors import DamagedImage
 
+Part = TypeVar("Part")
+
 BACKUP = "Restore the file from a backup or copy it again."
 _OR_ACCEPT = "Restore the file from a backup, or add --accept-damaged to restore what can be decoded."
+
+
+MOST_PARTS = 400_000
+"""Chunks or segments that a file may have; hostile files consist of empty ones, which would fill the memory."""
 
 
 def damaged(fact: str, *, accepted: bool) -> str:
@@ -19,6 +26,14 @@ def damaged(fact: str, *, accepted: bool) -> str:
 def hopeless(fact: str) -> DamagedImage:
     """The error of a file of which nothing can be decoded, whatever the user accepts."""
     return DamagedImage(fact, next_step=BACKUP)
+
+
+def limited(parts: Iterable[Part]) -> Iterator[Part]:
+    """Pass on the parts of a file; DamagedImage if there are more than `MOST_PARTS`."""
+    for number, part in enumerate(parts):
+        if number == MOST_PARTS:
+            raise hopeless("it consists of too many parts")
+        yield part
 
 
 def cut(text: object, length: int = 120) -> str:

@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 
 from sanarestore.errors import UsageError
-from sanarestore.images.signature import HEAD, SUFFIXES, name_foreign, name_foreign_suffix, sniff
+from sanarestore.images.signature import HEAD, SUFFIXES, name_foreign, name_foreign_suffix, sniff, with_article
 from sanarestore.images.walk import fixed_part, match, walk
 
 _CHECK = "Check its name, and put quotes around names with spaces."
@@ -192,7 +192,7 @@ def _judge(path: Path) -> Rejected | None:
         return _not_a_photograph(path, head)
     foreign = name_foreign(head) or name_foreign_suffix(path)
     if foreign:
-        return Rejected(path, f"it is a {foreign} file, which is not read", "unsupported")
+        return Rejected(path, f"it is {with_article(foreign)}, which is not read", "unsupported")
     return Rejected(path, "it is not a photograph", "other")
 
 
@@ -202,7 +202,9 @@ def _not_a_photograph(path: Path, head: bytes) -> Rejected:
         return Rejected(path, "it is empty", "unreadable", _COPY)
     foreign = name_foreign(head)
     if foreign:
-        return Rejected(path, f"it is a {foreign} file, which is not read", "unreadable", "Export it as TIFF or PNG.")
+        return Rejected(
+            path, f"it is {with_article(foreign)}, which is not read", "unreadable", "Export it as TIFF or PNG."
+        )
     return Rejected(path, "it is not an image", "unreadable", _COPY)
 
 

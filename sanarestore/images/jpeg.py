@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sanarestore.errors import UnwritableImage
 from sanarestore.images import exif, resources
+from sanarestore.images.damage import limited
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, Metadata, from_stored, to_stored
 from sanarestore.images.scans import Frame, Segment, decode_picture, frame_of, spans
@@ -42,7 +43,7 @@ def header_of(data: Source) -> Frame:
 
 def segments_of(data: Source) -> Iterator[Segment]:
     """Markers and bodies up to and including the first scan, of which only the header is given."""
-    for marker, start, end in spans(data):
+    for marker, start, end in limited(spans(data)):
         yield marker, bytes(data[start + 4 : min(end, start + 4 + _ROOM)])
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from sanarestore.errors import UnwritableImage
 from sanarestore.images import exif, resources
 from sanarestore.images.codes import Stored
-from sanarestore.images.damage import damaged, hopeless, inflate_partly
+from sanarestore.images.damage import damaged, hopeless, inflate_partly, limited
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, Metadata, check_size, from_stored, to_stored
 
@@ -64,7 +64,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     DamagedImage if it is truncated, a checksum of its pixels is wrong or rows are missing, unless that is accepted:
     then what is missing is black, and a note says so.
     """
-    layout = list(_spans(data))
+    layout = list(limited(_spans(data)))
     header = header_of(data)
     chunks = [(name, _body(data, start, end)) for name, start, end in layout]
     notes = []
@@ -105,7 +105,7 @@ def header_of(data: Source) -> PngHeader:
 
 def has_transparent_colour(data: Source) -> bool:
     """Whether a chunk before the pixels makes a colour transparent."""
-    for name, _, _ in _spans(data):
+    for name, _, _ in limited(_spans(data)):
         if name in (b"tRNS", b"IDAT"):
             return name == b"tRNS"
     return False

@@ -12,7 +12,7 @@ from sanarestore.images import jpeg, png, tiff, webp
 from sanarestore.images.damage import cut
 from sanarestore.images.image import Format, Image
 from sanarestore.images.messages import collected
-from sanarestore.images.signature import HEAD, name_foreign, sniff
+from sanarestore.images.signature import HEAD, name_foreign, sniff, with_article
 
 
 class _Decoder(Protocol):
@@ -92,6 +92,8 @@ def unknown(head: bytes, name: str) -> UnreadableImage:
     foreign = name_foreign(head)
     if foreign:
         return UnreadableImage(
-            f"it is a {foreign} file, and {_FORMATS} are read", where=name, next_step="Export it as TIFF or PNG first."
+            f"it is {with_article(foreign)}, and {_FORMATS} are read",
+            where=name,
+            next_step="Export it as TIFF or PNG first.",
         )
     return UnreadableImage("it is not an image", where=name, next_step=f"Give a file in one of {_FORMATS}.")

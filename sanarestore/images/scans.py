@@ -15,7 +15,7 @@ import numpy as np
 
 from sanarestore.errors import UnreadableImage
 from sanarestore.images.codes import Stored
-from sanarestore.images.damage import BACKUP, cut, damaged, hopeless
+from sanarestore.images.damage import BACKUP, cut, damaged, hopeless, limited
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import check_size
 
@@ -86,7 +86,7 @@ def decode_picture(data: bytes, accept_damaged: bool) -> tuple[Stored, list[str]
     """Decode to codes [H, W] or [H, W, 3], with notes; DamagedImage if a part is missing and that is not accepted."""
     import simplejpeg
 
-    layout = list(spans(data))
+    layout = list(limited(spans(data)))
     frame = frame_of((marker, data[start + 4 : end]) for marker, start, end in layout)
     scans = _scans(data, layout, frame)
     if scans.count > _MOST_SCANS:

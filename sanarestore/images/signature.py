@@ -58,6 +58,11 @@ def name_foreign(head: bytes) -> str | None:
     return next((name for start, magic, name in _FOREIGN if head[start:].startswith(magic)), None)
 
 
+def with_article(name: str) -> str:
+    """The name of a format with its indefinite article: "a GIF file", "an AVIF file"."""
+    return f"{'an' if name[0] in 'AEIO' else 'a'} {name} file"
+
+
 def name_foreign_suffix(path: PurePath) -> str | None:
     """The name of the image format that a suffix stands for, if it is known and not supported."""
     return _FOREIGN_SUFFIXES.get(path.suffix.lower())

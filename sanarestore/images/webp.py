@@ -9,7 +9,7 @@ import numpy as np
 from sanarestore.errors import UnwritableImage
 from sanarestore.images import exif
 from sanarestore.images.codes import Stored
-from sanarestore.images.damage import damaged, hopeless
+from sanarestore.images.damage import damaged, hopeless, limited
 from sanarestore.images.ifd import ByteLayout, Source
 from sanarestore.images.image import Image, Metadata, check_size, from_stored, to_stored
 
@@ -28,7 +28,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     """
     import imagecodecs
 
-    spans = list(_spans(data))
+    spans = list(limited(_spans(data)))
     chunks = {name: _body(data, name, start, end) for name, start, end in reversed(spans)}
     header_of(data)
     notes = [damaged(fact, accepted=accept_damaged) for fact in _damage(data, spans)]
@@ -47,7 +47,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
 
 def header_of(data: Source) -> tuple[int, int, bool]:
     """Width, height, and whether there may be alpha; UnreadableImage if no header says that or it is too large."""
-    for name, start, _ in _spans(data):
+    for name, start, _ in limited(_spans(data)):
         head = bytes(data[start : start + 10])
         size = None
         if name == b"VP8X" and len(head) == 10:

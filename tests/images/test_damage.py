@@ -3,6 +3,7 @@
 import contextlib
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -289,6 +290,26 @@ def test_a_strip_is_decoded_as_far_as_it_goes():
     data[middle : middle + 100] = bytes(100)
     image = decode(bytes(data), accept_damaged=True)
     assert np.array_equal(from_float(image.pixels_HWC[:60], "uint8"), scene()[:60])
+
+
+# Hostile files.
+
+
+@pytest.mark.parametrize(
+    ("kind", "start", "part"),
+    [("png", 33, png_chunk(b"abCD", b"")), ("jpeg", 2, b"\xff\xe3\0\2"), ("webp", -1, b"abcd" + bytes(4))],
+)
+def test_a_file_of_countless_empty_parts_is_refused(kind, start, part):
+    """Lists of the parts would take far more memory than the file."""
+    data = FILES[kind]()
+    start = start if start >= 0 else len(data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadableImage, match="too many parts"):
+            decode(data[:start] + part * 1_000_000 + data[start:])
+        assert tracemalloc.get_traced_memory()[1] < 2**27
+    finally:
+        tracemalloc.stop()
 
 
 # Messages.
