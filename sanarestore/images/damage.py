@@ -1,4 +1,4 @@
-"""Damage: what is said of a file of which only a part can be decoded."""
+"""Damage: errors and notes for files of which only a part can be decoded, and decompression of such parts."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -17,14 +17,14 @@ MOST_PARTS = 400_000
 
 
 def damaged(fact: str, *, accepted: bool) -> str:
-    """The note on damage that the user accepts; DamagedImage if it is not accepted."""
+    """Return the note for accepted damage; raise DamagedImage if it is not accepted."""
     if not accepted:
         raise DamagedImage(fact, next_step=_OR_ACCEPT)
     return f"the file is damaged: {fact}"
 
 
 def hopeless(fact: str) -> DamagedImage:
-    """The error of a file of which nothing can be decoded, whatever the user accepts."""
+    """The error for a file that cannot be decoded at all, whatever the user accepts."""
     return DamagedImage(fact, next_step=BACKUP)
 
 
@@ -43,7 +43,7 @@ def cut(text: object, length: int = 120) -> str:
 
 
 def inflate_partly(pieces: Iterable[bytes], size: int) -> bytearray:
-    """What can be decompressed of damaged deflate data, at most `size` bytes.
+    """Decompress damaged deflate data as far as possible, to at most `size` bytes.
 
     An error loses all that came out of its piece; that piece is decompressed again byte by byte.
     """

@@ -175,7 +175,7 @@ class _Search:
 
 
 def _judge(path: Path) -> Rejected | None:
-    """Why a file that is not named outright gives no image: a failure has a next step; None if it is an image."""
+    """Say why a file that is not named outright gives no image; None if it is one. Only failures have a next step."""
     is_photo = path.suffix.lower() in SUFFIXES
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe could block for ever

@@ -1,4 +1,4 @@
-"""What the header of a file says of its image, read without decoding, and the memory that the image will take."""
+"""Image headers, read without decoding, and estimates of the memory that reading and writing take."""
 
 import os
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _FIXED = 2 * 2**20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """What is known of an image before it is decoded."""
+    """Properties of an image that its file's header gives."""
 
     width: int
     height: int

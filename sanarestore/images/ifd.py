@@ -156,7 +156,7 @@ def _entries(data: Source, offset: int, layout: ByteLayout, left: _Left) -> Iter
 
 
 def count_pages(data: Source, offset: int, layout: ByteLayout) -> int:
-    """Number of directories in the chain that begins at `offset`; a chain that bites its tail is followed once."""
+    """Number of directories in the chain that begins at `offset`; a circular chain is followed once."""
     begun: set[int] = set()
     while offset and offset not in begun and offset + layout.count.size <= len(data):
         begun.add(offset)

@@ -1,8 +1,8 @@
-"""The pixels of JPEG files through libjpeg-turbo, and all that shows whether they are whole.
+"""Pixels of JPEG files, decoded through libjpeg-turbo, and the checks that they are complete.
 
 libjpeg decodes anything, fills what is missing with gray, and reports the first damage that it meets. What it does not
-report is looked for here: missing scans, and runs of zeros that no encoder writes. What neither shows is a change
-after which the codes fall into step again; only a checksum would show it, and JPEG has none.
+report is looked for here: missing scans, and runs of zeros that no encoder writes. A change after which the codes fall
+into step again cannot be noticed, because JPEG has no checksum.
 """
 
 import io
@@ -211,7 +211,7 @@ def _zeros_are_flat(header: bytes, zeros: dict[int, int], frame: Frame) -> bool:
 
 
 def _missing(frame: Frame, scans: _Scans) -> Iterator[str]:
-    """What is missing, of which libjpeg would not say a word."""
+    """Yield what is wrong with the scans and causes no warning of libjpeg."""
     if not frame.arithmetic and frame.height * frame.width > _MOST_PIXELS_PER_BYTE * scans.end:
         yield f"it is truncated: {scans.end} bytes cannot hold {frame.width} x {frame.height} pixels"
     elif not scans.is_ended and (frame.progressive or scans.count > 1):
@@ -223,7 +223,7 @@ def _missing(frame: Frame, scans: _Scans) -> Iterator[str]:
 
 
 def _fact(message: str) -> str:
-    """What libjpeg's message means."""
+    """Put libjpeg's message into words for users."""
     if "remature end" in message:
         return "it is truncated, or a part of its pixels is damaged"
     return f"a part of its pixels is damaged ({cut(message)})"
@@ -245,7 +245,7 @@ def _stray(message: str, picture: bytes) -> int:
 
 
 def _by_pillow(picture: bytes) -> Stored:
-    """Codes as Pillow decodes them, without word of damage other than a missing end."""
+    """Decode with Pillow, which reports no damage except a missing end."""
     from PIL import JpegImagePlugin
 
     # Not Image.open: it warns at 89 megapixels and refuses at twice that; `check_size` is our guard.
