@@ -111,7 +111,7 @@ def _tiff(source: Source) -> Header:
 def _png(source: Source) -> Header:
     header = png.header_of(source)
     colours = 3 if header.colour in (2, 3, 6) else 1
-    alpha = header.colour in (4, 6) or png.has_transparent_colour(source)
+    alpha = header.colour in (4, 6) or png.has_transparent_colour(source, header.colour)
     return Header(
         width=header.width, height=header.height, channels=colours + alpha,
         depth="uint16" if header.bits == 16 else "uint8", format="png", file_size=len(source),

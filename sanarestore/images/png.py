@@ -1,6 +1,8 @@
 """PNG: pixels through libpng (Pillow silently opens 16-bit colour as 8 bits), metadata through our own chunk code."""
 
+import ctypes
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -103,19 +105,31 @@ def header_of(data: Source) -> PngHeader:
     return PngHeader(width, height, bits, colour, interlace == 1)
 
 
-def has_transparent_colour(data: Source) -> bool:
-    """Whether a chunk before the pixels makes a colour transparent."""
-    for name, _, _ in limited(_spans(data)):
-        if name in (b"tRNS", b"IDAT"):
-            return name == b"tRNS"
+def has_transparent_colour(data: Source, colour: int) -> bool:
+    """Whether a valid chunk before the pixels makes a colour, or some of a palette, transparent."""
+    most = {0: 2, 2: 6}.get(colour, 0)
+    for name, start, end in limited(_spans(data)):
+        if name == b"PLTE" and colour == 3:
+            most = (end - start) // 3
+        elif name == b"tRNS":
+            return 0 < end - start <= most if colour == 3 else end - start == most
+        elif name == b"IDAT":
+            return False
     return False
 
 
 def _plain(data: bytes) -> Stored:
     import imagecodecs
 
-    stored: Stored = imagecodecs.png_decode(data)
-    return stored
+    try:
+        stored: Stored = imagecodecs.png_decode(data)
+        return stored
+    except Exception:
+        if sys.version_info < (3, 12):
+            # With every error, imagecodecs (2026.3.6) gives up a reference to None that it does not own. After some
+            # ten thousand, none would be left, and Python would abort. This gives it back.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(None))
+        raise
 
 
 def _spans(data: Source) -> Iterator[tuple[bytes, int, int]]:

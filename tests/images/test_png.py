@@ -1,7 +1,9 @@
 """Tests of 8-bit and 16-bit PNG files and of their chunks."""
 
+import gc
 import io
 import struct
+import sys
 import time
 import tracemalloc
 import zlib
@@ -185,3 +187,17 @@ def test_a_raw_profile_of_many_words_takes_little_memory():
         assert tracemalloc.get_traced_memory()[1] < 2**26
     finally:
         tracemalloc.stop()
+
+
+def test_files_that_libpng_refuses_cost_no_reference_to_none():
+    """imagecodecs gives one up with every error, and Python would abort after some ten thousand such files."""
+    plain = encode(photograph("uint8", 3, "png"))
+    rows = b"".join(b"\x09" + bytes(69) for _ in range(19))  # a filter that does not exist
+    data = plain[:33] + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    gc.collect()
+    before = sys.getrefcount(None)
+    for _ in range(200):
+        with pytest.raises(UnreadableImage):
+            decode(data)
+    gc.collect()
+    assert sys.getrefcount(None) > before - 100
