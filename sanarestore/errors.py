@@ -4,11 +4,13 @@
      +- UsageError              the request cannot be carried out           exit 2
      +- ImageError              a problem with one image or image file      exit 1
      |   +- UnreadableImage     missing, or not in a supported format
+     |   |   +- MissingImage    there is no such file
      |   |   +- DamagedImage    only a part of it can be decoded
      |   +- UnwritableImage     the format cannot hold it, or writing failed
      +- NoImagesError           no readable image was found                 exit 3
      +- WeightsError            weights missing, damaged or refused         exit 4
      +- OutOfMemory             there is not enough memory                  exit 1
+     +- DiskFull                the disk or a quota is full                 exit 1
      +- Diverged                training has diverged                       exit 1
 
 Each message says where the problem is (a file, an option), what is wrong, and what to do next.
@@ -75,6 +77,12 @@ class UnreadableImage(ImageError):  # noqa: N818 - reads better without "Error"
     reason = "unreadable"
 
 
+class MissingImage(UnreadableImage):
+    """There is no such file, or no longer."""
+
+    reason = "missing"
+
+
 class DamagedImage(UnreadableImage):
     """Only a part of the image can be decoded: the file is cut off, or has a hole."""
 
@@ -105,5 +113,19 @@ class OutOfMemory(SanarestoreError):  # noqa: N818 - reads better without "Error
     reason = "memory"
 
 
+class DiskFull(SanarestoreError):  # noqa: N818 - reads better without "Error"
+    """The disk or a quota is full, so that no file can be written."""
+
+    reason = "disk-full"
+
+
 class Diverged(SanarestoreError):  # noqa: N818 - reads better without "Error"
     """Loss or gradient is no longer finite; that training step changed nothing."""
+
+
+def disk_full(where: str | PathLike[str]) -> DiskFull:
+    """The error for a file that could not be written because the disk is full."""
+    return DiskFull(
+        "the disk is full", where=where,
+        next_step="Free some space and run the command again: what is finished is kept.",
+    )  # fmt: skip

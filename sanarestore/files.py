@@ -4,6 +4,7 @@ A file is written under another name in the same folder and then renamed. The ot
 `.sanarestore-`, so that a search for photographs passes over what a crash may leave.
 """
 
+import errno
 import hashlib
 import os
 import secrets
@@ -12,6 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from sanarestore.errors import SanarestoreError, UnwritableImage, disk_full
+
+TEMPORARY = ".sanarestore-*.tmp"
+"""Pattern of the names of files that are not complete yet."""
 
 PIECE = 1 << 16
 """Bytes of each piece that `sampled_hash` reads."""
@@ -26,7 +32,7 @@ def write_atomically(target: Path, *, durable: bool = True) -> Iterator[BinaryIO
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     # Opened with "x" and not by tempfile, whose files only the owner can read: the user's umask decides.
-    temporary = target.with_name(f".sanarestore-{secrets.token_hex(8)}.tmp")
+    temporary = temporary_beside(target)
     try:
         with temporary.open("xb") as file:
             yield file
@@ -39,6 +45,62 @@ def write_atomically(target: Path, *, durable: bool = True) -> Iterator[BinaryIO
             temporary.unlink(missing_ok=True)
     if durable:
         _sync_folder(target.parent)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a new file that survives a power cut; folders above it are created. OSError if the disk refuses."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def temporary_beside(target: Path) -> Path:
+    """A random name for a file that is to take the place of `target` when it is complete."""
+    return target.with_name(TEMPORARY.replace("*", secrets.token_hex(8)))
+
+
+def place(temporary: Path, target: Path, *, replace: bool) -> None:
+    """Give a complete file its name. FileExistsError if there is such a file and it must not be replaced.
+
+    No moment passes between the check and the change, so a file that another program writes meanwhile survives.
+    """
+    if replace:
+        temporary.replace(target)
+    elif os.name == "nt":
+        temporary.rename(target)  # never replaces on Windows
+    else:
+        _link(temporary, target)
+    _sync_folder(target.parent)
+
+
+def _link(temporary: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(temporary)
+    except FileExistsError:
+        raise
+    except OSError:
+        # The disk has no links (exFAT, some network disks): an empty file reserves the name.
+        target.open("xb").close()
+        temporary.replace(target)
+    else:
+        temporary.unlink()
+
+
+def is_full(error: OSError) -> bool:
+    """Whether an error says that the disk or a quota is full."""
+    return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+def unwritable(target: Path, error: OSError) -> SanarestoreError:
+    """The error for an image that the disk refuses: DiskFull, which concerns all files, or UnwritableImage."""
+    if is_full(error):
+        return disk_full(target)
+    return UnwritableImage(
+        f"it cannot be written ({error.strerror or error})", where=target,
+        next_step="Check the name and the permissions of its folder.",
+    )  # fmt: skip
 
 
 def replace_folder(fresh: Path, target: Path, old: Path) -> None:
@@ -63,6 +125,11 @@ def hash_file(path: Path, algorithm: str = "sha256") -> str:
     """Hexadecimal hash of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def hash_bytes(data: bytes) -> str:
+    """Hexadecimal sha256 of bytes."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def hash_text(text: str) -> str:

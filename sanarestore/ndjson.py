@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sanarestore.errors import UsageError
+from sanarestore.errors import UsageError, disk_full
+from sanarestore.files import is_full
 
 SCHEMA_VERSION = 2
 """Version of every JSON object that commands print, and of the journal of `restore`; `docs/json.md` documents them."""
@@ -35,8 +36,18 @@ class Lines:
             if isinstance(line, dict):
                 yield line
 
-    def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Append objects and sync them to disk before returning; the folder is created if needed."""
+    def create(self) -> None:
+        """Create an empty file if there is none; its folder must exist."""
+        try:
+            self.path.touch()
+        except OSError as error:
+            raise self._refused("written", error) from error
+
+    def add(self, lines: Iterable[Mapping[str, Any]], *, durable: bool = True) -> None:
+        """Append objects, the folder is created if needed; `durable` lines survive a power cut from here on.
+
+        DiskFull if there is no space.
+        """
         # ASCII, because a file name may contain bytes that are not valid text.
         text = "".join(json.dumps(line) + "\n" for line in lines)
         if not text:
@@ -49,8 +60,11 @@ class Lines:
                 torn = size > 0 and file.read(1) != b"\n"
                 file.write(b"\n" * torn + text.encode())
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
         except OSError as error:
+            if is_full(error):
+                raise disk_full(self.path) from error
             raise self._refused("written", error) from error
 
     def _refused(self, verb: str, error: OSError) -> UsageError:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from sanarestore.errors import UsageError
+
 Value = TypeVar("Value")
 
 TENSORS = {
@@ -30,7 +32,10 @@ ROW = {"task": {"ceiling": "reconstruction"}, "method": {"ceiling": "autoencoder
 
 
 def renamed(table: Mapping[str, Value], names: Mapping[str, str]) -> dict[str, Value]:
-    """Give the fields of a table their new names."""
+    """Give the fields of a table their new names; UsageError if it has one under both."""
+    for old, new in names.items():
+        if old in table and new in table:
+            raise UsageError(f"{old} is the former name of {new}, and both are given", next_step=f"Delete {old}.")
     return {names.get(key, key): value for key, value in table.items()}
 
 

@@ -48,6 +48,33 @@ def dtype_of(value: str) -> DType:
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A part of a batch: number `index`, from 1, of `count` parts that are done by runs of their own."""
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= self.count:
+            raise UsageError(
+                f"{self.index}/{self.count} is no part", where="--shard", next_step="Use 1/4 to 4/4 for four parts."
+            )
+
+    def has(self, name: str) -> bool:
+        """Whether this part contains the file with a name; each name is in exactly one part, on every machine."""
+        digest = hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+        return int.from_bytes(digest[:8]) % self.count == self.index - 1
+
+
+def parse_shard(text: str) -> Shard:
+    """Parse `2/4`; UsageError if it is no such part."""
+    index, slash, count = text.partition("/")
+    if not slash or not (index.isascii() and index.isdigit() and count.isascii() and count.isdigit()):
+        raise UsageError(f"'{text}' is no part", where="--shard", next_step="Use 1/4 to 4/4 for four parts.")
+    return Shard(int(index), int(count))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RestoreOptions:
     """Options that decide how a photograph is restored."""

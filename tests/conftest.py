@@ -11,12 +11,14 @@ import torch
 from hypothesis import settings
 
 from sanarestore import images
+from sanarestore.engine import workers
 from sanarestore.model.loading import RestorationModel, save_model
 from sanarestore.model.prompts import PromptEncoder, Prompts, new_encoder, train_tokenizer
 from sanarestore.model.reading import load_embedded_reader
 from sanarestore.model.refiner import Refiner
 from sanarestore.model.refiner_config import RefinerConfig
 from sanarestore.training.parts import plain_wordings
+from tests import threads
 
 # Two threads make small tests slower, not faster, and one thread makes their arithmetic repeatable.
 torch.set_num_threads(1)
@@ -45,6 +47,18 @@ def random_refiner(prompt_width: int = 8, seed: int = 0, **fields: Any) -> Refin
         for parameter in refiner.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
     return refiner.eval().requires_grad_(False)
+
+
+@pytest.fixture(autouse=True)
+def workers_in_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run workers as threads; tests that ask for `processes` get real ones."""
+    if "processes" not in request.fixturenames:
+        monkeypatch.setattr(workers, "start", threads.start)
+
+
+@pytest.fixture
+def processes() -> None:
+    """Run workers as processes of their own, as users do."""
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ def test_exit_codes_equal_the_documented_ones() -> None:
     codes = {kind.__name__: kind.exit_code for kind in SanarestoreError.__subclasses__()}
     assert codes == {
         "UsageError": 2, "ImageError": 1, "NoImagesError": 3, "WeightsError": 4, "OutOfMemory": 1,
-        "Diverged": 1,
+        "DiskFull": 1, "Diverged": 1,
     }  # fmt: skip
     assert UnreadableImage("gone").exit_code == 1
 

@@ -77,7 +77,7 @@ def test_a_partial_file_is_not_found_as_a_photograph(tmp_path: Path) -> None:
         (partial,) = set(tmp_path.iterdir()) - {tmp_path / "a.png"}
         found = images.find([tmp_path])
         assert [one.path.name for one in found.images] == ["a.png"]
-        assert found.skipped == 0
+        assert found.ignored == ()
     assert not partial.exists()
 
 

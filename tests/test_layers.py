@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "sanarestore"
 
 LAYERS = {
-    "errors": -1, "old_names": 0, "options": 0, "ndjson": 0, "files": 0,
+    "errors": -1, "old_names": 0, "options": 0, "files": 0, "ndjson": 1,
     "images": 1, "tiling": 1, "flow": 1, "weights": 1, "kernels": 1,
     "degradations": 2, "model": 3, "engine": 4, "evaluation": 5, "training": 6, "cli": 7,
 }  # fmt: skip
@@ -76,7 +76,20 @@ def test_no_module_has_a_catch_all_name() -> None:
     assert not [path for path in FILES if path.stem in {"utils", "helpers", "common", "misc"}]
 
 
-@pytest.mark.parametrize("name", ["", ".cli.app", ".files", ".options", ".weights"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".cli.app",
+        ".cli.restore",
+        ".cli.reports",
+        ".engine.batch",
+        ".engine.rehearsal",
+        ".files",
+        ".options",
+        ".weights",
+    ],
+)
 def test_help_imports_no_torch(name: str) -> None:
     heavy = "[name for name in ('torch', 'transformers', 'diffusers', 'scipy') if name in sys.modules]"
     code = f"import sys, sanarestore{name}; print({heavy})"

@@ -75,3 +75,8 @@ def test_recipes_may_hold_removed_fields_with_their_former_values() -> None:
     for name, value in {"loss": "charbonnier", "fresh_flow": True, "generated_weight": 0.5}.items():
         with pytest.raises(UsageError, match=f"'{name}' is not a field"):
             TrainingRecipe.from_dict({name: value})
+
+
+def test_a_field_under_its_old_and_its_new_name_is_refused() -> None:
+    with pytest.raises(UsageError, match="drawn is the former name of synthetic_fraction"):
+        renamed_recipe({"drawn": 0.1, "synthetic_fraction": 0.2})

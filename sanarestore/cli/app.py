@@ -1,7 +1,8 @@
 """The program: its commands, and how errors become messages and exit codes."""
 
-import re
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import typer
@@ -45,7 +46,12 @@ def _program(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code; only `-v` shows a traceback."""
+    """Run one command line and return its exit code; only `--debug` shows a traceback."""
+    with _signals_like_ctrl_c():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         app(args=list(arguments), prog_name="sanarestore")
     except SystemExit as end:
@@ -54,12 +60,12 @@ def run(arguments: Sequence[str]) -> int:
             _say("interrupted; finished work is kept, run the command again to continue")
         return end.code if isinstance(end.code, int) else ExitCode.USAGE if end.code else ExitCode.DONE
     except SanarestoreError as problem:
-        _say(problem, trace=_is_verbose(arguments))
+        _say(problem, trace=_is_debug(arguments))
         return problem.exit_code
     except Exception as problem:  # a bug, or a full disk that the code does not check for
-        if _is_verbose(arguments):
+        if _is_debug(arguments):
             raise
-        _say(f"unexpected {type(problem).__name__}: {problem}. Run the command again with -v and report what it shows.")
+        _say(f"unexpected {type(problem).__name__}: {problem}. Run it again with --debug and report what it shows.")
         return ExitCode.SOME_FAILED
     return ExitCode.DONE
 
@@ -70,6 +76,27 @@ def _say(problem: Exception | str, *, trace: bool = False) -> None:
     console.error(problem, trace=trace)
 
 
-def _is_verbose(arguments: Sequence[str]) -> bool:
-    """Whether the raw arguments hold -v: errors in a command line that cannot be parsed need a traceback too."""
-    return any(word == "--verbose" or re.fullmatch(r"-[a-z]*v[a-z]*", word) for word in arguments)
+@contextmanager
+def _signals_like_ctrl_c() -> Iterator[None]:
+    """End on SIGTERM and SIGHUP as on Ctrl-C: what is finished is kept, and nothing is left half-written."""
+
+    def interrupt(*_: object) -> None:
+        for each in names:  # a second signal must not interrupt the end
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    names = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {}
+    with suppress(ValueError):  # not the main thread, which alone gets signals
+        # A signal that is ignored, as by nohup, stays so.
+        before = {name: signal.signal(name, interrupt) for name in names if signal.getsignal(name) != signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _is_debug(arguments: Sequence[str]) -> bool:
+    """Whether the raw arguments hold --debug: errors in a command line that cannot be parsed need a traceback too."""
+    return "--debug" in arguments

@@ -16,8 +16,10 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object per line on stdout.", rich_help_panel=CONSOLE)
 ]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.", rich_help_panel=CONSOLE)
+    bool,
+    typer.Option("--verbose", "-v", help="Say more, such as which files are ignored.", rich_help_panel=CONSOLE),
 ]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=CONSOLE)]
 Seed = Annotated[int, typer.Option("--seed", help="Random seed; the same seed gives the same result.")]
 Devices = Annotated[
     str,
@@ -25,6 +27,16 @@ Devices = Annotated[
         "--devices",
         metavar="LIST",
         help="Devices to run on: cpu, cuda:0,cuda:1, all or auto.",
+        rich_help_panel=MACHINE,
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Run on the machines of a Ray cluster instead: auto or HOST:PORT; see docs/cluster.md.",
+        show_default=False,
         rich_help_panel=MACHINE,
     ),
 ]

@@ -5,10 +5,10 @@ except with --quiet or --json.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from rich.progress import (
     BarColumn,
@@ -24,6 +24,10 @@ from rich.text import Text
 
 from sanarestore.cli import console
 from sanarestore.errors import ExitCode
+from sanarestore.ndjson import SCHEMA_VERSION, Lines
+
+if TYPE_CHECKING:
+    from sanarestore.engine.rehearsal import Speed
 
 _NAME_WIDTH = 28
 """Characters of a file's name that fit beside its bar on 80 columns."""
@@ -34,6 +38,19 @@ SPOKEN = {
     "colour": "wrong colours",
 }  # fmt: skip
 """Names of the kinds of degradation for users."""
+
+
+_LOG_EVERY = 30.0
+"""Seconds between lines of progress where there is no terminal."""
+
+_SCREEN = 20
+"""Files after which failures are named again at the end."""
+
+_LISTED = 20
+"""Failures that are named at the end."""
+
+_UNREADABLE = frozenset({"unreadable", "missing"})
+"""Reasons of files that hold no readable image."""
 
 
 class Reported(Protocol):
@@ -48,6 +65,10 @@ class Reported(Protocol):
     @property
     def megapixels(self) -> float: ...
     @property
+    def size(self) -> int: ...
+    @property
+    def reason(self) -> str | None: ...
+    @property
     def error(self) -> str | None: ...
     @property
     def notes(self) -> tuple[str, ...]: ...
@@ -61,22 +82,34 @@ class Reported(Protocol):
 class Report:
     """Owns the counts, the progress bars and the exit code of a command over many files."""
 
-    def __init__(self, verb: str, total: int, *, quiet: bool = False, as_json: bool = False) -> None:
-        """`verb` in the past tense: "restored"; `total` files are expected."""
+    def __init__(
+        self, verb: str, total: int, *, quiet: bool = False, as_json: bool = False, verbose: bool = False,
+        progress: bool = False, log: Path | None = None,
+    ) -> None:  # fmt: skip
+        """`verb` in the past tense: "restored"; `total` files are expected.
+
+        With `progress`, JSON holds progress too; `log` is a file to which all outcomes are added as JSON.
+        """
         self._verb, self._total = verb, total
-        self._quiet, self._json = quiet, as_json
+        self._quiet, self._json, self._verbose = quiet, as_json, verbose
+        self._wants_progress = progress
+        self._log = None if log is None else Lines(log)
         self._counts = {"done": 0, "skipped": 0, "failed": 0}
+        self._ignored = 0
         self._unreadable = 0
+        self._failures: list[Reported] = []
         self._told: set[str] = set()
         self._is_prompt_said = False
         self._megapixels = 0.0
-        self._begun = time.perf_counter()
+        self._begun = self._said = time.perf_counter()
+        self._pace = Pace()
         self._progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None),
-            _Count(), _Speed(), TimeRemainingColumn(compact=True),
+            _Count(), TextColumn("{task.fields[pace]}", markup=False),
             console=console.stderr, transient=True, expand=True, disable=not console.is_live(quiet=quiet or as_json),
         )  # fmt: skip
-        self._all = self._progress.add_task(verb, total=total)
+        self._is_live = not self._progress.disable
+        self._all = self._progress.add_task(verb, total=total, pace="")
         self._files: dict[Path, TaskID] = {}
         self._parts: dict[Path, float] = {}
 
@@ -88,24 +121,46 @@ class Report:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+        if self._log is not None:
+            self._log.add([{"schema_version": SCHEMA_VERSION, "status": "ended", **self._figures()}], durable=False)
         if sum(self._counts.values()) and not self._quiet and not self._json:
+            if sum(self._counts.values()) > _SCREEN:
+                self._repeat_failures()
             console.say(self.summary())
 
-    def part(self, path: Path, done: int, total: int) -> None:
-        """Show the progress of one file; `total` may change during the run."""
+    def expect(self, files: int, size: int) -> None:
+        """Say how much work is left after finished files were skipped: files, and their bytes."""
+        self._pace = Pace(files, size)
+
+    def part(
+        self, path: Path, done: int, total: int, *, megapixels: float = 0.0, size: int = 0, label: str = ""
+    ) -> None:
+        """Show the progress of one file of `megapixels` and `size` bytes; `total` may change during the run."""
         self._parts[path] = done / total
+        self._pace.part(path, done / total, megapixels, size)
         if path not in self._files and total > 1:  # a file of one part needs no bar of its own
-            self._files[path] = self._progress.add_task(f"  {_shortened(path.name)}", total=total)
+            self._files[path] = self._progress.add_task("", total=total, pace="")
         if path in self._files:
-            self._progress.update(self._files[path], completed=done, total=total)
+            name = f"  {_shortened(path.name)}"
+            self._progress.update(
+                self._files[path], completed=done, total=total, description=f"{name} ({label})" if label else name
+            )
         self._advance()
 
-    def add(self, outcome: Reported, *, readable: bool = True) -> None:
+    def add(self, outcome: Reported) -> None:
         """Count one file's outcome, show what needs showing, and print its JSON line if asked."""
+        if self._log is not None:
+            self._log.add([{"schema_version": SCHEMA_VERSION, **outcome.to_json()}], durable=False)
+        if outcome.status == "ignored":
+            self._ignore(outcome)
+            return
         self._counts[outcome.status] += 1
-        self._unreadable += not readable
+        self._unreadable += outcome.reason in _UNREADABLE
         if outcome.status == "done":
             self._megapixels += outcome.megapixels
+        elif outcome.status == "failed":
+            self._failures.append(outcome)
+        self._pace.add(outcome)
         self._parts.pop(outcome.path, None)
         if outcome.path in self._files:
             self._progress.remove_task(self._files.pop(outcome.path))
@@ -120,6 +175,14 @@ class Report:
         if self._json:
             console.print_json(outcome.to_json())
 
+    def _ignore(self, outcome: Reported) -> None:
+        """Count a file that is none of the photographs; it is named only if more is to be said."""
+        self._ignored += 1
+        if self._json:
+            console.print_json(outcome.to_json())
+        elif self._verbose and not self._quiet:
+            console.print_word("ignored", "dim", f"{outcome.path}: {'; '.join(outcome.notes)}")
+
     def _say_once(self, outcome: Reported) -> None:
         """Show once, since it is the same for every file, what the prompt was understood to remove, or a note on it."""
         if self._quiet or self._json or self._is_prompt_said or outcome.status != "done":
@@ -131,6 +194,13 @@ class Report:
             spoken = [SPOKEN[kind] for kind in outcome.removes]
             console.say(f"the prompt removes {' and '.join(spoken) or 'nothing'}")
 
+    def _repeat_failures(self) -> None:
+        """Name what failed at the end, since the messages of a long run have scrolled away."""
+        for outcome in self._failures[:_LISTED]:
+            console.print_word("failed", "red", outcome.error or str(outcome.path))
+        if len(self._failures) > _LISTED:
+            console.say(f"and {len(self._failures) - _LISTED} others failed; --log-file keeps all of them")
+
     def summary(self) -> str:
         """One line with the numbers of files, the megapixels and the speed."""
         seconds = max(time.perf_counter() - self._begun, 1e-9)
@@ -139,6 +209,8 @@ class Report:
             parts.append(f"{self._counts['skipped']} finished before")
         if self._counts["failed"]:
             parts.append(f"{self._counts['failed']} failed")
+        if self._ignored:
+            parts.append(f"{self._ignored} other {'file' if self._ignored == 1 else 'files'} ignored")
         if self._megapixels:
             rate = f"{self._megapixels / seconds:.2f} MP/s"
             parts.append(f"{self._megapixels:.1f} MP in {seconds:.1f} s ({rate})")
@@ -151,10 +223,118 @@ class Report:
             return ExitCode.NO_IMAGES
         return ExitCode.SOME_FAILED if self._counts["failed"] else ExitCode.DONE
 
+    def _figures(self) -> dict[str, Any]:
+        seconds = time.perf_counter() - self._begun
+        return {
+            "files": self._total, **self._counts, "ignored": self._ignored,
+            "megapixels": round(self._megapixels, 6), "seconds": round(seconds, 4),
+        }  # fmt: skip
+
     def _advance(self) -> None:
         completed = sum(self._counts.values()) + sum(self._parts.values())
-        speed = self._megapixels / max(time.perf_counter() - self._begun, 1e-9)
-        self._progress.update(self._all, completed=completed, speed=speed)
+        failed = f", {self._counts['failed']} failed" if self._counts["failed"] else ""
+        pace = self._pace.spoken()
+        self._progress.update(self._all, completed=completed, description=f"{self._verb}{failed}", pace=pace)
+        now = time.perf_counter()
+        if now - self._said < _LOG_EVERY or sum(self._counts.values()) == self._total:
+            return
+        self._said = now
+        if self._json and self._wants_progress:
+            left = self._pace.seconds_left
+            rest = None if left is None else round(left)
+            console.print_json({"status": "progress", **self._figures(), "seconds_left": rest})
+        elif not self._json and not self._is_live and not self._quiet:
+            counted = f"{sum(self._counts.values())}/{self._total} {self._verb}{failed}"
+            console.say(f"{counted}  {pace}" if pace else counted)
+
+
+class Pace:
+    """Speed and time left, from the first tile on: loading the model and skipping finished files do not count."""
+
+    def __init__(self, files: int = 0, size: int = 0) -> None:
+        """`files` of `size` bytes together are to be done."""
+        self._files, self._size = files, size
+        self._first: tuple[float, float, float] | None = None
+        self._megapixels = 0.0
+        self._weight = 0.0
+        self._parts: dict[Path, tuple[float, float]] = {}
+
+    def part(self, path: Path, share: float, megapixels: float, size: int) -> None:
+        """Note that a share of a file is done."""
+        self._parts[path] = share * megapixels, share * self._weight_of(size)
+        if self._first is None:
+            self._first = time.perf_counter(), *self._done()
+
+    def add(self, outcome: Reported) -> None:
+        """Note that a file is done, or failed."""
+        self._parts.pop(outcome.path, None)
+        if outcome.status != "skipped":
+            self._megapixels += outcome.megapixels * (outcome.status == "done")
+            self._weight += self._weight_of(outcome.size)
+            if self._first is None:  # files without parts
+                self._first = time.perf_counter(), *self._done()
+
+    @property
+    def megapixels_per_second(self) -> float | None:
+        """Megapixels per second; None before the second tile."""
+        if self._first is None:
+            return None
+        begun, before, _ = self._first
+        passed = time.perf_counter() - begun
+        done = self._done()[0] - before
+        return done / passed if passed > 0.05 and done > 0 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds left, by the bytes of the files; None as long as nothing is known."""
+        if self._first is None:
+            return None
+        begun, _, before = self._first
+        done = self._done()[1] - before
+        total = self._size or self._files
+        if done <= 0 or total <= 0:
+            return None
+        return max(total - self._done()[1], 0) / done * (time.perf_counter() - begun)
+
+    def spoken(self) -> str:
+        """Speed and time left for a progress line; empty as long as nothing is known."""
+        speed, left = self.megapixels_per_second, self.seconds_left
+        parts = [] if speed is None else [f"{speed:.2f} MP/s"]
+        return " ".join(parts if left is None else [*parts, f"{_duration(left)} left"])
+
+    def _done(self) -> tuple[float, float]:
+        """Megapixels and weight that are done."""
+        parts = self._parts.values()
+        return self._megapixels + sum(each[0] for each in parts), self._weight + sum(each[1] for each in parts)
+
+    def _weight_of(self, size: int) -> float:
+        """What a file counts for: its bytes, or 1 where sizes are not known."""
+        return size if self._size else 1
+
+
+def estimate(figures: Mapping[str, Any], speeds: "Sequence[Speed]", skipped: int, failed: int, allowed: int) -> str:
+    """Lines about what a batch would do; `figures` are those of `rehearsal.total`, `allowed` bytes may be taken."""
+    counts = [f"{figures['files']} to restore"]
+    counts += [f"{skipped} finished before"] if skipped else []
+    counts += [f"{failed} would fail"] if failed else []
+    lines = [", ".join(counts)]
+    if figures["files"]:
+        lines[0] += f", {figures['megapixels']:.1f} MP"
+        most, free = figures["memory"] / 1e9, allowed / 1e9
+        fits = "" if most <= free else ": it would be refused"
+        lines.append(f"most memory: about {most:.1f} GB of {free:.1f} GB, for {figures['largest']}{fits}")
+    if figures["seconds"] is not None:
+        names = ", ".join(sorted({speed.device for speed in speeds}))
+        lines.append(f"time: about {_duration(figures['seconds'])} on {names}, as measured on a small image")
+    return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    """A duration for people: 45 s, 12 min, 3 h 05 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 class TrainingReport:
@@ -207,14 +387,6 @@ class _Count(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text(f"{int(task.completed)}/{int(task.total or 0)}", style="progress.download", justify="right")
-
-
-class _Speed(ProgressColumn):
-    """Column of megapixels per second, on the overall bar only."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.fields.get("speed")
-        return Text(f"{speed:.2f} MP/s" if speed else "")
 
 
 def counting(*, quiet: bool) -> Progress:

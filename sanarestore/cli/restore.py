@@ -1,17 +1,21 @@
 """`sanarestore restore`: files and folders in, restored files out."""
 
+import shutil
 import sys
-import time
-from collections.abc import Generator, Sequence
+import tempfile
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sanarestore.cli.flags import (
+    CONSOLE,
     MACHINE,
     Adapter,
+    Debug,
     Devices,
     Dtype,
     Fidelity,
@@ -20,20 +24,18 @@ from sanarestore.cli.flags import (
     Model,
     Prompt,
     Quiet,
+    Ray,
     Seed,
     Steps,
     Threads,
     Tile,
     Verbose,
 )
-from sanarestore.errors import ExitCode, ImageError, OutOfMemory, UnreadableImage, UnwritableImage, UsageError
-from sanarestore.options import BLENDED_OVERLAP, BLENDING, RestoreOptions
+from sanarestore.errors import ExitCode, UsageError
+from sanarestore.options import BLENDED_OVERLAP, BLENDING, RestoreOptions, parse_shard
 
 if TYPE_CHECKING:
-    from sanarestore.cli.reports import Report
-    from sanarestore.engine.jobs import Job, Outcome
-    from sanarestore.engine.journal import Journal
-    from sanarestore.images import Image
+    from sanarestore.engine.batch import Batch
 
 RUN = "Batch"
 
@@ -90,20 +92,63 @@ def restore(
         ),
     ] = None,
     devices: Devices = "auto",
+    ray: Ray = None,
     dtype: Dtype = "auto",
     threads: Threads = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace outputs that already exist.", rich_help_panel=RUN)
     ] = False,
+    accept_damaged: Annotated[
+        bool,
+        typer.Option(
+            "--accept-damaged", help="Restore what can be read of damaged photos, with a note.", rich_help_panel=RUN
+        ),
+    ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            metavar="I/N",
+            help="Do only part I of N, so that several machines share a batch; all parts need the same output folder.",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    memory_per_file: Annotated[
+        str | None,
+        typer.Option(
+            "--memory-per-file",
+            metavar="SIZE",
+            help="Refuse photos that would need more memory, such as 8G.",
+            show_default="what is free",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first file that fails.", rich_help_panel=RUN)
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List what would be written, and exit.", rich_help_panel=RUN)
+        bool,
+        typer.Option("--dry-run", help="Check all, list what would be written, and exit.", rich_help_panel=RUN),
     ] = False,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--log-file",
+            metavar="FILE",
+            help="Add every outcome to a file, as JSON.",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     as_json: Json = False,
+    progress: Annotated[
+        bool,
+        typer.Option("--progress", help="With --json, print progress too.", rich_help_panel=CONSOLE),
+    ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    debug: Debug = False,
 ) -> None:
     """Restore photographs. Folder trees are mirrored, finished files are skipped, and inputs never change."""
     options = RestoreOptions(
@@ -111,114 +156,110 @@ def restore(
         guidance=guidance, scale=scale, tile=tile, tiling=tiling,  # type: ignore[arg-type]
         overlap=overlap, dtype=dtype, seed=seed, threads=threads,  # type: ignore[arg-type]
     )  # fmt: skip
+    if ray is not None:
+        _refuse_what_no_cluster_can(inputs, output, devices, dry_run=dry_run)
     if output == "-" or "-" in inputs:
         _refuse_what_no_pipe_can(inputs, output, devices, as_json=as_json, dry_run=dry_run)
-        raise typer.Exit(_through_pipe(inputs[0], output, options, devices, overwrite, as_json=as_json, quiet=quiet))
-    from sanarestore import images, weights
+        raise typer.Exit(
+            _through_pipe(inputs[0], output, options, devices, overwrite, accept_damaged, as_json=as_json, quiet=quiet)
+        )
+    from sanarestore import weights
     from sanarestore.cli import console, reports
-    from sanarestore.engine.jobs import plan
+    from sanarestore.engine.batch import Batch, BatchOptions
+    from sanarestore.engine.budget import parse_memory
+    from sanarestore.engine.jobs import TileDone, Waiting
+    from sanarestore.engine.ray_crew import parse_cluster
+    from sanarestore.engine.workers import parse_devices
 
-    found = images.find(inputs)
-    jobs = plan(found.images, inputs, output)
+    where = parse_devices(devices) if ray is None else parse_cluster(ray)
+    chosen = BatchOptions(
+        overwrite=overwrite, accept_damaged=accept_damaged, shard=None if shard is None else parse_shard(shard),
+        memory_per_file=None if memory_per_file is None else parse_memory(memory_per_file),
+    )  # fmt: skip
+    batch = Batch(inputs, output, options, chosen)
     if dry_run:
-        _show_plan(jobs, as_json=as_json)
-        return
-    journals = _journals(jobs, options)
+        raise typer.Exit(
+            _rehearse(batch, options, parse_devices(devices), chosen.memory_per_file, as_json=as_json, quiet=quiet)
+        )
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
+    total = len(batch.jobs) + len(batch.refused)
     with (
-        reports.Report("restored", len(jobs), quiet=quiet, as_json=as_json) as report,
-        closing(_outcomes(jobs, journals, options, devices, report, overwrite=overwrite)) as outcomes,
+        reports.Report(
+            "restored", total, quiet=quiet, as_json=as_json, verbose=verbose, progress=progress, log=log_file
+        ) as report,
+        closing(batch.run(where)) as events,
     ):
-        for outcome in outcomes:
-            report.add(outcome, readable=outcome.readable)
-            console.say(outcome.trace, quiet=not (verbose and outcome.trace))
-            if fail_fast and outcome.status == "failed":
+        for event in events:
+            if isinstance(event, Waiting):
+                report.expect(event.files, event.size)
+                continue
+            if isinstance(event, TileDone):
+                report.part(
+                    event.path, event.done, event.total, megapixels=event.megapixels, size=event.size,
+                    label=event.expert or "",
+                )  # fmt: skip
+                continue
+            report.add(event)
+            console.say(event.trace, quiet=not (debug and event.trace))
+            if fail_fast and event.status == "failed":
                 break
-    files = "1 other file is" if found.skipped == 1 else f"{found.skipped} other files are"
-    console.say(f"{files} not in a supported image format", quiet=quiet or as_json or not found.skipped)
     raise typer.Exit(report.exit_code)
 
 
-def _journals(jobs: Sequence["Job"], options: RestoreOptions) -> dict[Path | None, "Journal"]:
-    """The journal of every output folder; WeightsError, before any work, if the model does not exist."""
-    from sanarestore import weights
-    from sanarestore.engine.journal import Journal
+def _rehearse(
+    batch: "Batch", options: RestoreOptions, devices: Sequence[str], memory: int | None, *, as_json: bool, quiet: bool
+) -> ExitCode:
+    """List what would be done with each file, try model and devices, and estimate memory and time."""
+    from sanarestore.cli import console, reports
+    from sanarestore.engine import rehearsal
+    from sanarestore.engine.budget import free_memory
 
-    name = weights.chosen(options.model, options.adapter)
-    settings = f"{options.fingerprint()}:{weights.fingerprint(name, options.adapter)}"
-    return {folder: Journal(folder, settings=settings) for folder in {job.folder for job in jobs}}
-
-
-def _outcomes(
-    jobs: Sequence["Job"], journals: dict[Path | None, "Journal"], options: RestoreOptions, devices: str,
-    report: "Report", *, overwrite: bool,
-) -> Generator["Outcome", None, None]:  # fmt: skip
-    """Yield an outcome for every job; report progress within files, and enter finished files in their journals."""
-    from sanarestore.engine import workers
-    from sanarestore.engine.jobs import TileDone
-
-    waiting = []
-    for job in jobs:
-        settled = _settle(job, journals[job.folder], overwrite)
-        if settled is None:
-            waiting.append(job)
-        else:
-            yield settled
-    if not waiting:
-        return
-    for folder, journal in journals.items():
-        journal.begin(job for job in waiting if job.folder == folder)
-    unwritten = {job.source: job for job in waiting}
-    try:
-        with closing(workers.restore(waiting, options, workers.parse_devices(devices))) as events:
-            for event in events:
-                if isinstance(event, TileDone):
-                    report.part(event.path, event.done, event.total)
-                    continue
-                if event.status == "done":
-                    journals[unwritten.pop(event.path).folder].add(event)
-                yield event
-    finally:
-        for folder, journal in journals.items():
-            journal.release(job for job in unwritten.values() if job.folder == folder)
-
-
-def _settle(job: "Job", journal: "Journal", overwrite: bool) -> "Outcome | None":
-    """Outcome of a job that needs no work or must not be done; None for other jobs."""
-    from sanarestore.engine.jobs import Outcome
-
-    if not job.target.exists():
-        return None
-    if journal.is_finished(job):
-        return Outcome(path=job.source, output=job.target, status="skipped")
-    if overwrite or journal.wrote(job):
-        return None
-    return Outcome(path=job.source, status="failed", error=str(_is_there_already(job.target)))
-
-
-def _is_there_already(target: Path) -> UnwritableImage:
-    return UnwritableImage(
-        "the output already exists, and is not as an earlier run left it",
-        where=target,
-        next_step="Replace it with --overwrite, or name another output with -o.",
-    )
-
-
-def _show_plan(jobs: Sequence["Job"], *, as_json: bool) -> None:
-    from sanarestore.cli import console
-
-    for job in jobs:
+    checked = list(rehearsal.check(batch, options))
+    failed = list(batch.refused)
+    skipped = 0
+    for each in checked:
+        if each.outcome is not None and each.outcome.status == "failed":
+            failed.append(each.outcome)
+            continue
+        skipped += each.outcome is not None
+        paths = {"input": str(each.job.source), "output": str(each.job.target)}
         if as_json:
-            paths = {"input": str(job.source), "output": str(job.target)}
-            console.print_json({**paths, "status": "planned"})
+            console.print_json({**paths, "status": "planned" if each.outcome is None else "skipped"})
         else:
-            typer.echo(f"{job.source} -> {job.target}")
+            typer.echo(" -> ".join(paths.values()) + ("" if each.outcome is None else " (finished before)"))
+    for outcome in failed:
+        if as_json:
+            console.print_json(outcome.to_json())
+        console.print_word("failed", "red", outcome.error or "")
+    waits = any(each.outcome is None for each in checked)
+    speeds = rehearsal.try_devices(options, devices) if waits else []
+    figures = rehearsal.total(checked, speeds, len(devices))
+    allowed = memory or free_memory() // len(devices)
+    if as_json:
+        rest = {"skipped": skipped, "failed": len(failed), "ignored": len(batch.ignored), "free_memory": allowed}
+        console.print_json({"status": "estimate", **figures, **rest})
+    elif not quiet:
+        console.say(reports.estimate(figures, speeds, skipped, len(failed), allowed))
+    return ExitCode.SOME_FAILED if failed or figures["memory"] > allowed else ExitCode.DONE
+
+
+def _refuse_what_no_cluster_can(inputs: list[str], output: str | None, devices: str, *, dry_run: bool) -> None:
+    if output == "-" or "-" in inputs:
+        raise UsageError(
+            "a pipe is restored on this machine", where="--ray", next_step="Leave it out, or name files instead of -."
+        )
+    if devices != "auto":
+        raise UsageError(
+            "the cluster says what its machines have", where="--devices", next_step="Leave out --devices or --ray."
+        )
+    if dry_run:
+        raise UsageError("a plan needs no cluster", where="--dry-run", next_step="Leave out --ray.")
 
 
 def _refuse_what_no_pipe_can(
     inputs: list[str], output: str | None, devices: str, *, as_json: bool, dry_run: bool
 ) -> None:
-    from sanarestore.engine.jobs import format_named
+    from sanarestore.engine.planning import format_named
 
     if dry_run:
         raise UsageError(
@@ -249,50 +290,41 @@ def _refuse_what_no_pipe_can(
 
 
 def _through_pipe(
-    source: str, output: str | None, options: RestoreOptions, devices: str, overwrite: bool,
+    source: str, output: str | None, options: RestoreOptions, devices: str, overwrite: bool, accept_damaged: bool,
     *, as_json: bool, quiet: bool,
 ) -> ExitCode:  # fmt: skip
     """Restore one image from stdin or a file to stdout or a file."""
     from sanarestore import weights
     from sanarestore.cli import console, reports
-    from sanarestore.engine.jobs import Outcome
-    from sanarestore.engine.restorer import Restorer
+    from sanarestore.engine.batch import restore_one
+    from sanarestore.engine.jobs import Job, TileDone
+    from sanarestore.engine.planning import format_named
     from sanarestore.engine.workers import parse_devices
 
     target = None if output in ("-", None) else Path(str(output))
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
-    begun = time.perf_counter()
-    with reports.Report("restored", 1, quiet=quiet, as_json=as_json) as report:
-        try:
-            if target is not None and target.exists() and not overwrite:
-                raise _is_there_already(target)
-            restorer = Restorer(options, device=parse_devices(devices)[0])
-            restored = restorer(_take(source))
-            _give(restored, target)
-            outcome = Outcome(
-                path=Path(source), output=target, status="done", seconds=time.perf_counter() - begun,
-                megapixels=restored.megapixels, notes=restored.notes, expert=restorer.expert,
-                removes=restorer.request.removes,
-            )  # fmt: skip
-        except (ImageError, OutOfMemory) as error:
-            readable = not isinstance(error, UnreadableImage)
-            outcome = Outcome(path=Path(source), status="failed", error=str(error), readable=readable)
-        report.add(outcome, readable=outcome.readable)
+    with tempfile.TemporaryDirectory(prefix="sanarestore-") as folder:
+        given = Path(source)
+        if source == "-":
+            given = Path(folder, "stdin")
+            with given.open("xb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+        written = Path(folder, "stdout") if target is None else target
+        job = Job(
+            source=given, target=written, format=None if target is None else format_named(target),
+            name="stdin" if source == "-" else None,
+        )  # fmt: skip
+        with reports.Report("restored", 1, quiet=quiet, as_json=as_json) as report:
+            done = False
+            device = parse_devices(devices)[0]
+            for event in restore_one(job, options, device, overwrite=overwrite, accept_damaged=accept_damaged):
+                if isinstance(event, TileDone):
+                    report.part(event.path, event.done, event.total)
+                    continue
+                done = event.status == "done"
+                report.add(replace(event, path=Path(source), output=target))
+        if done and target is None:
+            with written.open("rb") as result:
+                shutil.copyfileobj(result, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
     return report.exit_code
-
-
-def _take(source: str) -> "Image":
-    from sanarestore import images
-
-    return images.decode(sys.stdin.buffer.read(), "stdin") if source == "-" else images.read(source)
-
-
-def _give(restored: "Image", target: Path | None) -> None:
-    from sanarestore import images
-    from sanarestore.engine.jobs import format_named
-
-    if target is not None:
-        images.write(restored, target, format=format_named(target))
-        return
-    sys.stdout.buffer.write(images.encode(restored))
-    sys.stdout.buffer.flush()

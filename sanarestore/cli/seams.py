@@ -8,6 +8,7 @@ import typer
 
 from sanarestore.cli.flags import (
     Adapter,
+    Debug,
     Dtype,
     Fidelity,
     Guidance,
@@ -18,7 +19,6 @@ from sanarestore.cli.flags import (
     Seed,
     Steps,
     Threads,
-    Verbose,
 )
 from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.options import BLENDED_OVERLAP, BLENDED_TILE, SCHEMES, RestoreOptions
@@ -72,7 +72,7 @@ def seams(
     threads: Threads = None,
     as_json: Json = False,
     quiet: Quiet = False,
-    verbose: Verbose = False,
+    debug: Debug = False,
 ) -> None:
     """Compare tiling schemes with the untiled result: PSNR at the seams, steps across them, time and memory."""
     asked = None if tilings is None else [name.strip() for name in tilings.split(",") if name.strip()]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sanarestore import __version__
-from sanarestore.cli.flags import MACHINE, Dtype, Json, Quiet, Verbose
+from sanarestore.cli.flags import MACHINE, Debug, Dtype, Json, Quiet
 from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.files import hash_text, sampled_hash
 from sanarestore.options import dtype_of
@@ -93,7 +93,7 @@ def train(
     dtype: Dtype = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
-    verbose: Verbose = False,
+    debug: Debug = False,
 ) -> None:
     """Train a restoration model. Ctrl-C saves a checkpoint, and --resume continues from it."""
     if rank and not lora:

@@ -3,11 +3,10 @@
 Shape suffixes: C channels, H W pixels of the image, h w pixels of a window, D prompt features.
 """
 
-import time
-import traceback
-from collections.abc import Generator, Iterable
-from contextlib import closing, suppress
+from collections.abc import Generator
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +15,10 @@ from torch import Tensor
 from sanarestore import images, tiling
 from sanarestore.engine.devices import exactly_float32, pick_device, pick_dtype
 from sanarestore.engine.generation import Generation, Place, Watch, is_generated, new_generation
-from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.pixels import enlarge, host_tensor, is_finite, is_gray, mixed, visible, with_visible
 from sanarestore.engine.refinement import Refinement
-from sanarestore.engine.tiles import Steps, Tiles, is_out_of_memory, keep_pages, run_stages
-from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
-from sanarestore.files import hash_file
+from sanarestore.engine.tiles import Steps, Tiles, keep_pages, run_stages
+from sanarestore.errors import ImageError, UnreadableImage
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.options import RestoreOptions
 
@@ -159,47 +156,15 @@ class Restorer:
         """Whether the generated image is the result, without a refiner."""
         return self._generation is not None and self.options.fidelity == 0
 
-    def restore(self, jobs: Iterable[Job]) -> Generator[TileDone | Outcome, None, None]:
-        """Restore files one after another; a file that fails yields a failed outcome, and the others go on."""
-        for job in jobs:
-            begun = time.perf_counter()
-            try:
-                with self._tiles.kept_on_failure():
-                    outcome = yield from self._file(job)
-            except (UsageError, WeightsError):
-                raise  # concerns all files
-            except Exception as error:  # codecs and drivers raise anything; the other files go on
-                outcome = _failed(job, error)
-            seconds = time.perf_counter() - begun
-            yield replace(outcome, seconds=seconds, device=str(self.device), threads=torch.get_num_threads())
-
-    def _file(self, job: Job) -> Generator[TileDone, None, Outcome]:
-        sha256 = ""
-        with suppress(OSError):  # reading it reports what is wrong
-            # Hash before reading: if the file changes in between, the next run sees another hash and restores it again.
-            sha256 = hash_file(job.source)
-        image = images.read(job.source)
-        images.check_writable(image, job.target, format=job.format)
-        steps = self.stages(image)
-        del image  # drop this reference, because writing needs memory of its own
-        while True:
-            try:
-                done, total = next(steps)
-            except StopIteration as finished:
-                restored: images.Image = finished.value
-                break
-            yield TileDone(path=job.source, done=done, total=total)
-        images.write(restored, job.target, format=job.format)
-        return Outcome(
-            path=job.source, output=job.target, status="done", megapixels=restored.megapixels, notes=restored.notes,
-            tile=self.tile, expert=self.expert, removes=self.request.removes, prompt_note=self.prompt_note,
-            sha256=sha256,
-        )  # fmt: skip
-
     @property
     def tile(self) -> int:
         """Current tile side in pixels; smaller than asked for once memory ran out."""
         return self._tiles.size
+
+    def tiles_for(self, image: images.Image, halvings: int) -> AbstractContextManager[None]:
+        """Use tiles halved so many times inside the block, and the tile size of before if the work inside fails."""
+        longest = max(image.height, image.width) * self.options.scale
+        return self._tiles.halved_for(longest, halvings)
 
     @property
     def expert(self) -> str | None:
@@ -225,20 +190,12 @@ class Restorer:
             self._generation.watch = callback
 
 
-def _failed(job: Job, error: Exception) -> Outcome:
-    """The outcome of a file whose restoration raised `error`; its message names the file."""
-    if not isinstance(error, SanarestoreError) and is_out_of_memory(error):
-        error = OutOfMemory("the image does not fit into memory", next_step="Close other programs.")
-    foreseen = isinstance(error, SanarestoreError)
-    sentence = str(error) if foreseen else f"unexpected {type(error).__name__}: {error}. Please report it, with -v."
-    named = isinstance(error, SanarestoreError) and error.where
-    return Outcome(
-        path=job.source,
-        status="failed",
-        error=sentence if named else f"{job.source}: {sentence}",
-        readable=not isinstance(error, UnreadableImage),
-        trace="" if foreseen else "".join(traceback.format_exception(error)),
-    )
+def restore(image: images.Image, *, device: str = "auto", **options: Any) -> images.Image:
+    """Restore one image in this process; `options` are the fields of `RestoreOptions`.
+
+    The model is loaded for each call: keep a `Restorer` for several images.
+    """
+    return Restorer(RestoreOptions(**options), device=device)(image)
 
 
 def _not_understood(prompt: str) -> str:

@@ -39,14 +39,21 @@ class Tiles:
         self.whole = whole
 
     @contextmanager
-    def kept_on_failure(self) -> Iterator[None]:
-        """Reset the tile size if the work inside fails, since tiles may not have been what took the memory."""
+    def halved_for(self, longest: int, halvings: int) -> Iterator[None]:
+        """Halve the tile size `halvings` times for the work inside, on an image whose longer side is `longest` pixels.
+
+        It is reset afterwards, and also if the work inside fails, since tiles may not have been what took the memory.
+        """
         size = self.size
+        if halvings:
+            self.size = max(SMALLEST_TILE, min(size, longest) >> halvings)
         try:
             yield
         except BaseException:
             self.size = size
             raise
+        if halvings:
+            self.size = size
 
     def count(self, height: int, width: int, *, stride: int) -> int:
         """Number of tiles for an image of this size at the current tile size."""

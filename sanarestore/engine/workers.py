@@ -1,21 +1,83 @@
-"""Jobs distributed over devices: in this process for one device, in one process per device for more.
+"""Jobs distributed over worker processes, one per device; a worker that dies or stops answering is replaced.
 
-Every worker restores whole files with the same code and a fixed number of threads, and scheduling never composes
-batches: the bytes written do not depend on the number of workers or on which worker takes which file.
+Every worker does whole jobs with the same code and a fixed number of threads, and scheduling never composes batches:
+the results do not depend on the number of workers or on which worker takes which job. Imports no torch.
 """
 
-import multiprocessing
-import signal
+import os
+import queue
+import site
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Generator, Sequence
-from contextlib import closing, suppress
-from multiprocessing.connection import Connection, wait
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Generic, Literal, TypeVar
 
-from sanarestore.engine.jobs import Job, Outcome, TileDone
-from sanarestore.errors import SanarestoreError, UsageError
-from sanarestore.options import RestoreOptions
+from sanarestore.engine.wire import (
+    Alive,
+    Begun,
+    Finished,
+    Progress,
+    Ready,
+    Refused,
+    Sender,
+    Task,
+    Worked,
+    receive,
+)
+from sanarestore.errors import OutOfMemory, UsageError
 
-Event = TileDone | Outcome
+J = TypeVar("J")
+
+AHEAD = 2
+"""Jobs per worker that are not worked yet: one at work, one being read. A third may be being written."""
+
+CHECK = 1.0
+"""Seconds between checks of the workers."""
+
+GRACE = 2.0
+"""Seconds that workers have to end before they are killed."""
+
+SILENCE = 60.0
+"""Seconds without a sign of life after which a worker is taken for dead; it sends one every second."""
+
+READING = 60.0
+"""CPU seconds that reading a job may take."""
+
+STALL, SLOWER = 600.0, 10.0
+"""Seconds without progress after which work is given up: `STALL`, or `SLOWER` times the longest step so far if more."""
+
+_SPARE = 2
+"""Jobs per worker that must be waiting for one to be read ahead; the last ones go to whoever is free first."""
+
+_LAST_WORDS = 2000
+"""Characters that are kept of what a dead worker printed last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A job without a result."""
+
+    reason: Literal["crashed", "stuck"]
+    fact: str
+    printed: str = ""
+    """What the worker printed last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times after which a job is given up, in seconds."""
+
+    reading: float = READING
+    stall: float = STALL
+    silence: float = SILENCE
 
 
 def parse_devices(text: str) -> tuple[str, ...]:
@@ -24,133 +86,329 @@ def parse_devices(text: str) -> tuple[str, ...]:
     UsageError if a name is empty; devices are checked later, when they are used.
     """
     if text == "all":
-        import torch
-
-        return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count())) or ("auto",)
+        return tuple(f"cuda:{index}" for index in range(_count_gpus())) or ("auto",)
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise UsageError(f"'{text}' names no device", where="--devices", next_step="Use cpu, cuda:0,cuda:1 or all.")
     return names
 
 
-def restore(jobs: Sequence[Job], options: RestoreOptions, devices: Sequence[str]) -> Generator[Event, None, None]:
-    """Restore all jobs on all devices, yielding events as they come; jobs stay in order on one device only.
-
-    Closing the generator early ends the work and discards files being written. UsageError or WeightsError if a worker
-    cannot begin.
-    """
-    if len(devices) == 1 or len(jobs) <= 1:
-        from sanarestore.engine.restorer import Restorer
-
-        with closing(Restorer(options, device=devices[0]).restore(jobs)) as events:
-            yield from events
-        return
-    crew = [_Worker(device, options) for device in devices[: len(jobs)]]
-    try:
-        yield from _dispatch(deque(jobs), crew, options)
-    finally:
-        for worker in crew:
-            worker.stop()
-        for worker in crew:
-            worker.dismiss()
+def _count_gpus() -> int:
+    """Ask a process of its own, so that this one holds neither torch nor a GPU."""
+    code = "import torch; print(torch.cuda.device_count())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=_environment(), check=False)
+    return int(said.stdout) if said.stdout.strip().isdigit() else 0
 
 
-class _Worker:
-    """A worker process on a device, the pipe to it, and its current job."""
+class Crew(Generic[J]):
+    """Worker processes on devices, for the jobs of one batch."""
 
-    def __init__(self, device: str, options: RestoreOptions) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.device = device
-        self.job: Job | None = None
-        self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(device, options, theirs), daemon=True)
-        self._process.start()
-        # Only the process keeps the other end, so the pipe closes however the process dies.
-        theirs.close()
+    def __init__(
+        self,
+        build: Callable[[str], Callable[[], Task]],
+        devices: Sequence[str],
+        *,
+        begin: Callable[[J], J] = lambda job: job,
+        again: Callable[[J, int], J | None] = lambda _job, _deaths: None,
+        limits: Limits = Limits(),
+        inherited: Sequence[int] = (),
+    ) -> None:
+        """`build` gives, for a device, what builds the task in a worker; it must be picklable.
 
-    def give(self, job: Job) -> None:
-        """Send the next job, one at a time, so that a job lost with its worker is known by name."""
-        self.job = job
-        with suppress(OSError):  # if the process has died, hear() raises EOFError
-            self.pipe.send(job)
+        `begin` is called when a job is handed out and returns the job to send. `again` is called with a job that a
+        worker died with, alone, and the number of times that has happened; it returns the job for another attempt, or
+        None. Workers inherit the file descriptors `inherited`, on POSIX.
+        """
+        self._build, self._devices = build, tuple(devices)
+        self._begin, self._again = begin, again
+        self._limits = limits
+        self._inherited = tuple(inherited)
+        self._heard: queue.Queue[tuple[Worker[J], Any]] = queue.Queue()
+        self._crew: list[Worker[J]] = []
+        self._waiting: deque[Order[J]] = deque()
+        self._numbers = 0
+        self._checked = time.monotonic()
 
-    def hear(self) -> Event | SanarestoreError | None:
-        """Receive the next event; None when the process is ready to begin. EOFError if it has died."""
+    def run(self, jobs: Sequence[J]) -> Generator[tuple[J, Any], None, None]:
+        """Do all jobs; yield each with its progress as it comes, and at last with its result, or `Lost`.
+
+        Jobs begin in their order. Closing the generator early ends the workers. UsageError, WeightsError or DiskFull
+        if a worker says that no job can be done; OutOfMemory if no worker survives its start.
+        """
+        self._waiting.extend(Order(job) for job in jobs)
         try:
-            event: Event | SanarestoreError | None = self.pipe.recv()
-        except OSError as error:
-            raise EOFError from error
-        return event
-
-    def stop(self) -> None:
-        """Ask the process to end; SIGTERM lets it remove half-written files."""
-        self._process.terminate()
+            self._open()
+            while self._waiting or any(worker.orders for worker in self._crew):
+                self._hand_out()
+                yield from self._listen()
+                yield from self._check_all()
+        finally:
+            self.dismiss()
 
     def dismiss(self) -> None:
-        """End the process and wait until it has ended."""
-        self.stop()
-        self._process.join(timeout=10)
-        self._process.kill()
-        self._process.join()
-        self.pipe.close()
+        """End all workers; none is left when this returns."""
+        for worker in self._crew:
+            worker.stop()
+        deadline = time.monotonic() + GRACE
+        for worker in self._crew:
+            worker.end(deadline)
+        self._crew.clear()
 
+    def _open(self) -> None:
+        """Start the workers."""
+        for device in self._devices[: len(self._waiting)]:
+            self._hire(device)
 
-def _dispatch(waiting: deque[Job], crew: list[_Worker], options: RestoreOptions) -> Generator[Event, None, None]:
-    """Send jobs to free workers until all have an outcome; `crew` changes as workers die and are replaced."""
-    while crew and (waiting or any(worker.job for worker in crew)):
-        heard = wait([worker.pipe for worker in crew])
-        for worker in [worker for worker in crew if worker.pipe in heard]:
-            try:
-                event = worker.hear()
-            except EOFError:
-                crew.remove(worker)
-                worker.dismiss()
-                # A worker that died before it had a job is not replaced: the next would die too.
-                if worker.job is not None:
-                    yield _lost(worker.job)
-                    if waiting:
-                        crew.append(_Worker(worker.device, options))
-                continue
-            if isinstance(event, SanarestoreError):
-                raise event
-            if event is not None:
-                yield event
-            if not isinstance(event, TileDone):
-                worker.job = None
-                if waiting:
-                    worker.give(waiting.popleft())
-    yield from map(_lost, waiting)
+    def _hire(self, device: str) -> None:
+        worker = _Process[J](device, self._heard, self._inherited)
+        worker.say(self._build(device))
+        self._crew.append(worker)
 
+    def _hand_out(self) -> None:
+        for worker in self._crew:
+            while self._waiting and worker.takes(self._waiting[0], len(self._waiting), len(self._crew)):
+                order = self._waiting.popleft()
+                order.job = self._begin(order.job)
+                self._numbers += 1
+                worker.give(self._numbers, order)
 
-def _lost(job: Job) -> Outcome:
-    return Outcome(
-        path=job.source,
-        status="failed",
-        error=f"{job.source}: the worker process ended unexpectedly, perhaps for want of memory. "
-        "Try a smaller --tile or fewer devices.",
-    )
-
-
-def _work(device: str, options: RestoreOptions, pipe: Connection) -> None:
-    """Run one worker: send None when ready, then answer every job with its events."""
-    # Ctrl-C reaches every process of the terminal, but only the main process acts on it. It sends SIGTERM, which raises
-    # SystemExit here, so that a half-written temporary file is removed.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: _leave())
-    from sanarestore.engine.restorer import Restorer
-
-    with suppress(EOFError, BrokenPipeError):  # the main process is gone
+    def _listen(self) -> Generator[tuple[J, Any], None, None]:
         try:
-            restorer = Restorer(options, device=device)
-            pipe.send(None)
+            worker, message = self._heard.get(timeout=CHECK)
+        except queue.Empty:
+            return
+        yield from self._take(worker, message)
+
+    def _take(self, worker: "Worker[J]", message: Any) -> Generator[tuple[J, Any], None, None]:
+        """Act on a message of a worker; None is its end."""
+        if worker not in self._crew:
+            return
+        worker.heard = time.monotonic()
+        match message:
+            case None:
+                yield from self._bury(worker, None, None)
+            case Refused(error):
+                raise error
+            case Ready():
+                worker.is_ready = True
+            case Begun(number):
+                worker.begin(number)
+            case Progress(number, event):
+                worker.move()
+                yield worker.orders[number].job, event
+            case Worked(number):
+                worker.orders[number].is_worked = True
+            case Finished(number, result):
+                yield worker.orders.pop(number).job, result
+            case Alive(reading):
+                worker.reading = reading
+
+    def _check_all(self) -> Generator[tuple[J, Any], None, None]:
+        """Check all workers, once a second."""
+        now = time.monotonic()
+        passed = now - self._checked
+        if passed < CHECK:
+            return
+        self._checked = now
+        for worker in list(self._crew):
+            if passed > CHECK + GRACE:
+                # This process itself was stopped (Ctrl-Z, a long write): the silence is not the workers'.
+                worker.heard = worker.moved = now
+            else:
+                yield from self._check(worker)
+
+    def _check(self, worker: "Worker[J]") -> Generator[tuple[J, Any], None, None]:
+        """Replace a worker that does not answer, or whose job does not get on."""
+        now = time.monotonic()
+        if worker.reading and worker.reading[0] in worker.orders and worker.reading[1] > self._limits.reading:
+            fact = f"reading it took more than {self._limits.reading:.0f} s of CPU time"
+            yield from self._bury(worker, worker.reading[0], Lost("stuck", fact))
+        elif worker.at_work is not None and now - worker.moved > max(self._limits.stall, SLOWER * worker.longest):
+            fact = f"there was no progress for {now - worker.moved:.0f} s"
+            yield from self._bury(worker, worker.at_work, Lost("stuck", fact))
+        elif worker.is_ready and now - worker.heard > self._limits.silence:
+            yield from self._bury(worker, None, None)
+
+    def _bury(self, worker: "Worker[J]", number: int | None, lost: Lost | None) -> Generator[tuple[J, Any], None, None]:
+        """Replace a worker. The job `number` is lost for the reason given; without one, the job that it died with is.
+
+        If there were several, each is tried again alone: the next death tells which it is.
+        """
+        self._crew.remove(worker)
+        worker.stop()
+        worker.end(time.monotonic())
+        orders = dict(worker.orders)
+        again: list[Order[J]] = []
+        if number is not None and lost is not None:
+            yield orders.pop(number).job, lost
+            again = list(orders.values())
+        elif len(orders) == 1:
+            (order,) = orders.values()
+            order.deaths += 1
+            another = self._again(order.job, order.deaths)
+            if another is None:
+                fact = "the worker process ended unexpectedly, perhaps for want of memory"
+                yield order.job, Lost("crashed", fact, worker.last_words)
+            else:
+                again = [replace(order, job=another, is_alone=True)]
+        else:
+            again = [replace(order, is_alone=True) for order in orders.values()]
+        self._wait_again(again)
+        self._replace(worker)
+
+    def _wait_again(self, orders: Sequence["Order[J]"]) -> None:
+        """Put orders back, before the others and in their order."""
+        self._waiting.extendleft(reversed([replace(order, is_worked=False) for order in orders]))
+
+    def _replace(self, worker: "Worker[J]") -> None:
+        """Start another worker in the place of one that has ended."""
+        if worker.is_ready and self._waiting:
+            self._hire(worker.device)
+        elif not self._crew and self._waiting:
+            raise OutOfMemory(
+                "the worker process ended while it started, perhaps for want of memory", where=worker.device,
+                next_step=f"Close other programs. It said: {worker.last_words or 'nothing'}",
+            )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Order(Generic[J]):
+    """A job on its way, and what is known of it."""
+
+    job: J
+    deaths: int = 0
+    """Workers that died with this job alone."""
+    is_alone: bool = False
+    """Whether its worker gets no other job beside it, since a worker has died with it."""
+    machines: int = 0
+    """Machines that were lost with this job, which is not the job's fault."""
+    is_worked: bool = field(default=False)
+
+
+class Worker(ABC, Generic[J]):
+    """A worker, wherever it runs, and its jobs."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.orders: dict[int, Order[J]] = {}
+        self.is_ready = False
+        self.reading: tuple[int, float] | None = None
+        self.at_work: int | None = None
+        self.heard = self.moved = time.monotonic()
+        self.longest = 0.0
+        self.last_words = ""
+
+    @abstractmethod
+    def say(self, order: Any) -> None:
+        """Send an order; if the worker has died, its end is heard instead."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Ask the worker to end."""
+
+    @abstractmethod
+    def end(self, deadline: float) -> None:
+        """Wait for its end until `deadline`, a time of `time.monotonic`, and then force it."""
+
+    def takes(self, order: Order[J], waiting: int, workers: int) -> bool:
+        """Whether the worker should get this job now."""
+        if not self.is_ready or any(each.is_alone for each in self.orders.values()):
+            return False
+        unworked = sum(not each.is_worked for each in self.orders.values())
+        if order.is_alone:
+            return not self.orders
+        return unworked < (AHEAD if waiting >= _SPARE * workers or workers == 1 else 1) and len(self.orders) <= AHEAD
+
+    def give(self, number: int, order: Order[J]) -> None:
+        """Send a job."""
+        self.orders[number] = order
+        self.say((number, order.job))
+
+    def begin(self, number: int) -> None:
+        """Note that work on a job has begun."""
+        self.at_work, self.moved = number, time.monotonic()
+
+    def move(self) -> None:
+        """Note progress."""
+        now = time.monotonic()
+        self.longest = max(self.longest, now - self.moved)
+        self.moved = now
+
+
+class _Process(Worker[J]):
+    """A worker process on this machine, and the pipes to it."""
+
+    def __init__(self, device: str, heard: "queue.Queue[tuple[Worker[J], Any]]", inherited: Sequence[int]) -> None:
+        super().__init__(device)
+        self._printed: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
+        self._process, inward, outward = start(self._printed, inherited)
+        self._inward = inward
+        self._say = Sender(inward)
+        threading.Thread(target=self._hear, args=(outward, heard), daemon=True).start()
+
+    def say(self, order: Any) -> None:
+        """Send an order."""
+        with suppress(OSError, ValueError):
+            self._say(order)
+
+    def stop(self) -> None:
+        """Close the pipe, which is the order to end."""
+        with suppress(OSError, ValueError):
+            self._inward.close()
+
+    def end(self, deadline: float) -> None:
+        """Wait for the process, or kill it."""
+        try:
+            self._process.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self.last_words = read_last_words(self._printed)
+        self._printed.close()
+
+    def _hear(self, outward: BinaryIO, heard: "queue.Queue[tuple[Worker[J], Any]]") -> None:
+        with outward, suppress(EOFError, OSError, ValueError):
             while True:
-                for event in restorer.restore([pipe.recv()]):
-                    pipe.send(event)
-        except SanarestoreError as error:
-            pipe.send(error)
+                heard.put((self, receive(outward)))
+        heard.put((self, None))
 
 
-def _leave() -> None:
-    # A second SIGTERM while the process is ending would end it with a traceback.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise SystemExit(143)
+def read_last_words(printed: BinaryIO) -> str:
+    """What a process printed last."""
+    with suppress(OSError, ValueError):
+        size = printed.seek(0, os.SEEK_END)
+        printed.seek(max(size - _LAST_WORDS, 0))
+        return printed.read().decode(errors="replace").strip()
+    return ""
+
+
+def start(printed: BinaryIO, inherited: Sequence[int]) -> tuple[subprocess.Popen[bytes], BinaryIO, BinaryIO]:
+    """Start a process that runs `worker`; return it, the pipe of its orders and the pipe of its messages."""
+    return start_module("sanarestore.engine.worker", printed, inherited)
+
+
+def start_module(
+    module: str, printed: BinaryIO, inherited: Sequence[int]
+) -> tuple[subprocess.Popen[bytes], BinaryIO, BinaryIO]:
+    """Start a process that runs a module of this package, as `start` does."""
+    if not sys.executable:
+        raise UsageError("this program runs without a Python interpreter that could run workers", where="sanarestore")
+    # -P: a file in the current folder must not be imported for a library of the same name.
+    command = [sys.executable, "-P", "-m", module]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=printed, env=_environment(),
+        pass_fds=tuple(inherited) if os.name == "posix" else (),
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    return process, process.stdin, process.stdout  # type: ignore[return-value]
+
+
+def _environment() -> dict[str, str]:
+    """The environment, in which workers find this package where it was found here."""
+    root = str(Path(__file__).parents[2])
+    places = [*site.getsitepackages(), site.getusersitepackages()]
+    if root in places:
+        return dict(os.environ)
+    before = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": root if not before else f"{before}{os.pathsep}{root}"}

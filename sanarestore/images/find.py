@@ -66,11 +66,6 @@ class Findings:
     failed: tuple[Rejected, ...] = ()
     """Photographs that cannot be read, folders that cannot be read, and inputs that name nothing."""
 
-    @property
-    def skipped(self) -> int:
-        """Number of ignored files."""
-        return len(self.ignored)
-
     def check_inputs(self) -> None:
         """Raise UsageError if no image was found and an input names nothing: the command line is wrong."""
         missing = [each for each in self.failed if each.reason == "missing"]

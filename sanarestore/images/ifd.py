@@ -13,7 +13,7 @@ EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965
 POINTERS = (EXIF, GPS, INTEROPERABILITY)
 """Tags whose value is the offset of another directory."""
 
-SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 3, 4, 5, 7, 16
+SHORT, LONG, RATIONAL, LONG8 = 3, 4, 5, 16
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _FORMATS = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 11: "f", 12: "d", 13: "L", 16: "Q", 17: "q", 18: "Q"}
 _OFFSETS = (SHORT, LONG, 13, LONG8, 18)  # types that an offset may have

@@ -1,7 +1,10 @@
 """Tests of help, version and exit codes."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +57,7 @@ def test_an_invalid_command_line_is_a_usage_error(arguments: list[str]) -> None:
         (KeyboardInterrupt(), 130),
     ],
 )
-@pytest.mark.parametrize("flag", ["--verbose", "-v", "-qv", None])
+@pytest.mark.parametrize("flag", ["--debug", None])
 def test_errors_become_exit_codes(
     error: BaseException,
     code: int,
@@ -85,3 +88,16 @@ def test_the_module_runs_as_the_program(tmp_path: Path) -> None:
     assert ended.stdout == ""
     assert "missing: there is no such file or folder" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_other_signals_end_the_program_like_ctrl_c(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(_inputs: Any) -> None:
+        os.kill(os.getpid(), getattr(signal, name))
+        time.sleep(10)
+
+    before = signal.getsignal(getattr(signal, name))
+    monkeypatch.setattr(images, "find", wait)
+    assert run(["restore", "x"]) == 130
+    assert signal.getsignal(getattr(signal, name)) == before

@@ -13,15 +13,16 @@ from sanarestore.cli.app import app
 
 FOLDER = Path(__file__).parents[2] / "completions"
 
-EVERYWHERE = {"--json", "--quiet", "-q", "--verbose", "-v", "--help", "-h"}
+EVERYWHERE = {"--json", "--quiet", "-q", "--debug", "--help", "-h"}
 
 FLAGS = {
     "restore": {
         "--output", "-o", "--prompt", "-p", "--model", "--fidelity", "--scale", "--seed", "--tile", "--devices",
         "--dtype", "--threads", "--overwrite", "--fail-fast", "--dry-run", "--adapter", "--steps", "--guidance",
-        "--tiling", "--overlap", "--strength",
+        "--tiling", "--overlap", "--strength", "--verbose", "-v", "--accept-damaged", "--shard", "--memory-per-file",
+        "--log-file", "--progress", "--ray",
     },
-    "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed"},
+    "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed", "--verbose", "-v"},
     "train": {
         "--recipe", "--output", "-o", "--base", "--steps", "--max-minutes", "--resume", "--device", "--dtype",
         "--threads", "--compile", "--lora", "--rank",
@@ -65,12 +66,12 @@ def asked(shell: str, **environment: str) -> str:
 
 
 def test_bash_completes_flags_and_commands() -> None:
-    assert asked("bash", COMP_WORDS="sanarestore restore --pr", COMP_CWORD="2").split() == ["--prompt"]
+    assert asked("bash", COMP_WORDS="sanarestore restore --prom", COMP_CWORD="2").split() == ["--prompt"]
     assert asked("bash", COMP_WORDS="sanarestore re", COMP_CWORD="1").split() == ["restore"]
 
 
 def test_zsh_and_fish_complete_flags_with_descriptions() -> None:
-    line = {"_TYPER_COMPLETE_ARGS": "sanarestore restore --pr"}
+    line = {"_TYPER_COMPLETE_ARGS": "sanarestore restore --prom"}
     assert '"--prompt":"Description of what to fix' in asked("zsh", **line)
     assert asked("fish", _TYPER_COMPLETE_FISH_ACTION="get-args", **line).startswith(
         "--prompt\tDescription of what to fix"

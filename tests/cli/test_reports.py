@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sanarestore.cli import reports
-from sanarestore.engine.jobs import Outcome
+from sanarestore.engine.jobs import Outcome, Stamp
 from sanarestore.errors import ExitCode
 from tests.cli.conftest import Terminal
 
@@ -17,11 +17,11 @@ def outcome(name: str = "a.png", status: str = "done", **fields: Any) -> Outcome
     return Outcome(path=Path(name), output=Path("out") / name, status=status, megapixels=2.0, **fields)  # type: ignore[arg-type]
 
 
-def report(*outcomes: Outcome, **chosen: bool) -> reports.Report:
+def report(*outcomes: Outcome, **chosen: Any) -> reports.Report:
     with reports.Report("restored", len(outcomes), **chosen) as made:
         for one in outcomes:
             made.part(one.path, 1, 4)
-            made.add(one, readable=one.readable)
+            made.add(one)
     return made
 
 
@@ -60,7 +60,7 @@ def test_stdout_holds_only_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_outcomes_decide_the_exit_code() -> None:
-    unreadable = outcome("b.png", "failed", error="x", readable=False)
+    unreadable = outcome("b.png", "failed", error="x", reason="unreadable")
     assert report(outcome(), outcome("b.png", "skipped")).exit_code == ExitCode.DONE
     assert report(outcome(), BAD).exit_code == ExitCode.SOME_FAILED
     assert report(outcome(), unreadable).exit_code == ExitCode.SOME_FAILED
@@ -90,11 +90,127 @@ def shown_lines(terminal: Terminal, total: int = 4, name: str = "photo.png") -> 
         return seen(terminal, made)
 
 
-def test_a_terminal_shows_overall_and_file_progress(terminal: Terminal) -> None:
-    overall, part = shown_lines(terminal)
-    assert re.search(r"restored .*1/3 +[\d.]+ MP/s +\S+$", overall)
-    assert re.search(r" photo\.png .*1/4 +\S+ *$", part)
+class Clock:
+    """Stands in for `time.perf_counter`."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("sanarestore.cli.reports.time.perf_counter", made)
+    return made
+
+
+def done_of(size: int, **fields: Any) -> Outcome:
+    return outcome(stamp=Stamp(size, 0, 0), **fields)
+
+
+def test_a_terminal_shows_overall_and_file_progress(terminal: Terminal, clock: Clock) -> None:
+    with reports.Report("restored", 10_000) as made:
+        made.expect(4, 4000)
+        made.part(Path("photo.png"), 1, 4, megapixels=8.0, size=2000)
+        clock.now += 10
+        made.part(Path("photo.png"), 2, 4, megapixels=8.0, size=2000, label="noise")
+        made.add(outcome("b.png", "failed", error="b.png: it is empty."))
+        overall, part = (line for line in seen(terminal, made) if "failed b.png" not in line)
+    assert re.search(r"restored, 1 failed .*1/10000 +0\.20 MP/s 60 s left$", overall)
+    assert re.search(r" photo\.png \(noise\) .*2/4 *$", part)
     assert len(overall) <= 80
+
+
+def test_speed_and_time_left_begin_with_the_first_tile(clock: Clock) -> None:
+    pace = reports.Pace(3, 3000)
+    clock.now += 500  # the model is loaded
+    assert pace.spoken() == ""
+    pace.part(Path("a.png"), 0.5, 4.0, 1000)
+    assert pace.spoken() == ""
+    clock.now += 10
+    pace.part(Path("a.png"), 1.0, 4.0, 1000)
+    pace.add(done_of(1000))
+    assert pace.megapixels_per_second is None, "these 2 MP were done before the clock began"
+    clock.now += 10
+    pace.part(Path("b.png"), 0.5, 4.0, 1000)
+    assert pace.megapixels_per_second == pytest.approx(2 / 20)
+    assert pace.seconds_left == pytest.approx(1500 / 1000 * 20)
+    assert pace.spoken() == "0.10 MP/s 30 s left"
+
+
+def test_files_without_parts_have_a_speed_too(clock: Clock) -> None:
+    pace = reports.Pace(4)
+    pace.add(outcome())
+    assert pace.spoken() == ""
+    clock.now += 10
+    pace.add(outcome())
+    assert pace.spoken() == "0.20 MP/s 20 s left"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "spoken"), [(4, "4 s"), (89, "89 s"), (600, "10 min"), (5300, "88 min"), (11100, "3 h 05 min")]
+)
+def test_durations_are_spoken(seconds: float, spoken: str) -> None:
+    assert reports._duration(seconds) == spoken
+
+
+def test_a_log_gets_a_line_every_half_minute(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
+    with reports.Report("restored", 4) as made:
+        made.expect(4, 4000)
+        for seconds, name in ((1, "a.png"), (31, "b.png"), (10, "c.png"), (40, "d.png")):
+            made.part(Path(name), 1, 2, megapixels=2.0, size=1000)
+            clock.now += seconds
+            made.add(done_of(1000, name=name))
+        lines = capsys.readouterr().err.splitlines()
+    assert lines == ["2/4 restored  0.09 MP/s 43 s left"]
+
+
+def test_json_holds_progress_on_request(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
+    for progress in (True, False):
+        with reports.Report("restored", 3, as_json=True, progress=progress) as made:
+            made.expect(3, 3000)
+            made.part(Path("a.png"), 1, 2, megapixels=2.0, size=1000)
+            clock.now += 31
+            made.add(done_of(1000))
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [line["status"] for line in lines] == ["progress", "done"][not progress :]
+        if progress:
+            assert lines[0] | {"schema_version": 0} == {
+                "schema_version": 0, "status": "progress", "files": 3, "done": 1, "skipped": 0, "failed": 0,
+                "ignored": 0, "megapixels": 2.0, "seconds": 31.0, "seconds_left": 124,
+            }  # fmt: skip
+
+
+def test_failures_are_named_again_at_the_end_of_a_long_run(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = [outcome(f"f{n}.png", "failed", error=f"f{n}.png: it is empty.") for n in range(23)]
+    report(*failed, outcome())
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-22:-2] == [f"failed f{n}.png: it is empty." for n in range(20)]
+    assert lines[-2] == "and 3 others failed; --log-file keeps all of them"
+    report(failed[0], outcome())
+    assert capsys.readouterr().err.count("it is empty") == 1
+
+
+def test_a_log_file_keeps_every_outcome(tmp_path: Path) -> None:
+    ignored = Outcome(path=Path("notes.txt"), status="ignored", reason="other", notes=("it is not a photograph",))
+    for _ in range(2):
+        report(outcome(), BAD, ignored, log=tmp_path / "log.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["status"] for line in lines] == ["done", "failed", "ignored", "ended"] * 2
+    assert (lines[3]["done"], lines[3]["failed"], lines[3]["ignored"]) == (1, 1, 1)
+
+
+def test_ignored_files_are_named_only_if_more_is_to_be_said(capsys: pytest.CaptureFixture[str]) -> None:
+    ignored = Outcome(path=Path("notes.txt"), status="ignored", reason="other", notes=("it is not a photograph",))
+    report(outcome(), ignored)
+    shown = capsys.readouterr().err
+    assert "notes.txt" not in shown
+    assert "1 other file ignored" in shown
+    report(outcome(), ignored, verbose=True)
+    assert "ignored notes.txt: it is not a photograph" in capsys.readouterr().err
 
 
 def test_a_file_of_one_part_has_no_separate_bar(terminal: Terminal) -> None:

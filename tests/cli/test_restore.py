@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,10 @@ def lines_of(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+def done_lines(text: str) -> list[dict[str, Any]]:
+    return [line for line in lines_of(text) if line["status"] == "done"]
+
+
 OUTPUTS = ["a.png", "b.png", "deep/c.png", "sanarestore.jsonl"]
 
 
@@ -81,6 +86,23 @@ def test_stdin_refuses_a_dry_run_and_works_with_all_devices(
     assert images.read("piped.png").height == 40
 
 
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        (["shoot", "--devices", "cpu"], "--devices"), (["shoot", "--dry-run"], "--dry-run"),
+        (["-", "-o", "out"], "--ray"), (["shoot/a.png", "-o", "-"], "--ray"),
+        (["shoot", "--ray", "ray://head:1"], "--ray"),
+    ],
+)  # fmt: skip
+def test_a_cluster_cannot_be_combined_with_what_concerns_this_machine(
+    shoot: Path, arguments: list[str], where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert restore("--ray", "auto", *arguments) == 2
+    assert f"error {where}: " in capsys.readouterr().err
+    assert not Path("out").exists()
+    assert not Path("shoot-restored").exists()
+
+
 def test_a_folder_is_restored_into_a_folder_beside_it(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(shoot)
     assert restore("shoot", "--prompt", "remove noise") == 0
@@ -88,8 +110,7 @@ def test_a_folder_is_restored_into_a_folder_beside_it(shoot: Path, capsys: pytes
     assert contents(shoot) == before
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err.startswith("the prompt removes noise\n3 restored, 0.0 MP in ")
-    assert "1 other file is not in a supported image format" in shown.err
+    assert shown.err.startswith("the prompt removes noise\n3 restored, 1 other file ignored, 0.0 MP in ")
     restored = to_stored(images.read("shoot-restored/a.png"))
     assert restored.shape == (40, 56, 3)
     assert not np.array_equal(restored, to_stored(images.read("shoot/a.png")))
@@ -99,7 +120,9 @@ def test_finished_files_are_skipped(shoot: Path, capsys: pytest.CaptureFixture[s
     def statuses(*more: str) -> dict[str, str]:
         capsys.readouterr()
         restore("shoot", "-o", "out", "--json", *more)
-        return {Path(line["input"]).name: line["status"] for line in lines_of(capsys.readouterr().out)}
+        lines = lines_of(capsys.readouterr().out)
+        assert [line["reason"] for line in lines if line["status"] == "ignored"] == ["other"]
+        return {Path(line["input"]).name: line["status"] for line in lines if line["status"] != "ignored"}
 
     done, skipped = (dict.fromkeys(("a.png", "b.png", "c.png"), word) for word in ("done", "skipped"))
     assert statuses() == done
@@ -150,7 +173,7 @@ def test_a_result_that_the_user_retouched_is_not_overwritten(shoot: Path) -> Non
 def test_inputs_are_never_overwritten(shoot: Path) -> None:
     before = contents(shoot)
     for arguments in (("shoot", "-o", "shoot"), ("shoot/a.png", "-o", "shoot/a.png"), ("shoot/a.png", "-o", "shoot")):
-        assert restore(*arguments, "--overwrite") == 2
+        assert restore(*arguments, "--overwrite") == 1
     assert contents(shoot) == before
 
 
@@ -160,11 +183,11 @@ def test_the_output_folder_may_lie_inside_the_input_folder(shoot: Path) -> None:
         assert tree("shoot/restored") == OUTPUTS
 
 
-def test_collisions_are_refused_before_any_work(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_photo(Path("other/a.png"))
-    assert restore("shoot/a.png", "other/a.png", "-o", "out") == 2
-    assert "both be written" in capsys.readouterr().err
-    assert not Path("out").exists()
+def test_the_second_of_two_files_with_one_output_is_refused(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_photo(Path("other/a.png"), seed=5)
+    assert restore("shoot/a.png", "other/a.png", "-o", "out") == 1
+    assert "failed other/a.png: shoot/a.png is already to be written to out/a.png" in capsys.readouterr().err
+    assert tree("out") == ["a.png", "sanarestore.jsonl"]
 
 
 def test_bad_files_do_not_stop_the_others(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,7 +210,7 @@ def test_no_readable_image_has_an_exit_code_of_its_own(shoot: Path, capsys: pyte
     assert restore("empty") == 3
     assert restore("shoot/notes.txt", "-o", "out") == 3
     (shoot / "a.png").write_bytes((shoot / "a.png").read_bytes()[:100])
-    assert restore("shoot/a.png", "-o", "out") == 3
+    assert restore("shoot/a.png", "-o", "out") == 1, "a damaged photograph is one"
     assert "Traceback" not in capsys.readouterr().err
     assert restore("missing") == 2
 
@@ -195,19 +218,45 @@ def test_no_readable_image_has_an_exit_code_of_its_own(shoot: Path, capsys: pyte
 def test_fail_fast_stops_at_the_first_failure(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shoot / "b.png").write_bytes((shoot / "a.png").read_bytes()[:100])
     assert restore("shoot", "-o", "out", "--fail-fast") == 1
-    assert tree("out") == ["a.png", "sanarestore.jsonl"]
-    assert "1 restored, 1 failed" in capsys.readouterr().err
+    assert "deep/c.png" not in tree("out")
+    assert "1 failed" in capsys.readouterr().err
 
 
-def test_dry_run_writes_nothing(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_checks_everything_and_writes_nothing(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert restore("shoot", "-o", "out", "--dry-run") == 0
-    assert capsys.readouterr().out.splitlines() == [
-        f"shoot/{name} -> out/{name}" for name in ("a.png", "b.png", "deep/c.png")
-    ]
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == [f"shoot/{name} -> out/{name}" for name in ("a.png", "b.png", "deep/c.png")]
+    first, memory, duration = shown.err.splitlines()
+    assert first == "3 to restore, 0.0 MP"
+    assert re.fullmatch(r"most memory: about 0\.0 GB of [\d.]+ GB, for shoot/\S+", memory)
+    assert re.fullmatch(r"time: about \d+ s on cpu, as measured on a small image", duration)
     assert restore("shoot/a.png", "-o", "out", "--dry-run", "--json") == 0
-    assert lines_of(capsys.readouterr().out) == [
-        {"schema_version": 2, "input": "shoot/a.png", "output": "out/a.png", "status": "planned"}
-    ]
+    planned, estimate = lines_of(capsys.readouterr().out)
+    assert planned == {"schema_version": 2, "input": "shoot/a.png", "output": "out/a.png", "status": "planned"}
+    assert (estimate["status"], estimate["files"], estimate["largest"]) == ("estimate", 1, "shoot/a.png")
+    assert estimate["memory"] > 40 * 56 * 24
+    assert estimate["seconds"] is not None
+    assert not Path("out").exists()
+
+
+def test_dry_run_names_what_is_finished_and_what_would_fail(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert restore("shoot/a.png", "-o", "out") == 0
+    (shoot / "b.png").write_bytes(b"no image")
+    Path("out/deep").write_text("a file where a folder is needed")
+    capsys.readouterr()
+    assert restore("shoot", "-o", "out", "--dry-run") == 1
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == ["shoot/a.png -> out/a.png (finished before)"]
+    assert "failed shoot/b.png: it is not an image" in shown.err
+    assert "0 to restore, 1 finished before, 2 would fail" in shown.err
+    assert restore("shoot/a.png", "-o", "other", "--dry-run", "--memory-per-file", "10k") == 1
+    assert "it would be refused" in capsys.readouterr().err
+
+
+def test_dry_run_tries_model_and_devices(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert restore("shoot", "-o", "out", "--dry-run", "--devices", "cuda:77") == 2
+    Path("tiny-model", REFINER).write_bytes(b"damaged")
+    assert restore("shoot", "-o", "out", "--dry-run") == 4
     assert not Path("out").exists()
 
 
@@ -252,7 +301,7 @@ def test_missing_unusable_and_damaged_weights_have_exit_code_4(shoot: Path, caps
     assert not Path("out").exists()
     Path("tiny-model", REFINER).write_bytes(b"damaged")
     assert restore("shoot", "-o", "out") == 4
-    assert tree("out") == ["sanarestore.jsonl"]
+    assert tree("out") == []
 
 
 @pytest.fixture
@@ -329,12 +378,12 @@ def test_an_unexpected_error_shows_its_traceback_on_request(
     def surprised(*_: Any, **__: Any) -> None:
         raise KeyError("surprise")
 
-    monkeypatch.setattr(images, "write", surprised)
-    for flag in ("--json", "-v"):
+    monkeypatch.setattr(images, "encode", surprised)
+    for flag in ("--json", "--debug"):
         assert restore("shoot/a.png", "-o", "out", flag) == 1
         shown = capsys.readouterr().err
         assert "shoot/a.png: unexpected KeyError: 'surprise'" in shown
-        assert ("Traceback" in shown) == (flag == "-v")
+        assert ("Traceback" in shown) == (flag == "--debug")
 
 
 def test_a_16_bit_tiff_keeps_alpha_depth_and_metadata(shoot: Path) -> None:
@@ -434,6 +483,7 @@ def test_no_image_is_written_to_a_terminal(shoot: Path, monkeypatch: pytest.Monk
 def test_ctrl_c_leaves_no_partial_files(devices: str, shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The test sends SIGINT to every process of the group, as a terminal does."""
     save_photo(shoot / "z/large.png", 1600, 1600)
+    (shoot / "notes.txt").unlink()
     command = [sys.executable, "-m", "sanarestore", "restore", "shoot", "-o", "out", "--model", "tiny-model", "--json"]
     command += ["--devices", devices, "--tile", "64", "--threads", "1"]
     with subprocess.Popen(
@@ -461,11 +511,11 @@ def test_ctrl_c_leaves_no_partial_files(devices: str, shoot: Path, capsys: pytes
 
 def test_json_lists_what_the_prompt_removes(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert restore("shoot", "-o", "one", "--json", "-p", "Remove Noise!") == 0
-    assert {tuple(line["removes"]) for line in lines_of(capsys.readouterr().out)} == {("noise",)}
+    assert {tuple(line["removes"]) for line in done_lines(capsys.readouterr().out)} == {("noise",)}
     assert restore("shoot", "-o", "two", "--json", "-p", "Restore this image") == 0
-    assert {line["removes"] for line in lines_of(capsys.readouterr().out)} == {None}
+    assert {line["removes"] for line in done_lines(capsys.readouterr().out)} == {None}
     assert restore("shoot", "-o", "three", "--json") == 0
-    assert {line["removes"] for line in lines_of(capsys.readouterr().out)} == {None}
+    assert {line["removes"] for line in done_lines(capsys.readouterr().out)} == {None}
     assert contents("two")["a.png"] == contents("three")["a.png"] != contents("one")["a.png"]
 
 
@@ -479,7 +529,7 @@ def test_a_prompt_that_is_not_understood_is_reported(shoot: Path, capsys: pytest
     assert restore("shoot", "-o", "out", "-p", "asdf qwer") == 0
     assert capsys.readouterr().err.count("the prompt 'asdf qwer' was not understood") == 1
     assert restore("shoot", "-o", "json", "-p", "asdf qwer", "--json") == 0
-    assert all("asdf qwer" in line["notes"][0] for line in lines_of(capsys.readouterr().out))
+    assert all("asdf qwer" in line["notes"][0] for line in done_lines(capsys.readouterr().out))
     assert restore("shoot", "-o", "plain") == 0
     assert contents("out")["a.png"] == contents("json")["a.png"] == contents("plain")["a.png"]
 

@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from sanarestore.engine import refinement
-from sanarestore.engine.jobs import Job, Outcome
+from sanarestore.engine.file_restorer import FileRestorer
+from sanarestore.engine.jobs import Job
 from sanarestore.engine.restorer import Restorer
 from sanarestore.model.experts import SHARED, Experts
 from sanarestore.model.loading import RestorationModel
 from sanarestore.model.routing import routing_features
 from sanarestore.options import RestoreOptions
 from tests.conftest import photo, random_refiner, save_photo
+from tests.engine.test_file_restorer import through
 from tests.engine.test_restorer import ROUNDING, difference, image_of, ran
 
 
@@ -55,9 +57,8 @@ def test_an_outcome_names_the_expert(tiny_model: RestorationModel, tmp_path: Pat
     source = save_photo(tmp_path / "in.png", 40, 50)
     for chosen in ("jpeg", None):
         restorer = Restorer(RestoreOptions(), device="cpu", model=with_experts(tiny_model, chosen))
-        *_, outcome = restorer.restore([Job(source=source, target=tmp_path / f"{chosen}.png")])
-        assert isinstance(outcome, Outcome)
-        assert outcome.to_json()["expert"] == chosen
+        outcomes, _ = through(FileRestorer(restorer), Job(source=source, target=tmp_path / f"{chosen}.png"))
+        assert outcomes[0].to_json()["expert"] == chosen
 
 
 def test_one_expert_is_chosen_for_all_tiles_of_a_photograph(

@@ -1,25 +1,19 @@
 """Tests of the restorer: tiles change nothing, images keep all they carry, and a bad file fails alone."""
 
 import copy
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import tifffile
 import torch
-from PIL import Image as PillowImage
-from PIL import ImageCms
 from torch import Tensor, nn
 
 from sanarestore import images, options
 from sanarestore.degradations.requests import Request
-from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.pixels import enlarge
 from sanarestore.engine.restorer import Restorer
 from sanarestore.engine.tiles import DEFAULT_TILE
@@ -30,24 +24,12 @@ from sanarestore.model.prompts import Prompts
 from sanarestore.model.refiner import Refiner
 from sanarestore.model.refiner_config import RefinerConfig
 from sanarestore.options import RestoreOptions
-from tests.conftest import photo, random_refiner, save_photo
+from tests.conftest import photo, random_refiner
 
 ROUNDING = 4e-6
 """A quarter of a 16-bit step: sums in another order differ by this much after a random network."""
 
 METADATA = images.Metadata(icc=None, xmp=b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>", dpi=(300.0, 300.0))
-
-
-@pytest.fixture
-def small_model(tiny_model: RestorationModel) -> RestorationModel:
-    """A model with so small a halo that small images have many windows, none of which covers the image."""
-    torch.manual_seed(1)
-    refiner = Refiner(RefinerConfig(widths=(8, 8, 8), encoder_blocks=(1, 0), decoder_blocks=(0, 0), prompt_width=8))
-    with torch.no_grad():
-        for parameter in refiner.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    assert (refiner.halo, refiner.stride) == (32, 8)
-    return replace(tiny_model, refiner=refiner.eval().requires_grad_(False))
 
 
 @pytest.fixture
@@ -193,19 +175,6 @@ def test_a_prompt_that_is_not_understood_is_ignored_and_noted(tiny_model: Restor
     )
 
 
-def test_an_outcome_names_the_degradations_that_the_prompt_removes(
-    tiny_model: RestorationModel, tmp_path: Path
-) -> None:
-    source = save_photo(tmp_path / "in.png", 40, 50)
-    for prompt, removes, notes in (("remove noise", ["noise"], 0), ("Restore this image", None, 0), ("asdf", None, 1)):
-        model = unread(tiny_model) if notes else tiny_model
-        restorer = Restorer(RestoreOptions(prompt=prompt), device="cpu", model=model)
-        *_, outcome = restorer.restore([Job(source=source, target=tmp_path / f"{prompt}.png")])
-        assert isinstance(outcome, Outcome)
-        assert outcome.to_json()["removes"] == removes
-        assert len(outcome.to_json()["notes"]) == notes
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_strength_blends_the_result_with_the_input(channels: int, tiny_model: RestorationModel) -> None:
     image = image_of(photo(40, 50)[..., :channels], "uint16")
@@ -334,20 +303,6 @@ def test_an_image_fails_when_even_the_smallest_tile_does_not_fit(small_model: Re
     assert restorer.tile >= options.SMALLEST_TILE
 
 
-def test_a_file_that_does_not_fit_does_not_shrink_the_tiles_of_the_next(
-    small_model: RestorationModel, tmp_path: Path
-) -> None:
-    jobs = []
-    for number, side in enumerate((300, 60)):
-        images.write(image_of(photo(side, side)), tmp_path / f"{number}.tiff")
-        jobs.append(Job(source=tmp_path / f"{number}.tiff", target=tmp_path / f"out/{number}.tiff"))
-    restorer = Restorer(RestoreOptions(tile=256), device="cpu", model=small_model)
-    short_of_memory(restorer, 90, torch.OutOfMemoryError)
-    outcomes = [each for each in restorer.restore(jobs) if isinstance(each, Outcome)]
-    assert [each.status for each in outcomes] == ["failed", "done"]
-    assert (restorer.tile, outcomes[1].tile) == (256, 256)
-
-
 def test_other_errors_are_not_mistaken_for_running_out_of_memory(small_model: RestorationModel) -> None:
     restorer = Restorer(RestoreOptions(), device="cpu", model=small_model)
     short_of_memory(restorer, 10, lambda: RuntimeError("shapes do not fit"))
@@ -373,165 +328,3 @@ def test_a_result_that_is_not_finite_is_an_error(tiny_model: RestorationModel) -
 def test_values_outside_0_to_1_are_kept(identity_model: RestorationModel) -> None:
     image = image_of(photo(20, 20) * 8 - 2)
     assert np.array_equal(ran(identity_model, image).pixels_HWC, image.pixels_HWC)
-
-
-# Files.
-
-
-def restored(model: RestorationModel, *jobs: Job, **chosen: Any) -> tuple[list[Outcome], list[TileDone]]:
-    events = list(Restorer(RestoreOptions(**chosen), device="cpu", model=model).restore(jobs))
-    outcomes = [event for event in events if isinstance(event, Outcome)]
-    return outcomes, [event for event in events if isinstance(event, TileDone)]
-
-
-def test_a_16_bit_tiff_keeps_its_depth_alpha_and_metadata(tmp_path: Path, tiny_model: RestorationModel) -> None:
-    alpha = (photo(40, 50, seed=2)[..., 0] * 65535).astype(np.uint16)
-    image = image_of(photo(40, 50), "uint16", alpha_HW=alpha, metadata=METADATA)
-    images.write(image, tmp_path / "a.tif")
-    outcomes, _ = restored(tiny_model, Job(source=tmp_path / "a.tif", target=tmp_path / "out/a.tif"))
-    assert outcomes[0].status == "done"
-    reread = images.read(tmp_path / "out/a.tif")
-    assert (reread.depth, reread.format) == ("uint16", "tiff")
-    assert (reread.metadata.xmp, reread.metadata.dpi) == (METADATA.xmp, METADATA.dpi)
-    assert reread.alpha_HW is not None
-    assert np.array_equal(reread.alpha_HW, alpha)
-    expected = ran(tiny_model, images.read(tmp_path / "a.tif"))
-    assert np.array_equal(to_stored(reread), to_stored(expected))
-    assert not np.array_equal(to_stored(reread), to_stored(image))
-
-
-def test_a_gray_file_stays_gray(tmp_path: Path, tiny_model: RestorationModel) -> None:
-    images.write(image_of(photo(40, 50)[..., :1], "uint8"), tmp_path / "a.tif")
-    restored(tiny_model, Job(source=tmp_path / "a.tif", target=tmp_path / "b.tif"))
-    assert images.read(tmp_path / "b.tif").pixels_HWC.shape == (40, 50, 1)
-
-
-def test_the_output_may_have_another_format(tmp_path: Path, tiny_model: RestorationModel) -> None:
-    job = Job(source=save_photo(tmp_path / "a.png"), target=tmp_path / "a.tif", format="tiff")
-    assert restored(tiny_model, job)[0][0].status == "done"
-    assert images.read(tmp_path / "a.tif").format == "tiff"
-
-
-def test_bad_files_do_not_stop_the_others(tmp_path: Path, tiny_model: RestorationModel) -> None:
-    good = save_photo(tmp_path / "good.png")
-    cut = tmp_path / "cut.png"
-    cut.write_bytes(good.read_bytes()[:200])
-    (tmp_path / "text.png").write_text("no image")
-    (tmp_path / "wall").write_text("a file where a folder is needed")
-    sources = [cut, tmp_path / "text.png", tmp_path / "missing.png", good]
-    jobs = [Job(source=source, target=tmp_path / "out" / source.name) for source in sources]
-    jobs.insert(3, Job(source=good, target=tmp_path / "wall" / "good.png"))
-    outcomes, _ = restored(tiny_model, *jobs)
-    assert [outcome.status for outcome in outcomes] == ["failed"] * 4 + ["done"]
-    assert [outcome.readable for outcome in outcomes] == [False] * 3 + [True] * 2
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
-    for job, outcome in zip(jobs, outcomes, strict=True):
-        assert outcome.path == job.source
-        assert outcome.output == (job.target if outcome.status == "done" else None)
-        assert outcome.error is None or str(job.source) in outcome.error or str(job.target) in outcome.error
-
-
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (KeyError("surprise"), "unexpected KeyError: 'surprise'"),
-        (MemoryError(), "does not fit into memory"),
-        (OutOfMemory("out of memory on cpu"), "out of memory on cpu"),
-    ],
-)
-def test_an_unexpected_error_in_one_file_does_not_stop_the_next(
-    error: Exception, message: str, tmp_path: Path, tiny_model: RestorationModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = (save_photo(tmp_path / name) for name in ("first.png", "second.png"))
-    write = images.write
-
-    def failing(image: images.Image, path: Path, **chosen: Any) -> None:
-        if path.stem == "first":
-            raise error
-        write(image, path, **chosen)
-
-    monkeypatch.setattr(images, "write", failing)
-    jobs = [Job(source=source, target=tmp_path / "out" / source.name) for source in (first, second)]
-    outcomes, _ = restored(tiny_model, *jobs)
-    assert [outcome.status for outcome in outcomes] == ["failed", "done"]
-    assert outcomes[0].error is not None
-    assert outcomes[0].error.startswith(f"{first}: ")
-    assert message in outcomes[0].error
-    assert outcomes[0].readable
-    assert ("Traceback" in outcomes[0].trace) == isinstance(error, KeyError)
-
-
-def test_an_outcome_records_device_tile_size_and_time(tmp_path: Path, tiny_model: RestorationModel) -> None:
-    source = save_photo(tmp_path / "a.png", 130, 70)
-    outcomes, parts = restored(tiny_model, Job(source=source, target=tmp_path / "b.png"), tile=64)
-    outcome = outcomes[0]
-    assert (outcome.device, outcome.tile, outcome.threads) == ("cpu", 64, torch.get_num_threads())
-    assert outcome.megapixels == pytest.approx(0.0091)
-    assert outcome.seconds > 0
-    assert len(outcome.sha256) == 64
-    assert [(part.path, part.done, part.total) for part in parts] == [(source, done, 6) for done in range(1, 7)]
-
-
-def test_an_unwritable_target_is_reported_before_any_work(tmp_path: Path, tiny_model: RestorationModel) -> None:
-    deep = image_of(photo(40, 50), "uint16")
-    images.write(deep, tmp_path / "deep.tif")
-    job = Job(source=tmp_path / "deep.tif", target=tmp_path / "b.jpg", format="jpeg")
-    outcomes, parts = restored(tiny_model, job)
-    assert outcomes[0].status == "failed"
-    assert outcomes[0].error is not None
-    assert outcomes[0].error.startswith(f"{job.target}: JPEG holds 8 bits")
-    assert parts == []
-
-
-def test_a_16_bit_tiff_keeps_profile_exif_xmp_and_alpha(tiny_model: RestorationModel, tmp_path: Path) -> None:
-    """Another library reads depth, profile, EXIF with maker note, XMP and alpha from the restored file."""
-    exif = PillowImage.Exif()
-    exif[0x010F], exif[0x0112] = "Maker", 6
-    note = b"MakerNote\0" + bytes(range(64))
-    exif.get_ifd(0x8769).update({0x829A: (1, 250), 0x927C: note, 0x9003: "2026:01:02 03:04:05"})
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    xmp = "<x:xmpmeta xmlns:x='adobe:ns:meta/'>café</x:xmpmeta>".encode()
-    alpha = np.random.default_rng(0).integers(0, 65536, (40, 50)).astype(np.uint16)
-    metadata = images.Metadata(icc=profile, exif=exif.tobytes().removeprefix(b"Exif\0\0"), xmp=xmp)
-    source, target = tmp_path / "a.tif", tmp_path / "b.tif"
-    images.write(image_of(photo(40, 50), "uint16", alpha_HW=alpha, metadata=metadata), source)
-
-    outcomes, _ = restored(tiny_model, Job(source=source, target=target))
-
-    assert outcomes[0].status == "done"
-    with tifffile.TiffFile(target) as file:
-        tags = file.pages.first.tags
-        stored = file.asarray()
-        assert tags[34675].value == profile
-        assert tags[700].value == xmp
-        assert (tags[271].value, tags[274].value) == ("Maker", 6)
-        assert tags[34665].value == {
-            "ExposureTime": (1, 250),
-            "DateTimeOriginal": "2026:01:02 03:04:05",
-            "MakerNote": note,
-        }
-    assert stored.dtype == np.uint16
-    assert np.array_equal(stored[..., 3], alpha)
-    assert not np.array_equal(stored[..., :3], tifffile.imread(source)[..., :3])
-
-
-def test_the_input_is_freed_before_its_result_is_written(
-    tmp_path: Path, tiny_model: RestorationModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = Job(source=save_photo(tmp_path / "a.png"), target=tmp_path / "b.png")
-    read: list[weakref.ref[Any]] = []
-    reading, writing = images.read, images.write
-
-    def noted(path: Path) -> images.Image:
-        image = reading(path)
-        read.append(weakref.ref(image.pixels_HWC))
-        return image
-
-    def checked(*arguments: Any, **named: Any) -> None:
-        assert [pixels() for pixels in read] == [None]
-        writing(*arguments, **named)
-
-    monkeypatch.setattr(images, "read", noted)
-    monkeypatch.setattr(images, "write", checked)
-    assert restored(tiny_model, job)[0][0].status == "done"
-    assert len(read) == 1

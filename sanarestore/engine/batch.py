@@ -1,0 +1,380 @@
+"""A batch: photographs found and planned, done by workers, recorded in journals, every one with an outcome.
+
+    find, plan -> lock -> settle (skip, refuse) -> hand out -> record -> give the result its name -> outcome
+
+Imports no torch: the work is done in worker processes, and a worker that dies takes one file with it at most.
+"""
+
+import os
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from sanarestore import images, weights
+from sanarestore.engine import shared_storage, workers
+from sanarestore.engine.budget import KEPT, Budget, free_memory, parse_memory
+from sanarestore.engine.jobs import Job, Outcome, TileDone, Waiting
+from sanarestore.engine.journal import Journal
+from sanarestore.engine.lock import Lock
+from sanarestore.engine.planning import plan
+from sanarestore.engine.ray_crew import EXPECTED, RayCluster, crew_on, parse_cluster
+from sanarestore.engine.wire import Task
+from sanarestore.errors import NoImagesError, UnwritableImage, disk_full
+from sanarestore.files import TEMPORARY, is_full, place, temporary_beside
+from sanarestore.images.find import Rejected
+from sanarestore.options import RestoreOptions, Shard, parse_shard
+
+MOST_HALVINGS = 1
+"""Attempts with smaller tiles for a file that a worker died with."""
+
+LAST = 16
+"""Jobs per worker at the end of a batch that are handed out largest first."""
+
+STALE = 24 * 3600.0
+"""Age in seconds from which on a temporary file that no journal names is a left-over: no file takes a day to write."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchOptions:
+    """What a user may choose for a batch, beside how a photograph is restored."""
+
+    overwrite: bool = False
+    """Replace files that exist at the outputs, whoever made them."""
+    accept_damaged: bool = False
+    """Restore what can be decoded of damaged files, with a note."""
+    shard: Shard | None = None
+    """The part of the files that this run does; None for all."""
+    memory_per_file: int | None = None
+    """Bytes that a file may take, by an estimate from its header; None takes what is free when the model is loaded,
+    divided by the number of devices."""
+
+
+class Batch:
+    """Photographs to restore: what was found, where the results go, and the work itself."""
+
+    def __init__(
+        self,
+        inputs: Sequence[str | PathLike[str]],
+        output: str | PathLike[str] | None = None,
+        options: RestoreOptions = RestoreOptions(),  # noqa: B008 - frozen
+        chosen: BatchOptions = BatchOptions(),
+    ) -> None:
+        """Find the photographs and plan where the results go; nothing is written.
+
+        UsageError if an output is of the wrong kind, NoImagesError if there is nothing to do, WeightsError if the model
+        does not exist.
+        """
+        self._options, self._chosen = options, chosen
+        names = [os.fspath(each) for each in inputs]
+        found = images.find(names)
+        name = weights.chosen(options.model, options.adapter)
+        self._settings = f"{options.fingerprint()}:{weights.fingerprint(name, options.adapter)}"
+        self._journals: dict[Path | None, Journal] = {}
+        given: Sequence[images.Found] = found.images
+        made: list[Outcome] = []
+        if output is None:
+            given, made = self._without_results(found.images)
+        whole = plan(given, names, None if output is None else os.fspath(output))
+        self.jobs: tuple[Job, ...] = tuple(job for job in whole.jobs if self._is_in_shard(job))
+        """The files to restore, in order."""
+        self.refused: tuple[Outcome, ...] = (*map(_rejected, found.failed), *whole.refused)
+        """Outcomes of photographs that cannot be restored."""
+        self.ignored: tuple[Outcome, ...] = (*map(_ignored, found.ignored), *made)
+        """Outcomes of other files, and of results of earlier runs."""
+        if not whole.jobs and not whole.refused and not made and all(each.reason == "missing" for each in found.failed):
+            found.check_inputs()
+            raise _nothing_found(names)
+
+    def settled(self) -> Generator[tuple[Job, Outcome | None], None, None]:
+        """Each job with its outcome if it is finished or must not be done, or None if there is work to do."""
+        for job in self.jobs:
+            yield job, _settle(job, self._journal(job.folder), overwrite=self._chosen.overwrite)
+
+    def run(
+        self, devices: Sequence[str] | RayCluster = ("auto",)
+    ) -> Generator[Waiting | TileDone | Outcome, None, None]:
+        """Do the work on devices or a cluster, yielding how much there is, progress, and one outcome for every file.
+
+        Closing the generator early ends the work; finished files are kept. UsageError if another run is writing to an
+        output folder, WeightsError if the model cannot be loaded, DiskFull as soon as a disk is full.
+        """
+        yield from self.ignored
+        yield from self.refused
+        with ExitStack() as locks:
+            held, broken = self._lock(locks)
+            self._journals.clear()  # another run may have written since they were read
+            self._clean()
+            waiting = []
+            for job, outcome in self.settled():
+                if job.folder in broken:
+                    yield _failed(job, "unwritable", str(broken[job.folder]))
+                elif outcome is not None:
+                    yield outcome
+                else:
+                    waiting.append(job)
+            if waiting:
+                yield Waiting(files=len(waiting), size=sum(_size(job) for job in waiting))
+                handles = [handle for lock in held for handle in lock.handles]
+                ordered = _ordered(waiting, EXPECTED if isinstance(devices, RayCluster) else len(devices))
+                yield from _Work(self._options, self._chosen, self._journals).run(ordered, devices, handles)
+
+    def _journal(self, folder: Path | None) -> Journal:
+        """The journal of an output folder, read when it is first asked for."""
+        if folder not in self._journals:
+            self._journals[folder] = Journal(folder, settings=self._settings, shard=self._chosen.shard)
+        return self._journals[folder]
+
+    def _without_results(self, found: Sequence[images.Found]) -> tuple[list[images.Found], list[Outcome]]:
+        """Tell photographs from results of earlier runs, which are no inputs where results go beside their inputs."""
+        given, made = [], []
+        for each in found:
+            if not each.in_folder and self._journal(each.path.parent).made(each.path):
+                note = "an earlier run wrote it; name an output with -o to restore it again"
+                made.append(Outcome(path=each.path, status="ignored", reason="ours", notes=(note,)))
+            else:
+                given.append(each)
+        return given, made
+
+    def _is_in_shard(self, job: Job) -> bool:
+        if self._chosen.shard is None:
+            return True
+        name = job.target if job.folder is None else job.target.relative_to(job.folder)
+        return self._chosen.shard.has(name.as_posix())
+
+    def _lock(self, locks: ExitStack) -> tuple[list[Lock], dict[Path | None, UnwritableImage]]:
+        """Lock the output folders; those in which nothing can be written come with an error."""
+        held: dict[str, Lock] = {}
+        broken: dict[Path | None, UnwritableImage] = {}
+        for folder in sorted({job.folder for job in self.jobs if job.folder is not None}):
+            real = os.path.realpath(folder)  # a folder may have several names
+            try:
+                if real not in held:
+                    held[real] = locks.enter_context(Lock(folder, self._chosen.shard))
+            except OSError as error:
+                if is_full(error):
+                    raise disk_full(folder) from error
+                broken[folder] = UnwritableImage(
+                    f"nothing can be written there ({error.strerror or error})", where=folder,
+                    next_step="Check the permissions of the folder, or name another output with -o.",
+                )  # fmt: skip
+        return list(held.values()), broken
+
+    def _clean(self) -> None:
+        """Remove temporary files of dead runs from the folders that results go to."""
+        folders = {job.folder for job in self.jobs}
+        dead = {path for folder in folders for path in self._journal(folder).leftovers()}
+        for folder in {job.target.parent for job in self.jobs}:
+            for path in folder.glob(TEMPORARY):
+                with suppress(OSError):
+                    if path in dead or time.time() - path.stat().st_mtime > STALE:
+                        path.unlink()
+
+
+class _Work:
+    """Jobs handed out to workers, and their results recorded and given their names."""
+
+    def __init__(self, options: RestoreOptions, chosen: BatchOptions, journals: Mapping[Path | None, Journal]) -> None:
+        self._options, self._chosen, self._journals = options, chosen, journals
+        self._begun: dict[Path, Job] = {}
+
+    def run(
+        self, jobs: Sequence[Job], devices: Sequence[str] | RayCluster, inherited: Sequence[int] = ()
+    ) -> Generator[TileDone | Outcome, None, None]:
+        """Do all jobs, yielding progress and an outcome for each."""
+        crew = crew_on(
+            devices, self._task_of, threads=self._options.threads, begin=self._begin, again=_again, inherited=inherited
+        )
+        try:
+            with closing(crew.run(jobs)) as events:
+                for job, event in events:
+                    if isinstance(event, TileDone):
+                        yield event
+                    elif isinstance(event, workers.Lost):
+                        _remove(self._begun.pop(job.target))
+                        yield _lost(job, event)
+                    else:
+                        yield self._keep(self._begun.pop(job.target), event)
+        finally:
+            for job in self._begun.values():
+                _remove(job)
+
+    def _task_of(self, device: str, workers_there: int) -> Callable[[], Task]:
+        """What builds the task of a worker on a device of a machine with some workers."""
+        return partial(_file_restorer, self._options, self._chosen, workers_there, device)
+
+    def _begin(self, job: Job) -> Job:
+        if job.target in self._begun:  # a worker has died with it
+            _remove(self._begun[job.target])
+        job = replace(job, temporary=temporary_beside(job.target))
+        self._journals[job.folder].begin(job)
+        self._begun[job.target] = job
+        return job
+
+    def _keep(self, job: Job, outcome: Outcome) -> Outcome:
+        """Record a result and give it its name."""
+        if outcome.status != "done" or job.temporary is None:
+            return outcome
+        if not os.path.lexists(job.temporary):
+            return _failed(job, "unwritable", str(shared_storage.not_shared(job)))
+        journal = self._journals[job.folder]
+        try:
+            # Asked before the record is added, which would take a file that was put there meanwhile for ours.
+            replaced = os.path.lexists(job.target) and (self._chosen.overwrite or journal.made(job.target))
+            journal.add(job, outcome)
+            place(job.temporary, job.target, replace=replaced)
+        except FileExistsError:
+            _remove(job)
+            return _failed(job, "exists", str(is_there_already(job.target)))
+        except OSError as error:
+            _remove(job)
+            if is_full(error):
+                raise disk_full(job.target) from error
+            return _failed(job, "unwritable", f"{job.target}: it cannot be written ({error.strerror or error}).")
+        return outcome
+
+
+def restore_one(
+    job: Job, options: RestoreOptions, device: str, *, overwrite: bool = False, accept_damaged: bool = False
+) -> Generator[TileDone | Outcome, None, None]:
+    """Restore one file to an output without a journal, in a worker; an output that exists is not replaced unasked."""
+    chosen = BatchOptions(overwrite=overwrite, accept_damaged=accept_damaged)
+    journals: dict[Path | None, Journal] = {None: Journal(None, settings="")}
+    outcome = _settle(job, journals[None], overwrite=overwrite)
+    if outcome is None:
+        yield from _Work(options, chosen, journals).run([job], [device])
+    else:
+        yield outcome
+
+
+def restore_files(
+    paths: Sequence[str | PathLike[str]] | str | PathLike[str],
+    *,
+    output: str | PathLike[str] | None = None,
+    devices: str = "auto",
+    overwrite: bool = False,
+    accept_damaged: bool = False,
+    shard: str | None = None,
+    memory_per_file: str | None = None,
+    ray: str | None = None,
+    **options: Any,
+) -> Generator[Outcome, None, None]:
+    """Restore files, folders, patterns and lists as `sanarestore restore` does; iterate over the outcomes of the files.
+
+    `options` are the fields of `RestoreOptions`; `ray` is the address of a Ray cluster, used instead of `devices`.
+    Finished files are skipped, and nothing is shown. Closing the iterator early ends the work. The errors of `Batch`
+    are raised at once, those of `Batch.run` by the iterator.
+
+    >>> for outcome in restore_files("shoot", output="restored", prompt="remove noise"):    # doctest: +SKIP
+    ...     print(outcome.path, outcome.status)
+    """
+    chosen = BatchOptions(
+        overwrite=overwrite, accept_damaged=accept_damaged, shard=None if shard is None else parse_shard(shard),
+        memory_per_file=None if memory_per_file is None else parse_memory(memory_per_file),
+    )  # fmt: skip
+    where = workers.parse_devices(devices) if ray is None else parse_cluster(ray)
+    inputs = [paths] if isinstance(paths, str | PathLike) else list(paths)
+    return _outcomes(Batch(inputs, output, RestoreOptions(**options), chosen), where)
+
+
+def _outcomes(batch: Batch, devices: Sequence[str] | RayCluster) -> Generator[Outcome, None, None]:
+    with closing(batch.run(devices)) as events:
+        for event in events:
+            if isinstance(event, Outcome):
+                yield event
+
+
+def is_there_already(target: Path) -> UnwritableImage:
+    """The error for an output that exists and is not ours."""
+    return UnwritableImage(
+        "the output already exists, and is not as an earlier run left it", where=target,
+        next_step="Replace it with --overwrite, or name another output with -o.",
+    )  # fmt: skip
+
+
+def _nothing_found(names: Sequence[str]) -> NoImagesError:
+    return NoImagesError(
+        "no readable image was found", where=", ".join(names),
+        next_step="TIFF, PNG, JPEG and WebP are read, recognised by their content.",
+    )  # fmt: skip
+
+
+def _rejected(rejected: Rejected) -> Outcome:
+    return Outcome(path=rejected.path, status="failed", reason=rejected.reason, error=str(rejected))
+
+
+def _ignored(rejected: Rejected) -> Outcome:
+    return Outcome(path=rejected.path, status="ignored", reason=rejected.reason, notes=(rejected.fact,))
+
+
+def _settle(job: Job, journal: Journal, *, overwrite: bool) -> Outcome | None:
+    """Outcome of a job that needs no work or must not be done; None for other jobs."""
+    try:
+        os.lstat(job.target)
+    except FileNotFoundError:
+        return None
+    except OSError as error:  # a name that is too long, a file where a folder is needed
+        return _failed(job, "unwritable", f"{job.target}: it cannot be written ({error.strerror or error}).")
+    earlier = journal.find(job)
+    if earlier is None:
+        return None if overwrite else _failed(job, "exists", str(is_there_already(job.target)))
+    if earlier.is_same_content and earlier.is_same_settings:
+        return Outcome(path=job.source, output=job.target, status="skipped")
+    if earlier.is_same_path or earlier.is_same_content or overwrite:
+        return None
+    fact = f"{job.target} is the result of another photograph, {earlier.source}"
+    step = "Name another output with -o, or replace it with --overwrite."
+    return _failed(job, "exists", f"{job.source}: {fact}. {step}")
+
+
+def _file_restorer(options: RestoreOptions, chosen: BatchOptions, workers: int, device: str) -> Task:
+    """Build the task of one of several workers; called there."""
+    from sanarestore.engine.file_restorer import FileRestorer  # imports torch
+    from sanarestore.engine.restorer import Restorer
+
+    restorer = Restorer(options, device=device)
+    size = chosen.memory_per_file or round(free_memory() * (1 - KEPT) / workers)
+    budget = Budget(size, is_chosen=chosen.memory_per_file is not None)
+    return FileRestorer(restorer, accept_damaged=chosen.accept_damaged, budget=budget)
+
+
+def _ordered(jobs: Sequence[Job], workers: int) -> list[Job]:
+    """Jobs in their order; the last ones largest first, so that several workers end at about the same time."""
+    if workers == 1:
+        return list(jobs)
+    last = max(len(jobs) - LAST * workers, 0)
+    return [*jobs[:last], *sorted(jobs[last:], key=_size, reverse=True)]
+
+
+def _size(job: Job) -> int:
+    try:
+        return job.source.stat().st_size
+    except OSError:
+        return 0
+
+
+def _failed(job: Job, reason: str, error: str) -> Outcome:
+    return Outcome(path=job.source, status="failed", reason=reason, error=error)
+
+
+def _again(job: Job, deaths: int) -> Job | None:
+    """The job for another attempt, on smaller tiles, after workers have died with it."""
+    return replace(job, halvings=deaths) if deaths <= MOST_HALVINGS else None
+
+
+def _lost(job: Job, lost: workers.Lost) -> Outcome:
+    step = "Try a smaller --tile or fewer devices." if lost.reason == "crashed" else "Check if the file is damaged."
+    return Outcome(
+        path=job.source, status="failed", reason=lost.reason, error=f"{job.source}: {lost.fact}. {step}",
+        trace=lost.printed,
+    )  # fmt: skip
+
+
+def _remove(job: Job) -> None:
+    if job.temporary is not None:
+        with suppress(OSError):
+            job.temporary.unlink(missing_ok=True)

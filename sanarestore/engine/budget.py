@@ -1,0 +1,96 @@
+"""Memory that files may take: estimated from their headers before they are decoded, and shared by a worker's files.
+
+Imports no torch.
+"""
+
+import re
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from sanarestore.errors import OutOfMemory, UsageError
+from sanarestore.images import Header, memory_to_read, memory_to_write
+
+KEPT = 0.1
+"""Fraction of the free memory that is left to other programs."""
+
+TILE_BYTES = 212
+"""Bytes per pixel of a tile that the refiner holds at most, float32 on a CPU; `docs/tiling.md` says how measured."""
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""Limit and use of memory of a container, of versions 2 and 1."""
+
+
+def parse_memory(text: str) -> int:
+    """Parse `8G`, `500M`, `2GiB` or a number of bytes; UsageError if it is no size."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", text.strip().lower())
+    size = round(float(found[1]) * _UNITS.get(found[2], 0)) if found else 0
+    if size < 1:
+        raise UsageError(f"'{text}' is no size", where="--memory-per-file", next_step="Use 8G, 500M or 2GiB.")
+    return size
+
+
+def free_memory() -> int:
+    """Bytes that may still be used on this machine, or in this container where that is less."""
+    free: int = psutil.virtual_memory().available
+    for limit, use in _CGROUPS:
+        with suppress(OSError, ValueError):  # no such version, or "max"
+            free = min(free, int(Path(limit).read_text()) - int(Path(use).read_text()))
+    return max(free, 0)
+
+
+def memory_to_restore(header: Header, *, scale: int, tile: int | None, is_generated: bool = False) -> int:
+    """Estimate the peak bytes that reading, restoring and writing an image take in the host's memory.
+
+    `tile` is the tile side in pixels where the host computes, None where another device does. The latent path, with
+    `is_generated`, holds an image more.
+    """
+    pixels = header.height * header.width * scale**2
+    image = header.decoded_bytes * scale**2
+    given = header.decoded_bytes if scale > 1 else 0
+    working = TILE_BYTES * min(pixels, tile**2) if tile else 0
+    return max(
+        memory_to_read(header),
+        given + image + 12 * pixels * (2 if is_generated else 1) + working,
+        2 * image + memory_to_write(header) * scale**2,
+    )
+
+
+class Budget:
+    """Bytes that the files of a worker take together; a file waits until the others leave enough for it."""
+
+    def __init__(self, size: int, *, is_chosen: bool) -> None:
+        """`is_chosen` says that the user set the size, and not the memory that is free."""
+        self._size, self._is_chosen = size, is_chosen
+        self._taken: dict[object, int] = {}
+        self._changed = threading.Condition()
+
+    def take(self, key: object, size: int) -> None:
+        """Take bytes for a file, waiting for other files; OutOfMemory if it would not fit alone."""
+        if size > self._size:
+            allowed = f"{_spoken(self._size)} are " + ("allowed" if self._is_chosen else "free for it")
+            raise OutOfMemory(
+                f"it needs about {_spoken(size)} of memory, and {allowed}",
+                next_step="Raise --memory-per-file, if the machine has more, or cut the image into parts."
+                if self._is_chosen else "Close other programs, use fewer --devices, or cut the image into parts.",
+            )  # fmt: skip
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or sum(self._taken.values()) + size <= self._size)
+            self._taken[key] = size
+
+    def give_back(self, key: object) -> None:
+        """Give a file's bytes back; nothing happens if it has taken none."""
+        with self._changed:
+            self._taken.pop(key, None)
+            self._changed.notify_all()
+
+
+def _spoken(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

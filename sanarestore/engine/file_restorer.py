@@ -1,0 +1,165 @@
+"""The task of a worker: whole files read, restored and written, with one kind of outcome for every error."""
+
+import traceback
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from sanarestore import images
+from sanarestore.engine.budget import Budget, memory_to_restore
+from sanarestore.engine.jobs import Job, Outcome, Stamp, TileDone
+from sanarestore.engine.restorer import Restorer
+from sanarestore.engine.tiles import is_out_of_memory
+from sanarestore.errors import (
+    ImageError,
+    MissingImage,
+    OutOfMemory,
+    SanarestoreError,
+    UnreadableImage,
+    UnwritableImage,
+)
+from sanarestore.files import hash_bytes, unwritable, write_new
+
+
+@dataclass(slots=True)
+class _Read:
+    """A file that was read."""
+
+    image: images.Image
+    sha256: str
+    stamp: Stamp
+
+
+@dataclass(slots=True)
+class _Restored:
+    """A restored image, and what its outcome says of it."""
+
+    image: images.Image
+    outcome: Outcome
+
+
+class FileRestorer:
+    """Restores files with one model on one device (`wire.Task`)."""
+
+    def __init__(self, restorer: Restorer, *, accept_damaged: bool = False, budget: Budget | None = None) -> None:
+        """`budget` is the memory that the files share; without one, they take what they need."""
+        self._restorer = restorer
+        self._accept_damaged = accept_damaged
+        self._budget = budget
+        # Asked in the main thread, since each thread has a number of its own.
+        self._where: dict[str, Any] = {"device": str(self._restorer.device), "threads": torch.get_num_threads()}
+
+    def read(self, job: Job) -> _Read:
+        """Read and hash the file once, when there is memory for it.
+
+        UnreadableImage, UnwritableImage if the result could not be written, or OutOfMemory if it would not fit.
+        """
+        self._take_memory(job)
+        try:
+            stamp = Stamp.of(job.source)
+            data = job.source.read_bytes()
+        except OSError as error:
+            kind = MissingImage if isinstance(error, FileNotFoundError) else UnreadableImage
+            fact = "there is no such file" if kind is MissingImage else f"it cannot be read ({error.strerror})"
+            raise kind(fact, where=_called(job), next_step="Check its name and permissions.") from error
+        image = images.decode(data, _called(job), accept_damaged=self._accept_damaged)
+        images.check_writable(image, job.target, format=job.format)
+        return _Read(image, hash_bytes(data), stamp)
+
+    def work(self, job: Job, read: _Read) -> Generator[TileDone, None, _Restored]:
+        """Restore the image, yielding its progress."""
+        restorer = self._restorer
+        outcome = Outcome(path=job.source, status="done", sha256=read.sha256, stamp=read.stamp)
+        megapixels = read.image.megapixels * restorer.options.scale**2
+        with restorer.tiles_for(read.image, job.halvings):
+            steps = restorer.stages(read.image)
+            del read  # writing needs memory of its own
+            while True:
+                try:
+                    done, total = next(steps)
+                except StopIteration as finished:
+                    restored: images.Image = finished.value
+                    break
+                yield TileDone(
+                    path=job.source, done=done, total=total, megapixels=megapixels, size=outcome.size,
+                    expert=restorer.expert,
+                )  # fmt: skip
+            tile = restorer.tile
+        outcome = replace(
+            outcome, megapixels=restored.megapixels, notes=restored.notes, tile=tile, expert=restorer.expert,
+            removes=restorer.request.removes, prompt_note=restorer.prompt_note, **self._where,
+        )  # fmt: skip
+        return _Restored(restored, outcome)
+
+    def write(self, job: Job, worked: _Restored, seconds: float) -> Outcome:
+        """Write the result under its temporary name; DiskFull if there is no space."""
+        assert job.temporary is not None
+        begun = perf_counter()
+        try:
+            data = images.encode(worked.image, job.format)
+        except UnwritableImage as error:
+            raise UnwritableImage(error.fact, where=job.target, next_step=error.next_step) from error
+        outcome = worked.outcome
+        del worked  # the pixels are freed
+        try:
+            write_new(job.temporary, data)
+        except OSError as error:
+            raise unwritable(job.target, error) from error
+        self._give_memory_back(job)
+        return replace(
+            outcome, output=job.target, output_sha256=hash_bytes(data), seconds=seconds + perf_counter() - begun
+        )
+
+    def fail(self, job: Job, error: Exception, seconds: float) -> Outcome:
+        """The outcome of a file with which an error happened; its message names the file."""
+        self.abandon(job)
+        self._give_memory_back(job)
+        if not isinstance(error, SanarestoreError) and is_out_of_memory(error):
+            error = OutOfMemory("the image does not fit into memory", next_step="Close other programs.")
+        foreseen = isinstance(error, SanarestoreError)
+        sentence = str(error) if foreseen else f"unexpected {type(error).__name__}: {error}. Report it, with --debug."
+        named = isinstance(error, SanarestoreError) and error.where
+        return Outcome(
+            path=job.source,
+            status="failed",
+            reason=error.reason if isinstance(error, SanarestoreError) else "error",
+            error=sentence if named else f"{_called(job)}: {sentence}",
+            seconds=seconds,
+            trace="" if foreseen else "".join(traceback.format_exception(error)),
+            **self._where,
+        )
+
+    def abandon(self, job: Job) -> None:
+        """Remove the half-written result."""
+        if job.temporary is not None:
+            with suppress(OSError):
+                job.temporary.unlink(missing_ok=True)
+
+    def _take_memory(self, job: Job) -> None:
+        if self._budget is None:
+            return
+        try:
+            header = images.measure(job.source)
+        except ImageError as error:
+            raise type(error)(error.fact, where=_called(job), next_step=error.next_step) from error
+        restorer = self._restorer
+        size = memory_to_restore(
+            header, scale=restorer.options.scale, tile=restorer.tile if restorer.device.type == "cpu" else None,
+            is_generated=restorer.generation is not None,
+        )  # fmt: skip
+        try:
+            self._budget.take(job.target, size)
+        except OutOfMemory as error:
+            raise OutOfMemory(error.fact, where=_called(job), next_step=error.next_step) from error
+
+    def _give_memory_back(self, job: Job) -> None:
+        if self._budget is not None:
+            self._budget.give_back(job.target)
+
+
+def _called(job: Job) -> str:
+    return str(job.source) if job.name is None else job.name

@@ -1,0 +1,180 @@
+"""Planning: every input is paired with its output, and what cannot be is refused one by one. Imports no torch."""
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sanarestore.engine.jobs import Job, Outcome
+from sanarestore.errors import UsageError
+from sanarestore.files import temporary_beside
+from sanarestore.images import Format, Found
+
+SUFFIXES: dict[str, Format] = {
+    ".tif": "tiff", ".tiff": "tiff", ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp",
+}  # fmt: skip
+"""Suffixes that mark an output as one file, and the format of each."""
+
+OTHERS = {
+    ".avif", ".bmp", ".cr2", ".cr3", ".dng", ".exr", ".gif", ".heic", ".heif", ".jp2", ".jpf", ".jxl", ".nef", ".psd",
+    ".tga",
+}  # fmt: skip
+"""Suffixes of image formats that are not written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done with the found files."""
+
+    jobs: tuple[Job, ...]
+    refused: tuple[Outcome, ...]
+    """Failed outcomes of files that have no output of their own."""
+
+
+def plan(found: Sequence[Found], inputs: Sequence[str], output: str | None) -> Plan:
+    """Pair every input with its output.
+
+    Without `output`, a folder `shoot` goes to `shoot-restored` beside it and a file `a.jpg` to `a-restored.jpg`. The
+    output is one file if one file is named as input and the output has an image suffix, which then decides the format;
+    otherwise it is a folder. Files in an output folder that lies inside the searched folder are not inputs.
+    A file is refused if its output would replace an input, would be that of an earlier input, or would lie outside of
+    the output folder. UsageError if the output is of the wrong kind.
+    """
+    if output is None:
+        return _accepted(_without_output(found))
+    kept = [each for each in found if not _lies_in_output(each, Path(output).resolve())]
+    return _accepted(_with_output(kept, inputs, Path(output)))
+
+
+def format_named(output: Path) -> Format | None:
+    """The format of a file name's suffix; None if it names no image format, UsageError if the format is not written."""
+    suffix = output.suffix.lower()
+    if suffix in OTHERS:
+        raise UsageError(
+            f"{suffix[1:].upper()} is not written", where=output, next_step="TIFF, PNG, JPEG and WebP are."
+        )
+    return SUFFIXES.get(suffix)
+
+
+def _lies_in_output(each: Found, output: Path) -> bool:
+    """Whether a found file lies in the output folder, and the output folder lies inside the searched folder."""
+    root = each.root.resolve()
+    return output != root and output.is_relative_to(root) and output in each.path.resolve().parents
+
+
+def _with_output(found: Sequence[Found], inputs: Sequence[str], output: Path) -> list[Job]:
+    format = None if _is_dir(output) else format_named(output)  # noqa: A001 - the word users say
+    single = len(found) == 1 and len(inputs) == 1 and found[0].path == Path(inputs[0])
+    if single and format:
+        source = found[0].path
+        # a.jpg to b.jpg keeps the real format, even if the suffix is wrong; a.jpg to b.png asks for another.
+        same = format == SUFFIXES.get(source.suffix.lower())
+        return [Job(source=source, target=output, format=None if same else format)]
+    if not _is_dir(output) and os.path.lexists(output):
+        raise UsageError("is a file, and a folder is needed here", where=output)
+    return [Job(source=each.path, target=output / each.relative, folder=output) for each in found]
+
+
+def _without_output(found: Sequence[Found]) -> list[Job]:
+    jobs = []
+    for each in found:
+        if each.in_folder:
+            folder = _beside(each.root)
+            jobs.append(Job(source=each.path, target=folder / each.relative, folder=folder))
+        else:
+            target = each.path.with_stem(f"{each.path.stem}-restored")
+            jobs.append(Job(source=each.path, target=target, folder=each.path.parent))
+    return jobs
+
+
+def _beside(folder: Path) -> Path:
+    whole = folder.resolve()
+    if not whole.name:
+        raise UsageError("nothing can be beside this folder", where=whole, next_step="Choose an output with -o.")
+    return whole.with_name(f"{whole.name}-restored")
+
+
+def _accepted(jobs: Sequence[Job]) -> Plan:
+    """Tell jobs with an output of their own from jobs that are refused."""
+    names = _Names(jobs)
+    sources = {names.of(job.source) for job in jobs}
+    taken: dict[str, Job] = {}
+    accepted, refused = [], []
+    for job in jobs:
+        target = names.of(job.target)
+        if job.folder and not names.real(job.target).is_relative_to(names.real(job.folder)):
+            refused.append(_refused(job, "it would be written outside of the output", "Name its folder instead."))
+        elif target in taken:
+            fact = f"{taken[target].source} is already to be written to {job.target}"
+            refused.append(_refused(job, fact, "Restore it into another folder."))
+        elif target in sources:
+            fact = f"its output {job.target} would replace an input"
+            refused.append(_refused(job, fact, "Choose another output with -o."))
+        else:
+            taken[target] = job
+            accepted.append(job)
+    return Plan(tuple(accepted), tuple(refused))
+
+
+def _refused(job: Job, fact: str, next_step: str, reason: str = "collision") -> Outcome:
+    return Outcome(path=job.source, status="failed", reason=reason, error=f"{job.source}: {fact}. {next_step}")
+
+
+class _Names:
+    """Names of files as their disk tells them apart: some disks take names of other case or Unicode form for the same.
+
+    A disk is tried only if there are such names.
+    """
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self._real: dict[Path, Path] = {}
+        self._folds: dict[Path, bool] = {}
+        names: defaultdict[str, set[str]] = defaultdict(set)
+        for job in jobs:
+            for path in (job.source, job.target):
+                whole = str(self.real(path))
+                names[_folded(whole)].add(whole)
+        self._ambiguous = {folded for folded, several in names.items() if len(several) > 1}
+
+    def of(self, path: Path) -> str:
+        """A text that two paths share if they are the same file."""
+        whole = str(self.real(path))
+        folded = _folded(whole)
+        return folded if folded in self._ambiguous and self._does_fold(path) else whole
+
+    def real(self, path: Path) -> Path:
+        """The path without links; folders are resolved once, since a batch has few of them."""
+        if path.parent not in self._real:
+            self._real[path.parent] = Path(os.path.realpath(path.parent))
+        return Path(os.path.realpath(path)) if os.path.islink(path) else self._real[path.parent] / path.name  # noqa: PTH114 - as below
+
+    def _does_fold(self, path: Path) -> bool:
+        folder = next(each for each in (path.absolute().parent, *path.absolute().parents) if _is_dir(each))
+        if folder not in self._folds:
+            self._folds[folder] = _takes_names_for_the_same(folder)
+        return self._folds[folder]
+
+
+def _is_dir(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - False for a name that is too long, where Path.is_dir raises an error
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _takes_names_for_the_same(folder: Path) -> bool:
+    """Whether the disk takes names that differ in case or Unicode form for the same; True if it cannot be tried."""
+    probe = temporary_beside(folder / "x")
+    probe = probe.with_name(probe.name.replace(".tmp", "-é.tmp"))
+    try:
+        probe.open("xb").close()
+    except OSError:
+        return True
+    try:
+        others = (probe.name.upper(), unicodedata.normalize("NFD", probe.name))
+        return any(probe.with_name(other).exists() for other in others)
+    finally:
+        probe.unlink()

@@ -1,0 +1,163 @@
+"""Tests of planned jobs: where outputs go, and what is refused before any work."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sanarestore import images
+from sanarestore.engine import planning
+from sanarestore.engine.jobs import Job
+from sanarestore.engine.planning import Plan, plan
+from sanarestore.errors import UsageError
+from tests.conftest import save_photo
+
+
+@pytest.fixture
+def shoot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of photos; the current folder is the one above it."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png", "deep/er/c.png"):
+        save_photo(Path("shoot") / name, 8, 8)
+    return Path("shoot")
+
+
+def whole(*inputs: str, output: str | None = None) -> Plan:
+    return plan(images.find(inputs).images, inputs, output)
+
+
+def planned(*inputs: str, output: str | None = None) -> list[Job]:
+    made = whole(*inputs, output=output)
+    assert made.refused == ()
+    return list(made.jobs)
+
+
+def targets(*inputs: str, output: str | None = None) -> list[str]:
+    return [os.path.relpath(job.target) for job in planned(*inputs, output=output)]
+
+
+def test_the_output_folder_mirrors_the_input_tree(shoot: Path) -> None:
+    assert targets("shoot", output="out") == ["out/a.png", "out/b.png", "out/deep/er/c.png"]
+    assert targets("shoot/a.png", "shoot/deep", output="out") == ["out/a.png", "out/er/c.png"]
+    assert targets("shoot/d*", output="out") == ["out/deep/er/c.png"]
+    assert {job.folder for job in planned("shoot", output="out")} == {Path("out")}
+
+
+def test_results_go_beside_the_input_when_no_output_is_given(shoot: Path) -> None:
+    assert targets("shoot/a.png") == ["shoot/a-restored.png"]
+    assert planned("shoot/a.png")[0].folder == Path("shoot")
+    assert targets("shoot") == [f"shoot-restored/{name}" for name in ("a.png", "b.png", "deep/er/c.png")]
+    assert targets("shoot/deep", "shoot/b.png") == ["shoot/deep-restored/er/c.png", "shoot/b-restored.png"]
+    assert planned("shoot")[0].folder == shoot.resolve().with_name("shoot-restored")
+
+
+def test_every_output_folder_has_its_own_journal(shoot: Path) -> None:
+    save_photo(Path("other/d.png"), 8, 8)
+    folders = {job.source.name: job.folder for job in planned("shoot", "other") if job.folder}
+    assert {name: folder.name for name, folder in folders.items()} == {
+        "a.png": "shoot-restored", "b.png": "shoot-restored", "c.png": "shoot-restored", "d.png": "other-restored",
+    }  # fmt: skip
+
+
+def test_the_results_of_the_current_folder_go_beside_it(shoot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shoot)
+    assert targets(".")[0] == "../shoot-restored/a.png"
+
+
+def test_a_single_output_file_sets_target_and_format(shoot: Path) -> None:
+    job = planned("shoot/a.png", output="b.png")[0]
+    assert (job.target, job.format, job.folder) == (Path("b.png"), None, None)
+    assert planned("shoot/a.png", output="b.PNG")[0].format is None
+    assert planned("shoot/a.png", output="b.tif")[0].format == "tiff"
+    # A name without the suffix of an image is a folder, even with a dot in it; an existing folder stays one.
+    assert targets("shoot/a.png", output="v1.2") == ["v1.2/a.png"]
+    Path("odd.png").mkdir()
+    assert targets("shoot/a.png", output="odd.png") == ["odd.png/a.png"]
+
+
+def test_the_output_folder_may_lie_inside_the_input_folder(shoot: Path) -> None:
+    save_photo(shoot / "out/a.png", 8, 8)
+    assert targets("shoot", output="shoot/out") == [f"shoot/out/{name}" for name in ("a.png", "b.png", "deep/er/c.png")]
+    assert targets("shoot/deep", output="shoot") == ["shoot/er/c.png"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "message"),
+    [
+        (["shoot/a.png", "other/a.png"], "out", "already to be written"),
+        (["shoot"], "shoot", "replace an input"),
+        (["shoot"], ".", None),
+        (["shoot/a.png"], "shoot/a.png", "replace an input"),
+        (["shoot/a.png"], "shoot", "replace an input"),
+        (["shoot/a.png"], "linked", "replace an input"),
+        (["shoot/a.png", "shoot/a-restored.png"], None, "replace an input"),
+        (["shoot/d*/../a.png"], "out", None),
+        (["shoot/d*/../../other/a.png"], "out", "outside of the output"),
+    ],
+)
+def test_files_without_an_output_of_their_own_are_refused_one_by_one(
+    shoot: Path, inputs: list[str], output: str | None, message: str | None
+) -> None:
+    for path in (shoot / "a-restored.png", Path("other/a.png")):
+        save_photo(path, 8, 8)
+    Path("linked").symlink_to("shoot")
+    made = whole(*inputs, output=output)
+    if message is None:
+        assert made.refused == ()
+        return
+    assert {outcome.status for outcome in made.refused} == {"failed"}
+    assert {outcome.reason for outcome in made.refused} == {"collision"}
+    assert all(message in (outcome.error or "") for outcome in made.refused)
+    assert len(made.jobs) + len(made.refused) == len(images.find(inputs).images)
+
+
+def test_names_that_differ_in_case_are_told_apart_where_the_disk_can(
+    shoot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one/a.png", "two/A.PNG", "two/caf\u00e9.png", "one/cafe\u0301.png"):
+        save_photo(Path(name), 8, 8)
+    inputs = ["one/a.png", "two/A.PNG", "one/cafe\u0301.png", "two/caf\u00e9.png"]
+    if planning._takes_names_for_the_same(Path()):
+        pytest.skip("this disk cannot")
+    assert len(planned(*inputs, output="out")) == 4
+    monkeypatch.setattr(planning, "_takes_names_for_the_same", lambda _: True)
+    made = whole(*inputs, output="out")
+    assert [job.source.name for job in made.jobs] == ["a.png", "cafe\u0301.png"]
+    assert [outcome.path.name for outcome in made.refused] == ["A.PNG", "caf\u00e9.png"]
+    # Names that do not collide are left alone, whatever the disk.
+    assert len(planned("one", output="out")) == 2
+
+
+def test_trying_a_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    planning._takes_names_for_the_same(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_is_a_file_is_refused_for_several_inputs(shoot: Path) -> None:
+    save_photo(Path("other/a.png"), 8, 8)
+    with pytest.raises(UsageError, match="a folder is needed"):
+        planned("shoot", output="other/a.png")
+
+
+def test_a_name_that_is_too_long_is_planned_like_any_other(shoot: Path) -> None:
+    save_photo(Path("y" * 250 + ".png"), 8, 8)
+    assert len(planned("y" * 250 + ".png")) == 1
+
+
+def test_the_root_folder_needs_an_explicit_output() -> None:
+    with pytest.raises(UsageError, match="-o"):
+        plan([images.Found(Path("/a.png"), Path("a.png"), Path("/"), in_folder=True)], ["/"], None)
+
+
+def test_a_folder_in_a_list_file_equals_a_folder_argument(shoot: Path) -> None:
+    Path("list.txt").write_text("shoot\n")
+    assert planned("@list.txt") == planned("shoot")
+
+
+@pytest.mark.parametrize("name", ["x.avif", "x.HEIC", "x.jxl", "x.bmp"])
+def test_unsupported_output_formats_are_refused(name: str, shoot: Path) -> None:
+    for inputs in (["shoot/a.png"], ["shoot"]):
+        with pytest.raises(UsageError, match="is not written"):
+            planned(*inputs, output=name)
+    Path(name).mkdir()
+    planned("shoot", output=name)
