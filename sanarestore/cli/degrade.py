@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sanarestore.cli.flags import Json, Quiet, Seed, Verbose
+from sanarestore.cli.flags import Debug, Json, Quiet, Seed, Verbose
 
 
 def degrade(
@@ -31,30 +31,26 @@ def degrade(
         typer.Option("--pairs", metavar="CSV", help="File for the list of pairs.", show_default="OUT/pairs.csv"),
     ] = None,
     workers: Annotated[
-        int, typer.Option("--workers", min=1, help="Number of processes; each holds one photo at a time.")
+        int, typer.Option("--workers", min=1, help="Number of processes; each holds up to two photos.")
     ] = 1,
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    debug: Debug = False,
 ) -> None:
     """Make training pairs: degraded photos, prompts and pairs.csv for `train`. A later run makes only missing pairs."""
     from sanarestore import images
     from sanarestore.cli import console, reports
-    from sanarestore.errors import ExitCode
-    from sanarestore.training.making import make_pairs, originals
+    from sanarestore.training.making import PairBatch
 
-    found = images.find(inputs)
-    found.check_inputs()
-    for each in found.failed:
-        console.print_word("failed", "red", str(each))
-    photos = originals(found.images, output)
-    outcomes = make_pairs(photos, output, recipe=recipe, variants=variants, seed=seed, pairs=pairs, workers=workers)
-    total = len(photos) * variants
-    with closing(outcomes), reports.Report("degraded", total, quiet=quiet, as_json=as_json) as report:
+    batch = PairBatch(images.find(inputs), output, recipe=recipe, variants=variants, seed=seed, pairs=pairs)
+    with (
+        reports.Report("degraded", batch.total, quiet=quiet, as_json=as_json, verbose=verbose) as report,
+        closing(batch.run(workers)) as outcomes,
+    ):
+        report.expect(batch.total, 0)
         for outcome in outcomes:
             report.add(outcome)
-    ignored = len(found.ignored)
-    files = "1 other file is" if ignored == 1 else f"{ignored} other files are"
-    console.say(f"{files} not in a supported image format", quiet=quiet or as_json or not ignored)
-    raise typer.Exit(report.exit_code or (ExitCode.SOME_FAILED if found.failed else ExitCode.DONE))
+            console.say(outcome.trace, quiet=not (debug and outcome.trace))
+    raise typer.Exit(report.exit_code)

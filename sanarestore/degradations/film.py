@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from sanarestore.degradations.operations import LUMA, mean_of_clipped
 from sanarestore.images import Pixels
@@ -78,6 +77,8 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], size: float) 
     """White noise [H, W, C] low-passed by a Gaussian and rescaled to unit variance."""
     if not size:
         return rng.standard_normal(shape, dtype=np.float32)
+    from scipy import ndimage
+
     # The margin is as wide as the kernel, so that borders and tiny images are as noisy as the rest.
     margin = int(3 * size + 0.5)
     height, width, channels = shape

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import signal
 
 from sanarestore.degradations.operations import KeepsMeans
 from sanarestore.images import Pixels
@@ -77,6 +76,8 @@ def _pixels(finer: npt.NDArray[np.float64], half_width: int) -> Pixels:
 
 def _convolved(image_HWC: Pixels, kernel: Pixels) -> Pixels:
     """Convolve each channel by overlap-add FFT, fast for large kernels; borders are mirrored, edge pixels repeated."""
+    from scipy import signal
+
     half_width = len(kernel) // 2
     margins = ((half_width, half_width), (half_width, half_width))
     planes = [

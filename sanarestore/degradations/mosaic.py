@@ -5,7 +5,6 @@ Sites are numbered 0 red, 1 green, 2 blue. Shape suffixes: H, W sites, C colours
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from sanarestore.images import Pixels
 
@@ -60,6 +59,8 @@ def demosaic(mosaic_HW: Pixels, site_HW: Sites, pattern: str = "bayer", method: 
     """Interpolate the two colours that each site lacks, [H, W, 3]; the measured colour is kept."""
     if method == "gradient":
         return _by_gradients(mosaic_HW, site_HW)
+    from scipy import ndimage
+
     near = _NEAR[pattern]
     planes = []
     for colour in range(3):
@@ -71,6 +72,8 @@ def demosaic(mosaic_HW: Pixels, site_HW: Sites, pattern: str = "bayer", method: 
 
 
 def _by_gradients(mosaic_HW: Pixels, site_HW: Sites) -> Pixels:
+    from scipy import ndimage
+
     along, down, cross, diagonal = (
         ndimage.convolve(mosaic_HW, kernel, mode="mirror", output=np.float32)
         for kernel in (_ALONG, _ALONG.T, _CROSS, _DIAGONAL)

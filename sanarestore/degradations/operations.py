@@ -7,21 +7,18 @@ them. Hence the target of a selective pair carries the *same* remaining noise as
 
 import io
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL.JpegImagePlugin import JpegImageFile
-from scipy import ndimage, special
 
 from sanarestore.degradations.mosaic import colour_sites, demosaic
 from sanarestore.images import Pixels, from_float, resize, to_float
 
 _ROWS = 64
-
-_NODES = special.ndtri((np.arange(8) + 0.5) / 8).astype(np.float32)
-"""Medians of the eight equally likely parts of the standard normal distribution."""
 
 _DEMOSAICED = 0.76
 """Standard deviation of unit white noise after bilinear demosaicing: mean over channels and sites."""
@@ -194,6 +191,8 @@ class Blur(KeepsMeans):
         return cls(sigma=0.3 * ((size - 1) / 2 - 1) + 0.8)
 
     def __call__(self, image_HWC: Pixels) -> Pixels:
+        from scipy import ndimage
+
         sigmas = (self.sigma, self.sigma, 0.0)
         blurred: Pixels = ndimage.gaussian_filter(image_HWC, sigmas, mode="reflect", truncate=4.0, output=np.float32)
         return blurred
@@ -262,6 +261,8 @@ def poisson_quantile(uniform: npt.NDArray[np.float64], mean: npt.NDArray[np.floa
     Exact below a mean of 12; above it the Cornish-Fisher expansion to third order, rounded, which is within one
     photon of the exact quantile (equal in 99% of draws) and several times as fast. `uniform` lies in [0, 1).
     """
+    from scipy import special
+
     # A generator may return 0, where the normal quantile is minus infinity; the next larger draw is 2^-53.
     normal = special.ndtri(np.maximum(uniform, 2.0**-54))
     spread = np.sqrt(mean)
@@ -311,11 +312,20 @@ def _exposed_on_average(linear_HWC: Pixels, gain: float, read: float) -> Pixels:
     """Mean of the encoded values that the sensor records."""
     spread: Pixels = np.sqrt(gain * np.maximum(linear_HWC, 0) + read**2, dtype=np.float32)
     spread *= np.float32(1 if linear_HWC.shape[2] == 1 else _DEMOSAICED)
-    mean_HWC: Pixels = np.mean([encode_srgb(linear_HWC + spread * node) for node in _NODES], axis=0)
+    mean_HWC: Pixels = np.mean([encode_srgb(linear_HWC + spread * node) for node in _nodes()], axis=0)
     return mean_HWC
 
 
 def mean_of_clipped(image_HWC: Pixels, spread: Pixels | np.float32) -> Pixels:
     """Mean of values with normal noise of standard deviation `spread`, each clipped to [0, 1]."""
-    mean_HWC: Pixels = np.mean([np.clip(image_HWC + spread * node, 0, 1) for node in _NODES], axis=0)
+    mean_HWC: Pixels = np.mean([np.clip(image_HWC + spread * node, 0, 1) for node in _nodes()], axis=0)
     return mean_HWC
+
+
+@cache
+def _nodes() -> Pixels:
+    """Medians of the eight equally likely parts of the standard normal distribution."""
+    from scipy import special
+
+    nodes: Pixels = special.ndtri((np.arange(8) + 0.5) / 8).astype(np.float32)
+    return nodes

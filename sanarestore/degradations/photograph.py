@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import ndimage
 
 from sanarestore.degradations.mosaic import METHODS, colour_sites, demosaic
 from sanarestore.degradations.operations import Jpeg, decode_srgb, encode_srgb, mean_of_clipped
@@ -304,18 +303,24 @@ def _spread(light: Pixels, shot: Pixels | float, read: Pixels | float) -> Pixels
 
 
 def _without_fine(noise_HW: Pixels, share_HW: Pixels, radius: float) -> Pixels:
+    from scipy import ndimage
+
     coarse_HW = ndimage.gaussian_filter(noise_HW, radius, truncate=3, output=np.float32)
     left_HW: Pixels = noise_HW + share_HW * (coarse_HW - noise_HW)
     return left_HW
 
 
 def _blurred(image_HWC: Pixels, sigma: float) -> Pixels:
+    from scipy import ndimage
+
     blurred_HWC: Pixels = ndimage.gaussian_filter(image_HWC, (sigma, sigma, 0), truncate=3, output=np.float32)
     return blurred_HWC
 
 
 def _gradient(image_HWC: Pixels) -> Pixels:
     """Magnitude of the luma's gradient, smoothed, per pixel."""
+    from scipy import ndimage
+
     luma_HW = image_HWC.mean(axis=2, dtype=np.float32)
     gradient_HW: Pixels = ndimage.gaussian_gradient_magnitude(luma_HW, 1.0, truncate=3, output=np.float32)
     return gradient_HW

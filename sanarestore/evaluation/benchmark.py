@@ -4,13 +4,14 @@ A score belongs to one image, case, method and seed, and is kept as a line of JS
 where it stopped.
 """
 
+import math
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from sanarestore import __version__
 from sanarestore.degradations.operations import to_gray
 from sanarestore.engine.devices import describe
 from sanarestore.engine.tiles import is_out_of_memory
+from sanarestore.engine.workers import Crew, Limits, Lost
 from sanarestore.errors import OutOfMemory, SanarestoreError, UsageError
 from sanarestore.evaluation.datasets import Item
 from sanarestore.evaluation.flat_fields import FlatField
@@ -38,6 +40,9 @@ MOST_DECIBELS = 100.0
 
 SMALLEST_WINDOW = 16
 """Side in pixels below which SSIM and PSNR-B are not computed."""
+
+_LIMITS = Limits(reading=math.inf, stall=math.inf, silence=math.inf)
+"""None: a method may take any time, and may keep a worker from answering meanwhile."""
 
 
 class Method(ABC):
@@ -228,10 +233,12 @@ def run(plan: Benchmark, devices: Sequence[str], lines: Lines | None = None) -> 
     With `lines`, scores already in the file are reused and new ones are appended.
     """
     known = {score.key: score for score in read_scores(lines)} if lines else {}
-    for score in _in_process(plan, devices[0], known) if len(devices) == 1 else _in_pool(plan, devices, known):
-        if lines and score.key not in known:
-            lines.add([asdict(score)])
-        yield score
+    measured = _in_process(plan, devices[0], known) if len(devices) == 1 else _in_workers(plan, devices, known)
+    with closing(measured) as scores:
+        for score in scores:
+            if lines and score.key not in known:
+                lines.add([asdict(score)])
+            yield score
 
 
 def read_scores(lines: Lines) -> Iterator[Score]:
@@ -277,48 +284,70 @@ def _finite(decibels: float) -> float:
     return min(decibels, MOST_DECIBELS)
 
 
-def _in_process(plan: Benchmark, device: str, known: Mapping[tuple[object, ...], Score]) -> Iterator[Score]:
+def _in_process(
+    plan: Benchmark, device: str, known: Mapping[tuple[object, ...], Score]
+) -> Generator[Score, None, None]:
+    # One device needs no worker, and one would change what memory means: what the allocator keeps from earlier sets
+    # counts as held before, and a worker of its own would begin every set without it.
     bench = plan.on(device, known)
     for number in range(len(plan.items)):
         yield from bench.item(number)
 
 
-def _in_pool(
+def _in_workers(
     plan: Benchmark, devices: Sequence[str], known: Mapping[tuple[object, ...], Score]
 ) -> Generator[Score, None, None]:
-    """Run one process per device; images are assigned round-robin, so that the assignment does not depend on speed."""
-    pools = [
-        ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_begin, initargs=(plan, device, known))
-        for device in devices[: len(plan.items)]
-    ]
-    try:
-        futures: list[Future[list[Score]]] = [
-            pools[number % len(pools)].submit(_item, number) for number in range(len(plan.items))
-        ]
-        for future in as_completed(futures):
-            yield from future.result()
-    finally:
-        for pool in pools:
-            pool.shutdown(cancel_futures=True)
+    """Run a worker process per device, each of which takes the next image when it is free.
+
+    No score depends on which worker measures it; time and memory are those of the worker.
+    """
+    crew = Crew[int](partial(partial, _Measurer, plan, known), devices, limits=_LIMITS)
+    counts: Counter[int] = Counter()
+    with closing(crew.run(range(len(plan.items)))) as events:
+        for number, event in events:
+            match event:
+                case (place, Score() as score) if place == counts[number]:
+                    counts[number] += 1
+                    yield score
+                case SanarestoreError() as error:
+                    raise error
+                case Lost():
+                    raise _lost(plan.items[number], event)
 
 
-_bench: Bench | None = None
-"""The bench of this worker process."""
+class _Measurer:
+    """Measures whole images on one device of several (`wire.Task`)."""
 
-_problem: SanarestoreError | None = None
-"""The error that prevented `_bench` from being made."""
+    def __init__(self, plan: Benchmark, known: Mapping[tuple[object, ...], Score], device: str) -> None:
+        self._plan = plan
+        self._bench = plan.on(device, known)
+
+    def read(self, _number: int) -> None:
+        """Nothing: reading an image while another is measured would add to that one's time and memory."""
+
+    def work(self, number: int, _read: None) -> Generator[tuple[int, Score], None, None]:
+        """Measure an image; each score comes with its place in their order, for images that are begun again."""
+        yield from enumerate(self._bench.item(number))
+
+    def write(self, _number: int, _worked: None, _seconds: float) -> None:
+        """Nothing is left to write."""
+
+    def fail(self, number: int, error: Exception, _seconds: float) -> SanarestoreError:
+        """The error that ends the benchmark."""
+        if isinstance(error, SanarestoreError):
+            return error
+        return SanarestoreError(
+            f"unexpected {type(error).__name__}: {error}", where=self._plan.items[number].name,
+            next_step="Run it again with one device and --debug, and report what it shows.",
+        )  # fmt: skip
+
+    def abandon(self, _number: int) -> None:
+        """Nothing is half-written."""
 
 
-def _begin(plan: Benchmark, device: str, known: Mapping[tuple[object, ...], Score]) -> None:
-    global _bench, _problem
-    try:
-        _bench = plan.on(device, known)
-    except SanarestoreError as problem:  # raised here it would be lost with the pool: the first image raises it
-        _problem = problem
-
-
-def _item(number: int) -> list[Score]:
-    if _problem is not None:
-        raise _problem
-    assert _bench is not None, "the pool's initializer made it"
-    return list(_bench.item(number))
+def _lost(item: Item | FlatField, lost: Lost) -> OutOfMemory:
+    said = f" It said: {lost.printed}" if lost.printed else ""
+    return OutOfMemory(
+        lost.fact, where=item.name,
+        next_step=f"Use fewer --devices or smaller images; what is measured is kept with -o.{said}",
+    )  # fmt: skip

@@ -9,6 +9,8 @@ from typing import Any
 
 from sanarestore.ndjson import Lines
 
+NAME = "pairs.jsonl"
+
 VERSION = 1
 """Version of the lines and of the random draws; raised when the same recipe and seed would give other pairs."""
 
@@ -44,6 +46,10 @@ class PairJournal:
 
     def __init__(self, path: Path) -> None:
         self._lines = Lines(path)
+
+    def create(self) -> None:
+        """Create the file if there is none."""
+        self._lines.create()
 
     def read(self) -> dict[str, Record]:
         """Read the last record of each degraded file, by its stem."""

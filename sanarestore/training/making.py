@@ -9,60 +9,203 @@ workers change nothing. Finished pairs are recorded in a journal, so that repeat
     OUT/pairs.csv                                 the list, written last
 """
 
-import multiprocessing
-import signal
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
-from multiprocessing.synchronize import Event
+from collections import defaultdict
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from sanarestore import images
 from sanarestore.degradations.pairs import Pair, PairRow, write_pairs
 from sanarestore.degradations.recipes import PRESETS, Recipe
-from sanarestore.errors import NoImagesError, OutOfMemory, UsageError
-from sanarestore.training.journal import PairJournal, Record
-from sanarestore.training.variants import DEGRADED, TARGET, PairOutcome, PhotoJob, Settings, stem, work
+from sanarestore.engine import workers
+from sanarestore.engine.lock import Lock
+from sanarestore.engine.wire import Task
+from sanarestore.errors import DiskFull, NoImagesError, UsageError
+from sanarestore.files import TEMPORARY, is_full
+from sanarestore.images.find import Rejected
+from sanarestore.training.journal import NAME, PairJournal, Record
+from sanarestore.training.kept import check_kept
+from sanarestore.training.variants import DEGRADED, TARGET, PairMaker, PairOutcome, PhotoJob, Settings, stem
 
-__all__ = ["PairOutcome", "make_pairs", "originals"]
-
-Keep = Callable[[PairOutcome], None]
-"""Records an outcome in the journal."""
-
-QUEUED = 4
-"""Photos queued per worker: enough that no worker waits, few enough that the queue stays small."""
-
-
-def originals(photos: Sequence[images.Found], output: Path) -> tuple[images.Found, ...]:
-    """Leave out photos that an earlier run made: the output folder may lie inside the input folder."""
-    made = [(output / folder).resolve() for folder in (DEGRADED, TARGET)]
-    return tuple(photo for photo in photos if not any(photo.path.resolve().is_relative_to(folder) for folder in made))
+MOST_RETRIES = 1
+"""Further attempts for a photo that a worker died with."""
 
 
-def make_pairs(
-    photos: Sequence[images.Found],
-    output: Path,
-    *,
-    recipe: str = "everything",
-    variants: int = 8,
-    seed: int = 0,
-    pairs: Path | None = None,
-    workers: int = 1,
-) -> Generator[PairOutcome, None, None]:
-    """Degrade every photo in `variants` ways; yield an outcome per pair as it is made, in order of photo and variant.
+class PairBatch:
+    """Clean photographs to degrade: what was found, where the pairs go, and the work itself."""
 
-    The list is written to `pairs` (default OUT/pairs.csv) after the last outcome. Closing the iterator early stops the
-    work; finished pairs are kept and skipped the next time. Photos that cannot be read fail without stopping the
-    others. With more than one worker the caller's main module must be importable (processes are spawned).
-    UsageError or NoImagesError, before any work, if the request is wrong or two photos would write the same file.
-    """
-    settings = Settings(output=output, recipe=_spelled_out(recipe), variants=variants, seed=seed)
-    listed = output / "pairs.csv" if pairs is None else pairs
-    ordered = sorted(photos, key=_name)
-    _check(ordered, settings, listed, workers)
-    return _run(ordered, settings, listed, min(workers, len(ordered)))
+    def __init__(
+        self,
+        found: images.Findings,
+        output: Path,
+        *,
+        recipe: str = "everything",
+        variants: int = 8,
+        seed: int = 0,
+        pairs: Path | None = None,
+    ) -> None:
+        """Plan `variants` pairs of every photo found, and their list `pairs` (default OUT/pairs.csv); write nothing.
+
+        What an earlier run made is ignored. UsageError or NoImagesError if the request is wrong, if there is nothing to
+        degrade, or if two photos would write the same file.
+        """
+        self._settings = Settings(output=output, recipe=_spelled_out(recipe), variants=variants, seed=seed)
+        self._listed = output / "pairs.csv" if pairs is None else pairs
+        photos, made = _without_pairs(found.images, output)
+        self.photos: tuple[images.Found, ...] = tuple(sorted(photos, key=_name))
+        """The photos to degrade, in the order of the list."""
+        self.refused: tuple[PairOutcome, ...] = tuple(map(_rejected, found.failed))
+        """Outcomes of photos and folders that cannot be read, and of inputs that name nothing."""
+        self.ignored: tuple[PairOutcome, ...] = (*map(_ignored, found.ignored), *map(_ours, made))
+        """Outcomes of other files, and of pairs of earlier runs."""
+        if not self.photos and all(each.reason == "missing" for each in found.failed):
+            found.check_inputs()
+            raise _nothing_to_degrade(made)
+        self._check()
+
+    @property
+    def total(self) -> int:
+        """Number of outcomes, without those of ignored files."""
+        return len(self.photos) * self._settings.variants + len(self.refused)
+
+    def run(self, processes: int = 1) -> Generator[PairOutcome, None, None]:
+        """Make the pairs in worker processes; yield an outcome for each as it is made, and for every other file.
+
+        The list is written after the last outcome. Closing the generator early ends the work; finished pairs are kept
+        and skipped the next time. A photo that cannot be read, or that a worker dies with twice, fails alone.
+        UsageError, before any work, if the number is wrong, if another run is writing to the output, or if pairs or a
+        list of another recipe, seed or number of variants would be replaced. DiskFull as soon as a disk is full.
+        """
+        if processes < 1:
+            raise UsageError(f"must be 1 or more, not {processes}", where="--workers")
+        if not self.photos:
+            yield from (*self.ignored, *self.refused)
+            return
+        for folder in (self._settings.output, self._listed.parent):
+            _make_folder(folder)
+        with _locked(self._settings.output) as lock:
+            yield from self._run(processes, lock)
+
+    def _run(self, processes: int, lock: Lock) -> Generator[PairOutcome, None, None]:
+        journal = PairJournal(self._settings.output / NAME)
+        known = journal.read()
+        check_kept(self._settings, [_name(photo) for photo in self.photos], self._listed, known)
+        yield from (*self.ignored, *self.refused)
+        # Only this run writes below the output, so temporary files there are those of dead runs and workers.
+        _clean(self._settings.output)
+        # From now on a search for photographs passes over the pairs, also those of a run that is killed.
+        journal.create()
+        work = _Work(self._settings, journal)
+        try:
+            yield from work.run([self._job(photo, known) for photo in self.photos], processes, lock.handles)
+        finally:
+            _clean(self._settings.output)
+        try:
+            write_pairs(self._listed, work.rows())
+        except OSError as error:
+            raise _unlisted(self._listed, error) from error
+
+    def _check(self) -> None:
+        """Raise UsageError for work that cannot be done or would overwrite a photo."""
+        if self._settings.variants < 1:
+            raise UsageError(f"must be 1 or more, not {self._settings.variants}", where="--variants")
+        own = _folders(self._settings.output)
+        if any(folder in photo.path.resolve().parents for photo in self.photos for folder in own):
+            fact = "holds some of the photos to degrade"
+            raise UsageError(fact, where=self._settings.output, next_step="Name another output.")
+        if any(photo.path.resolve() == self._listed.resolve() for photo in self.photos):
+            raise UsageError("is one of the photos", where=self._listed, next_step="Name another file for --pairs.")
+        _check_names(self.photos)
+
+    def _job(self, photo: images.Found, known: Mapping[str, Record]) -> PhotoJob:
+        name, variants = _name(photo), range(self._settings.variants)
+        records = tuple(known.get(stem(DEGRADED, name, variant)) for variant in variants)
+        return PhotoJob(
+            photo=photo.path, name=name, settings=self._settings, variants=tuple(variants), known=records
+        )  # fmt: skip
+
+
+class _Work:
+    """Photos handed out to workers, and their pairs recorded."""
+
+    def __init__(self, settings: Settings, journal: PairJournal) -> None:
+        self._settings, self._journal = settings, journal
+        self._told: defaultdict[str, set[int]] = defaultdict(set)
+        """Name of a photo -> the variants whose outcomes are known."""
+        self._rows: dict[tuple[str, int], PairRow] = {}
+
+    def run(
+        self, jobs: Sequence[PhotoJob], processes: int, inherited: Sequence[int]
+    ) -> Generator[PairOutcome, None, None]:
+        """Do all jobs, yielding an outcome for every variant of each."""
+        crew = workers.Crew[PhotoJob](
+            _build, ["cpu"] * processes, begin=self._begin, again=_again, inherited=inherited
+        )  # fmt: skip
+        with closing(crew.run(jobs)) as events:
+            for job, event in events:
+                for outcome in _outcomes(job, event):
+                    if outcome.variant is not None and outcome.variant not in self._told[job.name]:
+                        self._keep(job, outcome, outcome.variant)
+                        yield outcome
+
+    def rows(self) -> list[PairRow]:
+        """The list of all pairs, in order of photo and variant."""
+        return [self._rows[key] for key in sorted(self._rows)]
+
+    def _begin(self, job: PhotoJob) -> PhotoJob:
+        """The job without the variants that were made before a worker died."""
+        return replace(job, variants=tuple(each for each in job.variants if each not in self._told[job.name]))
+
+    def _keep(self, job: PhotoJob, outcome: PairOutcome, variant: int) -> None:
+        """Record a pair and list it."""
+        if outcome.status == "done":
+            self._journal.add(_record(outcome, variant, self._settings))
+        if outcome.status in ("done", "skipped"):
+            self._rows[job.name, variant] = _row(outcome, variant)
+        self._told[job.name].add(variant)
+
+
+def _build(_device: str) -> Callable[[], Task]:
+    return PairMaker
+
+
+def _again(job: PhotoJob, deaths: int) -> PhotoJob | None:
+    return job if deaths <= MOST_RETRIES else None
+
+
+def _outcomes(job: PhotoJob, event: object) -> Sequence[PairOutcome]:
+    """The outcomes that an event of a job brings."""
+    if isinstance(event, PairOutcome):
+        return (event,)
+    if isinstance(event, workers.Lost):
+        step = "Use fewer --workers." if event.reason == "crashed" else "Check if the file is damaged."
+        lost = PairOutcome(
+            source=job.photo, status="failed", reason=event.reason, error=f"{job.photo}: {event.fact}. {step}",
+            trace=event.printed,
+        )  # fmt: skip
+        return [replace(lost, variant=variant) for variant in job.variants]
+    assert isinstance(event, tuple), "the result of `PairMaker`"
+    return event
+
+
+def _row(outcome: PairOutcome, variant: int) -> PairRow:
+    degraded, target = outcome.files[0], outcome.files[-1] if len(outcome.files) > 1 else outcome.source
+    pair = Pair(target=target, degraded=degraded, prompt=outcome.prompt)
+    return PairRow(pair=pair, label=outcome.label, variant=variant, sha256=outcome.sha256)
+
+
+def _record(outcome: PairOutcome, variant: int, settings: Settings) -> Record:
+    names = [file.relative_to(settings.output).as_posix() for file in outcome.files]
+    return Record(
+        recipe=settings.recipe,
+        seed=settings.seed,
+        sha256=outcome.sha256,
+        variant=variant,
+        label=outcome.label,
+        prompt=outcome.prompt,
+        files=dict(zip(names, outcome.sizes, strict=True)),
+    )
 
 
 def _spelled_out(recipe: str) -> str:
@@ -74,23 +217,37 @@ def _name(photo: images.Found) -> str:
     return photo.relative.with_suffix("").as_posix()
 
 
-def _check(photos: Sequence[images.Found], settings: Settings, listed: Path, workers: int) -> None:
-    """Raise NoImagesError or UsageError for work that cannot be done or would overwrite a photo."""
-    if not photos:
-        raise NoImagesError("there are no photos to degrade")
-    for option, count in (("--variants", settings.variants), ("--workers", workers)):
-        if count < 1:
-            raise UsageError(f"must be 1 or more, not {count}", where=option)
-    if len(originals(photos, settings.output)) < len(photos):
-        raise UsageError("holds some of the photos to degrade", where=settings.output, next_step="Name another output.")
-    if any(photo.path.resolve() == listed.resolve() for photo in photos):
-        raise UsageError("is one of the photos", where=listed, next_step="Name another file for --pairs.")
-    _check_names(photos)
-    for folder in (settings.output, listed.parent):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"cannot be made a folder ({error.strerror})", where=folder) from error
+def _folders(output: Path) -> list[Path]:
+    """The folders of the pairs' files."""
+    return [output.resolve() / folder for folder in (DEGRADED, TARGET)]
+
+
+def _without_pairs(
+    found: Sequence[images.Found], output: Path
+) -> tuple[list[images.Found], list[images.Found]]:  # fmt: skip
+    """Tell photos from pairs of earlier runs, which a journal beside their folder gives away.
+
+    They are photos like any other where their folder, or a part of it, was named outright, except those of this output.
+    """
+    has_journal: dict[Path, bool] = {}
+
+    def is_made(photo: images.Found) -> bool:
+        root = photo.root.resolve()
+        for folder in photo.path.resolve().parents:
+            if folder.name not in (DEGRADED, TARGET) or not (root in folder.parents or folder in own):
+                continue
+            if folder not in has_journal:
+                has_journal[folder] = (folder.parent / NAME).is_file()
+            if has_journal[folder]:
+                return True
+        return False
+
+    own = _folders(output)
+    photos: list[images.Found] = []
+    made: list[images.Found] = []
+    for photo in found:
+        (made if is_made(photo) else photos).append(photo)
+    return photos, made
 
 
 def _check_names(photos: Sequence[images.Found]) -> None:
@@ -109,114 +266,55 @@ def _check_names(photos: Sequence[images.Found]) -> None:
         taken[name] = photo.path
 
 
-def _run(
-    photos: Sequence[images.Found], settings: Settings, listed: Path, workers: int
-) -> Generator[PairOutcome, None, None]:
-    rows = []
-    journal = PairJournal(settings.output / "pairs.jsonl")
-
-    def keep(outcome: PairOutcome) -> None:
-        if outcome.status == "done":
-            journal.add(_record(outcome, settings))
-
-    known = journal.read()
-    jobs = (_job(photo, settings, known) for photo in photos)
-    with closing(_in_process(jobs, keep) if workers == 1 else _in_pool(jobs, workers, keep)) as outcomes:
-        for outcome in outcomes:
-            if outcome.status != "failed":
-                rows.append(_row(outcome))
-            yield outcome
+def _make_folder(folder: Path) -> None:
     try:
-        write_pairs(listed, rows)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot be written ({error.strerror})", where=listed) from error
+        raise UsageError(f"cannot be made a folder ({error.strerror})", where=folder) from error
 
 
-def _job(photo: images.Found, settings: Settings, known: Mapping[str, Record]) -> PhotoJob:
-    name = _name(photo)
-    records = tuple(known.get(stem(DEGRADED, name, variant)) for variant in range(settings.variants))
-    return PhotoJob(photo=photo.path, name=name, settings=settings, known=records)
-
-
-def _row(outcome: PairOutcome) -> PairRow:
-    degraded, target = outcome.files[0], outcome.files[-1] if len(outcome.files) > 1 else outcome.source
-    pair = Pair(target=target, degraded=degraded, prompt=outcome.prompt)
-    return PairRow(pair=pair, label=outcome.label, variant=outcome.variant, sha256=outcome.sha256)
-
-
-def _record(outcome: PairOutcome, settings: Settings) -> Record:
-    return Record(
-        recipe=settings.recipe,
-        seed=settings.seed,
-        sha256=outcome.sha256,
-        variant=outcome.variant,
-        label=outcome.label,
-        prompt=outcome.prompt,
-        files={file.relative_to(settings.output).as_posix(): file.stat().st_size for file in outcome.files},
-    )
-
-
-def _in_process(jobs: Iterable[PhotoJob], keep: Keep) -> Generator[PairOutcome, None, None]:
-    for job in jobs:
-        for outcome in work(job):
-            keep(outcome)
-            yield outcome
-
-
-def _in_pool(jobs: Iterable[PhotoJob], workers: int, keep: Keep) -> Generator[PairOutcome, None, None]:
-    """Yield outcomes in the order of the jobs, with at most `QUEUED` jobs per worker handed out at a time.
-
-    Closing waits for each worker's current pair, and records pairs that were finished after the last one yielded.
-    """
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    waiting: deque[Future[list[PairOutcome]]] = deque()
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(stop,))
+def _locked(output: Path) -> Lock:
     try:
-        for job in jobs:
-            waiting.append(pool.submit(_work_through, job))
-            if len(waiting) >= QUEUED * workers:
-                yield from _first(waiting, keep)
-        while waiting:
-            yield from _first(waiting, keep)
-    except BrokenProcessPool as error:
-        raise OutOfMemory(
-            "a worker process died, most likely for want of memory",
-            where="--workers",
-            next_step="Run again with fewer: what was made is kept.",
-        ) from error
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
-        for future in waiting:
-            if not future.cancelled() and future.exception() is None:
-                for outcome in future.result():
-                    keep(outcome)
+        return Lock(output, next_step="Wait for its end, or name another output with -o.")
+    except OSError as error:
+        raise UsageError(
+            f"nothing can be written there ({error.strerror or error})", where=output,
+            next_step="Check the permissions of the folder, or name another output with -o.",
+        ) from error  # fmt: skip
 
 
-def _first(waiting: deque[Future[list[PairOutcome]]], keep: Keep) -> Iterator[PairOutcome]:
-    outcomes = waiting[0].result()
-    waiting.popleft()
-    for outcome in outcomes:
-        keep(outcome)
-    yield from outcomes
+def _clean(output: Path) -> None:
+    """Remove temporary files that are left over."""
+    for folder in _folders(output):
+        for path in folder.rglob(TEMPORARY):
+            with suppress(OSError):
+                path.unlink()
 
 
-_stop: Event | None = None
-"""In a worker process: set when no more pairs are wanted."""
+def _unlisted(listed: Path, error: OSError) -> DiskFull | UsageError:
+    if is_full(error):
+        step = "Free some space and run the command again: the pairs are kept."
+        return DiskFull("the disk is full", where=listed, next_step=step)
+    return UsageError(f"cannot be written ({error.strerror or error})", where=listed)
 
 
-def _begin(stop: Event) -> None:
-    global _stop
-    _stop = stop
-    # Ctrl-C reaches every process of the terminal; the main process handles it and stops the workers by `_stop`.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _nothing_to_degrade(made: Sequence[images.Found]) -> NoImagesError:
+    if made:
+        return NoImagesError(
+            "an earlier run made it, and no clean photo was found", where=made[0].path,
+            next_step="Name a folder of clean photos.",
+        )  # fmt: skip
+    return NoImagesError("there are no photos to degrade", next_step="TIFF, PNG, JPEG and WebP are read.")
 
 
-def _work_through(job: PhotoJob) -> list[PairOutcome]:
-    outcomes = []
-    for outcome in work(job):
-        outcomes.append(outcome)
-        if _stop is not None and _stop.is_set():
-            break
-    return outcomes
+def _rejected(rejected: Rejected) -> PairOutcome:
+    return PairOutcome(source=rejected.path, status="failed", reason=rejected.reason, error=str(rejected))
+
+
+def _ignored(rejected: Rejected) -> PairOutcome:
+    return PairOutcome(source=rejected.path, status="ignored", reason=rejected.reason, notes=(rejected.fact,))
+
+
+def _ours(made: images.Found) -> PairOutcome:
+    note = "an earlier run made it; name its folder to degrade it again"
+    return PairOutcome(source=made.path, status="ignored", reason="ours", notes=(note,))

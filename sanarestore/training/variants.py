@@ -1,9 +1,12 @@
-"""The pairs of one clean photograph: planned, degraded and written, or skipped because an earlier run made them."""
+"""The pairs of one clean photograph: planned, degraded and written, or skipped because an earlier run made them.
+
+A worker process does this (`wire.Task`), and says after each pair that it is finished.
+"""
 
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +14,9 @@ from sanarestore import images
 from sanarestore.degradations.operations import Operation
 from sanarestore.degradations.photograph import Photograph
 from sanarestore.degradations.recipes import Plan, Recipe, stream
-from sanarestore.errors import ImageError, OutOfMemory, SanarestoreError, UnreadableImage
-from sanarestore.files import hash_file
+from sanarestore.engine.jobs import Status
+from sanarestore.errors import DamagedImage, DiskFull, MissingImage, OutOfMemory, SanarestoreError, UnreadableImage
+from sanarestore.files import hash_bytes, unwritable, write_atomically
 from sanarestore.images import Pixels
 from sanarestore.training.journal import Record
 
@@ -22,27 +26,37 @@ DEGRADED, TARGET = "degraded", "target"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairOutcome:
-    """The result of making one pair."""
+    """The result of making one pair, or of a file of which no pair is made."""
 
     source: Path
-    """The clean photo."""
-    variant: int
-    status: Literal["done", "skipped", "failed"]
+    """The clean photo, or the other file."""
+    variant: int | None = None
+    """None for a file of which no pair is made."""
+    status: Status
     """`skipped` when an earlier run made the very same pair."""
+    reason: str | None = None
+    """Why the pair failed or the file was ignored, in a word that `docs/json.md` explains; None otherwise."""
     files: tuple[Path, ...] = ()
     """The degraded file, then the target if it is not the clean photo itself."""
+    sizes: tuple[int, ...] = ()
+    """Bytes of each file."""
     label: str = ""
     """What was done, as in `noise:25+jpeg:20`; an operation with `!` stays in the target."""
     prompt: str = ""
     sha256: str = ""
     """Hash of the clean photo's file."""
     seconds: float = 0.0
+    """Seconds for degrading and writing; those for reading the photo count with its first pair."""
     megapixels: float = 0.0
     error: str | None = None
+    """What is wrong with a failed pair, and what to do; None otherwise."""
     notes: tuple[str, ...] = ()
+    trace: str = ""
+    """Traceback of an unexpected error."""
 
+    size: int = 0
+    """Always 0, as several pairs share a photo. Reports read it and the next two of a restoration's outcome."""
     removes: None = None
-    """Always None, like `prompt_note`: reports read these two fields of a restoration's outcome."""
     prompt_note: None = None
 
     @property
@@ -56,6 +70,7 @@ class PairOutcome:
             "path": str(self.source),
             "variant": self.variant,
             "status": self.status,
+            "reason": self.reason,
             "files": [str(file) for file in self.files],
             "label": self.label,
             "prompt": self.prompt,
@@ -80,14 +95,16 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PhotoJob:
-    """One photo and all its variants: decoded once, by one worker."""
+    """One photo and its variants: decoded once, by one worker."""
 
     photo: Path
     name: str
     """Path below the input folder, without suffix, with forward slashes."""
     settings: Settings
+    variants: tuple[int, ...]
+    """The variants to make: fewer than all after a worker has died with the others made."""
     known: tuple[Record | None, ...]
-    """For each variant, the journal's record of the file of that name."""
+    """For every variant of the photo, the journal's record of the file of that name."""
 
 
 def stem(folder: str, name: str, variant: int) -> str:
@@ -95,63 +112,121 @@ def stem(folder: str, name: str, variant: int) -> str:
     return f"{folder}/{name}__v{variant:02d}"
 
 
-class _Photo:
-    """A clean photo, hashed and decoded when first needed."""
+@dataclass(slots=True)
+class _Read:
+    """A photo that was read."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @cached_property
-    def sha256(self) -> str:
-        return hash_file(self.path)
-
-    @cached_property
-    def image(self) -> images.Image:
-        return images.read(self.path)
+    sha256: str
+    earlier: Mapping[int, PairOutcome]
+    """Outcomes of the variants that an earlier run made."""
+    image: images.Image | Exception | None
+    """None if no variant needs it; the error if it cannot be decoded."""
+    seconds: float
 
 
-def work(job: PhotoJob) -> Iterator[PairOutcome]:
-    """Make all variants of one photo; an error in one of them becomes its outcome."""
-    photo = _Photo(job.photo)
-    for variant in range(job.settings.variants):
-        began = time.perf_counter()
-        try:
-            outcome = _earlier(job, photo, variant) or _make(job, photo, variant)
-        except (ImageError, OutOfMemory, OSError, MemoryError) as error:
-            outcome = PairOutcome(source=job.photo, variant=variant, status="failed", error=_explain(error, job.photo))
-        yield replace(outcome, seconds=time.perf_counter() - began)
+class PairMaker:
+    """Makes the pairs of whole photographs (`wire.Task`)."""
+
+    def read(self, job: PhotoJob) -> _Read:
+        """Read and hash the photo, and decode it if a variant is to be made; UnreadableImage if it is not there."""
+        begun = time.perf_counter()
+        if not _is_text(job.photo):
+            fact = "its name is not UTF-8, so no list can hold it"
+            raise UnreadableImage(fact, where=job.photo, next_step="Rename it.")
+        data = _bytes_of(job.photo)
+        sha256 = hash_bytes(data)
+        found = ((variant, _earlier(job, variant, sha256)) for variant in job.variants)
+        earlier = {variant: outcome for variant, outcome in found if outcome is not None}
+        image: images.Image | Exception | None = None
+        if len(earlier) < len(job.variants):
+            try:
+                image = images.decode(data, str(job.photo))
+            except DamagedImage as error:  # what can be decoded of it is no target
+                image = DamagedImage(error.fact, where=job.photo, next_step="Restore the file from a backup.")
+            except (SanarestoreError, MemoryError) as error:  # the pairs of earlier runs are still there
+                image = error
+        return _Read(sha256, earlier, image, time.perf_counter() - begun)
+
+    def work(self, job: PhotoJob, read: _Read) -> Generator[PairOutcome, None, None]:
+        """Make the variants, yielding the outcome of each when its files are complete; DiskFull if there is no space.
+
+        Files are written here and not in `write`, so that no finished variant takes memory while the next is made.
+        """
+        seconds = read.seconds
+        for variant in job.variants:
+            begun = time.perf_counter()
+            try:
+                outcome = read.earlier.get(variant) or _make(job, read, variant)
+            except DiskFull:
+                raise
+            except Exception as error:  # the other variants go on
+                outcome = _failed(job, variant, error)
+            yield replace(outcome, seconds=seconds + time.perf_counter() - begun)
+            seconds = 0.0
+
+    def write(self, _job: PhotoJob, _worked: None, _seconds: float) -> tuple[PairOutcome, ...]:
+        """Nothing is left to write, and every outcome was told."""
+        return ()
+
+    def fail(self, job: PhotoJob, error: Exception, seconds: float) -> tuple[PairOutcome, ...]:
+        """The outcomes of a photo that cannot be read."""
+        failed = [_failed(job, variant, error) for variant in job.variants]
+        return tuple(replace(outcome, seconds=seconds / len(failed)) for outcome in failed)
+
+    def abandon(self, job: PhotoJob) -> None:
+        """Nothing: files get their names when they are complete, and the batch removes what is left of others."""
 
 
-def _explain(error: Exception, photo: Path) -> str:
-    if isinstance(error, SanarestoreError):
-        return str(error)
+def _failed(job: PhotoJob, variant: int, error: Exception) -> PairOutcome:
+    """The outcome of a pair with which an error happened; its message names a file."""
     if isinstance(error, MemoryError):
-        return str(OutOfMemory("there is not enough memory", where=photo, next_step="Use fewer --workers."))
-    return str(ImageError(f"it cannot be degraded ({error})", where=photo))
+        error = OutOfMemory("there is not enough memory", where=job.photo, next_step="Use fewer --workers.")
+    foreseen = isinstance(error, SanarestoreError)
+    sentence = str(error) if foreseen else f"unexpected {type(error).__name__}: {error}. Report it, with --debug."
+    named = isinstance(error, SanarestoreError) and error.where
+    return PairOutcome(
+        source=job.photo,
+        variant=variant,
+        status="failed",
+        reason=error.reason if isinstance(error, SanarestoreError) else "error",
+        error=sentence if named else f"{job.photo}: {sentence}",
+        trace="" if foreseen else "".join(traceback.format_exception(error)),
+    )
 
 
-def _earlier(job: PhotoJob, photo: _Photo, variant: int) -> PairOutcome | None:
+def _bytes_of(photo: Path) -> bytes:
+    try:
+        return photo.read_bytes()
+    except OSError as error:
+        kind = MissingImage if isinstance(error, FileNotFoundError) else UnreadableImage
+        fact = "there is no such file" if kind is MissingImage else f"it cannot be read ({error.strerror or error})"
+        raise kind(fact, where=photo, next_step="Check its name and permissions.") from error
+
+
+def _earlier(job: PhotoJob, variant: int, sha256: str) -> PairOutcome | None:
     """Outcome of the pair if an earlier run made it from the same inputs and its files are still there."""
     record, settings = job.known[variant], job.settings
-    if record is None or not record.describes(settings.recipe, settings.seed, photo.sha256, settings.output):
+    if record is None or not record.describes(settings.recipe, settings.seed, sha256, settings.output):
         return None
     return PairOutcome(
         source=job.photo,
         variant=variant,
         status="skipped",
         files=tuple(settings.output / file for file in record.files),
+        sizes=tuple(record.files.values()),
         label=record.label,
         prompt=record.prompt,
         sha256=record.sha256,
     )
 
 
-def _make(job: PhotoJob, photo: _Photo, variant: int) -> PairOutcome:
-    if not _is_text(job.photo):
-        raise UnreadableImage("its name is not UTF-8, so no list can hold it", where=job.photo, next_step="Rename it.")
-    rng = stream(job.settings.seed, photo.sha256, variant)
+def _make(job: PhotoJob, read: _Read, variant: int) -> PairOutcome:
+    if isinstance(read.image, Exception):
+        raise read.image
+    clean = read.image
+    assert clean is not None, "it is decoded if a variant is to be made"
+    rng = stream(job.settings.seed, read.sha256, variant)
     plan = Recipe.parse(job.settings.recipe).draw(rng, variant)
-    clean = photo.image
     files = [_store(job, DEGRADED, variant, clean, plan.degraded(clean.pixels_HWC))]
     if plan.kept:
         files.append(_store(job, TARGET, variant, clean, plan.target(clean.pixels_HWC)))
@@ -159,10 +234,11 @@ def _make(job: PhotoJob, photo: _Photo, variant: int) -> PairOutcome:
         source=job.photo,
         variant=variant,
         status="done",
-        files=tuple(files),
+        files=tuple(file for file, _ in files),
+        sizes=tuple(size for _, size in files),
         label=plan.label,
         prompt=plan.prompt,
-        sha256=photo.sha256,
+        sha256=read.sha256,
         megapixels=clean.megapixels,
         notes=_notes(plan, clean, variant),
     )
@@ -173,12 +249,17 @@ def _is_text(path: Path) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in str(path))
 
 
-def _store(job: PhotoJob, folder: str, variant: int, clean: images.Image, pixels_HWC: Pixels) -> Path:
-    """Write pixels without loss, at the depth of the clean photo and with its metadata."""
+def _store(job: PhotoJob, folder: str, variant: int, clean: images.Image, pixels_HWC: Pixels) -> tuple[Path, int]:
+    """Write pixels without loss, at the depth of the clean photo and with its metadata; return file and size."""
     suffix: Literal["tiff", "png"] = "tiff" if clean.depth == "float32" else "png"
     file = job.settings.output / f"{stem(folder, job.name, variant)}.{'tif' if suffix == 'tiff' else 'png'}"
-    images.write(replace(clean, pixels_HWC=pixels_HWC, format=suffix), file)
-    return file
+    data = images.encode(replace(clean, pixels_HWC=pixels_HWC, format=suffix))
+    try:
+        with write_atomically(file) as opened:
+            opened.write(data)
+    except OSError as error:
+        raise unwritable(file, error) from error
+    return file, len(data)
 
 
 def _is_stored(operation: Operation) -> bool:

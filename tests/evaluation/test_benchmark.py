@@ -1,5 +1,8 @@
 """Tests of the benchmark: definitions of scores, rows of their means, and reuse of stored scores."""
 
+import os
+import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,7 +16,8 @@ import torch
 from scipy import ndimage
 
 from sanarestore import images
-from sanarestore.errors import OutOfMemory, UsageError
+from sanarestore.engine import workers
+from sanarestore.errors import OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
 from sanarestore.evaluation.benchmark import Benchmark, Method, _hash_file, read_scores, run
 from sanarestore.evaluation.datasets import Item
 from sanarestore.evaluation.flat_fields import FLAT_FIELDS
@@ -381,6 +385,77 @@ def test_several_devices_give_the_scores_of_one(items: tuple[Item, ...]) -> None
     assert figures(alone) == figures(both)
 
 
+def test_workers_are_processes_with_memory_and_time_of_their_own(
+    items: tuple[Item, ...], processes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    alone, both = (list(run(plan(items, *NOISE), devices)) for devices in (["cpu"], ["cpu", "cpu"]))
+    for one, other in zip(alone, sorted(both, key=lambda score: (score.item, score.method)), strict=True):
+        assert replace(one, seconds=0, memory=None) == replace(other, seconds=0, memory=None)
+        assert other.seconds > 0
+        assert (other.memory is None) == (one.memory is None)
+
+
+class Troubled(Halfway):
+    """Method that ends in one way or another at the second image."""
+
+    def __init__(self, trouble: str) -> None:
+        super().__init__()
+        self._trouble = trouble
+
+    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+        if np.array_equal(trial.target_HWC, photo(40, 56, 1)):
+            if self._trouble == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self._trouble == "hangs":
+                time.sleep(100)
+            raise ValueError("what is this")
+        return super().__call__(trial, prompt, seed)
+
+
+def troubled(trouble: str, device: str) -> list[Troubled]:
+    if trouble == "cannot be loaded":
+        raise WeightsError("no such weights")
+    return [Troubled(trouble)]
+
+
+def test_an_image_that_kills_its_worker_is_named(
+    items: tuple[Item, ...], tmp_path: Path, processes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    made, lines = replace(plan(items, *NOISE), methods=partial(troubled, "dies")), Lines(tmp_path / "scores.jsonl")
+    with pytest.raises(OutOfMemory, match=r"1\.png: the worker process ended.*kept with -o"):
+        list(run(made, ["cpu", "cpu"], lines))
+    kept = [(score.item, score.method) for score in read_scores(lines)]
+    assert len(set(kept)) == len(kept), "an image that is begun again repeats no score"
+    assert ("1.png", "degraded") in kept
+
+
+def test_closing_early_ends_the_workers(
+    items: tuple[Item, ...], processes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    scores = run(replace(plan(items[1:], *NOISE), methods=partial(troubled, "hangs")), ["cpu", "cpu"])
+    next(scores)
+    begun = time.monotonic()
+    scores.close()
+    assert time.monotonic() - begun < workers.GRACE + 1
+
+
+def test_errors_of_workers_are_errors_of_the_benchmark(items: tuple[Item, ...], tmp_path: Path) -> None:
+    devices = ["cpu", "cpu"]
+    with pytest.raises(WeightsError, match="no such weights"):
+        list(run(replace(plan(items, *NOISE), methods=partial(troubled, "cannot be loaded")), devices))
+    with pytest.raises(SanarestoreError, match=r"1\.png: unexpected ValueError: what is this"):
+        list(run(replace(plan(items, *NOISE), methods=partial(troubled, "fails")), devices))
+    items[2].clean.write_bytes(b"no image")
+    with pytest.raises(UnreadableImage, match=r"2\.png"):
+        list(run(plan(items, *NOISE), devices))
+    other = replace(items[0], degraded=save_photo(tmp_path / "b.png", 24, 32))
+    with pytest.raises(UsageError, match="is not of the size of"):
+        list(run(plan((other, other), *cases("real", Levels())), devices))
+
+
 def test_the_bootstrap_interval_is_repeatable_and_contains_the_mean() -> None:
     values = np.random.default_rng(1).normal(30, 2, 50)
     low, high = bootstrap(values)
@@ -390,8 +465,6 @@ def test_the_bootstrap_interval_is_repeatable_and_contains_the_mean() -> None:
 
 
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
-    from sanarestore.errors import UnreadableImage
-
     path = tmp_path / "bad.png"
     path.write_bytes(b"no image")
     with pytest.raises(UnreadableImage, match=r"bad\.png"):

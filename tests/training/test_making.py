@@ -1,15 +1,21 @@
-"""Making pairs: deterministic for any order and workers, resumable, and never overwriting an input."""
+"""Making pairs: deterministic for any order and workers, resumable, and nothing of others is replaced."""
 
 import csv
+import errno
 import functools
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
-from contextlib import closing
+import textwrap
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -17,9 +23,14 @@ import pytest
 from sanarestore import images
 from sanarestore.degradations.pairs import read_pairs
 from sanarestore.degradations.recipes import Recipe, stream
-from sanarestore.errors import NoImagesError, UsageError
+from sanarestore.engine import workers
+from sanarestore.engine.lock import Lock
+from sanarestore.errors import DiskFull, NoImagesError, UsageError
+from sanarestore.files import write_atomically
 from sanarestore.images import Depth, Image, Metadata
-from sanarestore.training.making import PairOutcome, make_pairs, originals
+from sanarestore.training import making
+from sanarestore.training.making import PairBatch
+from sanarestore.training.variants import PairMaker, PairOutcome, PhotoJob
 
 RECIPE = "noise:25,jpeg:20,selective,blur:1-2+noise:5"
 
@@ -43,9 +54,14 @@ def shoot(tmp_path: Path, *names: str) -> Path:
     return folder
 
 
-def make(folder: Path, output: Path, recipe: str = RECIPE, variants: int = 4, **options: object) -> list[PairOutcome]:
-    found = images.find([str(folder)]).images
-    return list(make_pairs(found, output, recipe=recipe, variants=variants, **options))  # type: ignore[arg-type]
+def batch(folder: Path, output: Path, recipe: str = RECIPE, variants: int = 4, **options: Any) -> PairBatch:
+    return PairBatch(images.find([folder]), output, recipe=recipe, variants=variants, **options)
+
+
+def make(folder: Path, output: Path, *line: Any, processes: int = 1, **options: Any) -> list[PairOutcome]:
+    """Make pairs; return the outcomes in order of photo and variant."""
+    outcomes = batch(folder, output, *line, **options).run(processes)
+    return sorted(outcomes, key=lambda outcome: (outcome.source.relative_to(folder).as_posix(), outcome.variant or 0))
 
 
 def made(output: Path) -> dict[str, str]:
@@ -119,9 +135,10 @@ def test_workers_and_order_do_not_change_the_files(tmp_path: Path) -> None:
     save(folder / "sub" / "deep.png", "uint16")
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
     alone = make(folder, tmp_path / "alone")
-    together = make(folder, tmp_path / "together", workers=2)
-    found = images.find([str(folder)]).images
-    list(make_pairs(found[::-1], tmp_path / "turned", recipe=RECIPE, variants=4))
+    together = make(folder, tmp_path / "together", processes=2)
+    found = images.find([folder])
+    turned = replace(found, images=found.images[::-1])
+    list(PairBatch(turned, tmp_path / "turned", recipe=RECIPE, variants=4).run())
     assert made(tmp_path / "alone") == made(tmp_path / "together") == made(tmp_path / "turned")
     assert [(o.source, o.variant, o.status) for o in alone] == [(o.source, o.variant, o.status) for o in together]
 
@@ -147,25 +164,21 @@ def test_a_repeated_run_skips_everything(tmp_path: Path) -> None:
     assert [file.stat().st_mtime_ns for file in sorted((output / "degraded").rglob("*.png"))] == stamps
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_interrupted_run_is_finished_by_the_next(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_interrupted_run_is_finished_by_the_next(tmp_path: Path, processes: int) -> None:
     folder = shoot(tmp_path)
     make(folder, tmp_path / "whole")
     output = tmp_path / "out"
-    with closing(
-        make_pairs(images.find([str(folder)]).images, output, recipe=RECIPE, variants=4, workers=workers)
-    ) as run:
+    with closing(batch(folder, output).run(processes)) as run:
         begun = [next(run) for _ in range(3)]
     assert [outcome.status for outcome in begun] == ["done"] * 3
     assert not (output / "pairs.csv").exists()
+    assert not list(output.rglob(".*")), "no temporary file and no lock is left"
     with (output / "pairs.jsonl").open("ab") as journal:
         journal.write(b'{"recipe": "noise:25", "seed": 0, "sha')
-    kept = (output / "pairs.jsonl").read_bytes().count(b"\n")
-    statuses = [outcome.status for outcome in make(folder, output)]
-    # Worker processes may have finished more than the three outcomes; those are kept as well.
-    assert kept == 3 if workers == 1 else kept >= 4
-    assert statuses.count("skipped") == kept
-    assert statuses[:3] == ["skipped"] * 3
+    outcomes = make(folder, output)
+    skipped = {(outcome.source, outcome.variant) for outcome in outcomes if outcome.status == "skipped"}
+    assert skipped == {(outcome.source, outcome.variant) for outcome in begun}
     assert made(output) == made(tmp_path / "whole")
     assert {outcome.status for outcome in make(folder, output)} == {"skipped"}, "the torn line does not affect others"
 
@@ -187,21 +200,10 @@ def test_missing_damaged_or_changed_pairs_are_made_again(tmp_path: Path) -> None
     (output / "target" / "a__v02.png").write_bytes(b"cut")
     assert [outcome.status for outcome in make(folder, output)] == ["done", "skipped", "done", "skipped"]
     assert made(output) == whole
-    assert {outcome.status for outcome in make(folder, output, seed=9)} == {"done"}
-    assert {outcome.status for outcome in make(folder, output)} == {"done"}, "the files on disk have seed 9"
-    assert made(output) == whole
-    assert [outcome.status for outcome in make(folder, output, variants=6)] == ["skipped"] * 4 + ["done"] * 2
     spaced = RECIPE.replace(",", " , ").upper()
-    assert {outcome.status for outcome in make(folder, output, spaced, 6)} == {"skipped"}
+    assert {outcome.status for outcome in make(folder, output, spaced)} == {"skipped"}
     save(folder / "a.png", pixels_HWC=scene(seed=44))
     assert {outcome.status for outcome in make(folder, output)} == {"done"}
-
-
-def test_fewer_variants_list_fewer_pairs(tmp_path: Path) -> None:
-    folder, output = shoot(tmp_path, "a.png"), tmp_path / "out"
-    make(folder, output)
-    make(folder, output, variants=2)
-    assert [row["variant"] for row in rows(output)] == ["0", "1"]
 
 
 def test_one_unreadable_photo_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -211,8 +213,10 @@ def test_one_unreadable_photo_does_not_stop_the_others(tmp_path: Path) -> None:
     assert [outcome.status for outcome in outcomes] == ["done"] * 2 + ["failed"] * 2 + ["done"] * 2
     failed = outcomes[2]
     assert failed.path == folder / "m.png"
+    assert failed.reason == "damaged"
     assert failed.error is not None
     assert "m.png" in failed.error
+    assert "--accept-damaged" not in failed.error
     assert failed.files == ()
     assert [row["image_path"] for row in rows(output)] == ["../shoot/a.png"] * 2 + ["../shoot/z.png"] * 2
     assert not list(output.rglob("*m__*"))
@@ -224,11 +228,26 @@ def test_one_unreadable_photo_does_not_stop_the_others(tmp_path: Path) -> None:
 
 def test_a_vanished_photo_does_not_stop_the_others(tmp_path: Path) -> None:
     folder, output = shoot(tmp_path, "a.png", "z.png"), tmp_path / "out"
-    found = images.find([str(folder)]).images
+    planned = batch(folder, output, "noise:5", 1)
     (folder / "a.png").unlink()
-    outcomes = list(make_pairs(found, output, recipe="noise:5", variants=1))
-    assert [outcome.status for outcome in outcomes] == ["failed", "done"]
+    outcomes = list(planned.run())
+    assert [(outcome.status, outcome.reason) for outcome in outcomes] == [("failed", "missing"), ("done", None)]
     assert "a.png" in (outcomes[0].error or "")
+
+
+def test_every_file_has_an_outcome(tmp_path: Path) -> None:
+    folder, output = shoot(tmp_path, "a.png"), tmp_path / "out"
+    (folder / "notes.txt").write_text("nothing to degrade")
+    (folder / "empty.jpg").write_bytes(b"")
+    planned = batch(folder, output, variants=2)
+    assert planned.total == 3
+    assert [(o.path.name, o.variant, o.status, o.reason) for o in planned.run()] == [
+        ("notes.txt", None, "ignored", "other"), ("empty.jpg", None, "failed", "unreadable"),
+        ("a.png", 0, "done", None), ("a.png", 1, "done", None),
+    ]  # fmt: skip
+    (folder / "a.png").unlink()
+    assert [outcome.status for outcome in batch(folder, tmp_path / "none").run()] == ["ignored", "failed"]
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
@@ -295,7 +314,7 @@ def test_colliding_output_names_are_refused_before_any_work(tmp_path: Path) -> N
         make(folder, output)
     one, other = save(tmp_path / "x" / "same.png"), save(tmp_path / "y" / "same.png")
     with pytest.raises(UsageError, match="same"):
-        make_pairs(images.find([str(one), str(other)]).images, output)
+        PairBatch(images.find([one, other]), output)
     assert not output.exists()
 
 
@@ -304,28 +323,98 @@ def test_inputs_are_never_overwritten(tmp_path: Path) -> None:
     before = (folder / "a.png").read_bytes()
     make(folder, folder, variants=2)
     assert (folder / "a.png").read_bytes() == before
-    found = images.find([str(folder)]).images
-    assert len(found) == 3, "the pairs are now found among the inputs"
-    assert [photo.path.name for photo in originals(found, folder)] == ["a.png"]
+    save(tmp_path / "mine" / "degraded" / "a.png")
     with pytest.raises(UsageError, match="holds some of the photos"):
-        make_pairs(found, folder, variants=2)
+        batch(tmp_path / "mine", tmp_path / "mine")
     with pytest.raises(UsageError, match="is one of the photos"):
-        make_pairs(originals(found, folder), tmp_path / "out", pairs=folder / "a.png")
+        batch(folder, tmp_path / "out", pairs=folder / "a.png")
+
+
+def test_pairs_of_earlier_runs_are_no_photos(tmp_path: Path) -> None:
+    folder = shoot(tmp_path, "a.png")
+    make(folder, folder, variants=2)
+    make(folder, folder / "earlier", "selective", 1)
+    for output in (folder, tmp_path / "out"):
+        planned = batch(folder, output, variants=2)
+        assert [photo.path.name for photo in planned.photos] == ["a.png"]
+        assert {outcome.path.relative_to(folder).as_posix() for outcome in planned.ignored} >= {
+            "degraded/a__v00.png", "degraded/a__v01.png", "earlier/degraded/a__v00.png", "earlier/target/a__v00.png",
+        }  # fmt: skip
+        assert {outcome.reason for outcome in planned.ignored} == {"ours", "other"}
+        assert {outcome.status for outcome in planned.run()} == {"ignored", "skipped" if output == folder else "done"}
+    assert len(batch(folder / "degraded", tmp_path / "again").photos) == 2, "their own folder was named"
+    with pytest.raises(NoImagesError, match="an earlier run made it"):
+        batch(folder / "degraded", folder)
+
+
+@pytest.mark.parametrize("other", [{"recipe": "noise:25"}, {"seed": 9}, {"variants": 2}, {"variants": 6}])
+def test_a_list_is_not_replaced_by_another(tmp_path: Path, other: dict[str, Any]) -> None:
+    folder, output = shoot(tmp_path, "a.png"), tmp_path / "out"
+    make(folder, output)
+    before = made(output)
+    with pytest.raises(UsageError, match=r"would be replaced\. Name another output"):
+        make(folder, output, **other)
+    assert made(output) == before
+    if "variants" in other:
+        statuses = [outcome.status for outcome in make(folder, output, pairs=tmp_path / "other.csv", **other)]
+        assert statuses == (["skipped"] * 4 + ["done"] * 2)[: other["variants"]]
+    else:
+        with pytest.raises(UsageError, match=r"would be replaced\. Name another output"):
+            make(folder, output, pairs=tmp_path / "other.csv", **other)
+    assert {name: made(output)[name] for name in before} == before
+
+
+def test_the_recipe_that_is_there_is_named(tmp_path: Path) -> None:
+    folder, output = shoot(tmp_path, "a.png"), tmp_path / "out"
+    make(folder, output, "everything", 2, seed=3)
+    with pytest.raises(UsageError, match="pairs of the recipe everything with seed 3"):
+        make(folder, output, variants=2)
+    # Of other photos no pair would be replaced, but the list would be.
+    others = tmp_path / "others"
+    save(others / "b.png")
+    with pytest.raises(UsageError, match=r"pairs.csv: lists pairs of the recipe everything.*--pairs"):
+        make(others, output, variants=2)
+    make(others, output, variants=2, pairs=output / "others.csv")
+    assert len(read_pairs(output / "others.csv")) == 2
+    make(folder, output, "Everything ", 2, seed=3)
+
+
+def test_lists_of_others_are_not_replaced(tmp_path: Path) -> None:
+    folder, output = shoot(tmp_path, "a.png"), tmp_path / "out"
+    make(folder, output)
+    for listed in (folder / "notes.csv", tmp_path / "binary.csv"):
+        listed.write_bytes(b"a,b\n1,2\n" if listed.parent == folder else b"\xff\xfe\0")
+        with pytest.raises(UsageError, match="is no list of pairs"):
+            make(folder, output, pairs=listed)
+    with pytest.raises(UsageError, match="not known to be of this output"):
+        make(folder, tmp_path / "other", pairs=output / "pairs.csv")
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    folder, output = shoot(tmp_path, "a.png"), tmp_path / "out"
+    with (
+        Lock(output),
+        pytest.raises(UsageError, match=r"another run is writing.* or name another output"),
+    ):
+        make(folder, output)
 
 
 def test_invalid_arguments_are_refused_before_any_work(tmp_path: Path) -> None:
-    found = images.find([str(shoot(tmp_path, "a.png"))]).images
+    folder = shoot(tmp_path, "a.png")
     with pytest.raises(UsageError, match="fog"):
-        make_pairs(found, tmp_path / "out", recipe="fog:3")
+        batch(folder, tmp_path / "out", "fog:3")
     with pytest.raises(UsageError, match="--variants"):
-        make_pairs(found, tmp_path / "out", variants=0)
+        batch(folder, tmp_path / "out", variants=0)
     with pytest.raises(UsageError, match="--workers"):
-        make_pairs(found, tmp_path / "out", workers=0)
+        make(folder, tmp_path / "out", processes=0)
+    with pytest.raises(UsageError, match="no such file or folder"):
+        batch(tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(NoImagesError):
-        make_pairs((), tmp_path / "out")
+        batch(tmp_path / "empty", tmp_path / "out")
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot be made a folder"):
-        make_pairs(found, tmp_path / "file" / "out")
+        make(folder, tmp_path / "file" / "out")
 
 
 def test_pairs_csv_can_be_written_to_another_folder(tmp_path: Path) -> None:
@@ -337,11 +426,12 @@ def test_pairs_csv_can_be_written_to_another_folder(tmp_path: Path) -> None:
 
 def test_outcomes_are_yielded_one_by_one(tmp_path: Path) -> None:
     folder, output = shoot(tmp_path), tmp_path / "out"
-    run = make_pairs(images.find([str(folder)]).images, output, recipe=RECIPE, variants=4)
-    assert not list(output.rglob("*.png")), "no pair is made before the first outcome is requested"
+    run = batch(folder, output).run()
+    assert not output.exists(), "no pair is made before the first outcome is requested"
     with closing(run):
-        next(run)
-        assert len(list(output.rglob("*.png"))) == 1
+        first = next(run)
+        assert [file.is_file() for file in first.files] == [True]
+        assert not (output / "degraded" / "sub").exists(), "the last photo is not begun"
 
 
 def test_an_outcome_converts_to_json(tmp_path: Path) -> None:
@@ -354,5 +444,106 @@ def test_an_outcome_converts_to_json(tmp_path: Path) -> None:
 
 
 def test_making_pairs_does_not_import_torch() -> None:
-    check = "import sys, sanarestore.training.making; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+    heavy = "[name for name in ('torch', 'transformers', 'diffusers', 'scipy') if name in sys.modules]"
+    code = f"import sys, sanarestore.training.making; print({heavy})"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "[]"
+
+
+@contextmanager
+def full(target: Path) -> Generator[BinaryIO, None, None]:
+    """Take the place of `write_atomically` on a disk that is full from the third variant of the second photo on."""
+    if target.name == "b__v02.png":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with write_atomically(target) as file:
+        yield file
+
+
+def test_a_full_disk_stops_the_run_and_it_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, output = shoot(tmp_path), tmp_path / "out"
+    with monkeypatch.context() as filled:
+        filled.setattr("sanarestore.training.variants.write_atomically", full)
+        with pytest.raises(DiskFull, match=r"b__v02.png: the disk is full. Free some space"):
+            make(folder, output)
+    assert not (output / "pairs.csv").exists()
+    assert not list(output.rglob(".*"))
+    assert [outcome.status for outcome in make(folder, output)] == ["skipped"] * 6 + ["done"] * 6
+    make(folder, tmp_path / "whole")
+    assert made(output) == made(tmp_path / "whole")
+
+
+class Dying(PairMaker):
+    """Dies with some photos: always with `killer.png`, once with `once.png`; `slow.png` takes long."""
+
+    def work(self, job: PhotoJob, read: Any) -> Generator[PairOutcome, None, None]:
+        mark = job.settings.output / "died"
+        for outcome in super().work(job, read):
+            if job.name == "slow":
+                (job.settings.output / "degraded" / ".sanarestore-half.tmp").touch()
+                time.sleep(100)
+            if outcome.variant == 1 and (job.name == "killer" or (job.name == "once" and not mark.exists())):
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield outcome
+
+
+def dying(_device: str) -> Callable[[], PairMaker]:
+    return Dying
+
+
+@pytest.fixture
+def deaths(processes: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real worker processes, which find this module."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setattr(making, "_build", dying)
+
+
+@pytest.mark.usefixtures("deaths")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_photo_that_kills_its_worker_fails_alone(tmp_path: Path, processes: int) -> None:
+    folder, output = shoot(tmp_path, "a.png", "killer.png", "once.png", "z.png"), tmp_path / "out"
+    outcomes = make(folder, output, processes=processes)
+    assert [(outcome.source.name, outcome.status, outcome.reason) for outcome in outcomes] == [
+        *[("a.png", "done", None)] * 4,
+        *[("killer.png", "done", None)] + [("killer.png", "failed", "crashed")] * 3,
+        *[("once.png", "done", None)] * 4,
+        *[("z.png", "done", None)] * 4,
+    ]  # fmt: skip
+    assert "Use fewer --workers" in str(outcomes[5].error)
+    assert [row["variant"] for row in rows(output)] == [*"0123", "0", *"0123", *"0123"]
+    assert len((output / "pairs.jsonl").read_bytes().splitlines()) == 13, "no pair is made twice"
+
+
+@pytest.mark.usefixtures("deaths")
+def test_closing_early_ends_the_workers_at_once(tmp_path: Path) -> None:
+    folder, output = shoot(tmp_path, "a.png", "slow.png"), tmp_path / "out"
+    run = batch(folder, output).run()
+    assert [next(run).status for _ in range(4)] == ["done"] * 4
+    while not (output / "degraded" / ".sanarestore-half.tmp").exists():
+        time.sleep(0.05)
+    begun = time.monotonic()
+    run.close()
+    assert time.monotonic() - begun < workers.GRACE
+    assert not list(output.rglob(".*"))
+
+
+def test_unguarded_scripts_make_pairs_and_a_killed_run_leaves_nothing(tmp_path: Path, processes: None) -> None:
+    folder, output = shoot(tmp_path, *(f"{number}.png" for number in range(9))), tmp_path / "out"
+    program = textwrap.dedent(f"""
+        from pathlib import Path
+        from sanarestore import images
+        from sanarestore.training.making import PairBatch
+        for outcome in PairBatch(images.find([{str(folder)!r}]), Path({str(output)!r}), recipe="noise:5").run(2):
+            print(outcome.status, flush=True)
+    """)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as script:
+        assert script.stdout is not None
+        assert script.stdout.readline() == "done\n"
+        script.kill()
+    (output / "degraded" / ".sanarestore-half.tmp").touch()
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert (ended.stdout.count("\n"), ended.stderr) == (72, "")
+    assert ended.stdout.count("skipped") >= 1
+    assert not list(output.rglob(".*"))

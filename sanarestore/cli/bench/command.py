@@ -5,6 +5,7 @@ from sanarestore.cli.bench.plan import Wanted
 from sanarestore.cli.bench.speed import SPEED
 from sanarestore.cli.flags import (
     Adapter,
+    Debug,
     Devices,
     Dtype,
     Fidelity,
@@ -15,7 +16,6 @@ from sanarestore.cli.flags import (
     Steps,
     Threads,
     Tile,
-    Verbose,
 )
 from sanarestore.options import RestoreOptions
 
@@ -58,7 +58,7 @@ def bench(
     threads: Threads = None,
     as_json: Json = False,
     quiet: Quiet = False,
-    verbose: Verbose = False,
+    debug: Debug = False,
 ) -> None:
     """Measure PSNR, SSIM and seconds per megapixel on published test sets, under the protocols of the literature."""
     options = RestoreOptions(

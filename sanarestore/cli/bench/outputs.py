@@ -1,6 +1,7 @@
 """Files that `bench` writes: rows as CSV, and a page."""
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sanarestore.errors import UsageError
+from sanarestore.files import write_atomically
 
 if TYPE_CHECKING:
     from sanarestore.evaluation.benchmark import Benchmark
@@ -44,11 +46,16 @@ def write_report(folder: Path, plans: "Sequence[Benchmark]", rows: "Sequence[Row
 def write_csv(path: Path, records: "Sequence[Record]") -> None:
     """Write records of one type, a line each, without `psnr_per_image`; UsageError if this cannot be written."""
     lines = [_flat(record) for record in records]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, lines[0] if lines else (), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, lines[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(lines)
+        if path.exists() and not path.is_file():  # a pipe or a device, such as /dev/stdout
+            path.write_text(text.getvalue(), encoding="utf-8")
+            return
+        with write_atomically(path) as file:
+            file.write(text.getvalue().encode())
     except OSError as error:
         raise UsageError(
             f"cannot be written ({error.strerror})", where=path, next_step="Name another file with --csv."
