@@ -73,7 +73,7 @@ def test_whole_files_have_no_damage(kind):
     assert decode(data, accept_damaged=True).notes == ()
 
 
-@pytest.mark.parametrize("kind", FILES.keys() - {"tiff"})
+@pytest.mark.parametrize("kind", [kind for kind in FILES if kind != "tiff"])
 def test_holes_of_zeros_are_noticed(kind):
     """Uncompressed TIFF is left out: there, zeros are black pixels."""
     data = FILES[kind]()
