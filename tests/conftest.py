@@ -1,6 +1,7 @@
 """Shared fixtures: small synthetic images and small random models, without downloads."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ from sanarestore.model.refiner import Refiner
 from sanarestore.model.refiner_config import RefinerConfig
 from sanarestore.training.parts import plain_wordings
 from tests import threads
+
+# A job that a script runs in the background ignores signals of the terminal, and tests of Ctrl-C need them.
+for _name in ("SIGINT", "SIGHUP"):
+    if hasattr(signal, _name) and signal.getsignal(getattr(signal, _name)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, _name), signal.default_int_handler if _name == "SIGINT" else signal.SIG_DFL)
 
 # Two threads make small tests slower, not faster, and one thread makes their arithmetic repeatable.
 torch.set_num_threads(1)

@@ -97,7 +97,9 @@ def test_a_halo_that_is_no_multiple_of_the_stride_is_refused() -> None:
         grid(100, 100, tile=64, halo=20, stride=16)
 
 
-@pytest.mark.parametrize(("margin", "message"), [(8, "margin of 8 is no multiple"), (48, "larger than the halo of 32")])
+@pytest.mark.parametrize(
+    ("margin", "message"), [(8, "margin of 8 is not a multiple"), (48, "larger than the halo of 32")]
+)
 def test_an_unaligned_or_too_large_margin_is_refused(margin: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         grid(100, 100, tile=64, halo=32, stride=16, margin=margin)

@@ -139,7 +139,8 @@ def test_a_job_that_kills_its_worker_is_lost_alone() -> None:
     results = run("one", "killer", "two", "three")
     lost = results.pop("killer")
     assert isinstance(lost, Lost)
-    assert (lost.reason, lost.printed) == ("crashed", "noise on stdout\nlast words")
+    assert lost.reason == "crashed"
+    assert lost.printed.endswith("noise on stdout\nlast words")
     assert results == {"one": "ONE on a", "two": "TWO on a", "three": "THREE on a"}
 
 
@@ -187,7 +188,7 @@ def test_an_error_that_concerns_all_jobs_ends_the_batch() -> None:
     with pytest.raises(UsageError, match="never mind"):
         run("one", "refuse", "two")
     with pytest.raises(WeightsError, match="no such weights"):
-        run("one", "two", devices=("refused", "a"))
+        run(*(f"slow{number}" for number in range(40)), devices=("refused", "a"))
 
 
 def test_a_worker_that_dies_while_it_starts_is_not_replaced() -> None:

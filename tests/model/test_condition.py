@@ -98,7 +98,7 @@ def test_padding_of_prompts_does_not_change_the_result() -> None:
 
 
 def test_an_unknown_kind_of_condition_is_refused() -> None:
-    with pytest.raises(ValueError, match="no kind of condition"):
+    with pytest.raises(ValueError, match="not a kind of condition"):
         new_condition("cross", tiny_transformer())  # type: ignore[arg-type]
 
 
