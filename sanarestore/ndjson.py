@@ -31,7 +31,7 @@ class Lines:
         for text in content.splitlines():
             try:
                 line = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):  # the latter for brackets nested too deep
                 continue
             if isinstance(line, dict):
                 yield line

@@ -19,7 +19,7 @@ def test_added_lines_are_read_back(tmp_path: Path) -> None:
     assert lines.path.read_bytes().isascii()
 
 
-@pytest.mark.parametrize("junk", [b"\xff\xfe", b"[1]\n", b"3", b'{"a": 1', b"\n\n"])
+@pytest.mark.parametrize("junk", [b"\xff\xfe", b"[1]\n", b"3", b'{"a": 1', b"\n\n", b"[" * 100_000])
 def test_invalid_lines_are_ignored_and_kept(junk: bytes, tmp_path: Path) -> None:
     lines = Lines(tmp_path / "journal.jsonl")
     lines.add([{"a": 1}])

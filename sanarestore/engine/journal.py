@@ -106,8 +106,8 @@ class Journal:
     def leftovers(self) -> Iterator[Path]:
         """Temporary files that dead runs with this journal's name left behind; none that another run may be writing."""
         for output, temporary in self._temporary.items():
-            if self.folder is not None and Path(temporary).name == temporary:
-                yield (self.folder / output).with_name(temporary)
+            if self.folder is not None and temporary and Path(temporary).name == temporary:
+                yield (self.folder / output).parent / temporary
 
     def _line_of(self, path: Path) -> Line | None:
         """The last line that describes the file as it is."""

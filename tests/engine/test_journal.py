@@ -172,6 +172,7 @@ def test_torn_and_foreign_lines_are_ignored(job: Job) -> None:
         b'{"output": "deep/a.png"}\n',
         b'{"output": "deep/a.png", "status": "done", "settings": 1, "sha256": 2, "output_sha256": 3}\n',
         b'{"output": "../../x", "status": "started", "temporary": "../x"}\n',
+        b'{"output": "/", "status": "started", "temporary": ""}\n',
         whole[:40],
     ):
         path.write_bytes(whole + junk)
