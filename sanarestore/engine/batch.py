@@ -198,7 +198,10 @@ class _Work:
                         _remove(self._begun.pop(job.target))
                         yield _lost(job, event)
                     else:
-                        yield self._keep(self._begun.pop(job.target), event)
+                        # It counts as begun until it has its name: a journal that cannot be written ends the batch.
+                        outcome = self._keep(self._begun[job.target], event)
+                        del self._begun[job.target]
+                        yield outcome
         finally:
             for job in self._begun.values():
                 _remove(job)

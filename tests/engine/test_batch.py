@@ -20,7 +20,7 @@ from sanarestore.engine.batch import Batch, restore_files
 from sanarestore.engine.jobs import Outcome, TileDone
 from sanarestore.engine.journal import NAME
 from sanarestore.engine.lock import Lock
-from sanarestore.errors import DiskFull, NoImagesError, UsageError
+from sanarestore.errors import DiskFull, NoImagesError, UsageError, disk_full
 from sanarestore.options import RestoreOptions
 from tests.conftest import save_photo
 
@@ -238,6 +238,18 @@ def test_a_full_disk_stops_the_batch_and_it_resumes(shoot: Path, monkeypatch: py
         outcomes("shoot", output="out")
     assert tree("out") == ["a.png", NAME]
     assert statuses("shoot", output="out") == {"a.png": "skipped", "b.png": "done", "c.png": "done"}
+
+
+def test_a_journal_that_cannot_be_written_leaves_no_temporary_file(
+    shoot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise disk_full(NAME)
+
+    monkeypatch.setattr(batches.Journal, "add", full)
+    with pytest.raises(DiskFull):
+        outcomes("shoot", output="out")
+    assert tree("out") == [NAME]
 
 
 @pytest.mark.parametrize("moment", ["before the record", "after the record", "after the name"])
