@@ -133,7 +133,7 @@ def _is_same(path: Path, handle: int) -> bool:
 
 def _owner(handle: int) -> dict[str, Any]:
     os.lseek(handle, 0, os.SEEK_SET)
-    with suppress(ValueError, OSError):
+    with suppress(ValueError, OSError, RecursionError):
         owner = json.loads(os.read(handle, 4096))
         if isinstance(owner, dict):
             return owner
@@ -149,6 +149,6 @@ def _is_alive(owner: dict[str, Any]) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:
+    except (OSError, OverflowError):
         return True
     return True

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -86,6 +87,18 @@ def test_on_a_disk_without_locks_the_file_decides(tmp_path: Path, monkeypatch: p
     (tmp_path / NAME).unlink()
     with Lock(tmp_path):
         assert (tmp_path / NAME).exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no flock there")
+@pytest.mark.parametrize("pid", [str(10**30), "[" * 4000])
+def test_a_lock_that_is_held_is_reported_whatever_it_says(
+    pid: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "_PATIENCE", 0.2)
+    with Lock(tmp_path):
+        (tmp_path / NAME).write_text(f'{{"host": "{socket.gethostname()}", "pid": {pid}}}')
+        with pytest.raises(UsageError, match="another run is writing there"):
+            Lock(tmp_path)
 
 
 def test_a_folder_in_which_nothing_can_be_written_is_an_os_error(tmp_path: Path) -> None:
