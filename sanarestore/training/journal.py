@@ -61,10 +61,14 @@ class PairJournal:
 
 
 def _parse(line: dict[str, Any]) -> Record | None:
+    """The record of a line; None for a line of another program or version."""
     try:
         record = Record(**line)
-        return record if record.version == VERSION and record.files else None
-    except TypeError:
+        if record.version != VERSION or not all(isinstance(size, int) for size in record.files.values()):
+            return None
+        _ = record.stem
+        return record if isinstance(record.variant, int) else None
+    except (TypeError, ValueError, AttributeError, StopIteration):
         return None
 
 

@@ -12,6 +12,9 @@ from sanarestore.training.variants import DEGRADED, Settings, stem
 
 _ANOTHER = "Name another output with -o"
 
+_COLUMN = "condition_image_path"
+"""Column of the degraded files."""
+
 
 def check_kept(settings: Settings, names: Sequence[str], listed: Path, known: Mapping[str, Record]) -> None:
     """Check what a run would replace, before it begins.
@@ -54,8 +57,11 @@ def _listed(listed: Path, output: Path) -> Iterator[str]:
     folder, root = listed.parent.resolve(), output.resolve()
     try:
         with listed.open(newline="", encoding="utf-8-sig") as file:
-            for row in csv.DictReader(file):
-                whole = os.path.join(folder, row["condition_image_path"])  # noqa: PTH118 - fast, for many lines
+            reader = csv.DictReader(file)
+            if _COLUMN not in (reader.fieldnames or [_COLUMN]):
+                raise KeyError(_COLUMN)
+            for row in reader:
+                whole = os.path.join(folder, row[_COLUMN])  # noqa: PTH118 - fast, for many lines
                 yield Path(os.path.relpath(whole, root)).as_posix()
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise UsageError(

@@ -183,7 +183,14 @@ def test_an_interrupted_run_is_finished_by_the_next(tmp_path: Path, processes: i
     assert {outcome.status for outcome in make(folder, output)} == {"skipped"}, "the torn line does not affect others"
 
 
-@pytest.mark.parametrize("line", [b"\xff\xfe\n", b"[]\n", b"5\n", b'{"version": 1}\n', b"{}", b"\n\n"])
+FOREIGN = [
+    json.dumps({"recipe": "", "seed": 0, "sha256": "", "variant": 0, "label": "", "prompt": "", "files": files}).encode()
+    for files in (5, [1], {"/": 1}, {"a": "b"})
+]
+"""Lines with the fields of a record and values of the wrong kind."""
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe\n", b"[]\n", b"5\n", b'{"version": 1}\n', b"{}", b"\n\n", *FOREIGN])
 def test_invalid_lines_in_the_journal_are_ignored(tmp_path: Path, line: bytes) -> None:
     folder, output = shoot(tmp_path, "a.png"), tmp_path / "out"
     make(folder, output)
@@ -382,10 +389,12 @@ def test_the_recipe_that_is_there_is_named(tmp_path: Path) -> None:
 def test_lists_of_others_are_not_replaced(tmp_path: Path) -> None:
     folder, output = shoot(tmp_path, "a.png"), tmp_path / "out"
     make(folder, output)
-    for listed in (folder / "notes.csv", tmp_path / "binary.csv"):
-        listed.write_bytes(b"a,b\n1,2\n" if listed.parent == folder else b"\xff\xfe\0")
+    for name, content in (("notes.csv", b"a,b\n1,2\n"), ("binary.csv", b"\xff\xfe\0"), ("line.txt", b"one line\n")):
+        listed = tmp_path / name
+        listed.write_bytes(content)
         with pytest.raises(UsageError, match="is no list of pairs"):
             make(folder, output, pairs=listed)
+        assert listed.read_bytes() == content
     with pytest.raises(UsageError, match="not known to be of this output"):
         make(folder, tmp_path / "other", pairs=output / "pairs.csv")
 
