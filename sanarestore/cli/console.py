@@ -7,7 +7,7 @@ import json
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -16,6 +16,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from sanarestore import weights
+from sanarestore.errors import UsageError
 from sanarestore.evaluation.columns import Table
 from sanarestore.ndjson import SCHEMA_VERSION
 
@@ -74,7 +75,7 @@ def table(title: str, found: Table, captions: Sequence[str] = ()) -> None:
     with stdout.capture() as shown:
         stdout.print(drawn)
     lines = [line.rstrip() for line in shown.get().splitlines()]  # the last is empty
-    _print_lines([title, *lines, *captions, *lines[-1:]] if captions else [title, *lines])
+    print_lines([title, *lines, *captions, *lines[-1:]] if captions else [title, *lines])
 
 
 def _narrowed(drawn: RichTable, found: Table, width: int) -> int:
@@ -87,12 +88,13 @@ def _narrowed(drawn: RichTable, found: Table, width: int) -> int:
     return max(width, measuring.measure(drawn).maximum)
 
 
-def _print_lines(lines: Iterable[str]) -> None:
+def print_lines(lines: Iterable[str]) -> None:
     """Print on stdout at once; what its encoding lacks, as in file names, is escaped."""
     text = "".join(f"{line}\n" for line in lines)
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-    sys.stdout.flush()
+    stdout = _stdout()
+    encoding = stdout.encoding or "utf-8"
+    stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    stdout.flush()
 
 
 def print_json(line: Mapping[str, Any]) -> None:
@@ -100,5 +102,13 @@ def print_json(line: Mapping[str, Any]) -> None:
 
     ASCII, because a terminal may not encode every file name.
     """
-    sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **line}, default=str) + "\n")
-    sys.stdout.flush()
+    stdout = _stdout()
+    stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **line}, default=str) + "\n")
+    stdout.flush()
+
+
+def _stdout() -> TextIO:
+    """The stream for results; UsageError if it is closed, as after `>&-` in a shell."""
+    if sys.stdout is None:
+        raise UsageError("it is closed", where="stdout", next_step="Redirect it to a file or to /dev/null.")
+    return sys.stdout

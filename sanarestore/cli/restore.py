@@ -226,7 +226,7 @@ def _rehearse(
         if as_json:
             console.print_json({**paths, "status": "planned" if each.outcome is None else "skipped"})
         else:
-            typer.echo(" -> ".join(paths.values()) + ("" if each.outcome is None else " (finished before)"))
+            console.print_lines([" -> ".join(paths.values()) + ("" if each.outcome is None else " (finished before)")])
     for outcome in failed:
         if as_json:
             console.print_json(outcome.to_json())
@@ -275,6 +275,10 @@ def _refuse_what_no_pipe_can(
             "a pipe takes exactly one image and one device", where="-",
             next_step="Name one of each, or use files and folders instead of -.",
         )  # fmt: skip
+    closed = ["stdin"] * ("-" in inputs and sys.stdin is None)
+    closed += ["stdout"] * (output in ("-", None) and sys.stdout is None)
+    if closed:
+        raise UsageError("it is closed", where=closed[0], next_step="Redirect it, or use files and folders instead of -.")
     if output in ("-", None) and sys.stdout.isatty():
         raise UsageError(
             "an image cannot be shown in a terminal", where="-",

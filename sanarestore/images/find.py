@@ -109,7 +109,7 @@ class _Search:
     def lines(self, text: str) -> list[str]:
         """The inputs in the list that `text` names; none if it cannot be read."""
         try:
-            data = sys.stdin.buffer.read() if text == "@-" else Path(text[1:]).read_bytes()
+            data = _read_stdin() if text == "@-" else Path(text[1:]).read_bytes()
             return list(_split(data))
         except (OSError, ValueError) as error:
             is_text = not isinstance(error, OSError)
@@ -213,6 +213,12 @@ def _missing(text: str, error: OSError | ValueError) -> Rejected:
     if os.path.lexists(text):
         return Rejected(path, _DEAD_LINK, "missing", _COPY)
     return Rejected(path, "there is no such file or folder", "missing", _CHECK)
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "stdin is closed")
+    return sys.stdin.buffer.read()
 
 
 def _split(data: bytes) -> Iterator[str]:

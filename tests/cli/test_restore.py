@@ -239,6 +239,15 @@ def test_dry_run_checks_everything_and_writes_nothing(shoot: Path, capsys: pytes
     assert not Path("out").exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse names that are not text")
+def test_dry_run_lists_names_that_are_not_text(shoot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shoot / "a.png").rename(shoot / os.fsdecode(b"caf\xe9.png"))
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr("sys.stdout", stdout)
+    assert restore("shoot", "-o", "out", "--dry-run") == 0
+    assert b"shoot/caf\\udce9.png -> out/caf\\udce9.png\n" in stdout.buffer.getvalue()  # type: ignore[attr-defined]
+
+
 def test_dry_run_names_what_is_finished_and_what_would_fail(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert restore("shoot/a.png", "-o", "out") == 0
     (shoot / "b.png").write_bytes(b"no image")
@@ -466,6 +475,24 @@ def test_invalid_combinations_with_pipes_are_refused(
     monkeypatch.setattr("sys.stdout", piped)
     assert restore(*arguments) == 2
     assert piped.buffer.getvalue() == b""
+
+
+@pytest.mark.parametrize(
+    ("stream", "arguments"),
+    [("stdin", ("-", "-o", "x.png")), ("stdout", ("shoot/a.png", "-o", "-")), ("stdin", ("@-", "-o", "out")),
+     ("stdout", ("shoot", "-o", "out", "--json"))],
+)  # fmt: skip
+def test_a_closed_stream_is_named(
+    stream: str, arguments: tuple[str, ...], shoot: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    with monkeypatch.context() as closed:
+        closed.setattr(f"sys.{stream}", None)
+        assert restore(*arguments) == 2
+    error = capsys.readouterr().err
+    assert stream in error
+    assert "closed" in error
+    assert "unexpected" not in error
 
 
 def test_no_image_is_written_to_a_terminal(shoot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
