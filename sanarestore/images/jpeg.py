@@ -93,7 +93,8 @@ def check_writable(image: Image) -> None:
     """Raise UnwritableImage if JPEG cannot hold the image's pixels."""
     if image.depth != "uint8":
         raise UnwritableImage(
-            f"JPEG holds 8 bits, and this image has {image.depth} values", next_step="Write TIFF, or choose 8 bit."
+            f"JPEG holds 8 bits, and this image has {image.depth} values",
+            next_step="Write TIFF." if image.depth == "float32" else "Write TIFF or PNG.",
         )
     if image.alpha_HW is not None:
         raise UnwritableImage("JPEG cannot hold an alpha channel", next_step="Write PNG, TIFF or WebP.")

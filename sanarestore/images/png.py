@@ -270,7 +270,7 @@ def encode(image: Image) -> bytes:
     import imagecodecs
 
     if image.depth == "float32":
-        raise UnwritableImage("PNG cannot hold float values", next_step="Write TIFF, or choose 16 bit.")
+        raise UnwritableImage("PNG cannot hold float values", next_step="Write TIFF.")
     if image.alpha_HW is not None and image.alpha_kind != "unassociated":
         raise UnwritableImage(
             f"PNG cannot hold an alpha channel that is {image.alpha_kind} in TIFF", next_step="Write TIFF."

@@ -155,7 +155,8 @@ def check_writable(image: Image) -> None:
     metadata = image.metadata
     if image.depth != "uint8":
         raise UnwritableImage(
-            f"WebP holds 8 bits, and this image has {image.depth} values", next_step="Write TIFF, or choose 8 bit."
+            f"WebP holds 8 bits, and this image has {image.depth} values",
+            next_step="Write TIFF." if image.depth == "float32" else "Write TIFF or PNG.",
         )
     if image.alpha_HW is not None and image.alpha_kind != "unassociated":
         raise UnwritableImage(

@@ -205,7 +205,7 @@ def test_an_unwritable_target_is_reported_before_any_work(tmp_path: Path, tiny_m
     outcomes, parts = restored(tiny_model, job)
     assert outcomes[0].status == "failed"
     assert outcomes[0].error is not None
-    assert outcomes[0].error.startswith(f"{job.target}: JPEG holds 8 bits")
+    assert outcomes[0].error == f"{job.target}: JPEG holds 8 bits, and this image has uint16 values. Write TIFF or PNG."
     assert parts == []
 
 
