@@ -184,7 +184,9 @@ def test_an_interrupted_run_is_finished_by_the_next(tmp_path: Path, processes: i
 
 
 FOREIGN = [
-    json.dumps({"recipe": "", "seed": 0, "sha256": "", "variant": 0, "label": "", "prompt": "", "files": files}).encode()
+    json.dumps(
+        {"recipe": "", "seed": 0, "sha256": "", "variant": 0, "label": "", "prompt": "", "files": files}
+    ).encode()
     for files in (5, [1], {"/": 1}, {"a": "b"})
 ]
 """Lines with the fields of a record and values of the wrong kind."""
