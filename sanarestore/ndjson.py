@@ -19,8 +19,10 @@ SCHEMA_VERSION = 2
 class Lines:
     """An append-only NDJSON file, which need not exist yet. UsageError if it cannot be read or written."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, called: str = "journal") -> None:
+        """`called` is what messages call the file."""
         self.path = path
+        self._called = called
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Iterate over the objects of the file in order, skipping lines that are not JSON objects."""
@@ -37,10 +39,13 @@ class Lines:
                 yield line
 
     def create(self) -> None:
-        """Create an empty file if there is none; its folder must exist."""
+        """Create an empty file, and its folder, if there is none. DiskFull if there is no space."""
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.touch()
         except OSError as error:
+            if is_full(error):
+                raise disk_full(self.path) from error
             raise self._refused("written", error) from error
 
     def add(self, lines: Iterable[Mapping[str, Any]], *, durable: bool = True) -> None:
@@ -69,6 +74,6 @@ class Lines:
 
     def _refused(self, verb: str, error: OSError) -> UsageError:
         return UsageError(
-            f"the journal cannot be {verb} ({error.strerror or error})", where=self.path,
+            f"the {self._called} cannot be {verb} ({error.strerror or error})", where=self.path,
             next_step="Check its permissions and the free space, or name another output.",
         )  # fmt: skip

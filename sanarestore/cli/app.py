@@ -13,7 +13,8 @@ from sanarestore.cli.degrade import degrade
 from sanarestore.cli.restore import restore
 from sanarestore.cli.seams import seams
 from sanarestore.cli.train import train
-from sanarestore.errors import ExitCode, SanarestoreError
+from sanarestore.errors import ExitCode, SanarestoreError, disk_full
+from sanarestore.files import is_full
 
 app = typer.Typer(
     name="sanarestore",
@@ -62,9 +63,12 @@ def _run(arguments: Sequence[str]) -> int:
     except SanarestoreError as problem:
         _say(problem, trace=_is_debug(arguments))
         return problem.exit_code
-    except Exception as problem:  # a bug, or a full disk that the code does not check for
+    except Exception as problem:  # a bug, or a full disk below stdout or the folder of temporary files
         if _is_debug(arguments):
             raise
+        if isinstance(problem, OSError) and is_full(problem):
+            _say(disk_full(problem.filename or "stdout or temporary files"))
+            return ExitCode.SOME_FAILED
         _say(f"unexpected {type(problem).__name__}: {problem}. Run it again with --debug and report what it shows.")
         return ExitCode.SOME_FAILED
     return ExitCode.DONE

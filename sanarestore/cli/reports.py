@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.text import Text
 
 from sanarestore.cli import console
-from sanarestore.errors import ExitCode
+from sanarestore.errors import ExitCode, UsageError
 from sanarestore.ndjson import SCHEMA_VERSION, Lines
 
 if TYPE_CHECKING:
@@ -88,12 +88,13 @@ class Report:
     ) -> None:  # fmt: skip
         """`verb` in the past tense: "restored"; `total` files are expected.
 
-        With `progress`, JSON holds progress too; `log` is a file to which all outcomes are added as JSON.
+        With `progress`, JSON holds progress too; `log` is a file to which all outcomes are added as JSON. UsageError if
+        it cannot be written, or is another file.
         """
         self._verb, self._total = verb, total
         self._quiet, self._json, self._verbose = quiet, as_json, verbose
         self._wants_progress = progress
-        self._log = None if log is None else Lines(log)
+        self._log = None if log is None else _opened(log)
         self._counts = {"done": 0, "skipped": 0, "failed": 0}
         self._ignored = 0
         self._unreadable = 0
@@ -405,6 +406,19 @@ def show_counting(label: str, steps: Iterable[tuple[int, int]], *, quiet: bool) 
         task = progress.add_task(label)
         for done, total in steps:
             progress.update(task, completed=done, total=total)
+
+
+def _opened(log: Path) -> Lines:
+    """The log, created if there is none. A photograph named by mistake must not be changed."""
+    lines = Lines(log, called="log")
+    lines.create()
+    if log.is_file():
+        with log.open("rb") as file:
+            if file.read(1) not in (b"", b"{"):
+                raise UsageError(
+                    "it exists already, and is no log", where=log, next_step="Name another file with --log-file."
+                )
+    return lines
 
 
 def _shortened(name: str) -> str:

@@ -159,10 +159,13 @@ def restore(
     if ray is not None:
         _refuse_what_no_cluster_can(inputs, output, devices, dry_run=dry_run)
     if output == "-" or "-" in inputs:
-        _refuse_what_no_pipe_can(inputs, output, devices, as_json=as_json, dry_run=dry_run)
+        _refuse_what_no_pipe_can(inputs, output, devices, as_json=as_json, dry_run=dry_run, shard=shard)
         raise typer.Exit(
-            _through_pipe(inputs[0], output, options, devices, overwrite, accept_damaged, as_json=as_json, quiet=quiet)
-        )
+            _through_pipe(
+                inputs[0], output, options, devices, overwrite, accept_damaged, memory_per_file,
+                as_json=as_json, quiet=quiet, log=log_file,
+            )
+        )  # fmt: skip
     from sanarestore import weights
     from sanarestore.cli import console, reports
     from sanarestore.engine.batch import Batch, BatchOptions
@@ -257,7 +260,7 @@ def _refuse_what_no_cluster_can(inputs: list[str], output: str | None, devices: 
 
 
 def _refuse_what_no_pipe_can(
-    inputs: list[str], output: str | None, devices: str, *, as_json: bool, dry_run: bool
+    inputs: list[str], output: str | None, devices: str, *, as_json: bool, dry_run: bool, shard: str | None
 ) -> None:
     from sanarestore.engine.planning import format_named
 
@@ -265,6 +268,8 @@ def _refuse_what_no_pipe_can(
         raise UsageError(
             "a pipe has no files to list", where="--dry-run", next_step="Leave it out, or name files instead of -."
         )
+    if shard is not None:
+        raise UsageError("a pipe has no parts", where="--shard", next_step="Leave it out, or name files instead of -.")
     if as_json and output in ("-", None):
         raise UsageError(
             "stdout cannot carry both an image and JSON", where="--json",
@@ -278,7 +283,9 @@ def _refuse_what_no_pipe_can(
     closed = ["stdin"] * ("-" in inputs and sys.stdin is None)
     closed += ["stdout"] * (output in ("-", None) and sys.stdout is None)
     if closed:
-        raise UsageError("it is closed", where=closed[0], next_step="Redirect it, or use files and folders instead of -.")
+        raise UsageError(
+            "it is closed", where=closed[0], next_step="Redirect it, or use files and folders instead of -."
+        )
     if output in ("-", None) and sys.stdout.isatty():
         raise UsageError(
             "an image cannot be shown in a terminal", where="-",
@@ -295,17 +302,22 @@ def _refuse_what_no_pipe_can(
 
 def _through_pipe(
     source: str, output: str | None, options: RestoreOptions, devices: str, overwrite: bool, accept_damaged: bool,
-    *, as_json: bool, quiet: bool,
+    memory_per_file: str | None, *, as_json: bool, quiet: bool, log: Path | None,
 ) -> ExitCode:  # fmt: skip
     """Restore one image from stdin or a file to stdout or a file."""
     from sanarestore import weights
     from sanarestore.cli import console, reports
-    from sanarestore.engine.batch import restore_one
+    from sanarestore.engine.batch import BatchOptions, restore_one
+    from sanarestore.engine.budget import parse_memory
     from sanarestore.engine.jobs import Job, TileDone
     from sanarestore.engine.planning import format_named
     from sanarestore.engine.workers import parse_devices
 
     target = None if output in ("-", None) else Path(str(output))
+    chosen = BatchOptions(
+        overwrite=overwrite, accept_damaged=accept_damaged,
+        memory_per_file=None if memory_per_file is None else parse_memory(memory_per_file),
+    )  # fmt: skip
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     with tempfile.TemporaryDirectory(prefix="sanarestore-") as folder:
         given = Path(source)
@@ -318,10 +330,10 @@ def _through_pipe(
             source=given, target=written, format=None if target is None else format_named(target),
             name="stdin" if source == "-" else None,
         )  # fmt: skip
-        with reports.Report("restored", 1, quiet=quiet, as_json=as_json) as report:
+        with reports.Report("restored", 1, quiet=quiet, as_json=as_json, log=log) as report:
             done = False
             device = parse_devices(devices)[0]
-            for event in restore_one(job, options, device, overwrite=overwrite, accept_damaged=accept_damaged):
+            for event in restore_one(job, options, device, chosen):
                 if isinstance(event, TileDone):
                     report.part(event.path, event.done, event.total)
                     continue

@@ -242,12 +242,11 @@ class _Work:
 
 
 def restore_one(
-    job: Job, options: RestoreOptions, device: str, *, overwrite: bool = False, accept_damaged: bool = False
+    job: Job, options: RestoreOptions, device: str, chosen: BatchOptions = BatchOptions()
 ) -> Generator[TileDone | Outcome, None, None]:
     """Restore one file to an output without a journal, in a worker; an output that exists is not replaced unasked."""
-    chosen = BatchOptions(overwrite=overwrite, accept_damaged=accept_damaged)
     journals: dict[Path | None, Journal] = {None: Journal(None, settings="")}
-    outcome = _settle(job, journals[None], overwrite=overwrite)
+    outcome = _settle(job, journals[None], overwrite=chosen.overwrite)
     if outcome is None:
         yield from _Work(options, chosen, journals).run([job], [device])
     else:

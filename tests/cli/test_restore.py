@@ -1,5 +1,6 @@
 """Tests of `sanarestore restore` from end to end: where files go, what is skipped or refused, and exit codes."""
 
+import errno
 import io
 import json
 import os
@@ -220,6 +221,18 @@ def test_fail_fast_stops_at_the_first_failure(shoot: Path, capsys: pytest.Captur
     assert restore("shoot", "-o", "out", "--fail-fast") == 1
     assert "deep/c.png" not in tree("out")
     assert "1 failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("log", ["shoot/a.png", "wall/log.jsonl"])
+def test_a_log_that_cannot_be_written_is_reported_before_any_work(
+    log: str, shoot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("wall").write_text("a file where a folder is needed")
+    before = contents("shoot")
+    assert restore("shoot", "-o", "out", "--log-file", log) == 2
+    assert f"error {log}: " in capsys.readouterr().err
+    assert contents("shoot") == before, "a photograph was changed"
+    assert not Path("out").exists()
 
 
 def test_dry_run_checks_everything_and_writes_nothing(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -467,7 +480,7 @@ def test_stdin_without_an_image_has_exit_code_3(
     "arguments",
     [("-", "--json"), ("shoot/a.png", "-o", "-", "--json"), ("-", "shoot/a.png"),
      ("shoot/a.png", "shoot/b.png", "-o", "-"),
-     ("-", "--devices", "cpu,cpu"), ("-", "-o", "shoot")],
+     ("-", "--devices", "cpu,cpu"), ("-", "-o", "shoot"), ("-", "--shard", "1/2")],
 )  # fmt: skip
 def test_invalid_combinations_with_pipes_are_refused(
     arguments: tuple[str, ...], piped: Stdout, monkeypatch: pytest.MonkeyPatch
@@ -493,6 +506,26 @@ def test_a_closed_stream_is_named(
     assert stream in error
     assert "closed" in error
     assert "unexpected" not in error
+
+
+def test_a_pipe_is_logged_and_its_memory_is_limited(piped: Stdout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", piped)
+    assert restore("-", "-o", "b.png", "--log-file", "log.jsonl", "--memory-per-file", "10k") == 1
+    failed, ended = lines_of(Path("log.jsonl").read_text())
+    assert (failed["input"], failed["reason"], ended["status"]) == ("-", "memory", "ended")
+    assert not Path("b.png").exists()
+
+
+def test_a_full_disk_behind_stdout_is_named(
+    piped: Stdout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sys.stdout", piped)
+    monkeypatch.setattr(piped.buffer, "write", full, raising=False)
+    assert restore("-") == 1
+    assert "the disk is full" in capsys.readouterr().err
 
 
 def test_no_image_is_written_to_a_terminal(shoot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
