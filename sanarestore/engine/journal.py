@@ -50,9 +50,9 @@ class Journal:
         self._settings = settings
         self._lines = None if folder is None else Lines(folder / name_of(shard))
         self._done: defaultdict[str, list[Line]] = defaultdict(list)
-        self._temporary: dict[str, str] = {}
+        self._temporary: defaultdict[str, set[str]] = defaultdict(set)
         self._hashes: dict[Path, tuple[Stamp, str]] = {}
-        for line in _read(folder, own=self._lines):
+        for line in _read(folder, own=self._lines, alone=shard is None and os.name != "nt"):
             self._take(line)
 
     def made(self, path: Path) -> bool:
@@ -104,8 +104,8 @@ class Journal:
         self._take(line)
 
     def leftovers(self) -> Iterator[Path]:
-        """Temporary files that dead runs with this journal's name left behind; none that another run may be writing."""
-        for output, temporary in self._temporary.items():
+        """Temporary files that dead runs left behind; none that another run may be writing while this one is locked."""
+        for output, temporary in ((output, each) for output, several in self._temporary.items() for each in several):
             if self.folder is not None and temporary and Path(temporary).name == temporary:
                 yield (self.folder / output).parent / temporary
 
@@ -129,7 +129,7 @@ class Journal:
     def _take(self, line: Line) -> None:
         if line["status"] == "started":
             if isinstance(line.get("temporary"), str):
-                self._temporary[line["output"]] = line["temporary"]
+                self._temporary[line["output"]].add(line["temporary"])
         elif line["status"] == "done":
             self._done[line["output"]].append(line)
 
@@ -144,15 +144,19 @@ def name_of(shard: Shard | None) -> str:
     return NAME if shard is None else NAME.replace(".", f".{shard.index}-of-{shard.count}.")
 
 
-def _read(folder: Path | None, *, own: Lines | None) -> Iterator[Line]:
-    """Lines of all journals of a folder; "started" lines of others are left out, since those runs may be alive."""
+def _read(folder: Path | None, *, own: Lines | None, alone: bool) -> Iterator[Line]:
+    """Lines of all journals of a folder.
+
+    "started" lines of others are left out, since those runs may be alive, unless this run is `alone`: the lock of a run
+    without a part keeps all parts out, except on Windows.
+    """
     if folder is None or own is None:
         return
     stem, suffix = NAME.split(".")
     paths = sorted({own.path, *folder.glob(f"{stem}*.{suffix}")} if folder.is_dir() else {own.path})
     for path in paths:
         for line in filter(_is_ours, Lines(path)):
-            if line["status"] == "done" or path == own.path:
+            if alone or line["status"] == "done" or path == own.path:
                 yield line
 
 

@@ -38,7 +38,10 @@ class Lock:
         try:
             self._hold(folder / NAME, shared=shard is not None)
             if shard is not None:
-                self._hold(folder / NAME.replace(".lock", f".{shard.index}-of-{shard.count}.lock"), shared=False)
+                self._hold(folder / _name_of(f"{shard.index}-of-{shard.count}"), shared=False)
+            elif os.name != "nt":
+                for left in folder.glob(_name_of("*-of-*")):  # of parts that were killed; none is alive
+                    left.unlink(missing_ok=True)
         except BaseException:
             self.release()
             raise
@@ -87,6 +90,11 @@ class Lock:
             os.ftruncate(handle, 0)
             os.lseek(handle, 0, os.SEEK_SET)
             os.write(handle, text)
+
+
+def _name_of(part: str) -> str:
+    """Name of a part's own lock."""
+    return NAME.replace(".lock", f".{part}.lock")
 
 
 def _in_use(folder: Path, owner: dict[str, Any], next_step: str) -> UsageError:

@@ -148,8 +148,17 @@ def test_failed_files_are_not_taken_for_finished(job: Job) -> None:
 def test_temporary_files_of_dead_runs_are_known_by_name(job: Job) -> None:
     opened(job).begin(job)
     assert list(opened(job).leftovers()) == [job.temporary]
-    # Those of other parts may be alive.
+    # Other parts may be alive, except beside a run that is no part.
     assert list(opened(job, shard=Shard(1, 2)).leftovers()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="parts do not lock out a whole run there")
+def test_temporary_files_of_dead_parts_are_known_to_a_whole_run(job: Job) -> None:
+    others = [replace(job, temporary=job.target.with_name(name)) for name in (".1.tmp", ".2.tmp")]
+    for index, each in enumerate(others, start=1):
+        opened(job, shard=Shard(index, 2)).begin(each)
+    assert {path.name for path in opened(job).leftovers()} == {".1.tmp", ".2.tmp"}
+    assert [path.name for path in opened(job, shard=Shard(2, 2)).leftovers()] == [".2.tmp"]
 
 
 def test_parts_read_the_journals_of_each_other(job: Job) -> None:

@@ -36,6 +36,17 @@ def test_parts_work_beside_each_other(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="parts do not lock out a whole run there")
+def test_a_whole_run_removes_the_locks_of_dead_parts(tmp_path: Path) -> None:
+    (tmp_path / ".sanarestore.1-of-2.lock").write_text(json.dumps({"pid": 2**22 + 1, "host": "elsewhere"}))
+    with Lock(tmp_path, Shard(2, 2)):
+        pass
+    assert len(list(tmp_path.iterdir())) == 1
+    with Lock(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_lock_of_a_dead_run_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / NAME).write_text(json.dumps({"pid": 2**22 + 1, "host": "elsewhere"}))
     with Lock(tmp_path):
