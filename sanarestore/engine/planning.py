@@ -106,6 +106,8 @@ def _accepted(jobs: Sequence[Job]) -> Plan:
         target = names.of(job.target)
         if job.folder and not names.real(job.target).is_relative_to(names.real(job.folder)):
             refused.append(_refused(job, "it would be written outside of the output", "Name its folder instead."))
+        elif target in taken and names.of(taken[target].source) == names.of(job.source):
+            continue  # the same file, named again through a link to its folder
         elif target in taken:
             fact = f"{taken[target].source} is already to be written to {job.target}"
             refused.append(_refused(job, fact, "Restore it into another folder."))

@@ -43,6 +43,13 @@ def test_the_output_folder_mirrors_the_input_tree(shoot: Path) -> None:
     assert {job.folder for job in planned("shoot", output="out")} == {Path("out")}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need permission there")
+def test_a_file_that_is_named_through_a_link_too_is_restored_once(shoot: Path) -> None:
+    Path("link").symlink_to("shoot")
+    assert targets("shoot/a.png", "link/a.png", output="out") == ["out/a.png"]
+    assert targets("shoot/a.png", "link/a.png") == ["shoot/a-restored.png"]
+
+
 def test_results_go_beside_the_input_when_no_output_is_given(shoot: Path) -> None:
     assert targets("shoot/a.png") == ["shoot/a-restored.png"]
     assert planned("shoot/a.png")[0].folder == Path("shoot")
