@@ -70,7 +70,7 @@ class Shard:
 def parse_shard(text: str) -> Shard:
     """Parse `2/4`; UsageError if it is no such part."""
     index, slash, count = text.partition("/")
-    if not slash or not (index.isascii() and index.isdigit() and count.isascii() and count.isdigit()):
+    if not slash or not all(each.isascii() and each.isdigit() and len(each) < 10 for each in (index, count)):
         raise UsageError(f"'{text}' is no part", where="--shard", next_step="Use 1/4 to 4/4 for four parts.")
     return Shard(int(index), int(count))
 

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from sanarestore.errors import UsageError
-from sanarestore.options import BLENDING, SMALLEST_TILE, RestoreOptions
+from sanarestore.options import BLENDING, SMALLEST_TILE, RestoreOptions, Shard, parse_shard
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,10 @@ def test_the_fingerprint_includes_tile_and_overlap_for_blended_schemes(tiling: s
 def test_options_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         RestoreOptions().seed = 3  # type: ignore[misc]
+
+
+def test_parts_are_parsed() -> None:
+    assert parse_shard("2/4") == Shard(2, 4)
+    for text in ("", "2", "0/4", "5/4", "a/b", "-1/4", "9" * 5000 + "/2"):
+        with pytest.raises(UsageError, match="--shard"):
+            parse_shard(text)

@@ -3,6 +3,7 @@
 Imports no torch.
 """
 
+import math
 import re
 import threading
 from contextlib import suppress
@@ -31,10 +32,10 @@ _CGROUPS = (
 def parse_memory(text: str) -> int:
     """Parse `8G`, `500M`, `2GiB` or a number of bytes; UsageError if it is no size."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", text.strip().lower())
-    size = round(float(found[1]) * _UNITS.get(found[2], 0)) if found else 0
-    if size < 1:
+    size = float(found[1]) * _UNITS.get(found[2], 0) if found else 0.0
+    if not 1 <= size < math.inf:
         raise UsageError(f"'{text}' is no size", where="--memory-per-file", next_step="Use 8G, 500M or 2GiB.")
-    return size
+    return round(size)
 
 
 def free_memory() -> int:

@@ -23,7 +23,7 @@ def test_sizes_are_parsed(text: str, size: int) -> None:
     assert parse_memory(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "many", "0", "-3G", "3X", "G"])
+@pytest.mark.parametrize("text", ["", "many", "0", "-3G", "3X", "G", "9" * 400])
 def test_other_words_are_no_size(text: str) -> None:
     with pytest.raises(UsageError, match="--memory-per-file"):
         parse_memory(text)
