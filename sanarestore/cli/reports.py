@@ -124,7 +124,7 @@ class Report:
         self._progress.stop()
         if self._log is not None:
             self._log.add([{"schema_version": SCHEMA_VERSION, "status": "ended", **self._figures()}], durable=False)
-        if sum(self._counts.values()) and not self._quiet and not self._json:
+        if (sum(self._counts.values()) or self._ignored) and not self._quiet and not self._json:
             if sum(self._counts.values()) > _SCREEN:
                 self._repeat_failures()
             console.say(self.summary())

@@ -84,7 +84,7 @@ class Batch:
         """The files to restore, in order."""
         self.refused: tuple[Outcome, ...] = (*map(_rejected, found.failed), *whole.refused)
         """Outcomes of photographs that cannot be restored."""
-        self.ignored: tuple[Outcome, ...] = (*map(_ignored, found.ignored), *made)
+        self.ignored: tuple[Outcome, ...] = (*map(_ignored, found.ignored), *made, *map(_inside, whole.inside))
         """Outcomes of other files, and of results of earlier runs."""
         if not whole.jobs and not whole.refused and not made and all(each.reason == "missing" for each in found.failed):
             found.check_inputs()
@@ -134,8 +134,7 @@ class Batch:
         given, made = [], []
         for each in found:
             if not each.in_folder and self._journal(each.path.parent).made(each.path):
-                note = "an earlier run wrote it; name an output with -o to restore it again"
-                made.append(Outcome(path=each.path, status="ignored", reason="ours", notes=(note,)))
+                made.append(_ours(each, "an earlier run wrote it; name an output with -o to restore it again"))
             else:
                 given.append(each)
         return given, made
@@ -311,6 +310,14 @@ def _rejected(rejected: Rejected) -> Outcome:
 
 def _ignored(rejected: Rejected) -> Outcome:
     return Outcome(path=rejected.path, status="ignored", reason=rejected.reason, notes=(rejected.fact,))
+
+
+def _inside(found: images.Found) -> Outcome:
+    return _ours(found, "it lies in the output folder; name another output with -o to restore it")
+
+
+def _ours(found: images.Found, note: str) -> Outcome:
+    return Outcome(path=found.path, status="ignored", reason="ours", notes=(note,))
 
 
 def _settle(job: Job, journal: Journal, *, overwrite: bool) -> Outcome | None:

@@ -4,7 +4,7 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sanarestore.engine.jobs import Job, Outcome
@@ -31,6 +31,8 @@ class Plan:
     jobs: tuple[Job, ...]
     refused: tuple[Outcome, ...]
     """Failed outcomes of files that have no output of their own."""
+    inside: tuple[Found, ...] = ()
+    """Files in an output folder that lies inside the searched folder; they are not inputs."""
 
 
 def plan(found: Sequence[Found], inputs: Sequence[str], output: str | None) -> Plan:
@@ -44,8 +46,11 @@ def plan(found: Sequence[Found], inputs: Sequence[str], output: str | None) -> P
     """
     if output is None:
         return _accepted(_without_output(found))
-    kept = [each for each in found if not _lies_in_output(each, Path(output).resolve())]
-    return _accepted(_with_output(kept, inputs, Path(output)))
+    kept: list[Found] = []
+    inside: list[Found] = []
+    for each in found:
+        (inside if _lies_in_output(each, Path(output).resolve()) else kept).append(each)
+    return replace(_accepted(_with_output(kept, inputs, Path(output))), inside=tuple(inside))
 
 
 def format_named(output: Path) -> Format | None:

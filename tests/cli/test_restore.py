@@ -142,6 +142,15 @@ def test_finished_files_are_skipped(shoot: Path, capsys: pytest.CaptureFixture[s
     assert statuses() == done
 
 
+def test_results_of_earlier_runs_are_counted_where_nothing_else_is_named(
+    shoot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert restore("shoot/a.png") == 0
+    capsys.readouterr()
+    assert restore("shoot/a-restored.png") == 0
+    assert "0 restored, 1 other file ignored" in capsys.readouterr().err
+
+
 def test_every_output_folder_has_its_own_journal(shoot: Path) -> None:
     save_photo(Path("other/d.png"))
     assert restore("shoot", "other") == 0

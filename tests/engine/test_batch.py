@@ -113,6 +113,15 @@ def test_files_named_outright_resume_like_folders(shoot: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_photograph_in_an_output_folder_below_the_inputs_is_ignored_and_named(shoot: Path) -> None:
+    assert outcomes("shoot", output="shoot/deep")["c.png"].reason == "ours"
+    found = list(restore_files("shoot", output="shoot/deep", model="tiny-model", threads=1))
+    assert {(str(each.path), each.status) for each in found if each.reason != "other"} == {
+        ("shoot/a.png", "skipped"), ("shoot/b.png", "skipped"), ("shoot/deep/a.png", "ignored"),
+        ("shoot/deep/b.png", "ignored"), ("shoot/deep/c.png", "ignored"),
+    }  # fmt: skip
+
+
 def test_a_result_is_an_input_like_any_other_with_an_output_of_its_own(shoot: Path) -> None:
     outcomes("shoot/a.png")
     assert outcomes("shoot/a-restored.png", "shoot/a.png")["a-restored.png"].reason == "ours"
