@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from sanarestore.errors import OutOfMemory, SanarestoreError, UnreadableImage
+from sanarestore.errors import MissingImage, OutOfMemory, SanarestoreError, UnreadableImage
 from sanarestore.images import jpeg, png, tiff, webp
 from sanarestore.images.damage import cut
 from sanarestore.images.image import Format, Image
@@ -82,7 +82,8 @@ def opened(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     except OSError as error:
         is_missing = isinstance(error, FileNotFoundError)
         fact = "there is no such file" if is_missing else f"it cannot be read ({error.strerror or error})"
-        raise UnreadableImage(fact, where=path, next_step="Check its name and permissions.") from error
+        kind = MissingImage if is_missing else UnreadableImage
+        raise kind(fact, where=path, next_step="Check its name and permissions.") from error
 
 
 def unknown(head: bytes, name: str) -> UnreadableImage:

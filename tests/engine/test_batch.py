@@ -249,6 +249,12 @@ def test_a_full_disk_stops_the_batch_and_it_resumes(shoot: Path, monkeypatch: py
     assert statuses("shoot", output="out") == {"a.png": "skipped", "b.png": "done", "c.png": "done"}
 
 
+def test_a_photograph_that_vanishes_during_the_batch_is_missing(shoot: Path) -> None:
+    with closing(restore_files("shoot", output="out", model="tiny-model", threads=1)) as found:
+        (shoot / "a.png").unlink()
+        assert {each.path.name: each.reason for each in found} == {"a.png": "missing", "b.png": None, "c.png": None}
+
+
 def test_a_journal_that_cannot_be_written_leaves_no_temporary_file(
     shoot: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

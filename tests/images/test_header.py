@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image as PillowImage
 
-from sanarestore.errors import UnreadableImage
+from sanarestore.errors import MissingImage, UnreadableImage
 from sanarestore.images import Image, encode, measure, memory_to_read, memory_to_write, read, to_float
 from tests.images.conftest import saved, smooth
 from tests.images.fuzz import seeds
@@ -82,7 +82,7 @@ def test_headers_of_files_that_are_not_read_raise_the_error_of_reading(tmp_path,
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(UnreadableImage, match="no such file"):
+    with pytest.raises(MissingImage, match="no such file"):
         measure(tmp_path / "none.tif")
 
 

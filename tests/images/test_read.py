@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from sanarestore.errors import OutOfMemory, UnreadableImage
+from sanarestore.errors import MissingImage, OutOfMemory, UnreadableImage
 from sanarestore.images import decode, encode, measure, read
 from sanarestore.images.image import to_stored
 from sanarestore.images.messages import collected
@@ -57,7 +57,7 @@ def test_files_that_are_not_readable_images_are_described(tmp_path, content, fac
 
 
 def test_missing_files_and_folders_are_refused(tmp_path):
-    with pytest.raises(UnreadableImage, match="no such file"):
+    with pytest.raises(MissingImage, match="no such file"):
         read(tmp_path / "none.jpg")
     with pytest.raises(UnreadableImage):
         read(tmp_path)
