@@ -56,6 +56,7 @@ def check(batch: Batch, options: RestoreOptions) -> Generator[Checked, None, Non
             continue
         try:
             header = images.measure(job.source)
+            images.check_header(header, job.target, format=job.format)
             _check_permissions(job)
         except ImageError as error:
             failed = Outcome(path=job.source, status="failed", reason=error.reason, error=str(error))

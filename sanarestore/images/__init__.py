@@ -7,7 +7,7 @@ from sanarestore.images.header import Header, measure, memory_to_read, memory_to
 from sanarestore.images.image import Format, Image, Metadata
 from sanarestore.images.read import decode, read
 from sanarestore.images.resize import resize
-from sanarestore.images.write import check_writable, encode, write
+from sanarestore.images.write import check_header, check_writable, encode, write
 
 __all__ = [
     "Depth",
@@ -19,6 +19,7 @@ __all__ = [
     "Metadata",
     "Pixels",
     "Rejected",
+    "check_header",
     "check_writable",
     "decode",
     "encode",

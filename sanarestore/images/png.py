@@ -265,16 +265,21 @@ def _raw_profile(name: bytes, body: bytes, kind: str, inflate: _Inflate) -> byte
     return profile if exif.is_block(profile) else None
 
 
-def encode(image: Image) -> bytes:
-    """Encode a PNG file of 8 or 16 bits; UnwritableImage if PNG cannot hold the image."""
-    import imagecodecs
-
+def check_writable(image: Image) -> None:
+    """Raise UnwritableImage if PNG cannot hold the image's pixels."""
     if image.depth == "float32":
         raise UnwritableImage("PNG cannot hold float values", next_step="Write TIFF.")
     if image.alpha_HW is not None and image.alpha_kind != "unassociated":
         raise UnwritableImage(
             f"PNG cannot hold an alpha channel that is {image.alpha_kind} in TIFF", next_step="Write TIFF."
         )
+
+
+def encode(image: Image) -> bytes:
+    """Encode a PNG file of 8 or 16 bits; UnwritableImage if PNG cannot hold the image."""
+    import imagecodecs
+
+    check_writable(image)
     stored_HWS = to_stored(image)
     plain = memoryview(
         imagecodecs.png_encode(stored_HWS if stored_HWS.shape[2] > 1 else stored_HWS[..., 0], level=_LEVEL)

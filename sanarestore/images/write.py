@@ -5,9 +5,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sanarestore.errors import UnwritableImage
 from sanarestore.files import write_atomically
 from sanarestore.images import jpeg, png, tiff, webp
+from sanarestore.images.header import Header
 from sanarestore.images.image import Format, Image
 
 _ENCODERS: dict[Format, Callable[[Image], bytes]] = {
@@ -18,17 +21,31 @@ _ENCODERS: dict[Format, Callable[[Image], bytes]] = {
 }
 
 
-_CHECKS: dict[Format, Callable[[Image], None]] = {"jpeg": jpeg.check_writable, "webp": webp.check_writable}
+_CHECKS: dict[Format, Callable[[Image], None]] = {
+    "png": png.check_writable, "jpeg": jpeg.check_writable, "webp": webp.check_writable
+}  # fmt: skip
 
 
 def check_writable(image: Image, path: str | PathLike[str], *, format: Format | None = None) -> None:  # noqa: A002
-    """Check before the work: UnwritableImage if JPEG or WebP is to be written and cannot hold the image.
+    """Check before the work: UnwritableImage if PNG, JPEG or WebP is to be written and cannot hold the image.
 
-    `format` None is the image's own. TIFF and PNG are checked only when they are encoded.
+    `format` None is the image's own. TIFF is checked only when it is encoded.
     """
     check = _CHECKS.get(format or image.format)
     if check is not None:
         _naming(Path(path), check, image)
+
+
+def check_header(header: Header, path: str | PathLike[str], *, format: Format | None = None) -> None:  # noqa: A002
+    """The same for an image that is not decoded yet, as far as its header tells."""
+    side, has_alpha = (header.height, header.width), header.channels in (2, 4)
+    # Arrays of one value take no memory.
+    image = Image(
+        pixels_HWC=np.broadcast_to(np.zeros((), "float32"), (*side, header.channels - has_alpha)),
+        depth=header.depth, format=header.format,
+        alpha_HW=np.broadcast_to(np.zeros((), header.depth), side) if has_alpha else None,
+    )  # fmt: skip
+    check_writable(image, path, format=format)
 
 
 def encode(image: Image, format: Format | None = None) -> bytes:  # noqa: A002 - the word users say

@@ -284,6 +284,17 @@ def test_dry_run_names_what_is_finished_and_what_would_fail(shoot: Path, capsys:
     assert "it would be refused" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("depth", "suffix"), [("uint16", "jpg"), ("uint16", "webp"), ("float32", "png")])
+def test_dry_run_says_that_a_format_cannot_hold_the_result(
+    depth: str, suffix: str, shoot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images.write(images.Image(pixels_HWC=photo(40, 56), depth=depth, format="tiff"), "deep.tif")  # type: ignore[arg-type]
+    for options in (("--dry-run",), ()):
+        assert restore("deep.tif", "-o", f"b.{suffix}", *options) == 1
+        assert f"failed b.{suffix}: " in capsys.readouterr().err
+    assert restore("deep.tif", "-o", "b.tif", "--dry-run") == 0
+
+
 def test_dry_run_tries_model_and_devices(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert restore("shoot", "-o", "out", "--dry-run", "--devices", "cuda:77") == 2
     Path("tiny-model", REFINER).write_bytes(b"damaged")
