@@ -19,7 +19,7 @@ from sanarestore import images, weights
 from sanarestore.engine import shared_storage, workers
 from sanarestore.engine.budget import KEPT, Budget, free_memory, parse_memory
 from sanarestore.engine.jobs import Job, Outcome, TileDone, Waiting
-from sanarestore.engine.journal import Journal
+from sanarestore.engine.journal import Journal, is_journal
 from sanarestore.engine.lock import Lock
 from sanarestore.engine.planning import plan
 from sanarestore.engine.ray_crew import EXPECTED, RayCluster, crew_on, parse_cluster
@@ -84,8 +84,9 @@ class Batch:
         """The files to restore, in order."""
         self.refused: tuple[Outcome, ...] = (*map(_rejected, found.failed), *whole.refused)
         """Outcomes of photographs that cannot be restored."""
-        self.ignored: tuple[Outcome, ...] = (*map(_ignored, found.ignored), *made, *map(_inside, whole.inside))
-        """Outcomes of other files, and of results of earlier runs."""
+        others = (each for each in found.ignored if not is_journal(each.path))
+        self.ignored: tuple[Outcome, ...] = (*map(_ignored, others), *made, *map(_inside, whole.inside))
+        """Outcomes of other files, and of results of earlier runs; our own journals are none."""
         if not whole.jobs and not whole.refused and not made and all(each.reason == "missing" for each in found.failed):
             found.check_inputs()
             raise _nothing_found(names)
@@ -130,10 +131,10 @@ class Batch:
         return self._journals[folder]
 
     def _without_results(self, found: Sequence[images.Found]) -> tuple[list[images.Found], list[Outcome]]:
-        """Tell photographs from results of earlier runs, which are no inputs where results go beside their inputs."""
+        """Tell photographs from results of earlier runs, which are no inputs of a run without an output of its own."""
         given, made = [], []
         for each in found:
-            if not each.in_folder and self._journal(each.path.parent).made(each.path):
+            if any(self._journal(folder).made(each.path) for folder in _folders_above(each)):
                 made.append(_ours(each, "an earlier run wrote it; name an output with -o to restore it again"))
             else:
                 given.append(each)
@@ -314,6 +315,12 @@ def _ignored(rejected: Rejected) -> Outcome:
 
 def _inside(found: images.Found) -> Outcome:
     return _ours(found, "it lies in the output folder; name another output with -o to restore it")
+
+
+def _folders_above(found: images.Found) -> list[Path]:
+    """Folders whose journal may know a file: its own, and those above it up to the one that was searched."""
+    folder = found.path.parent
+    return [folder, *(each for each in folder.parents if each == found.root or found.root in each.parents)]
 
 
 def _ours(found: images.Found, note: str) -> Outcome:

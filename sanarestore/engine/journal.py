@@ -9,6 +9,7 @@ Runs of several machines that share a folder (`--shard`) write a journal each, a
 """
 
 import os
+import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -142,6 +143,12 @@ class Journal:
 def name_of(shard: Shard | None) -> str:
     """Name of the journal that a run writes."""
     return NAME if shard is None else NAME.replace(".", f".{shard.index}-of-{shard.count}.")
+
+
+def is_journal(path: Path) -> bool:
+    """Whether a file has the name of a journal."""
+    stem, suffix = NAME.split(".")
+    return re.fullmatch(rf"{stem}(\.\d+-of-\d+)?\.{suffix}", path.name) is not None
 
 
 def _read(folder: Path | None, *, own: Lines | None, alone: bool) -> Iterator[Line]:

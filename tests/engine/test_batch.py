@@ -131,6 +131,19 @@ def test_a_result_is_an_input_like_any_other_with_an_output_of_its_own(shoot: Pa
     assert statuses("shoot/a-restored.png") == {"a-restored.png": "done"}
 
 
+def test_results_below_a_folder_are_no_inputs_without_an_output(shoot: Path) -> None:
+    outcomes("shoot/a.png")
+    outcomes("shoot")
+    Path("shoot-restored").rename("shoot/before")
+    found = list(restore_files("shoot", model="tiny-model", threads=1))
+    assert sorted(outcome.path.as_posix() for outcome in found if outcome.reason == "ours") == [
+        "shoot/a-restored.png", "shoot/before/a.png", "shoot/before/b.png", "shoot/before/deep/c.png",
+    ]  # fmt: skip
+    assert sum(outcome.status == "done" for outcome in found) == 3
+    assert sorted(path.name for path in Path("shoot-restored").rglob("*.png")) == ["a.png", "b.png", "c.png"]
+    assert statuses("shoot/before", output="again") == {"a.png": "done", "b.png": "done", "c.png": "done"}
+
+
 def test_nothing_but_earlier_results_is_no_error(shoot: Path) -> None:
     outcomes("shoot/a.png")
     assert statuses("shoot/a-restored.png") == {"a-restored.png": "ignored"}

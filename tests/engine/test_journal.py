@@ -230,3 +230,10 @@ def test_an_unwritable_journal_is_reported(job: Job) -> None:
     path.mkdir()
     with pytest.raises(UsageError, match="journal cannot be written"):
         opened(job).begin(job)
+
+
+def test_journals_are_known_by_their_names() -> None:
+    for shard in (None, Shard(3, 12)):
+        assert journal.is_journal(Path("out", journal.name_of(shard)))
+    for name in ("pairs.jsonl", "sanarestore.json", "sanarestore.x.jsonl", "my-sanarestore.jsonl"):
+        assert not journal.is_journal(Path(name))
