@@ -39,8 +39,8 @@ def listed(name: str) -> list[tuple[str, str]]:
     return [(text, language) for text, language in (line.split("\t") for line in lines)]
 
 
-WANTED = dict.fromkeys(LANGUAGES, 0.97) | {"en": 0.99, "ar": 0.965}
-"""Required share of correct readings: 99% in English, 97% in other languages; Arabic misses that by one of 120."""
+WANTED = dict.fromkeys(LANGUAGES, 0.97) | {"en": 0.99}
+"""Required share of correct readings: 99% in English, 97% in other languages."""
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
