@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from tests import threads
 
 # A job that a script runs in the background ignores signals of the terminal, and tests of Ctrl-C need them.
 for _name in ("SIGINT", "SIGHUP"):
-    if hasattr(signal, _name) and signal.getsignal(getattr(signal, _name)) is signal.SIG_IGN:
+    is_main = threading.current_thread() is threading.main_thread()  # workers import this in another
+    if is_main and hasattr(signal, _name) and signal.getsignal(getattr(signal, _name)) is signal.SIG_IGN:
         signal.signal(getattr(signal, _name), signal.default_int_handler if _name == "SIGINT" else signal.SIG_DFL)
 
 # Two threads make small tests slower, not faster, and one thread makes their arithmetic repeatable.

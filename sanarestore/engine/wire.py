@@ -88,13 +88,18 @@ Message = Ready | Alive | Begun | Progress | Worked | Finished | Refused
 
 def receive(stream: BinaryIO) -> Any:
     """Read one object. EOFError if the other end is closed."""
-    return pickle.loads(receive_packed(stream))
+    return rebuild(receive_packed(stream))
 
 
 def receive_packed(stream: BinaryIO) -> bytes:
     """Read one object and leave it packed, to pass it on. EOFError if the other end is closed."""
     (length,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
     return _exactly(stream, length)
+
+
+def rebuild(packed: bytes) -> Any:
+    """Rebuild an object that was sent. Any error if this process lacks what it needs."""
+    return pickle.loads(packed)
 
 
 def _exactly(stream: BinaryIO, count: int) -> bytes:

@@ -15,7 +15,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-from sanarestore.engine.wire import Alive, Begun, Finished, Progress, Ready, Refused, Sender, Task, Worked, receive
+from sanarestore.engine.wire import (
+    Alive,
+    Begun,
+    Finished,
+    Progress,
+    Ready,
+    Refused,
+    Sender,
+    Task,
+    Worked,
+    rebuild,
+    receive_packed,
+)
 from sanarestore.errors import DiskFull, SanarestoreError, UsageError, WeightsError
 
 BEAT = 1.0
@@ -93,16 +105,14 @@ class _Server:
         return thread
 
     def _listen(self) -> None:
-        try:
-            self._orders.put(receive(self._inward))
-            while True:
-                number, job = receive(self._inward)
-                self._jobs[number] = job
-                self._orders.put((number, job))
-        except (EOFError, OSError, ValueError):
-            pass  # the batch wants no more, or is gone
-        except Exception as error:
-            self._tell(Refused(SanarestoreError(f"a worker process does not understand its orders ({error})")))
+        with suppress(EOFError, OSError, ValueError):  # the batch wants no more, or is gone
+            is_first = True
+            while (order := self._understood(receive_packed(self._inward))) is not None:
+                if not is_first:
+                    number, job = order
+                    self._jobs[number] = job
+                is_first = False
+                self._orders.put(order)
         self._ended.set()
         if self._task is not None:
             for job in list(self._jobs.values()):
@@ -111,6 +121,15 @@ class _Server:
         for waiting in (self._orders, self._read):
             with suppress(queue.Full):
                 waiting.put(None, timeout=BEAT)
+
+    def _understood(self, packed: bytes) -> Any:
+        """Rebuild an order; None, with a message to the batch, if what it needs is missing here."""
+        try:
+            return rebuild(packed)
+        except Exception as error:  # importing what an order names may raise anything
+            fact = f"a worker process does not understand its orders ({type(error).__name__}: {error})"
+            self._tell(Refused(SanarestoreError(fact)))
+            return None
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT):

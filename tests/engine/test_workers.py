@@ -17,7 +17,7 @@ import pytest
 from sanarestore.engine import workers
 from sanarestore.engine.wire import Task
 from sanarestore.engine.workers import Crew, Limits, Lost
-from sanarestore.errors import OutOfMemory, UsageError, WeightsError
+from sanarestore.errors import OutOfMemory, SanarestoreError, UsageError, WeightsError
 
 
 class Playing:
@@ -189,6 +189,20 @@ def test_an_error_that_concerns_all_jobs_ends_the_batch() -> None:
         run("one", "refuse", "two")
     with pytest.raises(WeightsError, match="no such weights"):
         run(*(f"slow{number}" for number in range(40)), devices=("refused", "a"))
+
+
+def test_orders_that_a_worker_cannot_rebuild_are_told(marks: Path) -> None:
+    """Whatever importing raises: ValueError was taken for the end of the orders."""
+    (marks / "only_here.py").write_text("def build(): pass")
+    sys.path.insert(0, str(marks))
+    try:
+        import only_here  # type: ignore[import-not-found]
+
+        (marks / "only_here.py").write_text("raise ValueError('not there')")
+        with pytest.raises(SanarestoreError, match="does not understand its orders"):
+            list(Crew[str](lambda _: only_here.build, ["a"]).run(["one"]))
+    finally:
+        sys.path.remove(str(marks))
 
 
 def test_a_worker_that_dies_while_it_starts_is_not_replaced() -> None:

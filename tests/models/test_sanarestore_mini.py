@@ -105,7 +105,7 @@ def gain(
     ("line", "expert"),
     [
         ("noise:15", "noise"), ("noise:25", "noise"), ("poisson:4", "noise"), ("jpeg:20", "jpeg"), ("jpeg:40", "jpeg"),
-        ("blur:1.6", None), ("lowres:3", None), ("noise:25+jpeg:20", "photograph"),
+        ("blur:1.6", None), ("lowres:3", None), ("noise:25+jpeg:20", None),
     ],
 )  # fmt: skip
 def test_a_single_degradation_goes_to_its_expert(mini: RestorationModel, line: str, expert: str | None) -> None:
