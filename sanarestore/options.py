@@ -169,3 +169,18 @@ class RestoreOptions:
         for name in irrelevant:
             del chosen[name]
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchOptions:
+    """What a user may choose for a batch, beside how a photograph is restored."""
+
+    overwrite: bool = False
+    """Replace files that exist at the outputs, whoever made them."""
+    accept_damaged: bool = False
+    """Restore what can be decoded of damaged files, with a note."""
+    shard: Shard | None = None
+    """The part of the files that this run does; None for all."""
+    memory_per_file: int | None = None
+    """Bytes that a file may take, by an estimate from its header; None takes what is free when the model is loaded,
+    divided by the number of devices."""

@@ -32,7 +32,7 @@ from sanarestore.cli.flags import (
     Verbose,
 )
 from sanarestore.errors import ExitCode, UsageError
-from sanarestore.options import BLENDED_OVERLAP, BLENDING, RestoreOptions, parse_shard
+from sanarestore.options import BLENDED_OVERLAP, BLENDING, BatchOptions, RestoreOptions, parse_shard
 
 if TYPE_CHECKING:
     from sanarestore.engine.batch import Batch
@@ -168,7 +168,7 @@ def restore(
         )  # fmt: skip
     from sanarestore import weights
     from sanarestore.cli import console, reports
-    from sanarestore.engine.batch import Batch, BatchOptions
+    from sanarestore.engine.batch import Batch
     from sanarestore.engine.budget import parse_memory
     from sanarestore.engine.jobs import TileDone, Waiting
     from sanarestore.engine.ray_crew import parse_cluster
@@ -213,7 +213,7 @@ def _rehearse(
     batch: "Batch", options: RestoreOptions, devices: Sequence[str], memory: int | None, *, as_json: bool, quiet: bool
 ) -> ExitCode:
     """List what would be done with each file, try model and devices, and estimate memory and time."""
-    from sanarestore.cli import console, reports
+    from sanarestore.cli import console, pace
     from sanarestore.engine import rehearsal
     from sanarestore.engine.budget import free_memory
 
@@ -242,7 +242,7 @@ def _rehearse(
         rest = {"skipped": skipped, "failed": len(failed), "ignored": len(batch.ignored), "free_memory": allowed}
         console.print_json({"status": "estimate", **figures, **rest})
     elif not quiet:
-        console.say(reports.estimate(figures, speeds, skipped, len(failed), allowed))
+        console.say(pace.estimate(figures, speeds, skipped, len(failed), allowed))
     return ExitCode.SOME_FAILED if failed or figures["memory"] > allowed else ExitCode.DONE
 
 
@@ -307,7 +307,7 @@ def _through_pipe(
     """Restore one image from stdin or a file to stdout or a file."""
     from sanarestore import weights
     from sanarestore.cli import console, reports
-    from sanarestore.engine.batch import BatchOptions, restore_one
+    from sanarestore.engine.batch import restore_one
     from sanarestore.engine.budget import parse_memory
     from sanarestore.engine.jobs import Job, TileDone
     from sanarestore.engine.planning import format_named

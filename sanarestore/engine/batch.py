@@ -7,51 +7,31 @@ Imports no torch: the work is done in worker processes, and a worker that dies t
 
 import os
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, replace
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from sanarestore import images, weights
-from sanarestore.engine import shared_storage, workers
-from sanarestore.engine.budget import KEPT, Budget, free_memory, parse_memory
+from sanarestore.engine import workers
+from sanarestore.engine.budget import parse_memory
 from sanarestore.engine.jobs import Job, Outcome, TileDone, Waiting
 from sanarestore.engine.journal import Journal, is_journal
 from sanarestore.engine.lock import Lock
 from sanarestore.engine.planning import plan
-from sanarestore.engine.ray_crew import EXPECTED, RayCluster, crew_on, parse_cluster
-from sanarestore.engine.wire import Task
+from sanarestore.engine.ray_crew import EXPECTED, RayCluster, parse_cluster
+from sanarestore.engine.work import Work, failed, is_there_already
 from sanarestore.errors import NoImagesError, UnwritableImage, disk_full
-from sanarestore.files import TEMPORARY, is_full, place, temporary_beside
+from sanarestore.files import TEMPORARY, is_full
 from sanarestore.images.find import Rejected
-from sanarestore.options import RestoreOptions, Shard, parse_shard
-
-MOST_HALVINGS = 1
-"""Attempts with smaller tiles for a file that a worker died with."""
+from sanarestore.options import BatchOptions, RestoreOptions, parse_shard
 
 LAST = 16
 """Jobs per worker at the end of a batch that are handed out largest first."""
 
 STALE = 24 * 3600.0
 """Age in seconds from which on a temporary file that no journal names is a left-over: no file takes a day to write."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BatchOptions:
-    """What a user may choose for a batch, beside how a photograph is restored."""
-
-    overwrite: bool = False
-    """Replace files that exist at the outputs, whoever made them."""
-    accept_damaged: bool = False
-    """Restore what can be decoded of damaged files, with a note."""
-    shard: Shard | None = None
-    """The part of the files that this run does; None for all."""
-    memory_per_file: int | None = None
-    """Bytes that a file may take, by an estimate from its header; None takes what is free when the model is loaded,
-    divided by the number of devices."""
 
 
 class Batch:
@@ -62,7 +42,7 @@ class Batch:
         inputs: Sequence[str | PathLike[str]],
         output: str | PathLike[str] | None = None,
         options: RestoreOptions = RestoreOptions(),  # noqa: B008 - frozen
-        chosen: BatchOptions = BatchOptions(),
+        chosen: BatchOptions = BatchOptions(),  # noqa: B008 - frozen
     ) -> None:
         """Find the photographs and plan where the results go; nothing is written.
 
@@ -113,7 +93,7 @@ class Batch:
             waiting = []
             for job, outcome in self.settled():
                 if job.folder in broken:
-                    yield _failed(job, "unwritable", str(broken[job.folder]))
+                    yield failed(job, "unwritable", str(broken[job.folder]))
                 elif outcome is not None:
                     yield outcome
                 else:
@@ -122,7 +102,7 @@ class Batch:
                 yield Waiting(files=len(waiting), size=sum(_size(job) for job in waiting))
                 handles = [handle for lock in held for handle in lock.handles]
                 ordered = _ordered(waiting, EXPECTED if isinstance(devices, RayCluster) else len(devices))
-                yield from _Work(self._options, self._chosen, self._journals).run(ordered, devices, handles)
+                yield from Work(self._options, self._chosen, self._journals).run(ordered, devices, handles)
 
     def _journal(self, folder: Path | None) -> Journal:
         """The journal of an output folder, read when it is first asked for."""
@@ -175,80 +155,17 @@ class Batch:
                         path.unlink()
 
 
-class _Work:
-    """Jobs handed out to workers, and their results recorded and given their names."""
-
-    def __init__(self, options: RestoreOptions, chosen: BatchOptions, journals: Mapping[Path | None, Journal]) -> None:
-        self._options, self._chosen, self._journals = options, chosen, journals
-        self._begun: dict[Path, Job] = {}
-
-    def run(
-        self, jobs: Sequence[Job], devices: Sequence[str] | RayCluster, inherited: Sequence[int] = ()
-    ) -> Generator[TileDone | Outcome, None, None]:
-        """Do all jobs, yielding progress and an outcome for each."""
-        crew = crew_on(
-            devices, self._task_of, threads=self._options.threads, begin=self._begin, again=_again, inherited=inherited
-        )
-        try:
-            with closing(crew.run(jobs)) as events:
-                for job, event in events:
-                    if isinstance(event, TileDone):
-                        yield event
-                    elif isinstance(event, workers.Lost):
-                        _remove(self._begun.pop(job.target))
-                        yield _lost(job, event)
-                    else:
-                        # It counts as begun until it has its name: a journal that cannot be written ends the batch.
-                        outcome = self._keep(self._begun[job.target], event)
-                        del self._begun[job.target]
-                        yield outcome
-        finally:
-            for job in self._begun.values():
-                _remove(job)
-
-    def _task_of(self, device: str, workers_there: int) -> Callable[[], Task]:
-        """What builds the task of a worker on a device of a machine with some workers."""
-        return partial(_file_restorer, self._options, self._chosen, workers_there, device)
-
-    def _begin(self, job: Job) -> Job:
-        if job.target in self._begun:  # a worker has died with it
-            _remove(self._begun[job.target])
-        job = replace(job, temporary=temporary_beside(job.target))
-        self._journals[job.folder].begin(job)
-        self._begun[job.target] = job
-        return job
-
-    def _keep(self, job: Job, outcome: Outcome) -> Outcome:
-        """Record a result and give it its name."""
-        if outcome.status != "done" or job.temporary is None:
-            return outcome
-        if not os.path.lexists(job.temporary):
-            return _failed(job, "unwritable", str(shared_storage.not_shared(job)))
-        journal = self._journals[job.folder]
-        try:
-            # Asked before the record is added, which would take a file that was put there meanwhile for ours.
-            replaced = os.path.lexists(job.target) and (self._chosen.overwrite or journal.made(job.target))
-            journal.add(job, outcome)
-            place(job.temporary, job.target, replace=replaced)
-        except FileExistsError:
-            _remove(job)
-            return _failed(job, "exists", str(is_there_already(job.target)))
-        except OSError as error:
-            _remove(job)
-            if is_full(error):
-                raise disk_full(job.target) from error
-            return _failed(job, "unwritable", f"{job.target}: it cannot be written ({error.strerror or error}).")
-        return outcome
-
-
 def restore_one(
-    job: Job, options: RestoreOptions, device: str, chosen: BatchOptions = BatchOptions()
+    job: Job,
+    options: RestoreOptions,
+    device: str,
+    chosen: BatchOptions = BatchOptions(),  # noqa: B008 - frozen
 ) -> Generator[TileDone | Outcome, None, None]:
     """Restore one file to an output without a journal, in a worker; an output that exists is not replaced unasked."""
     journals: dict[Path | None, Journal] = {None: Journal(None, settings="")}
     outcome = _settle(job, journals[None], overwrite=chosen.overwrite)
     if outcome is None:
-        yield from _Work(options, chosen, journals).run([job], [device])
+        yield from Work(options, chosen, journals).run([job], [device])
     else:
         yield outcome
 
@@ -290,14 +207,6 @@ def _outcomes(batch: Batch, devices: Sequence[str] | RayCluster) -> Generator[Ou
                 yield event
 
 
-def is_there_already(target: Path) -> UnwritableImage:
-    """The error for an output that exists and is not ours."""
-    return UnwritableImage(
-        "the output already exists, and is not as an earlier run left it", where=target,
-        next_step="Replace it with --overwrite, or name another output with -o.",
-    )  # fmt: skip
-
-
 def _nothing_found(names: Sequence[str]) -> NoImagesError:
     return NoImagesError(
         "no readable image was found", where=", ".join(names),
@@ -334,28 +243,17 @@ def _settle(job: Job, journal: Journal, *, overwrite: bool) -> Outcome | None:
     except FileNotFoundError:
         return None
     except OSError as error:  # a name that is too long, a file where a folder is needed
-        return _failed(job, "unwritable", f"{job.target}: it cannot be written ({error.strerror or error}).")
+        return failed(job, "unwritable", f"{job.target}: it cannot be written ({error.strerror or error}).")
     earlier = journal.find(job)
     if earlier is None:
-        return None if overwrite else _failed(job, "exists", str(is_there_already(job.target)))
+        return None if overwrite else failed(job, "exists", str(is_there_already(job.target)))
     if earlier.is_same_content and earlier.is_same_settings:
         return Outcome(path=job.source, output=job.target, status="skipped")
     if earlier.is_same_path or earlier.is_same_content or overwrite:
         return None
     fact = f"{job.target} is the result of another photograph, {earlier.source}"
     step = "Name another output with -o, or replace it with --overwrite."
-    return _failed(job, "exists", f"{job.source}: {fact}. {step}")
-
-
-def _file_restorer(options: RestoreOptions, chosen: BatchOptions, workers: int, device: str) -> Task:
-    """Build the task of one of several workers; called there."""
-    from sanarestore.engine.file_restorer import FileRestorer  # imports torch
-    from sanarestore.engine.restorer import Restorer
-
-    restorer = Restorer(options, device=device)
-    size = chosen.memory_per_file or round(free_memory() * (1 - KEPT) / workers)
-    budget = Budget(size, is_chosen=chosen.memory_per_file is not None)
-    return FileRestorer(restorer, accept_damaged=chosen.accept_damaged, budget=budget)
+    return failed(job, "exists", f"{job.source}: {fact}. {step}")
 
 
 def _ordered(jobs: Sequence[Job], workers: int) -> list[Job]:
@@ -371,26 +269,3 @@ def _size(job: Job) -> int:
         return job.source.stat().st_size
     except OSError:
         return 0
-
-
-def _failed(job: Job, reason: str, error: str) -> Outcome:
-    return Outcome(path=job.source, status="failed", reason=reason, error=error)
-
-
-def _again(job: Job, deaths: int) -> Job | None:
-    """The job for another attempt, on smaller tiles, after workers have died with it."""
-    return replace(job, halvings=deaths) if deaths <= MOST_HALVINGS else None
-
-
-def _lost(job: Job, lost: workers.Lost) -> Outcome:
-    step = "Try a smaller --tile or fewer devices." if lost.reason == "crashed" else "Check if the file is damaged."
-    return Outcome(
-        path=job.source, status="failed", reason=lost.reason, error=f"{job.source}: {lost.fact}. {step}",
-        trace=lost.printed,
-    )  # fmt: skip
-
-
-def _remove(job: Job) -> None:
-    if job.temporary is not None:
-        with suppress(OSError):
-            job.temporary.unlink(missing_ok=True)

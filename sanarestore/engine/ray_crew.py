@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from typing import Any, BinaryIO, TypeVar
 
 import sanarestore
-from sanarestore.engine import workers
+from sanarestore.engine import processes
 from sanarestore.engine.ray_messages import (
     Connected,
     Failed,
@@ -266,7 +266,7 @@ class Hub:
                 "the connection to the Ray cluster was lost", where="--ray",
                 next_step="Check the cluster and run the command again: what is finished is kept.",
             )  # fmt: skip
-        words = workers.read_last_words(self._printed).rpartition("\n")[2]
+        words = processes.read_last_words(self._printed).rpartition("\n")[2]
         return SanarestoreError(
             f"Ray cannot be used ({words or 'it ended without a word'})", where="--ray",
             next_step="Install it again: pip install 'sanarestore[ray]'",
@@ -275,7 +275,7 @@ class Hub:
 
 def start(printed: BinaryIO, inherited: Sequence[int]) -> tuple[subprocess.Popen[bytes], BinaryIO, BinaryIO]:
     """Start the hub; return its process, the pipe to it and the pipe from it."""
-    return workers.start_module("sanarestore.engine.ray_hub", printed, inherited)
+    return processes.start_module("sanarestore.engine.ray_hub", printed, inherited)
 
 
 def no_cluster(address: str, fact: str) -> UsageError:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 import sanarestore
-from sanarestore.engine import workers
+from sanarestore.engine import processes, workers
 from sanarestore.engine.ray_messages import Heard, Setup
 from sanarestore.engine.wire import Sender, receive_packed
 from sanarestore.errors import UsageError
@@ -59,7 +59,7 @@ class Relay:
         if None not in messages:
             return Heard(whole)
         self.end()
-        return Heard(whole, has_ended=True, printed=workers.read_last_words(self._printed))
+        return Heard(whole, has_ended=True, printed=processes.read_last_words(self._printed))
 
     def end(self) -> None:
         """End the worker; it has ended when this returns."""

@@ -4,9 +4,7 @@ Every worker does whole jobs with the same code and a fixed number of threads, a
 the results do not depend on the number of workers or on which worker takes which job. Imports no torch.
 """
 
-import os
 import queue
-import site
 import subprocess
 import sys
 import tempfile
@@ -17,9 +15,9 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, BinaryIO, Generic, Literal, TypeVar
 
+from sanarestore.engine.processes import environment, read_last_words, start_module
 from sanarestore.engine.wire import (
     Alive,
     Begun,
@@ -57,9 +55,6 @@ STALL, SLOWER = 600.0, 10.0
 _SPARE = 2
 """Jobs per worker that must be waiting for one to be read ahead; the last ones go to whoever is free first."""
 
-_LAST_WORDS = 2000
-"""Characters that are kept of what a dead worker printed last."""
-
 
 @dataclass(frozen=True, slots=True)
 class Lost:
@@ -96,7 +91,7 @@ def parse_devices(text: str) -> tuple[str, ...]:
 def _count_gpus() -> int:
     """Ask a process of its own, so that this one holds neither torch nor a GPU."""
     code = "import torch; print(torch.cuda.device_count())"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=_environment(), check=False)
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False)
     return int(said.stdout) if said.stdout.strip().isdigit() else 0
 
 
@@ -198,7 +193,9 @@ class Crew(Generic[J]):
                 yield worker.orders[number].job, event
             case Worked(number):
                 worker.orders[number].is_worked = True
+                worker.rest(number)
             case Finished(number, result):
+                worker.rest(number)
                 yield worker.orders.pop(number).job, result
             case Alive(reading):
                 worker.reading = reading
@@ -328,6 +325,11 @@ class Worker(ABC, Generic[J]):
         """Note that work on a job has begun."""
         self.at_work, self.moved = number, time.monotonic()
 
+    def rest(self, number: int) -> None:
+        """Note that work on a job has ended: an idle worker makes no progress, and is none the worse for it."""
+        if self.at_work == number:
+            self.at_work = None
+
     def move(self) -> None:
         """Note progress."""
         now = time.monotonic()
@@ -373,42 +375,6 @@ class _Process(Worker[J]):
         heard.put((self, None))
 
 
-def read_last_words(printed: BinaryIO) -> str:
-    """What a process printed last."""
-    with suppress(OSError, ValueError):
-        size = printed.seek(0, os.SEEK_END)
-        printed.seek(max(size - _LAST_WORDS, 0))
-        return printed.read().decode(errors="replace").strip()
-    return ""
-
-
 def start(printed: BinaryIO, inherited: Sequence[int]) -> tuple[subprocess.Popen[bytes], BinaryIO, BinaryIO]:
     """Start a process that runs `worker`; return it, the pipe of its orders and the pipe of its messages."""
     return start_module("sanarestore.engine.worker", printed, inherited)
-
-
-def start_module(
-    module: str, printed: BinaryIO, inherited: Sequence[int]
-) -> tuple[subprocess.Popen[bytes], BinaryIO, BinaryIO]:
-    """Start a process that runs a module of this package, as `start` does."""
-    if not sys.executable:
-        raise UsageError("this program runs without a Python interpreter that could run workers", where="sanarestore")
-    # -P: a file in the current folder must not be imported for a library of the same name.
-    command = [sys.executable, "-P", "-m", module]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=printed, env=_environment(),
-        pass_fds=tuple(inherited) if os.name == "posix" else (),
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    return process, process.stdin, process.stdout  # type: ignore[return-value]
-
-
-def _environment() -> dict[str, str]:
-    """The environment, in which workers find this package where it was found here."""
-    root = str(Path(__file__).parents[2])
-    places = [*site.getsitepackages(), site.getusersitepackages()]
-    if root in places:
-        return dict(os.environ)
-    before = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": root if not before else f"{before}{os.pathsep}{root}"}

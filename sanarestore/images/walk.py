@@ -21,7 +21,7 @@ class Listing:
 
 
 def list_folder(folder: str, refuse: Refuse) -> Listing:
-    """List a folder without its hidden entries; a folder that cannot be read is empty, and `refuse` is told."""
+    """List the visible entries of a folder. If it cannot be read, call `refuse` and return an empty listing."""
     folders: list[str] = []
     others: list[str] = []
     try:

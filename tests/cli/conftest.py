@@ -24,3 +24,21 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setattr(console, "stderr", Console(file=fake, highlight=False, emoji=False, width=80, height=24))
     return fake
+
+
+class Clock:
+    """Stands in for `time.perf_counter`."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock that tests move."""
+    made = Clock()
+    monkeypatch.setattr("time.perf_counter", made)
+    return made

@@ -10,7 +10,7 @@ import pytest
 from sanarestore.cli import reports
 from sanarestore.engine.jobs import Outcome, Stamp
 from sanarestore.errors import ExitCode
-from tests.cli.conftest import Terminal
+from tests.cli.conftest import Clock, Terminal
 
 
 def outcome(name: str = "a.png", status: str = "done", **fields: Any) -> Outcome:
@@ -90,23 +90,6 @@ def shown_lines(terminal: Terminal, total: int = 4, name: str = "photo.png") -> 
         return seen(terminal, made)
 
 
-class Clock:
-    """Stands in for `time.perf_counter`."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr("sanarestore.cli.reports.time.perf_counter", made)
-    return made
-
-
 def done_of(size: int, **fields: Any) -> Outcome:
     return outcome(stamp=Stamp(size, 0, 0), **fields)
 
@@ -122,39 +105,6 @@ def test_a_terminal_shows_overall_and_file_progress(terminal: Terminal, clock: C
     assert re.search(r"restored, 1 failed .*1/10000 +0\.20 MP/s 60 s left$", overall)
     assert re.search(r" photo\.png \(noise\) .*2/4 *$", part)
     assert len(overall) <= 80
-
-
-def test_speed_and_time_left_begin_with_the_first_tile(clock: Clock) -> None:
-    pace = reports.Pace(3, 3000)
-    clock.now += 500  # the model is loaded
-    assert pace.spoken() == ""
-    pace.part(Path("a.png"), 0.5, 4.0, 1000)
-    assert pace.spoken() == ""
-    clock.now += 10
-    pace.part(Path("a.png"), 1.0, 4.0, 1000)
-    pace.add(done_of(1000))
-    assert pace.megapixels_per_second is None, "these 2 MP were done before the clock began"
-    clock.now += 10
-    pace.part(Path("b.png"), 0.5, 4.0, 1000)
-    assert pace.megapixels_per_second == pytest.approx(2 / 20)
-    assert pace.seconds_left == pytest.approx(1500 / 1000 * 20)
-    assert pace.spoken() == "0.10 MP/s 30 s left"
-
-
-def test_files_without_parts_have_a_speed_too(clock: Clock) -> None:
-    pace = reports.Pace(4)
-    pace.add(outcome())
-    assert pace.spoken() == ""
-    clock.now += 10
-    pace.add(outcome())
-    assert pace.spoken() == "0.20 MP/s 20 s left"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "spoken"), [(4, "4 s"), (89, "89 s"), (600, "10 min"), (5300, "88 min"), (11100, "3 h 05 min")]
-)
-def test_durations_are_spoken(seconds: float, spoken: str) -> None:
-    assert reports._duration(seconds) == spoken
 
 
 def test_a_log_gets_a_line_every_half_minute(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:

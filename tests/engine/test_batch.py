@@ -15,7 +15,7 @@ import pytest
 
 import sanarestore
 from sanarestore.engine import batch as batches
-from sanarestore.engine import workers
+from sanarestore.engine import work, workers
 from sanarestore.engine.batch import Batch, restore_files
 from sanarestore.engine.jobs import Outcome, TileDone
 from sanarestore.engine.journal import NAME
@@ -287,7 +287,7 @@ def test_a_crash_between_any_two_steps_loses_nothing(shoot: Path, moment: str, m
     class Crash(BaseException):
         pass
 
-    place, add = batches.place, batches.Journal.add
+    place, add = work.place, batches.Journal.add
     count = Counter[str]()
 
     def crashing(name: str, moment_of: tuple[str, str], real: Callable[..., None]) -> Callable[..., None]:
@@ -303,7 +303,7 @@ def test_a_crash_between_any_two_steps_loses_nothing(shoot: Path, moment: str, m
 
     with monkeypatch.context() as crashing_once:
         crashing_once.setattr(batches.Journal, "add", crashing("add", ("before the record", "after the record"), add))
-        crashing_once.setattr(batches, "place", crashing("place", ("never", "after the name"), place))
+        crashing_once.setattr(work, "place", crashing("place", ("never", "after the name"), place))
         with pytest.raises(Crash):
             outcomes("shoot", output="out")
     expected = "skipped" if moment == "after the name" else "done"

@@ -45,6 +45,9 @@ class Playing:
             os.kill(os.getpid(), signal.SIGKILL)
         if job == "stuck":
             time.sleep(1000)
+        for _ in range(30 if job == "steady" else 0):
+            time.sleep(0.2)
+            yield "steady"
         if job == "refuse":
             raise UsageError("never mind")
         if job.startswith("slow"):
@@ -168,6 +171,12 @@ def test_work_that_never_ends_is_given_up() -> None:
     results = run("one", "stuck", "two", limits=Limits(stall=1.5))
     assert results["stuck"].reason == "stuck"
     assert (results["one"], results["two"]) == ("ONE on a", "TWO on a")
+
+
+def test_an_idle_worker_is_not_taken_for_a_stuck_one() -> None:
+    """At the end of a batch one worker may wait for another for longer than any step may take."""
+    results = run("steady", "one", devices=("a", "b"), limits=Limits(stall=1.5))
+    assert {job: result.split(" on ")[0] for job, result in results.items()} == {"one": "ONE", "steady": "STEADY"}
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped here")
