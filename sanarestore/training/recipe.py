@@ -110,6 +110,9 @@ class TrainingRecipe:
     coarse_weight: float = 0.05
     """Weight of the error of 16 x 16 block means relative to the rest: a wrong brightness moves all weights
     together, and would otherwise outweigh the learning of detail."""
+    harm_weight: float = 0.0
+    """Under colour-correction, weight of the decibels that a correction loses, beside the loss itself: a wrong guess
+    harms a photograph more than a timid one."""
     p_one: float = 0.5
     """Under flow, share of times that are exactly 1, the only time at which one-step sampling calls the model."""
     draws: int = 1
@@ -235,6 +238,7 @@ class TrainingRecipe:
                 self.clip,
                 self.loss_floor,
                 self.coarse_weight,
+                self.harm_weight,
                 self.agreement_weight,
                 self.flow_shift,
                 self.validation_photos,

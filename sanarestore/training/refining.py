@@ -74,7 +74,15 @@ class ColourCorrectionObjective(PartsObjective):
         super().__init__(parts, recipe, {"colour_correction": self._correction})
 
     def loss(self, batch: Batch) -> Tensor:
-        return self._pixel_loss(self.restore(batch), batch.target_BCHW)
+        """Mean negative PSNR in dB, plus the mean loss of PSNR of those that get worse, weighted by `harm_weight`.
+
+        There is no coarse term: the pixels of an overview lie at random.
+        """
+        after_B, before_B = (
+            decibels((image_BCHW.float() - batch.target_BCHW).square().mean(dim=(1, 2, 3)), self.recipe.loss_floor)
+            for image_BCHW in (self.restore(batch), batch.degraded_BCHW)
+        )
+        return (after_B + self.recipe.harm_weight * (after_B - before_B).clamp(min=0)).mean()
 
     def restore(self, batch: Batch) -> Tensor:
         tokens = self._tokens(batch)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -482,6 +483,25 @@ def test_a_router_loads_the_experts_named_in_the_recipe(tmp_path: Path) -> None:
 def test_training_a_missing_colour_correction_is_refused() -> None:
     with pytest.raises(UsageError, match="no global colour correction to train"):
         made("colour-correction", model=replace(RECIPE.model, colour_correction=0))
+
+
+def test_harm_weighs_what_a_correction_makes_worse_beside_the_loss() -> None:
+    """Of two photographs, one needs the correction and one is spoilt by it."""
+    gentle, strict = (made("colour-correction", harm_weight=weight, loss_floor=1e-6) for weight in (0.0, 3.0))
+    for objective in (gentle, strict):
+        objective.parts.refiner.colour_correction.curve.bias.data[3:] = 0.1
+    degraded = torch.full((2, 3, 16, 16), 0.4)
+    target = torch.stack([degraded[0] + 0.1, degraded[1] + 0.01])
+    asked = Request.of("colour")
+    pair = replace(
+        batch(), degraded_BCHW=degraded, target_BCHW=target, statistics_BK=batch().statistics_BK[:2],
+        prompts=[asked.plain] * 2, requests=(asked,) * 2,
+    )  # fmt: skip
+    harm = (20 * math.log10(0.09 / 0.01)) / 2
+    # Float32 leaves a little of what is put right, hence the floor of 1e-6.
+    with torch.no_grad():
+        found = float(strict.loss(pair) - gentle.loss(pair))
+    assert found == pytest.approx(3 * harm, rel=0.01)
 
 
 def test_crops_that_do_not_fit_the_refiner_are_refused() -> None:
