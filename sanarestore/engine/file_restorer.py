@@ -23,6 +23,7 @@ from sanarestore.errors import (
     UnwritableImage,
 )
 from sanarestore.files import hash_bytes, unwritable, write_new
+from sanarestore.options import WriteOptions
 
 
 @dataclass(slots=True)
@@ -45,9 +46,17 @@ class _Restored:
 class FileRestorer:
     """Restores files with one model on one device (`wire.Task`)."""
 
-    def __init__(self, restorer: Restorer, *, accept_damaged: bool = False, budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        restorer: Restorer,
+        *,
+        accept_damaged: bool = False,
+        budget: Budget | None = None,
+        write: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
+    ) -> None:
         """`budget` is the memory that the files share; without one, they take what they need."""
         self._restorer = restorer
+        self._write = write
         self._accept_damaged = accept_damaged
         self._budget = budget
         # Asked in the main thread, since each thread has a number of its own.
@@ -67,7 +76,7 @@ class FileRestorer:
             fact = "there is no such file" if kind is MissingImage else f"it cannot be read ({error.strerror})"
             raise kind(fact, where=_called(job), next_step="Check its name and permissions.") from error
         image = images.decode(data, _called(job), accept_damaged=self._accept_damaged)
-        images.check_writable(image, job.target, format=job.format)
+        images.check_writable(image, job.target, format=job.format, options=self._write)
         return _Read(image, hash_bytes(data), stamp)
 
     def work(self, job: Job, read: _Read) -> Generator[TileDone, None, _Restored]:
@@ -100,7 +109,7 @@ class FileRestorer:
         assert job.temporary is not None
         begun = perf_counter()
         try:
-            data = images.encode(worked.image, job.format)
+            data = images.encode(worked.image, job.format, self._write)
         except UnwritableImage as error:
             raise UnwritableImage(error.fact, where=job.target, next_step=error.next_step) from error
         outcome = worked.outcome
