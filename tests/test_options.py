@@ -37,8 +37,11 @@ from sanarestore.options import (
         ({"tiling": "causal", "overlap": -1}, "--overlap"),
         ({"tiling": "causal", "tile": 256, "overlap": 129}, "--overlap"),
         ({"tiling": "off", "tile": 512}, "--tile"),
-        ({"scale": 3}, "--scale"),
-        ({"scale": 0}, "--scale"),
+        ({"scale": 4.1}, "--scale"),
+        ({"scale": 0.9}, "--scale"),
+        ({"scale": math.nan}, "--scale"),
+        ({"long_side": 0}, "--long-side"),
+        ({"long_side": 100, "scale": 2}, "--long-side"),
         ({"tile": SMALLEST_TILE - 1}, "--tile"),
         ({"dtype": "float16"}, "--dtype"),
         ({"threads": 0}, "--threads"),
@@ -56,6 +59,21 @@ def test_extreme_values_are_allowed() -> None:
         RestoreOptions(**choice)  # type: ignore[arg-type]
 
 
+def test_sizes_of_results_are_rounded() -> None:
+    assert RestoreOptions().result_size(301, 1) == (301, 1)
+    assert RestoreOptions(scale=1.5).result_size(301, 1) == (452, 2)
+    assert RestoreOptions(scale=4).result_size(301, 7) == (1204, 28)
+    assert RestoreOptions(long_side=100).result_size(301, 1) == (100, 1)
+    assert RestoreOptions(long_side=1000).result_size(7, 300) == (23, 1000)
+    assert RestoreOptions(long_side=1000).result_size(20, 30) == (80, 120), "four times at most"
+    for side in range(1, 2000, 7):
+        assert max(RestoreOptions(long_side=1234).result_size(side, 1999)) == 1234
+
+
+def test_a_factor_is_the_same_as_a_whole_number_and_as_a_fraction() -> None:
+    assert RestoreOptions(scale=2).fingerprint() == RestoreOptions(scale=2.0).fingerprint()
+
+
 def test_the_default_strength_is_full() -> None:
     assert RestoreOptions().strength == 1
 
@@ -65,6 +83,7 @@ CHANGES = {
     "strength": 0.5,
     "fidelity": 0.5,
     "scale": 2,
+    "long_side": 300,
     "dtype": "bfloat16",
     "seed": 1,
     "steps": 2,

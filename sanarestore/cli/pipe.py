@@ -11,7 +11,7 @@ from sanarestore.options import BatchOptions, RestoreOptions
 
 
 def refuse_what_no_pipe_can(
-    inputs: list[str], output: str | None, devices: str, *, as_json: bool, dry_run: bool, shard: str | None
+    inputs: list[str], output: str | None, devices: str, chosen: BatchOptions, *, as_json: bool, dry_run: bool
 ) -> None:
     """Raise UsageError for inputs and options that have no meaning where stdin or stdout holds an image."""
     from sanarestore.engine.planning import format_named
@@ -20,7 +20,15 @@ def refuse_what_no_pipe_can(
         raise UsageError(
             "a pipe has no files to list", where="--dry-run", next_step="Leave it out, or name files instead of -."
         )
-    if shard is not None:
+    if chosen.name is not None:
+        raise UsageError(
+            "a pipe has no file names", where="--name", next_step="Leave it out, or name files instead of -."
+        )
+    if chosen.write.keep_dates:
+        raise UsageError(
+            "a pipe has no dates", where="--keep-dates", next_step="Leave it out, or name files instead of -."
+        )
+    if chosen.shard is not None:
         raise UsageError("a pipe has no parts", where="--shard", next_step="Leave it out, or name files instead of -.")
     if as_json and output in ("-", None):
         raise UsageError(
@@ -49,7 +57,7 @@ def refuse_what_no_pipe_can(
             next_step="Name an output file with -o.",
         )  # fmt: skip
     if output not in ("-", None):
-        format_named(Path(str(output)))
+        format_named(Path(str(output)), chosen.write.format)
 
 
 def through_pipe(
@@ -74,7 +82,7 @@ def through_pipe(
                 shutil.copyfileobj(sys.stdin.buffer, file)
         written = Path(folder, "stdout") if target is None else target
         job = Job(
-            source=given, target=written, format=None if target is None else format_named(target),
+            source=given, target=written, format=None if target is None else format_named(target, chosen.write.format),
             name="stdin" if source == "-" else None,
         )  # fmt: skip
         with reports.Report("restored", 1, quiet=quiet, as_json=as_json, log=log) as report:

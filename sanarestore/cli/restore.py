@@ -28,7 +28,7 @@ from sanarestore.cli.flags import (
     Verbose,
 )
 from sanarestore.cli.pipe import refuse_what_no_pipe_can, through_pipe
-from sanarestore.cli.result_flags import BitDepth, Format, KeepDates, Quality
+from sanarestore.cli.result_flags import BitDepth, Format, KeepDates, LongSide, Name, Quality, Scale
 from sanarestore.errors import ExitCode, UsageError
 from sanarestore.options import (
     BLENDED_OVERLAP,
@@ -75,11 +75,13 @@ def restore(
     fidelity: Fidelity = 1.0,
     steps: Steps = None,
     guidance: Guidance = 1.0,
-    scale: Annotated[int, typer.Option("--scale", metavar="1|2|4", help="Enlargement per side before restoring.")] = 1,
+    scale: Scale = 1.0,
+    long_side: LongSide = None,
     seed: Seed = 0,
     format: Format = "preserve",  # noqa: A002 - the word users say
     quality: Quality = None,
     bit_depth: BitDepth = "keep",
+    name: Name = None,
     keep_dates: KeepDates = False,
     tile: Tile = None,
     tiling: Annotated[
@@ -163,7 +165,7 @@ def restore(
     """Restore photographs. Folder trees are mirrored, finished files are skipped, and inputs never change."""
     options = RestoreOptions(
         prompt=prompt, strength=strength, model=model, adapter=adapter, fidelity=fidelity, steps=steps,
-        guidance=guidance, scale=scale, tile=tile, tiling=tiling,  # type: ignore[arg-type]
+        guidance=guidance, scale=scale, long_side=long_side, tile=tile, tiling=tiling,  # type: ignore[arg-type]
         overlap=overlap, dtype=dtype, seed=seed, threads=threads,  # type: ignore[arg-type]
     )  # fmt: skip
     write = WriteOptions(
@@ -171,17 +173,15 @@ def restore(
     )  # fmt: skip
     if ray is not None:
         _refuse_what_no_cluster_can(inputs, output, devices, dry_run=dry_run)
-    is_pipe = output == "-" or "-" in inputs
-    if is_pipe:
-        refuse_what_no_pipe_can(inputs, output, devices, as_json=as_json, dry_run=dry_run, shard=shard)
     from sanarestore.engine.budget import parse_memory
 
     chosen = BatchOptions(
-        write=write, overwrite=overwrite, accept_damaged=accept_damaged,
+        write=write, name=name, overwrite=overwrite, accept_damaged=accept_damaged,
         shard=None if shard is None else parse_shard(shard),
         memory_per_file=None if memory_per_file is None else parse_memory(memory_per_file),
     )  # fmt: skip
-    if is_pipe:
+    if output == "-" or "-" in inputs:
+        refuse_what_no_pipe_can(inputs, output, devices, chosen, as_json=as_json, dry_run=dry_run)
         raise typer.Exit(
             through_pipe(inputs[0], output, options, devices, chosen, as_json=as_json, quiet=quiet, log=log_file)
         )

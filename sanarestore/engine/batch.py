@@ -20,6 +20,7 @@ from sanarestore.engine.budget import parse_memory
 from sanarestore.engine.jobs import Job, Outcome, TileDone, Waiting
 from sanarestore.engine.journal import Journal, is_journal
 from sanarestore.engine.lock import Lock
+from sanarestore.engine.naming import Naming
 from sanarestore.engine.planning import plan
 from sanarestore.engine.ray_crew import EXPECTED, RayCluster, parse_cluster
 from sanarestore.engine.work import Work, failed, is_there_already
@@ -53,6 +54,7 @@ class Batch:
         does not exist.
         """
         self._options, self._chosen = options, chosen
+        naming = Naming(chosen.write.format, chosen.name)
         names = [os.fspath(each) for each in inputs]
         found = images.find(names)
         name = weights.chosen(options.model, options.adapter)
@@ -64,7 +66,7 @@ class Batch:
         made: list[Outcome] = []
         if output is None:
             given, made = self._without_results(found.images)
-        whole = plan(given, names, None if output is None else os.fspath(output))
+        whole = plan(given, names, None if output is None else os.fspath(output), naming)
         self.jobs: tuple[Job, ...] = tuple(job for job in whole.jobs if self._is_in_shard(job))
         """The files to restore, in order."""
         self.refused: tuple[Outcome, ...] = (*map(_rejected, found.failed), *whole.refused)
@@ -156,7 +158,8 @@ class Batch:
         for folder in {job.target.parent for job in self.jobs}:
             for path in folder.glob(TEMPORARY):
                 with suppress(OSError):
-                    if path in dead or time.time() - path.stat().st_mtime > STALE:
+                    # Not the time of its content, which --keep-dates sets.
+                    if path in dead or time.time() - path.stat().st_ctime > STALE:
                         path.unlink()
 
 
@@ -183,6 +186,7 @@ def restore_files(
     overwrite: bool = False,
     accept_damaged: bool = False,
     shard: str | None = None,
+    name: str | None = None,
     memory_per_file: str | None = None,
     ray: str | None = None,
     **options: Any,
@@ -198,7 +202,7 @@ def restore_files(
     """
     write = WriteOptions(**{name: options.pop(name) for name in _WRITE_FIELDS & options.keys()})
     chosen = BatchOptions(
-        write=write, overwrite=overwrite, accept_damaged=accept_damaged,
+        write=write, name=name, overwrite=overwrite, accept_damaged=accept_damaged,
         shard=None if shard is None else parse_shard(shard),
         memory_per_file=None if memory_per_file is None else parse_memory(memory_per_file),
     )  # fmt: skip

@@ -60,16 +60,16 @@ def check(
             continue
         try:
             header = images.measure(job.source)
-            images.check_header(header, job.target, format=job.format, options=write)
+            size = options.result_size(header.width, header.height)
+            result = images.result_header(header, *size, format=job.format, options=write)
+            images.check_header(result, job.target)
             _check_permissions(job)
         except ImageError as error:
             failed = Outcome(path=job.source, status="failed", reason=error.reason, error=str(error))
             yield Checked(job=job, outcome=failed)
             continue
-        memory = memory_to_restore(
-            header, scale=options.scale, tile=options.tile or TILE, is_generated=options.fidelity < 1
-        )
-        yield Checked(job=job, outcome=None, megapixels=header.megapixels * options.scale**2, memory=memory)
+        memory = memory_to_restore(header, result, tile=options.tile or TILE, is_generated=options.fidelity < 1)
+        yield Checked(job=job, outcome=None, megapixels=result.megapixels, memory=memory)
 
 
 def try_devices(options: RestoreOptions, devices: Sequence[str]) -> list[Speed]:

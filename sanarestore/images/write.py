@@ -1,7 +1,7 @@
 """Writing of an Image to bytes or, atomically, to a file."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,36 @@ import numpy as np
 from sanarestore.errors import UnwritableImage
 from sanarestore.files import write_atomically
 from sanarestore.images import jpeg, png, tiff, webp
+from sanarestore.images.codes import Depth
 from sanarestore.images.header import Header
 from sanarestore.images.image import Format, Image
 from sanarestore.options import WriteOptions
 
-_ENCODERS: dict[Format, Callable[[Image, WriteOptions], bytes]] = {
-    "tiff": tiff.encode,
-    "png": png.encode,
-    "jpeg": jpeg.encode,
-    "webp": webp.encode,
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """What is needed to write a format."""
+
+    encode: Callable[[Image, WriteOptions], bytes]
+    check: Callable[[Image], None] | None
+    """Raises UnwritableImage if the format cannot hold an image."""
+    suffixes: tuple[str, ...]
+    """Suffixes of its files; the first is the usual one."""
+
+
+_WRITERS: dict[Format, _Writer] = {
+    "tiff": _Writer(tiff.encode, None, (".tif", ".tiff")),
+    "png": _Writer(png.encode, png.check_writable, (".png",)),
+    "jpeg": _Writer(jpeg.encode, jpeg.check_writable, (".jpg", ".jpeg", ".jpe", ".jfif")),
+    "webp": _Writer(webp.encode, webp.check_writable, (".webp",)),
 }
 
-_CHECKS: dict[Format, Callable[[Image], None]] = {
-    "png": png.check_writable, "jpeg": jpeg.check_writable, "webp": webp.check_writable
+_DEPTHS: dict[int | None, Depth] = {8: "uint8", 16: "uint16"}
+
+SUFFIXES: dict[str, Format] = {
+    suffix: format_ for format_, writer in _WRITERS.items() for suffix in writer.suffixes
 }  # fmt: skip
+"""Suffixes of the formats that are written, in lower case; the usual suffix of a format comes first."""
 
 
 def check_writable(
@@ -38,19 +54,13 @@ def check_writable(
 
     `format` and `options` are those of `encode`. TIFF is checked only when it is encoded.
     """
-    check = _CHECKS.get(_format_of(image, format, options))
+    check = _WRITERS[_format_of(image, format, options)].check
     if check is not None:
         _naming(Path(path), check, _prepared(image, options))
 
 
-def check_header(
-    header: Header,
-    path: str | PathLike[str],
-    *,
-    format: Format | None = None,  # noqa: A002 - the word users say
-    options: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
-) -> None:
-    """The same for an image that is not decoded yet, as far as its header tells."""
+def check_header(header: Header, path: str | PathLike[str]) -> None:
+    """Check by the header of a result, which `result_header` gives, as far as it tells; errors as above."""
     side, has_alpha = (header.height, header.width), header.channels in (2, 4)
     # Arrays of one value take no memory.
     image = Image(
@@ -58,7 +68,20 @@ def check_header(
         depth=header.depth, format=header.format,
         alpha_HW=np.broadcast_to(np.zeros((), header.depth), side) if has_alpha else None,
     )  # fmt: skip
-    check_writable(image, path, format=format, options=options)
+    check_writable(image, path)
+
+
+def result_header(
+    header: Header,
+    width: int,
+    height: int,
+    *,
+    format: Format | None = None,  # noqa: A002 - the word users say
+    options: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
+) -> Header:
+    """The header of a result of some size, made from the image with a header; other arguments as for `encode`."""
+    depth = _DEPTHS.get(options.bit_depth, header.depth)
+    return replace(header, width=width, height=height, format=_format_of(header, format, options), depth=depth)
 
 
 def encode(
@@ -70,7 +93,7 @@ def encode(
 
     `format` decides if it is given, then the format of `options`, and the image's own if they preserve it.
     """
-    return _ENCODERS[_format_of(image, format, options)](_prepared(image, options), options)
+    return _WRITERS[_format_of(image, format, options)].encode(_prepared(image, options), options)
 
 
 def write(
@@ -101,7 +124,7 @@ def write(
         ) from error
 
 
-def _format_of(image: Image, format: Format | None, options: WriteOptions) -> Format:  # noqa: A002 - as above
+def _format_of(image: Image | Header, format: Format | None, options: WriteOptions) -> Format:  # noqa: A002 - as above
     if format is not None:
         return format
     return image.format if options.format == "preserve" else options.format
@@ -109,9 +132,8 @@ def _format_of(image: Image, format: Format | None, options: WriteOptions) -> Fo
 
 def _prepared(image: Image, options: WriteOptions) -> Image:
     """The image in the form in which it is written. Values are rounded only later, as they are encoded."""
-    if options.bit_depth is None:
-        return image
-    return replace(image, depth="uint8" if options.bit_depth == 8 else "uint16")
+    depth = _DEPTHS.get(options.bit_depth, image.depth)
+    return image if depth == image.depth else replace(image, depth=depth)
 
 
 def _naming(target: Path, work: Callable[..., Any], *arguments: Any) -> Any:
