@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from sanarestore.errors import UsageError
 
@@ -27,8 +27,22 @@ SCHEMES = ("exact", *BLENDING)
 BLENDED_TILE, BLENDED_OVERLAP = 1024, 128
 """Default tile side and overlap of the blending schemes, in pixels, on every device."""
 
-SCALES = (1, 2, 4)
-"""Supported enlargement factors per side."""
+OutputFormat = Literal["preserve", "tiff", "png", "jpeg", "webp"]
+
+OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
+"""Values of `--format`: `preserve` keeps the input's format."""
+
+LOSSLESS = ("tiff", "png")
+"""Formats that are written without loss, and so have no quality."""
+
+EIGHT_BIT = ("jpeg", "webp")
+"""Formats that hold 8 bits only."""
+
+BIT_DEPTHS = (8, 16)
+"""Bit depths that a result can be written in, beside the input's own."""
+
+LARGEST_SCALE = 4.0
+"""Largest enlargement factor per side; the model has learned none beyond it."""
 
 MOST_STEPS = 50
 """Most sampling steps allowed; more make no visible difference."""
@@ -96,8 +110,11 @@ class RestoreOptions:
     guidance: float = 1.0
     """Classifier-free guidance of the latent path: values above 1 follow the prompt more closely, at twice the cost; 1
     turns it off."""
-    scale: int = 1
-    """Enlarge by 1, 2 or 4 per side (bicubic) before restoring."""
+    scale: float = 1.0
+    """Enlarge each side by a factor from 1 to 4 (bicubic) before restoring."""
+    long_side: int | None = None
+    """Longer side of the result in pixels, in place of `scale`: smaller photographs are enlarged before restoring, by a
+    factor of 4 at most, and larger ones are shrunk after it. None leaves it to `scale`."""
     tile: int | None = None
     """Largest side of a tile's core in pixels; None chooses by device, or 1024 for blending schemes. Affects
     memory and speed; changes the result only for blending schemes."""
@@ -125,8 +142,9 @@ class RestoreOptions:
             raise UsageError(f"{self.steps} is outside 1 to {MOST_STEPS}", where="--steps")
         if not 1 <= self.guidance < math.inf:
             raise UsageError(f"{self.guidance:g} is not a finite number of 1 or more", where="--guidance")
-        if self.scale not in SCALES:
-            raise UsageError(f"{self.scale} is not one of {', '.join(map(str, SCALES))}", where="--scale")
+        if not 1 <= self.scale <= LARGEST_SCALE:
+            raise UsageError(f"{self.scale:g} is outside 1 to {LARGEST_SCALE:g}", where="--scale")
+        self._check_long_side()
         if self.tile is not None and self.tile < SMALLEST_TILE:
             raise UsageError(f"{self.tile} px is too small", where="--tile", next_step=f"Use {SMALLEST_TILE} or more.")
         if self.tiling not in ("exact", *BLENDING, "off"):
@@ -138,10 +156,25 @@ class RestoreOptions:
         if self.threads is not None and self.threads < 1:
             raise UsageError("at least one thread is needed", where="--threads")
 
+    def result_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height in pixels of the result for a photograph of a size."""
+        factor = self.scale
+        if self.long_side is not None:
+            factor = min(self.long_side / max(width, height), LARGEST_SCALE)
+        return max(round(width * factor), 1), max(round(height * factor), 1)
+
     @property
     def blended(self) -> tuple[int, int]:
         """Side and overlap of blended tiles, in pixels."""
         return self.tile or BLENDED_TILE, BLENDED_OVERLAP if self.overlap is None else self.overlap
+
+    def _check_long_side(self) -> None:
+        if self.long_side is None:
+            return
+        if self.long_side < 1:
+            raise UsageError(f"{self.long_side} px is no size", where="--long-side", next_step="Use 1 or more.")
+        if self.scale != 1:
+            raise UsageError("--scale sets the size too", where="--long-side", next_step="Leave one of them out.")
 
     def _check_overlap(self) -> None:
         if self.tiling not in BLENDING:
@@ -161,6 +194,7 @@ class RestoreOptions:
     def fingerprint(self) -> str:
         """Hash of all options that change the result's pixels; the weights are hashed separately."""
         chosen = dataclasses.asdict(self)
+        chosen["scale"] = float(self.scale)  # 2 and 2.0 are the same
         # Models and adapters are identified by their weights, not by name.
         irrelevant = {"threads", "model", "adapter", "tile", "tiling", "overlap"}
         if self.tiling in BLENDING:
@@ -172,9 +206,62 @@ class RestoreOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WriteOptions:
+    """Options that decide how a result is written to its file."""
+
+    format: OutputFormat = "preserve"
+    """Format of the result; preserve keeps the input's, unless the name of a single output has another suffix."""
+    quality: int | None = None
+    """Quality of JPEG and lossy WebP, from 1 to 100; None takes the input's own, but a high one at least."""
+    bit_depth: int | None = None
+    """Bits of each value, 8 or 16; None keeps the input's depth."""
+    keep_dates: bool = False
+    """Give the result the times of the last change and last access of its input."""
+
+    def __post_init__(self) -> None:
+        if self.format not in OUTPUT_FORMATS:
+            raise UsageError(
+                f"'{self.format}' is not {', '.join(OUTPUT_FORMATS[:-1])} or {OUTPUT_FORMATS[-1]}", where="--format"
+            )
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise UsageError(f"{self.quality} is outside 1 to 100", where="--quality")
+        if self.quality is not None and self.format in LOSSLESS:
+            raise UsageError(
+                f"{self.format.upper()} is written without loss and has no quality", where="--quality",
+                next_step="Leave it out, or use --format jpeg or webp.",
+            )  # fmt: skip
+        if self.bit_depth is not None and self.bit_depth not in BIT_DEPTHS:
+            raise UsageError(f"{self.bit_depth} is not keep, 8 or 16", where="--bit-depth")
+        if self.bit_depth == 16 and self.format in EIGHT_BIT:
+            raise UsageError(
+                f"{self.format.upper()} holds 8 bits only", where="--bit-depth",
+                next_step="Use --format tiff or png for 16 bits.",
+            )  # fmt: skip
+
+    def fingerprint(self) -> str:
+        """Hash of all options that change the bytes of the result."""
+        chosen = dataclasses.asdict(self)
+        del chosen["keep_dates"]
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+
+
+def parse_bit_depth(text: str) -> int | None:
+    """Parse `keep`, `8` or `16`, the values of `--bit-depth`; None for `keep`, UsageError for others."""
+    if text == "keep":
+        return None
+    if text not in map(str, BIT_DEPTHS):
+        raise UsageError(f"'{text}' is not keep, 8 or 16", where="--bit-depth")
+    return int(text)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BatchOptions:
     """What a user may choose for a batch, beside how a photograph is restored."""
 
+    write: WriteOptions = WriteOptions()
+    """How results are written."""
+    name: str | None = None
+    """Template of the names of results, see `engine.naming`; None keeps the names of inputs."""
     overwrite: bool = False
     """Replace files that exist at the outputs, whoever made them."""
     accept_damaged: bool = False

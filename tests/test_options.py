@@ -6,7 +6,15 @@ import math
 import pytest
 
 from sanarestore.errors import UsageError
-from sanarestore.options import BLENDING, SMALLEST_TILE, RestoreOptions, Shard, parse_shard
+from sanarestore.options import (
+    BLENDING,
+    SMALLEST_TILE,
+    RestoreOptions,
+    Shard,
+    WriteOptions,
+    parse_bit_depth,
+    parse_shard,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,8 +37,11 @@ from sanarestore.options import BLENDING, SMALLEST_TILE, RestoreOptions, Shard, 
         ({"tiling": "causal", "overlap": -1}, "--overlap"),
         ({"tiling": "causal", "tile": 256, "overlap": 129}, "--overlap"),
         ({"tiling": "off", "tile": 512}, "--tile"),
-        ({"scale": 3}, "--scale"),
-        ({"scale": 0}, "--scale"),
+        ({"scale": 4.1}, "--scale"),
+        ({"scale": 0.9}, "--scale"),
+        ({"scale": math.nan}, "--scale"),
+        ({"long_side": 0}, "--long-side"),
+        ({"long_side": 100, "scale": 2}, "--long-side"),
         ({"tile": SMALLEST_TILE - 1}, "--tile"),
         ({"dtype": "float16"}, "--dtype"),
         ({"threads": 0}, "--threads"),
@@ -48,6 +59,21 @@ def test_extreme_values_are_allowed() -> None:
         RestoreOptions(**choice)  # type: ignore[arg-type]
 
 
+def test_sizes_of_results_are_rounded() -> None:
+    assert RestoreOptions().result_size(301, 1) == (301, 1)
+    assert RestoreOptions(scale=1.5).result_size(301, 1) == (452, 2)
+    assert RestoreOptions(scale=4).result_size(301, 7) == (1204, 28)
+    assert RestoreOptions(long_side=100).result_size(301, 1) == (100, 1)
+    assert RestoreOptions(long_side=1000).result_size(7, 300) == (23, 1000)
+    assert RestoreOptions(long_side=1000).result_size(20, 30) == (80, 120), "four times at most"
+    for side in range(1, 2000, 7):
+        assert max(RestoreOptions(long_side=1234).result_size(side, 1999)) == 1234
+
+
+def test_a_factor_is_the_same_as_a_whole_number_and_as_a_fraction() -> None:
+    assert RestoreOptions(scale=2).fingerprint() == RestoreOptions(scale=2.0).fingerprint()
+
+
 def test_the_default_strength_is_full() -> None:
     assert RestoreOptions().strength == 1
 
@@ -57,6 +83,7 @@ CHANGES = {
     "strength": 0.5,
     "fidelity": 0.5,
     "scale": 2,
+    "long_side": 300,
     "dtype": "bfloat16",
     "seed": 1,
     "steps": 2,
@@ -87,6 +114,41 @@ def test_the_fingerprint_includes_tile_and_overlap_for_blended_schemes(tiling: s
         prints.add(dataclasses.replace(plain, **{name: value}).fingerprint())
         assert dataclasses.replace(plain, **{name: plain.blended[name == "overlap"]}).fingerprint() in prints
     assert len(prints) == 4
+
+
+@pytest.mark.parametrize(
+    ("choice", "option"),
+    [
+        ({"format": "gif"}, "--format"),
+        ({"quality": 0}, "--quality"),
+        ({"quality": 101}, "--quality"),
+        ({"quality": 90, "format": "png"}, "--quality"),
+        ({"bit_depth": 12}, "--bit-depth"),
+        ({"bit_depth": 16, "format": "jpeg"}, "--bit-depth"),
+    ],
+)
+def test_results_that_cannot_be_written_are_refused(choice: dict[str, object], option: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        WriteOptions(**choice)  # type: ignore[arg-type]
+    assert refused.value.where == option
+
+
+CHANGES_BYTES = {"format": "tiff", "quality": 80, "bit_depth": 16}
+SAME_BYTES = {"keep_dates": True}
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(WriteOptions)])
+def test_the_fingerprint_changes_with_the_bytes(name: str) -> None:
+    """Every field is in one of the two lists, so that a new field forces a decision."""
+    changed = WriteOptions(**{name: (CHANGES_BYTES | SAME_BYTES)[name]}).fingerprint()  # type: ignore[arg-type]
+    assert (changed != WriteOptions().fingerprint()) == (name in CHANGES_BYTES)
+
+
+def test_bit_depths_are_parsed() -> None:
+    assert [parse_bit_depth(text) for text in ("keep", "8", "16")] == [None, 8, 16]
+    for text in ("", "12", "16 bit", "-8"):
+        with pytest.raises(UsageError, match="--bit-depth"):
+            parse_bit_depth(text)
 
 
 def test_options_are_frozen() -> None:

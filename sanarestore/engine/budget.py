@@ -47,20 +47,21 @@ def free_memory() -> int:
     return max(free, 0)
 
 
-def memory_to_restore(header: Header, *, scale: int, tile: int | None, is_generated: bool = False) -> int:
+def memory_to_restore(header: Header, result: Header, *, tile: int | None, is_generated: bool = False) -> int:
     """Estimate the peak bytes that reading, restoring and writing an image take in the host's memory.
 
-    `tile` is the tile side in pixels where the host computes, None where another device does. The latent path, with
-    `is_generated`, holds an image more.
+    `result` is the header of the result. `tile` is the tile side in pixels where the host computes, None where another
+    device does. The latent path, with `is_generated`, holds an image more.
     """
-    pixels = header.height * header.width * scale**2
-    image = header.decoded_bytes * scale**2
-    given = header.decoded_bytes if scale > 1 else 0
+    # The photograph is restored at the larger of both sizes.
+    pixels = max(header.height * header.width, result.height * result.width)
+    restored = max(header.decoded_bytes, result.decoded_bytes)
+    given = header.decoded_bytes if restored > header.decoded_bytes else 0
     working = TILE_BYTES * min(pixels, tile**2) if tile else 0
     return max(
         memory_to_read(header),
-        given + image + 12 * pixels * (2 if is_generated else 1) + working,
-        2 * image + memory_to_write(header) * scale**2,
+        given + restored + 12 * pixels * (2 if is_generated else 1) + working,
+        restored + result.decoded_bytes + memory_to_write(result),
     )
 
 

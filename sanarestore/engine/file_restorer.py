@@ -1,8 +1,9 @@
 """The task of a worker: whole files read, restored and written, with one kind of outcome for every error."""
 
+import os
 import traceback
-from collections.abc import Generator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -23,6 +24,7 @@ from sanarestore.errors import (
     UnwritableImage,
 )
 from sanarestore.files import hash_bytes, unwritable, write_new
+from sanarestore.options import WriteOptions
 
 
 @dataclass(slots=True)
@@ -32,6 +34,8 @@ class _Read:
     image: images.Image
     sha256: str
     stamp: Stamp
+    accessed: int
+    """Time of the last access before, in nanoseconds."""
 
 
 @dataclass(slots=True)
@@ -40,14 +44,24 @@ class _Restored:
 
     image: images.Image
     outcome: Outcome
+    accessed: int
+    """Time of the last access to the input before it was read, in nanoseconds."""
 
 
 class FileRestorer:
     """Restores files with one model on one device (`wire.Task`)."""
 
-    def __init__(self, restorer: Restorer, *, accept_damaged: bool = False, budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        restorer: Restorer,
+        *,
+        accept_damaged: bool = False,
+        budget: Budget | None = None,
+        write: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
+    ) -> None:
         """`budget` is the memory that the files share; without one, they take what they need."""
         self._restorer = restorer
+        self._write = write
         self._accept_damaged = accept_damaged
         self._budget = budget
         # Asked in the main thread, since each thread has a number of its own.
@@ -58,23 +72,22 @@ class FileRestorer:
 
         UnreadableImage, UnwritableImage if the result could not be written, or OutOfMemory if it would not fit.
         """
-        self._take_memory(job)
-        try:
+        with _readable(job):
+            accessed = job.source.stat().st_atime_ns
+        self._check_header(job)
+        with _readable(job):
             stamp = Stamp.of(job.source)
             data = job.source.read_bytes()
-        except OSError as error:
-            kind = MissingImage if isinstance(error, FileNotFoundError) else UnreadableImage
-            fact = "there is no such file" if kind is MissingImage else f"it cannot be read ({error.strerror})"
-            raise kind(fact, where=_called(job), next_step="Check its name and permissions.") from error
         image = images.decode(data, _called(job), accept_damaged=self._accept_damaged)
-        images.check_writable(image, job.target, format=job.format)
-        return _Read(image, hash_bytes(data), stamp)
+        images.check_writable(image, job.target, format=job.format, options=self._write)
+        return _Read(image, hash_bytes(data), stamp, accessed)
 
     def work(self, job: Job, read: _Read) -> Generator[TileDone, None, _Restored]:
         """Restore the image, yielding its progress."""
         restorer = self._restorer
         outcome = Outcome(path=job.source, status="done", sha256=read.sha256, stamp=read.stamp)
-        megapixels = read.image.megapixels * restorer.options.scale**2
+        accessed = read.accessed
+        width, height = restorer.options.result_size(read.image.width, read.image.height)
         with restorer.tiles_for(read.image, job.halvings):
             steps = restorer.stages(read.image)
             del read  # writing needs memory of its own
@@ -85,7 +98,7 @@ class FileRestorer:
                     restored: images.Image = finished.value
                     break
                 yield TileDone(
-                    path=job.source, done=done, total=total, megapixels=megapixels, size=outcome.size,
+                    path=job.source, done=done, total=total, megapixels=width * height / 1e6, size=outcome.size,
                     expert=restorer.expert,
                 )  # fmt: skip
             tile = restorer.tile
@@ -93,20 +106,22 @@ class FileRestorer:
             outcome, megapixels=restored.megapixels, notes=restored.notes, tile=tile, expert=restorer.expert,
             removes=restorer.request.removes, prompt_note=restorer.prompt_note, **self._where,
         )  # fmt: skip
-        return _Restored(restored, outcome)
+        return _Restored(restored, outcome, accessed)
 
     def write(self, job: Job, worked: _Restored, seconds: float) -> Outcome:
         """Write the result under its temporary name; DiskFull if there is no space."""
         assert job.temporary is not None
         begun = perf_counter()
         try:
-            data = images.encode(worked.image, job.format)
+            data = images.encode(worked.image, job.format, self._write)
         except UnwritableImage as error:
             raise UnwritableImage(error.fact, where=job.target, next_step=error.next_step) from error
-        outcome = worked.outcome
+        outcome, accessed = worked.outcome, worked.accessed
         del worked  # the pixels are freed
         try:
             write_new(job.temporary, data)
+            if self._write.keep_dates and outcome.stamp is not None:
+                os.utime(job.temporary, ns=(accessed, outcome.stamp.modified))
         except OSError as error:
             raise unwritable(job.target, error) from error
         self._give_memory_back(job)
@@ -139,16 +154,21 @@ class FileRestorer:
             with suppress(OSError):
                 job.temporary.unlink(missing_ok=True)
 
-    def _take_memory(self, job: Job) -> None:
-        if self._budget is None:
-            return
+    def _check_header(self, job: Job) -> None:
+        """Check by the header that the result can be written, and take the memory that the file will need."""
         try:
             header = images.measure(job.source)
         except ImageError as error:
             raise type(error)(error.fact, where=_called(job), next_step=error.next_step) from error
         restorer = self._restorer
+        result = images.result_header(
+            header, *restorer.options.result_size(header.width, header.height), format=job.format, options=self._write
+        )
+        images.check_header(result, job.target)
+        if self._budget is None:
+            return
         size = memory_to_restore(
-            header, scale=restorer.options.scale, tile=restorer.tile if restorer.device.type == "cpu" else None,
+            header, result, tile=restorer.tile if restorer.device.type == "cpu" else None,
             is_generated=restorer.generation is not None,
         )  # fmt: skip
         try:
@@ -159,6 +179,17 @@ class FileRestorer:
     def _give_memory_back(self, job: Job) -> None:
         if self._budget is not None:
             self._budget.give_back(job.target)
+
+
+@contextmanager
+def _readable(job: Job) -> Iterator[None]:
+    """Turn an OSError of the block into an error that names the file."""
+    try:
+        yield
+    except OSError as error:
+        kind = MissingImage if isinstance(error, FileNotFoundError) else UnreadableImage
+        fact = "there is no such file" if kind is MissingImage else f"it cannot be read ({error.strerror})"
+        raise kind(fact, where=_called(job), next_step="Check its name and permissions.") from error
 
 
 def _called(job: Job) -> str:

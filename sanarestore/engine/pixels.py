@@ -1,6 +1,6 @@
-"""An image's pixels prepared for the stages: enlarged, separated from alpha, as a tensor, and checked to be finite.
+"""An image's pixels prepared for the stages: resampled, separated from alpha, as a tensor, and checked to be finite.
 
-A fully transparent pixel has an invisible colour, often black. Enlarging and restoring must not let it bleed into
+A fully transparent pixel has an invisible colour, often black. Resampling and restoring must not let it bleed into
 visible pixels, so networks get only visible colours (`visible`), and their result replaces only those
 (`with_visible`).
 """
@@ -17,20 +17,19 @@ from sanarestore.engine.nearest import nearest
 from sanarestore.images import Pixels, resize
 
 LEAST_COVER = 1 / 64
-"""Alpha up to which an enlarged colour comes from its visible neighbours: dividing by so little is inaccurate."""
+"""Alpha up to which a resampled colour comes from its visible neighbours: dividing by so little is inaccurate."""
 
 _ROWS = 256
 """Rows checked at a time, so that temporaries do not grow with the image."""
 
 
-def enlarge(image: images.Image, scale: int) -> images.Image:
-    """Enlarge pixels and alpha bicubically by an integer factor; returns the image itself at 1.
+def resized(image: images.Image, width: int, height: int) -> images.Image:
+    """Resample pixels and alpha bicubically to a size; returns the image itself if it has this size.
 
     Colours are resampled premultiplied by alpha (Porter and Duff 1984).
     """
-    if scale == 1:
+    if (width, height) == (image.width, image.height):
         return image
-    width, height = image.width * scale, image.height * scale
     if image.alpha_HW is None:
         return replace(image, pixels_HWC=resize(image.pixels_HWC, width, height))
     cover_HW1 = resize(_alpha(image), width, height)
@@ -39,16 +38,22 @@ def enlarge(image: images.Image, scale: int) -> images.Image:
         return replace(image, pixels_HWC=resize(image.pixels_HWC, width, height), alpha_HW=alpha_HW)
     colours_HWC = visible(image)
     seen_HWC: Pixels = resize(colours_HWC * _alpha(image), width, height)
-    larger_HWC = resize(colours_HWC, width, height)
-    np.divide(seen_HWC, cover_HW1, out=larger_HWC, where=cover_HW1 > LEAST_COVER)
-    enlarged = replace(image, pixels_HWC=larger_HWC, alpha_HW=alpha_HW)
+    other_HWC = resize(colours_HWC, width, height)
+    np.divide(seen_HWC, cover_HW1, out=other_HWC, where=cover_HW1 > LEAST_COVER)
+    result = replace(image, pixels_HWC=other_HWC, alpha_HW=alpha_HW)
     if image.alpha_kind == "associated":
-        multiplied_HWC = larger_HWC * _alpha(enlarged)
-        return replace(enlarged, pixels_HWC=multiplied_HWC if _exceeds(image) else _limited(multiplied_HWC, enlarged))
-    # Fully transparent pixels keep their colours, repeated to the larger size.
-    hidden_HWC = image.pixels_HWC.repeat(scale, axis=0).repeat(scale, axis=1)
-    np.copyto(larger_HWC, hidden_HWC, where=_alpha(enlarged) == 0)
-    return enlarged
+        multiplied_HWC = other_HWC * _alpha(result)
+        return replace(result, pixels_HWC=multiplied_HWC if _exceeds(image) else _limited(multiplied_HWC, result))
+    # Fully transparent pixels take the colour of the pixel that they lie on.
+    rows_H, columns_W = _places(image.height, height), _places(image.width, width)
+    hidden_HWC = image.pixels_HWC[rows_H][:, columns_W]
+    np.copyto(other_HWC, hidden_HWC, where=_alpha(result) == 0)
+    return result
+
+
+def _places(before: int, after: int) -> npt.NDArray[np.intp]:
+    """Index of the row or column that each of `after` ones lies on, out of `before`."""
+    return (2 * np.arange(after) + 1) * before // (2 * after)
 
 
 def visible(image: images.Image) -> Pixels:

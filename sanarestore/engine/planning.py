@@ -8,14 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sanarestore.engine.jobs import Job, Outcome
+from sanarestore.engine.naming import Naming
 from sanarestore.errors import UsageError
 from sanarestore.files import temporary_beside
-from sanarestore.images import Format, Found
-
-SUFFIXES: dict[str, Format] = {
-    ".tif": "tiff", ".tiff": "tiff", ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp",
-}  # fmt: skip
-"""Suffixes that mark an output as one file, and the format of each."""
+from sanarestore.images import SUFFIXES, Format, Found
+from sanarestore.options import OutputFormat
 
 OTHERS = {
     ".avif", ".bmp", ".cr2", ".cr3", ".dng", ".exr", ".gif", ".heic", ".heif", ".jp2", ".jpf", ".jxl", ".nef", ".psd",
@@ -35,32 +32,48 @@ class Plan:
     """Files in an output folder that lies inside the searched folder; they are not inputs."""
 
 
-def plan(found: Sequence[Found], inputs: Sequence[str], output: str | None) -> Plan:
+def plan(
+    found: Sequence[Found],
+    inputs: Sequence[str],
+    output: str | None,
+    naming: Naming = Naming(),  # noqa: B008 - frozen
+) -> Plan:
     """Pair every input with its output.
 
     Without `output`, a folder `shoot` goes to `shoot-restored` beside it and a file `a.jpg` to `a-restored.jpg`. The
     output is one file if one file is named as input and the output has an image suffix, which then decides the format;
     otherwise it is a folder. Files in an output folder that lies inside the searched folder are not inputs.
     A file is refused if its output would replace an input, would be that of an earlier input, or would lie outside of
-    the output folder. UsageError if the output is of the wrong kind.
+    the output folder. UsageError if the output is of the wrong kind, or `naming` contradicts its name.
     """
     if output is None:
-        return _accepted(_without_output(found))
+        return _accepted(_without_output(found, naming), naming)
     kept: list[Found] = []
     inside: list[Found] = []
     for each in found:
         (inside if _lies_in_output(each, Path(output).resolve()) else kept).append(each)
-    return replace(_accepted(_with_output(kept, inputs, Path(output))), inside=tuple(inside))
+    return replace(_accepted(_with_output(kept, inputs, Path(output), naming), naming), inside=tuple(inside))
 
 
-def format_named(output: Path) -> Format | None:
-    """The format of a file name's suffix; None if it names no image format, UsageError if the format is not written."""
+def format_named(output: Path, asked: OutputFormat = "preserve") -> Format | None:
+    """The format of an output file: that of its suffix, or the one `asked` for; None keeps the input's.
+
+    UsageError if the format of the suffix is not written, or is not the one that is asked for.
+    """
     suffix = output.suffix.lower()
-    if suffix in OTHERS:
+    named = SUFFIXES.get(suffix)
+    if named is None and suffix in OTHERS:
         raise UsageError(
             f"{suffix[1:].upper()} is not written", where=output, next_step="TIFF, PNG, JPEG and WebP are."
         )
-    return SUFFIXES.get(suffix)
+    if asked == "preserve":
+        return named
+    if named not in (None, asked):
+        raise UsageError(
+            f"its suffix names {str(named).upper()}, and --format {asked} is asked for", where=output,
+            next_step="Leave out --format, or change the suffix.",
+        )  # fmt: skip
+    return asked
 
 
 def _lies_in_output(each: Found, output: Path) -> bool:
@@ -69,29 +82,48 @@ def _lies_in_output(each: Found, output: Path) -> bool:
     return output != root and output.is_relative_to(root) and output in each.path.resolve().parents
 
 
-def _with_output(found: Sequence[Found], inputs: Sequence[str], output: Path) -> list[Job]:
-    format = None if _is_dir(output) else format_named(output)  # noqa: A001 - the word users say
+def _with_output(found: Sequence[Found], inputs: Sequence[str], output: Path, naming: Naming) -> list[Job]:
+    is_file = not _is_dir(output) and format_named(output) is not None
     single = len(found) == 1 and len(inputs) == 1 and found[0].path == Path(inputs[0])
-    if single and format:
-        source = found[0].path
-        # a.jpg to b.jpg keeps the real format, even if the suffix is wrong; a.jpg to b.png asks for another.
-        same = format == SUFFIXES.get(source.suffix.lower())
-        return [Job(source=source, target=output, format=None if same else format)]
+    if single and is_file:
+        return [_to_file(found[0].path, output, naming)]
     if not _is_dir(output) and os.path.lexists(output):
         raise UsageError("is a file, and a folder is needed here", where=output)
-    return [Job(source=each.path, target=output / each.relative, folder=output) for each in found]
+    format = _format_of(naming)  # noqa: A001 - the word users say
+    return [
+        Job(source=each.path, target=output / naming.relative(each, index), format=format, folder=output)
+        for index, each in enumerate(found, start=1)
+    ]
 
 
-def _without_output(found: Sequence[Found]) -> list[Job]:
+def _to_file(source: Path, output: Path, naming: Naming) -> Job:
+    if naming.template is not None:
+        raise UsageError(
+            f"the output has a name already, {output.name}", where="--name",
+            next_step="Leave it out, or name a folder with -o.",
+        )  # fmt: skip
+    format = format_named(output, naming.format)  # noqa: A001 - as above
+    # a.jpg to b.jpg keeps the real format, even if the suffix is wrong; a.jpg to b.png asks for another.
+    keeps = naming.format == "preserve" and format == SUFFIXES.get(source.suffix.lower())
+    return Job(source=source, target=output, format=None if keeps else format)
+
+
+def _without_output(found: Sequence[Found], naming: Naming) -> list[Job]:
     jobs = []
-    for each in found:
+    format = _format_of(naming)  # noqa: A001 - as above
+    for index, each in enumerate(found, start=1):
         if each.in_folder:
             folder = _beside(each.root)
-            jobs.append(Job(source=each.path, target=folder / each.relative, folder=folder))
+            target = folder / naming.relative(each, index)
         else:
-            target = each.path.with_stem(f"{each.path.stem}-restored")
-            jobs.append(Job(source=each.path, target=target, folder=each.path.parent))
+            folder = each.path.parent
+            target = each.path.with_name(naming.name(each.path, index, default="{stem}-restored"))
+        jobs.append(Job(source=each.path, target=target, format=format, folder=folder))
     return jobs
+
+
+def _format_of(naming: Naming) -> Format | None:
+    return None if naming.format == "preserve" else naming.format
 
 
 def _beside(folder: Path) -> Path:
@@ -101,7 +133,7 @@ def _beside(folder: Path) -> Path:
     return whole.with_name(f"{whole.name}-restored")
 
 
-def _accepted(jobs: Sequence[Job]) -> Plan:
+def _accepted(jobs: Sequence[Job], naming: Naming) -> Plan:
     """Tell jobs with an output of their own from jobs that are refused."""
     names = _Names(jobs)
     sources = {names.of(job.source) for job in jobs}
@@ -115,7 +147,7 @@ def _accepted(jobs: Sequence[Job]) -> Plan:
             continue  # the same file, named again through a link to its folder
         elif target in taken:
             fact = f"{taken[target].source} is already to be written to {job.target}"
-            refused.append(_refused(job, fact, "Restore it into another folder."))
+            refused.append(_refused(job, fact, naming.advice((taken[target].source, job.source))))
         elif target in sources:
             fact = f"its output {job.target} would replace an input"
             refused.append(_refused(job, fact, "Choose another output with -o."))

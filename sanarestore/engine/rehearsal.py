@@ -17,7 +17,7 @@ from sanarestore.engine.budget import memory_to_restore
 from sanarestore.engine.jobs import Job, Outcome
 from sanarestore.engine.wire import Task
 from sanarestore.errors import ImageError, UnreadableImage, UnwritableImage
-from sanarestore.options import RestoreOptions
+from sanarestore.options import RestoreOptions, WriteOptions
 
 SIDE = 512
 """Side in pixels of the image that is restored to measure speed."""
@@ -48,7 +48,11 @@ class Speed:
     seconds_per_megapixel: float
 
 
-def check(batch: Batch, options: RestoreOptions) -> Generator[Checked, None, None]:
+def check(
+    batch: Batch,
+    options: RestoreOptions,
+    write: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
+) -> Generator[Checked, None, None]:
     """Check each file of a batch: whether it is finished, can be read and written, and what it would take."""
     for job, outcome in batch.settled():
         if outcome is not None:
@@ -56,16 +60,16 @@ def check(batch: Batch, options: RestoreOptions) -> Generator[Checked, None, Non
             continue
         try:
             header = images.measure(job.source)
-            images.check_header(header, job.target, format=job.format)
+            size = options.result_size(header.width, header.height)
+            result = images.result_header(header, *size, format=job.format, options=write)
+            images.check_header(result, job.target)
             _check_permissions(job)
         except ImageError as error:
             failed = Outcome(path=job.source, status="failed", reason=error.reason, error=str(error))
             yield Checked(job=job, outcome=failed)
             continue
-        memory = memory_to_restore(
-            header, scale=options.scale, tile=options.tile or TILE, is_generated=options.fidelity < 1
-        )
-        yield Checked(job=job, outcome=None, megapixels=header.megapixels * options.scale**2, memory=memory)
+        memory = memory_to_restore(header, result, tile=options.tile or TILE, is_generated=options.fidelity < 1)
+        yield Checked(job=job, outcome=None, megapixels=result.megapixels, memory=memory)
 
 
 def try_devices(options: RestoreOptions, devices: Sequence[str]) -> list[Speed]:

@@ -15,12 +15,12 @@ from torch import Tensor
 from sanarestore import images, tiling
 from sanarestore.engine.devices import exactly_float32, pick_device, pick_dtype
 from sanarestore.engine.generation import Generation, Place, Watch, is_generated, new_generation
-from sanarestore.engine.pixels import enlarge, host_tensor, is_finite, is_gray, mixed, visible, with_visible
+from sanarestore.engine.pixels import host_tensor, is_finite, is_gray, mixed, resized, visible, with_visible
 from sanarestore.engine.refinement import Refinement
 from sanarestore.engine.tiles import Steps, Tiles, keep_pages, run_stages
 from sanarestore.errors import ImageError, UnreadableImage
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
-from sanarestore.options import RestoreOptions
+from sanarestore.options import LARGEST_SCALE, RestoreOptions
 
 
 class Restorer:
@@ -69,7 +69,7 @@ class Restorer:
         )  # fmt: skip
 
     def __call__(self, image: images.Image) -> images.Image:
-        """Restore one image: same size (times scale), depth, format, alpha and metadata; input unchanged."""
+        """Restore one image: size as the options say, same depth, format, alpha and metadata; input unchanged."""
         with closing(self.stages(image)) as steps:
             while True:
                 try:
@@ -89,7 +89,21 @@ class Restorer:
             raise UnreadableImage(
                 "it holds values that are not finite numbers", next_step="Replace them by numbers first."
             )
-        image = enlarge(image, self.options.scale)
+        width, height = self.options.result_size(image.width, image.height)
+        if max(width, height) >= max(image.width, image.height):
+            return (yield from self._restored(self._with_note(resized(image, width, height))))
+        return resized((yield from self._restored(image)), width, height)
+
+    def _with_note(self, image: images.Image) -> images.Image:
+        """The image with a note if it is smaller than `--long-side` even after enlarging."""
+        longest, asked = max(image.width, image.height), self.options.long_side
+        if asked is None or longest == asked:
+            return image
+        note = f"enlarged {LARGEST_SCALE:g} times, to {longest} instead of {asked} pixels: more is not supported"
+        return replace(image, notes=(*image.notes, note))
+
+    def _restored(self, image: images.Image) -> Generator[tuple[int, int], None, images.Image]:
+        """Restore an image at its size, yielding as `stages` does."""
         self._refinement.expert = None
         if self.options.strength == 0 or self.request.removes == ():
             return image
@@ -163,7 +177,7 @@ class Restorer:
 
     def tiles_for(self, image: images.Image, halvings: int) -> AbstractContextManager[None]:
         """Use tiles halved so many times inside the block, and the tile size of before if the work inside fails."""
-        longest = max(image.height, image.width) * self.options.scale
+        longest = max(image.height, image.width, *self.options.result_size(image.width, image.height))
         return self._tiles.halved_for(longest, halvings)
 
     @property

@@ -7,9 +7,11 @@ from sanarestore.images.header import Header, measure, memory_to_read, memory_to
 from sanarestore.images.image import Format, Image, Metadata
 from sanarestore.images.read import decode, read
 from sanarestore.images.resize import resize
-from sanarestore.images.write import check_header, check_writable, encode, write
+from sanarestore.images.signature import is_image_suffix
+from sanarestore.images.write import SUFFIXES, check_header, check_writable, encode, result_header, write
 
 __all__ = [
+    "SUFFIXES",
     "Depth",
     "Findings",
     "Format",
@@ -25,12 +27,14 @@ __all__ = [
     "encode",
     "find",
     "from_float",
+    "is_image_suffix",
     "measure",
     "memory_to_read",
     "memory_to_write",
     "quantize",
     "read",
     "resize",
+    "result_header",
     "to_float",
     "write",
 ]

@@ -16,6 +16,7 @@ from sanarestore.images.codes import Stored
 from sanarestore.images.damage import damaged, hopeless, inflate_partly, limited
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, Metadata, check_size, from_stored, to_stored
+from sanarestore.options import WriteOptions
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
@@ -275,7 +276,7 @@ def check_writable(image: Image) -> None:
         )
 
 
-def encode(image: Image) -> bytes:
+def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # noqa: B008 - frozen
     """Encode a PNG file of 8 or 16 bits; UnwritableImage if PNG cannot hold the image."""
     import imagecodecs
 

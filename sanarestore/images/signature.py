@@ -63,6 +63,11 @@ def with_article(name: str) -> str:
     return f"{'an' if name[0] in 'AEIO' else 'a'} {name} file"
 
 
+def is_image_suffix(suffix: str) -> bool:
+    """Whether a suffix is that of an image format, supported or not."""
+    return suffix.lower() in SUFFIXES or suffix.lower() in _FOREIGN_SUFFIXES
+
+
 def name_foreign_suffix(path: PurePath) -> str | None:
     """The name of the image format that a suffix stands for, if it is known and not supported."""
     return _FOREIGN_SUFFIXES.get(path.suffix.lower())

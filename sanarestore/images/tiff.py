@@ -13,6 +13,7 @@ from sanarestore.images.damage import damaged, hopeless
 from sanarestore.images.ifd import ByteLayout, Entry, Source
 from sanarestore.images.image import AlphaKind, Image, Metadata, check_size, from_stored, to_stored
 from sanarestore.images.segments import decode_segments
+from sanarestore.options import WriteOptions
 
 _XMP, _IPTC, _ICC, _SUBFILE, _DNG = 700, 33723, 34675, 254, 50706
 _ALPHA: dict[int, AlphaKind] = {0: "unspecified", 1: "associated", 2: "unassociated"}
@@ -231,7 +232,7 @@ def _from_palette(stored_HWS: Stored, colours_3N: Stored) -> Stored:
     return np.concatenate([codes_N3[stored_HWS[..., 0].astype(np.intp)], stored_HWS[..., 1:].astype(np.uint8)], axis=2)
 
 
-def encode(image: Image) -> bytes:
+def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # noqa: B008 - frozen
     """Encode a TIFF file: deflate with a predictor, one page, strips; metadata blocks are unchanged."""
     import tifffile
 

@@ -1,6 +1,7 @@
 """Writing of an Image to bytes or, atomically, to a file."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,34 +11,56 @@ import numpy as np
 from sanarestore.errors import UnwritableImage
 from sanarestore.files import write_atomically
 from sanarestore.images import jpeg, png, tiff, webp
+from sanarestore.images.codes import Depth
 from sanarestore.images.header import Header
 from sanarestore.images.image import Format, Image
+from sanarestore.options import WriteOptions
 
-_ENCODERS: dict[Format, Callable[[Image], bytes]] = {
-    "tiff": tiff.encode,
-    "png": png.encode,
-    "jpeg": jpeg.encode,
-    "webp": webp.encode,
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """What is needed to write a format."""
+
+    encode: Callable[[Image, WriteOptions], bytes]
+    check: Callable[[Image], None] | None
+    """Raises UnwritableImage if the format cannot hold an image."""
+    suffixes: tuple[str, ...]
+    """Suffixes of its files; the first is the usual one."""
+
+
+_WRITERS: dict[Format, _Writer] = {
+    "tiff": _Writer(tiff.encode, None, (".tif", ".tiff")),
+    "png": _Writer(png.encode, png.check_writable, (".png",)),
+    "jpeg": _Writer(jpeg.encode, jpeg.check_writable, (".jpg", ".jpeg", ".jpe", ".jfif")),
+    "webp": _Writer(webp.encode, webp.check_writable, (".webp",)),
 }
 
+_DEPTHS: dict[int | None, Depth] = {8: "uint8", 16: "uint16"}
 
-_CHECKS: dict[Format, Callable[[Image], None]] = {
-    "png": png.check_writable, "jpeg": jpeg.check_writable, "webp": webp.check_writable
+SUFFIXES: dict[str, Format] = {
+    suffix: format_ for format_, writer in _WRITERS.items() for suffix in writer.suffixes
 }  # fmt: skip
+"""Suffixes of the formats that are written, in lower case; the usual suffix of a format comes first."""
 
 
-def check_writable(image: Image, path: str | PathLike[str], *, format: Format | None = None) -> None:  # noqa: A002
+def check_writable(
+    image: Image,
+    path: str | PathLike[str],
+    *,
+    format: Format | None = None,  # noqa: A002 - the word users say
+    options: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
+) -> None:
     """Check before the work: UnwritableImage if PNG, JPEG or WebP is to be written and cannot hold the image.
 
-    `format` None is the image's own. TIFF is checked only when it is encoded.
+    `format` and `options` are those of `encode`. TIFF is checked only when it is encoded.
     """
-    check = _CHECKS.get(format or image.format)
+    check = _WRITERS[_format_of(image, format, options)].check
     if check is not None:
-        _naming(Path(path), check, image)
+        _naming(Path(path), check, _prepared(image, options))
 
 
-def check_header(header: Header, path: str | PathLike[str], *, format: Format | None = None) -> None:  # noqa: A002
-    """The same for an image that is not decoded yet, as far as its header tells."""
+def check_header(header: Header, path: str | PathLike[str]) -> None:
+    """Check by the header of a result, which `result_header` gives, as far as it tells; errors as above."""
     side, has_alpha = (header.height, header.width), header.channels in (2, 4)
     # Arrays of one value take no memory.
     image = Image(
@@ -45,12 +68,32 @@ def check_header(header: Header, path: str | PathLike[str], *, format: Format | 
         depth=header.depth, format=header.format,
         alpha_HW=np.broadcast_to(np.zeros((), header.depth), side) if has_alpha else None,
     )  # fmt: skip
-    check_writable(image, path, format=format)
+    check_writable(image, path)
 
 
-def encode(image: Image, format: Format | None = None) -> bytes:  # noqa: A002 - the word users say
-    """Encode a file in `format`, the image's own if None; UnwritableImage if the format cannot hold the image."""
-    return _ENCODERS[format or image.format](image)
+def result_header(
+    header: Header,
+    width: int,
+    height: int,
+    *,
+    format: Format | None = None,  # noqa: A002 - the word users say
+    options: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
+) -> Header:
+    """The header of a result of some size, made from the image with a header; other arguments as for `encode`."""
+    depth = _DEPTHS.get(options.bit_depth, header.depth)
+    return replace(header, width=width, height=height, format=_format_of(header, format, options), depth=depth)
+
+
+def encode(
+    image: Image,
+    format: Format | None = None,  # noqa: A002 - the word users say
+    options: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
+) -> bytes:
+    """Encode a file as `options` say; UnwritableImage if the format cannot hold the image.
+
+    `format` decides if it is given, then the format of `options`, and the image's own if they preserve it.
+    """
+    return _WRITERS[_format_of(image, format, options)].encode(_prepared(image, options), options)
 
 
 def write(
@@ -58,16 +101,18 @@ def write(
     path: str | PathLike[str],
     *,
     format: Format | None = None,  # noqa: A002 - the word users say
+    options: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
     overwrite: bool = True,
 ) -> None:
     """Write a file atomically, creating the folders above it; UnwritableImage if that cannot be done.
 
-    The format is never taken from the suffix. If anything fails, no partial file is left, and an older file stays.
+    `format` and `options` are those of `encode`: the format is never taken from the suffix. If anything fails, no
+    partial file is left, and an older file stays.
     """
     target = Path(path)
     if not overwrite and target.exists():
         raise UnwritableImage("it exists already", where=target, next_step="Choose another name, or allow overwriting.")
-    data = _naming(target, encode, image, format)
+    data = _naming(target, encode, image, format, options)
     try:
         with write_atomically(target) as file:
             file.write(data)
@@ -77,6 +122,18 @@ def write(
             where=target,
             next_step="Check the free space, the name and the permissions of its folder.",
         ) from error
+
+
+def _format_of(image: Image | Header, format: Format | None, options: WriteOptions) -> Format:  # noqa: A002 - as above
+    if format is not None:
+        return format
+    return image.format if options.format == "preserve" else options.format
+
+
+def _prepared(image: Image, options: WriteOptions) -> Image:
+    """The image in the form in which it is written. Values are rounded only later, as they are encoded."""
+    depth = _DEPTHS.get(options.bit_depth, image.depth)
+    return image if depth == image.depth else replace(image, depth=depth)
 
 
 def _naming(target: Path, work: Callable[..., Any], *arguments: Any) -> Any:

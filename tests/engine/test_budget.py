@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -31,13 +32,25 @@ def test_other_words_are_no_size(text: str) -> None:
 
 def test_the_estimate_grows_with_the_image_its_enlargement_and_the_latent_path() -> None:
     small, large = header(1000, 1000), header(4000, 1000)
-    plain = memory_to_restore(large, scale=1, tile=None)
+    plain = memory_to_restore(large, large, tile=None)
     assert plain >= 24 * 4_000_000, "the image and its result"
-    assert memory_to_restore(small, scale=1, tile=None) < plain / 3
-    assert memory_to_restore(large, scale=2, tile=None) > 3 * plain
-    assert memory_to_restore(large, scale=1, tile=None, is_generated=True) > plain
-    tiled = memory_to_restore(large, scale=1, tile=500)
-    assert tiled < memory_to_restore(large, scale=1, tile=1500) < memory_to_restore(large, scale=1, tile=9000)
+    assert memory_to_restore(small, small, tile=None) < plain / 3
+    assert memory_to_restore(large, header(8000, 2000), tile=None) > 3 * plain
+    assert memory_to_restore(large, large, tile=None, is_generated=True) > plain
+    tiled = memory_to_restore(large, large, tile=500)
+    assert tiled < memory_to_restore(large, large, tile=1500) < memory_to_restore(large, large, tile=9000)
+
+
+def test_the_estimate_counts_a_photograph_that_is_shrunk_at_its_full_size() -> None:
+    large, small = header(4000, 1000), header(400, 100)
+    assert 24 * 4_000_000 <= memory_to_restore(large, small, tile=None) <= memory_to_restore(large, large, tile=None)
+
+
+def test_the_estimate_follows_the_format_and_depth_of_the_result() -> None:
+    large = header(4000, 1000)
+    plain = memory_to_restore(large, large, tile=None)
+    assert memory_to_restore(large, replace(large, depth="uint16"), tile=None) > plain
+    assert memory_to_restore(large, replace(large, format="webp"), tile=None) > plain
 
 
 def test_free_memory_is_that_of_the_container(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sanarestore import images, options
 from sanarestore.degradations.requests import Request
-from sanarestore.engine.pixels import enlarge
+from sanarestore.engine.pixels import resized
 from sanarestore.engine.restorer import Restorer
 from sanarestore.engine.tiles import DEFAULT_TILE
 from sanarestore.errors import ImageError, OutOfMemory, UnreadableImage
@@ -234,14 +234,40 @@ def test_alpha_metadata_and_notes_pass_through_unchanged(tiny_model: Restoration
     assert np.array_equal(restored.alpha_HW, alpha)
 
 
-@pytest.mark.parametrize("scale", [2, 4])
-def test_images_are_enlarged_before_they_are_restored(scale: int, tiny_model: RestorationModel) -> None:
+def enlarged(image: images.Image, scale: float) -> images.Image:
+    return resized(image, round(image.width * scale), round(image.height * scale))
+
+
+@pytest.mark.parametrize("scale", [1.3, 2, 4])
+def test_images_are_enlarged_before_they_are_restored(scale: float, tiny_model: RestorationModel) -> None:
     alpha = np.full((20, 30), 200, dtype=np.uint8)
     image = image_of(photo(20, 30), "uint8", alpha_HW=alpha)
     restored = ran(tiny_model, image, scale=scale)
-    larger = enlarge(image, scale)
+    larger = enlarged(image, scale)
     assert (restored.height, restored.width) == (larger.height, larger.width) == (20 * scale, 30 * scale)
     assert np.array_equal(restored.pixels_HWC, ran(tiny_model, larger).pixels_HWC)
+    by_side = ran(tiny_model, image, long_side=round(30 * scale))
+    assert np.array_equal(restored.pixels_HWC, by_side.pixels_HWC)
+    assert by_side.notes == ()
+
+
+@pytest.mark.parametrize("chosen", [{}, {"strength": 0}])
+def test_a_photograph_that_is_too_large_is_shrunk_after_it_is_restored(
+    chosen: dict[str, Any], tiny_model: RestorationModel
+) -> None:
+    image = image_of(photo(40, 61), "uint8", alpha_HW=np.full((40, 61), 200, dtype=np.uint8))
+    shrunk = ran(tiny_model, image, long_side=30, **chosen)
+    expected = resized(ran(tiny_model, image, **chosen), 30, 20)
+    assert np.array_equal(shrunk.pixels_HWC, expected.pixels_HWC)
+    assert shrunk.alpha_HW is not None
+    assert shrunk.alpha_HW.shape == (20, 30)
+    assert (shrunk.alpha_HW == 200).all()
+
+
+def test_a_photograph_that_is_too_small_is_enlarged_four_times_with_a_note(tiny_model: RestorationModel) -> None:
+    restored = ran(tiny_model, image_of(photo(10, 15), "uint8"), long_side=500)
+    assert (restored.height, restored.width) == (40, 60)
+    assert "to 60 instead of 500 pixels" in restored.notes[0]
 
 
 def short_of_memory(restorer: Restorer, largest: int, error: Callable[[], Exception]) -> list[int]:
