@@ -89,6 +89,7 @@ class FileRestorer:
                     expert=restorer.expert,
                 )  # fmt: skip
             tile = restorer.tile
+        restored = images.carried(restored, job.format)
         outcome = replace(
             outcome, megapixels=restored.megapixels, notes=restored.notes, tile=tile, expert=restorer.expert,
             removes=restorer.request.removes, prompt_note=restorer.prompt_note, **self._where,

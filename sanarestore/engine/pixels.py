@@ -26,10 +26,16 @@ _ROWS = 256
 def enlarge(image: images.Image, scale: int) -> images.Image:
     """Enlarge pixels and alpha bicubically by an integer factor; returns the image itself at 1.
 
-    Colours are resampled premultiplied by alpha (Porter and Duff 1984).
+    Colours are resampled premultiplied by alpha (Porter and Duff 1984). Metadata is fitted to the new size.
     """
     if scale == 1:
         return image
+    enlarged = _enlarged(image, scale)
+    metadata, notes = images.fitted(image.metadata, (image.width, image.height), (enlarged.width, enlarged.height))
+    return replace(enlarged, metadata=metadata, notes=(*image.notes, *notes))
+
+
+def _enlarged(image: images.Image, scale: int) -> images.Image:
     width, height = image.width * scale, image.height * scale
     if image.alpha_HW is None:
         return replace(image, pixels_HWC=resize(image.pixels_HWC, width, height))

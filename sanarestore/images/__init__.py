@@ -1,10 +1,13 @@
 """Image files, found, read and written without losing bit depth, colour meaning or metadata; pixels are resized and
 rounded here too."""
 
+from sanarestore.images.carriage import carried
 from sanarestore.images.codes import Depth, Pixels, from_float, quantize, to_float
 from sanarestore.images.find import Findings, Found, Rejected, find
+from sanarestore.images.fitting import fitted
 from sanarestore.images.header import Header, measure, memory_to_read, memory_to_write
 from sanarestore.images.image import Format, Image, Metadata
+from sanarestore.images.provenance import Provenance, provenance_of, stripped, with_provenance
 from sanarestore.images.read import decode, read
 from sanarestore.images.resize import resize
 from sanarestore.images.write import check_header, check_writable, encode, write
@@ -18,19 +21,25 @@ __all__ = [
     "Image",
     "Metadata",
     "Pixels",
+    "Provenance",
     "Rejected",
+    "carried",
     "check_header",
     "check_writable",
     "decode",
     "encode",
     "find",
+    "fitted",
     "from_float",
     "measure",
     "memory_to_read",
     "memory_to_write",
+    "provenance_of",
     "quantize",
     "read",
     "resize",
+    "stripped",
     "to_float",
+    "with_provenance",
     "write",
 ]

@@ -14,7 +14,7 @@ from sanarestore.images.codes import Stored
 from sanarestore.images.damage import damaged, hopeless, inflate_partly, limited
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, check_size, from_stored, to_stored
-from sanarestore.images.png_chunks import chunk, chunks_of, metadata_of
+from sanarestore.images.png_chunks import chunk, chunks_of, metadata_of, notes_on
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MOST_DEFLATED = 1032
@@ -84,6 +84,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
         notes.append("the transparent colour is converted to an alpha channel")
     if b"acTL" in names:
         notes.append("the still image of an animation is used")
+    notes += notes_on(chunks)
     return from_stored(stored, format="png", metadata=metadata_of(chunks), notes=tuple(notes))
 
 
@@ -217,4 +218,4 @@ def encode(image: Image) -> bytes:
     )
     first = len(_SIGNATURE) + 25  # after IHDR, where all chunks that must precede the pixels may be
     del stored_HWS
-    return b"".join((plain[:first], chunks_of(image.metadata), plain[first:]))
+    return b"".join((plain[:first], chunks_of(image), plain[first:]))

@@ -12,7 +12,7 @@ from sanarestore.images.damage import damaged, hopeless
 from sanarestore.images.ifd import ByteLayout, Source
 from sanarestore.images.image import AlphaKind, Image, check_size, from_stored, to_stored
 from sanarestore.images.segments import decode_segments
-from sanarestore.images.tiff_tags import entries_of, metadata_of, size_of
+from sanarestore.images.tiff_tags import entries_of, metadata_of, notes_on, size_of
 
 _SUBFILE, _DNG = 254, 50706
 _ALPHA: dict[int, AlphaKind] = {0: "unspecified", 1: "associated", 2: "unassociated"}
@@ -45,6 +45,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     pages = ifd.count_pages(data, ifd.read_header(data)[1], layout)  # type: ignore[index]
     if pages > 1:
         notes.append(f"the first of {pages} pages is used")
+    notes += notes_on(directory, layout)
     if exif.has_maker_note(directory):
         notes.append("the EXIF maker note is kept byte for byte; offsets inside it may no longer fit")
     return from_stored(

@@ -10,6 +10,7 @@ import numpy as np
 from sanarestore.errors import UnwritableImage
 from sanarestore.files import write_atomically
 from sanarestore.images import jpeg, png, tiff, webp
+from sanarestore.images.carriage import carried
 from sanarestore.images.header import Header
 from sanarestore.images.image import Format, Image
 
@@ -49,8 +50,11 @@ def check_header(header: Header, path: str | PathLike[str], *, format: Format | 
 
 
 def encode(image: Image, format: Format | None = None) -> bytes:  # noqa: A002 - the word users say
-    """Encode a file in `format`, the image's own if None; UnwritableImage if the format cannot hold the image."""
-    return _ENCODERS[format or image.format](image)
+    """Encode a file in `format`, the image's own if None; UnwritableImage if the format cannot hold the image.
+
+    Metadata that the format cannot hold is left out; `carried` gives notes on that.
+    """
+    return _ENCODERS[format or image.format](carried(image, format))
 
 
 def write(
