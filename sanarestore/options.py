@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from sanarestore.errors import UsageError
 
@@ -26,6 +26,20 @@ SCHEMES = ("exact", *BLENDING)
 
 BLENDED_TILE, BLENDED_OVERLAP = 1024, 128
 """Default tile side and overlap of the blending schemes, in pixels, on every device."""
+
+OutputFormat = Literal["preserve", "tiff", "png", "jpeg", "webp"]
+
+OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
+"""Values of `--format`: `preserve` keeps the input's format."""
+
+LOSSLESS = ("tiff", "png")
+"""Formats that are written without loss, and so have no quality."""
+
+EIGHT_BIT = ("jpeg", "webp")
+"""Formats that hold 8 bits only."""
+
+BIT_DEPTHS = (8, 16)
+"""Bit depths that a result can be written in, beside the input's own."""
 
 SCALES = (1, 2, 4)
 """Supported enlargement factors per side."""
@@ -172,9 +186,64 @@ class RestoreOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WriteOptions:
+    """Options that decide how a result is written to its file."""
+
+    format: OutputFormat = "preserve"
+    """Format of the result; preserve keeps the input's, unless the name of a single output has another suffix."""
+    quality: int | None = None
+    """Quality of JPEG and lossy WebP, from 1 to 100; None takes the input's own, but a high one at least."""
+    bit_depth: int | None = None
+    """Bits of each value, 8 or 16; None keeps the input's depth."""
+    keep_dates: bool = False
+    """Give the result the times of the last change and last access of its input."""
+    strip: bool = False
+    """Write no metadata but what decides the look: colour profile, colour tags and orientation."""
+    provenance: bool = False
+    """Write into XMP what restored the photograph: version, model, hash of the weights, licence and options."""
+
+    def __post_init__(self) -> None:
+        if self.format not in OUTPUT_FORMATS:
+            raise UsageError(
+                f"'{self.format}' is not {', '.join(OUTPUT_FORMATS[:-1])} or {OUTPUT_FORMATS[-1]}", where="--format"
+            )
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise UsageError(f"{self.quality} is outside 1 to 100", where="--quality")
+        if self.quality is not None and self.format in LOSSLESS:
+            raise UsageError(
+                f"{self.format.upper()} is written without loss and has no quality", where="--quality",
+                next_step="Leave it out, or use --format jpeg or webp.",
+            )  # fmt: skip
+        if self.bit_depth is not None and self.bit_depth not in BIT_DEPTHS:
+            raise UsageError(f"{self.bit_depth} is not keep, 8 or 16", where="--bit-depth")
+        if self.bit_depth == 16 and self.format in EIGHT_BIT:
+            raise UsageError(
+                f"{self.format.upper()} holds 8 bits only", where="--bit-depth",
+                next_step="Use --format tiff or png for 16 bits.",
+            )  # fmt: skip
+
+    def fingerprint(self) -> str:
+        """Hash of all options that change the bytes of the result."""
+        chosen = dataclasses.asdict(self)
+        del chosen["keep_dates"]
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+
+
+def parse_bit_depth(text: str) -> int | None:
+    """Parse `keep`, `8` or `16`, the values of `--bit-depth`; None for `keep`, UsageError for others."""
+    if text == "keep":
+        return None
+    if text not in map(str, BIT_DEPTHS):
+        raise UsageError(f"'{text}' is not keep, 8 or 16", where="--bit-depth")
+    return int(text)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BatchOptions:
     """What a user may choose for a batch, beside how a photograph is restored."""
 
+    write: WriteOptions = WriteOptions()
+    """How results are written."""
     overwrite: bool = False
     """Replace files that exist at the outputs, whoever made them."""
     accept_damaged: bool = False

@@ -6,7 +6,15 @@ import math
 import pytest
 
 from sanarestore.errors import UsageError
-from sanarestore.options import BLENDING, SMALLEST_TILE, RestoreOptions, Shard, parse_shard
+from sanarestore.options import (
+    BLENDING,
+    SMALLEST_TILE,
+    RestoreOptions,
+    Shard,
+    WriteOptions,
+    parse_bit_depth,
+    parse_shard,
+)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +95,41 @@ def test_the_fingerprint_includes_tile_and_overlap_for_blended_schemes(tiling: s
         prints.add(dataclasses.replace(plain, **{name: value}).fingerprint())
         assert dataclasses.replace(plain, **{name: plain.blended[name == "overlap"]}).fingerprint() in prints
     assert len(prints) == 4
+
+
+@pytest.mark.parametrize(
+    ("choice", "option"),
+    [
+        ({"format": "gif"}, "--format"),
+        ({"quality": 0}, "--quality"),
+        ({"quality": 101}, "--quality"),
+        ({"quality": 90, "format": "png"}, "--quality"),
+        ({"bit_depth": 12}, "--bit-depth"),
+        ({"bit_depth": 16, "format": "jpeg"}, "--bit-depth"),
+    ],
+)
+def test_results_that_cannot_be_written_are_refused(choice: dict[str, object], option: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        WriteOptions(**choice)  # type: ignore[arg-type]
+    assert refused.value.where == option
+
+
+CHANGES_BYTES = {"format": "tiff", "quality": 80, "bit_depth": 16, "strip": True, "provenance": True}
+SAME_BYTES = {"keep_dates": True}
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(WriteOptions)])
+def test_the_fingerprint_changes_with_the_bytes(name: str) -> None:
+    """Every field is in one of the two lists, so that a new field forces a decision."""
+    changed = WriteOptions(**{name: (CHANGES_BYTES | SAME_BYTES)[name]}).fingerprint()  # type: ignore[arg-type]
+    assert (changed != WriteOptions().fingerprint()) == (name in CHANGES_BYTES)
+
+
+def test_bit_depths_are_parsed() -> None:
+    assert [parse_bit_depth(text) for text in ("keep", "8", "16")] == [None, 8, 16]
+    for text in ("", "12", "16 bit", "-8"):
+        with pytest.raises(UsageError, match="--bit-depth"):
+            parse_bit_depth(text)
 
 
 def test_options_are_frozen() -> None:

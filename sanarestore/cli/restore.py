@@ -1,11 +1,7 @@
 """`sanarestore restore`: files and folders in, restored files out."""
 
-import shutil
-import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,8 +27,18 @@ from sanarestore.cli.flags import (
     Tile,
     Verbose,
 )
+from sanarestore.cli.pipe import refuse_what_no_pipe_can, through_pipe
+from sanarestore.cli.result_flags import BitDepth, Format, KeepDates, Quality, Strip, ToldProvenance
 from sanarestore.errors import ExitCode, UsageError
-from sanarestore.options import BLENDED_OVERLAP, BLENDING, BatchOptions, RestoreOptions, parse_shard
+from sanarestore.options import (
+    BLENDED_OVERLAP,
+    BLENDING,
+    BatchOptions,
+    RestoreOptions,
+    WriteOptions,
+    parse_bit_depth,
+    parse_shard,
+)
 
 if TYPE_CHECKING:
     from sanarestore.engine.batch import Batch
@@ -71,6 +77,12 @@ def restore(
     guidance: Guidance = 1.0,
     scale: Annotated[int, typer.Option("--scale", metavar="1|2|4", help="Enlargement per side before restoring.")] = 1,
     seed: Seed = 0,
+    format: Format = "preserve",  # noqa: A002 - the word users say
+    quality: Quality = None,
+    bit_depth: BitDepth = "keep",
+    keep_dates: KeepDates = False,
+    strip: Strip = False,
+    provenance: ToldProvenance = False,
     tile: Tile = None,
     tiling: Annotated[
         str,
@@ -156,34 +168,37 @@ def restore(
         guidance=guidance, scale=scale, tile=tile, tiling=tiling,  # type: ignore[arg-type]
         overlap=overlap, dtype=dtype, seed=seed, threads=threads,  # type: ignore[arg-type]
     )  # fmt: skip
+    write = WriteOptions(
+        format=format, quality=quality, bit_depth=parse_bit_depth(bit_depth), keep_dates=keep_dates,  # type: ignore[arg-type]
+        strip=strip, provenance=provenance,
+    )  # fmt: skip
     if ray is not None:
         _refuse_what_no_cluster_can(inputs, output, devices, dry_run=dry_run)
-    if output == "-" or "-" in inputs:
-        _refuse_what_no_pipe_can(inputs, output, devices, as_json=as_json, dry_run=dry_run, shard=shard)
+    is_pipe = output == "-" or "-" in inputs
+    if is_pipe:
+        refuse_what_no_pipe_can(inputs, output, devices, as_json=as_json, dry_run=dry_run, shard=shard)
+    from sanarestore.engine.budget import parse_memory
+
+    chosen = BatchOptions(
+        write=write, overwrite=overwrite, accept_damaged=accept_damaged,
+        shard=None if shard is None else parse_shard(shard),
+        memory_per_file=None if memory_per_file is None else parse_memory(memory_per_file),
+    )  # fmt: skip
+    if is_pipe:
         raise typer.Exit(
-            _through_pipe(
-                inputs[0], output, options, devices, overwrite, accept_damaged, memory_per_file,
-                as_json=as_json, quiet=quiet, log=log_file,
-            )
-        )  # fmt: skip
+            through_pipe(inputs[0], output, options, devices, chosen, as_json=as_json, quiet=quiet, log=log_file)
+        )
     from sanarestore import weights
     from sanarestore.cli import console, reports
     from sanarestore.engine.batch import Batch
-    from sanarestore.engine.budget import parse_memory
     from sanarestore.engine.jobs import TileDone, Waiting
     from sanarestore.engine.ray_crew import parse_cluster
     from sanarestore.engine.workers import parse_devices
 
     where = parse_devices(devices) if ray is None else parse_cluster(ray)
-    chosen = BatchOptions(
-        overwrite=overwrite, accept_damaged=accept_damaged, shard=None if shard is None else parse_shard(shard),
-        memory_per_file=None if memory_per_file is None else parse_memory(memory_per_file),
-    )  # fmt: skip
     batch = Batch(inputs, output, options, chosen)
     if dry_run:
-        raise typer.Exit(
-            _rehearse(batch, options, parse_devices(devices), chosen.memory_per_file, as_json=as_json, quiet=quiet)
-        )
+        raise typer.Exit(_rehearse(batch, options, chosen, parse_devices(devices), as_json=as_json, quiet=quiet))
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     total = len(batch.jobs) + len(batch.refused)
     with (
@@ -210,14 +225,14 @@ def restore(
 
 
 def _rehearse(
-    batch: "Batch", options: RestoreOptions, devices: Sequence[str], memory: int | None, *, as_json: bool, quiet: bool
+    batch: "Batch", options: RestoreOptions, chosen: BatchOptions, devices: Sequence[str], *, as_json: bool, quiet: bool
 ) -> ExitCode:
     """List what would be done with each file, try model and devices, and estimate memory and time."""
     from sanarestore.cli import console, pace
     from sanarestore.engine import rehearsal
     from sanarestore.engine.budget import free_memory
 
-    checked = list(rehearsal.check(batch, options))
+    checked = list(rehearsal.check(batch, options, chosen.write))
     failed = list(batch.refused)
     skipped = 0
     for each in checked:
@@ -237,7 +252,7 @@ def _rehearse(
     waits = any(each.outcome is None for each in checked)
     speeds = rehearsal.try_devices(options, devices) if waits else []
     figures = rehearsal.total(checked, speeds, len(devices))
-    allowed = memory or free_memory() // len(devices)
+    allowed = chosen.memory_per_file or free_memory() // len(devices)
     if as_json:
         rest = {"skipped": skipped, "failed": len(failed), "ignored": len(batch.ignored), "free_memory": allowed}
         console.print_json({"status": "estimate", **figures, **rest})
@@ -257,90 +272,3 @@ def _refuse_what_no_cluster_can(inputs: list[str], output: str | None, devices: 
         )
     if dry_run:
         raise UsageError("a plan needs no cluster", where="--dry-run", next_step="Leave out --ray.")
-
-
-def _refuse_what_no_pipe_can(
-    inputs: list[str], output: str | None, devices: str, *, as_json: bool, dry_run: bool, shard: str | None
-) -> None:
-    from sanarestore.engine.planning import format_named
-
-    if dry_run:
-        raise UsageError(
-            "a pipe has no files to list", where="--dry-run", next_step="Leave it out, or name files instead of -."
-        )
-    if shard is not None:
-        raise UsageError("a pipe has no parts", where="--shard", next_step="Leave it out, or name files instead of -.")
-    if as_json and output in ("-", None):
-        raise UsageError(
-            "stdout cannot carry both an image and JSON", where="--json",
-            next_step="Leave it out, or name an output file with -o.",
-        )  # fmt: skip
-    if len(inputs) != 1 or "," in devices:
-        raise UsageError(
-            "a pipe takes exactly one image and one device", where="-",
-            next_step="Name one of each, or use files and folders instead of -.",
-        )  # fmt: skip
-    closed = ["stdin"] * ("-" in inputs and sys.stdin is None)
-    closed += ["stdout"] * (output in ("-", None) and sys.stdout is None)
-    if closed:
-        raise UsageError(
-            "it is closed", where=closed[0], next_step="Redirect it, or use files and folders instead of -."
-        )
-    if output in ("-", None) and sys.stdout.isatty():
-        raise UsageError(
-            "an image cannot be shown in a terminal", where="-",
-            next_step="Redirect stdout, or name an output file with -o.",
-        )  # fmt: skip
-    if output not in ("-", None) and Path(str(output)).is_dir():
-        raise UsageError(
-            "this is a folder, but an image from stdin has no file name", where=output,
-            next_step="Name an output file with -o.",
-        )  # fmt: skip
-    if output not in ("-", None):
-        format_named(Path(str(output)))
-
-
-def _through_pipe(
-    source: str, output: str | None, options: RestoreOptions, devices: str, overwrite: bool, accept_damaged: bool,
-    memory_per_file: str | None, *, as_json: bool, quiet: bool, log: Path | None,
-) -> ExitCode:  # fmt: skip
-    """Restore one image from stdin or a file to stdout or a file."""
-    from sanarestore import weights
-    from sanarestore.cli import console, reports
-    from sanarestore.engine.batch import restore_one
-    from sanarestore.engine.budget import parse_memory
-    from sanarestore.engine.jobs import Job, TileDone
-    from sanarestore.engine.planning import format_named
-    from sanarestore.engine.workers import parse_devices
-
-    target = None if output in ("-", None) else Path(str(output))
-    chosen = BatchOptions(
-        overwrite=overwrite, accept_damaged=accept_damaged,
-        memory_per_file=None if memory_per_file is None else parse_memory(memory_per_file),
-    )  # fmt: skip
-    console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
-    with tempfile.TemporaryDirectory(prefix="sanarestore-") as folder:
-        given = Path(source)
-        if source == "-":
-            given = Path(folder, "stdin")
-            with given.open("xb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
-        written = Path(folder, "stdout") if target is None else target
-        job = Job(
-            source=given, target=written, format=None if target is None else format_named(target),
-            name="stdin" if source == "-" else None,
-        )  # fmt: skip
-        with reports.Report("restored", 1, quiet=quiet, as_json=as_json, log=log) as report:
-            done = False
-            device = parse_devices(devices)[0]
-            for event in restore_one(job, options, device, chosen):
-                if isinstance(event, TileDone):
-                    report.part(event.path, event.done, event.total)
-                    continue
-                done = event.status == "done"
-                report.add(replace(event, path=Path(source), output=target))
-        if done and target is None:
-            with written.open("rb") as result:
-                shutil.copyfileobj(result, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
-    return report.exit_code

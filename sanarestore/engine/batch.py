@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing, suppress
+from dataclasses import fields
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,15 @@ from sanarestore.engine.work import Work, failed, is_there_already
 from sanarestore.errors import NoImagesError, UnwritableImage, disk_full
 from sanarestore.files import TEMPORARY, is_full
 from sanarestore.images.find import Rejected
-from sanarestore.options import BatchOptions, RestoreOptions, parse_shard
+from sanarestore.options import BatchOptions, RestoreOptions, WriteOptions, parse_shard
 
 LAST = 16
 """Jobs per worker at the end of a batch that are handed out largest first."""
 
 STALE = 24 * 3600.0
 """Age in seconds from which on a temporary file that no journal names is a left-over: no file takes a day to write."""
+
+_WRITE_FIELDS = frozenset(field.name for field in fields(WriteOptions))
 
 
 class Batch:
@@ -53,7 +56,9 @@ class Batch:
         names = [os.fspath(each) for each in inputs]
         found = images.find(names)
         name = weights.chosen(options.model, options.adapter)
-        self._settings = f"{options.fingerprint()}:{weights.fingerprint(name, options.adapter)}"
+        self._settings = ":".join(
+            (options.fingerprint(), chosen.write.fingerprint(), weights.fingerprint(name, options.adapter))
+        )
         self._journals: dict[Path | None, Journal] = {}
         given: Sequence[images.Found] = found.images
         made: list[Outcome] = []
@@ -184,15 +189,17 @@ def restore_files(
 ) -> Generator[Outcome, None, None]:
     """Restore files, folders, patterns and lists as `sanarestore restore` does; iterate over the outcomes of the files.
 
-    `options` are the fields of `RestoreOptions`; `ray` is the address of a Ray cluster, used instead of `devices`.
-    Finished files are skipped, and nothing is shown. Closing the iterator early ends the work. The errors of `Batch`
-    are raised at once, those of `Batch.run` by the iterator.
+    `options` are the fields of `RestoreOptions` and `WriteOptions`; `ray` is the address of a Ray cluster, used instead
+    of `devices`. Finished files are skipped, and nothing is shown. Closing the iterator early ends the work. The errors
+    of `Batch` are raised at once, those of `Batch.run` by the iterator.
 
     >>> for outcome in restore_files("shoot", output="restored", prompt="remove noise"):    # doctest: +SKIP
     ...     print(outcome.path, outcome.status)
     """
+    write = WriteOptions(**{name: options.pop(name) for name in _WRITE_FIELDS & options.keys()})
     chosen = BatchOptions(
-        overwrite=overwrite, accept_damaged=accept_damaged, shard=None if shard is None else parse_shard(shard),
+        write=write, overwrite=overwrite, accept_damaged=accept_damaged,
+        shard=None if shard is None else parse_shard(shard),
         memory_per_file=None if memory_per_file is None else parse_memory(memory_per_file),
     )  # fmt: skip
     where = workers.parse_devices(devices) if ray is None else parse_cluster(ray)

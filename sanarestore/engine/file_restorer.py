@@ -12,6 +12,7 @@ import torch
 from sanarestore import images
 from sanarestore.engine.budget import Budget, memory_to_restore
 from sanarestore.engine.jobs import Job, Outcome, Stamp, TileDone
+from sanarestore.engine.provenance import provenance
 from sanarestore.engine.restorer import Restorer
 from sanarestore.engine.tiles import is_out_of_memory
 from sanarestore.errors import (
@@ -23,6 +24,7 @@ from sanarestore.errors import (
     UnwritableImage,
 )
 from sanarestore.files import hash_bytes, unwritable, write_new
+from sanarestore.options import WriteOptions
 
 
 @dataclass(slots=True)
@@ -45,9 +47,17 @@ class _Restored:
 class FileRestorer:
     """Restores files with one model on one device (`wire.Task`)."""
 
-    def __init__(self, restorer: Restorer, *, accept_damaged: bool = False, budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        restorer: Restorer,
+        *,
+        accept_damaged: bool = False,
+        budget: Budget | None = None,
+        write: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
+    ) -> None:
         """`budget` is the memory that the files share; without one, they take what they need."""
         self._restorer = restorer
+        self._write = write
         self._accept_damaged = accept_damaged
         self._budget = budget
         # Asked in the main thread, since each thread has a number of its own.
@@ -67,7 +77,7 @@ class FileRestorer:
             fact = "there is no such file" if kind is MissingImage else f"it cannot be read ({error.strerror})"
             raise kind(fact, where=_called(job), next_step="Check its name and permissions.") from error
         image = images.decode(data, _called(job), accept_damaged=self._accept_damaged)
-        images.check_writable(image, job.target, format=job.format)
+        images.check_writable(image, job.target, format=job.format, options=self._write)
         return _Read(image, hash_bytes(data), stamp)
 
     def work(self, job: Job, read: _Read) -> Generator[TileDone, None, _Restored]:
@@ -89,19 +99,32 @@ class FileRestorer:
                     expert=restorer.expert,
                 )  # fmt: skip
             tile = restorer.tile
-        restored = images.carried(restored, job.format)
+        restored = self._prepared(job, restored, outcome.sha256)
         outcome = replace(
             outcome, megapixels=restored.megapixels, notes=restored.notes, tile=tile, expert=restorer.expert,
             removes=restorer.request.removes, prompt_note=restorer.prompt_note, **self._where,
         )  # fmt: skip
         return _Restored(restored, outcome)
 
+    def _prepared(self, job: Job, restored: images.Image, sha256: str) -> images.Image:
+        """The image as it is written, with its provenance if that is wanted."""
+        options, restorer = self._write, self._restorer
+        if options.strip:
+            restored = replace(restored, metadata=images.stripped(restored.metadata))
+        if options.provenance:
+            told = provenance(restorer.model, restorer.options, sha256)
+            try:
+                restored = replace(restored, metadata=images.with_provenance(restored.metadata, told))
+            except UnwritableImage as error:
+                raise UnwritableImage(error.fact, where=job.target, next_step=error.next_step) from error
+        return images.prepared(restored, job.format, options)
+
     def write(self, job: Job, worked: _Restored, seconds: float) -> Outcome:
         """Write the result under its temporary name; DiskFull if there is no space."""
         assert job.temporary is not None
         begun = perf_counter()
         try:
-            data = images.encode(worked.image, job.format)
+            data = images.encode(worked.image, job.format, self._write)
         except UnwritableImage as error:
             raise UnwritableImage(error.fact, where=job.target, next_step=error.next_step) from error
         outcome = worked.outcome

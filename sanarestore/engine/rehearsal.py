@@ -17,7 +17,7 @@ from sanarestore.engine.budget import memory_to_restore
 from sanarestore.engine.jobs import Job, Outcome
 from sanarestore.engine.wire import Task
 from sanarestore.errors import ImageError, UnreadableImage, UnwritableImage
-from sanarestore.options import RestoreOptions
+from sanarestore.options import RestoreOptions, WriteOptions
 
 SIDE = 512
 """Side in pixels of the image that is restored to measure speed."""
@@ -48,7 +48,11 @@ class Speed:
     seconds_per_megapixel: float
 
 
-def check(batch: Batch, options: RestoreOptions) -> Generator[Checked, None, None]:
+def check(
+    batch: Batch,
+    options: RestoreOptions,
+    write: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
+) -> Generator[Checked, None, None]:
     """Check each file of a batch: whether it is finished, can be read and written, and what it would take."""
     for job, outcome in batch.settled():
         if outcome is not None:
@@ -56,7 +60,7 @@ def check(batch: Batch, options: RestoreOptions) -> Generator[Checked, None, Non
             continue
         try:
             header = images.measure(job.source)
-            images.check_header(header, job.target, format=job.format)
+            images.check_header(header, job.target, format=job.format, options=write)
             _check_permissions(job)
         except ImageError as error:
             failed = Outcome(path=job.source, status="failed", reason=error.reason, error=str(error))

@@ -98,7 +98,7 @@ def _file_restorer(options: RestoreOptions, chosen: BatchOptions, workers: int, 
     restorer = Restorer(options, device=device)
     size = chosen.memory_per_file or round(free_memory() * (1 - KEPT) / workers)
     budget = Budget(size, is_chosen=chosen.memory_per_file is not None)
-    return FileRestorer(restorer, accept_damaged=chosen.accept_damaged, budget=budget)
+    return FileRestorer(restorer, accept_damaged=chosen.accept_damaged, budget=budget, write=chosen.write)
 
 
 def is_there_already(target: Path) -> UnwritableImage:

@@ -1,7 +1,6 @@
 """Image files, found, read and written without losing bit depth, colour meaning or metadata; pixels are resized and
 rounded here too."""
 
-from sanarestore.images.carriage import carried
 from sanarestore.images.codes import Depth, Pixels, from_float, quantize, to_float
 from sanarestore.images.find import Findings, Found, Rejected, find
 from sanarestore.images.fitting import fitted
@@ -10,7 +9,7 @@ from sanarestore.images.image import Format, Image, Metadata
 from sanarestore.images.provenance import Provenance, provenance_of, stripped, with_provenance
 from sanarestore.images.read import decode, read
 from sanarestore.images.resize import resize
-from sanarestore.images.write import check_header, check_writable, encode, write
+from sanarestore.images.write import check_header, check_writable, encode, prepared, write
 
 __all__ = [
     "Depth",
@@ -23,7 +22,6 @@ __all__ = [
     "Pixels",
     "Provenance",
     "Rejected",
-    "carried",
     "check_header",
     "check_writable",
     "decode",
@@ -34,6 +32,7 @@ __all__ = [
     "measure",
     "memory_to_read",
     "memory_to_write",
+    "prepared",
     "provenance_of",
     "quantize",
     "read",

@@ -10,6 +10,7 @@ from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, from_stored, to_stored
 from sanarestore.images.jpeg_segments import ROOM, metadata_of, notes_on, segments_with
 from sanarestore.images.scans import Frame, Segment, decode_picture, frame_of, spans
+from sanarestore.options import WriteOptions
 
 QUALITY = 95
 """JPEG quality, without chroma subsampling: the loss is smaller than what restoring gains."""
@@ -39,8 +40,8 @@ def segments_of(data: Source) -> Iterator[Segment]:
         yield marker, bytes(data[start + 4 : min(end, start + 4 + ROOM)])
 
 
-def encode(image: Image) -> bytes:
-    """Encode a JPEG file of quality 95 without chroma subsampling; UnwritableImage if JPEG cannot hold the image."""
+def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # noqa: B008 - frozen
+    """Encode a JPEG file without chroma subsampling; UnwritableImage if JPEG cannot hold the image."""
     from PIL import Image as PillowImage
 
     check_writable(image)
@@ -48,7 +49,7 @@ def encode(image: Image) -> bytes:
     buffer = io.BytesIO()
     picture = PillowImage.fromarray(stored_HWS if stored_HWS.shape[2] == 3 else stored_HWS[..., 0])
     dpi = tuple(min(65535, max(1, round(value))) for value in image.metadata.dpi) if image.metadata.dpi else (0, 0)
-    picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0, dpi=dpi)
+    picture.save(buffer, "JPEG", quality=options.quality or QUALITY, subsampling=0, dpi=dpi)
     plain = buffer.getvalue()
     first = 4 + struct.unpack_from(">H", plain, 4)[0]  # after SOI and JFIF
     return plain[:first] + segments_with(image.metadata) + plain[first:]

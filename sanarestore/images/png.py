@@ -15,6 +15,7 @@ from sanarestore.images.damage import damaged, hopeless, inflate_partly, limited
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, check_size, from_stored, to_stored
 from sanarestore.images.png_chunks import chunk, chunks_of, metadata_of, notes_on
+from sanarestore.options import WriteOptions
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MOST_DEFLATED = 1032
@@ -207,7 +208,7 @@ def check_writable(image: Image) -> None:
         )
 
 
-def encode(image: Image) -> bytes:
+def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # noqa: B008 - frozen
     """Encode a PNG file of 8 or 16 bits; UnwritableImage if PNG cannot hold the image."""
     import imagecodecs
 

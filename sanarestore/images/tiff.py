@@ -13,6 +13,7 @@ from sanarestore.images.ifd import ByteLayout, Source
 from sanarestore.images.image import AlphaKind, Image, check_size, from_stored, to_stored
 from sanarestore.images.segments import decode_segments
 from sanarestore.images.tiff_tags import entries_of, metadata_of, notes_on, size_of
+from sanarestore.options import WriteOptions
 
 _SUBFILE, _DNG = 254, 50706
 _ALPHA: dict[int, AlphaKind] = {0: "unspecified", 1: "associated", 2: "unassociated"}
@@ -211,7 +212,7 @@ def _from_palette(stored_HWS: Stored, colours_3N: Stored) -> Stored:
     return np.concatenate([codes_N3[stored_HWS[..., 0].astype(np.intp)], stored_HWS[..., 1:].astype(np.uint8)], axis=2)
 
 
-def encode(image: Image) -> bytes:
+def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # noqa: B008 - frozen
     """Encode a TIFF file: deflate with a predictor, one page, strips; metadata blocks are unchanged."""
     import tifffile
 

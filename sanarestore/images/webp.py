@@ -12,6 +12,7 @@ from sanarestore.images.codes import Stored
 from sanarestore.images.damage import damaged, hopeless, limited
 from sanarestore.images.ifd import ByteLayout, Source
 from sanarestore.images.image import Image, Metadata, check_size, from_stored, to_stored
+from sanarestore.options import WriteOptions
 
 QUALITY = 95
 _LARGEST = 16383
@@ -120,7 +121,7 @@ def _metadata(chunks: dict[bytes, bytes]) -> Metadata:
     )
 
 
-def encode(image: Image) -> bytes:
+def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # noqa: B008 - frozen
     """Encode a WebP file, lossless if the image was, otherwise quality 95; UnwritableImage if WebP cannot hold it."""
     from PIL import Image as PillowImage
 
@@ -132,7 +133,7 @@ def encode(image: Image) -> bytes:
     PillowImage.fromarray(stored_HWS).save(
         buffer,
         "WEBP",
-        quality=QUALITY,
+        quality=options.quality or QUALITY,
         lossless=image.lossless,
         exact=True,
         icc_profile=metadata.icc or b"",

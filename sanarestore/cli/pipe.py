@@ -1,0 +1,93 @@
+"""One image from stdin or a file to stdout or a file, without a journal."""
+
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from sanarestore.errors import ExitCode, UsageError
+from sanarestore.options import BatchOptions, RestoreOptions
+
+
+def refuse_what_no_pipe_can(
+    inputs: list[str], output: str | None, devices: str, *, as_json: bool, dry_run: bool, shard: str | None
+) -> None:
+    """Raise UsageError for inputs and options that have no meaning where stdin or stdout holds an image."""
+    from sanarestore.engine.planning import format_named
+
+    if dry_run:
+        raise UsageError(
+            "a pipe has no files to list", where="--dry-run", next_step="Leave it out, or name files instead of -."
+        )
+    if shard is not None:
+        raise UsageError("a pipe has no parts", where="--shard", next_step="Leave it out, or name files instead of -.")
+    if as_json and output in ("-", None):
+        raise UsageError(
+            "stdout cannot carry both an image and JSON", where="--json",
+            next_step="Leave it out, or name an output file with -o.",
+        )  # fmt: skip
+    if len(inputs) != 1 or "," in devices:
+        raise UsageError(
+            "a pipe takes exactly one image and one device", where="-",
+            next_step="Name one of each, or use files and folders instead of -.",
+        )  # fmt: skip
+    closed = ["stdin"] * ("-" in inputs and sys.stdin is None)
+    closed += ["stdout"] * (output in ("-", None) and sys.stdout is None)
+    if closed:
+        raise UsageError(
+            "it is closed", where=closed[0], next_step="Redirect it, or use files and folders instead of -."
+        )
+    if output in ("-", None) and sys.stdout.isatty():
+        raise UsageError(
+            "an image cannot be shown in a terminal", where="-",
+            next_step="Redirect stdout, or name an output file with -o.",
+        )  # fmt: skip
+    if output not in ("-", None) and Path(str(output)).is_dir():
+        raise UsageError(
+            "this is a folder, but an image from stdin has no file name", where=output,
+            next_step="Name an output file with -o.",
+        )  # fmt: skip
+    if output not in ("-", None):
+        format_named(Path(str(output)))
+
+
+def through_pipe(
+    source: str, output: str | None, options: RestoreOptions, devices: str, chosen: BatchOptions, *, as_json: bool,
+    quiet: bool, log: Path | None,
+) -> ExitCode:  # fmt: skip
+    """Restore one image from stdin or a file to stdout or a file."""
+    from sanarestore import weights
+    from sanarestore.cli import console, reports
+    from sanarestore.engine.batch import restore_one
+    from sanarestore.engine.jobs import Job, TileDone
+    from sanarestore.engine.planning import format_named
+    from sanarestore.engine.workers import parse_devices
+
+    target = None if output in ("-", None) else Path(str(output))
+    console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
+    with tempfile.TemporaryDirectory(prefix="sanarestore-") as folder:
+        given = Path(source)
+        if source == "-":
+            given = Path(folder, "stdin")
+            with given.open("xb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+        written = Path(folder, "stdout") if target is None else target
+        job = Job(
+            source=given, target=written, format=None if target is None else format_named(target),
+            name="stdin" if source == "-" else None,
+        )  # fmt: skip
+        with reports.Report("restored", 1, quiet=quiet, as_json=as_json, log=log) as report:
+            done = False
+            device = parse_devices(devices)[0]
+            for event in restore_one(job, options, device, chosen):
+                if isinstance(event, TileDone):
+                    report.part(event.path, event.done, event.total)
+                    continue
+                done = event.status == "done"
+                report.add(replace(event, path=Path(source), output=target))
+        if done and target is None:
+            with written.open("rb") as result:
+                shutil.copyfileobj(result, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+    return report.exit_code
