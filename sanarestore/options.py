@@ -217,6 +217,10 @@ class WriteOptions:
     """Bits of each value, 8 or 16; None keeps the input's depth."""
     keep_dates: bool = False
     """Give the result the times of the last change and last access of its input."""
+    strip: bool = False
+    """Write no metadata but what decides the look: colour profile, colour tags and orientation."""
+    provenance: bool = False
+    """Write into XMP what restored the photograph: version, model, hash of the weights, licence and options."""
 
     def __post_init__(self) -> None:
         if self.format not in OUTPUT_FORMATS:

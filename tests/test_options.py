@@ -133,7 +133,7 @@ def test_results_that_cannot_be_written_are_refused(choice: dict[str, object], o
     assert refused.value.where == option
 
 
-CHANGES_BYTES = {"format": "tiff", "quality": 80, "bit_depth": 16}
+CHANGES_BYTES = {"format": "tiff", "quality": 80, "bit_depth": 16, "strip": True, "provenance": True}
 SAME_BYTES = {"keep_dates": True}
 
 

@@ -28,7 +28,17 @@ from sanarestore.cli.flags import (
     Verbose,
 )
 from sanarestore.cli.pipe import refuse_what_no_pipe_can, through_pipe
-from sanarestore.cli.result_flags import BitDepth, Format, KeepDates, LongSide, Name, Quality, Scale
+from sanarestore.cli.result_flags import (
+    BitDepth,
+    Format,
+    KeepDates,
+    LongSide,
+    Name,
+    Quality,
+    Scale,
+    Strip,
+    ToldProvenance,
+)
 from sanarestore.errors import ExitCode, UsageError
 from sanarestore.options import (
     BLENDED_OVERLAP,
@@ -83,6 +93,8 @@ def restore(
     bit_depth: BitDepth = "keep",
     name: Name = None,
     keep_dates: KeepDates = False,
+    strip: Strip = False,
+    provenance: ToldProvenance = False,
     tile: Tile = None,
     tiling: Annotated[
         str,
@@ -170,6 +182,7 @@ def restore(
     )  # fmt: skip
     write = WriteOptions(
         format=format, quality=quality, bit_depth=parse_bit_depth(bit_depth), keep_dates=keep_dates,  # type: ignore[arg-type]
+        strip=strip, provenance=provenance,
     )  # fmt: skip
     if ray is not None:
         _refuse_what_no_cluster_can(inputs, output, devices, dry_run=dry_run)

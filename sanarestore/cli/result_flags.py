@@ -54,3 +54,11 @@ KeepDates = Annotated[
     bool,
     typer.Option("--keep-dates", help="Give results the dates of their inputs.", rich_help_panel=RESULT),
 ]
+Strip = Annotated[
+    bool,
+    typer.Option("--strip", help="Write no metadata but colour profile and orientation.", rich_help_panel=RESULT),
+]
+ToldProvenance = Annotated[
+    bool,
+    typer.Option("--provenance", help="Write model, licence and options into XMP.", rich_help_panel=RESULT),
+]

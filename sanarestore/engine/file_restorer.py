@@ -13,6 +13,7 @@ import torch
 from sanarestore import images
 from sanarestore.engine.budget import Budget, memory_to_restore
 from sanarestore.engine.jobs import Job, Outcome, Stamp, TileDone
+from sanarestore.engine.provenance import provenance
 from sanarestore.engine.restorer import Restorer
 from sanarestore.engine.tiles import is_out_of_memory
 from sanarestore.errors import (
@@ -102,11 +103,25 @@ class FileRestorer:
                     expert=restorer.expert,
                 )  # fmt: skip
             tile = restorer.tile
+        restored = self._prepared(job, restored, outcome.sha256)
         outcome = replace(
             outcome, megapixels=restored.megapixels, notes=restored.notes, tile=tile, expert=restorer.expert,
             removes=restorer.request.removes, prompt_note=restorer.prompt_note, **self._where,
         )  # fmt: skip
         return _Restored(restored, outcome, accessed)
+
+    def _prepared(self, job: Job, restored: images.Image, sha256: str) -> images.Image:
+        """The image as it is written, with its provenance if that is wanted."""
+        options, restorer = self._write, self._restorer
+        if options.strip:
+            restored = replace(restored, metadata=images.stripped(restored.metadata))
+        if options.provenance:
+            told = provenance(restorer.model, restorer.options, sha256)
+            try:
+                restored = replace(restored, metadata=images.with_provenance(restored.metadata, told))
+            except UnwritableImage as error:
+                raise UnwritableImage(error.fact, where=job.target, next_step=error.next_step) from error
+        return images.prepared(restored, job.format, options)
 
     def write(self, job: Job, worked: _Restored, seconds: float) -> Outcome:
         """Write the result under its temporary name; DiskFull if there is no space."""

@@ -26,10 +26,16 @@ _ROWS = 256
 def resized(image: images.Image, width: int, height: int) -> images.Image:
     """Resample pixels and alpha bicubically to a size; returns the image itself if it has this size.
 
-    Colours are resampled premultiplied by alpha (Porter and Duff 1984).
+    Colours are resampled premultiplied by alpha (Porter and Duff 1984). Metadata is fitted to the new size.
     """
     if (width, height) == (image.width, image.height):
         return image
+    enlarged = _resized(image, width, height)
+    metadata, notes = images.fitted(image.metadata, (image.width, image.height), (width, height))
+    return replace(enlarged, metadata=metadata, notes=(*image.notes, *notes))
+
+
+def _resized(image: images.Image, width: int, height: int) -> images.Image:
     if image.alpha_HW is None:
         return replace(image, pixels_HWC=resize(image.pixels_HWC, width, height))
     cover_HW1 = resize(_alpha(image), width, height)

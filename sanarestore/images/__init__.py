@@ -3,12 +3,14 @@ rounded here too."""
 
 from sanarestore.images.codes import Depth, Pixels, from_float, quantize, to_float
 from sanarestore.images.find import Findings, Found, Rejected, find
+from sanarestore.images.fitting import fitted
 from sanarestore.images.header import Header, measure, memory_to_read, memory_to_write
 from sanarestore.images.image import Format, Image, Metadata
+from sanarestore.images.provenance import Provenance, provenance_of, stripped, with_provenance
 from sanarestore.images.read import decode, read
 from sanarestore.images.resize import resize
 from sanarestore.images.signature import is_image_suffix
-from sanarestore.images.write import SUFFIXES, check_header, check_writable, encode, result_header, write
+from sanarestore.images.write import SUFFIXES, check_header, check_writable, encode, prepared, result_header, write
 
 __all__ = [
     "SUFFIXES",
@@ -20,21 +22,27 @@ __all__ = [
     "Image",
     "Metadata",
     "Pixels",
+    "Provenance",
     "Rejected",
     "check_header",
     "check_writable",
     "decode",
     "encode",
     "find",
+    "fitted",
     "from_float",
     "is_image_suffix",
     "measure",
     "memory_to_read",
     "memory_to_write",
+    "prepared",
+    "provenance_of",
     "quantize",
     "read",
     "resize",
     "result_header",
+    "stripped",
     "to_float",
+    "with_provenance",
     "write",
 ]

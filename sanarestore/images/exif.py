@@ -5,13 +5,29 @@ import struct
 from sanarestore.images import ifd
 from sanarestore.images.ifd import ByteLayout, Directory, Entry
 
-DESCRIPTIVE = frozenset(
-    (269, 270, 271, 272, 274, 285, 305, 306, 315, 316, 18246, 18249, 33432, 40091, 40092, 40093, 40094, 40095, 50341)
-)
+_PHOTOGRAPH = frozenset((
+    269, 270, 271, 272, 274, 305, 306, 315, 316, 18246, 18249, 32781, 33432, 36867, 36868, 37398,
+    40091, 40092, 40093, 40094, 40095, 50341,
+    # Exposure and camera, which TIFF/EP (ISO 12234-2) has in the first directory.
+    33434, 33437, 34850, 34855, 37377, 37378, 37379, 37380, 37381, 37382, 37383, 37384, 37385, 37386, 37393, 37394,
+    37395, 37397, 41492, 50735, 50827,
+))  # fmt: skip
+"""Tags that describe the photograph: title, camera, dates, author, copyright, rating."""
+PAGE = frozenset((285, 286, 287, 297, 321, 337, 343, 344, 345))
+"""Tags of the printed page: its name, number and place, halftone hints, target printer, and TIFF's own clipping path.
+"""
+GEO = frozenset((33550, 33920, 33922, 34264, 34735, 34736, 34737, 42112, 42113, 50844))
+"""Tags of GeoTIFF and GDAL, which give the place on Earth."""
+TRANSFER, WHITE_POINT, PRIMARIES, REFERENCE_BLACK_WHITE, HALFTONE = 301, 318, 319, 532, 321
+COLOUR = frozenset((290, 291, TRANSFER, WHITE_POINT, PRIMARIES, REFERENCE_BLACK_WHITE))
+"""Tags that say what colour the values are."""
+OF_CODES = frozenset((291, TRANSFER, HALFTONE))
+"""Tags with a value for every stored code, or for two."""
+DESCRIPTIVE = _PHOTOGRAPH | PAGE | GEO | COLOUR
 """Tags of a TIFF's first directory that describe the photograph and not how its pixels are stored."""
 
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
-_RESOLUTION = (X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT)
+RESOLUTION = (X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT)
 _MAKER_NOTE = 37500
 
 
@@ -41,14 +57,31 @@ def from_tiff(directory: Directory, layout: ByteLayout) -> bytes | None:
     descriptive = {tag: entry for tag, entry in directory.items() if tag in DESCRIPTIVE or tag in (ifd.EXIF, ifd.GPS)}
     if not descriptive:
         return None
-    return build(descriptive | {tag: directory[tag] for tag in _RESOLUTION if tag in directory}, layout)
+    return build(descriptive | {tag: directory[tag] for tag in RESOLUTION if tag in directory}, layout)
 
 
 def for_tiff(block: bytes) -> tuple[ByteLayout, Directory]:
     """The byte order that a TIFF must have to take this block's entries unchanged, and those entries."""
     layout, directory = parse(block)
     kept = {tag: entry for tag, entry in directory.items() if tag in DESCRIPTIVE or tag in (ifd.EXIF, ifd.GPS)}
+    if REFERENCE_BLACK_WHITE in kept and _is_of_chroma(kept[REFERENCE_BLACK_WHITE], layout):
+        del kept[REFERENCE_BLACK_WHITE]
     return ByteLayout(layout.order), kept
+
+
+def without(block: bytes, tags: frozenset[int]) -> bytes | None:
+    """The block without these tags of its first directory; the block itself if it has none of them."""
+    layout, directory = parse(block)
+    if not tags & directory.keys():
+        return block
+    kept = {tag: entry for tag, entry in directory.items() if tag not in tags}
+    return build(kept, layout) if kept else None
+
+
+def _is_of_chroma(entry: Entry, layout: ByteLayout) -> bool:
+    """Whether black and white are those of YCbCr, whose chroma is zero in the middle."""
+    values = ifd.value_of(entry.kind, entry.data, layout)
+    return len(values) == 6 and values[2] > values[3] / 4
 
 
 def has_maker_note(directory: Directory) -> bool:

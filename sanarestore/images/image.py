@@ -10,6 +10,8 @@ from sanarestore.errors import UnreadableImage
 from sanarestore.images.codes import Depth, Pixels, Stored, fill, from_float, to_float
 
 Format = Literal["tiff", "png", "jpeg", "webp"]
+FORMAT_NAMES: dict[Format, str] = {"tiff": "TIFF", "png": "PNG", "jpeg": "JPEG", "webp": "WebP"}
+"""Names of the formats in sentences."""
 AlphaKind = Literal["unassociated", "associated", "unspecified"]
 
 MAXIMUM_PIXELS = 2**30
@@ -26,12 +28,21 @@ class Metadata:
     """A TIFF structure (``II*\\0`` or ``MM\\0*``), without the ``Exif\\0\\0`` that JPEG puts before it."""
     xmp: bytes | None = None
     """XMP packet, verbatim."""
+    xmp_extension: bytes | None = None
+    """The extended packet, to which `xmp` points by its MD5 hash, verbatim; only JPEG files divide XMP so."""
     iptc: bytes | None = None
     """IPTC-IIM records, verbatim."""
+    photoshop: bytes | None = None
+    """Photoshop's image resources without IPTC records: clipping paths and more, verbatim, one after the other."""
     dpi: tuple[float, float] | None = None
     """Pixels per inch, horizontal and vertical."""
+    comments: tuple[bytes, ...] = ()
+    """Comments of a JPEG file, in whatever encoding they have."""
     png_colour: bytes | None = None
-    """PNG's cICP, sRGB, gAMA and cHRM chunks, verbatim and complete; no other format has a place for them."""
+    """PNG's cICP, sRGB, gAMA, cHRM, mDCV and cLLI chunks, verbatim and complete; no other format has a place for
+    them."""
+    png_chunks: tuple[tuple[bytes, bytes], ...] = ()
+    """Names and bodies of PNG's chunks for text, time, significant bits, background and more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

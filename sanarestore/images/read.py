@@ -13,6 +13,7 @@ from sanarestore.images.damage import cut
 from sanarestore.images.image import Format, Image
 from sanarestore.images.messages import collected
 from sanarestore.images.signature import HEAD, name_foreign, sniff, with_article
+from sanarestore.images.truth import still_true
 
 
 class _Decoder(Protocol):
@@ -45,7 +46,7 @@ def decode(data: bytes, name: str = "the image", *, accept_damaged: bool = False
     if format is None:
         raise unknown(data[:HEAD], name)
     with naming(name, format), collected():
-        return _DECODERS[format](data, accept_damaged=accept_damaged)
+        return still_true(_DECODERS[format](data, accept_damaged=accept_damaged))
 
 
 @contextmanager

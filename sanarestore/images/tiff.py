@@ -1,7 +1,6 @@
 """TIFF: tags through our own directory reader and writer, which changes no byte of them; pixels through tifffile."""
 
 import io
-import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +9,13 @@ from sanarestore.errors import UnreadableImage
 from sanarestore.images import exif, ifd
 from sanarestore.images.codes import Depth, Stored
 from sanarestore.images.damage import damaged, hopeless
-from sanarestore.images.ifd import ByteLayout, Entry, Source
-from sanarestore.images.image import AlphaKind, Image, Metadata, check_size, from_stored, to_stored
+from sanarestore.images.ifd import ByteLayout, Source
+from sanarestore.images.image import AlphaKind, Image, check_size, from_stored, to_stored
 from sanarestore.images.segments import decode_segments
+from sanarestore.images.tiff_tags import entries_of, metadata_of, notes_on, size_of
 from sanarestore.options import WriteOptions
 
-_XMP, _IPTC, _ICC, _SUBFILE, _DNG = 700, 33723, 34675, 254, 50706
+_SUBFILE, _DNG = 254, 50706
 _ALPHA: dict[int, AlphaKind] = {0: "unspecified", 1: "associated", 2: "unassociated"}
 _EXTRASAMPLE = {name: code for code, name in _ALPHA.items()}
 _CLASSIC_LIMIT = 4_000_000_000
@@ -46,12 +46,13 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     pages = ifd.count_pages(data, ifd.read_header(data)[1], layout)  # type: ignore[index]
     if pages > 1:
         notes.append(f"the first of {pages} pages is used")
+    notes += notes_on(directory, layout)
     if exif.has_maker_note(directory):
         notes.append("the EXIF maker note is kept byte for byte; offsets inside it may no longer fit")
     return from_stored(
         stored,
         format="tiff",
-        metadata=_metadata(directory, layout),
+        metadata=metadata_of(directory, layout),
         alpha_kind=_ALPHA.get(header.extra[0], "unspecified") if header.extra else "unassociated",
         notes=tuple(notes),
     )
@@ -203,27 +204,6 @@ def _palette(directory: ifd.Directory, layout: ByteLayout) -> Stored:
     return np.frombuffer(entry.data, f"{layout.order}u2").reshape(3, -1)
 
 
-def _metadata(directory: ifd.Directory, layout: ByteLayout) -> Metadata:
-    def block(tag: int) -> bytes | None:
-        return directory[tag].data if tag in directory else None
-
-    return Metadata(
-        icc=block(_ICC),
-        exif=exif.from_tiff(directory, layout),
-        xmp=block(_XMP),
-        iptc=_unswapped(directory[_IPTC]) if _IPTC in directory else None,
-        dpi=exif.dpi_of(directory, layout),
-    )
-
-
-def _unswapped(entry: Entry) -> bytes:
-    """IPTC records, which begin with 0x1C; the byte swap of some writers that store them as LONG is undone."""
-    data = entry.data
-    if entry.kind == ifd.LONG and data[:1] != b"\x1c" and data[3:4] == b"\x1c":
-        return struct.pack(f">{len(data) // 4}L", *struct.unpack(f"<{len(data) // 4}L", data))
-    return data
-
-
 def _from_palette(stored_HWS: Stored, colours_3N: Stored) -> Stored:
     """Convert indices to 8-bit RGB, keeping an alpha channel; palettes usually hold 8-bit codes in the upper byte."""
     codes_N3 = (colours_3N >> 8 if colours_3N.max(initial=0) > 255 else colours_3N).astype(np.uint8).T
@@ -239,7 +219,7 @@ def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # no
     stored_HWS = to_stored(image)
     metadata = image.metadata
     layout, described = exif.for_tiff(metadata.exif) if metadata.exif else (ByteLayout("<"), {})
-    layout = ByteLayout(layout.order, big=stored_HWS.nbytes + _size(metadata) > _CLASSIC_LIMIT)
+    layout = ByteLayout(layout.order, big=stored_HWS.nbytes + size_of(metadata) > _CLASSIC_LIMIT)
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer, bigtiff=layout.big, byteorder=layout.order) as file:
         file.write(
@@ -252,21 +232,7 @@ def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # no
             metadata=None,
             software=False,
         )
-    return _with_entries(buffer, layout, {**described, **_blocks(metadata, layout)})
-
-
-def _size(metadata: Metadata) -> int:
-    return sum(len(block or b"") for block in (metadata.icc, metadata.exif, metadata.xmp, metadata.iptc))
-
-
-def _blocks(metadata: Metadata, layout: ByteLayout) -> ifd.Directory:
-    entries: dict[int, Entry] = {}
-    for tag, kind, block in ((_ICC, 7, metadata.icc), (_XMP, 1, metadata.xmp), (_IPTC, 7, metadata.iptc)):
-        if block:
-            entries[tag] = Entry(kind, block)
-    if metadata.dpi:
-        entries.update(exif.resolution_entries(metadata.dpi, layout))
-    return entries
+    return _with_entries(buffer, layout, {**described, **entries_of(metadata, layout)})
 
 
 def _with_entries(buffer: io.BytesIO, layout: ByteLayout, entries: ifd.Directory) -> bytes:

@@ -165,8 +165,6 @@ def check_writable(image: Image) -> None:
         )
     if max(image.height, image.width) > _LARGEST:
         raise UnwritableImage(f"WebP ends at {_LARGEST} pixels a side", next_step="Write TIFF, PNG or JPEG.")
-    if metadata.iptc:
-        raise UnwritableImage("WebP has no place for IPTC records", next_step="Write TIFF, PNG or JPEG.")
     if image.pixels_HWC.shape[2] == 1 and metadata.icc and metadata.icc[16:20] == b"GRAY":
         raise UnwritableImage(
             "WebP has no gray, so the gray profile would not fit", next_step="Write TIFF, PNG or JPEG."

@@ -11,9 +11,11 @@ import numpy as np
 from sanarestore.errors import UnwritableImage
 from sanarestore.files import write_atomically
 from sanarestore.images import jpeg, png, tiff, webp
+from sanarestore.images.carriage import carried
 from sanarestore.images.codes import Depth
 from sanarestore.images.header import Header
 from sanarestore.images.image import Format, Image
+from sanarestore.images.provenance import provenance_of, stripped, with_provenance
 from sanarestore.options import WriteOptions
 
 
@@ -56,7 +58,7 @@ def check_writable(
     """
     check = _WRITERS[_format_of(image, format, options)].check
     if check is not None:
-        _naming(Path(path), check, _prepared(image, options))
+        _naming(Path(path), check, prepared(image, format, options))
 
 
 def check_header(header: Header, path: str | PathLike[str]) -> None:
@@ -91,9 +93,10 @@ def encode(
 ) -> bytes:
     """Encode a file as `options` say; UnwritableImage if the format cannot hold the image.
 
-    `format` decides if it is given, then the format of `options`, and the image's own if they preserve it.
+    `format` decides if it is given, then the format of `options`, and the image's own if they preserve it. Metadata
+    that the format cannot hold is left out; `prepared` gives notes on that.
     """
-    return _WRITERS[_format_of(image, format, options)].encode(_prepared(image, options), options)
+    return _WRITERS[_format_of(image, format, options)].encode(prepared(image, format, options), options)
 
 
 def write(
@@ -130,10 +133,23 @@ def _format_of(image: Image | Header, format: Format | None, options: WriteOptio
     return image.format if options.format == "preserve" else options.format
 
 
-def _prepared(image: Image, options: WriteOptions) -> Image:
-    """The image in the form in which it is written. Values are rounded only later, as they are encoded."""
+def prepared(
+    image: Image,
+    format: Format | None = None,  # noqa: A002 - the word users say
+    options: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
+) -> Image:
+    """The image in the form in which it is written, with notes on metadata that is left out.
+
+    Values are rounded only later, as they are encoded.
+    """
     depth = _DEPTHS.get(options.bit_depth, image.depth)
-    return image if depth == image.depth else replace(image, depth=depth)
+    if depth != image.depth:
+        image = replace(image, depth=depth)
+    if options.strip:
+        told = provenance_of(image.metadata) if options.provenance else None
+        bare = stripped(image.metadata)
+        image = replace(image, metadata=with_provenance(bare, told) if told else bare)
+    return carried(image, _format_of(image, format, options))
 
 
 def _naming(target: Path, work: Callable[..., Any], *arguments: Any) -> Any:

@@ -20,8 +20,8 @@ FLAGS = {
         "--output", "-o", "--prompt", "-p", "--model", "--fidelity", "--scale", "--seed", "--tile", "--devices",
         "--dtype", "--threads", "--overwrite", "--fail-fast", "--dry-run", "--adapter", "--steps", "--guidance",
         "--tiling", "--overlap", "--strength", "--verbose", "-v", "--accept-damaged", "--shard", "--memory-per-file",
-        "--log-file", "--progress", "--ray", "--format", "--quality", "--bit-depth", "--keep-dates",
-        "--name", "--long-side",
+        "--log-file", "--progress", "--ray", "--format", "--quality", "--bit-depth", "--keep-dates", "--strip",
+        "--provenance", "--name", "--long-side",
     },
     "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed", "--verbose", "-v"},
     "train": {
