@@ -24,13 +24,15 @@ _ROWS = 256
 
 
 def enlarge(image: images.Image, scale: int) -> images.Image:
-    """Enlarge pixels and alpha bicubically by an integer factor; returns the image itself at 1.
+    """Enlarge pixels, alpha and extra channels bicubically by an integer factor; returns the image itself at 1.
 
-    Colours are resampled premultiplied by alpha (Porter and Duff 1984).
+    Colours are resampled premultiplied by alpha (Porter and Duff 1984), extra channels each by itself.
     """
     if scale == 1:
         return image
     width, height = image.width * scale, image.height * scale
+    if image.extra is not None:
+        image = replace(image, extra=_enlarged(image.extra, width, height))
     if image.alpha_HW is None:
         return replace(image, pixels_HWC=resize(image.pixels_HWC, width, height))
     cover_HW1 = resize(_alpha(image), width, height)
@@ -49,6 +51,16 @@ def enlarge(image: images.Image, scale: int) -> images.Image:
     hidden_HWC = image.pixels_HWC.repeat(scale, axis=0).repeat(scale, axis=1)
     np.copyto(larger_HWC, hidden_HWC, where=_alpha(enlarged) == 0)
     return enlarged
+
+
+def _enlarged(extra: images.Extra, width: int, height: int) -> images.Extra:
+    """Extra channels resampled to a size, one after the other; integer codes are clipped to their range."""
+    depth: images.Depth = extra.codes_HWS.dtype.name  # type: ignore[assignment]
+    larger_HWS = np.empty((height, width, extra.count), extra.codes_HWS.dtype)
+    for at in range(extra.count):
+        larger_HW1 = resize(images.to_float(extra.codes_HWS[..., at : at + 1], depth), width, height)
+        larger_HWS[..., at : at + 1] = images.from_float(larger_HW1, depth)
+    return replace(extra, codes_HWS=larger_HWS)
 
 
 def visible(image: images.Image) -> Pixels:

@@ -4,13 +4,14 @@ rounded here too."""
 from sanarestore.images.codes import Depth, Pixels, from_float, quantize, to_float
 from sanarestore.images.find import Findings, Found, Rejected, find
 from sanarestore.images.header import Header, measure, memory_to_read, memory_to_write
-from sanarestore.images.image import Format, Image, Metadata
+from sanarestore.images.image import Extra, Format, Image, Metadata
 from sanarestore.images.read import decode, read
 from sanarestore.images.resize import resize
 from sanarestore.images.write import check_header, check_writable, encode, write
 
 __all__ = [
     "Depth",
+    "Extra",
     "Findings",
     "Format",
     "Found",

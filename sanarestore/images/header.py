@@ -28,13 +28,15 @@ class Header:
     width: int
     height: int
     channels: int
-    """Samples per pixel after decoding: 1 or 3, and one more with alpha."""
+    """Samples per pixel after decoding: 1 or 3, and one more with alpha; extra channels are not counted."""
     depth: Depth
     format: Format
     file_size: int
     """Bytes of the file."""
     sample_bytes: int
     """Bytes of a sample as it is decoded, before conversion to the depth."""
+    extra: int = 0
+    """Number of channels beyond colours and alpha."""
     is_progressive: bool = False
     """For JPEG: whether all coefficients are held while it is decoded."""
     is_rearranged: bool = False
@@ -47,9 +49,10 @@ class Header:
 
     @property
     def decoded_bytes(self) -> int:
-        """Bytes that the decoded `Image` takes: four per colour value, and alpha as stored."""
+        """Bytes that the decoded `Image` takes: four per colour value, and alpha and extra channels as stored."""
         has_alpha = self.channels in (2, 4)
-        return self.height * self.width * (4 * (self.channels - has_alpha) + has_alpha * _SIZES[self.depth])
+        behind = (has_alpha + self.extra) * _SIZES[self.depth]
+        return self.height * self.width * (4 * (self.channels - has_alpha) + behind)
 
 
 def measure(path: str | PathLike[str]) -> Header:
@@ -66,12 +69,12 @@ def measure(path: str | PathLike[str]) -> Header:
 
 def memory_to_read(header: Header) -> int:
     """Estimate the peak bytes that reading the image takes, the bytes of its file and the result included."""
-    samples = header.height * header.width * header.channels
+    samples = header.height * header.width * (header.channels + header.extra)
     codes = samples * header.sample_bytes
     has_alpha = header.channels in (2, 4)
     split = codes if header.is_rearranged else 0
-    if has_alpha and header.depth != "float32":
-        split += codes * (header.channels - 1) // header.channels  # colours and alpha are separated
+    if has_alpha and (header.depth != "float32" or header.extra):
+        split += codes * (header.channels - 1) // (header.channels + header.extra)  # colours are separated
     # float32 is kept as it is decoded; everything else is converted.
     converted = 0 if header.depth == "float32" and header.sample_bytes == 4 and not has_alpha else header.decoded_bytes
     # JPEG and PNG files are decoded from a copy without metadata; progressive JPEG holds all coefficients too.
@@ -85,7 +88,7 @@ def memory_to_write(header: Header) -> int:
     pixels = header.height * header.width
     if header.format == "webp":
         return pixels * _WEBP + _FIXED
-    codes = pixels * header.channels * _SIZES[header.depth]
+    codes = pixels * (header.channels + header.extra) * _SIZES[header.depth]
     if header.depth == "float32" and header.channels in (1, 3):
         return codes + _FIXED
     return round(codes * _WRITTEN[header.format]) + _FIXED
@@ -99,11 +102,10 @@ _WEBP = 46
 
 def _tiff(source: Source) -> Header:
     header = tiff.header_of(source)
-    alpha = header.samples - (3 if header.photometric in (2, 6) else 1)
-    colours = 3 if header.photometric in (2, 3, 6) else 1
+    behind = len(header.kinds)
     return Header(
-        width=header.width, height=header.height, channels=colours + alpha, depth=header.stored, format="tiff",
-        file_size=len(source), sample_bytes=max(header.bits[0] // 8, 1),
+        width=header.width, height=header.height, channels=header.colours + min(behind, 1), depth=header.stored,
+        format="tiff", file_size=len(source), sample_bytes=max(header.bits[0] // 8, 1), extra=max(behind - 1, 0),
         is_rearranged=header.planar or header.photometric == 0 or header.bits[0] < 8,
     )  # fmt: skip
 

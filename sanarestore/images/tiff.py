@@ -11,7 +11,7 @@ from sanarestore.images import exif, ifd
 from sanarestore.images.codes import Depth, Stored
 from sanarestore.images.damage import damaged, hopeless
 from sanarestore.images.ifd import ByteLayout, Entry, Source
-from sanarestore.images.image import AlphaKind, Image, Metadata, check_size, from_stored, to_stored
+from sanarestore.images.image import AlphaKind, Image, Metadata, check_size, from_stored, kinds_of, to_stored
 from sanarestore.images.segments import decode_segments
 
 _XMP, _IPTC, _ICC, _SUBFILE, _DNG = 700, 33723, 34675, 254, 50706
@@ -19,6 +19,8 @@ _ALPHA: dict[int, AlphaKind] = {0: "unspecified", 1: "associated", 2: "unassocia
 _EXTRASAMPLE = {name: code for code, name in _ALPHA.items()}
 _CLASSIC_LIMIT = 4_000_000_000
 """Bytes above which BigTIFF is written: classic TIFF ends at 2**32, and deflate can slightly enlarge noise."""
+_MOST_EXTRA = 64
+"""Most channels behind the colours; Photoshop has 53."""
 _LARGE_TILE = 2**22
 """Pixels that a tile may have even if the image is smaller."""
 _INTEGERS = (1, ifd.SHORT, ifd.LONG, ifd.LONG8)
@@ -47,11 +49,17 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
         notes.append(f"the first of {pages} pages is used")
     if exif.has_maker_note(directory):
         notes.append("the EXIF maker note is kept byte for byte; offsets inside it may no longer fit")
+    if len(header.kinds) > 1:
+        count = len(header.kinds) - 1
+        notes.append(
+            "1 extra channel is kept as it is" if count == 1 else f"{count} extra channels are kept as they are"
+        )
     return from_stored(
         stored,
         format="tiff",
         metadata=_metadata(directory, layout),
-        alpha_kind=_ALPHA.get(header.extra[0], "unspecified") if header.extra else "unassociated",
+        colours=header.colours,
+        kinds=header.kinds,
         notes=tuple(notes),
     )
 
@@ -128,6 +136,21 @@ class TiffHeader:
         )
 
     @property
+    def colours(self) -> int:
+        """Number of colour channels after decoding."""
+        return 3 if self.photometric in (2, 3, 6) else 1
+
+    @property
+    def kinds(self) -> tuple[AlphaKind, ...]:
+        """What each channel behind the colours is; a single one that no tag describes is taken for alpha."""
+        count = self.samples - (1 if self.photometric == 3 else self.colours)
+        if count == 1 and not self.extra:
+            return ("unassociated",)
+        named: tuple[AlphaKind, ...] = tuple(_ALPHA.get(code, "unspecified") for code in self.extra[:count])
+        unnamed: tuple[AlphaKind, ...] = ("unspecified",) * (count - len(named))
+        return named + unnamed
+
+    @property
     def stored(self) -> Depth:
         """The depth in which the image is held."""
         if self.sample_format == 3:
@@ -153,10 +176,10 @@ class TiffHeader:
 
     def _check_samples(self) -> None:
         colours = 3 if self.photometric in (2, 6) else 1
-        if not colours <= self.samples <= colours + 1:
+        if not colours <= self.samples <= colours + _MOST_EXTRA:
             raise UnreadableImage(
-                f"it has {self.samples} channels where {colours} and one alpha are read",
-                next_step="Export it as flat RGB or gray.",
+                f"it has {self.samples} channels where {colours} and up to {_MOST_EXTRA} extra ones are read",
+                next_step="Export it as RGB or gray, with fewer channels.",
             )
         bits = self.bits[0]
         if len(self.bits) > 1 or (self.sample_format == 1 and bits < 16 and bits not in (1, 2, 4, 8)):
@@ -245,7 +268,7 @@ def encode(image: Image) -> bytes:
             stored_HWS if stored_HWS.shape[2] > 1 else stored_HWS[..., 0],
             photometric="rgb" if image.pixels_HWC.shape[2] == 3 else "minisblack",
             planarconfig="contig" if stored_HWS.shape[2] > 1 else None,
-            extrasamples=None if image.alpha_HW is None else [_EXTRASAMPLE[image.alpha_kind]],
+            extrasamples=[_EXTRASAMPLE[kind] for kind in kinds_of(image)] or None,
             compression="zlib",
             predictor=True,
             metadata=None,

@@ -11,7 +11,7 @@ from sanarestore.errors import UnwritableImage
 from sanarestore.files import write_atomically
 from sanarestore.images import jpeg, png, tiff, webp
 from sanarestore.images.header import Header
-from sanarestore.images.image import Format, Image
+from sanarestore.images.image import AlphaKind, Extra, Format, Image
 
 _ENCODERS: dict[Format, Callable[[Image], bytes]] = {
     "tiff": tiff.encode,
@@ -20,6 +20,8 @@ _ENCODERS: dict[Format, Callable[[Image], bytes]] = {
     "webp": webp.encode,
 }
 
+
+_NAMES: dict[Format, str] = {"tiff": "TIFF", "png": "PNG", "jpeg": "JPEG", "webp": "WebP"}
 
 _CHECKS: dict[Format, Callable[[Image], None]] = {
     "png": png.check_writable, "jpeg": jpeg.check_writable, "webp": webp.check_writable
@@ -31,9 +33,19 @@ def check_writable(image: Image, path: str | PathLike[str], *, format: Format | 
 
     `format` None is the image's own. TIFF is checked only when it is encoded.
     """
-    check = _CHECKS.get(format or image.format)
-    if check is not None:
-        _naming(Path(path), check, image)
+    _naming(Path(path), _check, image, format or image.format)
+
+
+def _check(image: Image, format: Format) -> None:  # noqa: A002
+    if format == "tiff":
+        return
+    if image.extra is not None:
+        count = image.extra.count
+        raise UnwritableImage(
+            f"{_NAMES[format]} cannot hold the {count} extra channel{'s' if count > 1 else ''} of this image",
+            next_step="Write TIFF.",
+        )
+    _CHECKS[format](image)
 
 
 def check_header(header: Header, path: str | PathLike[str], *, format: Format | None = None) -> None:  # noqa: A002
@@ -44,12 +56,21 @@ def check_header(header: Header, path: str | PathLike[str], *, format: Format | 
         pixels_HWC=np.broadcast_to(np.zeros((), "float32"), (*side, header.channels - has_alpha)),
         depth=header.depth, format=header.format,
         alpha_HW=np.broadcast_to(np.zeros((), header.depth), side) if has_alpha else None,
+        extra=_extra_like(header) if header.extra else None,
     )  # fmt: skip
     check_writable(image, path, format=format)
 
 
+def _extra_like(header: Header) -> Extra:
+    """Extra channels as the header says, of one value, which take no memory."""
+    codes_HWS = np.broadcast_to(np.zeros((), header.depth), (header.height, header.width, header.extra))
+    kinds: tuple[AlphaKind, ...] = ("unspecified",) * header.extra
+    return Extra(codes_HWS=codes_HWS, kinds=kinds)
+
+
 def encode(image: Image, format: Format | None = None) -> bytes:  # noqa: A002 - the word users say
     """Encode a file in `format`, the image's own if None; UnwritableImage if the format cannot hold the image."""
+    _check(image, format or image.format)
     return _ENCODERS[format or image.format](image)
 
 

@@ -87,10 +87,15 @@ def _foreign() -> dict[str, bytes]:
         "lzma": {"compression": "lzma"}, "webp": {"compression": "webp"}, "jpeg2000": {"compression": "jpeg2000"},
     }  # fmt: skip
     for name, options in kinds.items():
-        buffer = io.BytesIO()
-        tifffile.imwrite(buffer, stored, photometric="rgb", metadata=None, **options)
-        found[f"{name}.tif"] = buffer.getvalue()
+        found[f"{name}.tif"] = _tiff(stored, photometric="rgb", **options)
+    found["extra.tif"] = _tiff(np.dstack([stored, stored]), photometric="rgb", planarconfig="contig")
     return found
+
+
+def _tiff(stored: np.ndarray[Any, Any], **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, stored, metadata=None, **options)
+    return buffer.getvalue()
 
 
 def _with_texts(data: bytes) -> bytes:

@@ -7,8 +7,8 @@ import pytest
 import tifffile
 from PIL import Image as PillowImage
 
-from sanarestore.errors import UnreadableImage
-from sanarestore.images import Metadata, decode, encode, from_float
+from sanarestore.errors import UnreadableImage, UnwritableImage
+from sanarestore.images import Metadata, check_header, check_writable, decode, encode, from_float, measure
 from sanarestore.images.image import to_stored
 from tests.images.conftest import IPTC, MAKER_NOTE, XMP, codes, exif_values, photograph, saved
 
@@ -119,7 +119,7 @@ def test_the_first_page_is_used():
         (lambda: tiff(np.zeros((9, 9), np.uint32), photometric="minisblack"), "32-bit integer"),
         (lambda: tiff(np.zeros((9, 9), np.int16), photometric="minisblack"), "16-bit signed"),
         (lambda: tiff(np.zeros((9, 9), np.uint16), photometric="minisblack", bitspersample=12), "12 bits"),
-        (lambda: tiff(np.zeros((9, 9, 6), np.uint8), photometric="rgb", planarconfig="contig"), "6 channels"),
+        (lambda: tiff(np.zeros((9, 9, 68), np.uint8), photometric="rgb", planarconfig="contig"), "68 channels"),
         (lambda: tiff(np.zeros((9, 9), np.uint8), photometric="minisblack", subfiletype=1), "camera raw"),
     ],
     ids=["cmyk", "lab", "uint32", "int16", "12 bit", "channels", "raw"],
@@ -129,6 +129,52 @@ def test_unsupported_kinds_are_refused_by_name(data, fact):
         decode(data(), "x.tif")
     assert caught.value.next_step
     assert caught.value.where == "x.tif"
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize(
+    ("colours", "kinds", "alpha"),
+    [
+        (3, ["unassalpha", "unspecified"], 0),
+        (3, ["unspecified", "assocalpha", "unspecified"], 1),
+        (1, ["unspecified"] * 4, 0),
+        (3, ["unspecified"] * 7, 0),
+    ],
+)
+def test_extra_channels_are_kept_in_place_and_written_back(depth, colours, kinds, alpha):
+    stored = codes(depth, colours + len(kinds))
+    data = tiff(stored, photometric="rgb" if colours == 3 else "minisblack", planarconfig="contig", extrasamples=kinds)
+    image = decode(data)
+    assert np.array_equal(image.alpha_HW, stored[..., colours + alpha])
+    assert image.extra.count == len(kinds) - 1
+    assert np.array_equal(to_stored(image), stored)
+    written = encode(image)
+    assert tags_of(written)[338] == tags_of(data)[338]
+    assert np.array_equal(tifffile.imread(io.BytesIO(written)), stored)
+    assert len(image.notes) == 1
+    assert "kept as" in image.notes[0]
+
+
+def test_extra_channels_without_a_tag_are_kept():
+    stored = codes("uint8", 5)
+    data = tiff(stored, photometric="rgb", planarconfig="contig").replace(b"\x52\x01\x03", b"\x53\x01\x03", 1)
+    assert 338 not in tags_of(data)
+    assert np.array_equal(to_stored(decode(data)), stored)
+
+
+@pytest.mark.parametrize("format", ["png", "webp", "jpeg"])
+def test_formats_without_room_for_extra_channels_are_refused_before_the_work(tmp_path, format):  # noqa: A002
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff(codes("uint8", 5), photometric="rgb", planarconfig="contig"))
+    image = decode(path.read_bytes())
+    for check in (
+        lambda: check_header(measure(path), "o", format=format),
+        lambda: check_writable(image, "o", format=format),
+        lambda: encode(image, format),
+    ):
+        with pytest.raises(UnwritableImage, match="1 extra channel ") as caught:
+            check()
+        assert caught.value.next_step == "Write TIFF."
 
 
 @pytest.mark.parametrize("kind", ["associated", "unassociated", "unspecified"])
