@@ -53,7 +53,7 @@ def memory_to_restore(header: Header, *, scale: int, tile: int | None, is_genera
     `tile` is the tile side in pixels where the host computes, None where another device does. The latent path, with
     `is_generated`, holds an image more.
     """
-    pixels = header.height * header.width * scale**2
+    pixels = header.pixels * scale**2
     image = header.decoded_bytes * scale**2
     given = header.decoded_bytes if scale > 1 else 0
     working = TILE_BYTES * min(pixels, tile**2) if tile else 0

@@ -74,6 +74,8 @@ class Image:
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
     """What reading had to change, in words for the user ("palette converted to RGB")."""
+    more_pages: tuple["Image", ...] = ()
+    """The other full-size pages of a TIFF file, each with metadata of its own; they have no further pages."""
 
     @property
     def height(self) -> int:
@@ -87,8 +89,8 @@ class Image:
 
     @property
     def megapixels(self) -> float:
-        """Height times width, in millions."""
-        return self.height * self.width / 1e6
+        """Height times width of all pages, in millions."""
+        return sum(page.height * page.width for page in (self, *self.more_pages)) / 1e6
 
 
 def check_size(height: int, width: int) -> None:
@@ -108,14 +110,16 @@ def from_stored(
     format: Format,  # noqa: A002 - the field's name
     metadata: Metadata,
     colours: int | None = None,
+    pixels_HWC: Pixels | None = None,
     kinds: tuple[AlphaKind, ...] = ("unassociated",),
     lossless: bool = False,
     notes: tuple[str, ...] = (),
 ) -> Image:
     """An Image from codes [H, W] or [H, W, S], S = gray, gray + alpha, RGB, RGB + alpha; their dtype is the depth.
 
-    `colours` (1 or 3) tells gray from RGB where more channels follow, and `kinds` says what each of these is. Alpha is
-    the first one that is associated or unassociated, and otherwise the first one; the others are extra channels.
+    `colours` is the number of colour channels where more channels follow, and `kinds` says what each of these is. Alpha
+    is the first one that is associated or unassociated, and otherwise the first one; the others are extra channels.
+    `pixels_HWC` are the colours where they were converted to RGB.
     """
     stored_HWS = stored[..., None] if stored.ndim == 2 else stored
     channels = colours or (3 if stored_HWS.shape[2] >= 3 else 1)
@@ -129,7 +133,9 @@ def from_stored(
         rest_HWS = np.delete(stored_HWS[..., channels:], place, axis=2)
         extra = Extra(codes_HWS=rest_HWS, kinds=(*kinds[:place], *kinds[place + 1 :]), before=place)
     return Image(
-        pixels_HWC=to_float(np.ascontiguousarray(stored_HWS[..., :channels]), depth),
+        pixels_HWC=to_float(np.ascontiguousarray(stored_HWS[..., :channels]), depth)
+        if pixels_HWC is None
+        else pixels_HWC,
         depth=depth,
         format=format,
         alpha_HW=alpha,

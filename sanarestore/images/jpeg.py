@@ -3,9 +3,10 @@
 import io
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 from sanarestore.errors import UnwritableImage
-from sanarestore.images import exif, resources
+from sanarestore.images import colour, exif, resources
 from sanarestore.images.damage import limited
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, Metadata, from_stored, to_stored
@@ -16,15 +17,16 @@ QUALITY = 95
 
 _EXIF, _XMP, _EXTENDED = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _ICC, _PHOTOSHOP, _JFIF, _PICTURES = b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"JFIF\0", b"MPF\0"
-_APP0, _APP1, _APP2, _APP13 = 0xE0, 0xE1, 0xE2, 0xED
+_APP0, _APP1, _APP2, _APP13, _ADOBE = 0xE0, 0xE1, 0xE2, 0xED, 0xEE
 _ROOM = 65533
 """Most bytes that the body of one segment holds."""
 _LARGEST = 65500
 
 
 def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
-    """Decode a JPEG file of 8-bit gray or RGB; UnreadableImage for other kinds.
+    """Decode a JPEG file of gray, RGB or CMYK, of 8 or 12 bits; UnreadableImage for other kinds.
 
+    CMYK becomes sRGB, with an sRGB profile; 12 bits become 16.
     DamagedImage if it is truncated or a part of it cannot be decoded, unless that is accepted: then a note says so.
     """
     segments = list(segments_of(data))
@@ -33,7 +35,16 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
         notes.append("the extended part of the XMP packet is left out")
     if any(marker == _APP2 and body.startswith(_PICTURES) for marker, body in segments):
         notes.append("only the main picture is used; gain map or preview pictures are left out")
-    return from_stored(stored, format="jpeg", metadata=_metadata(segments), notes=tuple(notes))
+    metadata = _metadata(segments)
+    if stored.ndim == 3 and stored.shape[2] == 4:
+        # Adobe's programs store inverted inks, and mark their files.
+        is_inverted = any(marker == _ADOBE and body.startswith(b"Adobe") for marker, body in segments)
+        pixels_HWC, note = colour.ink_to_rgb(255 - stored if is_inverted else stored, metadata.icc)
+        return Image(
+            pixels_HWC=pixels_HWC, depth="uint8", format="jpeg", notes=(*notes, note),
+            metadata=replace(metadata, icc=colour.srgb_profile()),
+        )  # fmt: skip
+    return from_stored(stored, format="jpeg", metadata=metadata, notes=tuple(notes))
 
 
 def header_of(data: Source) -> Frame:

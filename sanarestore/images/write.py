@@ -39,6 +39,10 @@ def check_writable(image: Image, path: str | PathLike[str], *, format: Format | 
 def _check(image: Image, format: Format) -> None:  # noqa: A002
     if format == "tiff":
         return
+    if image.more_pages:
+        raise UnwritableImage(
+            f"{_NAMES[format]} holds one page, and this file has {1 + len(image.more_pages)}", next_step="Write TIFF."
+        )
     if image.extra is not None:
         count = image.extra.count
         raise UnwritableImage(
@@ -50,15 +54,19 @@ def _check(image: Image, format: Format) -> None:  # noqa: A002
 
 def check_header(header: Header, path: str | PathLike[str], *, format: Format | None = None) -> None:  # noqa: A002
     """The same for an image that is not decoded yet, as far as its header tells."""
+    check_writable(_like(header), path, format=format)
+
+
+def _like(header: Header) -> Image:
+    """An image as the header says, of one value."""
     side, has_alpha = (header.height, header.width), header.channels in (2, 4)
     # Arrays of one value take no memory.
-    image = Image(
+    return Image(
         pixels_HWC=np.broadcast_to(np.zeros((), "float32"), (*side, header.channels - has_alpha)),
         depth=header.depth, format=header.format,
         alpha_HW=np.broadcast_to(np.zeros((), header.depth), side) if has_alpha else None,
-        extra=_extra_like(header) if header.extra else None,
+        extra=_extra_like(header) if header.extra else None, more_pages=tuple(map(_like, header.more)),
     )  # fmt: skip
-    check_writable(image, path, format=format)
 
 
 def _extra_like(header: Header) -> Extra:
