@@ -53,8 +53,8 @@ def memory_to_restore(header: Header, result: Header, *, tile: int | None, is_ge
     `result` is the header of the result. `tile` is the tile side in pixels where the host computes, None where another
     device does. The latent path, with `is_generated`, holds an image more.
     """
-    # The photograph is restored at the larger of both sizes.
-    pixels = max(header.height * header.width, result.height * result.width)
+    # Pages are restored one after the other, each at the larger of both sizes.
+    pixels = max(header.pixels, result.pixels)
     restored = max(header.decoded_bytes, result.decoded_bytes)
     given = header.decoded_bytes if restored > header.decoded_bytes else 0
     working = TILE_BYTES * min(pixels, tile**2) if tile else 0

@@ -1,5 +1,6 @@
 """The task of a worker: whole files read, restored and written, with one kind of outcome for every error."""
 
+import math
 import os
 import traceback
 from collections.abc import Generator, Iterator
@@ -88,7 +89,9 @@ class FileRestorer:
         restorer = self._restorer
         outcome = Outcome(path=job.source, status="done", sha256=read.sha256, stamp=read.stamp)
         accessed = read.accessed
-        width, height = restorer.options.result_size(read.image.width, read.image.height)
+        pages = (read.image, *read.image.more_pages)
+        pixels = sum(math.prod(restorer.options.result_size(page.width, page.height)) for page in pages)
+        del pages
         with restorer.tiles_for(read.image, job.halvings):
             steps = restorer.stages(read.image)
             del read  # writing needs memory of its own
@@ -99,7 +102,7 @@ class FileRestorer:
                     restored: images.Image = finished.value
                     break
                 yield TileDone(
-                    path=job.source, done=done, total=total, megapixels=width * height / 1e6, size=outcome.size,
+                    path=job.source, done=done, total=total, megapixels=pixels / 1e6, size=outcome.size,
                     expert=restorer.expert,
                 )  # fmt: skip
             tile = restorer.tile
@@ -176,9 +179,7 @@ class FileRestorer:
         except ImageError as error:
             raise type(error)(error.fact, where=_called(job), next_step=error.next_step) from error
         restorer = self._restorer
-        result = images.result_header(
-            header, *restorer.options.result_size(header.width, header.height), format=job.format, options=self._write
-        )
+        result = images.result_header(header, restorer.options.result_size, format=job.format, options=self._write)
         images.check_header(result, job.target)
         if self._budget is None:
             return

@@ -24,18 +24,21 @@ _ROWS = 256
 
 
 def resized(image: images.Image, width: int, height: int) -> images.Image:
-    """Resample pixels and alpha bicubically to a size; returns the image itself if it has this size.
+    """Resample pixels, alpha and extra channels bicubically to a size; returns the image itself if it has this size.
 
-    Colours are resampled premultiplied by alpha (Porter and Duff 1984). Metadata is fitted to the new size.
+    Colours are resampled premultiplied by alpha (Porter and Duff 1984), extra channels each by itself. Metadata is
+    fitted to the new size.
     """
     if (width, height) == (image.width, image.height):
         return image
-    enlarged = _resized(image, width, height)
+    extra = image.extra if image.extra is None else _resized_extra(image.extra, width, height)
+    result = replace(_resized(image, width, height), extra=extra)
     metadata, notes = images.fitted(image.metadata, (image.width, image.height), (width, height))
-    return replace(enlarged, metadata=metadata, notes=(*image.notes, *notes))
+    return replace(result, metadata=metadata, notes=(*image.notes, *notes))
 
 
 def _resized(image: images.Image, width: int, height: int) -> images.Image:
+    """Resample pixels and alpha."""
     if image.alpha_HW is None:
         return replace(image, pixels_HWC=resize(image.pixels_HWC, width, height))
     cover_HW1 = resize(_alpha(image), width, height)
@@ -60,6 +63,16 @@ def _resized(image: images.Image, width: int, height: int) -> images.Image:
 def _places(before: int, after: int) -> npt.NDArray[np.intp]:
     """Index of the row or column that each of `after` ones lies on, out of `before`."""
     return (2 * np.arange(after) + 1) * before // (2 * after)
+
+
+def _resized_extra(extra: images.Extra, width: int, height: int) -> images.Extra:
+    """Extra channels resampled to a size, one after the other; integer codes are clipped to their range."""
+    depth: images.Depth = extra.codes_HWS.dtype.name  # type: ignore[assignment]
+    other_HWS = np.empty((height, width, extra.count), extra.codes_HWS.dtype)
+    for at in range(extra.count):
+        other_HW1 = resize(images.to_float(extra.codes_HWS[..., at : at + 1], depth), width, height)
+        other_HWS[..., at : at + 1] = images.from_float(other_HW1, depth)
+    return replace(extra, codes_HWS=other_HWS)
 
 
 def visible(image: images.Image) -> Pixels:

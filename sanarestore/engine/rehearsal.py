@@ -60,8 +60,7 @@ def check(
             continue
         try:
             header = images.measure(job.source)
-            size = options.result_size(header.width, header.height)
-            result = images.result_header(header, *size, format=job.format, options=write)
+            result = images.result_header(header, options.result_size, format=job.format, options=write)
             images.check_header(result, job.target)
             _check_permissions(job)
         except ImageError as error:

@@ -82,9 +82,23 @@ class Restorer:
     def stages(self, image: images.Image) -> Generator[tuple[int, int], None, images.Image]:
         """Restore one image, yielding (steps done, total steps); the generator returns the restored image.
 
-        The count restarts when memory runs out and smaller tiles are tried. ImageError if pixels are not finite, before
-        or after restoring.
+        The count restarts when memory runs out and smaller tiles are tried. Pages are restored one after the other.
+        ImageError if pixels are not finite, before or after restoring.
         """
+        pages, restored = (replace(image, more_pages=()), *image.more_pages), []
+        for index, page in enumerate(pages):
+            steps = self._page(page)
+            while True:
+                try:
+                    done, total = next(steps)
+                except StopIteration as finished:
+                    restored.append(finished.value)
+                    break
+                yield index * total + done, len(pages) * total
+        return replace(restored[0], more_pages=tuple(restored[1:]))
+
+    def _page(self, image: images.Image) -> Generator[tuple[int, int], None, images.Image]:
+        """Restore one page, yielding (steps done, total steps)."""
         if not is_finite(image.pixels_HWC):
             raise UnreadableImage(
                 "it holds values that are not finite numbers", next_step="Replace them by numbers first."
@@ -177,7 +191,9 @@ class Restorer:
 
     def tiles_for(self, image: images.Image, halvings: int) -> AbstractContextManager[None]:
         """Use tiles halved so many times inside the block, and the tile size of before if the work inside fails."""
-        longest = max(image.height, image.width, *self.options.result_size(image.width, image.height))
+        pages = (image, *image.more_pages)
+        sizes = [self.options.result_size(page.width, page.height) for page in pages]
+        longest = max(max(page.height, page.width, *size) for page, size in zip(pages, sizes, strict=True))
         return self._tiles.halved_for(longest, halvings)
 
     @property

@@ -41,7 +41,8 @@ def moved(image: images.Image, down: int, right: int) -> images.Image:
     )
     place = np.ix_(rows, columns)
     alpha_HW = None if image.alpha_HW is None else image.alpha_HW[place]
-    return replace(image, pixels_HWC=image.pixels_HWC[place], alpha_HW=alpha_HW)
+    # Extra channels would have another size, and are not compared.
+    return replace(image, pixels_HWC=image.pixels_HWC[place], alpha_HW=alpha_HW, extra=None)
 
 
 def difference(

@@ -5,7 +5,7 @@ from sanarestore.images.codes import Depth, Pixels, from_float, quantize, to_flo
 from sanarestore.images.find import Findings, Found, Rejected, find
 from sanarestore.images.fitting import fitted
 from sanarestore.images.header import Header, measure, memory_to_read, memory_to_write
-from sanarestore.images.image import Format, Image, Metadata
+from sanarestore.images.image import Extra, Format, Image, Metadata
 from sanarestore.images.provenance import Provenance, provenance_of, stripped, with_provenance
 from sanarestore.images.read import decode, read
 from sanarestore.images.resize import resize
@@ -15,6 +15,7 @@ from sanarestore.images.write import SUFFIXES, check_header, check_writable, enc
 __all__ = [
     "SUFFIXES",
     "Depth",
+    "Extra",
     "Findings",
     "Format",
     "Found",

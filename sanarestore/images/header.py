@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import BinaryIO
 
@@ -28,28 +28,41 @@ class Header:
     width: int
     height: int
     channels: int
-    """Samples per pixel after decoding: 1 or 3, and one more with alpha."""
+    """Samples per pixel after decoding: 1 or 3, and one more with alpha; extra channels are not counted."""
     depth: Depth
     format: Format
     file_size: int
     """Bytes of the file."""
     sample_bytes: int
     """Bytes of a sample as it is decoded, before conversion to the depth."""
+    extra: int = 0
+    """Number of channels beyond colours and alpha."""
+    more: tuple["Header", ...] = ()
+    """Headers of the other full-size pages of a TIFF file."""
     is_progressive: bool = False
     """For JPEG: whether all coefficients are held while it is decoded."""
     is_rearranged: bool = False
     """For TIFF: whether codes are copied once more, as for separate planes and inverted values."""
 
     @property
+    def pages(self) -> tuple["Header", ...]:
+        """The headers of all pages, this one first."""
+        return (self, *self.more)
+
+    @property
+    def pixels(self) -> int:
+        """Height times width of all pages."""
+        return sum(page.height * page.width for page in self.pages)
+
+    @property
     def megapixels(self) -> float:
-        """Height times width, in millions."""
-        return self.height * self.width / 1e6
+        """Height times width of all pages, in millions."""
+        return self.pixels / 1e6
 
     @property
     def decoded_bytes(self) -> int:
-        """Bytes that the decoded `Image` takes: four per colour value, and alpha as stored."""
-        has_alpha = self.channels in (2, 4)
-        return self.height * self.width * (4 * (self.channels - has_alpha) + has_alpha * _SIZES[self.depth])
+        """Bytes that the decoded `Image` takes: four per colour value, and alpha and extra channels as stored."""
+        return sum(_decoded(page) for page in self.pages)
 
 
 def measure(path: str | PathLike[str]) -> Header:
@@ -66,29 +79,49 @@ def measure(path: str | PathLike[str]) -> Header:
 
 def memory_to_read(header: Header) -> int:
     """Estimate the peak bytes that reading the image takes, the bytes of its file and the result included."""
-    samples = header.height * header.width * header.channels
+    kept, peak = 0, 0
+    for page in header.pages:
+        peak = max(peak, kept + _while_decoded(page))
+        kept += _decoded(page)
+    return header.file_size + peak + _FIXED
+
+
+def _decoded(header: Header) -> int:
+    """Bytes of one page after decoding."""
+    has_alpha = header.channels in (2, 4)
+    behind = (has_alpha + header.extra) * _SIZES[header.depth]
+    return header.height * header.width * (4 * (header.channels - has_alpha) + behind)
+
+
+def _while_decoded(header: Header) -> int:
+    """Peak bytes while one page is decoded, the result included."""
+    samples = header.height * header.width * (header.channels + header.extra)
     codes = samples * header.sample_bytes
     has_alpha = header.channels in (2, 4)
     split = codes if header.is_rearranged else 0
-    if has_alpha and header.depth != "float32":
-        split += codes * (header.channels - 1) // header.channels  # colours and alpha are separated
+    if has_alpha and (header.depth != "float32" or header.extra):
+        split += codes * (header.channels - 1) // (header.channels + header.extra)  # colours are separated
     # float32 is kept as it is decoded; everything else is converted.
-    converted = 0 if header.depth == "float32" and header.sample_bytes == 4 and not has_alpha else header.decoded_bytes
+    converted = 0 if header.depth == "float32" and header.sample_bytes == 4 and not has_alpha else _decoded(header)
     # JPEG and PNG files are decoded from a copy without metadata; progressive JPEG holds all coefficients too.
     decoding = header.file_size if header.format in ("png", "jpeg") else 0
     decoding += 2 * samples if header.is_progressive else 0
-    return header.file_size + codes + max(decoding, split + converted) + _FIXED
+    return codes + max(decoding, split + converted)
 
 
 def memory_to_write(header: Header) -> int:
     """Estimate the peak bytes that writing such an image takes beside the image, if it does not compress."""
+    return sum(_while_written(page) for page in header.pages) + _FIXED
+
+
+def _while_written(header: Header) -> int:
     pixels = header.height * header.width
     if header.format == "webp":
-        return pixels * _WEBP + _FIXED
-    codes = pixels * header.channels * _SIZES[header.depth]
+        return pixels * _WEBP
+    codes = pixels * (header.channels + header.extra) * _SIZES[header.depth]
     if header.depth == "float32" and header.channels in (1, 3):
-        return codes + _FIXED
-    return round(codes * _WRITTEN[header.format]) + _FIXED
+        return codes
+    return round(codes * _WRITTEN[header.format])
 
 
 _WRITTEN: dict[Format, float] = {"tiff": 3, "png": 3.2, "jpeg": 5}
@@ -98,13 +131,16 @@ _WEBP = 46
 
 
 def _tiff(source: Source) -> Header:
-    header = tiff.header_of(source)
-    alpha = header.samples - (3 if header.photometric in (2, 6) else 1)
-    colours = 3 if header.photometric in (2, 3, 6) else 1
+    first, *more = (_tiff_page(header, len(source)) for header in tiff.headers_of(source))
+    return replace(first, more=tuple(more))
+
+
+def _tiff_page(header: tiff.TiffHeader, size: int) -> Header:
+    behind = len(header.kinds)
     return Header(
-        width=header.width, height=header.height, channels=colours + alpha, depth=header.stored, format="tiff",
-        file_size=len(source), sample_bytes=max(header.bits[0] // 8, 1),
-        is_rearranged=header.planar or header.photometric == 0 or header.bits[0] < 8,
+        width=header.width, height=header.height, channels=header.colours + min(behind, 1), depth=header.stored,
+        format="tiff", file_size=size, sample_bytes=-(-header.bits[0] // 8), extra=max(behind - 1, 0),
+        is_rearranged=header.planar or header.photometric in (0, 5, 8, 9) or header.bits[0] not in (8, 16, 32),
     )  # fmt: skip
 
 
@@ -122,8 +158,10 @@ def _png(source: Source) -> Header:
 def _jpeg(source: Source) -> Header:
     frame = jpeg.header_of(source)
     return Header(
-        width=frame.width, height=frame.height, channels=len(frame.components), depth="uint8", format="jpeg",
-        file_size=len(source), sample_bytes=1, is_progressive=frame.progressive,
+        width=frame.width, height=frame.height, channels=min(len(frame.components), 3),
+        depth="uint8" if frame.bits == 8 else "uint16", format="jpeg", file_size=len(source),
+        sample_bytes=1 if frame.bits == 8 else 2, is_progressive=frame.progressive,
+        is_rearranged=len(frame.components) == 4 or frame.bits > 8,
     )  # fmt: skip
 
 

@@ -155,17 +155,22 @@ def _entries(data: Source, offset: int, layout: ByteLayout, left: _Left) -> Iter
             yield tag, kind, bytes(data[place : place + size])
 
 
-def count_pages(data: Source, offset: int, layout: ByteLayout) -> int:
-    """Number of directories in the chain that begins at `offset`; a circular chain is followed once."""
-    begun: set[int] = set()
-    while offset and offset not in begun and offset + layout.count.size <= len(data):
-        begun.add(offset)
+def offsets(data: Source, offset: int, layout: ByteLayout, most: int) -> tuple[list[int], bool]:
+    """Offsets of the directories in the chain that begins at `offset`, `most` at the most, and whether it has an end.
+
+    A circular chain is followed once, and ends there.
+    """
+    found: dict[int, None] = {}
+    while offset and offset not in found and len(found) < most:
+        if offset + layout.count.size > len(data):
+            return list(found), False
+        found[offset] = None
         start = offset + layout.count.size
         end = start + layout.count.unpack(data[offset:start])[0] * layout.entry.size
         if end + layout.offset.size > len(data):
-            break
+            return list(found), False
         offset = layout.offset.unpack(data[end : end + layout.offset.size])[0]
-    return len(begun)
+    return list(found), True
 
 
 def value_of(kind: int, data: bytes, layout: ByteLayout) -> tuple[float, ...]:

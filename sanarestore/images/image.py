@@ -46,6 +46,23 @@ class Metadata:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Extra:
+    """Channels beyond colours and alpha, such as masks and spot colours; they are carried and not restored."""
+
+    codes_HWS: Stored
+    """The codes as stored, [H, W, S] with S of 1 or more; only enlarging changes them."""
+    kinds: tuple[AlphaKind, ...]
+    """What TIFF calls each of them."""
+    before: int = 0
+    """Number of them that the file stores before alpha; the others follow it."""
+
+    @property
+    def count(self) -> int:
+        """Number of channels."""
+        return len(self.kinds)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Image:
     """A photograph in memory: its own encoded values, no colour conversion.
 
@@ -61,11 +78,15 @@ class Image:
     """The alpha channel as stored; only enlarging changes it."""
     alpha_kind: AlphaKind = "unassociated"
     """Whether the colours are premultiplied by alpha (associated) or not (unassociated); unspecified if not stated."""
+    extra: Extra | None = None
+    """Channels beyond colours and alpha; None if there are none."""
     lossless: bool = False
     """For WebP: whether the file is lossless, and will be written so."""
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
     """What reading had to change, in words for the user ("palette converted to RGB")."""
+    more_pages: tuple["Image", ...] = ()
+    """The other full-size pages of a TIFF file, each with metadata of its own; they have no further pages."""
 
     @property
     def height(self) -> int:
@@ -79,8 +100,8 @@ class Image:
 
     @property
     def megapixels(self) -> float:
-        """Height times width, in millions."""
-        return self.height * self.width / 1e6
+        """Height times width of all pages, in millions."""
+        return sum(page.height * page.width for page in (self, *self.more_pages)) / 1e6
 
 
 def check_size(height: int, width: int) -> None:
@@ -99,21 +120,38 @@ def from_stored(
     *,
     format: Format,  # noqa: A002 - the field's name
     metadata: Metadata,
-    alpha_kind: AlphaKind = "unassociated",
+    colours: int | None = None,
+    pixels_HWC: Pixels | None = None,
+    kinds: tuple[AlphaKind, ...] = ("unassociated",),
     lossless: bool = False,
     notes: tuple[str, ...] = (),
 ) -> Image:
-    """An Image from codes [H, W] or [H, W, S], S = gray, gray + alpha, RGB, RGB + alpha; their dtype is the depth."""
+    """An Image from codes [H, W] or [H, W, S], S = gray, gray + alpha, RGB, RGB + alpha; their dtype is the depth.
+
+    `colours` is the number of colour channels where more channels follow, and `kinds` says what each of these is. Alpha
+    is the first one that is associated or unassociated, and otherwise the first one; the others are extra channels.
+    `pixels_HWC` are the colours where they were converted to RGB.
+    """
     stored_HWS = stored[..., None] if stored.ndim == 2 else stored
-    channels = 3 if stored_HWS.shape[2] >= 3 else 1
+    channels = colours or (3 if stored_HWS.shape[2] >= 3 else 1)
     depth: Depth = stored.dtype.name  # type: ignore[assignment]
-    alpha = np.ascontiguousarray(stored_HWS[..., channels]) if stored_HWS.shape[2] > channels else None
+    alpha, place = None, 0
+    if stored_HWS.shape[2] > channels:
+        place = next((index for index, kind in enumerate(kinds) if kind != "unspecified"), 0)
+        alpha = np.ascontiguousarray(stored_HWS[..., channels + place])
+    extra = None
+    if stored_HWS.shape[2] > channels + 1:
+        rest_HWS = np.delete(stored_HWS[..., channels:], place, axis=2)
+        extra = Extra(codes_HWS=rest_HWS, kinds=(*kinds[:place], *kinds[place + 1 :]), before=place)
     return Image(
-        pixels_HWC=to_float(np.ascontiguousarray(stored_HWS[..., :channels]), depth),
+        pixels_HWC=to_float(np.ascontiguousarray(stored_HWS[..., :channels]), depth)
+        if pixels_HWC is None
+        else pixels_HWC,
         depth=depth,
         format=format,
         alpha_HW=alpha,
-        alpha_kind=alpha_kind,
+        alpha_kind=kinds[place] if alpha is not None else "unassociated",
+        extra=extra,
         lossless=lossless,
         metadata=metadata,
         notes=notes,
@@ -121,14 +159,33 @@ def from_stored(
 
 
 def to_stored(image: Image) -> Stored:
-    """Codes [H, W, S] in the image's depth, alpha last; an alpha of another depth is scaled to it."""
-    if image.alpha_HW is None:
+    """Codes [H, W, S] in the image's depth: colours, then alpha and extra channels in the order of `kinds_of`.
+
+    Alpha and extra channels of another depth are scaled to it.
+    """
+    behind = _behind(image)
+    if not behind:
         return from_float(image.pixels_HWC, image.depth)
-    alpha = image.alpha_HW
-    if alpha.dtype.name != image.depth:
-        alpha = from_float(to_float(alpha, alpha.dtype.name), image.depth)  # type: ignore[arg-type]
     channels = image.pixels_HWC.shape[2]
-    stored_HWS = np.empty((image.height, image.width, channels + 1), dtype=image.depth)
+    stored_HWS = np.empty((image.height, image.width, channels + len(behind)), dtype=image.depth)
     fill(stored_HWS[..., :channels], image.pixels_HWC, image.depth)
-    stored_HWS[..., channels] = alpha
+    for place, (codes_HW, _) in enumerate(behind, start=channels):
+        if codes_HW.dtype.name != image.depth:
+            fill(stored_HWS[..., place], to_float(codes_HW, codes_HW.dtype.name), image.depth)  # type: ignore[arg-type]
+        else:
+            stored_HWS[..., place] = codes_HW
     return stored_HWS
+
+
+def kinds_of(image: Image) -> tuple[AlphaKind, ...]:
+    """What the channels behind the colours are, in the order in which files store them."""
+    return tuple(kind for _, kind in _behind(image))
+
+
+def _behind(image: Image) -> list[tuple[Stored, AlphaKind]]:
+    """The channels behind the colours, each with its kind."""
+    extra = image.extra
+    found = [] if extra is None else [(extra.codes_HWS[..., at], kind) for at, kind in enumerate(extra.kinds)]
+    if image.alpha_HW is not None:
+        found.insert(extra.before if extra else 0, (image.alpha_HW, image.alpha_kind))
+    return found

@@ -3,8 +3,10 @@
 import io
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 from sanarestore.errors import UnwritableImage
+from sanarestore.images import colour
 from sanarestore.images.damage import limited
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, from_stored, to_stored
@@ -15,18 +17,29 @@ from sanarestore.options import WriteOptions
 QUALITY = 95
 """JPEG quality, without chroma subsampling: the loss is smaller than what restoring gains."""
 
+_ADOBE = 0xEE
 _LARGEST = 65500
 
 
 def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
-    """Decode a JPEG file of 8-bit gray or RGB; UnreadableImage for other kinds.
+    """Decode a JPEG file of gray, RGB or CMYK, of 8 or 12 bits; UnreadableImage for other kinds.
 
+    CMYK becomes sRGB, with an sRGB profile; 12 bits become 16.
     DamagedImage if it is truncated or a part of it cannot be decoded, unless that is accepted: then a note says so.
     """
     segments = list(segments_of(data))
     stored, notes = decode_picture(data, accept_damaged)
     notes += notes_on(segments)
-    return from_stored(stored, format="jpeg", metadata=metadata_of(segments), notes=tuple(notes))
+    metadata = metadata_of(segments)
+    if stored.ndim == 3 and stored.shape[2] == 4:
+        # Adobe's programs store inverted inks, and mark their files.
+        is_inverted = any(marker == _ADOBE and body.startswith(b"Adobe") for marker, body in segments)
+        pixels_HWC, note = colour.ink_to_rgb(255 - stored if is_inverted else stored, metadata.icc)
+        return Image(
+            pixels_HWC=pixels_HWC, depth="uint8", format="jpeg", notes=(*notes, note),
+            metadata=replace(metadata, icc=colour.srgb_profile()),
+        )  # fmt: skip
+    return from_stored(stored, format="jpeg", metadata=metadata, notes=tuple(notes))
 
 
 def header_of(data: Source) -> Frame:

@@ -55,6 +55,8 @@ class Frame:
     width: int
     components: bytes
     """Their identifiers."""
+    bits: int = 8
+    """8 or 12 a sample."""
 
     @property
     def progressive(self) -> bool:
@@ -83,7 +85,10 @@ class _Scans:
 
 
 def decode_picture(data: bytes, accept_damaged: bool) -> tuple[Stored, list[str]]:
-    """Decode to codes [H, W] or [H, W, 3], with notes; DamagedImage if a part is missing and that is not accepted."""
+    """Decode to codes [H, W] or [H, W, S], with notes; DamagedImage if a part is missing and that is not accepted.
+
+    S is 3 for RGB, and 4 for CMYK as it is stored, which Adobe's programs invert. 12 bits are scaled to 16.
+    """
     import simplejpeg
 
     layout = list(limited(spans(data)))
@@ -95,7 +100,9 @@ def decode_picture(data: bytes, accept_damaged: bool) -> tuple[Stored, list[str]
         raise hopeless("it is truncated: its pixels are missing")
     notes = [damaged(fact, accepted=accept_damaged) for fact in _missing(frame, scans)]
     picture = _picture(data, layout, frame, scans)
-    colours = "GRAY" if len(frame.components) == 1 else "RGB"
+    if frame.bits == 12:
+        return _of_12_bits(picture), [*notes, "12-bit values are converted to 16 bits"]
+    colours = {1: "GRAY", 4: "CMYK"}.get(len(frame.components), "RGB")
     try:
         stored: Stored = simplejpeg.decode_jpeg(picture, colours, strict=True)
     except ValueError as error:
@@ -124,8 +131,8 @@ def frame_of(segments: Iterable[Segment]) -> Frame:
             if len(body) < 6:
                 break
             bits, height, width, channels = struct.unpack(">BHHB", body[:6])
-            _check(bits, height, width, channels)
-            return Frame(marker, height, width, bytes(body[6::3][:channels]))
+            _check(marker, bits, height, width, channels)
+            return Frame(marker, height, width, bytes(body[6::3][:channels]), bits)
     raise hopeless("it is truncated: the JPEG frame header is missing")
 
 
@@ -214,6 +221,8 @@ def _missing(frame: Frame, scans: _Scans) -> Iterator[str]:
     """Yield what is wrong with the scans and causes no warning of libjpeg."""
     if not frame.arithmetic and frame.height * frame.width > _MOST_PIXELS_PER_BYTE * scans.end:
         yield f"it is truncated: {scans.end} bytes cannot hold {frame.width} x {frame.height} pixels"
+    elif not scans.is_ended and frame.bits > 8:  # its decoder reports nothing
+        yield "it is truncated: the end of the JPEG file is missing"
     elif not scans.is_ended and (frame.progressive or scans.count > 1):
         yield "it is truncated: its later scans are missing"
     elif not set(frame.components) <= scans.components:
@@ -244,6 +253,14 @@ def _stray(message: str, picture: bytes) -> int:
     return fill if is_fill else 0
 
 
+def _of_12_bits(picture: bytes) -> Stored:
+    """Decode 12 bits, scaled to 16: a code's upper four bits are repeated below it."""
+    import imagecodecs
+
+    stored: Stored = imagecodecs.jpeg8_decode(picture)
+    return stored << 4 | stored >> 8
+
+
 def _by_pillow(picture: bytes) -> Stored:
     """Decode with Pillow, which reports no damage except a missing end."""
     from PIL import JpegImagePlugin
@@ -252,6 +269,8 @@ def _by_pillow(picture: bytes) -> Stored:
     try:
         with JpegImagePlugin.JpegImageFile(io.BytesIO(picture)) as file:
             file.load()
+            if file.mode == "CMYK":  # which Pillow inverts
+                return 255 - np.asarray(file)
             return np.asarray(file if file.mode in ("L", "RGB") else file.convert("RGB"))
     except OSError as error:
         raise hopeless(f"its pixels cannot be decoded ({cut(error)})") from error
@@ -271,7 +290,8 @@ def _picture(data: bytes, layout: Spans, frame: Frame, scans: _Scans) -> bytes:
         elif marker == _APP0 and data[start + 4 : start + 9] == _JFIF and end - start >= 16:
             parts += [_PLAIN_JFIF]
         elif marker == _ADOBE and data[start + 4 : start + 9] == b"Adobe" and end - start >= 16:
-            parts += [view[start : start + 15], bytes((min(data[start + 15], 1),)), view[start + 16 : end]]
+            transform = min(data[start + 15], 1) * (2 if len(frame.components) == 4 else 1)
+            parts += [view[start : start + 15], bytes((transform,)), view[start + 16 : end]]
         elif not _APP0 <= marker <= 0xEF and marker != _COMMENT:
             parts += [view[start:end]]
     return b"".join(parts if scans.is_ended else [*parts, b"\xff\xd9"])
@@ -282,13 +302,9 @@ def _scan_header(header: bytes, frame: Frame) -> bytes:
     return header if frame.progressive or frame.marker in _LOSSLESS else header[:-3] + b"\0\x3f\0"
 
 
-def _check(bits: int, height: int, width: int, channels: int) -> None:
+def _check(marker: int, bits: int, height: int, width: int, channels: int) -> None:
     check_size(height, width)
-    if bits != 8:
+    if bits != 8 and (bits != 12 or channels not in (1, 3) or marker not in _USUAL):
         raise UnreadableImage(f"it is a {bits}-bit JPEG", next_step="Convert it to 16-bit TIFF or PNG first.")
-    if channels == 4:
-        raise UnreadableImage(
-            "its colours are CMYK", next_step="Convert it to RGB first; sanarestore does not convert it yet."
-        )
-    if channels not in (1, 3):
+    if channels not in (1, 3, 4):
         raise UnreadableImage(f"it has {channels} channels", next_step="Export it as RGB or gray.")

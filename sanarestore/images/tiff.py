@@ -1,176 +1,87 @@
 """TIFF: tags through our own directory reader and writer, which changes no byte of them; pixels through tifffile."""
 
 import io
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from sanarestore.errors import UnreadableImage
-from sanarestore.images import exif, ifd
-from sanarestore.images.codes import Depth, Stored
-from sanarestore.images.damage import damaged, hopeless
+from sanarestore.errors import UnwritableImage
+from sanarestore.images import colour, exif, ifd
+from sanarestore.images.codes import Pixels, Stored
+from sanarestore.images.damage import hopeless
 from sanarestore.images.ifd import ByteLayout, Source
-from sanarestore.images.image import AlphaKind, Image, check_size, from_stored, to_stored
+from sanarestore.images.image import Image, from_stored, kinds_of, to_stored
+from sanarestore.images.pages import numbered, read_pages
 from sanarestore.images.segments import decode_segments
-from sanarestore.images.tiff_tags import entries_of, metadata_of, notes_on, size_of
+from sanarestore.images.tiff_header import ALPHA, CIE_LAB, CMYK, ICC_LAB, TiffHeader
+from sanarestore.images.tiff_tags import SHARED, entries_of, metadata_of, notes_on, size_of
 from sanarestore.options import WriteOptions
 
-_SUBFILE, _DNG = 254, 50706
-_ALPHA: dict[int, AlphaKind] = {0: "unspecified", 1: "associated", 2: "unassociated"}
-_EXTRASAMPLE = {name: code for code, name in _ALPHA.items()}
+_EXTRASAMPLE = {name: code for code, name in ALPHA.items()}
 _CLASSIC_LIMIT = 4_000_000_000
 """Bytes above which BigTIFF is written: classic TIFF ends at 2**32, and deflate can slightly enlarge noise."""
-_LARGE_TILE = 2**22
-"""Pixels that a tile may have even if the image is smaller."""
-_INTEGERS = (1, ifd.SHORT, ifd.LONG, ifd.LONG8)
-_JPEG = (6, 7, 33007, 34892)
-"""Compressions that convert YCbCr to RGB."""
-_COLOUR_SPACES = {5: "CMYK", 8: "CIE Lab", 9: "ICC Lab", 10: "ITU Lab", 32844: "LogL", 32845: "LogLuv"}
-_CONVERT = "Convert it to RGB first (most photo editors do); sanarestore does not convert it yet."
-_RAW = "Develop it with a raw converter and restore the TIFF that it writes."
 
 
 def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
-    """Decode the first page of a TIFF file; UnreadableImage if its content is not supported.
+    """Decode the full-size pages of a TIFF file; UnreadableImage if their content is not supported.
 
     DamagedImage if tags, strips or tiles are missing or cannot be decoded, unless that is accepted: then what is
     missing is black, and a note says so. Holes in uncompressed pixels cannot be noticed.
     """
-    layout, directory, notes = _directory(data, accept_damaged)
-    header = TiffHeader.of(directory, layout)
-    header.check()
-    stored, more = decode_segments(data, directory, layout, accept_damaged)
-    notes += more
+    pages = read_pages(data, accept_damaged=accept_damaged)
+    found, notes = [], list(pages.notes)
+    for number, (directory, header) in enumerate(zip(pages.full, pages.headers, strict=True), start=1):
+        # A thumbnail that comes first has the metadata of the whole file.
+        shared = {tag: entry for tag, entry in pages.first.items() if tag in SHARED} if number == 1 else {}
+        with numbered(number, len(pages.full)):
+            image = _page(data, {**shared, **directory}, header, pages.layout, accept_damaged)
+        found.append(replace(image, notes=()))
+        notes += image.notes
+    return replace(found[0], more_pages=tuple(found[1:]), notes=tuple(dict.fromkeys(notes)))
+
+
+def headers_of(data: Source) -> tuple[TiffHeader, ...]:
+    """Read the headers of the full-size pages and check them; UnreadableImage if one is not read."""
+    return read_pages(data, accept_damaged=True).headers
+
+
+def _page(data: bytes, directory: ifd.Directory, header: TiffHeader, layout: ByteLayout, accept_damaged: bool) -> Image:
+    """Decode one page."""
+    stored, notes = decode_segments(data, directory, layout, accept_damaged)
     stored, more = _codes(stored, header, directory, layout)
     notes += more
-    pages = ifd.count_pages(data, ifd.read_header(data)[1], layout)  # type: ignore[index]
-    if pages > 1:
-        notes.append(f"the first of {pages} pages is used")
     notes += notes_on(directory, layout)
+    metadata = metadata_of(directory, layout)
+    pixels_HWC = None
+    if header.photometric in (CMYK, CIE_LAB, ICC_LAB):
+        pixels_HWC, note = _rgb(stored, header, metadata.icc)
+        notes.append(note)
+        metadata = replace(metadata, icc=colour.srgb_profile())
     if exif.has_maker_note(directory):
         notes.append("the EXIF maker note is kept byte for byte; offsets inside it may no longer fit")
+    if len(header.kinds) > 1:
+        count = len(header.kinds) - 1
+        notes.append(
+            "1 extra channel is kept as it is" if count == 1 else f"{count} extra channels are kept as they are"
+        )
     return from_stored(
         stored,
         format="tiff",
-        metadata=metadata_of(directory, layout),
-        alpha_kind=_ALPHA.get(header.extra[0], "unspecified") if header.extra else "unassociated",
+        metadata=metadata,
+        colours=header.stored_colours if pixels_HWC is not None else header.colours,
+        pixels_HWC=pixels_HWC,
+        kinds=header.kinds,
         notes=tuple(notes),
     )
 
 
-def header_of(data: Source) -> "TiffHeader":
-    """Read the header of the first page and check it; UnreadableImage if the page is not read."""
-    layout, directory, _ = _directory(data, accept_damaged=True)
-    header = TiffHeader.of(directory, layout)
-    header.check()
-    return header
-
-
-def _directory(data: Source, accept_damaged: bool) -> tuple[ByteLayout, ifd.Directory, list[str]]:
-    """Read the first directory, and a note if tags are missing, which tifffile would silently ignore."""
-    found = ifd.read_header(data)
-    if found is None:
-        raise hopeless("it is truncated: its tags are missing")
-    layout, offset = found
-    try:
-        return layout, ifd.read(data, offset, layout, strict=True), []
-    except ifd.EndsEarlyError:
-        note = damaged("it is truncated: a part of its tags is missing", accepted=accept_damaged)
-        return layout, ifd.read(data, offset, layout), [note]
-
-
-@dataclass(frozen=True, slots=True)
-class TiffHeader:
-    """The tags that say how the pixels of a page are stored."""
-
-    width: int
-    height: int
-    depth: int
-    """Number of slices of a volume; 1 for a photograph."""
-    samples: int
-    bits: tuple[int, ...]
-    sample_format: int
-    """1 for unsigned integers, 2 for signed ones, 3 for floats."""
-    photometric: int
-    compression: int
-    planar: bool
-    tile: tuple[int, int] | None
-    """Width and height of a tile; None for strips."""
-    extra: tuple[int, ...]
-    is_raw: bool
-    """Whether it is a camera raw file, or a preview."""
-
-    @classmethod
-    def of(cls, directory: ifd.Directory, layout: ByteLayout) -> "TiffHeader":
-        """Read the tags of a directory."""
-
-        def values(tag: int, *default: int) -> tuple[int, ...]:
-            entry = directory.get(tag)
-            if entry is None or entry.kind not in _INTEGERS:
-                return default
-            return tuple(int(value) for value in ifd.value_of(entry.kind, entry.data, layout))
-
-        compression = values(259, 1)[0]
-        old_jpeg = compression == 6
-        photometric = values(262, 6 if old_jpeg else 1)[0]
-        tile = (values(322, 0)[0], values(323, 0)[0]) if 322 in directory else None
-        return cls(
-            width=values(256, 0)[0],
-            height=values(257, 0)[0],
-            depth=values(32997, 1)[0],
-            samples=values(277, 3 if old_jpeg else 1)[0],
-            bits=tuple(dict.fromkeys(values(258, 8 if old_jpeg else 1))),
-            sample_format=values(339, 1)[0],
-            photometric=6 if old_jpeg and photometric == 2 else photometric,
-            compression=compression,
-            planar=values(284, 1)[0] == 2,
-            tile=tile,
-            extra=values(338),
-            is_raw=_DNG in directory or photometric in (32803, 34892) or bool(values(_SUBFILE, 0)[0] & 1),
-        )
-
-    @property
-    def stored(self) -> Depth:
-        """The depth in which the image is held."""
-        if self.sample_format == 3:
-            return "float32"
-        return "uint16" if self.bits[0] == 16 and self.photometric != 3 else "uint8"
-
-    def check(self) -> None:
-        """Raise UnreadableImage for every page that would be decoded wrongly, or not at all."""
-        check_size(self.height, self.width)
-        if self.is_raw:
-            raise UnreadableImage("it is a camera raw file, not a finished photograph", next_step=_RAW)
-        if self.photometric in _COLOUR_SPACES:
-            raise UnreadableImage(f"its colours are {_COLOUR_SPACES[self.photometric]}", next_step=_CONVERT)
-        if self.photometric not in (0, 1, 2, 3, 6):
-            raise UnreadableImage(f"its colours are of an unknown kind ({self.photometric})", next_step=_CONVERT)
-        if self.photometric == 6 and self.compression not in _JPEG:
-            raise UnreadableImage("its colours are YCbCr without JPEG compression", next_step=_CONVERT)
-        if self.depth > 1:
-            raise UnreadableImage("it is a volume, not a photograph", next_step="Export one slice of it.")
-        if self.tile and not 0 < self.tile[0] * self.tile[1] <= 4 * self.width * self.height + _LARGE_TILE:
-            raise hopeless(f"its tiles are {self.tile[0]} x {self.tile[1]} pixels large")
-        self._check_samples()
-
-    def _check_samples(self) -> None:
-        colours = 3 if self.photometric in (2, 6) else 1
-        if not colours <= self.samples <= colours + 1:
-            raise UnreadableImage(
-                f"it has {self.samples} channels where {colours} and one alpha are read",
-                next_step="Export it as flat RGB or gray.",
-            )
-        bits = self.bits[0]
-        if len(self.bits) > 1 or (self.sample_format == 1 and bits < 16 and bits not in (1, 2, 4, 8)):
-            raise UnreadableImage(
-                f"its samples have {', '.join(map(str, self.bits))} bits",
-                next_step="Export it as 8 or 16 bit, or as 32-bit float.",
-            )
-        if bits not in {1: (1, 2, 4, 8, 16), 3: (16, 32, 64)}.get(self.sample_format, ()):
-            kind = {2: "signed integer", 3: "float"}.get(self.sample_format, "integer")
-            raise UnreadableImage(
-                f"its samples are {bits}-bit {kind}", next_step="Export it as 8 or 16 bit, or as 32-bit float."
-            )
+def _rgb(stored_HWS: Stored, header: TiffHeader, profile: bytes | None) -> tuple[Pixels, str]:
+    """The colours of a CMYK or Lab page in sRGB, and a note."""
+    if header.photometric == CMYK:
+        return colour.ink_to_rgb(stored_HWS[..., :4], profile)
+    lab_HWC = np.ascontiguousarray(stored_HWS[..., :3])
+    return colour.lab_to_rgb(lab_HWC, is_signed=header.photometric == CIE_LAB), "Lab is converted to sRGB"
 
 
 def _codes(
@@ -182,9 +93,10 @@ def _codes(
     if header.photometric == 3:
         notes.append("the palette is converted to RGB")
         stored, bits = _from_palette(stored, _palette(directory, layout)), 8
-    if bits < 8:
-        notes.append(f"{bits}-bit gray is converted to 8 bit")
-        stored = stored.astype(np.uint8) * np.uint8(255 // (2**bits - 1))
+    if header.sample_format == 1 and bits not in (8, 16):
+        what = "gray" if header.colours == 1 else "colour"
+        notes.append(f"{bits}-bit {what} is converted to {8 if bits < 8 else 16} bit")
+        stored = _scaled(stored, bits)
     if stored.dtype.name in ("float16", "float64"):
         notes.append(f"{stored.dtype.name} is converted to float32")
         with np.errstate(over="ignore", invalid="ignore"):  # too large values become infinite, and are reported later
@@ -194,6 +106,13 @@ def _codes(
         stored = stored.copy()
         stored[..., 0] = 1 - stored[..., 0] if stored.dtype.kind == "f" else ~stored[..., 0]
     return stored, notes
+
+
+def _scaled(stored: Stored, bits: int) -> Stored:
+    """Codes of an odd number of bits scaled to 8 or 16 bits, rounded to nearest."""
+    table = np.rint(np.arange(2**bits) * ((255 if bits < 8 else 65535) / (2**bits - 1)))
+    scaled: Stored = table.astype(np.uint8 if bits < 8 else np.uint16)[stored.astype(np.intp)]
+    return scaled
 
 
 def _palette(directory: ifd.Directory, layout: ByteLayout) -> Stored:
@@ -213,43 +132,65 @@ def _from_palette(stored_HWS: Stored, colours_3N: Stored) -> Stored:
 
 
 def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # noqa: B008 - frozen
-    """Encode a TIFF file: deflate with a predictor, one page, strips; metadata blocks are unchanged."""
+    """Encode a TIFF file: deflate with a predictor, all pages, strips; metadata blocks are unchanged.
+
+    UnwritableImage if EXIF blocks of several pages have different byte orders.
+    """
     import tifffile
 
-    stored_HWS = to_stored(image)
-    metadata = image.metadata
-    layout, described = exif.for_tiff(metadata.exif) if metadata.exif else (ByteLayout("<"), {})
-    layout = ByteLayout(layout.order, big=stored_HWS.nbytes + size_of(metadata) > _CLASSIC_LIMIT)
-    buffer = io.BytesIO()
+    pages = (image, *image.more_pages)
+    found = [exif.for_tiff(page.metadata.exif) for page in pages if page.metadata.exif]
+    if len({layout.order for layout, _ in found}) > 1:
+        raise UnwritableImage("the EXIF blocks of its pages have different byte orders", next_step="Write each page.")
+    size = sum(_bytes_of(page) + size_of(page.metadata) for page in pages)
+    layout = ByteLayout(found[0][0].order if found else "<", big=size > _CLASSIC_LIMIT)
+    buffer, entries = io.BytesIO(), []
     with tifffile.TiffWriter(buffer, bigtiff=layout.big, byteorder=layout.order) as file:
-        file.write(
-            stored_HWS if stored_HWS.shape[2] > 1 else stored_HWS[..., 0],
-            photometric="rgb" if image.pixels_HWC.shape[2] == 3 else "minisblack",
-            planarconfig="contig" if stored_HWS.shape[2] > 1 else None,
-            extrasamples=None if image.alpha_HW is None else [_EXTRASAMPLE[image.alpha_kind]],
-            compression="zlib",
-            predictor=True,
-            metadata=None,
-            software=False,
-        )
-    return _with_entries(buffer, layout, {**described, **entries_of(metadata, layout)})
+        for page in pages:
+            stored_HWS = to_stored(page)
+            file.write(
+                stored_HWS if stored_HWS.shape[2] > 1 else stored_HWS[..., 0],
+                photometric="rgb" if page.pixels_HWC.shape[2] == 3 else "minisblack",
+                planarconfig="contig" if stored_HWS.shape[2] > 1 else None,
+                extrasamples=[_EXTRASAMPLE[kind] for kind in kinds_of(page)] or None,
+                compression="zlib",
+                predictor=True,
+                metadata=None,
+                software=False,
+            )
+            described = exif.for_tiff(page.metadata.exif)[1] if page.metadata.exif else {}
+            entries.append({**described, **entries_of(page.metadata, layout)})
+    return _with_entries(buffer, layout, entries)
 
 
-def _with_entries(buffer: io.BytesIO, layout: ByteLayout, entries: ifd.Directory) -> bytes:
-    """The file with a new first directory at its end, which also has these entries; the old directory stays, unused.
+def _bytes_of(image: Image) -> int:
+    """Bytes of the codes of a page."""
+    samples = image.pixels_HWC.shape[2] + len(kinds_of(image))
+    return image.height * image.width * samples * np.dtype(image.depth).itemsize
+
+
+def _with_entries(buffer: io.BytesIO, layout: ByteLayout, entries: Sequence[ifd.Directory]) -> bytes:
+    """The file with new directories at its end, which also have these entries; the old ones stay there, unused.
 
     tifffile cannot write inner directories (it drops EXIF with only a log line), and converts the values it writes.
     """
-    directory, end = _written(buffer.getvalue(), layout)
+    directories, end = _written(buffer.getvalue(), layout, len(entries))
     # Nothing else refers to the buffer's bytes now, so it grows in place without copying them first.
-    buffer.seek(end)
-    buffer.write(ifd.pack({**directory, **entries}, end, layout))
-    buffer.seek(len(layout.header))
-    buffer.write(layout.offset.pack(end))
+    link = len(layout.header)
+    for written, more in zip(directories, entries, strict=True):
+        directory = {**written, **more}
+        buffer.seek(end)
+        packed = ifd.pack(directory, end, layout)
+        buffer.write(packed)
+        buffer.seek(link)
+        buffer.write(layout.offset.pack(end))
+        link = end + layout.count.size + len(directory) * layout.entry.size
+        end += len(packed)
     return buffer.getvalue()
 
 
-def _written(data: bytes, layout: ByteLayout) -> tuple[ifd.Directory, int]:
-    """The first directory of a file, and the even offset at its end where another directory can be added."""
-    _, offset = ifd.read_header(data) or (layout, 0)
-    return ifd.read(data, offset, layout), len(data) + len(data) % 2
+def _written(data: bytes, layout: ByteLayout, pages: int) -> tuple[list[ifd.Directory], int]:
+    """The directories of a file, and the even offset at its end where others can be added."""
+    _, first = ifd.read_header(data) or (layout, 0)
+    found: list[ifd.Directory] = [ifd.read(data, each, layout) for each in ifd.offsets(data, first, layout, pages)[0]]
+    return found, len(data) + len(data) % 2

@@ -14,6 +14,8 @@ _STORAGE = frozenset((
     32996, 32997, 32998, 34665, 34853, 59932, *exif.RESOLUTION,
 ))  # fmt: skip
 """Tags that say how the pixels of a page are stored, and padding."""
+SHARED = exif.DESCRIPTIVE - {274} | {ifd.EXIF, ifd.GPS, _XMP, _IPTC, _PHOTOSHOP}
+"""Tags of a first page that is a thumbnail, which speak of the whole file."""
 _OWN = frozenset((_XMP, _IPTC, _ICC, _PHOTOSHOP, _LAYERS, _SUBDIRECTORIES))
 
 

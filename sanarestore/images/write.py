@@ -14,7 +14,7 @@ from sanarestore.images import jpeg, png, tiff, webp
 from sanarestore.images.carriage import carried
 from sanarestore.images.codes import Depth
 from sanarestore.images.header import Header
-from sanarestore.images.image import Format, Image
+from sanarestore.images.image import FORMAT_NAMES, AlphaKind, Extra, Format, Image
 from sanarestore.images.provenance import provenance_of, stripped, with_provenance
 from sanarestore.options import WriteOptions
 
@@ -56,34 +56,68 @@ def check_writable(
 
     `format` and `options` are those of `encode`. TIFF is checked only when it is encoded.
     """
-    check = _WRITERS[_format_of(image, format, options)].check
+    target = _format_of(image, format, options)
+    _naming(Path(path), _check, prepared(image, format, options), target)
+
+
+def _check(image: Image, format: Format) -> None:  # noqa: A002
+    if format == "tiff":
+        return
+    if image.more_pages:
+        raise UnwritableImage(
+            f"{FORMAT_NAMES[format]} holds one page, and this file has {1 + len(image.more_pages)}",
+            next_step="Write TIFF.",
+        )
+    if image.extra is not None:
+        count = image.extra.count
+        raise UnwritableImage(
+            f"{FORMAT_NAMES[format]} cannot hold the {count} extra channel{'s' if count > 1 else ''} of this image",
+            next_step="Write TIFF.",
+        )
+    check = _WRITERS[format].check
     if check is not None:
-        _naming(Path(path), check, prepared(image, format, options))
+        check(image)
 
 
 def check_header(header: Header, path: str | PathLike[str]) -> None:
     """Check by the header of a result, which `result_header` gives, as far as it tells; errors as above."""
+    check_writable(_like(header), path)
+
+
+def _like(header: Header) -> Image:
+    """An image as the header says, of one value."""
     side, has_alpha = (header.height, header.width), header.channels in (2, 4)
     # Arrays of one value take no memory.
-    image = Image(
+    return Image(
         pixels_HWC=np.broadcast_to(np.zeros((), "float32"), (*side, header.channels - has_alpha)),
         depth=header.depth, format=header.format,
         alpha_HW=np.broadcast_to(np.zeros((), header.depth), side) if has_alpha else None,
+        extra=_extra_like(header) if header.extra else None, more_pages=tuple(map(_like, header.more)),
     )  # fmt: skip
-    check_writable(image, path)
+
+
+def _extra_like(header: Header) -> Extra:
+    """Extra channels as the header says, of one value, which take no memory."""
+    codes_HWS = np.broadcast_to(np.zeros((), header.depth), (header.height, header.width, header.extra))
+    kinds: tuple[AlphaKind, ...] = ("unspecified",) * header.extra
+    return Extra(codes_HWS=codes_HWS, kinds=kinds)
 
 
 def result_header(
     header: Header,
-    width: int,
-    height: int,
+    size: Callable[[int, int], tuple[int, int]],
     *,
     format: Format | None = None,  # noqa: A002 - the word users say
     options: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
 ) -> Header:
-    """The header of a result of some size, made from the image with a header; other arguments as for `encode`."""
-    depth = _DEPTHS.get(options.bit_depth, header.depth)
-    return replace(header, width=width, height=height, format=_format_of(header, format, options), depth=depth)
+    """The header of a result made from the image with a header; other arguments as for `encode`.
+
+    `size` gives the width and height of a result from those of a page.
+    """
+    depth, written = _DEPTHS.get(options.bit_depth, header.depth), _format_of(header, format, options)
+    width, height = size(header.width, header.height)
+    more = tuple(result_header(page, size, format=written, options=options) for page in header.more)
+    return replace(header, width=width, height=height, format=written, depth=depth, more=more)
 
 
 def encode(
@@ -96,7 +130,9 @@ def encode(
     `format` decides if it is given, then the format of `options`, and the image's own if they preserve it. Metadata
     that the format cannot hold is left out; `prepared` gives notes on that.
     """
-    return _WRITERS[_format_of(image, format, options)].encode(prepared(image, format, options), options)
+    target, ready = _format_of(image, format, options), prepared(image, format, options)
+    _check(ready, target)
+    return _WRITERS[target].encode(ready, options)
 
 
 def write(
@@ -140,8 +176,10 @@ def prepared(
 ) -> Image:
     """The image in the form in which it is written, with notes on metadata that is left out.
 
-    Values are rounded only later, as they are encoded.
+    Values are rounded only later, as they are encoded. Notes of other pages are left out.
     """
+    if image.more_pages:
+        image = replace(image, more_pages=tuple(prepared(page, format, options) for page in image.more_pages))
     depth = _DEPTHS.get(options.bit_depth, image.depth)
     if depth != image.depth:
         image = replace(image, depth=depth)

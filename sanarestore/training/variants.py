@@ -253,7 +253,7 @@ def _store(job: PhotoJob, folder: str, variant: int, clean: images.Image, pixels
     """Write pixels without loss, at the depth of the clean photo and with its metadata; return file and size."""
     suffix: Literal["tiff", "png"] = "tiff" if clean.depth == "float32" else "png"
     file = job.settings.output / f"{stem(folder, job.name, variant)}.{'tif' if suffix == 'tiff' else 'png'}"
-    data = images.encode(replace(clean, pixels_HWC=pixels_HWC, format=suffix))
+    data = images.encode(replace(clean, pixels_HWC=pixels_HWC, format=suffix, extra=None, more_pages=()))
     try:
         with write_atomically(file) as opened:
             opened.write(data)

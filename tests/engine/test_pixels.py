@@ -1,5 +1,6 @@
 """Tests of pixels before and after restoration: enlargement, hidden colours, and exactness where nothing changes."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,23 @@ def over(image: Image, background: float) -> Pixels:
     """Put an image over a gray background (Porter and Duff 1984)."""
     colours_HWC = image.pixels_HWC if image.alpha_kind == "associated" else image.pixels_HWC * unit(image)
     return colours_HWC + (1 - unit(image)) * np.float32(background)
+
+
+def test_extra_channels_are_enlarged_like_alpha() -> None:
+    """A mask that equals alpha stays equal to it; floats are not clipped."""
+    alpha = disc().alpha_HW
+    assert alpha is not None
+    for depth, factor in (("uint8", 1), ("float32", 3)):
+        codes_HWS = np.dstack([alpha, alpha[::-1]]).astype(depth) * np.array(factor, depth)
+        extra = images.Extra(codes_HWS=codes_HWS, kinds=("unspecified", "unspecified"))
+        given = dataclasses.replace(disc(), extra=extra)
+        larger = resized(given, 2 * given.width, 2 * given.height)
+        assert larger.extra is not None
+        assert larger.extra.codes_HWS.dtype == depth
+        if depth == "uint8":
+            assert np.array_equal(larger.extra.codes_HWS[..., 0], larger.alpha_HW)
+        else:
+            assert larger.extra.codes_HWS.max() > 3 * 255
 
 
 def test_an_enlargement_keeps_depth_alpha_and_positions() -> None:

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image as PillowImage
@@ -87,10 +88,23 @@ def _foreign() -> dict[str, bytes]:
         "lzma": {"compression": "lzma"}, "webp": {"compression": "webp"}, "jpeg2000": {"compression": "jpeg2000"},
     }  # fmt: skip
     for name, options in kinds.items():
-        buffer = io.BytesIO()
-        tifffile.imwrite(buffer, stored, photometric="rgb", metadata=None, **options)
-        found[f"{name}.tif"] = buffer.getvalue()
+        found[f"{name}.tif"] = _tiff(stored, photometric="rgb", **options)
+    found["pages.tif"] = _tiff(np.stack([stored, stored]), photometric="rgb")
+    ink = picture.convert("CMYK")
+    found |= {"cmyk.tif": saved(ink, "TIFF"), "lab.tif": saved(PillowImage.new("LAB", (9, 9)), "TIFF")}
+    found |= {
+        "cmyk.jpg": saved(ink, "JPEG"),
+        "12.jpg": imagecodecs.jpeg8_encode(stored.astype("u2") * 16, bitspersample=12),
+    }
+    found["12.tif"] = _tiff(stored[..., 0].astype(np.uint16), photometric="minisblack", bitspersample=12)
+    found["extra.tif"] = _tiff(np.dstack([stored, stored]), photometric="rgb", planarconfig="contig")
     return found
+
+
+def _tiff(stored: np.ndarray[Any, Any], **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, stored, metadata=None, **options)
+    return buffer.getvalue()
 
 
 def _with_texts(data: bytes) -> bytes:
@@ -185,6 +199,7 @@ def outcome(path: Path, accept_damaged: bool) -> str:
     assert (header.width, header.height, header.format) == (image.width, image.height, image.format)
     channels = image.pixels_HWC.shape[2] + (image.alpha_HW is not None)
     is_same = (header.channels, header.depth) == (channels, image.depth)
+    assert [page.pixels for page in header.more] == [page.height * page.width for page in image.more_pages]
     assert is_same or image.format == "webp", f"{header.channels}, {header.depth}, not {channels}, {image.depth}"
     return "noted" if image.notes else "read"
 

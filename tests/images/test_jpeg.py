@@ -3,11 +3,12 @@
 import io
 import struct
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from sanarestore.errors import UnreadableImage, UnwritableImage
+from sanarestore.errors import DamagedImage, UnreadableImage, UnwritableImage
 from sanarestore.images import Image, Metadata, decode, encode, from_float, to_float
 from tests.images.conftest import IPTC, XMP, photograph, saved, smooth
 
@@ -84,16 +85,38 @@ def test_images_that_jpeg_cannot_hold_are_refused(depth, channels):
     assert "Write" in caught.value.next_step
 
 
-def test_cmyk_files_are_refused_with_their_kind():
-    with pytest.raises(UnreadableImage, match="CMYK"):
-        decode(saved(PillowImage.new("CMYK", (16, 16)), "JPEG"))
+def deep(colours):
+    """Make a 12-bit JPEG, and its codes."""
+    stored = (smooth().astype(np.uint16) * 16 + np.arange(64, dtype=np.uint16)[:, None] // 8)[..., :colours]
+    stored = stored if colours == 3 else stored[..., 0].copy()
+    chosen = {"subsampling": "444"} if colours == 3 else {}
+    return imagecodecs.jpeg8_encode(stored, level=99, bitspersample=12, **chosen), stored
 
 
-def test_12_bit_files_are_refused_with_their_kind():
+@pytest.mark.parametrize("colours", [1, 3])
+def test_12_bit_files_become_16_bits(colours):
+    data, stored = deep(colours)
+    image = decode(data)
+    assert (image.depth, image.notes) == ("uint16", ("12-bit values are converted to 16 bits",))
+    found = from_float(image.pixels_HWC, "uint16").reshape(stored.shape)
+    assert np.abs(found / 65535 - stored / 4095).max() < 5 / 4095
+    assert len(np.unique(found)) > 150
+    with pytest.raises(UnwritableImage, match="JPEG holds 8 bits"):
+        encode(image)
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.9, 0.99])
+def test_truncated_12_bit_files_are_refused(kept):
+    data, _ = deep(3)
+    with pytest.raises(DamagedImage):
+        decode(data[: int(len(data) * kept)])
+
+
+def test_lossless_files_of_other_depths_are_refused():
     data = saved(PillowImage.fromarray(smooth()), "JPEG")
     frame = data.index(b"\xff\xc0")
-    with pytest.raises(UnreadableImage, match="12-bit"):
-        decode(data[: frame + 4] + b"\x0c" + data[frame + 5 :])
+    with pytest.raises(UnreadableImage, match="16-bit JPEG"):
+        decode(data[: frame + 4] + b"\x10" + data[frame + 5 :])
 
 
 def test_further_pictures_in_a_file_are_noted():

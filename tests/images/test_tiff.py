@@ -1,14 +1,16 @@
 """Tests of all kinds of TIFF files, whose metadata is also read with Pillow and tifffile."""
 
 import io
+import struct
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image as PillowImage
 
-from sanarestore.errors import UnreadableImage
-from sanarestore.images import Metadata, decode, encode, from_float
+from sanarestore.errors import UnreadableImage, UnwritableImage
+from sanarestore.images import Metadata, check_header, check_writable, decode, encode, from_float, measure
 from sanarestore.images.image import to_stored
 from tests.images.conftest import IPTC, MAKER_NOTE, XMP, codes, exif_values, photograph, saved
 
@@ -104,31 +106,95 @@ def test_1_bit_files_become_8_bit_gray():
     assert image.notes == ("1-bit gray is converted to 8 bit",)
 
 
-def test_the_first_page_is_used():
-    pages = np.stack([codes("uint8", 3), codes("uint8", 3)[::-1]])
-    image = decode(tiff(pages, photometric="rgb"))
-    assert np.array_equal(from_float(image.pixels_HWC, "uint8"), pages[0])
-    assert image.notes == ("the first of 2 pages is used",)
+def odd(stored, bits, compression):
+    """Make a TIFF whose samples have this number of bits; tifffile writes compressed ones only as bytes."""
+    kind = "rgb" if stored.shape[2] == 3 else "minisblack"
+    if compression is None:
+        return tiff(stored if kind == "rgb" else stored[..., 0], photometric=kind, bitspersample=bits)
+    rows = np.stack([np.frombuffer(imagecodecs.packints_encode(row, bits), np.uint8) for row in stored[..., 0]])
+    data = bytearray(tiff(rows, photometric=kind, compression=compression))
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
+        places = {tag: file.pages[0].tags[tag].valueoffset for tag in (256, 258)}
+    struct.pack_into("<H", data, places[256], stored.shape[1])
+    struct.pack_into("<H", data, places[258], bits)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("bits", [3, 6, 9, 10, 12, 14])
+@pytest.mark.parametrize(("colours", "compression"), [(1, None), (3, None), (1, "lzw"), (1, "zlib")])
+def test_odd_bit_depths_are_scaled_to_8_or_16_bits(bits, colours, compression):
+    """Every code is rounded to nearest; black and white stay black and white."""
+    stored = np.random.default_rng(bits).integers(0, 2**bits, (13, 24, colours)).astype("u1" if bits < 9 else "u2")
+    stored[0, :2] = [[0] * colours, [2**bits - 1] * colours]
+    image = decode(odd(stored, bits, compression))
+    assert image.depth == ("uint8" if bits < 8 else "uint16")
+    assert np.array_equal(to_stored(image), np.rint(stored / (2**bits - 1) * (255 if bits < 8 else 65535)))
+    what = "gray" if colours == 1 else "colour"
+    assert image.notes == (f"{bits}-bit {what} is converted to {8 if bits < 8 else 16} bit",)
 
 
 @pytest.mark.parametrize(
     ("data", "fact"),
     [
-        (lambda: saved(PillowImage.new("CMYK", (9, 9)), "TIFF"), "CMYK"),
-        (lambda: saved(PillowImage.new("LAB", (9, 9)), "TIFF"), "Lab"),
         (lambda: tiff(np.zeros((9, 9), np.uint32), photometric="minisblack"), "32-bit integer"),
         (lambda: tiff(np.zeros((9, 9), np.int16), photometric="minisblack"), "16-bit signed"),
-        (lambda: tiff(np.zeros((9, 9), np.uint16), photometric="minisblack", bitspersample=12), "12 bits"),
-        (lambda: tiff(np.zeros((9, 9, 6), np.uint8), photometric="rgb", planarconfig="contig"), "6 channels"),
-        (lambda: tiff(np.zeros((9, 9), np.uint8), photometric="minisblack", subfiletype=1), "camera raw"),
+        (lambda: tiff(np.zeros((9, 9), np.uint32), photometric="minisblack", bitspersample=24), "24-bit integer"),
+        (lambda: tiff(np.zeros((9, 9, 4), np.float32), photometric="separated"), "CMYK"),
+        (lambda: tiff(np.zeros((9, 9, 68), np.uint8), photometric="rgb", planarconfig="contig"), "68 channels"),
     ],
-    ids=["cmyk", "lab", "uint32", "int16", "12 bit", "channels", "raw"],
+    ids=["uint32", "int16", "24 bit", "float CMYK", "channels"],
 )
 def test_unsupported_kinds_are_refused_by_name(data, fact):
     with pytest.raises(UnreadableImage, match=fact) as caught:
         decode(data(), "x.tif")
     assert caught.value.next_step
     assert caught.value.where == "x.tif"
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize(
+    ("colours", "kinds", "alpha"),
+    [
+        (3, ["unassalpha", "unspecified"], 0),
+        (3, ["unspecified", "assocalpha", "unspecified"], 1),
+        (1, ["unspecified"] * 4, 0),
+        (3, ["unspecified"] * 7, 0),
+    ],
+)
+def test_extra_channels_are_kept_in_place_and_written_back(depth, colours, kinds, alpha):
+    stored = codes(depth, colours + len(kinds))
+    data = tiff(stored, photometric="rgb" if colours == 3 else "minisblack", planarconfig="contig", extrasamples=kinds)
+    image = decode(data)
+    assert np.array_equal(image.alpha_HW, stored[..., colours + alpha])
+    assert image.extra.count == len(kinds) - 1
+    assert np.array_equal(to_stored(image), stored)
+    written = encode(image)
+    assert tags_of(written)[338] == tags_of(data)[338]
+    assert np.array_equal(tifffile.imread(io.BytesIO(written)), stored)
+    assert len(image.notes) == 1
+    assert "kept as" in image.notes[0]
+
+
+def test_extra_channels_without_a_tag_are_kept():
+    stored = codes("uint8", 5)
+    data = tiff(stored, photometric="rgb", planarconfig="contig").replace(b"\x52\x01\x03", b"\x52\x81\x03", 1)
+    assert 338 not in tags_of(data)
+    assert np.array_equal(to_stored(decode(data)), stored)
+
+
+@pytest.mark.parametrize("format", ["png", "webp", "jpeg"])
+def test_formats_without_room_for_extra_channels_are_refused_before_the_work(tmp_path, format):  # noqa: A002
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff(codes("uint8", 5), photometric="rgb", planarconfig="contig"))
+    image = decode(path.read_bytes())
+    for check in (
+        lambda: check_header(measure(path), "o", format=format),
+        lambda: check_writable(image, "o", format=format),
+        lambda: encode(image, format),
+    ):
+        with pytest.raises(UnwritableImage, match="1 extra channel ") as caught:
+            check()
+        assert caught.value.next_step == "Write TIFF."
 
 
 @pytest.mark.parametrize("kind", ["associated", "unassociated", "unspecified"])
