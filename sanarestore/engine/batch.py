@@ -11,13 +11,14 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing, suppress
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from sanarestore import images, weights
 from sanarestore.engine import workers
 from sanarestore.engine.budget import parse_memory
 from sanarestore.engine.jobs import Job, Outcome, TileDone, Waiting
 from sanarestore.engine.journal import Journal, is_journal
+from sanarestore.engine.keywords import Keywords
 from sanarestore.engine.lock import Lock
 from sanarestore.engine.planning import plan
 from sanarestore.engine.ray_crew import EXPECTED, RayCluster, parse_cluster
@@ -174,17 +175,18 @@ def restore_files(
     paths: Sequence[str | PathLike[str]] | str | PathLike[str],
     *,
     output: str | PathLike[str] | None = None,
+    prompt: str | None = None,
     devices: str = "auto",
     overwrite: bool = False,
     accept_damaged: bool = False,
     shard: str | None = None,
     memory_per_file: str | None = None,
     ray: str | None = None,
-    **options: Any,
+    **options: Unpack[Keywords],
 ) -> Generator[Outcome, None, None]:
     """Restore files, folders, patterns and lists as `sanarestore restore` does; iterate over the outcomes of the files.
 
-    `options` are the fields of `RestoreOptions`; `ray` is the address of a Ray cluster, used instead of `devices`.
+    `options` are other fields of `RestoreOptions`; `ray` is the address of a Ray cluster, used instead of `devices`.
     Finished files are skipped, and nothing is shown. Closing the iterator early ends the work. The errors of `Batch`
     are raised at once, those of `Batch.run` by the iterator.
 
@@ -197,7 +199,7 @@ def restore_files(
     )  # fmt: skip
     where = workers.parse_devices(devices) if ray is None else parse_cluster(ray)
     inputs = [paths] if isinstance(paths, str | PathLike) else list(paths)
-    return _outcomes(Batch(inputs, output, RestoreOptions(**options), chosen), where)
+    return _outcomes(Batch(inputs, output, RestoreOptions(prompt=prompt, **options), chosen), where)
 
 
 def _outcomes(batch: Batch, devices: Sequence[str] | RayCluster) -> Generator[Outcome, None, None]:

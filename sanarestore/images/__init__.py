@@ -1,6 +1,7 @@
 """Image files, found, read and written without losing bit depth, colour meaning or metadata; pixels are resized and
 rounded here too."""
 
+from sanarestore.images.arrays import from_array, to_array
 from sanarestore.images.codes import Depth, Pixels, from_float, quantize, to_float
 from sanarestore.images.find import Findings, Found, Rejected, find
 from sanarestore.images.header import Header, measure, memory_to_read, memory_to_write
@@ -24,6 +25,7 @@ __all__ = [
     "decode",
     "encode",
     "find",
+    "from_array",
     "from_float",
     "measure",
     "memory_to_read",
@@ -31,6 +33,7 @@ __all__ = [
     "quantize",
     "read",
     "resize",
+    "to_array",
     "to_float",
     "write",
 ]

@@ -1,0 +1,23 @@
+"""Options of a restoration as keyword arguments in Python, with their types."""
+
+from typing import TypedDict
+
+from sanarestore.options import DType, Tiling
+
+
+class Keywords(TypedDict, total=False):
+    """The fields of `RestoreOptions` without `prompt`, which functions take as an argument of its own."""
+
+    model: str | None
+    adapter: str | None
+    strength: float
+    fidelity: float
+    steps: int | None
+    guidance: float
+    scale: int
+    tile: int | None
+    tiling: Tiling
+    overlap: int | None
+    dtype: DType
+    seed: int
+    threads: int | None
