@@ -1,34 +1,43 @@
 """sanarestore restores photographs in batches.
 
->>> import sanarestore                                                                        # doctest: +SKIP
->>> for outcome in sanarestore.restore_files("shoot", output="restored", prompt="remove noise"):    # doctest: +SKIP
-...     print(outcome.path, outcome.status, outcome.error)
+>>> import numpy, sanarestore
+>>> photograph = numpy.zeros((16, 24, 3), "uint8")
+>>> sanarestore.restore(photograph, "remove noise").shape
+(16, 24, 3)
 
-`restore_files` does what the command does, in worker processes. `restore` restores one image in memory, and `Restorer`
-any number of them with one model. All are imported when they are first used, so that ``sanarestore --help`` answers
-at once.
+`restore` restores one image in memory or one file, and `Restorer` any number of them with one model. `restore_files`
+does what the command does, with folders, in worker processes. All are imported when they are first used, so that
+``sanarestore --help`` answers at once. docs/python.md has examples.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sanarestore import errors as errors
+    from sanarestore import images as images
     from sanarestore.engine.batch import restore_files as restore_files
     from sanarestore.engine.restorer import Restorer as Restorer
     from sanarestore.engine.restorer import restore as restore
+    from sanarestore.options import RestoreOptions as RestoreOptions
 
 __version__ = "0.1.0"
 
-__all__ = ["Restorer", "restore", "restore_files"]
+__all__ = ["RestoreOptions", "Restorer", "errors", "images", "restore", "restore_files"]
 
-_PLACES = {"restore_files": "batch", "restore": "restorer", "Restorer": "restorer"}
+_PLACES = {
+    "restore_files": "engine.batch", "restore": "engine.restorer", "Restorer": "engine.restorer",
+    "RestoreOptions": "options",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"sanarestore.engine.{_PLACES[name]}"), name)
+    if name not in _PLACES:
+        return import_module(f"sanarestore.{name}")
+    return getattr(import_module(f"sanarestore.{_PLACES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -56,7 +56,7 @@ def resolve(name: str, wanted: tuple[str, ...] = WANTED) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
-    if _is_hub_id(name):
+    if is_hub_id(name):
         return _from_hub(name, wanted)
     raise WeightsError(
         "there is no such model folder",
@@ -104,7 +104,7 @@ def pinned(name: str, wanted: tuple[str, ...] = WANTED) -> str:
     if name == EMBEDDED:
         return name
     # The hub's cache names the folder of a revision after its commit.
-    return f"{name.partition('@')[0]}@{folder.name}" if _is_hub_id(name) else str(folder.resolve())
+    return f"{name.partition('@')[0]}@{folder.name}" if is_hub_id(name) else str(folder.resolve())
 
 
 def read_adapter_index(folder: Path) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def licence_notice(name: str, records: Path | None = None, wanted: tuple[str, ..
     The licence of each fetched revision is recorded in `records`, by default `licences.json` in the user's data folder.
     """
     folder = resolve(name, wanted)
-    if not _is_hub_id(name):
+    if not is_hub_id(name):
         return None
     path = records or platformdirs.user_data_path("sanarestore") / "licences.json"
     key, said = pinned(name, wanted), licence(folder)
@@ -212,7 +212,8 @@ def _embedded() -> Path:
     )
 
 
-def _is_hub_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
+    """Whether a name is that of a hub repository, and of no folder here."""
     there = Path(name).expanduser().is_dir()
     return not there and name.count("/") == 1 and not name.startswith((".", "~")) and "\\" not in name
 

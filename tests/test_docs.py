@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from sanarestore.catalogue import Description, Listed, Verified
+from sanarestore.engine.diagnosis import Finding
 from sanarestore.engine.jobs import Outcome
+from sanarestore.engine.onnx_file import OnnxFile
 from sanarestore.evaluation.comparison import Change
 from sanarestore.evaluation.published import Published
 from sanarestore.evaluation.rows import Row
@@ -51,6 +54,11 @@ def test_the_schema_version_is_documented() -> None:
         ("train", field_names(Progress)),
         ("bench", field_names(Row)),
         ("seams", field_names(Measured)),
+        ("doctor", field_names(Finding)),
+        ("models list", {*field_names(Listed), "needs_adapter"}),
+        ("models info", field_names(Description)),
+        ("models verify", field_names(Verified)),
+        ("models export", field_names(OnnxFile)),
     ],
 )
 def test_the_table_of_a_command_lists_exactly_its_fields(section: str, printed: set[str]) -> None:

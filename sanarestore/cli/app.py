@@ -10,6 +10,8 @@ import typer
 from sanarestore import __version__
 from sanarestore.cli.bench.command import bench
 from sanarestore.cli.degrade import degrade
+from sanarestore.cli.doctor import doctor
+from sanarestore.cli.models import models
 from sanarestore.cli.restore import restore
 from sanarestore.cli.seams import seams
 from sanarestore.cli.train import train
@@ -29,6 +31,8 @@ app.command()(degrade)
 app.command()(train)
 app.command()(bench)
 app.command()(seams)
+app.add_typer(models, name="models")
+app.command()(doctor)
 
 
 def _version(wanted: bool) -> None:

@@ -12,13 +12,14 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import fields
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from sanarestore import images, weights
 from sanarestore.engine import workers
 from sanarestore.engine.budget import parse_memory
 from sanarestore.engine.jobs import Job, Outcome, TileDone, Waiting
 from sanarestore.engine.journal import Journal, is_journal
+from sanarestore.engine.keywords import BatchKeywords
 from sanarestore.engine.lock import Lock
 from sanarestore.engine.naming import Naming
 from sanarestore.engine.planning import plan
@@ -182,6 +183,7 @@ def restore_files(
     paths: Sequence[str | PathLike[str]] | str | PathLike[str],
     *,
     output: str | PathLike[str] | None = None,
+    prompt: str | None = None,
     devices: str = "auto",
     overwrite: bool = False,
     accept_damaged: bool = False,
@@ -189,7 +191,7 @@ def restore_files(
     name: str | None = None,
     memory_per_file: str | None = None,
     ray: str | None = None,
-    **options: Any,
+    **options: Unpack[BatchKeywords],
 ) -> Generator[Outcome, None, None]:
     """Restore files, folders, patterns and lists as `sanarestore restore` does; iterate over the outcomes of the files.
 
@@ -200,7 +202,8 @@ def restore_files(
     >>> for outcome in restore_files("shoot", output="restored", prompt="remove noise"):    # doctest: +SKIP
     ...     print(outcome.path, outcome.status)
     """
-    write = WriteOptions(**{name: options.pop(name) for name in _WRITE_FIELDS & options.keys()})
+    given: dict[str, Any] = dict(options)
+    write = WriteOptions(**{field: given.pop(field) for field in _WRITE_FIELDS & given.keys()})
     chosen = BatchOptions(
         write=write, name=name, overwrite=overwrite, accept_damaged=accept_damaged,
         shard=None if shard is None else parse_shard(shard),
@@ -208,7 +211,7 @@ def restore_files(
     )  # fmt: skip
     where = workers.parse_devices(devices) if ray is None else parse_cluster(ray)
     inputs = [paths] if isinstance(paths, str | PathLike) else list(paths)
-    return _outcomes(Batch(inputs, output, RestoreOptions(**options), chosen), where)
+    return _outcomes(Batch(inputs, output, RestoreOptions(prompt=prompt, **given), chosen), where)
 
 
 def _outcomes(batch: Batch, devices: Sequence[str] | RayCluster) -> Generator[Outcome, None, None]:

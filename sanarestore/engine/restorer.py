@@ -3,41 +3,79 @@
 Shape suffixes: C channels, H W pixels of the image, h w pixels of a window, D prompt features.
 """
 
-from collections.abc import Generator
+import warnings
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
-from typing import Any
+from os import PathLike
+from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image as Pillow
 from torch import Tensor
 
 from sanarestore import images, tiling
 from sanarestore.engine.devices import exactly_float32, pick_device, pick_dtype
 from sanarestore.engine.generation import Generation, Place, Watch, is_generated, new_generation
+from sanarestore.engine.keywords import Keywords
+from sanarestore.engine.kinds import opened
 from sanarestore.engine.pixels import host_tensor, is_finite, is_gray, mixed, resized, visible, with_visible
 from sanarestore.engine.refinement import Refinement
+from sanarestore.engine.result_file import ResultFile
 from sanarestore.engine.tiles import Steps, Tiles, keep_pages, run_stages
 from sanarestore.errors import ImageError, UnreadableImage
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.options import LARGEST_SCALE, RestoreOptions
 
+Array = TypeVar("Array", bound=npt.NDArray[Any])
+
+
+class _Call(TypedDict, total=False):
+    """Keywords of a call with an image."""
+
+    output: str | PathLike[str] | None
+    overwrite: bool
+    progress: Callable[[float], object] | None
+
+
+class _All(_Call, Keywords):
+    """Keywords of `restore`."""
+
 
 class Restorer:
     """A model on a device, ready for any number of images.
 
-    >>> restorer = Restorer(RestoreOptions(prompt="remove noise"))          # doctest: +SKIP
-    >>> images.write(restorer(images.read("photo.jpg")), "restored.jpg")    # doctest: +SKIP
+    >>> restorer = Restorer(prompt="remove noise")
+    >>> restorer(np.zeros((16, 24, 3), np.uint8)).shape
+    (16, 24, 3)
     """
 
+    @overload
+    def __init__(
+        self, options: RestoreOptions = ..., *, device: str = ..., model: RestorationModel | None = ...
+    ) -> None: ...
+    @overload
+    def __init__(self, *, prompt: str | None = ..., device: str = ..., **keywords: Unpack[Keywords]) -> None: ...
     def __init__(
         self,
-        options: RestoreOptions = RestoreOptions(),  # noqa: B008 - frozen
+        options: RestoreOptions | None = None,
         *,
         device: str = "auto",
-        model: RestorationModel | None = None,
+        model: RestorationModel | str | None = None,
+        **keywords: Any,
     ) -> None:
-        """Load the model of `options` (or take the one given) onto a device: cpu, cuda, cuda:1, mps, or auto."""
+        """Load the model of the options onto a device: cpu, cuda, cuda:1, mps, or auto.
+
+        Options are a `RestoreOptions`, or its fields as keywords. `model` may be a model that is loaded already, such
+        as another restorer's. UsageError for options that are wrong, WeightsError if weights are missing.
+        """
+        loaded = None if isinstance(model, str) else model
+        if options is None:
+            options = RestoreOptions(model=model if isinstance(model, str) else None, **keywords)
+        elif keywords or isinstance(model, str):
+            raise TypeError("options are given as one RestoreOptions or as keywords, and not as both")
         self.options = options
         self.device = pick_device(device)
         if options.threads is not None:
@@ -45,7 +83,8 @@ class Restorer:
         keep_pages(self.device)
         exactly_float32(self.device)
         dtype = pick_dtype(options.dtype, self.device)
-        self.model = model or load_model(options.model, options.adapter, dtype=dtype)
+        self.model = loaded or load_model(options.model, options.adapter, dtype=dtype)
+        """The model, on the CPU; other restorers may share it."""
         self._tiles = Tiles(self.device, options.tile, whole=options.tiling == "off")
         prompts = self.model.prompts
         prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
@@ -57,7 +96,7 @@ class Restorer:
         # All wordings at once, so that a large encoder is loaded at most once.
         prompts.fetch([wording, ""] if options.guidance != 1 else [wording])
         # Casting is in place, and others may use a given model at another precision.
-        shared = model is not None
+        shared = loaded is not None
         self._generation = None
         if is_generated(options, self.model):
             self._generation = new_generation(
@@ -68,16 +107,50 @@ class Restorer:
             dtype=dtype, shared=shared,
         )  # fmt: skip
 
-    def __call__(self, image: images.Image) -> images.Image:
-        """Restore one image: size as the options say, same depth, format, alpha and metadata; input unchanged."""
+    @overload
+    def __call__(self, image: str | PathLike[str] | images.Image, **chosen: Unpack[_Call]) -> images.Image: ...
+    @overload
+    def __call__(self, image: Array, **chosen: Unpack[_Call]) -> Array: ...
+    @overload
+    def __call__(self, image: Pillow.Image, **chosen: Unpack[_Call]) -> Pillow.Image: ...
+    @overload
+    def __call__(self, image: Tensor, **chosen: Unpack[_Call]) -> Tensor: ...
+    def __call__(
+        self,
+        image: Any,
+        *,
+        output: str | PathLike[str] | None = None,
+        overwrite: bool = False,
+        progress: Callable[[float], object] | None = None,
+    ) -> Any:
+        """Restore one image; see `sanarestore.restore`, which takes the same kinds of images."""
+        given = opened(image)
+        file = None if output is None else ResultFile.checked(output, given, overwrite=overwrite)
+        count = len(given.held)
+        restored = [self._restored(each, _part(progress, number, count)) for number, each in enumerate(given.held)]
+        if file is not None:
+            file.write(restored[0])
+        if not given.carries_notes:
+            for note in dict.fromkeys(note for each in restored for note in each.notes):
+                warnings.warn(note, stacklevel=2)
+        return given.back(restored)
+
+    def _restored(self, image: images.Image, progress: Callable[[float], object]) -> images.Image:
+        """Restore one Image: same size (times scale), depth, format, alpha and metadata; input unchanged."""
+        most = 0.0
         with closing(self.stages(image)) as steps:
             while True:
                 try:
-                    next(steps)
-                except StopIteration as done:
-                    restored: images.Image = done.value
-                    said = () if self.prompt_note is None else (self.prompt_note,)
-                    return replace(restored, notes=restored.notes + said)
+                    done, total = next(steps)
+                except StopIteration as ended:
+                    restored: images.Image = ended.value
+                    break
+                # Counting begins again when memory runs out, and a progress bar must not go back.
+                most = max(most, done / max(total, done))
+                progress(most)
+        progress(1.0)
+        said = () if self.prompt_note is None else (self.prompt_note,)
+        return replace(restored, notes=restored.notes + said)
 
     def stages(self, image: images.Image) -> Generator[tuple[int, int], None, images.Image]:
         """Restore one image, yielding (steps done, total steps); the generator returns the restored image.
@@ -105,8 +178,8 @@ class Restorer:
             )
         width, height = self.options.result_size(image.width, image.height)
         if max(width, height) >= max(image.width, image.height):
-            return (yield from self._restored(self._with_note(resized(image, width, height))))
-        return resized((yield from self._restored(image)), width, height)
+            return (yield from self._at_size(self._with_note(resized(image, width, height))))
+        return resized((yield from self._at_size(image)), width, height)
 
     def _with_note(self, image: images.Image) -> images.Image:
         """The image with a note if it is smaller than `--long-side` even after enlarging."""
@@ -116,7 +189,7 @@ class Restorer:
         note = f"enlarged {LARGEST_SCALE:g} times, to {longest} instead of {asked} pixels: more is not supported"
         return replace(image, notes=(*image.notes, note))
 
-    def _restored(self, image: images.Image) -> Generator[tuple[int, int], None, images.Image]:
+    def _at_size(self, image: images.Image) -> Generator[tuple[int, int], None, images.Image]:
         """Restore an image at its size, yielding as `stages` does."""
         self._refinement.expert = None
         if self.options.strength == 0 or self.request.removes == ():
@@ -220,12 +293,62 @@ class Restorer:
             self._generation.watch = callback
 
 
-def restore(image: images.Image, *, device: str = "auto", **options: Any) -> images.Image:
-    """Restore one image in this process; `options` are the fields of `RestoreOptions`.
+@overload
+def restore(
+    image: str | PathLike[str] | images.Image, prompt: str | None = ..., *, device: str = ..., **chosen: Unpack[_All]
+) -> images.Image: ...
+@overload
+def restore(image: Array, prompt: str | None = ..., *, device: str = ..., **chosen: Unpack[_All]) -> Array: ...
+@overload
+def restore(
+    image: Pillow.Image, prompt: str | None = ..., *, device: str = ..., **chosen: Unpack[_All]
+) -> Pillow.Image: ...
+@overload
+def restore(image: Tensor, prompt: str | None = ..., *, device: str = ..., **chosen: Unpack[_All]) -> Tensor: ...
+def restore(
+    image: Any,
+    prompt: str | None = None,
+    *,
+    output: str | PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Callable[[float], object] | None = None,
+    device: str = "auto",
+    **options: Any,
+) -> Any:
+    """Restore one image in this process, and return the result as the same kind of object.
 
-    The model is loaded for each call: keep a `Restorer` for several images.
+    `image` is one of these; it is not changed:
+
+    - the path of a file; the result is an `images.Image`, which has pixels, depth, profile, metadata and notes
+    - a NumPy array [H, W] or [H, W, C] of uint8, uint16, float16 or float32, floats in [0,1], alpha last
+    - a Pillow image of mode L, LA, RGB, RGBA or I;16
+    - a torch tensor [C, H, W] or [B, C, H, W] of uint8 or of floats in [0,1]; the result has no gradient
+    - an `images.Image`
+
+    Alpha passes unchanged, unless `scale` enlarges it. `output` is a file that the result is written to as well, in the
+    format that its suffix names; a file that exists is replaced only with `overwrite`. `progress` is called with the
+    fraction that is done, from 0 to 1. `options` are the fields of `RestoreOptions`, such as `adapter` or `scale`. The
+    model is loaded for each call: keep a `Restorer` for several images.
+
+    Errors are those of `sanarestore.errors`, with the words of the command line: UsageError for options that are wrong
+    and for other kinds of objects, UnreadableImage for images that are not restored, such as empty arrays, arrays of
+    float64 and NaN, UnwritableImage, WeightsError, OutOfMemory. A note on an array, a Pillow image or a tensor is a
+    warning.
+
+    >>> noisy = np.random.default_rng(0).integers(100, 156, (32, 48), dtype=np.uint8)
+    >>> smooth = restore(noisy, "remove noise")
+    >>> smooth.shape, smooth.dtype.name, bool(smooth.std() < noisy.std() / 2)
+    ((32, 48), 'uint8', True)
     """
-    return Restorer(RestoreOptions(**options), device=device)(image)
+    restorer = Restorer(RestoreOptions(prompt=prompt, **options), device=device)
+    return restorer(image, output=output, overwrite=overwrite, progress=progress)
+
+
+def _part(progress: Callable[[float], object] | None, number: int, count: int) -> Callable[[float], object]:
+    """Progress of one of several images, as progress of them all."""
+    if progress is None:
+        return lambda _: None
+    return lambda fraction: progress((number + fraction) / count)
 
 
 def _not_understood(prompt: str) -> str:

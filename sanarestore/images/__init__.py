@@ -1,6 +1,7 @@
 """Image files, found, read and written without losing bit depth, colour meaning or metadata; pixels are resized and
 rounded here too."""
 
+from sanarestore.images.arrays import from_array, to_array
 from sanarestore.images.codes import Depth, Pixels, from_float, quantize, to_float
 from sanarestore.images.find import Findings, Found, Rejected, find
 from sanarestore.images.fitting import fitted
@@ -31,6 +32,7 @@ __all__ = [
     "encode",
     "find",
     "fitted",
+    "from_array",
     "from_float",
     "is_image_suffix",
     "measure",
@@ -43,6 +45,7 @@ __all__ = [
     "resize",
     "result_header",
     "stripped",
+    "to_array",
     "to_float",
     "with_provenance",
     "write",

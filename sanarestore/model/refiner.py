@@ -97,13 +97,17 @@ class Refiner(nn.Module):
         statistics = Statistics.of(degraded_BCHW)
         wide = statistics.wide
         if self.config.spectrum:
-            wide = torch.cat([wide, spectrum(degraded_BCHW, self.config.spectrum)], dim=1)
+            wide = torch.cat([wide, self.spectrum(degraded_BCHW)], dim=1)
         # Centred on zero, so that the zero padding of convolutions is mid-gray, the most neutral border.
         inputs = F.pixel_unshuffle(torch.cat([degraded_BCHW, generated_BCHW], dim=1) - 0.5, 2)
         hidden = self.stem(torch.cat([inputs, statistics.local], dim=1))
         energy_B1HW = statistics.variation.square()
         weight_B1HW = energy_B1HW / (energy_B1HW + LEAST_VARIATION**2)
         return hidden.to(self.dtype), self.spatial_modulation(wide, prompt_BD).to(self.dtype), weight_B1HW
+
+    def spectrum(self, degraded_BCHW: Tensor) -> Tensor:
+        """The power spectrum among the wide statistics, [B, bands, H/8, W/8]."""
+        return spectrum(degraded_BCHW, self.config.spectrum)
 
     @property
     def halo(self) -> int:

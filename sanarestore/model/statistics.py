@@ -37,6 +37,9 @@ SPECTRUM_RADIUS = 4 * DOWNSAMPLE + (WINDOW - DOWNSAMPLE) // 2
 LOWEST_FREQUENCY = 0.04
 """Lowest frequency of the spectrum, in cycles per pixel; below it lies the content of the photograph."""
 
+LOWEST_POWER = 0.1
+"""Power that is added before the logarithm, in squared 8-bit codes: about that of rounding."""
+
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
@@ -67,12 +70,12 @@ class Statistics:
         detail_far = across.abs() + down.abs()
         maps = torch.stack([each.mean(dim=1) for each in (_noise(near), detail, detail_far)], dim=1)
 
-        local = _around(F.avg_pool2d(maps[:, :2], 2))
-        around = _around(F.avg_pool2d(maps, DOWNSAMPLE)) * 255
+        local = mean_around(F.avg_pool2d(maps[:, :2], 2))
+        around = mean_around(F.avg_pool2d(maps, DOWNSAMPLE)) * 255
         noise, fine, far = torch.log2(around + 0.25).div(2).unbind(dim=1)
         gray = image_BCHW.float().mean(dim=1, keepdim=True)
         on_grid, on_any = _blocks(gray)
-        light = _around(F.avg_pool2d(gray, DOWNSAMPLE))[:, 0] * 4 - 2
+        light = mean_around(F.avg_pool2d(gray, DOWNSAMPLE))[:, 0] * 4 - 2
         wide = torch.stack([on_grid, on_any, noise, fine - noise, far - fine, light], dim=1)
         return cls(local=torch.log2(local * 255 + 0.5) / 4, wide=wide, variation=around[:, 1:2])
 
@@ -87,14 +90,19 @@ def spectrum(image_BCHW: Tensor, bands: int) -> Tensor:
     margin = (WINDOW - DOWNSAMPLE) // 2
     padded = F.pad(gray, (margin,) * 4, mode="replicate")[:, 0]
     windows = padded.unfold(1, WINDOW, DOWNSAMPLE).unfold(2, WINDOW, DOWNSAMPLE)  # [B, H/8, W/8, 32, 32]
-    taper = torch.hann_window(WINDOW, periodic=False, device=gray.device)
-    taper = taper[:, None] * taper
-    rings = (_rings(bands) / taper.square().sum().cpu()).repeat_interleave(2, dim=0).to(gray.device)
+    taper = hann().to(gray.device)
+    rings = (band_weights(bands) / taper.square().sum().cpu()).repeat_interleave(2, dim=0).to(gray.device)
     # Windows hold every pixel sixteen times; strips of them bound memory and stay in the cache.
     rows = max(WINDOWS_AT_ONCE.get(gray.device.type, 2**14) // (len(windows) * windows.shape[2]), 1)
     power = torch.cat([_power(strip, taper) @ rings for strip in torch.split(windows, rows, dim=1)], dim=1)
-    octaves: Tensor = torch.log2(_around(power.movedim(3, 1), 4) + 0.1)
+    octaves: Tensor = torch.log2(mean_around(power.movedim(3, 1), 4) + LOWEST_POWER)
     return octaves / 4 - 0.5
+
+
+def hann() -> Tensor:
+    """Taper of a window, [32, 32]."""
+    taper = torch.hann_window(WINDOW, periodic=False)
+    return taper[:, None] * taper
 
 
 def _power(windows_BHWww: Tensor, taper_ww: Tensor) -> Tensor:
@@ -107,7 +115,7 @@ def _power(windows_BHWww: Tensor, taper_ww: Tensor) -> Tensor:
     return torch.view_as_real(torch.fft.rfft2(tapered)).square_().flatten(3)
 
 
-def _rings(bands: int) -> Tensor:
+def band_weights(bands: int) -> Tensor:
     """Weights [32 x 17, bands] that average the coefficients of `rfft2` in each band."""
     down, across = torch.fft.fftfreq(WINDOW)[:, None], torch.fft.rfftfreq(WINDOW)[None]
     frequency = (down.square() + across.square()).sqrt().flatten()
@@ -145,7 +153,7 @@ def _blocks(gray_BCHW: Tensor) -> tuple[Tensor, Tensor]:
             .mean(dim=2)
             .movedim(-1, 1)
         )
-        jumps = _around(jumps) + 0.1 / 255
+        jumps = mean_around(jumps) + 0.1 / 255
         octaves = torch.log2(jumps / jumps.mean(dim=1, keepdim=True))
         octaves = octaves if image is gray_BCHW else octaves.transpose(2, 3)
         on_grid.append(octaves[:, DOWNSAMPLE - 1])
@@ -153,6 +161,6 @@ def _blocks(gray_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     return on_grid[0] + on_grid[1], on_any[0] + on_any[1]
 
 
-def _around(map_BCHW: Tensor, radius: int = 2) -> Tensor:
+def mean_around(map_BCHW: Tensor, radius: int = 2) -> Tensor:
     """Mean over the positions within `radius` along both axes, borders replicated."""
     return F.avg_pool2d(F.pad(map_BCHW, (radius,) * 4, mode="replicate"), 2 * radius + 1, stride=1)

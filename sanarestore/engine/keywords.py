@@ -1,0 +1,35 @@
+"""Options of a restoration as keyword arguments in Python, with their types."""
+
+from typing import TypedDict
+
+from sanarestore.options import DType, OutputFormat, Tiling
+
+
+class Keywords(TypedDict, total=False):
+    """The fields of `RestoreOptions` without `prompt`, which functions take as an argument of its own."""
+
+    model: str | None
+    adapter: str | None
+    strength: float
+    fidelity: float
+    steps: int | None
+    guidance: float
+    scale: float
+    long_side: int | None
+    tile: int | None
+    tiling: Tiling
+    overlap: int | None
+    dtype: DType
+    seed: int
+    threads: int | None
+
+
+class BatchKeywords(Keywords, total=False):
+    """Those fields, and the fields of `WriteOptions`."""
+
+    format: OutputFormat
+    quality: int | None
+    bit_depth: int | None
+    keep_dates: bool
+    strip: bool
+    provenance: bool
