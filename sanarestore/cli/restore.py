@@ -225,7 +225,7 @@ def _rehearse(
             failed.append(each.outcome)
             continue
         skipped += each.outcome is not None
-        paths = {"input": str(each.job.source), "output": str(each.job.target)}
+        paths = {"input": str(each.job.path), "output": str(each.job.output)}
         if as_json:
             console.print_json({**paths, "status": "planned" if each.outcome is None else "skipped"})
         else:

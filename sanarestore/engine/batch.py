@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class Batch:
         UsageError if an output is of the wrong kind, NoImagesError if there is nothing to do, WeightsError if the model
         does not exist.
         """
-        self._options, self._chosen = options, chosen
+        self._options, self._chosen = _anchored(options), chosen
         names = [os.fspath(each) for each in inputs]
         found = images.find(names)
         name = weights.chosen(options.model, options.adapter)
@@ -207,6 +208,12 @@ def _outcomes(batch: Batch, devices: Sequence[str] | RayCluster) -> Generator[Ou
                 yield event
 
 
+def _anchored(options: RestoreOptions) -> RestoreOptions:
+    """Options that name the same folders whatever the current folder is when a worker starts."""
+    model, adapter = (None if name is None else weights.anchored(name) for name in (options.model, options.adapter))
+    return replace(options, model=model, adapter=adapter)
+
+
 def _nothing_found(names: Sequence[str]) -> NoImagesError:
     return NoImagesError(
         "no readable image was found", where=", ".join(names),
@@ -243,17 +250,17 @@ def _settle(job: Job, journal: Journal, *, overwrite: bool) -> Outcome | None:
     except FileNotFoundError:
         return None
     except OSError as error:  # a name that is too long, a file where a folder is needed
-        return failed(job, "unwritable", f"{job.target}: it cannot be written ({error.strerror or error}).")
+        return failed(job, "unwritable", f"{job.output}: it cannot be written ({error.strerror or error}).")
     earlier = journal.find(job)
     if earlier is None:
-        return None if overwrite else failed(job, "exists", str(is_there_already(job.target)))
+        return None if overwrite else failed(job, "exists", str(is_there_already(job.output)))
     if earlier.is_same_content and earlier.is_same_settings:
-        return Outcome(path=job.source, output=job.target, status="skipped")
+        return Outcome(path=job.path, output=job.output, status="skipped")
     if earlier.is_same_path or earlier.is_same_content or overwrite:
         return None
-    fact = f"{job.target} is the result of another photograph, {earlier.source}"
+    fact = f"{job.output} is the result of another photograph, {earlier.source}"
     step = "Name another output with -o, or replace it with --overwrite."
-    return failed(job, "exists", f"{job.source}: {fact}. {step}")
+    return failed(job, "exists", f"{job.path}: {fact}. {step}")
 
 
 def _ordered(jobs: Sequence[Job], workers: int) -> list[Job]:

@@ -67,13 +67,13 @@ class FileRestorer:
             fact = "there is no such file" if kind is MissingImage else f"it cannot be read ({error.strerror})"
             raise kind(fact, where=_called(job), next_step="Check its name and permissions.") from error
         image = images.decode(data, _called(job), accept_damaged=self._accept_damaged)
-        images.check_writable(image, job.target, format=job.format)
+        images.check_writable(image, job.output, format=job.format)
         return _Read(image, hash_bytes(data), stamp)
 
     def work(self, job: Job, read: _Read) -> Generator[TileDone, None, _Restored]:
         """Restore the image, yielding its progress."""
         restorer = self._restorer
-        outcome = Outcome(path=job.source, status="done", sha256=read.sha256, stamp=read.stamp)
+        outcome = Outcome(path=job.path, status="done", sha256=read.sha256, stamp=read.stamp)
         megapixels = read.image.megapixels * restorer.options.scale**2
         with restorer.tiles_for(read.image, job.halvings):
             steps = restorer.stages(read.image)
@@ -85,7 +85,7 @@ class FileRestorer:
                     restored: images.Image = finished.value
                     break
                 yield TileDone(
-                    path=job.source, done=done, total=total, megapixels=megapixels, size=outcome.size,
+                    path=job.path, done=done, total=total, megapixels=megapixels, size=outcome.size,
                     expert=restorer.expert,
                 )  # fmt: skip
             tile = restorer.tile
@@ -102,16 +102,16 @@ class FileRestorer:
         try:
             data = images.encode(worked.image, job.format)
         except UnwritableImage as error:
-            raise UnwritableImage(error.fact, where=job.target, next_step=error.next_step) from error
+            raise UnwritableImage(error.fact, where=job.output, next_step=error.next_step) from error
         outcome = worked.outcome
         del worked  # the pixels are freed
         try:
             write_new(job.temporary, data)
         except OSError as error:
-            raise unwritable(job.target, error) from error
+            raise unwritable(job.output, error) from error
         self._give_memory_back(job)
         return replace(
-            outcome, output=job.target, output_sha256=hash_bytes(data), seconds=seconds + perf_counter() - begun
+            outcome, output=job.output, output_sha256=hash_bytes(data), seconds=seconds + perf_counter() - begun
         )
 
     def fail(self, job: Job, error: Exception, seconds: float) -> Outcome:
@@ -124,7 +124,7 @@ class FileRestorer:
         sentence = str(error) if foreseen else f"unexpected {type(error).__name__}: {error}. Report it, with --debug."
         named = isinstance(error, SanarestoreError) and error.where
         return Outcome(
-            path=job.source,
+            path=job.path,
             status="failed",
             reason=error.reason if isinstance(error, SanarestoreError) else "error",
             error=sentence if named else f"{_called(job)}: {sentence}",
@@ -162,4 +162,4 @@ class FileRestorer:
 
 
 def _called(job: Job) -> str:
-    return str(job.source) if job.name is None else job.name
+    return str(job.path) if job.name is None else job.name

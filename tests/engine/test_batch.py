@@ -200,6 +200,31 @@ def test_a_link_at_an_output_is_not_followed(shoot: Path) -> None:
     assert not Path("out/nowhere.png").exists()
 
 
+def test_the_program_may_change_its_folder_during_the_batch(shoot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shoot / "damaged.png").write_bytes((shoot / "a.png").read_bytes()[:300])
+    home = Path.cwd()
+    places = [home / "elsewhere", home / "shoot", home / "elsewhere/deep", home, home / "elsewhere"]
+    (home / "elsewhere/deep").mkdir(parents=True)
+    named = ["shoot/a.png", "shoot/b.png", "shoot/deep", "shoot/damaged.png"]
+    for expected in ("done", "skipped"):
+        found = []
+        monkeypatch.chdir(home)
+        batch = restore_files(named, output="out", model="tiny-model", threads=1)
+        for place in places:
+            monkeypatch.chdir(place)
+            found.extend(outcome for outcome in [next(batch, None)] if outcome)
+        assert {(str(each.path), str(each.output), each.status) for each in found if each.status != "failed"} == {
+            ("shoot/a.png", "out/a.png", expected), ("shoot/b.png", "out/b.png", expected),
+            ("shoot/deep/c.png", "out/c.png", expected),
+        }  # fmt: skip
+        (damaged,) = (each for each in found if each.status == "failed")
+        assert damaged.reason == "damaged"
+        assert str(damaged.error).startswith("shoot/damaged.png: ")
+    assert tree("elsewhere") == []
+    monkeypatch.chdir(home)
+    assert tree("out") == ["a.png", "b.png", "c.png", NAME]
+
+
 def test_closing_early_keeps_what_is_finished_and_leaves_nothing_half_written(shoot: Path) -> None:
     for seed in range(4):
         save_photo(shoot / f"x{seed}.png", 300, 300, seed=seed)
