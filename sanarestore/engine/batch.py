@@ -63,10 +63,10 @@ class Batch:
         whole = plan(given, names, None if output is None else os.fspath(output))
         self.jobs: tuple[Job, ...] = tuple(job for job in whole.jobs if self._is_in_shard(job))
         """The files to restore, in order."""
-        self.refused: tuple[Outcome, ...] = (*map(_rejected, found.failed), *whole.refused)
+        self.refused: tuple[Outcome, ...] = self._in_shard(*map(_rejected, found.failed), *whole.refused)
         """Outcomes of photographs that cannot be restored."""
         others = (each for each in found.ignored if not is_journal(each.path))
-        self.ignored: tuple[Outcome, ...] = (*map(_ignored, others), *made, *map(_inside, whole.inside))
+        self.ignored: tuple[Outcome, ...] = self._in_shard(*map(_ignored, others), *made, *map(_inside, whole.inside))
         """Outcomes of other files, and of results of earlier runs; our own journals are none."""
         if not whole.jobs and not whole.refused and not made and all(each.reason == "missing" for each in found.failed):
             found.check_inputs()
@@ -83,12 +83,15 @@ class Batch:
         """Do the work on devices or a cluster, yielding how much there is, progress, and one outcome for every file.
 
         Closing the generator early ends the work; finished files are kept. UsageError if another run is writing to an
-        output folder, WeightsError if the model cannot be loaded, DiskFull as soon as a disk is full.
+        output folder, UnwritableImage if none of the output folders can be written to, WeightsError if the model cannot
+        be loaded, DiskFull as soon as a disk is full.
         """
         yield from self.ignored
         yield from self.refused
         with ExitStack() as locks:
             held, broken = self._lock(locks)
+            if self.jobs and broken.keys() >= {job.folder for job in self.jobs}:
+                raise next(iter(broken.values()))
             self._journals.clear()  # another run may have written since they were read
             self._clean()
             waiting = []
@@ -126,6 +129,11 @@ class Batch:
             return True
         name = job.target if job.folder is None else job.target.relative_to(job.folder)
         return self._chosen.shard.has(name.as_posix())
+
+    def _in_shard(self, *outcomes: Outcome) -> tuple[Outcome, ...]:
+        """Outcomes of files that are no jobs, each in one part; by name, since folders may be mounted elsewhere."""
+        shard = self._chosen.shard
+        return tuple(each for each in outcomes if shard is None or shard.has(each.path.name))
 
     def _lock(self, locks: ExitStack) -> tuple[list[Lock], dict[Path | None, UnwritableImage]]:
         """Lock the output folders; those in which nothing can be written come with an error."""

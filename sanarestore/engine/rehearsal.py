@@ -51,13 +51,16 @@ class Speed:
 def check(batch: Batch, options: RestoreOptions) -> Generator[Checked, None, None]:
     """Check each file of a batch: whether it is finished, can be read and written, and what it would take."""
     for job, outcome in batch.settled():
-        if outcome is not None:
+        if outcome is not None and outcome.reason != "unwritable":
             yield Checked(job=job, outcome=outcome)
             continue
         try:
+            _check_permissions(job)  # what is wrong with a folder is the same for all its files
+            if outcome is not None:
+                yield Checked(job=job, outcome=outcome)
+                continue
             header = _measured(job)
             images.check_header(header, job.output, format=job.format)
-            _check_permissions(job)
         except ImageError as error:
             failed = Outcome(path=job.path, status="failed", reason=error.reason, error=str(error))
             yield Checked(job=job, outcome=failed)
