@@ -54,8 +54,9 @@ class PairBatch:
         self._settings = Settings(output=output, recipe=_spelled_out(recipe), variants=variants, seed=seed)
         self._listed = output / "pairs.csv" if pairs is None else pairs
         photos, made = _without_pairs(found.images, output)
-        self.photos, collided = name_photos(photos)
-        """The photos to degrade by name, in the order of the list."""
+        self._named, collided = name_photos(photos)
+        self.photos: tuple[images.Found, ...] = tuple(self._named.values())
+        """The photos to degrade, in the order of the list."""
         self.refused: tuple[PairOutcome, ...] = (*map(_rejected, found.failed), *collided)
         """Outcomes of photos and folders that cannot be read, of inputs that name nothing, and of photos without a name
         of their own."""
@@ -92,7 +93,7 @@ class PairBatch:
     def _run(self, processes: int, lock: Lock) -> Generator[PairOutcome, None, None]:
         journal = PairJournal(self._settings.output / NAME)
         known = journal.read()
-        check_kept(self._settings, list(self.photos), self._listed, known)
+        check_kept(self._settings, list(self._named), self._listed, known)
         yield from (*self.ignored, *self.refused)
         # Only this run writes below the output, so temporary files there are those of dead runs and workers.
         _clean(self._settings.output)
@@ -101,7 +102,7 @@ class PairBatch:
         work = _Work(self._settings, journal)
         try:
             yield from work.run(
-                [self._job(name, photo, known) for name, photo in self.photos.items()], processes, lock.handles
+                [self._job(name, photo, known) for name, photo in self._named.items()], processes, lock.handles
             )
         finally:
             _clean(self._settings.output)
@@ -115,10 +116,10 @@ class PairBatch:
         if self._settings.variants < 1:
             raise UsageError(f"must be 1 or more, not {self._settings.variants}", where="--variants")
         own = _folders(self._settings.output)
-        if any(folder in photo.path.resolve().parents for photo in self.photos.values() for folder in own):
+        if any(folder in photo.path.resolve().parents for photo in self.photos for folder in own):
             fact = "holds some of the photos to degrade"
             raise UsageError(fact, where=self._settings.output, next_step="Name another output.")
-        if any(photo.path.resolve() == self._listed.resolve() for photo in self.photos.values()):
+        if any(photo.path.resolve() == self._listed.resolve() for photo in self.photos):
             raise UsageError("is one of the photos", where=self._listed, next_step="Name another file for --pairs.")
 
     def _job(self, name: str, photo: images.Found, known: Mapping[str, Record]) -> PhotoJob:

@@ -103,6 +103,12 @@ def restored(given: Path, output: Path, model: Path, *more: str) -> list[dict[st
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
+def patience() -> float:
+    """Seconds in which workers must end after their batch: three, and more where they have to wait for a core."""
+    waiting = os.getloadavg()[0] / len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1.0
+    return 3 * max(waiting, 1.0)
+
+
 def killed(given: Path, output: Path, model: Path, rng: random.Random, report: Report, seconds: float) -> bool:
     """Restore, and kill the parent or a worker after a while; whether the batch ended by itself before."""
     with tempfile.TemporaryFile() as printed:
@@ -122,7 +128,7 @@ def killed(given: Path, output: Path, model: Path, rng: random.Random, report: R
                     batch.wait(rng.uniform(0.5, seconds))
                 batch.terminate()
             batch.wait()
-            _, alive = psutil.wait_procs(children, timeout=3)
+            _, alive = psutil.wait_procs(children, timeout=patience())
             assert not alive, f"workers outlive their batch: {alive}"
             return False
         return True
