@@ -107,6 +107,12 @@ def pinned(name: str, wanted: tuple[str, ...] = WANTED) -> str:
     return f"{name.partition('@')[0]}@{folder.name}" if is_hub_id(name) else str(folder.resolve())
 
 
+def anchored(name: str) -> str:
+    """A name that means the same model or adapter in any current folder: that of a folder becomes an absolute path."""
+    folder = Path(name).expanduser()
+    return str(folder.absolute()) if name != EMBEDDED and folder.is_dir() else name
+
+
 def read_adapter_index(folder: Path) -> dict[str, Any]:
     """Read `adapter.json`; WeightsError if it is missing, invalid, of another format, or names no base."""
     index = _read_index(

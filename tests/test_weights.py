@@ -71,6 +71,15 @@ def test_a_pinned_name_does_not_depend_on_the_current_folder(monkeypatch: pytest
     assert weights.pinned(weights.EMBEDDED) == weights.EMBEDDED
 
 
+def test_the_name_of_a_folder_is_anchored_and_other_names_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "sanarestore-mini"):
+        Path(name).mkdir()
+    assert weights.anchored("mine") == str(tmp_path / "mine")
+    for name in ("sanarestore-mini", "owner/model@abc", "missing"):
+        assert weights.anchored(name) == name
+
+
 def test_local_weights_have_no_licence_notice(tmp_path: Path) -> None:
     assert weights.licence_notice(weights.EMBEDDED, tmp_path / "records") is None
     assert weights.licence_notice(str(tmp_path), tmp_path / "records") is None

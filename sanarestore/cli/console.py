@@ -1,9 +1,11 @@
 """Console output: sentences and errors on stderr, tables and JSON on stdout. Only this module and `reports` use Rich.
 
-NO_COLOR is honoured by Rich itself. Errors are always shown.
+NO_COLOR is honoured by Rich itself. Errors are always shown. A file name may hold control characters, which could
+forge lines or change the terminal: all texts are shown through `escaped`.
 """
 
 import json
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +25,9 @@ from sanarestore.ndjson import SCHEMA_VERSION
 WIDEST = 10_000
 """Columns of a file or a pipe, which no table fills."""
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters, separators of lines, and characters that turn the direction of text."""
+
 # No emoji: a file may be called :cat:.jpg.
 stderr = Console(stderr=True, highlight=False, emoji=False)
 
@@ -32,10 +37,21 @@ def is_live(*, quiet: bool) -> bool:
     return not quiet and stderr.file.isatty() and stderr.is_terminal and not stderr.is_dumb_terminal
 
 
+def escaped(text: str) -> str:
+    """A text for the terminal, in one line: control characters are written as in Python, such as \\n and \\x1b."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def say(message: str, *, quiet: bool = False) -> None:
     """Print a sentence for the user on stderr."""
     if not quiet:
-        stderr.print(Text(message), soft_wrap=True)
+        stderr.print(Text(escaped(message)), soft_wrap=True)
+
+
+def say_lines(lines: Iterable[str]) -> None:
+    """Print several lines for the user on stderr."""
+    for line in lines:
+        say(line)
 
 
 def show_licences(*names: str | None, wanted: tuple[str, ...] = weights.WANTED) -> None:
@@ -48,13 +64,13 @@ def show_licences(*names: str | None, wanted: tuple[str, ...] = weights.WANTED) 
 def error(problem: Exception | str, *, trace: bool = False) -> None:
     """Print what went wrong on stderr, with the traceback if asked."""
     if trace and isinstance(problem, Exception):
-        traceback.print_exception(problem)
+        say_lines("".join(traceback.format_exception(problem)).splitlines())
     print_word("error", "bold red", str(problem))
 
 
 def print_word(word: str, style: str, message: str) -> None:
     """Print a message after a coloured word, as Text, because file names may look like markup."""
-    stderr.print(Text.assemble((word, style), " ", message), soft_wrap=True)
+    stderr.print(Text.assemble((word, style), " ", escaped(message)), soft_wrap=True)
 
 
 def table(title: str, found: Table, captions: Sequence[str] = ()) -> None:
@@ -66,7 +82,7 @@ def table(title: str, found: Table, captions: Sequence[str] = ()) -> None:
     for column in found.columns:
         drawn.add_column(column.title, justify="left" if column.words else "right", no_wrap=not column.words)
     for row in found.rows:
-        drawn.add_row(*map(Text, row))
+        drawn.add_row(*(Text(escaped(cell)) for cell in row))
     stdout = Console(highlight=False, emoji=False)
     if stdout.legacy_windows:
         # Captured text cannot be coloured by calls of the old Windows console, and it shows escape codes as they are.
@@ -75,7 +91,8 @@ def table(title: str, found: Table, captions: Sequence[str] = ()) -> None:
     with stdout.capture() as shown:
         stdout.print(drawn)
     lines = [line.rstrip() for line in shown.get().splitlines()]  # the last is empty
-    print_lines([title, *lines, *captions, *lines[-1:]] if captions else [title, *lines])
+    below = [*map(escaped, captions), *lines[-1:]] if captions else []
+    _print([escaped(title), *lines, *below])  # the rows may have colours, which are control characters
 
 
 def _narrowed(drawn: RichTable, found: Table, width: int) -> int:
@@ -89,7 +106,11 @@ def _narrowed(drawn: RichTable, found: Table, width: int) -> int:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print on stdout at once; what its encoding lacks, as in file names, is escaped."""
+    """Print on stdout at once; control characters, and what its encoding lacks, as in file names, are escaped."""
+    _print(map(escaped, lines))
+
+
+def _print(lines: Iterable[str]) -> None:
     text = "".join(f"{line}\n" for line in lines)
     stdout = _stdout()
     encoding = stdout.encoding or "utf-8"

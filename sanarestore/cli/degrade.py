@@ -52,5 +52,5 @@ def degrade(
         report.expect(batch.total, 0)
         for outcome in outcomes:
             report.add(outcome)
-            console.say(outcome.trace, quiet=not (debug and outcome.trace))
+            console.say_lines(outcome.trace.splitlines() if debug else ())
     raise typer.Exit(report.exit_code)

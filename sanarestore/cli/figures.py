@@ -29,7 +29,7 @@ class FigureReport:
 
     def step(self, description: str, *, finished: bool = True) -> None:
         """Show what is measured; `finished` is true once for each of `total`."""
-        self._progress.update(self._task, description=description, advance=int(finished))
+        self._progress.update(self._task, description=console.escaped(description), advance=int(finished))
 
     def note(self, sentence: str) -> None:
         """Say something for the user."""

@@ -86,7 +86,9 @@ class Pace:
         return size if self._size else 1
 
 
-def estimate(figures: Mapping[str, Any], speeds: "Sequence[Speed]", skipped: int, failed: int, allowed: int) -> str:
+def estimate(
+    figures: Mapping[str, Any], speeds: "Sequence[Speed]", skipped: int, failed: int, allowed: int
+) -> list[str]:
     """Lines about what a batch would do; `figures` are those of `rehearsal.total`, `allowed` bytes may be taken."""
     counts = [f"{figures['files']} to restore"]
     counts += [f"{skipped} finished before"] if skipped else []
@@ -100,7 +102,7 @@ def estimate(figures: Mapping[str, Any], speeds: "Sequence[Speed]", skipped: int
     if figures["seconds"] is not None:
         names = ", ".join(sorted({speed.device for speed in speeds}))
         lines.append(f"time: about {spoken_duration(figures['seconds'])} on {names}, as measured on a small image")
-    return "\n".join(lines)
+    return lines
 
 
 def spoken_duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ except with --quiet or --json.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -140,7 +141,7 @@ class Report:
         if path not in self._files and total > 1:  # a file of one part needs no bar of its own
             self._files[path] = self._progress.add_task("", total=total, pace="")
         if path in self._files:
-            name = f"  {_shortened(path.name)}"
+            name = f"  {_shortened(console.escaped(path.name))}"
             self._progress.update(
                 self._files[path], completed=done, total=total, description=f"{name} ({label})" if label else name
             )
@@ -195,10 +196,14 @@ class Report:
 
     def _repeat_failures(self) -> None:
         """Name what failed at the end, since the messages of a long run have scrolled away."""
-        for outcome in self._failures[:_LISTED]:
-            console.print_word("failed", "red", outcome.error or str(outcome.path))
-        if len(self._failures) > _LISTED:
-            console.say(f"and {len(self._failures) - _LISTED} others failed; --log-file keeps all of them")
+        # Files that failed for one and the same reason, such as a folder, are named by it once.
+        counted = Counter(outcome.error or str(outcome.path) for outcome in self._failures)
+        named = list(counted)[:_LISTED]
+        for error in named:
+            console.print_word("failed", "red", error)
+        others = len(self._failures) - sum(counted[error] for error in named)
+        if others:
+            console.say(f"and {others} others failed; --log-file keeps all of them")
 
     def summary(self) -> str:
         """One line with the numbers of files, the megapixels and the speed."""

@@ -228,7 +228,7 @@ def restore(
                 )  # fmt: skip
                 continue
             report.add(event)
-            console.say(event.trace, quiet=not (debug and event.trace))
+            console.say_lines(event.trace.splitlines() if debug else ())
             if fail_fast and event.status == "failed":
                 break
     raise typer.Exit(report.exit_code)
@@ -250,15 +250,15 @@ def _rehearse(
             failed.append(each.outcome)
             continue
         skipped += each.outcome is not None
-        paths = {"input": str(each.job.source), "output": str(each.job.target)}
+        paths = {"input": str(each.job.path), "output": str(each.job.output)}
         if as_json:
             console.print_json({**paths, "status": "planned" if each.outcome is None else "skipped"})
         else:
             console.print_lines([" -> ".join(paths.values()) + ("" if each.outcome is None else " (finished before)")])
-    for outcome in failed:
-        if as_json:
-            console.print_json(outcome.to_json())
-        console.print_word("failed", "red", outcome.error or "")
+    for outcome in failed if as_json else ():
+        console.print_json(outcome.to_json())
+    for error in dict.fromkeys(outcome.error or "" for outcome in failed):
+        console.print_word("failed", "red", error)
     waits = any(each.outcome is None for each in checked)
     speeds = rehearsal.try_devices(options, devices) if waits else []
     figures = rehearsal.total(checked, speeds, len(devices))
@@ -267,7 +267,7 @@ def _rehearse(
         rest = {"skipped": skipped, "failed": len(failed), "ignored": len(batch.ignored), "free_memory": allowed}
         console.print_json({"status": "estimate", **figures, **rest})
     elif not quiet:
-        console.say(pace.estimate(figures, speeds, skipped, len(failed), allowed))
+        console.say_lines(pace.estimate(figures, speeds, skipped, len(failed), allowed))
     return ExitCode.SOME_FAILED if failed or figures["memory"] > allowed else ExitCode.DONE
 
 

@@ -82,9 +82,11 @@ def seams(
     )  # fmt: skip
     from sanarestore import images, weights
     from sanarestore.cli import console, figures
+    from sanarestore.cli.bench import outputs
     from sanarestore.evaluation.seams import Bench
     from sanarestore.evaluation.seams_report import Maps, write_seams
 
+    outputs.check_writable(None, output)
     short = [path.name for path in inputs]
     names = {path: path.as_posix() if short.count(path.name) > 1 else path.name for path in inputs}
     targets = {path: _clean(path, clean) for path in inputs}

@@ -1,8 +1,6 @@
 """`sanarestore train`: a folder of clean photographs or pairs.csv in, a model folder out."""
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -107,6 +105,7 @@ def train(
     from sanarestore import weights
     from sanarestore.cli import console, reports
     from sanarestore.engine.devices import pick_device
+    from sanarestore.training.claim import claimed, decoded_in
     from sanarestore.training.loop import Schedule, Trainer
     from sanarestore.training.objectives import new_objective
 
@@ -119,26 +118,24 @@ def train(
     console.show_licences(base if base != SCRATCH else None)
     chosen = _recipe(recipe, folder, base=base, low_rank=lora, resume=resume)
     chosen = replace(chosen, steps=steps) if steps else chosen
-    # The name is unique to this process, because the whole folder is removed afterwards.
-    decoded = folder / f".decoded-{os.getpid()}"
-    samples, validation, used = _data(data, chosen, decoded)
+    samples, validation, used = _data(data, chosen, decoded_in(folder))
     objective = new_objective(chosen, None if base == SCRATCH else base, rank=rank)
     origin = _origin(base, rank)
     trainer = Trainer(folder, objective, chosen, schedule, validation, origin=origin, data=_fingerprint(used))
-    if resume:
-        trainer.resume()
     _make(folder)
-    try:
+    with claimed(folder):
+        if resume:
+            trainer.resume()
+        else:
+            _refuse_taken(folder)  # by a run that has ended meanwhile
         with reports.TrainingReport(quiet=quiet, as_json=as_json) as report:
             _run(trainer, samples, report)
-    finally:
-        shutil.rmtree(decoded, ignore_errors=True)
-    stage = {
-        "objective": chosen.objective, "base": origin, "data": _fingerprint(used), "samples": len(used),
-        "steps": trainer.step, "minutes": round(trainer.minutes, 1), "sanarestore": __version__,
-        "recipe": chosen.changed(),
-    }  # fmt: skip
-    model = trainer.finish({"stages": [*_stages([base, *chosen.experts.values()]), stage]})
+        stage = {
+            "objective": chosen.objective, "base": origin, "data": _fingerprint(used), "samples": len(used),
+            "steps": trainer.step, "minutes": round(trainer.minutes, 1), "sanarestore": __version__,
+            "recipe": chosen.changed(),
+        }  # fmt: skip
+        model = trainer.finish({"stages": [*_stages([base, *chosen.experts.values()]), stage]})
     kind = "adapter" if (model / weights.ADAPTER).is_file() else "model"
     console.say(f"the {kind} is in {model}: use it with --{kind} {model}", quiet=quiet or as_json)
 
@@ -168,23 +165,31 @@ def _run(trainer: "Trainer", samples: Any, report: Any) -> None:
 
 
 def _folder(output: Path | None, *, resume: bool) -> Path:
-    """The run's folder; UsageError if --resume lacks a folder, or another run is there already."""
+    """The run's folder; UsageError if --resume lacks its folder, or another run is there already."""
     from datetime import datetime
 
     if output is None:
         if resume:
             raise UsageError("needs the run's folder", where="--resume", next_step="Name it with -o.")
         return Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    if not resume:
+        _refuse_taken(output)
+    elif not output.is_dir():
+        raise UsageError("there is no checkpoint to resume from", where=output, next_step="Leave out --resume.")
+    return output
+
+
+def _refuse_taken(folder: Path) -> None:
+    """UsageError if there is a checkpoint or a model of an earlier run."""
     # A checkpoint without its state was never finished: there is nothing to continue from.
-    taken = [name for name in ("checkpoint", "checkpoint.new") if (output / name / "state.json").is_file()]
-    taken += ["model"] if (output / "model").exists() else []
-    if taken and not resume:
+    taken = [name for name in ("checkpoint", "checkpoint.new") if (folder / name / "state.json").is_file()]
+    taken += ["model"] if (folder / "model").exists() else []
+    if taken:
         raise UsageError(
             f"there is a {taken[0]} of an earlier run",
-            where=output,
+            where=folder,
             next_step="Continue that run with --resume, or name another folder with -o.",
         )
-    return output
 
 
 def _make(folder: Path) -> None:

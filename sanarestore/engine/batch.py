@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
@@ -54,7 +54,7 @@ class Batch:
         UsageError if an output is of the wrong kind, NoImagesError if there is nothing to do, WeightsError if the model
         does not exist.
         """
-        self._options, self._chosen = options, chosen
+        self._options, self._chosen = _anchored(options), chosen
         naming = Naming(chosen.write.format, chosen.name)
         names = [os.fspath(each) for each in inputs]
         found = images.find(names)
@@ -70,10 +70,10 @@ class Batch:
         whole = plan(given, names, None if output is None else os.fspath(output), naming)
         self.jobs: tuple[Job, ...] = tuple(job for job in whole.jobs if self._is_in_shard(job))
         """The files to restore, in order."""
-        self.refused: tuple[Outcome, ...] = (*map(_rejected, found.failed), *whole.refused)
+        self.refused: tuple[Outcome, ...] = self._in_shard(*map(_rejected, found.failed), *whole.refused)
         """Outcomes of photographs that cannot be restored."""
         others = (each for each in found.ignored if not is_journal(each.path))
-        self.ignored: tuple[Outcome, ...] = (*map(_ignored, others), *made, *map(_inside, whole.inside))
+        self.ignored: tuple[Outcome, ...] = self._in_shard(*map(_ignored, others), *made, *map(_inside, whole.inside))
         """Outcomes of other files, and of results of earlier runs; our own journals are none."""
         if not whole.jobs and not whole.refused and not made and all(each.reason == "missing" for each in found.failed):
             found.check_inputs()
@@ -90,12 +90,15 @@ class Batch:
         """Do the work on devices or a cluster, yielding how much there is, progress, and one outcome for every file.
 
         Closing the generator early ends the work; finished files are kept. UsageError if another run is writing to an
-        output folder, WeightsError if the model cannot be loaded, DiskFull as soon as a disk is full.
+        output folder, UnwritableImage if none of the output folders can be written to, WeightsError if the model cannot
+        be loaded, DiskFull as soon as a disk is full.
         """
         yield from self.ignored
         yield from self.refused
         with ExitStack() as locks:
             held, broken = self._lock(locks)
+            if self.jobs and broken.keys() >= {job.folder for job in self.jobs}:
+                raise next(iter(broken.values()))
             self._journals.clear()  # another run may have written since they were read
             self._clean()
             waiting = []
@@ -133,6 +136,11 @@ class Batch:
             return True
         name = job.target if job.folder is None else job.target.relative_to(job.folder)
         return self._chosen.shard.has(name.as_posix())
+
+    def _in_shard(self, *outcomes: Outcome) -> tuple[Outcome, ...]:
+        """Outcomes of files that are no jobs, each in one part; by name, since folders may be mounted elsewhere."""
+        shard = self._chosen.shard
+        return tuple(each for each in outcomes if shard is None or shard.has(each.path.name))
 
     def _lock(self, locks: ExitStack) -> tuple[list[Lock], dict[Path | None, UnwritableImage]]:
         """Lock the output folders; those in which nothing can be written come with an error."""
@@ -221,6 +229,12 @@ def _outcomes(batch: Batch, devices: Sequence[str] | RayCluster) -> Generator[Ou
                 yield event
 
 
+def _anchored(options: RestoreOptions) -> RestoreOptions:
+    """Options that name the same folders whatever the current folder is when a worker starts."""
+    model, adapter = (None if name is None else weights.anchored(name) for name in (options.model, options.adapter))
+    return replace(options, model=model, adapter=adapter)
+
+
 def _nothing_found(names: Sequence[str]) -> NoImagesError:
     return NoImagesError(
         "no readable image was found", where=", ".join(names),
@@ -257,17 +271,17 @@ def _settle(job: Job, journal: Journal, *, overwrite: bool) -> Outcome | None:
     except FileNotFoundError:
         return None
     except OSError as error:  # a name that is too long, a file where a folder is needed
-        return failed(job, "unwritable", f"{job.target}: it cannot be written ({error.strerror or error}).")
+        return failed(job, "unwritable", f"{job.output}: it cannot be written ({error.strerror or error}).")
     earlier = journal.find(job)
     if earlier is None:
-        return None if overwrite else failed(job, "exists", str(is_there_already(job.target)))
+        return None if overwrite else failed(job, "exists", str(is_there_already(job.output)))
     if earlier.is_same_content and earlier.is_same_settings:
-        return Outcome(path=job.source, output=job.target, status="skipped")
+        return Outcome(path=job.path, output=job.output, status="skipped")
     if earlier.is_same_path or earlier.is_same_content or overwrite:
         return None
-    fact = f"{job.target} is the result of another photograph, {earlier.source}"
+    fact = f"{job.output} is the result of another photograph, {earlier.source}"
     step = "Name another output with -o, or replace it with --overwrite."
-    return failed(job, "exists", f"{job.source}: {fact}. {step}")
+    return failed(job, "exists", f"{job.path}: {fact}. {step}")
 
 
 def _ordered(jobs: Sequence[Job], workers: int) -> list[Job]:

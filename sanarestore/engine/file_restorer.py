@@ -81,13 +81,13 @@ class FileRestorer:
             stamp = Stamp.of(job.source)
             data = job.source.read_bytes()
         image = images.decode(data, _called(job), accept_damaged=self._accept_damaged)
-        images.check_writable(image, job.target, format=job.format, options=self._write)
+        images.check_writable(image, job.output, format=job.format, options=self._write)
         return _Read(image, hash_bytes(data), stamp, accessed)
 
     def work(self, job: Job, read: _Read) -> Generator[TileDone, None, _Restored]:
         """Restore the image, yielding its progress."""
         restorer = self._restorer
-        outcome = Outcome(path=job.source, status="done", sha256=read.sha256, stamp=read.stamp)
+        outcome = Outcome(path=job.path, status="done", sha256=read.sha256, stamp=read.stamp)
         accessed = read.accessed
         pages = (read.image, *read.image.more_pages)
         pixels = sum(math.prod(restorer.options.result_size(page.width, page.height)) for page in pages)
@@ -102,7 +102,7 @@ class FileRestorer:
                     restored: images.Image = finished.value
                     break
                 yield TileDone(
-                    path=job.source, done=done, total=total, megapixels=pixels / 1e6, size=outcome.size,
+                    path=job.path, done=done, total=total, megapixels=pixels / 1e6, size=outcome.size,
                     expert=restorer.expert,
                 )  # fmt: skip
             tile = restorer.tile
@@ -123,7 +123,7 @@ class FileRestorer:
             try:
                 restored = replace(restored, metadata=images.with_provenance(restored.metadata, told))
             except UnwritableImage as error:
-                raise UnwritableImage(error.fact, where=job.target, next_step=error.next_step) from error
+                raise UnwritableImage(error.fact, where=job.output, next_step=error.next_step) from error
         return images.prepared(restored, job.format, options)
 
     def write(self, job: Job, worked: _Restored, seconds: float) -> Outcome:
@@ -133,7 +133,7 @@ class FileRestorer:
         try:
             data = images.encode(worked.image, job.format, self._write)
         except UnwritableImage as error:
-            raise UnwritableImage(error.fact, where=job.target, next_step=error.next_step) from error
+            raise UnwritableImage(error.fact, where=job.output, next_step=error.next_step) from error
         outcome, accessed = worked.outcome, worked.accessed
         del worked  # the pixels are freed
         try:
@@ -141,10 +141,10 @@ class FileRestorer:
             if self._write.keep_dates and outcome.stamp is not None:
                 os.utime(job.temporary, ns=(accessed, outcome.stamp.modified))
         except OSError as error:
-            raise unwritable(job.target, error) from error
+            raise unwritable(job.output, error) from error
         self._give_memory_back(job)
         return replace(
-            outcome, output=job.target, output_sha256=hash_bytes(data), seconds=seconds + perf_counter() - begun
+            outcome, output=job.output, output_sha256=hash_bytes(data), seconds=seconds + perf_counter() - begun
         )
 
     def fail(self, job: Job, error: Exception, seconds: float) -> Outcome:
@@ -157,7 +157,7 @@ class FileRestorer:
         sentence = str(error) if foreseen else f"unexpected {type(error).__name__}: {error}. Report it, with --debug."
         named = isinstance(error, SanarestoreError) and error.where
         return Outcome(
-            path=job.source,
+            path=job.path,
             status="failed",
             reason=error.reason if isinstance(error, SanarestoreError) else "error",
             error=sentence if named else f"{_called(job)}: {sentence}",
@@ -180,7 +180,7 @@ class FileRestorer:
             raise type(error)(error.fact, where=_called(job), next_step=error.next_step) from error
         restorer = self._restorer
         result = images.result_header(header, restorer.options.result_size, format=job.format, options=self._write)
-        images.check_header(result, job.target)
+        images.check_header(result, job.output)
         if self._budget is None:
             return
         size = memory_to_restore(
@@ -209,4 +209,4 @@ def _readable(job: Job) -> Iterator[None]:
 
 
 def _called(job: Job) -> str:
-    return str(job.source) if job.name is None else job.name
+    return str(job.path) if job.name is None else job.name

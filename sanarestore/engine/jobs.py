@@ -1,6 +1,6 @@
 """Jobs (which file to restore, and where to), their progress and their outcomes. Imports no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ class Job:
     """One file in, one file out."""
 
     source: Path
+    """The input. Both paths are absolute once planned, so that a program may change its current folder."""
     target: Path
     format: Format | None = None
     """Format to write; None keeps the input's."""
@@ -25,6 +26,28 @@ class Job:
     """What messages call the input; None takes its path."""
     halvings: int = 0
     """Number of times that the tile side is halved, because a worker died with this job."""
+    given_source: Path | None = None
+    """The input as it was given; None if that is `source`."""
+    given_target: Path | None = None
+    """The output as it follows from the paths given; None if that is `target`."""
+
+    @property
+    def path(self) -> Path:
+        """The input as outcomes and messages name it."""
+        return self.source if self.given_source is None else self.given_source
+
+    @property
+    def output(self) -> Path:
+        """The output as outcomes and messages name it."""
+        return self.target if self.given_target is None else self.given_target
+
+    def anchored(self) -> "Job":
+        """The same job with absolute paths, which mean the same whatever the current folder is."""
+        return replace(
+            self, source=self.source.absolute(), target=self.target.absolute(),
+            folder=None if self.folder is None else self.folder.absolute(),
+            given_source=self.path, given_target=self.output,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -44,7 +44,8 @@ def plan(
     output is one file if one file is named as input and the output has an image suffix, which then decides the format;
     otherwise it is a folder. Files in an output folder that lies inside the searched folder are not inputs.
     A file is refused if its output would replace an input, would be that of an earlier input, or would lie outside of
-    the output folder. UsageError if the output is of the wrong kind, or `naming` contradicts its name.
+    the output folder. Jobs have absolute paths. UsageError if the output is of the wrong kind, or `naming` contradicts
+    its name.
     """
     if output is None:
         return _accepted(_without_output(found, naming), naming)
@@ -153,7 +154,7 @@ def _accepted(jobs: Sequence[Job], naming: Naming) -> Plan:
             refused.append(_refused(job, fact, "Choose another output with -o."))
         else:
             taken[target] = job
-            accepted.append(job)
+            accepted.append(job.anchored())
     return Plan(tuple(accepted), tuple(refused))
 
 

@@ -45,6 +45,11 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": root if not before else f"{before}{os.pathsep}{root}"}
 
 
+def in_one_line(words: str) -> str:
+    """What a process printed, for a sentence."""
+    return " / ".join(line.strip() for line in words.splitlines() if line.strip()) or "nothing"
+
+
 def read_last_words(printed: BinaryIO) -> str:
     """What a process printed last."""
     with suppress(OSError, ValueError):

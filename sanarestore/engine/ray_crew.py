@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import sanarestore
 from sanarestore.engine import processes
+from sanarestore.engine.orders import Worker
 from sanarestore.engine.ray_messages import (
     Connected,
     Failed,
@@ -35,7 +36,7 @@ from sanarestore.engine.ray_messages import (
 )
 from sanarestore.engine.shared_storage import OnSharedStorage
 from sanarestore.engine.wire import Refused, Sender, Task, receive
-from sanarestore.engine.workers import Crew, Limits, Lost, Worker
+from sanarestore.engine.workers import Crew, Limits, Lost
 from sanarestore.errors import OutOfMemory, SanarestoreError, UsageError
 
 J = TypeVar("J")
@@ -290,7 +291,7 @@ def _none_left(message: NoneLeft, cluster: RayCluster) -> SanarestoreError:
     if message.host:
         return OutOfMemory(
             "the worker process ended while it started, perhaps for want of memory", where=message.host,
-            next_step=f"Close other programs there. It said: {message.printed or 'nothing'}",
+            next_step=f"Close other programs there. It said: {processes.in_one_line(message.printed)}",
         )  # fmt: skip
     return SanarestoreError(
         "no machine of the Ray cluster is left that could work", where=f"--ray {cluster.address}",

@@ -55,16 +55,19 @@ def check(
 ) -> Generator[Checked, None, None]:
     """Check each file of a batch: whether it is finished, can be read and written, and what it would take."""
     for job, outcome in batch.settled():
-        if outcome is not None:
+        if outcome is not None and outcome.reason != "unwritable":
             yield Checked(job=job, outcome=outcome)
             continue
         try:
-            header = images.measure(job.source)
+            _check_permissions(job)  # what is wrong with a folder is the same for all its files
+            if outcome is not None:
+                yield Checked(job=job, outcome=outcome)
+                continue
+            header = _measured(job)
             result = images.result_header(header, options.result_size, format=job.format, options=write)
-            images.check_header(result, job.target)
-            _check_permissions(job)
+            images.check_header(result, job.output)
         except ImageError as error:
-            failed = Outcome(path=job.source, status="failed", reason=error.reason, error=str(error))
+            failed = Outcome(path=job.path, status="failed", reason=error.reason, error=str(error))
             yield Checked(job=job, outcome=failed)
             continue
         memory = memory_to_restore(header, result, tile=options.tile or TILE, is_generated=options.fidelity < 1)
@@ -93,10 +96,17 @@ def _trial(options: RestoreOptions, device: str) -> Task:
     return Trial(options, device)
 
 
+def _measured(job: Job) -> images.Header:
+    try:
+        return images.measure(job.source)
+    except ImageError as error:
+        raise type(error)(error.fact, where=job.path, next_step=error.next_step) from error
+
+
 def _check_permissions(job: Job) -> None:
     """Raise an ImageError if the file cannot be read, or nothing can be written to the output folder."""
     if not os.access(job.source, os.R_OK):
-        raise UnreadableImage("it cannot be read", where=job.source, next_step="Check its permissions.")
+        raise UnreadableImage("it cannot be read", where=job.path, next_step="Check its permissions.")
     folder = _existing(job.target.parent)
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UnwritableImage(
@@ -122,6 +132,6 @@ def total(checked: Sequence[Checked], speeds: Sequence[Speed], devices: int) -> 
         "files": len(waiting),
         "megapixels": round(megapixels, 3),
         "memory": largest.memory if largest else 0,
-        "largest": str(largest.job.source) if largest else None,
+        "largest": str(largest.job.path) if largest else None,
         "seconds": round(megapixels * mean / devices, 1) if speeds else None,
     }

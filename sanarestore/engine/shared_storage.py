@@ -23,7 +23,7 @@ class OnSharedStorage:
     def read(self, job: Job) -> Any:
         """Read the job's input; MissingImage or UnwritableImage if its folders are not those of the batch."""
         if not os.path.lexists(job.source):
-            raise MissingImage(f"the machine {self._host} does not see it", where=job.source, next_step=NEXT_STEP)
+            raise MissingImage(f"the machine {self._host} does not see it", where=job.path, next_step=NEXT_STEP)
         # The batch holds the lock: without it, a folder of that name is another one, on this machine's own disk.
         if job.folder is not None and not (job.folder / lock.NAME).exists():
             raise UnwritableImage(
@@ -51,5 +51,5 @@ class OnSharedStorage:
 def not_shared(job: Job) -> UnwritableImage:
     """The error for a result that a worker has written, and that the batch does not see."""
     return UnwritableImage(
-        "the worker wrote it to another disk than this machine sees", where=job.target, next_step=NEXT_STEP
+        "the worker wrote it to another disk than this machine sees", where=job.output, next_step=NEXT_STEP
     )

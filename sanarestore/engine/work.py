@@ -81,12 +81,12 @@ class Work:
             place(job.temporary, job.target, replace=replaced)
         except FileExistsError:
             _remove(job)
-            return failed(job, "exists", str(is_there_already(job.target)))
+            return failed(job, "exists", str(is_there_already(job.output)))
         except OSError as error:
             _remove(job)
             if is_full(error):
-                raise disk_full(job.target) from error
-            return failed(job, "unwritable", f"{job.target}: it cannot be written ({error.strerror or error}).")
+                raise disk_full(job.output) from error
+            return failed(job, "unwritable", f"{job.output}: it cannot be written ({error.strerror or error}).")
         return outcome
 
 
@@ -111,7 +111,7 @@ def is_there_already(target: Path) -> UnwritableImage:
 
 def failed(job: Job, reason: str, error: str) -> Outcome:
     """The outcome of a file that could not be restored."""
-    return Outcome(path=job.source, status="failed", reason=reason, error=error)
+    return Outcome(path=job.path, status="failed", reason=reason, error=error)
 
 
 def _again(job: Job, deaths: int) -> Job | None:
@@ -122,7 +122,7 @@ def _again(job: Job, deaths: int) -> Job | None:
 def _lost(job: Job, lost: workers.Lost) -> Outcome:
     step = "Try a smaller --tile or fewer devices." if lost.reason == "crashed" else "Check if the file is damaged."
     return Outcome(
-        path=job.source, status="failed", reason=lost.reason, error=f"{job.source}: {lost.fact}. {step}",
+        path=job.path, status="failed", reason=lost.reason, error=f"{job.path}: {lost.fact}. {step}",
         trace=lost.printed,
     )  # fmt: skip
 

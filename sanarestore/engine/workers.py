@@ -10,14 +10,14 @@ import sys
 import tempfile
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, Generic, Literal, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, Generic, Literal
 
-from sanarestore.engine.processes import environment, read_last_words, start_module
+from sanarestore.engine.orders import J, Order, Worker
+from sanarestore.engine.processes import environment, in_one_line, read_last_words, start_module
 from sanarestore.engine.wire import (
     Alive,
     Begun,
@@ -31,11 +31,6 @@ from sanarestore.engine.wire import (
     receive,
 )
 from sanarestore.errors import OutOfMemory, UsageError
-
-J = TypeVar("J")
-
-AHEAD = 2
-"""Jobs per worker that are not worked yet: one at work, one being read. A third may be being written."""
 
 CHECK = 1.0
 """Seconds between checks of the workers."""
@@ -51,9 +46,6 @@ READING = 60.0
 
 STALL, SLOWER = 600.0, 10.0
 """Seconds without progress after which work is given up: `STALL`, or `SLOWER` times the longest step so far if more."""
-
-_SPARE = 2
-"""Jobs per worker that must be waiting for one to be read ahead; the last ones go to whoever is free first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,77 +256,8 @@ class Crew(Generic[J]):
         elif not self._crew and self._waiting:
             raise OutOfMemory(
                 "the worker process ended while it started, perhaps for want of memory", where=worker.device,
-                next_step=f"Close other programs. It said: {worker.last_words or 'nothing'}",
+                next_step=f"Close other programs. It said: {in_one_line(worker.last_words)}",
             )  # fmt: skip
-
-
-@dataclass(slots=True)
-class Order(Generic[J]):
-    """A job on its way, and what is known of it."""
-
-    job: J
-    deaths: int = 0
-    """Workers that died with this job alone."""
-    is_alone: bool = False
-    """Whether its worker gets no other job beside it, since a worker has died with it."""
-    machines: int = 0
-    """Machines that were lost with this job, which is not the job's fault."""
-    is_worked: bool = field(default=False)
-
-
-class Worker(ABC, Generic[J]):
-    """A worker, wherever it runs, and its jobs."""
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self.orders: dict[int, Order[J]] = {}
-        self.is_ready = False
-        self.reading: tuple[int, float] | None = None
-        self.at_work: int | None = None
-        self.heard = self.moved = time.monotonic()
-        self.longest = 0.0
-        self.last_words = ""
-
-    @abstractmethod
-    def say(self, order: Any) -> None:
-        """Send an order; if the worker has died, its end is heard instead."""
-
-    @abstractmethod
-    def stop(self) -> None:
-        """Ask the worker to end."""
-
-    @abstractmethod
-    def end(self, deadline: float) -> None:
-        """Wait for its end until `deadline`, a time of `time.monotonic`, and then force it."""
-
-    def takes(self, order: Order[J], waiting: int, workers: int) -> bool:
-        """Whether the worker should get this job now."""
-        if not self.is_ready or any(each.is_alone for each in self.orders.values()):
-            return False
-        unworked = sum(not each.is_worked for each in self.orders.values())
-        if order.is_alone:
-            return not self.orders
-        return unworked < (AHEAD if waiting >= _SPARE * workers or workers == 1 else 1) and len(self.orders) <= AHEAD
-
-    def give(self, number: int, order: Order[J]) -> None:
-        """Send a job."""
-        self.orders[number] = order
-        self.say((number, order.job))
-
-    def begin(self, number: int) -> None:
-        """Note that work on a job has begun."""
-        self.at_work, self.moved = number, time.monotonic()
-
-    def rest(self, number: int) -> None:
-        """Note that work on a job has ended: an idle worker makes no progress, and is none the worse for it."""
-        if self.at_work == number:
-            self.at_work = None
-
-    def move(self) -> None:
-        """Note progress."""
-        now = time.monotonic()
-        self.longest = max(self.longest, now - self.moved)
-        self.moved = now
 
 
 class _Process(Worker[J]):

@@ -23,6 +23,8 @@ CURRENT, FRESH, OLD = NAMES = ("checkpoint", "checkpoint.new", "checkpoint.old")
 
 STATE = "state.json"
 
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
 
 def write(run: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
     """Replace a run's checkpoint: one safetensors file per group of tensors, and `state` as JSON."""
@@ -58,16 +60,21 @@ def read_tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
 def uninterrupted() -> Iterator[None]:
     """Delay Ctrl-C to the end of the block, so that no checkpoint holds the weights of a half-finished step.
 
-    Only the main thread receives signals; in other threads this does nothing.
+    So are SIGTERM and SIGHUP, if they are handled. Only the main thread receives signals; in other threads this does
+    nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked: list[Any] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(frame))
+    asked: list[tuple[int, Any]] = []
+    handlers = {name: signal.getsignal(name) for name in _SIGNALS}
+    handled = {name: handler for name, handler in handlers.items() if callable(handler)}
     try:
+        for name in handled:
+            signal.signal(name, lambda number, frame: asked.append((number, frame)))
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if asked and callable(before):
-        before(signal.SIGINT, asked[0])
+        for name, handler in handled.items():
+            signal.signal(name, handler)
+    for number, frame in asked[:1]:
+        handled[signal.Signals(number)](number, frame)

@@ -5,7 +5,8 @@ and resumed, see the same samples in the same order.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -232,8 +233,11 @@ class Batch:
     """Messages for the user about the samples."""
 
 
-def batches(samples: Dataset[Sample], recipe: TrainingRecipe, first_step: int) -> Iterator[Batch]:
-    """Yield the batches of steps `first_step`, `first_step + 1`, ... to the end of the recipe."""
+def batches(samples: Dataset[Sample], recipe: TrainingRecipe, first_step: int) -> Generator[Batch, None, None]:
+    """Yield the batches of steps `first_step`, `first_step + 1`, ... to the end of the recipe.
+
+    Closing the generator ends the workers.
+    """
     loader: DataLoader[Batch | SanarestoreError] = DataLoader(
         _Excused(samples),
         batch_size=recipe.batch,
@@ -245,10 +249,15 @@ def batches(samples: Dataset[Sample], recipe: TrainingRecipe, first_step: int) -
         multiprocessing_context="spawn" if recipe.workers else None,
         pin_memory=torch.cuda.is_available(),
     )
-    for number, batch in enumerate(loader, start=first_step):
-        if isinstance(batch, SanarestoreError):
-            raise batch
-        yield replace(batch, number=number)
+    loaded = iter(loader)
+    try:
+        for number, batch in enumerate(loaded, start=first_step):
+            if isinstance(batch, SanarestoreError):
+                raise batch
+            yield replace(batch, number=number)
+    finally:
+        # PyTorch ends them when the iterator is freed, but a traceback, as of Ctrl-C, keeps it until the program ends.
+        getattr(loaded, "_shutdown_workers", lambda: None)()
 
 
 class _Excused(Dataset[Any]):
@@ -303,7 +312,13 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 def _modestly(_worker: int) -> None:
-    """Give a worker one thread and, where possible, low priority: a training step waits for its slowest thread."""
+    """Give a worker one thread and, where possible, low priority: a training step waits for its slowest thread.
+
+    Signals of the terminal reach every process, but only the training acts on them; it ends its workers.
+    """
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     torch.set_num_threads(1)
     if hasattr(os, "nice"):
         os.nice(WORKER_NICENESS)

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -167,17 +167,18 @@ class Trainer:
         write_json(self.folder / "recipe.json", self.recipe.to_dict())
         recent: list[float] = [time.monotonic()]
         try:
-            for batch in self._batches(samples):
-                rate = lr_scale(self.recipe, self.step, self.share)
-                loss = self._optimize(batch, rate)
-                recent = [*recent[-100:], time.monotonic()]
-                speed = self.recipe.batch * (len(recent) - 1) / (recent[-1] - recent[0])
-                progress = self._report(loss, rate * self.recipe.learning_rate, speed, batch.notes)
-                yield progress
-                if progress.share >= 1:
-                    break
-                if _is_due(self.step, self.recipe.checkpoint_every):
-                    self.save_checkpoint()
+            with closing(self._batches(samples)) as found:
+                for batch in found:
+                    rate = lr_scale(self.recipe, self.step, self.share)
+                    loss = self._optimize(batch, rate)
+                    recent = [*recent[-100:], time.monotonic()]
+                    speed = self.recipe.batch * (len(recent) - 1) / (recent[-1] - recent[0])
+                    progress = self._report(loss, rate * self.recipe.learning_rate, speed, batch.notes)
+                    yield progress
+                    if progress.share >= 1:
+                        break
+                    if _is_due(self.step, self.recipe.checkpoint_every):
+                        self.save_checkpoint()
         except Diverged:
             raise  # keep the last checkpoint: it may be older than the divergence
         except BaseException:
@@ -236,7 +237,7 @@ class Trainer:
         )
         return float((10 * torch.log10(before / after)).mean())
 
-    def _batches(self, samples: Any) -> Iterator[Batch]:
+    def _batches(self, samples: Any) -> Generator[Batch, None, None]:
         if self.share >= 1:
             return
         yield from batches(samples, self.recipe, self.step)

@@ -26,6 +26,7 @@ from sanarestore.files import TEMPORARY, is_full
 from sanarestore.images.find import Rejected
 from sanarestore.training.journal import NAME, PairJournal, Record
 from sanarestore.training.kept import check_kept
+from sanarestore.training.naming import name_photos
 from sanarestore.training.variants import DEGRADED, TARGET, PairMaker, PairOutcome, PhotoJob, Settings, stem
 
 MOST_RETRIES = 1
@@ -47,19 +48,21 @@ class PairBatch:
     ) -> None:
         """Plan `variants` pairs of every photo found, and their list `pairs` (default OUT/pairs.csv); write nothing.
 
-        What an earlier run made is ignored. UsageError or NoImagesError if the request is wrong, if there is nothing to
-        degrade, or if two photos would write the same file.
+        What an earlier run made is ignored. UsageError or NoImagesError if the request is wrong or there is nothing to
+        degrade.
         """
         self._settings = Settings(output=output, recipe=_spelled_out(recipe), variants=variants, seed=seed)
         self._listed = output / "pairs.csv" if pairs is None else pairs
         photos, made = _without_pairs(found.images, output)
-        self.photos: tuple[images.Found, ...] = tuple(sorted(photos, key=_name))
+        self._named, collided = name_photos(photos)
+        self.photos: tuple[images.Found, ...] = tuple(self._named.values())
         """The photos to degrade, in the order of the list."""
-        self.refused: tuple[PairOutcome, ...] = tuple(map(_rejected, found.failed))
-        """Outcomes of photos and folders that cannot be read, and of inputs that name nothing."""
+        self.refused: tuple[PairOutcome, ...] = (*map(_rejected, found.failed), *collided)
+        """Outcomes of photos and folders that cannot be read, of inputs that name nothing, and of photos without a name
+        of their own."""
         self.ignored: tuple[PairOutcome, ...] = (*map(_ignored, found.ignored), *map(_ours, made))
         """Outcomes of other files, and of pairs of earlier runs."""
-        if not self.photos and all(each.reason == "missing" for each in found.failed):
+        if not photos and all(each.reason == "missing" for each in found.failed):
             found.check_inputs()
             raise _nothing_to_degrade(made)
         self._check()
@@ -90,7 +93,7 @@ class PairBatch:
     def _run(self, processes: int, lock: Lock) -> Generator[PairOutcome, None, None]:
         journal = PairJournal(self._settings.output / NAME)
         known = journal.read()
-        check_kept(self._settings, [_name(photo) for photo in self.photos], self._listed, known)
+        check_kept(self._settings, list(self._named), self._listed, known)
         yield from (*self.ignored, *self.refused)
         # Only this run writes below the output, so temporary files there are those of dead runs and workers.
         _clean(self._settings.output)
@@ -98,7 +101,9 @@ class PairBatch:
         journal.create()
         work = _Work(self._settings, journal)
         try:
-            yield from work.run([self._job(photo, known) for photo in self.photos], processes, lock.handles)
+            yield from work.run(
+                [self._job(name, photo, known) for name, photo in self._named.items()], processes, lock.handles
+            )
         finally:
             _clean(self._settings.output)
         try:
@@ -116,10 +121,9 @@ class PairBatch:
             raise UsageError(fact, where=self._settings.output, next_step="Name another output.")
         if any(photo.path.resolve() == self._listed.resolve() for photo in self.photos):
             raise UsageError("is one of the photos", where=self._listed, next_step="Name another file for --pairs.")
-        _check_names(self.photos)
 
-    def _job(self, photo: images.Found, known: Mapping[str, Record]) -> PhotoJob:
-        name, variants = _name(photo), range(self._settings.variants)
+    def _job(self, name: str, photo: images.Found, known: Mapping[str, Record]) -> PhotoJob:
+        variants = range(self._settings.variants)
         records = tuple(known.get(stem(DEGRADED, name, variant)) for variant in variants)
         return PhotoJob(
             photo=photo.path, name=name, settings=self._settings, variants=tuple(variants), known=records
@@ -213,10 +217,6 @@ def _spelled_out(recipe: str) -> str:
     return "".join(PRESETS.get(recipe.strip().lower(), recipe).lower().split())
 
 
-def _name(photo: images.Found) -> str:
-    return photo.relative.with_suffix("").as_posix()
-
-
 def _folders(output: Path) -> list[Path]:
     """The folders of the pairs' files."""
     return [output.resolve() / folder for folder in (DEGRADED, TARGET)]
@@ -248,22 +248,6 @@ def _without_pairs(
     for photo in found:
         (made if is_made(photo) else photos).append(photo)
     return photos, made
-
-
-def _check_names(photos: Sequence[images.Found]) -> None:
-    """Refuse photos that would write outside the output, or the same file on some disks (other suffix or case)."""
-    taken: dict[str, Path] = {}
-    for photo in photos:
-        name = _name(photo).casefold()
-        if name in taken:
-            raise UsageError(
-                f"would write the same files as {taken[name]}",
-                where=photo.path,
-                next_step="Rename one, or name the folder that holds both.",
-            )
-        if ".." in photo.relative.parts:
-            raise UsageError("would be written outside of the output", where=photo.path, next_step="Name its folder.")
-        taken[name] = photo.path
 
 
 def _make_folder(folder: Path) -> None:

@@ -99,7 +99,7 @@ class PhotoJob:
 
     photo: Path
     name: str
-    """Path below the input folder, without suffix, with forward slashes."""
+    """The photo's name below the output, by `naming.name_photos`."""
     settings: Settings
     variants: tuple[int, ...]
     """The variants to make: fewer than all after a worker has died with the others made."""

@@ -68,6 +68,18 @@ def test_all_sets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("sets")
+def test_flags_without_effect_beside_list_and_sets_named_twice_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for beside in (["urban100"], ["--task", "clean"], ["--csv", "r.csv"], ["--download"], ["--rounds", "3"]):
+        assert bench("--list", *beside) == 2
+        shown = capsys.readouterr()
+        assert f"error --list: it lists the known sets and measures nothing, so {beside[0]} has no effect" in shown.err
+        assert shown.out == ""
+    for twice in (["urban100", "URBAN100"], ["--data", "sets/classic5", "--data", "sets/../sets/classic5"]):
+        assert bench(*twice) == 2
+        assert f"{twice[-1]}: this set is named twice. Name it once." in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.usefixtures("sets")
 def test_rows_are_written_as_json_and_csv(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         bench("urban100", "classic5", "--limit", "2", "--sigma", "25", "--quality", "10", "--json", "--csv", "r.csv")

@@ -1,6 +1,7 @@
 """Tests of terminal output: colours are optional, and tables are never cut."""
 
 import io
+import json
 import re
 
 import pytest
@@ -58,6 +59,40 @@ def test_tables_on_a_terminal_wrap_words_but_not_figures(width: int, monkeypatch
     assert (max(map(len, text.splitlines())) <= width) == (width == 120), (
         "60 columns are too narrow even with wrapped words"
     )
+
+
+EVIL = "a\x1b[2J\r\n\x9bfailed\u202egnp.png"
+SHOWN = r"a\x1b[2J\r\n\x9bfailed\u202egnp.png"
+
+
+def test_control_characters_are_escaped_wherever_text_is_shown(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert console.escaped(EVIL) == SHOWN
+    assert console.escaped("caf\u00e9 \U0001f642 \u5199 \udce9") == "caf\u00e9 \U0001f642 \u5199 \udce9"
+    monkeypatch.setattr(console, "stderr", Console(file=terminal, color_system=None, width=200))
+    console.say(EVIL)
+    console.say_lines(["one", EVIL])
+    console.print_word("failed", "red", EVIL)
+    console.error(ValueError(EVIL))
+    assert terminal.getvalue().splitlines() == [SHOWN, "one", SHOWN, f"failed {SHOWN}", f"error {SHOWN}"]
+    console.print_lines([EVIL])
+    console.table(EVIL, Table([Column("set", words=True)], [[EVIL]]), [EVIL])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.strip() for line in lines if "a" in line] == [SHOWN] * 4
+    console.print_json({"input": EVIL})
+    assert json.loads(capsys.readouterr().out)["input"] == EVIL
+
+
+def test_a_traceback_is_shown_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        raise ValueError(EVIL)
+    except ValueError as problem:
+        console.error(problem, trace=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1] == f"error {SHOWN}"
+    assert len(lines) > 4
 
 
 def test_characters_that_the_encoding_lacks_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:

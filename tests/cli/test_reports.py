@@ -144,6 +144,19 @@ def test_failures_are_named_again_at_the_end_of_a_long_run(capsys: pytest.Captur
     assert capsys.readouterr().err.count("it is empty") == 1
 
 
+def test_files_that_failed_for_one_reason_are_named_by_it_once(capsys: pytest.CaptureFixture[str]) -> None:
+    alike = [outcome(f"f{n}.png", "failed", error="out: nothing can be written there.") for n in range(30)]
+    report(*alike, BAD)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:-1] == ["failed out: nothing can be written there.", "failed b.png: it is empty."] * 2
+    assert lines[-1] == "0 restored, 31 failed"
+
+
+def test_control_characters_in_names_reach_no_terminal(terminal: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown_lines(terminal, name="a\x1b]0;b\n.png")
+    assert any(r"a\x1b]0;b\n.png" in line for line in lines)
+
+
 def test_a_log_file_keeps_every_outcome(tmp_path: Path) -> None:
     ignored = Outcome(path=Path("notes.txt"), status="ignored", reason="other", notes=("it is not a photograph",))
     for _ in range(2):

@@ -270,6 +270,33 @@ def test_dry_run_lists_names_that_are_not_text(shoot: Path, monkeypatch: pytest.
     assert b"shoot/caf\\udce9.png -> out/caf\\udce9.png\n" in stdout.buffer.getvalue()  # type: ignore[attr-defined]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such names")
+def test_control_characters_in_names_are_escaped(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shoot / "a.png").rename(shoot / "a\x1b[31m\n.png")
+    (shoot / "b.png").rename(shoot / "b\n.png")
+    (shoot / "b\n.png").write_bytes(b"no image")
+    assert restore("shoot", "-o", "out", "--dry-run") == 1
+    assert restore("shoot", "-o", "out") == 1
+    shown = capsys.readouterr()
+    name = r"a\x1b[31m\n.png"
+    assert f"shoot/{name} -> out/{name}\n" in shown.out
+    assert shown.err.count(r"failed shoot/b\n.png: it is not an image. ") == 2
+    assert "\x1b" not in shown.out + shown.err
+    assert Path("out/a\x1b[31m\n.png").exists()
+
+
+def test_an_output_that_cannot_be_written_is_said_once_and_ends_the_run(
+    shoot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("wall").write_text("a file where a folder is needed")
+    assert restore("shoot", "-o", "wall/out") == 1
+    shown = capsys.readouterr().err
+    assert shown.count("nothing can be written there") == 1
+    assert "error " in shown
+    assert restore("shoot", "-o", "wall/out", "--dry-run") == 1
+    assert capsys.readouterr().err.count("nothing can be written") == 1
+
+
 def test_dry_run_names_what_is_finished_and_what_would_fail(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert restore("shoot/a.png", "-o", "out") == 0
     (shoot / "b.png").write_bytes(b"no image")

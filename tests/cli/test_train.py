@@ -1,6 +1,7 @@
 """Tests of `sanarestore train`: it turns photos or pairs into a model that `restore` loads."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from sanarestore import images
 from sanarestore.cli.app import run
+from sanarestore.engine.lock import Lock
 from sanarestore.model.loading import load_model
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.training.loop import Trainer
@@ -264,6 +266,24 @@ def test_an_earlier_run_is_not_overwritten(photos: Path, capsys: pytest.CaptureF
     Path("run/checkpoint/state.json").write_text("{}")
     assert train("photos", "--recipe", "tiny.toml", "-o", "run") == 2
     assert "--resume" in capsys.readouterr().err
+
+
+def test_a_second_training_in_the_same_folder_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Lock(Path("run")):
+        assert train("photos", "--recipe", "tiny.toml", "-o", "run") == 2
+        shown = " ".join(capsys.readouterr().err.split())
+        assert f"error run: another run is writing there (process {os.getpid()}" in shown
+        assert "name another folder with -o" in shown
+        assert [path.name for path in Path("run").iterdir()] == [".sanarestore.lock"]
+
+
+def test_decoded_photos_of_dead_runs_are_removed_and_none_are_left(photos: Path) -> None:
+    Path("run/.decoded-1").mkdir(parents=True)
+    Path("run/.decoded-1/photo.npy").write_bytes(b"left over")
+    Path("run/mine").touch()
+    assert train("photos", "--recipe", "tiny.toml", "-o", "run", "-q") == 0
+    assert {path.name for path in Path("run").glob(".*")} == set()
+    assert Path("run/mine").exists()
 
 
 @pytest.mark.parametrize(

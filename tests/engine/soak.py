@@ -1,9 +1,10 @@
 """A batch that is killed again and again: `python -m tests.engine.soak --files 10000 --kills 10`.
 
 Small mixed files are made (four formats, nested, with odd names; damaged, hostile and foreign ones among them) and
-restored while parents and workers are killed at random moments, and with a disk that is full once. At the end every
-file must be in exactly one state, the results must equal those of a calm run with one worker, byte by byte, and nothing
-may be left over.
+restored while parents and workers are killed at random moments, and with a disk that is full once. With `--ray`, they
+are also restored on a cluster of two nodes on this machine, of which one is killed in the middle. At the end every file
+must be in exactly one state, the results must equal those of a calm run with one worker, byte by byte, and nothing may
+be left over.
 """
 
 import argparse
@@ -28,6 +29,9 @@ import numpy as np
 import psutil
 import tifffile
 from PIL import Image
+
+from sanarestore.engine.journal import NAME
+from tests.two_nodes import TwoNodes, environment
 
 NAMES = ("photo", "two words", "Größe", "写真", "-dash", "quote'\"", "[red]", "per%cent", "dot.dot", "new\nline")
 FORMATS = {"png": "PNG", "jpg": "JPEG", "tif": "TIFF", "webp": "WEBP"}
@@ -99,6 +103,12 @@ def restored(given: Path, output: Path, model: Path, *more: str) -> list[dict[st
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
+def patience() -> float:
+    """Seconds in which workers must end after their batch: three, and more where they have to wait for a core."""
+    waiting = os.getloadavg()[0] / len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1.0
+    return 3 * max(waiting, 1.0)
+
+
 def killed(given: Path, output: Path, model: Path, rng: random.Random, report: Report, seconds: float) -> bool:
     """Restore, and kill the parent or a worker after a while; whether the batch ended by itself before."""
     with tempfile.TemporaryFile() as printed:
@@ -118,7 +128,7 @@ def killed(given: Path, output: Path, model: Path, rng: random.Random, report: R
                     batch.wait(rng.uniform(0.5, seconds))
                 batch.terminate()
             batch.wait()
-            _, alive = psutil.wait_procs(children, timeout=3)
+            _, alive = psutil.wait_procs(children, timeout=patience())
             assert not alive, f"workers outlive their batch: {alive}"
             return False
         return True
@@ -158,7 +168,37 @@ def full_disk(given: Path, folder: Path, model: Path, report: Report) -> None:
         assert states["skipped"] > 0, "nothing was kept"
 
 
-def soak(folder: Path, model: Path, *, files: int, kills: int, seed: int = 0, seconds: float = 6.0) -> Report:
+def lost_node(given: Path, output: Path, model: Path, files: int, report: Report) -> list[dict[str, object]]:
+    """Restore on a cluster of two nodes, and kill one after a quarter of the files; return the outcomes."""
+    os.environ.update(environment())
+    nodes = TwoNodes()
+    try:
+        nodes.add_second()
+        with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as said:
+            batch = subprocess.Popen(command(given, output, model, "--ray", nodes.address), stdout=printed, stderr=said)
+            while batch.poll() is None and _recorded(output) < files // 4:
+                time.sleep(0.1)
+            assert batch.poll() is None, "the batch ended before a node was lost"
+            nodes.kill_second()
+            report.kills["node"] += 1
+            batch.wait()
+            for stream in (printed, said):
+                stream.seek(0)
+            assert batch.returncode in (0, 1), said.read()
+            return [json.loads(line) for line in printed]
+    finally:
+        nodes.shutdown()
+
+
+def _recorded(output: Path) -> int:
+    """Number of results in the journal."""
+    journal = output / NAME
+    return journal.read_bytes().count(b'"status": "done"') if journal.exists() else 0
+
+
+def soak(
+    folder: Path, model: Path, *, files: int, kills: int, seed: int = 0, seconds: float = 6.0, ray: bool = False
+) -> Report:
     """Run it all in a folder; AssertionError for whatever does not hold."""
     rng, report = random.Random(seed), Report()
     given, output, calm = folder / "in", folder / "out", folder / "calm"
@@ -169,23 +209,30 @@ def soak(folder: Path, model: Path, *, files: int, kills: int, seed: int = 0, se
     full_disk(given, folder, model, report)
     outcomes = restored(given, output, model, "--devices", "cpu,cpu")
     expected = restored(given, calm, model)
+    outputs = [output]
+    runs = [outcomes, expected]
+    if ray:
+        outputs.append(folder / "cluster")
+        runs.append(lost_node(given, outputs[-1], model, files, report))
     begun = time.perf_counter()
     resumed = restored(given, output, model)
     report.resume_seconds = time.perf_counter() - begun
     report.states = Counter(str(line["status"]) for line in expected)
 
     names = {str(path) for path in given.rglob("*") if path.is_file()}
-    for lines in (outcomes, expected, resumed):
+    for lines in (*runs, resumed):
         found = Counter(str(line["input"]) for line in lines)
         assert set(found) == names, "a file has no outcome"
         assert set(found.values()) == {1}, "a file has two outcomes"
     failed = {str(line["input"]): line["reason"] for line in expected if line["status"] == "failed"}
-    assert {str(line["input"]): line["reason"] for line in outcomes if line["status"] == "failed"} == failed
+    for lines in runs:
+        assert {str(line["input"]): line["reason"] for line in lines if line["status"] == "failed"} == failed
     assert {str(line["input"]) for line in resumed if line["status"] == "failed"} == set(failed)
     assert sum(line["status"] == "done" for line in resumed) == 0, "finished files were done again"
-    assert _contents(output) == _contents(calm), "results differ from those of a calm run"
-    left = [path for path in output.rglob("*") if path.name.startswith(".")]
-    assert not left, f"left over: {left}"
+    for made in outputs:
+        assert _contents(made) == _contents(calm), "results differ from those of a calm run"
+        left = [path for path in made.rglob("*") if path.name.startswith(".")]
+        assert not left, f"left over: {left}"
     return report
 
 
@@ -204,13 +251,14 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=60.0, help="longest time before a kill")
+    parser.add_argument("--ray", action="store_true", help="lose a node of a Ray cluster too")
     parser.add_argument("--model", type=Path, required=True)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
         report = soak(
             Path(folder), chosen.model, files=chosen.files, kills=chosen.kills, seed=chosen.seed,
-            seconds=chosen.seconds,
+            seconds=chosen.seconds, ray=chosen.ray,
         )  # fmt: skip
     print(f"states {dict(report.states)}; killed {dict(report.kills)}")
     print(f"resume {report.resume_seconds:.1f} s; all {time.perf_counter() - begun:.0f} s")

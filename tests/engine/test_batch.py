@@ -20,7 +20,7 @@ from sanarestore.engine.batch import Batch, restore_files
 from sanarestore.engine.jobs import Outcome, TileDone
 from sanarestore.engine.journal import NAME
 from sanarestore.engine.lock import Lock
-from sanarestore.errors import DiskFull, NoImagesError, UsageError, disk_full
+from sanarestore.errors import DiskFull, NoImagesError, UnwritableImage, UsageError, disk_full
 from sanarestore.options import RestoreOptions
 from tests.conftest import save_photo
 
@@ -177,6 +177,12 @@ def test_a_folder_in_which_nothing_can_be_written_fails_its_files_only(shoot: Pa
     assert Path("shoot-restored").read_text() == "a file where a folder is needed"
 
 
+def test_the_run_ends_if_no_output_folder_can_be_written(shoot: Path) -> None:
+    Path("wall").write_text("a file where a folder is needed")
+    with pytest.raises(UnwritableImage, match=r"wall/out: nothing can be written there .* name another output with -o"):
+        outcomes("shoot", output="wall/out")
+
+
 def test_a_file_that_is_put_at_an_output_meanwhile_survives(shoot: Path) -> None:
     batch = Batch(["shoot"], "out", RestoreOptions(model="tiny-model", threads=1))
     found = {}
@@ -198,6 +204,31 @@ def test_a_link_at_an_output_is_not_followed(shoot: Path) -> None:
     assert (found["a.png"].reason, found["b.png"].reason) == ("collision", "exists")
     assert not Path("elsewhere.png").exists()
     assert not Path("out/nowhere.png").exists()
+
+
+def test_the_program_may_change_its_folder_during_the_batch(shoot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shoot / "damaged.png").write_bytes((shoot / "a.png").read_bytes()[:300])
+    home = Path.cwd()
+    places = [home / "elsewhere", home / "shoot", home / "elsewhere/deep", home, home / "elsewhere"]
+    (home / "elsewhere/deep").mkdir(parents=True)
+    named = ["shoot/a.png", "shoot/b.png", "shoot/deep", "shoot/damaged.png"]
+    for expected in ("done", "skipped"):
+        found = []
+        monkeypatch.chdir(home)
+        batch = restore_files(named, output="out", model="tiny-model", threads=1)
+        for place in places:
+            monkeypatch.chdir(place)
+            found.extend(outcome for outcome in [next(batch, None)] if outcome)
+        assert {(str(each.path), str(each.output), each.status) for each in found if each.status != "failed"} == {
+            ("shoot/a.png", "out/a.png", expected), ("shoot/b.png", "out/b.png", expected),
+            ("shoot/deep/c.png", "out/c.png", expected),
+        }  # fmt: skip
+        (damaged,) = (each for each in found if each.status == "failed")
+        assert damaged.reason == "damaged"
+        assert str(damaged.error).startswith("shoot/damaged.png: ")
+    assert tree("elsewhere") == []
+    monkeypatch.chdir(home)
+    assert tree("out") == ["a.png", "b.png", "c.png", NAME]
 
 
 def test_closing_early_keeps_what_is_finished_and_leaves_nothing_half_written(shoot: Path) -> None:
@@ -229,6 +260,26 @@ def test_parts_share_a_batch(shoot: Path) -> None:
     assert set(statuses("shoot", output="out").values()) == {"skipped"}
     with pytest.raises(UsageError, match="--shard"):
         outcomes("shoot", output="out", shard="4/3")
+
+
+def test_files_that_are_no_jobs_belong_to_one_part_each(shoot: Path) -> None:
+    for index in range(8):
+        (shoot / f"note{index}.txt").write_text("nothing to restore")
+        (shoot / f"empty{index}.png").write_bytes(b"")
+        save_photo(Path("more") / f"same{index}.png", 8, 8)
+        save_photo(shoot / f"same{index}.png", 8, 8)
+    parts = [
+        Counter((str(each.path), each.status, each.reason)
+                for each in restore_files(["shoot", "more"], output="out", model="tiny-model", shard=f"{index}/3"))
+        for index in (1, 2, 3)
+    ]  # fmt: skip
+    together: Counter[tuple[str, str, str | None]] = sum(parts, Counter())
+    assert set(together.values()) == {1}, "a file is reported by two parts"
+    assert Counter(reason for _, _, reason in together) == {
+        None: 11, "other": 8, "unreadable": 8, "collision": 8,
+    }  # fmt: skip
+    for reason in ("other", "unreadable", "collision"):
+        assert max(sum(each[2] == reason for each in part) for part in parts) < 8, "all are in one part"
 
 
 def test_temporary_files_of_dead_runs_are_removed(shoot: Path) -> None:

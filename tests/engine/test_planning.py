@@ -40,7 +40,7 @@ def test_the_output_folder_mirrors_the_input_tree(shoot: Path) -> None:
     assert targets("shoot", output="out") == ["out/a.png", "out/b.png", "out/deep/er/c.png"]
     assert targets("shoot/a.png", "shoot/deep", output="out") == ["out/a.png", "out/er/c.png"]
     assert targets("shoot/d*", output="out") == ["out/deep/er/c.png"]
-    assert {job.folder for job in planned("shoot", output="out")} == {Path("out")}
+    assert {job.folder for job in planned("shoot", output="out")} == {Path("out").absolute()}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need permission there")
@@ -52,7 +52,7 @@ def test_a_file_that_is_named_through_a_link_too_is_restored_once(shoot: Path) -
 
 def test_results_go_beside_the_input_when_no_output_is_given(shoot: Path) -> None:
     assert targets("shoot/a.png") == ["shoot/a-restored.png"]
-    assert planned("shoot/a.png")[0].folder == Path("shoot")
+    assert planned("shoot/a.png")[0].folder == Path("shoot").absolute()
     assert targets("shoot") == [f"shoot-restored/{name}" for name in ("a.png", "b.png", "deep/er/c.png")]
     assert targets("shoot/deep", "shoot/b.png") == ["shoot/deep-restored/er/c.png", "shoot/b-restored.png"]
     assert planned("shoot")[0].folder == shoot.resolve().with_name("shoot-restored")
@@ -71,9 +71,23 @@ def test_the_results_of_the_current_folder_go_beside_it(shoot: Path, monkeypatch
     assert targets(".")[0] == "../shoot-restored/a.png"
 
 
+def test_jobs_have_absolute_paths_and_know_the_paths_that_were_given(
+    shoot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for output, expected in ((None, "shoot/deep/er/c-restored.png"), ("out", "out/c.png"), ("b.png", "b.png")):
+        (job,) = planned("shoot/deep/er/c.png", output=output)
+        assert (job.path, job.output) == (Path("shoot/deep/er/c.png"), Path(expected))
+        assert (job.source, job.target) == (job.path.absolute(), job.output.absolute())
+        assert job.folder is None or job.folder.is_absolute()
+    # A step up is kept: without the folder before it, another place would be meant if that is a link.
+    monkeypatch.chdir(shoot)
+    (job,) = planned("deep/../a.png", output="out")
+    assert job.source == Path.cwd() / "deep/../a.png"
+
+
 def test_a_single_output_file_sets_target_and_format(shoot: Path) -> None:
     job = planned("shoot/a.png", output="b.png")[0]
-    assert (job.target, job.format, job.folder) == (Path("b.png"), None, None)
+    assert (job.target, job.format, job.folder) == (Path("b.png").absolute(), None, None)
     assert planned("shoot/a.png", output="b.PNG")[0].format is None
     assert planned("shoot/a.png", output="b.tif")[0].format == "tiff"
     # A name without the suffix of an image is a folder, even with a dot in it; an existing folder stays one.

@@ -1,12 +1,10 @@
 """Tests of workers on a Ray cluster: a real one of two nodes on this machine where Ray is installed, and a fake."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -29,44 +27,15 @@ from sanarestore.errors import SanarestoreError, UsageError
 from sanarestore.options import RestoreOptions
 from tests.conftest import save_photo
 from tests.fake_ray import MARK, FakeRay
-
-
-class TwoNodes:
-    """A cluster of two nodes on this machine, each with room for one worker."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        small = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 78_643_200}
-        self._small = small
-        # Ray's own folder; a short name, since sockets lie in it.
-        self._folder = tempfile.mkdtemp(prefix="ray-")
-        head = {**small, "include_dashboard": False, "temp_dir": self._folder}
-        self._cluster = Cluster(initialize_head=True, head_node_args=head)
-        self.address: str = self._cluster.address
-        self._second: Any = None
-
-    def add_second(self) -> None:
-        if self._second is None:
-            self._second = self._cluster.add_node(**self._small)
-
-    def kill_second(self) -> None:
-        self._cluster.remove_node(self._second, allow_graceful=False)
-        self._second = None
-
-    def shutdown(self) -> None:
-        self._cluster.shutdown()
-        shutil.rmtree(self._folder, ignore_errors=True)
+from tests.two_nodes import TwoNodes, environment
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[TwoNodes]:
     pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patched:
-        root = str(Path(__file__).parents[2])
-        before = os.environ.get("PYTHONPATH")
-        patched.setenv("PYTHONPATH", root if not before else f"{root}{os.pathsep}{before}")
-        patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        for name, value in environment().items():
+            patched.setenv(name, value)
         found = TwoNodes()
         yield found
         found.shutdown()

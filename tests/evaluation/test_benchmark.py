@@ -18,11 +18,12 @@ from scipy import ndimage
 from sanarestore import images
 from sanarestore.engine import workers
 from sanarestore.errors import OutOfMemory, SanarestoreError, UnreadableImage, UsageError, WeightsError
-from sanarestore.evaluation.benchmark import Benchmark, Method, _hash_file, read_scores, run
+from sanarestore.evaluation.benchmark import Benchmark, Method, _hash_file
 from sanarestore.evaluation.datasets import Item
 from sanarestore.evaluation.flat_fields import FLAT_FIELDS
 from sanarestore.evaluation.metrics import frechet_distance, luma, psnr, psnr_b, sharpness, ssim, to_8bit
 from sanarestore.evaluation.rows import Score, _unpacked, bootstrap, packed, rows
+from sanarestore.evaluation.running import read_scores, run
 from sanarestore.evaluation.tasks import Case, Levels, Trial, cases
 from sanarestore.images import Pixels
 from sanarestore.ndjson import Lines

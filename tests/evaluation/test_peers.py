@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from sanarestore.errors import UsageError
-from sanarestore.evaluation.benchmark import Benchmark, run
+from sanarestore.evaluation.benchmark import Benchmark
 from sanarestore.evaluation.datasets import Item
 from sanarestore.evaluation.metrics import psnr
 from sanarestore.evaluation.peers import CLASSICAL, STRENGTHS, peer
 from sanarestore.evaluation.rows import rows
+from sanarestore.evaluation.running import run
 from sanarestore.evaluation.tasks import Levels, Trial, cases
 from tests.conftest import photo, save_photo
 

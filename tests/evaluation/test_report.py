@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from sanarestore.evaluation.benchmark import Benchmark, run
+from sanarestore.evaluation.benchmark import Benchmark
 from sanarestore.evaluation.datasets import Item
 from sanarestore.evaluation.published import Published
 from sanarestore.evaluation.report import CROP, extremes, most_wrong, write_report
 from sanarestore.evaluation.rows import rows
+from sanarestore.evaluation.running import run
 from sanarestore.evaluation.tasks import Levels, cases
 from tests.conftest import save_photo
 from tests.evaluation.test_benchmark import halfway

@@ -84,6 +84,25 @@ def test_ctrl_c_waits_for_the_end_of_the_block() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there are no such signals")
+def test_other_signals_that_end_a_run_wait_too() -> None:
+    done: list[str] = []
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        before = signal.signal(number, end)
+        try:
+            with pytest.raises(KeyboardInterrupt), uninterrupted():  # noqa: PT012
+                signal.raise_signal(number)
+                done.append(number.name)
+            assert signal.getsignal(number) is end
+        finally:
+            signal.signal(number, before)
+    assert done == ["SIGTERM", "SIGHUP"]
+
+
 def test_uninterrupted_works_in_any_thread() -> None:
     done = []
 

@@ -1,11 +1,15 @@
 """Training samples: determined by the recipe, the photos and the sample's number alone."""
 
+import multiprocessing
 import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from sanarestore import images
 from sanarestore.degradations.grammar import read_grammar
@@ -242,17 +246,37 @@ def test_batches_are_the_same_for_any_number_of_workers(photos: list[Path], work
 
 
 class _Priorities(WordingSamples):
-    """Samples whose notes hold the niceness of their process."""
+    """Samples whose notes hold the niceness of their process, and whether it ignores signals of the terminal."""
 
     def __getitem__(self, index: int) -> Sample:
-        return {**super().__getitem__(index), "note": str(os.nice(0))}
+        ignores = all(signal.getsignal(each) is signal.SIG_IGN for each in (signal.SIGINT, signal.SIGHUP))
+        return {**super().__getitem__(index), "note": f"{os.nice(0)} {ignores}"}
 
 
 @pytest.mark.usefixtures("english")
 @pytest.mark.skipif(not hasattr(os, "nice"), reason="no priorities to give")
-def test_workers_run_at_a_lower_priority() -> None:
+def test_workers_run_at_a_lower_priority_and_leave_signals_to_the_training() -> None:
     (batch,) = batches(_Priorities(recipe()), recipe(steps=1, workers=1), first_step=0)
-    assert {int(note) for note in batch.notes} == {min(os.nice(0) + WORKER_NICENESS, 19)}
+    assert set(batch.notes) == {f"{min(os.nice(0) + WORKER_NICENESS, 19)} True"}
+
+
+@pytest.mark.usefixtures("english")
+def test_closing_the_batches_ends_the_workers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[object] = []
+
+    class Kept(DataLoader[Any]):
+        """Keeps its iterators, as a traceback does."""
+
+        def __iter__(self) -> Any:
+            kept.append(super().__iter__())
+            return kept[-1]
+
+    monkeypatch.setattr("sanarestore.training.data.DataLoader", Kept)
+    found = batches(WordingSamples(recipe()), recipe(steps=50, workers=1), first_step=0)
+    next(found)
+    assert multiprocessing.active_children()
+    found.close()
+    assert multiprocessing.active_children() == []
 
 
 def test_both_images_of_a_pair_get_the_same_crop(tmp_path: Path) -> None:

@@ -316,15 +316,28 @@ def test_only_the_file_with_an_undecodable_name_fails(tmp_path: Path) -> None:
     assert len(read_pairs(tmp_path / "out" / "pairs.csv")) == 1
 
 
-def test_colliding_output_names_are_refused_before_any_work(tmp_path: Path) -> None:
+def test_photos_whose_names_differ_only_in_the_suffix_are_told_apart(tmp_path: Path) -> None:
     folder, output = shoot(tmp_path, "a.png", "b.png"), tmp_path / "out"
     save(folder / "B.tif", "uint8", format="tiff")
-    with pytest.raises(UsageError, match="would write the same files as"):
-        make(folder, output)
-    one, other = save(tmp_path / "x" / "same.png"), save(tmp_path / "y" / "same.png")
-    with pytest.raises(UsageError, match="same"):
-        PairBatch(images.find([one, other]), output)
-    assert not output.exists()
+    assert {outcome.status for outcome in make(folder, output, "noise:25", 1)} == {"done"}
+    assert [row["condition_image_path"] for row in rows(output)] == [
+        "degraded/B__v00.png", "degraded/a__v00.png", "degraded/b.png__v00.png",
+    ]  # fmt: skip
+    assert [pair.target.name for pair in read_pairs(output / "pairs.csv")] == ["B.tif", "a.png", "b.png"]
+    assert {outcome.status for outcome in make(folder, output, "noise:25", 1)} == {"skipped"}
+
+
+def test_photos_without_a_name_of_their_own_are_refused_one_by_one(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    for name in ("x/same.png", "y/same.png", "y/other.png"):
+        save(tmp_path / name)
+    work = PairBatch(images.find([tmp_path / "y", tmp_path / "x"]), output, recipe="noise:25", variants=2)
+    outcomes = list(work.run())
+    assert work.total == len(outcomes) == 5
+    (refused,) = (outcome for outcome in outcomes if outcome.status != "done")
+    assert (refused.source, refused.status, refused.reason) == (tmp_path / "y" / "same.png", "failed", "collision")
+    assert f"would write the same files as {tmp_path / 'x' / 'same.png'}" in str(refused.error)
+    assert sorted({pair.target.parent.name for pair in read_pairs(output / "pairs.csv")}) == ["x", "y"]
 
 
 def test_inputs_are_never_overwritten(tmp_path: Path) -> None:

@@ -68,20 +68,22 @@ def bench(
     levels = {
         "--sigma": sigma, "--quality": quality, "--scale": scale, "--blur": blur, "--recipe": recipe, "--draws": draws,
     }  # fmt: skip
+    of_images = {
+        **levels, "--data": data, "--download": fetch, "--task": task, "--gray": gray, "--metric": metric,
+        "--limit": limit, "--unprompted": unprompted, "--seeds": seeds, "--peer": peers, "--autoencoder": autoencoder,
+        "--output": output, "--report": page, "--compare": old,
+    }  # fmt: skip
+    if listed:
+        others = {"--prompt": prompt, "--csv": csv, "--sizes": sizes, "--rounds": rounds}
+        sets.refuse_beside_list(names or [], {**of_images, **others})
+        sets.list_sets(data_dir, as_json=as_json)
+        return
     if SPEED in (names or []):
-        of_images = {
-            "--data": data, "--data-dir": data_dir, "--download": fetch, "--task": task, "--gray": gray,
-            "--metric": metric, "--limit": limit, "--unprompted": unprompted, "--seeds": seeds, "--peer": peers,
-            "--autoencoder": autoencoder, "--output": output, "--report": page, "--compare": old,
-        }  # fmt: skip
-        speed.refuse([name for name in names or [] if name != SPEED], {**levels, **of_images})
+        speed.refuse([name for name in names or [] if name != SPEED], {**of_images, "--data-dir": data_dir})
         outputs.check_writable(csv)
         speed.measure(options, devices, sizes, rounds, csv, as_json=as_json)
         return
     speed.refuse_elsewhere(sizes, rounds)
-    if listed:
-        sets.list_sets(data_dir, as_json=as_json)
-        return
     wanted = Wanted(
         names=names or [], folders=data or [], data_dir=data_dir, download=fetch, tasks=task or [], levels=levels,
         gray=gray, metrics=metric or [], limit=limit, unprompted=unprompted, seeds=seeds, peers=peers or [],

@@ -71,8 +71,8 @@ def _download(wanted: Wanted, *, quiet: bool) -> None:
 def _rows(plan: "Benchmark", devices: str, lines: Any, report: "FigureReport") -> "list[Row]":
     """Measure one benchmark, showing progress by images and cases."""
     from sanarestore.engine.workers import parse_devices
-    from sanarestore.evaluation.benchmark import run
     from sanarestore.evaluation.rows import rows
+    from sanarestore.evaluation.running import run
 
     scores, begun = [], set()
     for score in run(plan, parse_devices(devices), lines):

@@ -1,5 +1,6 @@
 """Test sets: which are known and found, and which tasks are measured on them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -39,6 +40,16 @@ class Listed(Record):
     def presence(self) -> str:
         """Whether it is there, or how to get it."""
         return "yes" if self.found else "--download" if self.downloads else "no"
+
+
+def refuse_beside_list(names: list[str], flags: Mapping[str, object]) -> None:
+    """UsageError for a set or a flag that is given beside `--list` and has no effect."""
+    useless = [*names, *(flag for flag, value in flags.items() if value)]
+    if useless:
+        raise UsageError(
+            f"it lists the known sets and measures nothing, so {useless[0]} has no effect", where="--list",
+            next_step="Leave one of them out.",
+        )  # fmt: skip
 
 
 def list_sets(data_dir: Path | None, *, as_json: bool) -> None:
@@ -92,6 +103,8 @@ def find_sets(names: list[str], folders: list[Path], data_dir: Path | None) -> "
         raise UsageError(
             "no test set is named", where="bench", next_step=f"Name one of {', '.join(SETS)}, or use --data FOLDER."
         )
+    _refuse_twice([(name, name.lower()) for name in names])
+    _refuse_twice([(f"--data {folder}", str(folder.resolve())) for folder in folders])
     found = [(name.lower(), items, SETS[name.lower()].task) for name in names for items in [find_set(name, data_dir)]]
     short = [folder.resolve().name for folder in folders]
     found += [
@@ -100,3 +113,11 @@ def find_sets(names: list[str], folders: list[Path], data_dir: Path | None) -> "
         for folder, name in zip(folders, short, strict=True) for items in [find_folder(folder)]
     ]  # fmt: skip
     return [(name, own, items) for name, items, own in found]
+
+
+def _refuse_twice(named: list[tuple[str, str]]) -> None:
+    """UsageError if two of the sets, each as it is named and as it is known, are the same."""
+    known = [each for _, each in named]
+    for place, (name, each) in enumerate(named):
+        if each in known[:place]:
+            raise UsageError("this set is named twice", where=name, next_step="Name it once.")
