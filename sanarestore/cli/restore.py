@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sanarestore.cli import values
 from sanarestore.cli.flags import (
     CONSOLE,
     MACHINE,
@@ -36,6 +37,7 @@ from sanarestore.options import BLENDED_OVERLAP, BLENDING, BatchOptions, Restore
 
 if TYPE_CHECKING:
     from sanarestore.engine.batch import Batch
+    from sanarestore.engine.jobs import Outcome
 
 RUN = "Batch"
 
@@ -58,6 +60,16 @@ def restore(
         ),
     ] = None,
     prompt: Prompt = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            help="Options of [preset.NAME] in sanarestore.toml; those typed here win.",
+            show_default=False,
+            autocompletion=values.presets,
+        ),
+    ] = None,
     strength: Annotated[
         float,
         typer.Option(
@@ -69,13 +81,20 @@ def restore(
     fidelity: Fidelity = 1.0,
     steps: Steps = None,
     guidance: Guidance = 1.0,
-    scale: Annotated[int, typer.Option("--scale", metavar="1|2|4", help="Enlargement per side before restoring.")] = 1,
+    scale: Annotated[
+        int,
+        typer.Option(
+            "--scale", metavar="1|2|4", help="Enlargement per side before restoring.", autocompletion=values.scales
+        ),
+    ] = 1,
     seed: Seed = 0,
     tile: Tile = None,
     tiling: Annotated[
         str,
         typer.Option(
             "--tiling",
+            metavar="SCHEME",
+            autocompletion=values.tilings,
             help=f"Tiling scheme: exact (same result as untiled), off (untiled), or one that blends overlapping tiles: "
             f"{', '.join(BLENDING)}.",
             rich_help_panel=MACHINE,
@@ -300,6 +319,15 @@ def _refuse_what_no_pipe_can(
         format_named(Path(str(output)))
 
 
+def _nothing_arrived() -> "Outcome":
+    from sanarestore.engine.jobs import Outcome
+
+    return Outcome(
+        path=Path("-"), status="failed", reason="unreadable",
+        error="Nothing arrived on stdin. Check the command before the pipe.",
+    )  # fmt: skip
+
+
 def _through_pipe(
     source: str, output: str | None, options: RestoreOptions, devices: str, overwrite: bool, accept_damaged: bool,
     memory_per_file: str | None, *, as_json: bool, quiet: bool, log: Path | None,
@@ -333,7 +361,8 @@ def _through_pipe(
         with reports.Report("restored", 1, quiet=quiet, as_json=as_json, log=log) as report:
             done = False
             device = parse_devices(devices)[0]
-            for event in restore_one(job, options, device, chosen):
+            is_empty = source == "-" and not given.stat().st_size
+            for event in [_nothing_arrived()] if is_empty else restore_one(job, options, device, chosen):
                 if isinstance(event, TileDone):
                     report.part(event.path, event.done, event.total)
                     continue

@@ -40,7 +40,7 @@ def plan(found: Sequence[Found], inputs: Sequence[str], output: str | None) -> P
 
     Without `output`, a folder `shoot` goes to `shoot-restored` beside it and a file `a.jpg` to `a-restored.jpg`. The
     output is one file if one file is named as input and the output has an image suffix, which then decides the format;
-    otherwise it is a folder. Files in an output folder that lies inside the searched folder are not inputs.
+    otherwise it is a folder, which then has no such suffix unless it exists. Files in an output folder that lies inside the searched folder are not inputs.
     A file is refused if its output would replace an input, would be that of an earlier input, or would lie outside of
     the output folder. UsageError if the output is of the wrong kind.
     """
@@ -77,6 +77,9 @@ def _with_output(found: Sequence[Found], inputs: Sequence[str], output: Path) ->
         # a.jpg to b.jpg keeps the real format, even if the suffix is wrong; a.jpg to b.png asks for another.
         same = format == SUFFIXES.get(source.suffix.lower())
         return [Job(source=source, target=output, format=None if same else format)]
+    if format and found:
+        count = f"{len(found)} files do" if len(found) > 1 else "what a folder or a pattern finds does"
+        raise UsageError(f"{count} not fit into one file", where=output, next_step="Name a folder.")
     if not _is_dir(output) and os.path.lexists(output):
         raise UsageError("is a file, and a folder is needed here", where=output)
     return [Job(source=each.path, target=output / each.relative, folder=output) for each in found]
