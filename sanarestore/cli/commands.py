@@ -97,6 +97,7 @@ class SettingsCommand(Command):
     def make_parser(self, ctx: Any) -> Any:
         """Click's parser; each flag has a form --no-FLAG, which turns off what a setting has turned on."""
         parser = super().make_parser(ctx)
+        param: Any
         for param in self.params:
             option = next((each for each in self.options.values() if each.name == param.name), None)
             if option is not None and option.kind is bool:

@@ -116,13 +116,13 @@ def _framed(title: str, content: Any) -> Any:
 
 
 def _placeholder(param: Any) -> str:
-    return (param.metavar or param.name.upper()) + ("..." if param.nargs == -1 else "")
+    return str(param.metavar or param.name.upper()) + ("..." if param.nargs == -1 else "")
 
 
 def _metavar(param: Any) -> str:
     if param.is_flag:
         return ""
-    return param.metavar or "TEXT"
+    return str(param.metavar or "TEXT")
 
 
 def _text(param: Any, ctx: Any) -> str:

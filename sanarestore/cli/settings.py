@@ -94,11 +94,8 @@ class Option:
 
     def check_not_empty(self, value: Any, where: str) -> None:
         """UsageError for an empty text, as an unset variable of a shell gives; only a prompt may be empty."""
-        if (
-            self.key != "prompt"
-            and value is not None
-            and "" in (value if isinstance(value, (list, tuple)) else [value])
-        ):
+        items = value if isinstance(value, (list, tuple)) else [value]
+        if self.key != "prompt" and "" in items:
             raise UsageError("this is empty", where=where, next_step="Give a value, or leave it out.")
 
     def _is_of_kind(self, item: Any) -> bool:
@@ -148,10 +145,8 @@ class Settings:
     def candidates(self, command: str, key: str) -> list[Value]:
         """The values that an option was given, the one that wins first; none if it has its default."""
         found = [self.variables[command, key]] if (command, key) in self.variables else []
-        for file in self.files:
-            if key in file.tables.get(command, {}):
-                found.append(Value(file.tables[command][key], f"{file.path} [{command}]"))
-        return found
+        files = [file for file in self.files if key in file.tables.get(command, {})]
+        return found + [Value(file.tables[command][key], f"{file.path} [{command}]") for file in files]
 
     def from_files(self, command: str) -> dict[str, Value]:
         """Key -> the value that wins among the files."""

@@ -40,7 +40,8 @@ def plan(found: Sequence[Found], inputs: Sequence[str], output: str | None) -> P
 
     Without `output`, a folder `shoot` goes to `shoot-restored` beside it and a file `a.jpg` to `a-restored.jpg`. The
     output is one file if one file is named as input and the output has an image suffix, which then decides the format;
-    otherwise it is a folder, which then has no such suffix unless it exists. Files in an output folder that lies inside the searched folder are not inputs.
+    otherwise it is a folder, and has such a suffix only if it exists already. Files in an output folder that lies
+    inside the searched folder are not inputs.
     A file is refused if its output would replace an input, would be that of an earlier input, or would lie outside of
     the output folder. UsageError if the output is of the wrong kind.
     """

@@ -37,7 +37,8 @@ class Shell:
         root = Path(__file__).parents[2]
         environment = {
             **os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}", "PS1": "READY> ", "TERM": "dumb",
-            "PYTHONPATH": str(root), "HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config"), "INPUTRC": os.devnull,
+            "PYTHONPATH": str(root), "HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config"),
+            "INPUTRC": os.devnull,
         }  # fmt: skip
         own, other = pty.openpty()
         self._terminal = own
