@@ -53,6 +53,16 @@ Prompt = Annotated[
         show_default="all faults found, light and colour left alone",
     ),
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="Options of [preset.NAME] in sanarestore.toml; those typed here win.",
+        show_default=False,
+        autocompletion=values.presets,
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(

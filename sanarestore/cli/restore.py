@@ -23,6 +23,7 @@ from sanarestore.cli.flags import (
     Guidance,
     Json,
     Model,
+    Preset,
     Prompt,
     Quiet,
     Ray,
@@ -37,9 +38,10 @@ from sanarestore.options import BLENDED_OVERLAP, BLENDING, BatchOptions, Restore
 
 if TYPE_CHECKING:
     from sanarestore.engine.batch import Batch
-    from sanarestore.engine.jobs import Outcome
 
 RUN = "Batch"
+
+_NOTHING_ARRIVED = "Nothing arrived on stdin. Check the command before the pipe."
 
 
 def restore(
@@ -60,16 +62,7 @@ def restore(
         ),
     ] = None,
     prompt: Prompt = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            "--preset",
-            metavar="NAME",
-            help="Options of [preset.NAME] in sanarestore.toml; those typed here win.",
-            show_default=False,
-            autocompletion=values.presets,
-        ),
-    ] = None,
+    preset: Preset = None,  # read by SettingsCommand
     strength: Annotated[
         float,
         typer.Option(
@@ -319,15 +312,6 @@ def _refuse_what_no_pipe_can(
         format_named(Path(str(output)))
 
 
-def _nothing_arrived() -> "Outcome":
-    from sanarestore.engine.jobs import Outcome
-
-    return Outcome(
-        path=Path("-"), status="failed", reason="unreadable",
-        error="Nothing arrived on stdin. Check the command before the pipe.",
-    )  # fmt: skip
-
-
 def _through_pipe(
     source: str, output: str | None, options: RestoreOptions, devices: str, overwrite: bool, accept_damaged: bool,
     memory_per_file: str | None, *, as_json: bool, quiet: bool, log: Path | None,
@@ -362,11 +346,13 @@ def _through_pipe(
             done = False
             device = parse_devices(devices)[0]
             is_empty = source == "-" and not given.stat().st_size
-            for event in [_nothing_arrived()] if is_empty else restore_one(job, options, device, chosen):
+            for event in restore_one(job, options, device, chosen):
                 if isinstance(event, TileDone):
                     report.part(event.path, event.done, event.total)
                     continue
                 done = event.status == "done"
+                if is_empty and event.reason == "unreadable":
+                    event = replace(event, error=_NOTHING_ARRIVED)
                 report.add(replace(event, path=Path(source), output=target))
         if done and target is None:
             with written.open("rb") as result:
