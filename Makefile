@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint build completions clean
+.PHONY: demo test lint build completions manual clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --output demo
@@ -22,6 +22,9 @@ build: $(VENV)/.test
 
 completions: $(VENV)/.test
 	$(BIN)/python -m sanarestore.cli.completions completions
+
+manual: $(VENV)/.test
+	$(BIN)/python -m sanarestore.cli.manual man
 
 # One marker a set of extras: pip runs again only when what it would install has changed.
 $(VENV)/.%: pyproject.toml constraints.txt

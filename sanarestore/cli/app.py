@@ -8,9 +8,14 @@ from typing import Annotated
 import typer
 
 from sanarestore import __version__
+from sanarestore.cli import completions
 from sanarestore.cli.bench.command import bench
+from sanarestore.cli.commands import Program, Run, SettingsCommand
+from sanarestore.cli.complaints import ClickUsageError, readable
+from sanarestore.cli.config import config
 from sanarestore.cli.degrade import degrade
 from sanarestore.cli.doctor import doctor
+from sanarestore.cli.epilogs import epilog
 from sanarestore.cli.models import models
 from sanarestore.cli.restore import restore
 from sanarestore.cli.seams import seams
@@ -22,17 +27,18 @@ app = typer.Typer(
     name="sanarestore",
     help="Restore photographs in batches. A prompt says what to fix: noise, JPEG artefacts, blur, low resolution, low "
     "light.",
+    cls=Program,
+    epilog=epilog(""),
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(restore)
-app.command()(degrade)
-app.command()(train)
-app.command()(bench)
-app.command()(seams)
+for command in (restore, degrade, train, bench, seams):
+    app.command(cls=SettingsCommand, epilog=epilog(command.__name__))(command)
 app.add_typer(models, name="models")
 app.command()(doctor)
+app.add_typer(config)
 
 
 def _version(wanted: bool) -> None:
@@ -46,6 +52,8 @@ def _program(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    install_completion: completions.Install = False,
+    show_completion: completions.Show = False,
 ) -> None:
     pass
 
@@ -57,25 +65,31 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    completions.unwrap_answers()
+    ended = Run(debug=_is_debug(arguments))
     try:
-        app(args=list(arguments), prog_name="sanarestore")
-    except SystemExit as end:
-        # Typer turns Ctrl-C into SystemExit, and a closed output pipe into exit code 1.
-        if end.code == ExitCode.INTERRUPTED:
-            _say("interrupted; finished work is kept, run the command again to continue")
+        program = typer.main.get_command(app)
+        code = program.main(args=list(arguments), prog_name="sanarestore", standalone_mode=False, obj=ended)
+        if code == ExitCode.INTERRUPTED:  # Typer turns Ctrl-C into an exit code
+            _say(f"interrupted; {ended.kept}")
+        return code if isinstance(code, int) else ExitCode.DONE
+    except SystemExit as end:  # a closed output pipe, or the completion of a shell
         return end.code if isinstance(end.code, int) else ExitCode.USAGE if end.code else ExitCode.DONE
+    except ClickUsageError as problem:
+        if type(problem).__name__ != "NoArgsIsHelpError":  # its help is shown already
+            _say(readable(problem))
+        return ExitCode.USAGE
     except SanarestoreError as problem:
-        _say(problem, trace=_is_debug(arguments))
+        _say(problem, trace=ended.debug)
         return problem.exit_code
     except Exception as problem:  # a bug, or a full disk below stdout or the folder of temporary files
-        if _is_debug(arguments):
+        if ended.debug:
             raise
         if isinstance(problem, OSError) and is_full(problem):
             _say(disk_full(problem.filename or "stdout or temporary files"))
             return ExitCode.SOME_FAILED
         _say(f"unexpected {type(problem).__name__}: {problem}. Run it again with --debug and report what it shows.")
         return ExitCode.SOME_FAILED
-    return ExitCode.DONE
 
 
 def _say(problem: Exception | str, *, trace: bool = False) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from sanarestore.cli import values
 from sanarestore.cli.flags import Debug, Json, Quiet, Seed, Verbose
 
 
@@ -22,16 +23,17 @@ def degrade(
         typer.Option(
             "--recipe",
             metavar="LINE",
+            autocompletion=values.recipes,
             help="Degradations to apply, e.g. noise:15/25,blur:1-2+jpeg:30, or a recipe's name.",
         ),
     ] = "everything",
-    variants: Annotated[int, typer.Option("--variants", min=1, help="Number of pairs per photo.")] = 8,
+    variants: Annotated[int, typer.Option("--variants", metavar="N", min=1, help="Number of pairs per photo.")] = 8,
     pairs: Annotated[
         Path | None,
         typer.Option("--pairs", metavar="CSV", help="File for the list of pairs.", show_default="OUT/pairs.csv"),
     ] = None,
     workers: Annotated[
-        int, typer.Option("--workers", min=1, help="Number of processes; each holds up to two photos.")
+        int, typer.Option("--workers", metavar="N", min=1, help="Number of processes; each holds up to two photos.")
     ] = 1,
     seed: Seed = 0,
     as_json: Json = False,

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from sanarestore.cli import values
+
 MACHINE = "Speed and memory"
 """Help panel of options for speed and memory."""
 MODEL = "Model"
@@ -20,13 +22,14 @@ Verbose = Annotated[
     typer.Option("--verbose", "-v", help="Say more, such as which files are ignored.", rich_help_panel=CONSOLE),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=CONSOLE)]
-Seed = Annotated[int, typer.Option("--seed", help="Random seed; the same seed gives the same result.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Random seed; the same seed gives the same result.")]
 Devices = Annotated[
     str,
     typer.Option(
         "--devices",
         metavar="LIST",
         help="Devices to run on: cpu, cuda:0,cuda:1, all or auto.",
+        autocompletion=values.devices,
         rich_help_panel=MACHINE,
     ),
 ]
@@ -45,14 +48,27 @@ Prompt = Annotated[
     typer.Option(
         "--prompt",
         "-p",
-        help="Description of what to fix, e.g. 'remove noise'.",
-        show_default="all faults found; light and colour are left alone",
+        metavar="TEXT",
+        help="What to fix, e.g. 'remove noise'.",
+        show_default="all faults found, light and colour left alone",
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="Options of [preset.NAME] in sanarestore.toml; those typed here win.",
+        show_default=False,
+        autocompletion=values.presets,
     ),
 ]
 Model = Annotated[
     str | None,
     typer.Option(
         "--model",
+        metavar="NAME",
+        autocompletion=values.models,
         help="Name, folder or hub id of the model.",
         show_default="the embedded model, or the adapter's base",
         rich_help_panel=MODEL,
@@ -62,7 +78,8 @@ Adapter = Annotated[
     str | None,
     typer.Option(
         "--adapter",
-        help="Folder or hub id of an adapter; a SANA base restores only with one.",
+        metavar="FOLDER",
+        help="Restoration adapter (folder or hub id); a SANA base needs one.",
         show_default="none",
         rich_help_panel=MODEL,
     ),
@@ -81,7 +98,7 @@ Steps = Annotated[
     typer.Option(
         "--steps",
         metavar="1..50",
-        help="Sampling steps of the latent path: 1 gives the mean of all possible results, more give one of them.",
+        help="Sampling steps of the latent path: 1 is most faithful, more is sharper but varies with the seed.",
         show_default="the model's",
         rich_help_panel=MODEL,
     ),
@@ -90,6 +107,7 @@ Guidance = Annotated[
     float,
     typer.Option(
         "--guidance",
+        metavar="G",
         help="Guidance of the latent path: above 1 it follows the prompt more closely, in twice the time.",
         rich_help_panel=MODEL,
     ),
@@ -98,6 +116,7 @@ Tile = Annotated[
     int | None,
     typer.Option(
         "--tile",
+        metavar="PX",
         help="Largest tile side in pixels; smaller tiles need less memory, and exact tiling gives the same result.",
         show_default="chosen for the device",
         rich_help_panel=MACHINE,
@@ -105,9 +124,21 @@ Tile = Annotated[
 ]
 Dtype = Annotated[
     str,
-    typer.Option("--dtype", help="Arithmetic of the networks: auto, float32 or bfloat16.", rich_help_panel=MACHINE),
+    typer.Option(
+        "--dtype",
+        metavar="TYPE",
+        help="Arithmetic of the networks: auto, float32 or bfloat16.",
+        autocompletion=values.dtypes,
+        rich_help_panel=MACHINE,
+    ),
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", help="CPU threads per worker.", show_default="PyTorch's choice", rich_help_panel=MACHINE),
+    typer.Option(
+        "--threads",
+        metavar="N",
+        help="CPU threads per worker.",
+        show_default="PyTorch's choice",
+        rich_help_panel=MACHINE,
+    ),
 ]

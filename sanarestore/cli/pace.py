@@ -1,5 +1,6 @@
 """Speed and time of a command over many files: measured while it runs, or estimated before."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,7 +74,7 @@ class Pace:
     def spoken(self) -> str:
         """Speed and time left for a progress line; empty as long as nothing is known."""
         speed, left = self.megapixels_per_second, self.seconds_left
-        parts = [] if speed is None else [f"{speed:.2f} MP/s"]
+        parts = [] if speed is None else [f"{figure(speed, 2)} MP/s"]
         return " ".join(parts if left is None else [*parts, f"{spoken_duration(left)} left"])
 
     def _done(self) -> tuple[float, float]:
@@ -95,14 +96,20 @@ def estimate(
     counts += [f"{failed} would fail"] if failed else []
     lines = [", ".join(counts)]
     if figures["files"]:
-        lines[0] += f", {figures['megapixels']:.1f} MP"
+        lines[0] += f", {figure(figures['megapixels'], 1)} MP"
         most, free = figures["memory"] / 1e9, allowed / 1e9
         fits = "" if most <= free else ": it would be refused"
-        lines.append(f"most memory: about {most:.1f} GB of {free:.1f} GB, for {figures['largest']}{fits}")
+        lines.append(f"most memory: about {figure(most, 1)} GB of {free:.1f} GB, for {figures['largest']}{fits}")
     if figures["seconds"] is not None:
         names = ", ".join(sorted({speed.device for speed in speeds}))
         lines.append(f"time: about {spoken_duration(figures['seconds'])} on {names}, as measured on a small image")
     return lines
+
+
+def figure(value: float, decimals: int) -> str:
+    """A positive number with some decimals, and with as many more as two digits that mean something need."""
+    needed = 1 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{value:.{max(decimals, needed)}f}"
 
 
 def spoken_duration(seconds: float) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from sanarestore.errors import ExitCode, UsageError
 from sanarestore.options import BatchOptions, RestoreOptions
 
+_NOTHING_ARRIVED = "Nothing arrived on stdin. Check the command before the pipe."
+
 
 def refuse_what_no_pipe_can(
     inputs: list[str], output: str | None, devices: str, chosen: BatchOptions, *, as_json: bool, dry_run: bool
@@ -88,11 +90,14 @@ def through_pipe(
         with reports.Report("restored", 1, quiet=quiet, as_json=as_json, log=log) as report:
             done = False
             device = parse_devices(devices)[0]
+            is_empty = source == "-" and not given.stat().st_size
             for event in restore_one(job, options, device, chosen):
                 if isinstance(event, TileDone):
                     report.part(event.path, event.done, event.total)
                     continue
                 done = event.status == "done"
+                if is_empty and event.reason == "unreadable":
+                    event = replace(event, error=_NOTHING_ARRIVED)
                 report.add(replace(event, path=Path(source), output=target))
         if done and target is None:
             with written.open("rb") as result:

@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.text import Text
 
 from sanarestore.cli import console
-from sanarestore.cli.pace import Pace
+from sanarestore.cli.pace import Pace, figure
 from sanarestore.errors import ExitCode, UsageError
 from sanarestore.ndjson import SCHEMA_VERSION, Lines
 
@@ -216,8 +216,8 @@ class Report:
         if self._ignored:
             parts.append(f"{self._ignored} other {'file' if self._ignored == 1 else 'files'} ignored")
         if self._megapixels:
-            rate = f"{self._megapixels / seconds:.2f} MP/s"
-            parts.append(f"{self._megapixels:.1f} MP in {seconds:.1f} s ({rate})")
+            rate = f"{figure(self._megapixels / seconds, 2)} MP/s"
+            parts.append(f"{figure(self._megapixels, 1)} MP in {seconds:.1f} s ({rate})")
         return ", ".join(parts)
 
     @property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sanarestore.cli import values
 from sanarestore.cli.flags import (
     CONSOLE,
     MACHINE,
@@ -18,6 +19,7 @@ from sanarestore.cli.flags import (
     Guidance,
     Json,
     Model,
+    Preset,
     Prompt,
     Quiet,
     Ray,
@@ -74,6 +76,7 @@ def restore(
         ),
     ] = None,
     prompt: Prompt = None,
+    preset: Preset = None,  # read by SettingsCommand
     strength: Annotated[
         float,
         typer.Option(
@@ -100,6 +103,8 @@ def restore(
         str,
         typer.Option(
             "--tiling",
+            metavar="SCHEME",
+            autocompletion=values.tilings,
             help=f"Tiling scheme: exact (same result as untiled), off (untiled), or one that blends overlapping tiles: "
             f"{', '.join(BLENDING)}.",
             rich_help_panel=MACHINE,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sanarestore.cli import values
 from sanarestore.cli.flags import (
     Adapter,
     Debug,
@@ -37,7 +38,8 @@ def seams(
             "--tilings",
             metavar="LIST",
             help=f"Tiling schemes to compare: {', '.join(SCHEMES)}.",
-            show_default="all that affect the result with these options",
+            show_default="every scheme that applies",
+            autocompletion=values.tiling_lists,
         ),
     ] = None,
     tile: Annotated[
@@ -67,7 +69,15 @@ def seams(
         Path | None,
         typer.Option("--output", "-o", metavar="REPORT", help="Folder for a page with difference maps and crops."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="Device to run on: cpu, cuda, cuda:1, mps or auto.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="Device to run on: cpu, cuda, cuda:1, mps or auto.",
+            autocompletion=values.device,
+        ),
+    ] = "auto",
     dtype: Dtype = "auto",
     threads: Threads = None,
     as_json: Json = False,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sanarestore import __version__
+from sanarestore.cli import values
 from sanarestore.cli.flags import MACHINE, Debug, Dtype, Json, Quiet
 from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.files import hash_text, sampled_hash
@@ -44,7 +45,12 @@ def train(
     ] = None,
     base: Annotated[
         str,
-        typer.Option("--base", help="Name, folder or hub id of the model to start from, or 'scratch' for new weights."),
+        typer.Option(
+            "--base",
+            metavar="NAME",
+            help="Name, folder or hub id of the model to start from, or 'scratch' for new weights.",
+            autocompletion=values.bases,
+        ),
     ] = "sanarestore-mini",
     lora: Annotated[
         bool, typer.Option("--lora", help="Train a small low-rank adapter (LoRA); the base's weights do not change.")
@@ -72,7 +78,13 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in RUN.")] = False,
     device: Annotated[
         str,
-        typer.Option("--device", help="Device to train on: cpu, cuda, cuda:1, mps or auto.", rich_help_panel=MACHINE),
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="Device to train on: cpu, cuda, cuda:1, mps or auto.",
+            autocompletion=values.device,
+            rich_help_panel=MACHINE,
+        ),
     ] = "auto",
     threads: Annotated[
         int | None,

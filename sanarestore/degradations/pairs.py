@@ -48,8 +48,12 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
             reader = csv.DictReader(file)
             missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
             rows = list(reader)
+    except FileNotFoundError as error:
+        step = "Check its name, and put quotes around names with spaces."
+        raise UsageError("there is no such file or folder", where=path, next_step=step) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"cannot be read ({error})", where=path) from error
+        fact = f"it cannot be read ({getattr(error, 'strerror', None) or error})"
+        raise UsageError(fact, where=path, next_step="Name a pairs.csv, saved as UTF-8 text.") from error
     if missing:
         raise UsageError(f"has no column {missing[0]}", where=path, next_step=f"Columns are {', '.join(COLUMNS)}.")
     if not rows:

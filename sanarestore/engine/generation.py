@@ -303,8 +303,8 @@ def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
         return False
     if asked and options.fidelity == 1 and not model.refines_generated:
         raise UsageError(
-            "this model's refiner works on the photograph, so the generated image has no effect at fidelity 1",
-            where=asked[0], next_step="Choose a --fidelity below 1, or leave it out.",
+            "this only matters with --fidelity below 1", where=asked[0],
+            next_step="Lower --fidelity, or leave it out.",
         )  # fmt: skip
     return options.fidelity < 1 or model.refines_generated
 

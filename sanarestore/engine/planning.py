@@ -42,7 +42,8 @@ def plan(
 
     Without `output`, a folder `shoot` goes to `shoot-restored` beside it and a file `a.jpg` to `a-restored.jpg`. The
     output is one file if one file is named as input and the output has an image suffix, which then decides the format;
-    otherwise it is a folder. Files in an output folder that lies inside the searched folder are not inputs.
+    otherwise it is a folder, and has such a suffix only if it exists already. Files in an output folder that lies
+    inside the searched folder are not inputs.
     A file is refused if its output would replace an input, would be that of an earlier input, or would lie outside of
     the output folder. Jobs have absolute paths. UsageError if the output is of the wrong kind, or `naming` contradicts
     its name.
@@ -88,6 +89,9 @@ def _with_output(found: Sequence[Found], inputs: Sequence[str], output: Path, na
     single = len(found) == 1 and len(inputs) == 1 and found[0].path == Path(inputs[0])
     if single and is_file:
         return [_to_file(found[0].path, output, naming)]
+    if is_file and found:
+        count = f"{len(found)} files do" if len(found) > 1 else "what a folder or a pattern finds does"
+        raise UsageError(f"{count} not fit into one file", where=output, next_step="Name a folder.")
     if not _is_dir(output) and os.path.lexists(output):
         raise UsageError("is a file, and a folder is needed here", where=output)
     format = _format_of(naming)  # noqa: A001 - the word users say

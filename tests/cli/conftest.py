@@ -1,11 +1,21 @@
 """Fixtures of the command line: a fake terminal whose text tests can read."""
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from sanarestore.cli import console
+from sanarestore.cli import config, console, presets, settings
+
+
+@pytest.fixture(autouse=True)
+def user_file(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place for the user's settings, in which there are none yet, so that no test sees those of who runs it."""
+    file = tmp_path_factory.mktemp("config") / "config.toml"
+    for module in (settings, presets, config):
+        monkeypatch.setattr(module, "user_file", lambda: file)
+    return file
 
 
 class Terminal(io.StringIO):

@@ -1,6 +1,7 @@
 """Tests of help, version and exit codes."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,9 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"sanarestore {__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["restore"], ["degrade"], ["train"]])
+@pytest.mark.parametrize(
+    "command", [[], ["restore"], ["degrade"], ["train"], ["bench"], ["seams"], ["config", "show"], ["config", "path"]]
+)
 def test_help_fits_a_small_terminal(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -31,6 +34,10 @@ def test_help_fits_a_small_terminal(
     assert not any("…" in line for line in lines)
     for panel in "\n".join(lines).split("╭─ ")[1:]:
         assert panel.count("│ -") <= 12, panel.splitlines()[0]
+    text = "\n".join(lines)
+    assert "Examples" in text
+    assert "Exit codes" in text
+    assert not re.search(r"\{[A-Z]+\}|<bool>|<str>|<list", text)
 
 
 def test_help_is_shown_without_arguments(capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,7 +115,7 @@ def test_a_log_gets_a_line_every_half_minute(capsys: pytest.CaptureFixture[str],
             clock.now += seconds
             made.add(done_of(1000, name=name))
         lines = capsys.readouterr().err.splitlines()
-    assert lines == ["2/4 restored  0.09 MP/s 43 s left"]
+    assert lines == ["2/4 restored  0.094 MP/s 43 s left"]
 
 
 def test_json_holds_progress_on_request(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:

@@ -111,7 +111,7 @@ def test_a_folder_is_restored_into_a_folder_beside_it(shoot: Path, capsys: pytes
     assert contents(shoot) == before
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err.startswith("the prompt removes noise\n3 restored, 1 other file ignored, 0.0 MP in ")
+    assert shown.err.startswith("the prompt removes noise\n3 restored, 1 other file ignored, 0.0067 MP in ")
     restored = to_stored(images.read("shoot-restored/a.png"))
     assert restored.shape == (40, 56, 3)
     assert not np.array_equal(restored, to_stored(images.read("shoot/a.png")))
@@ -249,7 +249,7 @@ def test_dry_run_checks_everything_and_writes_nothing(shoot: Path, capsys: pytes
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [f"shoot/{name} -> out/{name}" for name in ("a.png", "b.png", "deep/c.png")]
     first, memory, duration = shown.err.splitlines()
-    assert first == "3 to restore, 0.0 MP"
+    assert first == "3 to restore, 0.0070 MP"
     assert re.fullmatch(r"most memory: about 0\.0 GB of [\d.]+ GB, for shoot/\S+", memory)
     assert re.fullmatch(r"time: about \d+ s on cpu, as measured on a small image", duration)
     assert restore("shoot/a.png", "-o", "out", "--dry-run", "--json") == 0
@@ -605,7 +605,9 @@ def test_ctrl_c_leaves_no_partial_files(devices: str, shoot: Path, capsys: pytes
         rest, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert rest == ""
-    assert errors.splitlines() == ["error interrupted; finished work is kept, run the command again to continue"]
+    assert errors.splitlines() == [
+        "error interrupted; finished photos are kept, run the same command again to continue"
+    ]
     assert [line["status"] for line in finished] == ["done"] * 3
     assert tree("out") == OUTPUTS
     journal = lines_of(Path("out/sanarestore.jsonl").read_text())

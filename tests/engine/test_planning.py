@@ -156,8 +156,11 @@ def test_trying_a_disk_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_an_output_that_is_a_file_is_refused_for_several_inputs(shoot: Path) -> None:
     save_photo(Path("other/a.png"), 8, 8)
-    with pytest.raises(UsageError, match="a folder is needed"):
+    with pytest.raises(UsageError, match="3 files do not fit into one file"):
         planned("shoot", output="other/a.png")
+    Path("other/notes").write_text("no folder")
+    with pytest.raises(UsageError, match="a folder is needed"):
+        planned("shoot", output="other/notes")
 
 
 def test_a_name_that_is_too_long_is_planned_like_any_other(shoot: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sanarestore.cli import values
 from sanarestore.cli.bench.speed import SPEED
 from sanarestore.cli.flags import MODEL
 
@@ -14,6 +15,7 @@ Sets = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="SET",
+        autocompletion=values.sets,
         help=f"Published test sets, e.g. urban100 (--list shows all), or '{SPEED}' to measure time and memory.",
         show_default=False,
     ),
@@ -42,6 +44,8 @@ Tasks = Annotated[
     list[str] | None,
     typer.Option(
         "--task",
+        metavar="NAME",
+        autocompletion=values.tasks,
         help="Tasks to measure: denoise, jpeg, sr, deblur, mixed, recipe, prompts, real, clean or reconstruction.",
         show_default="the set's own",
         rich_help_panel=LEVELS,
@@ -86,6 +90,7 @@ Recipes = Annotated[
     typer.Option(
         "--recipe",
         metavar="LINE",
+        autocompletion=values.recipes,
         help="Degradations for the task recipe, written as for `degrade`.",
         rich_help_panel=LEVELS,
     ),
@@ -128,6 +133,7 @@ Metrics = Annotated[
     typer.Option(
         "--metric",
         metavar="NAME",
+        autocompletion=values.metrics,
         help="Metrics besides PSNR and SSIM: lpips, dists or fid (with the extra 'perceptual' installed).",
     ),
 ]
@@ -140,7 +146,8 @@ Prompt = Annotated[
     typer.Option(
         "--prompt",
         "-p",
-        help="Description of what to fix in every image.",
+        metavar="TEXT",
+        help="What to fix in every image.",
         show_default="the prompts of pairs.csv or the recipe, or none",
         rich_help_panel=MODEL,
     ),
@@ -167,6 +174,7 @@ Peers = Annotated[
     typer.Option(
         "--peer",
         metavar="NAME",
+        autocompletion=values.peers,
         help="Methods to compare with: nlm at its best strength, wavelet, tv, or a network's file.",
         rich_help_panel=MODEL,
     ),

@@ -51,10 +51,10 @@ def plans_of(wanted: Wanted, options: RestoreOptions, devices: str) -> "list[Ben
     from sanarestore.evaluation.tasks import RECONSTRUCTION
 
     levels = _levels(wanted.levels)
+    Perceptual(_metrics(wanted), parse_devices(devices)[0])
     found = sets.find_sets(list(wanted.names), list(wanted.folders), wanted.data_dir)
     flags = [flag for flag, value in wanted.levels.items() if value]
     tasks = sets.tasks(list(wanted.tasks), flags, [own for _, own, _ in found])
-    Perceptual(_metrics(wanted), parse_devices(devices)[0])
     seeds = None if wanted.seeds is None else tuple(range(wanted.seeds))
     ours = partial(our_methods, options, seeds, tuple(wanted.peers))
     sources = autoencoder_sources(options, wanted.autoencoders) if RECONSTRUCTION in tasks else ()
@@ -64,8 +64,12 @@ def plans_of(wanted: Wanted, options: RestoreOptions, devices: str) -> "list[Ben
 
 
 def check(wanted: Wanted, options: RestoreOptions) -> None:
-    """UsageError for flags that contradict each other."""
-    from sanarestore.evaluation.tasks import RECONSTRUCTION
+    """UsageError for wrong tasks and levels, and for flags that contradict each other; sets are looked for later."""
+    from sanarestore.evaluation.tasks import RECONSTRUCTION, cases
+
+    levels = _levels(wanted.levels)
+    for task in wanted.tasks:
+        cases(task, levels)
 
     if wanted.unprompted and options.prompt is not None:
         raise UsageError(
