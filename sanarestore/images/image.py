@@ -11,6 +11,7 @@ from sanarestore.images.codes import Depth, Pixels, Stored, fill, from_float, to
 
 Format = Literal["tiff", "png", "jpeg", "webp"]
 AlphaKind = Literal["unassociated", "associated", "unspecified"]
+Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 
 MAXIMUM_PIXELS = 2**30
 """Larger images are refused before anything is allocated: they come from damaged headers, not from cameras."""
@@ -35,6 +36,16 @@ class Metadata:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JpegCoding:
+    """How a JPEG file was compressed."""
+
+    quality: int
+    """Quality of libjpeg, from 1 to 100, whose tables are the nearest."""
+    subsampling: Subsampling
+    """Resolution of the chroma channels."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Image:
     """A photograph in memory: its own encoded values, no colour conversion.
 
@@ -52,6 +63,8 @@ class Image:
     """Whether the colours are premultiplied by alpha (associated) or not (unassociated); unspecified if not stated."""
     lossless: bool = False
     """For WebP: whether the file is lossless, and will be written so."""
+    jpeg: JpegCoding | None = None
+    """For JPEG: how the file was compressed."""
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
     """What reading had to change, in words for the user ("palette converted to RGB")."""
