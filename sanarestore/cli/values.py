@@ -109,13 +109,6 @@ def formats(incomplete: str) -> Completions:
     return _starting(SUFFIXES.items(), incomplete)
 
 
-def scales(incomplete: str) -> Completions:
-    """Enlargement factors."""
-    from sanarestore.options import SCALES
-
-    return _starting([(str(each), "") for each in SCALES], incomplete)
-
-
 def commands(incomplete: str) -> Completions:
     """Commands that take settings."""
     return _starting([(each, "") for each in COMMANDS], incomplete)

@@ -182,7 +182,7 @@ def restore_one(
     journals: dict[Path | None, Journal] = {None: Journal(None, settings="")}
     outcome = _settle(job, journals[None], overwrite=chosen.overwrite)
     if outcome is None:
-        yield from Work(options, chosen, journals).run([job], [device])
+        yield from Work(options, chosen, journals, with_sidecars=False).run([job], [device])
     else:
         yield outcome
 

@@ -67,7 +67,8 @@ class Naming:
 
     def advice(self, sources: Sequence[Path]) -> str:
         """What to do about files that would get the same name."""
-        if len({split(source)[1].lower() for source in sources}) > 1 and "ext" not in _fields(self.template or ""):
+        stems, suffixes = ({split(source)[part].lower() for source in sources} for part in (0, 1))
+        if len(stems) == 1 and len(suffixes) > 1 and "ext" not in _fields(self.template or ""):
             return f"Give results names of their own with --name '{ALL_APART}'."
         if self.template is not None and not {"stem", "index"} & set(_fields(self.template)):
             return "Add {stem} or {index} to --name."

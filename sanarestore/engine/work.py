@@ -15,6 +15,7 @@ from sanarestore.engine.budget import KEPT, Budget, free_memory
 from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.journal import Journal
 from sanarestore.engine.ray_crew import RayCluster, crew_on
+from sanarestore.engine.sidecars import copy_sidecars
 from sanarestore.engine.wire import Task
 from sanarestore.errors import UnwritableImage, disk_full
 from sanarestore.files import is_full, place, temporary_beside
@@ -27,7 +28,16 @@ MOST_HALVINGS = 1
 class Work:
     """Jobs handed out to workers, and their results recorded and given their names."""
 
-    def __init__(self, options: RestoreOptions, chosen: BatchOptions, journals: Mapping[Path | None, Journal]) -> None:
+    def __init__(
+        self,
+        options: RestoreOptions,
+        chosen: BatchOptions,
+        journals: Mapping[Path | None, Journal],
+        *,
+        with_sidecars: bool = True,
+    ) -> None:
+        """`with_sidecars` says that XMP sidecars are copied beside results."""
+        self._with_sidecars = with_sidecars
         self._options, self._chosen, self._journals = options, chosen, journals
         self._begun: dict[Path, Job] = {}
 
@@ -87,7 +97,12 @@ class Work:
             if is_full(error):
                 raise disk_full(job.output) from error
             return failed(job, "unwritable", f"{job.output}: it cannot be written ({error.strerror or error}).")
-        return outcome
+        if not self._with_sidecars:
+            return outcome
+        notes = copy_sidecars(
+            job.source, job.target, keep_dates=self._chosen.write.keep_dates, overwrite=self._chosen.overwrite
+        )
+        return replace(outcome, notes=(*outcome.notes, *notes))
 
 
 def _file_restorer(options: RestoreOptions, chosen: BatchOptions, workers: int, device: str) -> Task:

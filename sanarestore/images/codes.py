@@ -18,7 +18,14 @@ Float = TypeVar("Float", bound=np.floating[Any])
 MAXIMUM: dict[Depth, float] = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 """The stored value that means 1.0."""
 
+_SPOKEN: dict[Depth, str] = {"uint8": "8 bits", "uint16": "16 bits", "float32": "float values"}
+
 _AT_ONCE = 2**18  # values converted at a time, so that temporaries do not grow with the image
+
+
+def spoken(depth: Depth) -> str:
+    """What messages call the values of a depth."""
+    return _SPOKEN[depth]
 
 
 def to_float(stored: npt.NDArray[np.generic], depth: Depth) -> Pixels:

@@ -13,6 +13,7 @@ Format = Literal["tiff", "png", "jpeg", "webp"]
 FORMAT_NAMES: dict[Format, str] = {"tiff": "TIFF", "png": "PNG", "jpeg": "JPEG", "webp": "WebP"}
 """Names of the formats in sentences."""
 AlphaKind = Literal["unassociated", "associated", "unspecified"]
+Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 
 MAXIMUM_PIXELS = 2**30
 """Larger images are refused before anything is allocated: they come from damaged headers, not from cameras."""
@@ -63,6 +64,16 @@ class Extra:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JpegCoding:
+    """How a JPEG file was compressed."""
+
+    quality: int
+    """Quality of libjpeg, from 1 to 100, whose tables are the nearest."""
+    subsampling: Subsampling
+    """Resolution of the chroma channels."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Image:
     """A photograph in memory: its own encoded values, no colour conversion.
 
@@ -82,6 +93,8 @@ class Image:
     """Channels beyond colours and alpha; None if there are none."""
     lossless: bool = False
     """For WebP: whether the file is lossless, and will be written so."""
+    jpeg: JpegCoding | None = None
+    """For JPEG: how the file was compressed."""
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
     """What reading had to change, in words for the user ("palette converted to RGB")."""

@@ -7,15 +7,23 @@ from dataclasses import replace
 
 from sanarestore.errors import UnwritableImage
 from sanarestore.images import colour
+from sanarestore.images.codes import spoken
 from sanarestore.images.damage import limited
 from sanarestore.images.ifd import Source
-from sanarestore.images.image import Image, from_stored, to_stored
+from sanarestore.images.image import Image, JpegCoding, from_stored, to_stored
 from sanarestore.images.jpeg_segments import ROOM, metadata_of, notes_on, segments_with
+from sanarestore.images.quantization import coding_of
 from sanarestore.images.scans import Frame, Segment, decode_picture, frame_of, spans
 from sanarestore.options import WriteOptions
 
 QUALITY = 95
-"""JPEG quality, without chroma subsampling: the loss is smaller than what restoring gains."""
+"""Quality of what was no JPEG before, without chroma subsampling: the loss is smaller than what restoring gains."""
+
+LEAST_QUALITY = 90
+"""Lowest quality that is chosen: a lower one would put back the artefacts that were just removed."""
+
+_SUBSAMPLED = 75
+"""Quality of a file below which its subsampling is not kept: colours are restored, and worth their full resolution."""
 
 _ADOBE = 0xEE
 _LARGEST = 65500
@@ -36,10 +44,11 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
         is_inverted = any(marker == _ADOBE and body.startswith(b"Adobe") for marker, body in segments)
         pixels_HWC, note = colour.ink_to_rgb(255 - stored if is_inverted else stored, metadata.icc)
         return Image(
-            pixels_HWC=pixels_HWC, depth="uint8", format="jpeg", notes=(*notes, note),
+            pixels_HWC=pixels_HWC, depth="uint8", format="jpeg", notes=(*notes, note), jpeg=coding_of(segments),
             metadata=replace(metadata, icc=colour.srgb_profile()),
         )  # fmt: skip
-    return from_stored(stored, format="jpeg", metadata=metadata, notes=tuple(notes))
+    image = from_stored(stored, format="jpeg", metadata=metadata, notes=tuple(notes))
+    return replace(image, jpeg=coding_of(segments))
 
 
 def header_of(data: Source) -> Frame:
@@ -54,7 +63,7 @@ def segments_of(data: Source) -> Iterator[Segment]:
 
 
 def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # noqa: B008 - frozen
-    """Encode a JPEG file without chroma subsampling; UnwritableImage if JPEG cannot hold the image."""
+    """Encode a JPEG file in the quality of `coding`; UnwritableImage if JPEG cannot hold the image."""
     from PIL import Image as PillowImage
 
     check_writable(image)
@@ -62,20 +71,37 @@ def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # no
     buffer = io.BytesIO()
     picture = PillowImage.fromarray(stored_HWS if stored_HWS.shape[2] == 3 else stored_HWS[..., 0])
     dpi = tuple(min(65535, max(1, round(value))) for value in image.metadata.dpi) if image.metadata.dpi else (0, 0)
-    picture.save(buffer, "JPEG", quality=options.quality or QUALITY, subsampling=0, dpi=dpi)
+    chosen = coding(image, options)
+    picture.save(buffer, "JPEG", quality=chosen.quality, subsampling=chosen.subsampling, dpi=dpi)
     plain = buffer.getvalue()
     first = 4 + struct.unpack_from(">H", plain, 4)[0]  # after SOI and JFIF
     return plain[:first] + segments_with(image.metadata) + plain[first:]
+
+
+def coding(image: Image, options: WriteOptions) -> JpegCoding:
+    """How an image is compressed: in the quality that is asked for, or that of the input, but `LEAST_QUALITY` at least.
+
+    Chroma is subsampled as in the input, if that is a JPEG file of good quality. What was no JPEG is subsampled only in
+    a quality below `LEAST_QUALITY`, as ImageMagick does.
+    """
+    own = image.jpeg
+    if own is None:
+        quality = options.quality or QUALITY
+        return JpegCoding(quality=quality, subsampling="4:4:4" if quality >= LEAST_QUALITY else "4:2:0")
+    return JpegCoding(
+        quality=options.quality or max(own.quality, LEAST_QUALITY),
+        subsampling=own.subsampling if own.quality >= _SUBSAMPLED else "4:4:4",
+    )
 
 
 def check_writable(image: Image) -> None:
     """Raise UnwritableImage if JPEG cannot hold the image's pixels."""
     if image.depth != "uint8":
         raise UnwritableImage(
-            f"JPEG holds 8 bits, and this image has {image.depth} values",
-            next_step="Write TIFF." if image.depth == "float32" else "Write TIFF or PNG.",
+            f"JPEG holds 8 bits, and this image has {spoken(image.depth)}",
+            next_step=f"Use --bit-depth 8, or --format {'tiff' if image.depth == 'float32' else 'tiff or png'}.",
         )
     if image.alpha_HW is not None:
-        raise UnwritableImage("JPEG cannot hold an alpha channel", next_step="Write PNG, TIFF or WebP.")
+        raise UnwritableImage("JPEG cannot hold an alpha channel", next_step="Use --format png, tiff or webp.")
     if max(image.height, image.width) > _LARGEST:
-        raise UnwritableImage(f"JPEG ends at {_LARGEST} pixels a side", next_step="Write TIFF or PNG.")
+        raise UnwritableImage(f"JPEG ends at {_LARGEST} pixels a side", next_step="Use --format tiff or png.")

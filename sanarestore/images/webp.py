@@ -8,13 +8,14 @@ import numpy as np
 
 from sanarestore.errors import UnwritableImage
 from sanarestore.images import exif
-from sanarestore.images.codes import Stored
+from sanarestore.images.codes import Stored, spoken
 from sanarestore.images.damage import damaged, hopeless, limited
 from sanarestore.images.ifd import ByteLayout, Source
 from sanarestore.images.image import Image, Metadata, check_size, from_stored, to_stored
 from sanarestore.options import WriteOptions
 
-QUALITY = 95
+QUALITY = 90
+"""Quality of lossy files: a lower one would put back the artefacts that were just removed."""
 _LARGEST = 16383
 _PIXELS = (b"VP8 ", b"VP8L", b"ANMF", b"ALPH")
 _HOLE = bytes(256)
@@ -122,7 +123,10 @@ def _metadata(chunks: dict[bytes, bytes]) -> Metadata:
 
 
 def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # noqa: B008 - frozen
-    """Encode a WebP file, lossless if the image was, otherwise quality 95; UnwritableImage if WebP cannot hold it."""
+    """Encode a WebP file; UnwritableImage if WebP cannot hold the image.
+
+    It is lossless if the image was and no quality is asked for.
+    """
     from PIL import Image as PillowImage
 
     check_writable(image)
@@ -134,7 +138,7 @@ def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # no
         buffer,
         "WEBP",
         quality=options.quality or QUALITY,
-        lossless=image.lossless,
+        lossless=image.lossless and options.quality is None,
         exact=True,
         icc_profile=metadata.icc or b"",
         exif=_block(metadata),
@@ -156,16 +160,16 @@ def check_writable(image: Image) -> None:
     metadata = image.metadata
     if image.depth != "uint8":
         raise UnwritableImage(
-            f"WebP holds 8 bits, and this image has {image.depth} values",
-            next_step="Write TIFF." if image.depth == "float32" else "Write TIFF or PNG.",
+            f"WebP holds 8 bits, and this image has {spoken(image.depth)}",
+            next_step=f"Use --bit-depth 8, or --format {'tiff' if image.depth == 'float32' else 'tiff or png'}.",
         )
     if image.alpha_HW is not None and image.alpha_kind != "unassociated":
         raise UnwritableImage(
-            f"WebP cannot hold an alpha channel that is {image.alpha_kind} in TIFF", next_step="Write TIFF."
+            f"WebP cannot hold an alpha channel that is {image.alpha_kind} in TIFF", next_step="Use --format tiff."
         )
     if max(image.height, image.width) > _LARGEST:
-        raise UnwritableImage(f"WebP ends at {_LARGEST} pixels a side", next_step="Write TIFF, PNG or JPEG.")
+        raise UnwritableImage(f"WebP ends at {_LARGEST} pixels a side", next_step="Use --format tiff, png or jpeg.")
     if image.pixels_HWC.shape[2] == 1 and metadata.icc and metadata.icc[16:20] == b"GRAY":
         raise UnwritableImage(
-            "WebP has no gray, so the gray profile would not fit", next_step="Write TIFF, PNG or JPEG."
+            "WebP has no gray, so the gray profile would not fit", next_step="Use --format tiff, png or jpeg."
         )

@@ -205,7 +205,9 @@ def test_an_unwritable_target_is_reported_before_any_work(tmp_path: Path, tiny_m
     outcomes, parts = restored(tiny_model, job)
     assert outcomes[0].status == "failed"
     assert outcomes[0].error is not None
-    assert outcomes[0].error == f"{job.target}: JPEG holds 8 bits, and this image has uint16 values. Write TIFF or PNG."
+    assert outcomes[0].error == f"{job.target}: JPEG holds 8 bits, and this image has 16 bits. " + (
+        "Use --bit-depth 8, or --format tiff or png."
+    )
     assert parts == []
 
 

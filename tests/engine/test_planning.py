@@ -8,6 +8,7 @@ import pytest
 from sanarestore import images
 from sanarestore.engine import planning
 from sanarestore.engine.jobs import Job
+from sanarestore.engine.naming import Naming
 from sanarestore.engine.planning import Plan, plan
 from sanarestore.errors import UsageError
 from tests.conftest import save_photo
@@ -22,18 +23,18 @@ def shoot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("shoot")
 
 
-def whole(*inputs: str, output: str | None = None) -> Plan:
-    return plan(images.find(inputs).images, inputs, output)
+def whole(*inputs: str, output: str | None = None, naming: Naming = Naming()) -> Plan:  # noqa: B008 - frozen
+    return plan(images.find(inputs).images, inputs, output, naming)
 
 
-def planned(*inputs: str, output: str | None = None) -> list[Job]:
-    made = whole(*inputs, output=output)
+def planned(*inputs: str, output: str | None = None, naming: Naming = Naming()) -> list[Job]:  # noqa: B008 - frozen
+    made = whole(*inputs, output=output, naming=naming)
     assert made.refused == ()
     return list(made.jobs)
 
 
-def targets(*inputs: str, output: str | None = None) -> list[str]:
-    return [os.path.relpath(job.target) for job in planned(*inputs, output=output)]
+def targets(*inputs: str, output: str | None = None, naming: Naming = Naming()) -> list[str]:  # noqa: B008 - frozen
+    return [os.path.relpath(job.target) for job in planned(*inputs, output=output, naming=naming)]
 
 
 def test_the_output_folder_mirrors_the_input_tree(shoot: Path) -> None:
@@ -94,6 +95,41 @@ def test_a_single_output_file_sets_target_and_format(shoot: Path) -> None:
     assert targets("shoot/a.png", output="v1.2") == ["v1.2/a.png"]
     Path("odd.png").mkdir()
     assert targets("shoot/a.png", output="odd.png") == ["odd.png/a.png"]
+
+
+def test_a_folder_is_converted_with_its_suffixes(shoot: Path) -> None:
+    naming = Naming("jpeg", "{stem}_clean")
+    expected = ["a_clean.jpg", "b_clean.jpg", "deep/er/c_clean.jpg"]
+    assert targets("shoot", output="out", naming=naming) == [f"out/{name}" for name in expected]
+    assert targets("shoot", naming=naming) == [f"shoot-restored/{name}" for name in expected]
+    assert targets("shoot/a.png", naming=naming) == ["shoot/a_clean.jpg"]
+    assert targets("shoot/a.png", naming=Naming("jpeg")) == ["shoot/a-restored.jpg"]
+    assert {job.format for job in planned("shoot", naming=naming)} == {"jpeg"}
+
+
+def test_an_index_counts_the_photographs_of_a_run(shoot: Path) -> None:
+    assert targets("shoot", output="out", naming=Naming(template="{index:02}")) == [
+        "out/01.png", "out/02.png", "out/deep/er/03.png"
+    ]  # fmt: skip
+
+
+def test_files_that_would_get_the_same_suffix_get_advice(shoot: Path) -> None:
+    (shoot / "a.jpg").write_bytes((shoot / "a.png").read_bytes())
+    made = whole("shoot", output="out", naming=Naming("tiff"))
+    assert [outcome.path.name for outcome in made.refused] == ["a.png"]
+    assert "--name '{stem}-{ext}'" in str(made.refused[0].error)
+    assert len(planned("shoot", output="out", naming=Naming("tiff", "{stem}-{ext}"))) == 4
+    made = whole("shoot", output="out", naming=Naming("tiff", "same"))
+    assert "--name '{stem}-{ext}'" in str(made.refused[0].error)
+    assert "{stem} or {index}" in str(made.refused[1].error)
+
+
+def test_one_output_file_has_one_name_and_one_format(shoot: Path) -> None:
+    assert planned("shoot/a.png", output="b.png", naming=Naming("png"))[0].format == "png"
+    with pytest.raises(UsageError, match=r"names PNG, and --format jpeg"):
+        planned("shoot/a.png", output="b.png", naming=Naming("jpeg"))
+    with pytest.raises(UsageError, match="--name"):
+        planned("shoot/a.png", output="b.png", naming=Naming(template="{stem}"))
 
 
 def test_the_output_folder_may_lie_inside_the_input_folder(shoot: Path) -> None:

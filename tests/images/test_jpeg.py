@@ -10,6 +10,9 @@ from PIL import Image as PillowImage
 
 from sanarestore.errors import DamagedImage, UnreadableImage, UnwritableImage
 from sanarestore.images import Image, Metadata, decode, encode, from_float, to_float
+from sanarestore.images.image import JpegCoding
+from sanarestore.images.quantization import coding_of
+from sanarestore.options import WriteOptions
 from tests.images.conftest import IPTC, XMP, photograph, saved, smooth
 
 
@@ -82,7 +85,7 @@ def test_metadata_blocks_that_are_too_large_are_refused(block):
 def test_images_that_jpeg_cannot_hold_are_refused(depth, channels):
     with pytest.raises(UnwritableImage) as caught:
         encode(photograph(depth, channels, "jpeg"))
-    assert "Write" in caught.value.next_step
+    assert "--format" in caught.value.next_step
 
 
 def deep(colours):
@@ -140,3 +143,45 @@ def test_truncated_files_are_refused(kept, progressive):
     data = saved(PillowImage.fromarray(noisy), "JPEG", progressive=progressive)
     with pytest.raises(UnreadableImage):
         decode(data[: int(len(data) * kept)])
+
+
+@pytest.mark.parametrize("quality", range(1, 101))
+def test_the_quality_of_a_file_is_read_from_its_tables(quality: int) -> None:
+    data = saved(PillowImage.fromarray(smooth(16, 16)), "JPEG", quality=quality)
+    found = decode(data).jpeg
+    assert found is not None
+    assert found.quality == quality
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+def test_a_file_keeps_its_quality_and_subsampling(subsampling: str) -> None:
+    for quality, written in ((76, 90), (90, 90), (93, 93), (100, 100)):
+        image = decode(saved(PillowImage.fromarray(smooth()), "JPEG", quality=quality, subsampling=subsampling))
+        assert decode(encode(image)).jpeg == JpegCoding(quality=written, subsampling=subsampling)  # type: ignore[arg-type]
+
+
+def test_a_file_of_low_quality_gets_full_chroma() -> None:
+    image = decode(saved(PillowImage.fromarray(smooth()), "JPEG", quality=60, subsampling="4:2:0"))
+    assert decode(encode(image)).jpeg == JpegCoding(quality=90, subsampling="4:4:4")
+
+
+@pytest.mark.parametrize(("quality", "subsampling"), [(None, "4:4:4"), (90, "4:4:4"), (89, "4:2:0")])
+def test_what_was_no_jpeg_file_is_subsampled_only_in_a_low_quality(quality: int | None, subsampling: str) -> None:
+    found = decode(encode(photo(), options=WriteOptions(quality=quality))).jpeg
+    assert found == JpegCoding(quality=quality or 95, subsampling=subsampling)  # type: ignore[arg-type]
+
+
+def test_a_chosen_quality_is_written_whatever_the_input_has() -> None:
+    image = decode(saved(PillowImage.fromarray(smooth()), "JPEG", quality=97, subsampling="4:2:2"))
+    assert decode(encode(image, options=WriteOptions(quality=30))).jpeg == JpegCoding(quality=30, subsampling="4:2:2")
+
+
+def test_odd_tables_and_samplings_are_no_error() -> None:
+    frame = (0xC0, struct.pack(">BHHB", 8, 16, 16, 3) + bytes((1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1)))
+    wide = (0xDB, b"\x10" + struct.pack(">64H", *[300] * 64))
+    assert coding_of([wide, frame]) == JpegCoding(quality=1, subsampling="4:2:0")
+    assert coding_of([(0xDB, wide[1][:50]), frame]) is None, "the table is cut off"
+    assert coding_of([wide]) is None
+    assert coding_of([wide, (0xC0, frame[1][:7])]) is None
+    nothing = (0xC0, frame[1].replace(b"\x11", b"\x00"))
+    assert coding_of([wide, nothing]) == JpegCoding(quality=1, subsampling="4:4:4")

@@ -9,6 +9,7 @@ from PIL import Image as PillowImage
 from sanarestore.errors import UnreadableImage, UnwritableImage
 from sanarestore.images import Image, Metadata, decode, encode, from_float, to_float
 from sanarestore.images.image import to_stored
+from sanarestore.options import WriteOptions
 from tests.images.conftest import IPTC, XMP, codes, photograph, saved, smooth
 
 
@@ -73,3 +74,12 @@ def test_truncated_files_are_refused(kept):
     data = encode(photograph("uint8", 3, "webp"))
     with pytest.raises(UnreadableImage):
         decode(data[: int(len(data) * kept)])
+
+
+def test_a_chosen_quality_decides_the_size_and_makes_lossless_files_lossy():
+    image = photograph("uint8", 3, "webp", lossless=True)
+    sizes = [len(encode(image, options=WriteOptions(quality=quality))) for quality in (20, 60, 100)]
+    assert sizes == sorted(set(sizes))
+    assert not decode(encode(image, options=WriteOptions(quality=90))).lossless
+    plain = photograph("uint8", 3, "webp")
+    assert encode(plain) == encode(plain, options=WriteOptions(quality=90))

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from sanarestore.errors import UnwritableImage
-from sanarestore.images import read, write
+from sanarestore.images import SUFFIXES, Image, check_writable, decode, encode, read, to_float, write
 from sanarestore.images.image import to_stored
+from sanarestore.options import OUTPUT_FORMATS, WriteOptions
 from tests.images.conftest import codes, photograph
 
 
@@ -73,3 +74,52 @@ def test_permissions_follow_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a.png").stat().st_mode) == 0o640
+
+
+def test_every_format_that_is_offered_is_written_and_has_suffixes():
+    assert {"preserve", *SUFFIXES.values()} == set(OUTPUT_FORMATS)
+    for format_ in set(SUFFIXES.values()):
+        image = photograph("uint8", 3, "png")
+        assert decode(encode(image, options=WriteOptions(format=format_))).format == format_
+        assert decode(encode(image, format_, WriteOptions(format="png"))).format == format_
+
+
+def test_values_are_rounded_once_in_the_depth_that_is_asked_for():
+    """Between the codes of 8 bits there are 256 of 16, which a first rounding to 8 bits would lose."""
+    ramp = np.linspace(0, 1, 4096, dtype=np.float32).reshape(64, 64, 1)
+    image = Image(pixels_HWC=ramp, depth="uint8", format="png")
+    deep = to_stored(decode(encode(image, options=WriteOptions(bit_depth=16))))
+    assert np.array_equal(deep, np.rint(ramp * 65535).astype(np.uint16))
+    shallow = decode(encode(Image(pixels_HWC=ramp, depth="uint16", format="png"), options=WriteOptions(bit_depth=8)))
+    assert np.array_equal(to_stored(shallow), np.rint(ramp * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(("depth", "asked"), [("uint8", 16), ("uint16", 8)])
+def test_alpha_follows_the_depth(depth, asked):
+    image = photograph(depth, 4, "png")
+    written = decode(encode(image, options=WriteOptions(bit_depth=asked)))
+    expected = to_float(image.alpha_HW, depth) * (2**asked - 1)
+    assert np.abs(written.alpha_HW - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    ("depth", "channels", "format_", "asked", "step"),
+    [
+        ("uint16", 3, "jpeg", None, "--bit-depth 8"),
+        ("uint16", 3, "webp", None, "--bit-depth 8"),
+        ("float32", 3, "png", None, "--bit-depth 16"),
+        ("uint8", 3, "jpeg", 16, "--format tiff or png"),
+        ("uint8", 4, "jpeg", None, "--format png, tiff or webp"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_refused_with_the_option_that_helps(depth, channels, format_, asked, step):
+    image = photograph(depth, channels, format_)
+    with pytest.raises(UnwritableImage, match=step):
+        check_writable(image, "a", options=WriteOptions(bit_depth=asked))
+
+
+@pytest.mark.parametrize(("depth", "format_", "asked"), [("uint16", "jpeg", 8), ("float32", "png", 16)])
+def test_the_depth_that_is_asked_for_makes_a_format_possible(depth, format_, asked):
+    image = photograph(depth, 3, format_)
+    check_writable(image, "a", options=WriteOptions(bit_depth=asked))
+    assert decode(encode(image, options=WriteOptions(bit_depth=asked))).depth == f"uint{asked}"
