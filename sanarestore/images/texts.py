@@ -90,7 +90,8 @@ def unfit_chunks_left_out(image: Image, _: Format) -> Carried:
         return image.metadata, []
     kept = tuple(each for each in image.metadata.png_chunks if each not in unfit)
     names = " and ".join(sorted({name.decode() for name, _ in unfit}))
-    return replace(image.metadata, png_chunks=kept), [f"PNG's {names} is left out, because depth or channels changed"]
+    note = f"PNG's {names} {'are' if len(unfit) > 1 else 'is'} left out, because depth or channels changed"
+    return replace(image.metadata, png_chunks=kept), [note]
 
 
 def _with_text(packet: bytes | None, keyword: str, text: str, target: Format) -> bytes | None:

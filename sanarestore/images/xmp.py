@@ -13,7 +13,7 @@ _EMPTY = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
     f' <rdf:RDF xmlns:rdf="{RDF}">\n </rdf:RDF>\n</x:xmpmeta>\n<?xpacket end="w"?>'
 ).encode()
-_TAGS = re.compile(rb"<[^>]*>")
+_TAGS = re.compile(rb"<!--.*?-->|<[^>]*>", re.DOTALL)
 
 
 class UnparsableError(Exception):
