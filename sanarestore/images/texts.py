@@ -131,6 +131,5 @@ def _lost(names: Collection[str], target: Format) -> list[str]:
         return []
     listed = list(dict.fromkeys(names))
     shown = ", ".join(listed[:8]) + (" and more" if len(listed) > 8 else "")
-    return [
-        f"of PNG, {shown} {'are' if len(listed) > 1 else 'is'} left out, because {FORMAT_NAMES[target]} has no place"
-    ]
+    verb, them = ("are", "them") if len(listed) > 1 else ("is", "it")
+    return [f"PNG's {shown} {verb} left out, because {FORMAT_NAMES[target]} has no place for {them}"]

@@ -13,6 +13,7 @@ _EMPTY = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
     f' <rdf:RDF xmlns:rdf="{RDF}">\n </rdf:RDF>\n</x:xmpmeta>\n<?xpacket end="w"?>'
 ).encode()
+_PACKET = Name("adobe:ns:meta/", "xmpmeta")
 _TAGS = re.compile(rb"<!--.*?-->|<[^>]*>", re.DOTALL)
 
 
@@ -83,11 +84,20 @@ def with_description(packet: bytes | None, prefixes: Mapping[str, str], properti
     whole = packet or _EMPTY
     rdf = _rdf(whole)
     if rdf is None:
-        raise UnparsableError
+        return _with_rdf(whole, prefixes, properties)
     abouts = (each.value for one in rdf.children for each in one.attributes if each.name in (_ABOUT, Name("", "about")))
     about = escaped(next(abouts, ""))
     named = "".join(f' xmlns:{prefix}="{escaped(uri)}"' for prefix, uri in {"rdf": RDF, **prefixes}.items())
     return _added(whole, rdf, f'<rdf:Description rdf:about="{about}"{named}>{properties}</rdf:Description>'.encode())
+
+
+def _with_rdf(packet: bytes, prefixes: Mapping[str, str], properties: str) -> bytes:
+    """Add RDF with a description to a packet that has none."""
+    root = parse(packet)
+    if root is None or root.name != _PACKET:
+        raise UnparsableError
+    rdf = f'<rdf:RDF xmlns:rdf="{RDF}"></rdf:RDF>'.encode()
+    return with_description(_added(packet, root, rdf), prefixes, properties)
 
 
 def merged(packet: bytes, extension: bytes) -> bytes | None:

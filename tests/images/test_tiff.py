@@ -196,6 +196,12 @@ def with_tags(image_data, entries):
     return _with_entries(io.BytesIO(image_data), layout, entries)
 
 
+def entries_of(data, tags):
+    """The entries of these tags in a file's first directory."""
+    layout, offset = ifd.read_header(data)
+    return {tag: entry for tag, entry in ifd.read(data, offset, layout).items() if tag in tags}
+
+
 @pytest.mark.parametrize("order", "<>")
 def test_geo_colour_and_page_tags_are_kept_in_the_order_of_the_file(order):
     tags = [
@@ -206,15 +212,16 @@ def test_geo_colour_and_page_tags_are_kept_in_the_order_of_the_file(order):
     given = tiff(codes("uint8", 3), photometric="rgb", byteorder=order, extratags=tags)
     result = encode(decode(given))
     assert result[:2] == {"<": b"II", ">": b"MM"}[order]
-    before, after = tags_of(given), tags_of(result)
-    assert {tag: after[tag] for tag, *_ in tags} == {tag: before[tag] for tag, *_ in tags}
+    numbers = {tag for tag, *_ in tags}
+    before = entries_of(given, numbers)
+    assert before.keys() == numbers
+    assert entries_of(result, numbers) == before
     # The other formats hold the tags in their EXIF blocks, from which TIFF gets them back.
-    returned = tags_of(encode(decode(encode(decode(given), "png")), "tiff"))
-    assert {tag: returned[tag] for tag, *_ in tags} == {tag: before[tag] for tag, *_ in tags}
+    assert entries_of(encode(decode(encode(decode(given), "png")), "tiff"), numbers) == before
 
 
 def test_tags_about_stored_pixels_are_left_out_and_said():
-    plain = tiff(codes("uint8", 3), photometric="rgb")
+    plain = tiff(codes("uint8", 3), photometric="rgb", software=False)
     unknown = {37724: Entry(7, b"layers"), 50839: Entry(7, b"mine"), 280: Entry(3, b"\0\0"), 65000: Entry(2, b"x\0")}
     image = decode(with_tags(plain, unknown))
     assert image.metadata == Metadata()
@@ -226,7 +233,7 @@ def test_tags_about_stored_pixels_are_left_out_and_said():
 
 def test_curves_of_codes_are_left_out_where_the_codes_changed():
     curve = (301, 3, 256, tuple(range(0, 65536, 256)), True)
-    white = decode(tiff(codes("uint8", 1)[..., 0], photometric="miniswhite", extratags=[curve]))
+    white = decode(tiff(codes("uint8", 1)[..., 0], photometric="miniswhite", software=False, extratags=[curve]))
     assert "the TIFF tag 301 is left out, because the stored values were converted" in white.notes
     assert white.metadata.exif is None
     image = decode(tiff(codes("uint8", 3), photometric="rgb", extratags=[curve]))

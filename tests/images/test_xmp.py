@@ -65,6 +65,12 @@ def test_an_empty_rdf_element_is_opened() -> None:
     assert xmp.value_of(added, Name("urn:e/", "Place")) == "here"
 
 
+def test_a_packet_without_rdf_gets_it() -> None:
+    added = xmp.with_description(b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>", {"e": "urn:e/"}, "<e:Place>here</e:Place>")
+    assert added.startswith(b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF")
+    assert xmp.value_of(added, Name("urn:e/", "Place")) == "here"
+
+
 def test_an_extension_is_merged_with_its_prefixes() -> None:
     merged = xmp.merged(LABELLED, EXTENSION)
     assert merged is not None
