@@ -1,14 +1,16 @@
-"""Files with as much metadata as each format holds, put together byte by byte."""
+"""Files with as much metadata as each format holds."""
 
+import io
 import struct
 import zlib
 from hashlib import md5
 
 from PIL import Image as PillowImage
 
-from sanarestore.images import encode, exif, to_float
+from sanarestore.images import encode, to_float
 from sanarestore.images.ifd import ByteLayout, Entry
 from sanarestore.images.image import Image, Metadata
+from sanarestore.images.tiff import _with_entries
 from tests.images.conftest import IPTC, png_chunk, smooth
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -67,15 +69,9 @@ def block() -> bytes:
     return made.tobytes().removeprefix(b"Exif\0\0")
 
 
-def of_tiff() -> bytes:
-    """An EXIF block with the tags that a TIFF file may have beside those of a camera."""
-    layout, directory = exif.parse(block())
-    return exif.build({**directory, **GEO, **COLOUR, **PAGE}, ByteLayout(layout.order))
-
-
 TEXTS = (
     (b"tEXt", b"Author\0Anna"), (b"iTXt", b"Title\0\0\0\0\0" + "Über".encode()),
-    (b"zTXt", b"Comment\0\0" + zlib.compress(b"job 4711")), (b"tEXt", b"Warning\0Flashing lights"),
+    (b"zTXt", b"Comment\0\0" + zlib.compress(b"job 4711")), (b"tEXt", b"Disclaimer\0As it is"),
     (b"tIME", struct.pack(">HBBBBB", 2024, 5, 6, 7, 8, 9)), (b"sBIT", b"\5\6\5"), (b"bKGD", bytes((0, 1, 0, 2, 0, 3))),
 )  # fmt: skip
 
@@ -95,7 +91,9 @@ def files(icc: bytes) -> dict[str, bytes]:
     photoshop = {"iptc": IPTC, "photoshop": CLIPPING_PATH}
     png = made("png", exif=block(), xmp=LABELLED, **photoshop)
     return {
-        "tiff": made("tiff", exif=of_tiff(), xmp=LABELLED, **photoshop),
+        "tiff": _with_entries(
+            io.BytesIO(made("tiff", exif=block(), xmp=LABELLED, **photoshop)), ByteLayout("<"), GEO | COLOUR | PAGE
+        ),
         "png": png[:33] + b"".join(png_chunk(*each) for each in TEXTS) + png[33:],
         "jpeg": made("jpeg", exif=block(), xmp=EXTENDED, xmp_extension=EXTENSION, comments=(b"job 4711",), **photoshop),
         "webp": made("webp", exif=block(), xmp=LABELLED),

@@ -22,10 +22,10 @@ OF_PIXELS = frozenset((
     "IFD0:PlanarConfiguration", "IFD0:ExifByteOrder", "IFD0:SubfileType", "IFD0:SampleFormat", "ExifIFD:ExifVersion",
     "IFD0:XResolution", "IFD0:YResolution", "IFD0:ResolutionUnit",
 ))  # fmt: skip
-TEXTS = ("Author", "Title", "Comment", "Warning", "ModifyDate", "SignificantBits", "BackgroundColor", "UserComment")
+TEXTS = ("Author", "Title", "Comment", "Disclaimer", "ModifyDate", "SignificantBits", "BackgroundColor", "UserComment")
 LEFT_OUT = {
     "webp": ("IPTC:", "Photoshop:", "CurrentIPTCDigest"),
-    "not png": ("Warning", "SignificantBits", "BackgroundColor"),
+    "not png": ("Disclaimer", "SignificantBits", "BackgroundColor"),
     "not jpeg": ("XMP-xmpNote:HasExtendedXMP",),
 }
 """What the table of `carriage` says is left out: parts of exiftool's names."""
@@ -53,6 +53,15 @@ def told(tags: dict[str, object]) -> Iterator[tuple[str, object]]:
         group, _, local = name.partition(":")
         if local in TEXTS or (group not in OF_THE_FILE and name not in OF_PIXELS and local):
             yield name, value
+
+
+def test_the_sources_are_rich(read: dict[tuple[str, str], dict[str, object]]) -> None:
+    names = {name for source in FORMAT_NAMES for name in read[source, ""]}
+    assert names >= {
+        "IFD0:PixelScale", "IFD0:GDALMetadata", "IFD0:TransferFunction", "IFD0:PrimaryChromaticities", "IFD0:PageName",
+        "Photoshop:ClippingPathName", "IPTC:ObjectName", "PNG:Disclaimer", "PNG:ModifyDate", "File:Comment", "XMP-b:Notes",
+        "ExifIFD:ExposureTime", "GPS:GPSLatitude", "ICC_Profile:ProfileDescription", "XMP-xmp:Rating",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("target", FORMAT_NAMES)
@@ -93,7 +102,7 @@ def test_what_is_lost_is_said(
     notes = " ".join(prepared(decode(files(icc)[source]), target).notes)
     assert ("IPTC records" in notes) == (target == "webp" and source != "webp")
     assert ("Photoshop" in notes) == (target == "webp" and source != "webp")
-    assert ("Warning, sBIT, bKGD" in notes) == (source == "png" != target)
+    assert ("Disclaimer, sBIT, bKGD" in notes) == (source == "png" != target)
 
 
 @pytest.mark.parametrize("source", FORMAT_NAMES)
