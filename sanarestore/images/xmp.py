@@ -14,6 +14,7 @@ _EMPTY = (
     f' <rdf:RDF xmlns:rdf="{RDF}">\n </rdf:RDF>\n</x:xmpmeta>\n<?xpacket end="w"?>'
 ).encode()
 _PACKET = Name("adobe:ns:meta/", "xmpmeta")
+_PREFIXES = re.compile(rb"([\w.-]+):(?=\w)")
 _TAGS = re.compile(rb"<!--.*?-->|<[^>]*>", re.DOTALL)
 
 
@@ -161,14 +162,7 @@ def _undeclared(packet: bytes, namespaces: set[str]) -> bytes:
     root = parse(packet)
     if root is None:
         return packet
-    related = tuple(namespaces)
-    edits = []
-    for element in root.walk():
-        for each in element.attributes:
-            prefix = each.name.local
-            if each.name.namespace != "xmlns" or not each.value.startswith(related):
-                continue
-            uses = re.findall(rb"(?<![\w.-])" + re.escape(prefix.encode()) + rb":", packet)
-            if not uses:
-                edits.append(Edit(each.start, each.end))
-    return edited(packet, edits)
+    related, used = tuple(namespaces), set(_PREFIXES.findall(packet))
+    declared = (each for element in root.walk() for each in element.attributes if each.name.namespace == "xmlns")
+    unused = (each for each in declared if each.value.startswith(related) and each.name.local.encode() not in used)
+    return edited(packet, [Edit(each.start, each.end) for each in unused])

@@ -59,8 +59,8 @@ def test_the_sources_are_rich(read: dict[tuple[str, str], dict[str, object]]) ->
     names = {name for source in FORMAT_NAMES for name in read[source, ""]}
     assert names >= {
         "IFD0:PixelScale", "IFD0:GDALMetadata", "IFD0:TransferFunction", "IFD0:PrimaryChromaticities", "IFD0:PageName",
-        "Photoshop:ClippingPathName", "IPTC:ObjectName", "PNG:Disclaimer", "PNG:ModifyDate", "File:Comment", "XMP-b:Notes",
-        "ExifIFD:ExposureTime", "GPS:GPSLatitude", "ICC_Profile:ProfileDescription", "XMP-xmp:Rating",
+        "Photoshop:ClippingPathName", "IPTC:ObjectName", "PNG:Disclaimer", "PNG:ModifyDate", "File:Comment",
+        "ExifIFD:ExposureTime", "GPS:GPSLatitude", "ICC_Profile:ProfileDescription", "XMP-xmp:Rating", "XMP-b:Notes",
     }  # fmt: skip
 
 

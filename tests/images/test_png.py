@@ -123,7 +123,8 @@ def with_chunks(data, *chunks):
 
 
 def test_texts_time_and_other_chunks_are_kept_byte_for_byte():
-    chunks = (*TEXTS, (b"tEXt", b"Raw profile type exif\0not hexadecimal"), (b"ruSt", b"mine, safe to copy"))
+    ratio = (b"pHYs", struct.pack(">LLB", 2, 1, 0))
+    chunks = (*TEXTS, ratio, (b"tEXt", b"Raw profile type exif\0not hexadecimal"), (b"ruSt", b"mine, safe to copy"))
     image = decode(with_chunks(encode(photograph("uint8", 3, "png")), *chunks))
     assert image.metadata.png_chunks == chunks
     assert image.notes == ()

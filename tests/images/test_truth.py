@@ -139,3 +139,9 @@ def test_photoshop_thumbnails_are_left_out_and_blocks_find_their_place() -> None
 def test_other_segments_are_left_out_and_said(extra: bytes, said: str) -> None:
     (note,) = decode(jpeg(extra)).notes
     assert said in note
+
+
+def test_an_aspect_ratio_is_left_out_and_said() -> None:
+    plain = jpeg()
+    (note,) = decode(plain[:13] + b"\0\0\2\0\1" + plain[18:]).notes
+    assert note == "the aspect ratio of the pixels is left out"
