@@ -70,6 +70,16 @@ def fitting_codes(image: Image, _: Format) -> Carried:
     return replace(image.metadata, exif=exif.without(block, frozenset(unfit))), notes
 
 
+def resolution_in_exif(image: Image, _: Format) -> Carried:
+    """Put the resolution into the EXIF block, if that has none."""
+    metadata = image.metadata
+    if metadata.dpi is None or exif.dpi_of_block(metadata.exif) is not None:
+        return metadata, []
+    layout, directory = exif.parse(metadata.exif or b"")
+    block = exif.build({**directory, **exif.resolution_entries(metadata.dpi, layout)}, layout)
+    return replace(metadata, exif=block), []
+
+
 def other_tags_left_out(image: Image, _: Format) -> Carried:
     """Leave out tags that TIFF has for pixels, or that are not known."""
     unknown = tiff_tags.unknown_of(image.metadata.exif) if image.metadata.exif else frozenset()

@@ -83,7 +83,10 @@ TABLE: tuple[Block, ...] = (
         tiff=Way("tag 34377"), png=Way("zTXt, raw profile 8bim"), jpeg=Way("APP13"),
         webp=Way("left out, noted", blocks.photoshop_left_out),
     ),
-    Block(name="resolution", tiff=Way("tags 282, 283, 296"), png=Way("pHYs"), jpeg=Way("JFIF"), webp=Way("EXIF")),
+    Block(
+        name="resolution", tiff=Way("tags 282, 283, 296"), png=Way("pHYs"), jpeg=Way("JFIF"),
+        webp=Way("in the EXIF block", blocks.resolution_in_exif),
+    ),
     Block(
         name="comments of JPEG",
         tiff=Way(_USER_COMMENT, texts.comments_to_xmp),

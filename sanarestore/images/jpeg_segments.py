@@ -11,6 +11,7 @@ from sanarestore.images.xml_tree import Name
 
 _EXIF, _XMP, _EXTENDED = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _ICC, _PHOTOSHOP, _JFIF, _PICTURES = b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"JFIF\0", b"MPF\0"
+_MORE_JFIF = b"JFXX\0"
 _APP0, _APP1, _APP2, _APP11, _APP13, _APP14, _APP15, _COMMENT = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE, 0xEF, 0xFE
 _OWN = {_APP0: (_JFIF,), _APP1: (_EXIF, _XMP, _EXTENDED), _APP2: (_ICC, _PICTURES), _APP13: (_PHOTOSHOP,)}
 """Segments that are read, or noted otherwise."""
@@ -87,8 +88,11 @@ def notes_on(segments: list[Segment]) -> list[str]:
     notes = []
     if any(marker == _APP2 and body.startswith(_PICTURES) for marker, body in segments):
         notes.append("only the main picture is used; gain map or preview pictures are left out")
-    if any(marker == _APP0 and body.startswith(b"JFXX\0") for marker, body in segments):
+    jfif = next((body for marker, body in segments if marker == _APP0 and body.startswith(_JFIF)), b"")
+    if any(jfif[12:14]) or any(marker == _APP0 and body.startswith(_MORE_JFIF) for marker, body in segments):
         notes.append("the JFIF thumbnail is left out, because it shows the photograph before restoring")
+    if jfif[7:8] == b"\0" and jfif[8:10] != jfif[10:12]:
+        notes.append("the aspect ratio of the pixels is left out")
     if any(marker == _APP11 and body.startswith(_CREDENTIALS) for marker, body in segments):
         notes.append("content credentials (C2PA) are left out, because they hold for the original bytes only")
     others = sorted({f"APP{marker - _APP0}" for marker, body in segments if _is_unknown(marker, body)})
@@ -100,7 +104,7 @@ def notes_on(segments: list[Segment]) -> list[str]:
 def _is_unknown(marker: int, body: bytes) -> bool:
     if not _APP0 <= marker <= _APP15 or any(marker == each and body.startswith(mark) for each, mark in _STORAGE):
         return False
-    if marker == _APP0 and body.startswith(b"JFXX\0"):
+    if marker == _APP0 and body.startswith(_MORE_JFIF):
         return False
     if marker == _APP11 and body.startswith(_CREDENTIALS):
         return False

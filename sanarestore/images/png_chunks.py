@@ -29,6 +29,8 @@ _METRE = 0.0254
 """Metres per inch."""
 _MOST_METADATA = 2**26
 """Most bytes of decompressed metadata in all; more is an attack, not metadata."""
+_MOST_TEXT = 2**20
+"""Most bytes of a decompressed text that is converted for another format."""
 
 Chunk = tuple[bytes, bytes]
 """Name and body of a chunk."""
@@ -50,6 +52,8 @@ def metadata_of(chunks: list[Chunk]) -> Metadata:
         elif name == b"pHYs" and len(body) == 9 and body[8] == 1:
             x, y = struct.unpack(">LL", body[:8])
             found["dpi"] = (round(x * _METRE, 2), round(y * _METRE, 2)) if x and y else None
+        elif name == b"pHYs":
+            kept += [(name, body)] if len(body) == 9 and body[:4] != body[4:8] else []  # an aspect ratio
         elif name == b"iTXt" and keyword == _XMP_KEYWORD:
             found["xmp"] = _international_text(body, inflate)
         elif name in (b"zTXt", b"tEXt") and (kind := _RAW_PROFILES.get(keyword)):
@@ -126,7 +130,8 @@ def text_of(name: bytes, body: bytes) -> tuple[str, str] | None:
     keyword, _, rest = body.partition(b"\0")
     if name == b"tEXt":
         return keyword.decode("latin-1"), rest.decode("latin-1")
-    text = _Inflate()(rest[1:]) if name == b"zTXt" else _international_text(body, _Inflate())
+    inflate = _Inflate(_MOST_TEXT)
+    text = inflate(rest[1:]) if name == b"zTXt" else _international_text(body, inflate)
     if text is None:
         return None
     return keyword.decode("latin-1"), text.decode("latin-1" if name == b"zTXt" else "utf-8", errors="replace")

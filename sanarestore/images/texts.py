@@ -34,13 +34,14 @@ def comments_to_text(image: Image, _: Format) -> Carried:
 
 def comments_to_xmp(image: Image, target: Format) -> Carried:
     """Put JPEG's comments into XMP, where its place for them is free."""
-    metadata, lost = image.metadata, False
-    for comment in metadata.comments:
-        packet = _with_text(metadata.xmp, "Comment", _decoded(comment), target)
-        lost |= packet is None
-        metadata = replace(metadata, xmp=packet or metadata.xmp)
+    metadata = image.metadata
+    if not metadata.comments:
+        return metadata, []
+    first, *others = metadata.comments
+    packet = _with_text(metadata.xmp, "Comment", _decoded(first), target)
     note = f"a JPEG comment is left out, because {FORMAT_NAMES[target]} has no place for it"
-    return (replace(metadata, comments=()), [note] if lost else []) if metadata.comments else (metadata, [])
+    lost = packet is None or any(other != first for other in others)
+    return replace(metadata, comments=(), xmp=packet or metadata.xmp), [note] if lost else []
 
 
 def texts_to_xmp(keywords: Collection[str]) -> Callable[[Image, Format], Carried]:
@@ -48,12 +49,15 @@ def texts_to_xmp(keywords: Collection[str]) -> Callable[[Image, Format], Carried
 
     def carry(image: Image, target: Format) -> Carried:
         metadata, kept, lost = image.metadata, [], []
+        tried: set[str] = set()
         for name, body in metadata.png_chunks:
             keyword, text = _text(name, body)
             if keyword not in keywords:
                 kept.append((name, body))
                 continue
-            packet = _with_text(metadata.xmp, keyword, text, target)
+            # A property holds one text: the first of each keyword.
+            packet = None if keyword in tried else _with_text(metadata.xmp, keyword, text, target)
+            tried.add(keyword)
             if packet is None:
                 lost.append(keyword)
             metadata = replace(metadata, xmp=packet or metadata.xmp)
@@ -90,7 +94,8 @@ def unfit_chunks_left_out(image: Image, _: Format) -> Carried:
         return image.metadata, []
     kept = tuple(each for each in image.metadata.png_chunks if each not in unfit)
     names = " and ".join(sorted({name.decode() for name, _ in unfit}))
-    return replace(image.metadata, png_chunks=kept), [f"PNG's {names} is left out, because depth or channels changed"]
+    note = f"PNG's {names} {'are' if len(unfit) > 1 else 'is'} left out, because depth or channels changed"
+    return replace(image.metadata, png_chunks=kept), [note]
 
 
 def _with_text(packet: bytes | None, keyword: str, text: str, target: Format) -> bytes | None:
@@ -130,6 +135,5 @@ def _lost(names: Collection[str], target: Format) -> list[str]:
         return []
     listed = list(dict.fromkeys(names))
     shown = ", ".join(listed[:8]) + (" and more" if len(listed) > 8 else "")
-    return [
-        f"of PNG, {shown} {'are' if len(listed) > 1 else 'is'} left out, because {FORMAT_NAMES[target]} has no place"
-    ]
+    verb, them = ("are", "them") if len(listed) > 1 else ("is", "it")
+    return [f"PNG's {shown} {verb} left out, because {FORMAT_NAMES[target]} has no place for {them}"]

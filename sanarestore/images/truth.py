@@ -107,4 +107,4 @@ def _is_gone(each: xmp.Property, *, has_extension: bool) -> bool:
 
 def _note(gone: list[Name]) -> str:
     spoken = dict.fromkeys(_GONE.get(name.namespace, "extended XMP") for name in gone)
-    return f"XMP no longer speaks of {' and '.join(spoken)}, which the result does not have"
+    return f"XMP no longer speaks of what the result does not have: {', '.join(spoken)}"

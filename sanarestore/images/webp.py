@@ -10,7 +10,7 @@ from sanarestore.errors import UnwritableImage
 from sanarestore.images import exif
 from sanarestore.images.codes import Stored, spoken
 from sanarestore.images.damage import damaged, hopeless, limited
-from sanarestore.images.ifd import ByteLayout, Source
+from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, Metadata, check_size, from_stored, to_stored
 from sanarestore.options import WriteOptions
 
@@ -18,6 +18,7 @@ QUALITY = 90
 """Quality of lossy files: a lower one would put back the artefacts that were just removed."""
 _LARGEST = 16383
 _PIXELS = (b"VP8 ", b"VP8L", b"ANMF", b"ALPH")
+_KNOWN = frozenset(("VP8", "VP8L", "VP8X", "ALPH", "ANIM", "ANMF", "ICCP", "EXIF", "XMP"))
 _HOLE = bytes(256)
 """Compressed pixels have no such run of zeros: the longest of flat images that we made had 34."""
 
@@ -44,6 +45,9 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     frames = names.count(b"ANMF")
     if frames > 1:
         notes.append(f"the first of {frames} frames is used")
+    plain = {name.decode().strip() for name in names if name.isascii() and name.strip().isalnum()}
+    if others := sorted(plain - _KNOWN):
+        notes.append(f"{' and '.join(others[:8])} chunks are left out, because their meaning is not known")
     return from_stored(stored, format="webp", metadata=_metadata(chunks), lossless=b"VP8L" in names, notes=tuple(notes))
 
 
@@ -141,18 +145,10 @@ def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # no
         lossless=image.lossless and options.quality is None,
         exact=True,
         icc_profile=metadata.icc or b"",
-        exif=_block(metadata),
+        exif=metadata.exif or b"",
         xmp=metadata.xmp or b"",
     )
     return buffer.getvalue()
-
-
-def _block(metadata: Metadata) -> bytes:
-    """The EXIF block; if there is none, one with only the resolution, since WebP has no other place for that."""
-    if metadata.exif or metadata.dpi is None:
-        return metadata.exif or b""
-    layout = ByteLayout("<")
-    return exif.build(exif.resolution_entries(metadata.dpi, layout), layout)
 
 
 def check_writable(image: Image) -> None:

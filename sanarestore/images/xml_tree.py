@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from xml.parsers import expat
 
-_MOST_NODES = 200_000
+_MOST_NODES = 100_000
 """Elements and attributes that are read; hostile packets consist of empty ones, which would fill the memory."""
+_MOST_PREFIXES = 200
+"""Prefixes that may be declared at one place; each element that declares one copies them."""
 _TAG = re.compile(rb"<[^\s/>]+(?:\s+[^\s=/>]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/?>")
 _ATTRIBUTE = re.compile(rb"\s+([^\s=/>]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
 XML = "http://www.w3.org/XML/1998/namespace"
@@ -120,6 +122,8 @@ class _Reader:
         pairs = list(zip(names, values, strict=True))
         declared = {name[6:]: value for name, value in pairs if name == "xmlns" or name.startswith("xmlns:")}
         prefixes = above | declared if declared else above
+        if len(prefixes) > _MOST_PREFIXES:
+            raise _UnreadError
         found = list(_ATTRIBUTE.finditer(self.data, start, tag.end()))
         if [each[1].decode() for each in found] != names:
             raise _UnreadError

@@ -13,7 +13,9 @@ _EMPTY = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
     f' <rdf:RDF xmlns:rdf="{RDF}">\n </rdf:RDF>\n</x:xmpmeta>\n<?xpacket end="w"?>'
 ).encode()
-_TAGS = re.compile(rb"<[^>]*>")
+_PACKET = Name("adobe:ns:meta/", "xmpmeta")
+_PREFIXES = re.compile(rb"([\w.-]+):(?=\w)")
+_TAGS = re.compile(rb"<!--.*?-->|<[^>]*>", re.DOTALL)
 
 
 class UnparsableError(Exception):
@@ -83,11 +85,20 @@ def with_description(packet: bytes | None, prefixes: Mapping[str, str], properti
     whole = packet or _EMPTY
     rdf = _rdf(whole)
     if rdf is None:
-        raise UnparsableError
+        return _with_rdf(whole, prefixes, properties)
     abouts = (each.value for one in rdf.children for each in one.attributes if each.name in (_ABOUT, Name("", "about")))
     about = escaped(next(abouts, ""))
     named = "".join(f' xmlns:{prefix}="{escaped(uri)}"' for prefix, uri in {"rdf": RDF, **prefixes}.items())
     return _added(whole, rdf, f'<rdf:Description rdf:about="{about}"{named}>{properties}</rdf:Description>'.encode())
+
+
+def _with_rdf(packet: bytes, prefixes: Mapping[str, str], properties: str) -> bytes:
+    """Add RDF with a description to a packet that has none."""
+    root = parse(packet)
+    if root is None or root.name != _PACKET:
+        raise UnparsableError
+    rdf = f'<rdf:RDF xmlns:rdf="{RDF}"></rdf:RDF>'.encode()
+    return with_description(_added(packet, root, rdf), prefixes, properties)
 
 
 def merged(packet: bytes, extension: bytes) -> bytes | None:
@@ -151,14 +162,7 @@ def _undeclared(packet: bytes, namespaces: set[str]) -> bytes:
     root = parse(packet)
     if root is None:
         return packet
-    related = tuple(namespaces)
-    edits = []
-    for element in root.walk():
-        for each in element.attributes:
-            prefix = each.name.local
-            if each.name.namespace != "xmlns" or not each.value.startswith(related):
-                continue
-            uses = re.findall(rb"(?<![\w.-])" + re.escape(prefix.encode()) + rb":", packet)
-            if not uses:
-                edits.append(Edit(each.start, each.end))
-    return edited(packet, edits)
+    related, used = tuple(namespaces), set(_PREFIXES.findall(packet))
+    declared = (each for element in root.walk() for each in element.attributes if each.name.namespace == "xmlns")
+    unused = (each for each in declared if each.value.startswith(related) and each.name.local.encode() not in used)
+    return edited(packet, [Edit(each.start, each.end) for each in unused])

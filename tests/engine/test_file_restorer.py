@@ -14,7 +14,7 @@ import torch
 from PIL import Image as PillowImage
 from PIL import ImageCms
 
-from sanarestore import images
+from sanarestore import __version__, images
 from sanarestore.engine.file_restorer import FileRestorer
 from sanarestore.engine.jobs import Job, Outcome, TileDone
 from sanarestore.engine.restorer import Restorer
@@ -22,7 +22,7 @@ from sanarestore.errors import DiskFull, OutOfMemory
 from sanarestore.files import temporary_beside
 from sanarestore.images.image import to_stored
 from sanarestore.model.loading import RestorationModel
-from sanarestore.options import RestoreOptions
+from sanarestore.options import RestoreOptions, WriteOptions
 from tests.conftest import photo, save_photo
 from tests.engine.test_restorer import ran, short_of_memory, unread
 
@@ -275,3 +275,41 @@ def test_an_outcome_names_the_degradations_that_the_prompt_removes(
         (outcome,), _ = through(FileRestorer(restorer), Job(source=source, target=tmp_path / f"{prompt}.png"))
         assert outcome.to_json()["removes"] == removes
         assert len(outcome.to_json()["notes"]) == notes
+
+
+def test_what_the_format_of_the_result_cannot_hold_is_in_the_notes(
+    tmp_path: Path, tiny_model: RestorationModel
+) -> None:
+    metadata = images.Metadata(iptc=b"\x1c\x02\x05\x00\x05Title")
+    images.write(image_of(photo(40, 50), "uint8", metadata=metadata), tmp_path / "a.tif")
+    job = Job(source=tmp_path / "a.tif", target=tmp_path / "a.webp", format="webp")
+    (outcome,), _ = restored(tiny_model, job)
+    assert outcome.notes == ("IPTC records are left out, because WebP has no place for them",)
+
+
+@pytest.mark.parametrize("strip", [False, True])
+def test_a_result_says_how_it_was_made(tmp_path: Path, tiny_model: RestorationModel, strip: bool) -> None:
+    packet = """<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description
+        xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Label="Red"/></rdf:RDF>"""
+    images.write(image_of(photo(40, 50), "uint8", metadata=replace(METADATA, xmp=packet.encode())), tmp_path / "a.tif")
+    restorer = Restorer(RestoreOptions(strength=0.5, threads=1), device="cpu", model=tiny_model)
+    task = FileRestorer(restorer, write=WriteOptions(provenance=True, strip=strip))
+    (outcome,), _ = through(task, Job(source=tmp_path / "a.tif", target=tmp_path / "out.tif"))
+    found = images.read(tmp_path / "out.tif").metadata
+    told = images.provenance_of(found)
+    assert told is not None
+    assert (told.version, told.weights, told.input) == (__version__, tiny_model.fingerprint, outcome.sha256)
+    assert ("strength", "0.5") in told.options
+    assert not {"threads", "model", "tile"} & dict(told.options).keys()
+    assert (b"Red" in (found.xmp or b"")) != strip
+    assert (found.dpi is None) == strip
+
+
+def test_a_provenance_that_cannot_be_added_fails_the_file(tmp_path: Path, tiny_model: RestorationModel) -> None:
+    metadata = images.Metadata(xmp=b"<broken")
+    images.write(image_of(photo(40, 50), "uint8", metadata=metadata), tmp_path / "a.tif")
+    task = FileRestorer(Restorer(RestoreOptions(), device="cpu", model=tiny_model), write=WriteOptions(provenance=True))
+    (outcome,), _ = through(task, Job(source=tmp_path / "a.tif", target=tmp_path / "out.tif"))
+    assert (outcome.status, outcome.reason) == ("failed", "unwritable")
+    assert outcome.error is not None
+    assert "--provenance" in outcome.error

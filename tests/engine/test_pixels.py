@@ -82,6 +82,17 @@ def test_an_enlargement_keeps_depth_alpha_and_positions() -> None:
     assert np.abs(larger.pixels_HWC[2::4, 2::4] - image.pixels_HWC).mean() < 0.02
 
 
+def test_an_enlargement_has_its_size_in_its_metadata() -> None:
+    packet = """<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description
+        xmlns:exif="http://ns.adobe.com/exif/1.0/" exif:PixelXDimension="50"/></rdf:RDF>"""
+    metadata = images.Metadata(xmp=packet.encode())
+    image = Image(pixels_HWC=photo(40, 50), depth="uint8", format="jpeg", metadata=metadata, notes=("first",))
+    larger = enlarge(image, 2)
+    assert larger.metadata.xmp == packet.replace('"50"', '"100"').encode()
+    assert larger.notes == ("first", "pixel dimensions in the metadata are those of the result")
+    assert enlarge(image, 1) is image
+
+
 def test_an_image_without_alpha_is_enlarged_bicubically() -> None:
     image = Image(pixels_HWC=photo(20, 30), depth="uint8", format="png")
     assert np.array_equal(enlarged(image, 2).pixels_HWC, resize(image.pixels_HWC, 60, 40))

@@ -30,6 +30,7 @@ from PIL import Image as PillowImage
 from sanarestore.errors import SanarestoreError
 from sanarestore.images import Image, Metadata, encode, measure, read
 from tests.images.conftest import IPTC, XMP, photograph, png_chunk, saved, smooth
+from tests.images.rich import files
 
 SECONDS = 10
 """CPU time that a case may take."""
@@ -64,7 +65,7 @@ def seeds() -> dict[str, bytes]:
             found[f"{channels}-{lossless}.webp"] = encode(image)
     for channels in (1, 3):
         found[f"{channels}.jpg"] = encode(photograph("uint8", channels, "jpeg", metadata=metadata))
-    return found | _foreign()
+    return found | {f"rich.{name}": data for name, data in files(bytes(range(200))).items()} | _foreign()
 
 
 def _foreign() -> dict[str, bytes]:

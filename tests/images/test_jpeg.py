@@ -14,6 +14,7 @@ from sanarestore.images.image import JpegCoding
 from sanarestore.images.quantization import coding_of
 from sanarestore.options import WriteOptions
 from tests.images.conftest import IPTC, XMP, photograph, saved, smooth
+from tests.images.rich import CLIPPING_PATH, resource
 
 
 def photo(**fields):
@@ -75,10 +76,26 @@ def test_resolution_is_read_from_exif():
     assert decode(data).metadata.dpi == (299.72, 299.72)
 
 
-@pytest.mark.parametrize("block", ["exif", "xmp", "iptc"])
+@pytest.mark.parametrize("block", ["exif", "xmp"])
 def test_metadata_blocks_that_are_too_large_are_refused(block):
     with pytest.raises(UnwritableImage, match="larger than"):
         encode(photo(metadata=Metadata(**{block: b"II*\0" + bytes(70_000)})))
+
+
+def test_large_photoshop_blocks_take_several_segments():
+    """Resources stay whole where they fit into a segment; a larger one goes on in the next."""
+    many = b"".join(resource(2000 + index, bytes([index]) * 20_000) for index in range(9))
+    for photoshop in (many, resource(2000, bytes(range(256)) * 800)):
+        metadata = Metadata(iptc=IPTC * 5000, photoshop=photoshop)
+        assert decode(encode(photo(metadata=metadata))).metadata == metadata
+    data = encode(photo(metadata=Metadata(photoshop=many)))
+    with PillowImage.open(io.BytesIO(data)) as file:
+        assert [body for marker, body in file.applist if marker == "APP13"][1][14:18] == b"8BIM"
+
+
+def test_comments_and_clipping_paths_are_kept():
+    metadata = Metadata(comments=(b"job 4711", "Zoë".encode("latin-1")), photoshop=CLIPPING_PATH)
+    assert decode(encode(photo(metadata=metadata))).metadata == metadata
 
 
 @pytest.mark.parametrize(("depth", "channels"), [("uint16", 3), ("float32", 1), ("uint8", 4)])

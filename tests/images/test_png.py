@@ -13,9 +13,11 @@ import pytest
 from PIL import Image as PillowImage
 
 from sanarestore.errors import UnreadableImage, UnwritableImage
-from sanarestore.images import Metadata, decode, encode, from_float
+from sanarestore.images import Metadata, decode, encode, from_float, prepared
 from sanarestore.images.image import to_stored
+from sanarestore.options import WriteOptions
 from tests.images.conftest import IPTC, XMP, codes, exif_values, photograph, png_chunk, saved
+from tests.images.rich import TEXTS
 
 
 def chunks_of(data):
@@ -114,6 +116,56 @@ def test_iptc_in_a_raw_profile_chunk_is_read():
     plain = encode(photograph("uint8", 1, "png"))
     data = plain[:33] + png_chunk(b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text)) + plain[33:]
     assert decode(data).metadata.iptc == IPTC
+
+
+def with_chunks(data, *chunks):
+    return data[:33] + b"".join(png_chunk(*each) for each in chunks) + data[33:]
+
+
+def test_texts_time_and_other_chunks_are_kept_byte_for_byte():
+    ratio = (b"pHYs", struct.pack(">LLB", 2, 1, 0))
+    chunks = (*TEXTS, ratio, (b"tEXt", b"Raw profile type exif\0not hexadecimal"), (b"ruSt", b"mine, safe to copy"))
+    image = decode(with_chunks(encode(photograph("uint8", 3, "png")), *chunks))
+    assert image.metadata.png_chunks == chunks
+    assert image.notes == ()
+    assert decode(encode(image)).metadata == image.metadata
+
+
+def test_chunks_that_may_not_fit_new_pixels_are_left_out_and_said():
+    chunks = ((b"ruST", b"mine, unsafe to copy"), (b"caBX", b"signed"), (b"iDOT", b"offsets"))
+    image = decode(with_chunks(encode(photograph("uint8", 3, "png")), *chunks))
+    assert image.metadata == Metadata()
+    credentials, other = image.notes
+    assert "content credentials" in credentials
+    assert other == "ruST chunks are left out, because they may not fit the restored pixels"
+
+
+def test_the_background_is_converted_with_the_pixels():
+    picture = PillowImage.fromarray(codes("uint8", 3)).quantize(16)
+    colour = bytes(picture.getpalette()[3 * 5 : 3 * 6])
+    data = saved(picture, "PNG")
+    place = data.index(b"IDAT") - 4
+    image = decode(data[:place] + png_chunk(b"bKGD", b"\5") + data[place:])
+    assert dict(image.metadata.png_chunks) == {b"bKGD": bytes((0, colour[0], 0, colour[1], 0, colour[2]))}
+    data = saved(PillowImage.fromarray(codes("uint8", 1)[..., 0] > 99), "PNG")
+    image = decode(with_chunks(data, (b"bKGD", b"\0\1")))
+    assert dict(image.metadata.png_chunks) == {b"bKGD": b"\0\xff"}
+
+
+def test_chunks_about_samples_are_left_out_where_the_depth_changes():
+    metadata = Metadata(png_chunks=((b"sBIT", b"\x0a\x0a\x0a"), (b"bKGD", bytes(range(6)))))
+    image = photograph("uint16", 3, "png", metadata=metadata)
+    assert decode(encode(image)).metadata == metadata
+    smaller = prepared(image, options=WriteOptions(bit_depth=8))
+    assert smaller.metadata == Metadata()
+    assert smaller.notes == ("PNG's bKGD and sBIT are left out, because depth or channels changed",)
+
+
+def test_significant_bits_cover_an_alpha_channel_that_was_a_transparent_colour():
+    metadata = Metadata(png_chunks=((b"sBIT", b"\5\6\5"),))
+    assert decode(encode(photograph("uint8", 4, "png", metadata=metadata))).metadata.png_chunks == (
+        (b"sBIT", b"\5\6\5\x08"),
+    )
 
 
 def test_damaged_metadata_does_not_affect_the_pixels():

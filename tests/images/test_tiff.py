@@ -16,12 +16,19 @@ from sanarestore.images import (
     check_writable,
     decode,
     encode,
+    exif,
     from_float,
+    ifd,
     measure,
+    prepared,
     result_header,
 )
+from sanarestore.images.ifd import ByteLayout, Entry
 from sanarestore.images.image import to_stored
+from sanarestore.images.tiff import _with_entries
+from sanarestore.options import WriteOptions
 from tests.images.conftest import IPTC, MAKER_NOTE, XMP, codes, exif_values, photograph, saved
+from tests.images.rich import CLIPPING_PATH
 
 
 def tiff(stored, **options):
@@ -258,6 +265,66 @@ def test_the_byte_order_follows_the_exif_block():
     assert data[:2] == b"MM"
     assert np.array_equal(tifffile.imread(io.BytesIO(data)), codes("uint16", 3))
     assert tags_of(data)[34665]["MakerNote"] == b"MM" + MAKER_NOTE
+
+
+def with_tags(image_data, entries):
+    """The file with more tags in its first directory."""
+    layout, _ = ifd.read_header(image_data)
+    return _with_entries(io.BytesIO(image_data), layout, entries)
+
+
+def entries_of(data, tags):
+    """The entries of these tags in a file's first directory."""
+    layout, offset = ifd.read_header(data)
+    return {tag: entry for tag, entry in ifd.read(data, offset, layout).items() if tag in tags}
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_geo_colour_and_page_tags_are_kept_in_the_order_of_the_file(order):
+    tags = [
+        (33550, 12, 3, (10.0, 10.0, 0.0), True), (42112, 2, 0, "<GDALMetadata/>", True),
+        (318, 5, 2, (3127, 10000, 3290, 10000), True), (301, 3, 256, tuple(range(0, 65536, 256)), True),
+        (285, 2, 0, "Page 7", True), (321, 3, 2, (10, 245), True), (34377, 7, len(CLIPPING_PATH), CLIPPING_PATH, True),
+    ]  # fmt: skip
+    given = tiff(codes("uint8", 3), photometric="rgb", byteorder=order, extratags=tags)
+    result = encode(decode(given))
+    assert result[:2] == {"<": b"II", ">": b"MM"}[order]
+    numbers = {tag for tag, *_ in tags}
+    before = entries_of(given, numbers)
+    assert before.keys() == numbers
+    assert entries_of(result, numbers) == before
+    # The other formats hold the tags in their EXIF blocks, from which TIFF gets them back.
+    assert entries_of(encode(decode(encode(decode(given), "png")), "tiff"), numbers) == before
+
+
+def test_tags_about_stored_pixels_are_left_out_and_said():
+    plain = tiff(codes("uint8", 3), photometric="rgb", software=False)
+    unknown = {37724: Entry(7, b"layers"), 50839: Entry(7, b"mine"), 280: Entry(3, b"\0\0"), 65000: Entry(2, b"x\0")}
+    image = decode(with_tags(plain, unknown))
+    assert image.metadata == Metadata()
+    assert image.notes == (
+        "Photoshop's layers are left out, because they hold the photograph before restoring",
+        "the TIFF tags 50839, 65000 are left out, because it is not known whether they still fit",
+    )
+
+
+def test_curves_of_codes_are_left_out_where_the_codes_changed():
+    curve = (301, 3, 256, tuple(range(0, 65536, 256)), True)
+    white = decode(tiff(codes("uint8", 1)[..., 0], photometric="miniswhite", software=False, extratags=[curve]))
+    assert "the TIFF tag 301 is left out, because the stored values were converted" in white.notes
+    assert white.metadata.exif is None
+    image = decode(tiff(codes("uint8", 3), photometric="rgb", extratags=[curve]))
+    deeper = prepared(image, options=WriteOptions(bit_depth=16))
+    assert deeper.notes == ("the TIFF tag 301 is left out, because the depth changed",)
+    assert 301 not in tags_of(encode(deeper))
+
+
+def test_reference_values_of_ycbcr_are_not_kept_for_rgb():
+    of_chroma = struct.pack("<12L", 0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1)
+    given = exif.build({271: Entry(2, b"ACME\0"), 532: Entry(5, of_chroma)}, ByteLayout("<"))
+    tags = tags_of(encode(photograph("uint8", 3, "tiff", metadata=Metadata(exif=given))))
+    assert 532 not in tags
+    assert tags[271] == "ACME"
 
 
 def test_no_metadata_is_added():

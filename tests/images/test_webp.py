@@ -1,6 +1,7 @@
 """Tests of lossy and lossless WebP files, whose metadata is also read with Pillow."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from sanarestore.errors import UnreadableImage, UnwritableImage
 from sanarestore.images import Image, Metadata, decode, encode, from_float, to_float
 from sanarestore.images.image import to_stored
 from sanarestore.options import WriteOptions
-from tests.images.conftest import IPTC, XMP, codes, photograph, saved, smooth
+from tests.images.conftest import XMP, codes, exif_values, photograph, saved, smooth
 
 
 def test_lossy_files_stay_lossy_and_close():
@@ -47,6 +48,19 @@ def test_resolution_is_kept():
     assert decode(encode(image)).metadata.dpi == (300.0, 240.0)
 
 
+def test_the_resolution_joins_an_exif_block_that_has_none(exif):
+    metadata = Metadata(exif=exif, dpi=(300.0, 240.0))
+    reread = decode(encode(photograph("uint8", 3, "webp", metadata=metadata))).metadata
+    assert reread.dpi == (300.0, 240.0)
+    assert exif_values(reread.exif) == exif_values(exif)
+
+
+def test_unknown_chunks_are_left_out_and_said():
+    plain = encode(photograph("uint8", 3, "webp", metadata=Metadata(xmp=XMP)))
+    data = plain[:4] + struct.pack("<L", len(plain) + 4) + plain[8:] + b"MINE" + struct.pack("<L", 4) + b"abcd"
+    assert decode(data).notes == ("MINE chunks are left out, because their meaning is not known",)
+
+
 def test_the_first_frame_of_an_animation_is_used():
     first, second = (PillowImage.fromarray(codes("uint8", 3)[::step].copy()) for step in (1, -1))
     image = decode(saved(first, "WEBP", save_all=True, append_images=[second], lossless=True))
@@ -59,7 +73,6 @@ def test_the_first_frame_of_an_animation_is_used():
     [
         (lambda: photograph("uint16", 3, "webp"), "8 bits"),
         (lambda: photograph("uint8", 4, "webp", alpha_kind="associated"), "associated"),
-        (lambda: photograph("uint8", 3, "webp", metadata=Metadata(iptc=IPTC)), "IPTC"),
         (lambda: photograph("uint8", 1, "webp", metadata=Metadata(icc=bytes(16) + b"GRAY" + bytes(108))), "gray"),
         (lambda: Image(pixels_HWC=np.zeros((1, 16384, 3), np.float32), depth="uint8", format="webp"), "16383"),
     ],
