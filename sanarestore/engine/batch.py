@@ -25,6 +25,7 @@ from sanarestore.engine.work import Work, failed, is_there_already
 from sanarestore.errors import NoImagesError, UnwritableImage, disk_full
 from sanarestore.files import TEMPORARY, is_full
 from sanarestore.images.find import Rejected
+from sanarestore.images.signature import READ
 from sanarestore.options import BatchOptions, RestoreOptions, parse_shard
 
 LAST = 16
@@ -210,7 +211,7 @@ def _outcomes(batch: Batch, devices: Sequence[str] | RayCluster) -> Generator[Ou
 def _nothing_found(names: Sequence[str]) -> NoImagesError:
     return NoImagesError(
         "no readable image was found", where=", ".join(names),
-        next_step="TIFF, PNG, JPEG and WebP are read, recognised by their content.",
+        next_step=f"{READ} are read, recognised by their content.",
     )  # fmt: skip
 
 

@@ -68,6 +68,9 @@ class FileRestorer:
             raise kind(fact, where=_called(job), next_step="Check its name and permissions.") from error
         image = images.decode(data, _called(job), accept_damaged=self._accept_damaged)
         images.check_writable(image, job.target, format=job.format)
+        if image.format not in images.WRITTEN:
+            written, own = (images.NAMES[each] for each in (job.format or image.written_as, image.format))
+            image = replace(image, notes=(*image.notes, f"the result is {written}, because {own} is only read"))
         return _Read(image, hash_bytes(data), stamp)
 
     def work(self, job: Job, read: _Read) -> Generator[TileDone, None, _Restored]:

@@ -10,12 +10,14 @@ from pathlib import Path
 from sanarestore.engine.jobs import Job, Outcome
 from sanarestore.errors import UsageError
 from sanarestore.files import temporary_beside
-from sanarestore.images import Format, Found
+from sanarestore.images import Format, Found, written_instead
 
 SUFFIXES: dict[str, Format] = {
     ".tif": "tiff", ".tiff": "tiff", ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp",
 }  # fmt: skip
 """Suffixes that mark an output as one file, and the format of each."""
+
+_SUFFIX_OF: dict[Format, str] = {"tiff": ".tif", "png": ".png"}
 
 OTHERS = {
     ".avif", ".bmp", ".cr2", ".cr3", ".dng", ".exr", ".gif", ".heic", ".heif", ".jp2", ".jpf", ".jxl", ".nef", ".psd",
@@ -41,16 +43,17 @@ def plan(found: Sequence[Found], inputs: Sequence[str], output: str | None) -> P
     Without `output`, a folder `shoot` goes to `shoot-restored` beside it and a file `a.jpg` to `a-restored.jpg`. The
     output is one file if one file is named as input and the output has an image suffix, which then decides the format;
     otherwise it is a folder. Files in an output folder that lies inside the searched folder are not inputs.
+    An input in a format that is only read is written as TIFF or PNG, and its output is named so.
     A file is refused if its output would replace an input, would be that of an earlier input, or would lie outside of
     the output folder. UsageError if the output is of the wrong kind.
     """
     if output is None:
-        return _accepted(_without_output(found))
+        return _accepted(map(_writable, _without_output(found)))
     kept: list[Found] = []
     inside: list[Found] = []
     for each in found:
         (inside if _lies_in_output(each, Path(output).resolve()) else kept).append(each)
-    return replace(_accepted(_with_output(kept, inputs, Path(output))), inside=tuple(inside))
+    return replace(_accepted(map(_writable, _with_output(kept, inputs, Path(output)))), inside=tuple(inside))
 
 
 def format_named(output: Path) -> Format | None:
@@ -94,6 +97,18 @@ def _without_output(found: Sequence[Found]) -> list[Job]:
     return jobs
 
 
+def _writable(job: Job) -> Job:
+    """The job with the format and the name of its output, where the input's format is only read."""
+    if job.format is not None:
+        return job
+    format = written_instead(job.source)  # noqa: A001 - the word users say
+    if format is None:
+        return job
+    if job.folder is None:  # the user named the file
+        return replace(job, format=SUFFIXES.get(job.target.suffix.lower(), format))
+    return replace(job, format=format, target=job.target.with_suffix(_SUFFIX_OF[format]))
+
+
 def _beside(folder: Path) -> Path:
     whole = folder.resolve()
     if not whole.name:
@@ -101,8 +116,9 @@ def _beside(folder: Path) -> Path:
     return whole.with_name(f"{whole.name}-restored")
 
 
-def _accepted(jobs: Sequence[Job]) -> Plan:
+def _accepted(planned: Iterable[Job]) -> Plan:
     """Tell jobs with an output of their own from jobs that are refused."""
+    jobs = list(planned)
     names = _Names(jobs)
     sources = {names.of(job.source) for job in jobs}
     taken: dict[str, Job] = {}

@@ -3,13 +3,16 @@ rounded here too."""
 
 from sanarestore.images.codes import Depth, Pixels, from_float, quantize, to_float
 from sanarestore.images.find import Findings, Found, Rejected, find
-from sanarestore.images.header import Header, measure, memory_to_read, memory_to_write
-from sanarestore.images.image import Extra, Format, Image, Metadata
+from sanarestore.images.header import Header, measure, memory_to_read, memory_to_write, written_instead
+from sanarestore.images.image import WRITTEN, Extra, Format, Image, Metadata
 from sanarestore.images.read import decode, read
 from sanarestore.images.resize import resize
+from sanarestore.images.signature import NAMES
 from sanarestore.images.write import check_header, check_writable, encode, write
 
 __all__ = [
+    "NAMES",
+    "WRITTEN",
     "Depth",
     "Extra",
     "Findings",
@@ -34,4 +37,5 @@ __all__ = [
     "resize",
     "to_float",
     "write",
+    "written_instead",
 ]

@@ -12,6 +12,7 @@ from sanarestore.files import write_atomically
 from sanarestore.images import jpeg, png, tiff, webp
 from sanarestore.images.header import Header
 from sanarestore.images.image import AlphaKind, Extra, Format, Image
+from sanarestore.images.signature import NAMES
 
 _ENCODERS: dict[Format, Callable[[Image], bytes]] = {
     "tiff": tiff.encode,
@@ -21,8 +22,6 @@ _ENCODERS: dict[Format, Callable[[Image], bytes]] = {
 }
 
 
-_NAMES: dict[Format, str] = {"tiff": "TIFF", "png": "PNG", "jpeg": "JPEG", "webp": "WebP"}
-
 _CHECKS: dict[Format, Callable[[Image], None]] = {
     "png": png.check_writable, "jpeg": jpeg.check_writable, "webp": webp.check_writable
 }  # fmt: skip
@@ -31,9 +30,9 @@ _CHECKS: dict[Format, Callable[[Image], None]] = {
 def check_writable(image: Image, path: str | PathLike[str], *, format: Format | None = None) -> None:  # noqa: A002
     """Check before the work: UnwritableImage if PNG, JPEG or WebP is to be written and cannot hold the image.
 
-    `format` None is the image's own. TIFF is checked only when it is encoded.
+    `format` None is the image's own, if it is written (`Image.written_as`). TIFF is checked only when it is encoded.
     """
-    _naming(Path(path), _check, image, format or image.format)
+    _naming(Path(path), _check, image, format or image.written_as)
 
 
 def _check(image: Image, format: Format) -> None:  # noqa: A002
@@ -41,12 +40,12 @@ def _check(image: Image, format: Format) -> None:  # noqa: A002
         return
     if image.more_pages:
         raise UnwritableImage(
-            f"{_NAMES[format]} holds one page, and this file has {1 + len(image.more_pages)}", next_step="Write TIFF."
+            f"{NAMES[format]} holds one page, and this file has {1 + len(image.more_pages)}", next_step="Write TIFF."
         )
     if image.extra is not None:
         count = image.extra.count
         raise UnwritableImage(
-            f"{_NAMES[format]} cannot hold the {count} extra channel{'s' if count > 1 else ''} of this image",
+            f"{NAMES[format]} cannot hold the {count} extra channel{'s' if count > 1 else ''} of this image",
             next_step="Write TIFF.",
         )
     _CHECKS[format](image)
@@ -63,7 +62,7 @@ def _like(header: Header) -> Image:
     # Arrays of one value take no memory.
     return Image(
         pixels_HWC=np.broadcast_to(np.zeros((), "float32"), (*side, header.channels - has_alpha)),
-        depth=header.depth, format=header.format,
+        depth=header.depth, format=header.written_as,
         alpha_HW=np.broadcast_to(np.zeros((), header.depth), side) if has_alpha else None,
         extra=_extra_like(header) if header.extra else None, more_pages=tuple(map(_like, header.more)),
     )  # fmt: skip
@@ -77,9 +76,10 @@ def _extra_like(header: Header) -> Extra:
 
 
 def encode(image: Image, format: Format | None = None) -> bytes:  # noqa: A002 - the word users say
-    """Encode a file in `format`, the image's own if None; UnwritableImage if the format cannot hold the image."""
-    _check(image, format or image.format)
-    return _ENCODERS[format or image.format](image)
+    """Encode a file in `format`, if None in that of `Image.written_as`; UnwritableImage if it cannot hold the image."""
+    chosen = format or image.written_as
+    _check(image, chosen)
+    return _ENCODERS[chosen](image)
 
 
 def write(

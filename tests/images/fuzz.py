@@ -30,6 +30,7 @@ from PIL import Image as PillowImage
 from sanarestore.errors import SanarestoreError
 from sanarestore.images import Image, Metadata, encode, measure, read
 from tests.images.conftest import IPTC, XMP, photograph, png_chunk, saved, smooth
+from tests.images.foreign_files import foreign_files
 
 SECONDS = 10
 """CPU time that a case may take."""
@@ -64,7 +65,7 @@ def seeds() -> dict[str, bytes]:
             found[f"{channels}-{lossless}.webp"] = encode(image)
     for channels in (1, 3):
         found[f"{channels}.jpg"] = encode(photograph("uint8", channels, "jpeg", metadata=metadata))
-    return found | _foreign()
+    return found | _foreign() | foreign_files()
 
 
 def _foreign() -> dict[str, bytes]:
@@ -77,8 +78,6 @@ def _foreign() -> dict[str, bytes]:
         "palette.png": saved(picture.quantize(16), "PNG", transparency=3),
         "bits.png": saved(picture.convert("1"), "PNG"),
         "palette.tif": saved(picture.quantize(16), "TIFF"), "bits.tif": saved(picture.convert("1"), "TIFF"),
-        "animated.webp": saved(picture, "WEBP", save_all=True, append_images=[picture.rotate(90)]),
-        "animated.png": saved(picture, "PNG", save_all=True, append_images=[picture.rotate(90)]),
         "text.png": _with_texts(saved(picture, "PNG")),
     }  # fmt: skip
     kinds: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ from PIL import Image as PillowImage
 from sanarestore.errors import UnreadableImage, UnwritableImage
 from sanarestore.images import Image, Metadata, decode, encode, from_float, to_float
 from sanarestore.images.image import to_stored
-from tests.images.conftest import IPTC, XMP, codes, photograph, saved, smooth
+from tests.images.conftest import IPTC, XMP, codes, photograph, smooth
 
 
 def test_lossy_files_stay_lossy_and_close():
@@ -44,13 +44,6 @@ def test_metadata_is_kept_byte_for_byte(icc, exif):
 def test_resolution_is_kept():
     image = photograph("uint8", 3, "webp", metadata=Metadata(dpi=(300.0, 240.0)))
     assert decode(encode(image)).metadata.dpi == (300.0, 240.0)
-
-
-def test_the_first_frame_of_an_animation_is_used():
-    first, second = (PillowImage.fromarray(codes("uint8", 3)[::step].copy()) for step in (1, -1))
-    image = decode(saved(first, "WEBP", save_all=True, append_images=[second], lossless=True))
-    assert np.array_equal(from_float(image.pixels_HWC, "uint8"), codes("uint8", 3))
-    assert image.notes == ("the first of 2 frames is used",)
 
 
 @pytest.mark.parametrize(
