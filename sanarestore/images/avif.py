@@ -4,7 +4,16 @@ from sanarestore.errors import UnreadableImage
 from sanarestore.images.boxes import Items, check_still, is_cut, items_of
 from sanarestore.images.codes import Stored
 from sanarestore.images.damage import cut, hopeless
-from sanarestore.images.foreign import Foreign, exif_of, needs_code_points, scaled, turned, upright, with_colours
+from sanarestore.images.foreign import (
+    Foreign,
+    check_shape,
+    exif_of,
+    needs_code_points,
+    scaled,
+    turned,
+    upright,
+    with_colours,
+)
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, Metadata, check_size, from_stored
 
@@ -30,8 +39,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
         raise hopeless(f"its pixels cannot be decoded ({cut(error)})") from error
     stored, notes = scaled(stored, header.bits)
     stored, more = set_upright(stored, items)
-    if stored.shape[:2] != (header.height, header.width):
-        raise hopeless("its size is not that of its picture")
+    check_shape(stored, header)
     metadata = metadata_of(data, items, is_gray=header.colours == 1)
     return from_stored(stored, format="avif", metadata=metadata, colours=header.colours, notes=(*notes, *more))
 

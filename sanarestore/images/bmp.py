@@ -8,7 +8,7 @@ import numpy as np
 from sanarestore.errors import UnreadableImage
 from sanarestore.images.codes import Stored
 from sanarestore.images.damage import cut, damaged, hopeless
-from sanarestore.images.foreign import Foreign
+from sanarestore.images.foreign import Foreign, check_shape
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, Metadata, check_size, from_stored
 
@@ -25,7 +25,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     """
     from PIL import BmpImagePlugin
 
-    _, notes = header_of(data), []
+    header, notes = header_of(data), []
     width, height, bits, compression = _head(data)
     start = int.from_bytes(data[10:14], "little")
     missing = start + (width * bits + 31) // 32 * 4 * height - len(data) if compression in _UNCOMPRESSED else 0
@@ -47,8 +47,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
                 stored = np.asarray(file)
     except OSError as error:
         raise hopeless(f"its pixels cannot be decoded ({cut(error)})") from error
-    if stored.shape[:2] != (height, width):
-        raise hopeless("its size is not that of its picture")
+    check_shape(stored, header)
     return from_stored(stored, format="bmp", metadata=_metadata(data), notes=tuple(notes))
 
 

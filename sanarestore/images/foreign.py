@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sanarestore.images import colour, exif, ifd
-from sanarestore.images.codes import Depth, Stored
+from sanarestore.images.codes import Depth, Stored, rescale
+from sanarestore.images.damage import hopeless
 from sanarestore.images.image import Metadata
 
 _ORIENTATION = 274
@@ -33,6 +34,11 @@ class Foreign:
     """Whether code points describe the colours, and they are others than sRGB's."""
 
     @property
+    def channels(self) -> int:
+        """Number of channels of all kinds."""
+        return self.colours + self.has_alpha + self.extra
+
+    @property
     def depth(self) -> Depth:
         """The depth in which the image is held."""
         if self.is_float:
@@ -43,13 +49,15 @@ class Foreign:
 def scaled(stored: Stored, bits: int) -> tuple[Stored, tuple[str, ...]]:
     """Codes of 1 to 16 bits scaled to 8 or 16 bits and rounded to nearest, with a note if that changes them."""
     wanted = 8 if bits <= 8 else 16
-    codes = stored.astype(np.uint8 if wanted == 8 else np.uint16, copy=False)
-    if bits == wanted:
-        return codes, ()
-    most, full = 2**bits - 1, 2**wanted - 1
-    table = ((np.arange(2**wanted, dtype=np.uint64) * full + most // 2) // most).clip(0, full).astype(codes.dtype)
-    result: Stored = table[codes]
-    return result, (f"{bits}-bit values are converted to {wanted} bits",)
+    notes = () if bits == wanted else (f"{bits}-bit values are converted to {wanted} bits",)
+    return rescale(stored, bits), notes
+
+
+def check_shape(stored: Stored, header: Foreign) -> None:
+    """Raise DamagedImage if decoded codes are others than the header says."""
+    channels = stored.shape[2] if stored.ndim == 3 else 1
+    if (*stored.shape[:2], channels) != (header.height, header.width, header.channels):
+        raise hopeless("its pixels are others than its header says")
 
 
 def turned(stored: Stored, quarters: int, mirror: int | None) -> Stored:

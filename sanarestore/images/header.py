@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from typing import BinaryIO
 
-from sanarestore.errors import SanarestoreError
+from sanarestore.errors import SanarestoreError, UnreadableImage
 from sanarestore.images import avif, bmp, heif, jp2, jpeg, jxl, png, raw, tiff, webp
 from sanarestore.images.codes import Depth
 from sanarestore.images.foreign import Foreign
@@ -88,13 +88,16 @@ def measure(path: str | PathLike[str]) -> Header:
 def written_instead(path: str | PathLike[str]) -> Format | None:
     """The format in which a photograph is written whose own is only read; None for others.
 
-    A file that cannot be read gets the format that holds most; reading it will say what is wrong.
+    If its header cannot be read, this is TIFF, which holds most; reading it will say what is wrong.
     """
     try:
         with opened(path) as file:
             format = format_of(_FileBytes(file))  # noqa: A001
-        if format is None or format in WRITTEN:
-            return None
+    except UnreadableImage:
+        return None
+    if format is None or format in WRITTEN:
+        return None
+    try:
         return measure(path).written_as
     except SanarestoreError:
         return "tiff"

@@ -9,7 +9,7 @@ from sanarestore.images.avif import metadata_of
 from sanarestore.images.boxes import Items, check_still, is_cut, items_of
 from sanarestore.images.codes import Stored
 from sanarestore.images.damage import cut, hopeless
-from sanarestore.images.foreign import Foreign, needs_code_points, scaled
+from sanarestore.images.foreign import Foreign, check_shape, needs_code_points, scaled
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, check_size, from_stored
 
@@ -38,8 +38,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     except Exception as error:  # the type depends on the library's version
         raise hopeless(f"its pixels cannot be decoded ({cut(error)})") from error
     stored, notes = scaled(np.array(stored[:, : file.size[0]]), header.bits)
-    if stored.shape[:2] != (header.height, header.width):
-        raise hopeless("its size is not that of its picture")
+    check_shape(stored, header)
     # libheif has applied the turns.
     more = ("the picture is turned upright",) if items.turns else ()
     metadata = metadata_of(data, items, is_gray=header.colours == 1)

@@ -7,7 +7,7 @@ from sanarestore.images import exif, resources
 from sanarestore.images.boxes import boxes, find
 from sanarestore.images.codes import Stored
 from sanarestore.images.damage import cut, hopeless, limited
-from sanarestore.images.foreign import Foreign, scaled
+from sanarestore.images.foreign import Foreign, check_shape, scaled
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import AlphaKind, Image, Metadata, check_size, from_stored
 
@@ -42,9 +42,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
         raise
     except Exception as error:  # the type depends on the library's version
         raise hopeless(f"it is truncated, or its pixels are damaged ({cut(error)})") from error
-    count = header.colours + header.has_alpha + header.extra
-    if stored.shape[:2] != (header.height, header.width) or stored.size != header.height * header.width * count:
-        raise hopeless("its size is not that of its picture")
+    check_shape(stored, header)
     if stored.dtype.kind != "u":
         raise UnreadableImage("its samples are signed", next_step=_EXPORT)
     stored, notes = scaled(stored, header.bits)

@@ -5,7 +5,7 @@ from sanarestore.images import exif
 from sanarestore.images.boxes import boxes, is_cut
 from sanarestore.images.codes import Stored
 from sanarestore.images.damage import cut, hopeless, limited
-from sanarestore.images.foreign import Foreign, exif_of, needs_code_points, scaled, upright, with_colours
+from sanarestore.images.foreign import Foreign, check_shape, exif_of, needs_code_points, scaled, upright, with_colours
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, Metadata, check_size, from_stored
 from sanarestore.images.jxl_header import JxlHeader, parse
@@ -36,8 +36,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
         raise
     except Exception as error:  # the type depends on the library's version
         raise hopeless(f"it is truncated, or its pixels are damaged ({cut(error)})") from error
-    if stored.shape[:2] != (header.height, header.width):
-        raise hopeless("its size is not that of its picture")
+    check_shape(stored, header)
     notes: tuple[str, ...] = ()
     if header.is_float:
         stored = stored.astype(np.float32)

@@ -5,6 +5,8 @@ import io
 import struct
 from dataclasses import replace
 
+import numpy as np
+
 from sanarestore.errors import UnreadableImage
 from sanarestore.images import colour, exif, ifd, jpeg
 from sanarestore.images.boxes import is_cut
@@ -42,7 +44,8 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
                 use_camera_wb=True, no_auto_bright=True, output_bps=16, gamma=_SRGB_CURVE,
                 output_color=rawpy.ColorSpace.sRGB,
             )  # fmt: skip
-            stored = stored.copy()
+            # A sensor without colours gives one channel.
+            stored = np.repeat(stored, 3, axis=2) if stored.shape[2] == 1 else stored.copy()
             metadata = _metadata(data, file)
     except rawpy.LibRawError as error:
         raise _of(error) from error

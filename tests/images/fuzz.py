@@ -8,8 +8,10 @@ SanarestoreError, within limits of time and memory, and prints nothing. Cases th
 import argparse
 import dataclasses
 import hashlib
+import importlib.util
 import io
 import os
+import re
 import resource
 import struct
 import subprocess
@@ -31,6 +33,7 @@ from sanarestore.errors import SanarestoreError
 from sanarestore.images import Image, Metadata, encode, measure, read
 from tests.images.conftest import IPTC, XMP, photograph, png_chunk, saved, smooth
 from tests.images.foreign_files import foreign_files
+from tests.images.heic_files import heic
 
 SECONDS = 10
 """CPU time that a case may take."""
@@ -51,6 +54,7 @@ def seeds() -> dict[str, bytes]:
     block[34665] = {33434: 0.004, 37500: b"ACME\0" + bytes(range(256)), 40965: {1: "R98"}}
     block[34853] = {2: (1.0, 2.0, 3.5)}
     metadata = Metadata(icc=bytes(range(200)), exif=block.tobytes()[6:], xmp=XMP, iptc=IPTC, dpi=(300.0, 300.0))
+    deep = smooth()[:16, :32].astype(np.uint16) * 4
     found: dict[str, bytes] = {}
     for depth in ("uint8", "uint16", "float32"):
         for channels in (1, 2, 3, 4):
@@ -65,6 +69,11 @@ def seeds() -> dict[str, bytes]:
             found[f"{channels}-{lossless}.webp"] = encode(image)
     for channels in (1, 3):
         found[f"{channels}.jpg"] = encode(photograph("uint8", channels, "jpeg", metadata=metadata))
+    if importlib.util.find_spec("pi_heif"):
+        found |= {
+            "8.heic": heic(smooth()[:16, :32], exif=block.tobytes()[6:], xmp=XMP),
+            "10.heic": heic(deep, 10, turn=1),
+        }
     return found | _foreign() | foreign_files()
 
 
@@ -228,6 +237,9 @@ def seed_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name.startswith("seed-"))
 
 
+_LIBRAW = re.compile(rb"unknown file: [^\n]*\n")
+"""What LibRaw prints about damage, which rawpy cannot switch off."""
+
 GOOD = {"read", "noted", "unreadable", "damaged", "memory", "error"}
 
 
@@ -272,7 +284,7 @@ class Readers:
             code = self.process.wait()
             self.process = None
             answer = f"the process ended with {code}"
-        printed = self.printed.read_bytes()[before:]
+        printed = _LIBRAW.sub(b"", self.printed.read_bytes()[before:])
         return answer if not printed else f"{answer}, and printed {printed[:200]!r}"
 
     def close(self) -> None:

@@ -268,6 +268,7 @@ def test_jpeg_2000_in_other_colours_is_refused():
         decode(data[: at + 3] + struct.pack(">L", 18) + data[at + 7 :])
 
 
+@pytest.mark.skipif("raw.dng" not in FILES, reason="rawpy is not installed")
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_camera_raw_is_developed_upright(orientation):
     image = decode(dng(orientation=orientation))
@@ -290,7 +291,7 @@ def test_camera_raw_is_developed_upright(orientation):
     [("raw.dng", "rawpy", "sanarestore[raw]"), ("a.heic", "pi_heif", "sanarestore[heif]")],
 )
 def test_a_missing_library_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch, name, module, step):
-    data = FILES.get(name) or struct.pack(">L", 24) + b"ftypheic" + bytes(4) + b"mif1heic"
+    data = dng() if module == "rawpy" else struct.pack(">L", 24) + b"ftypheic" + bytes(4) + b"mif1heic"
     path = tmp_path / name
     path.write_bytes(data)
     monkeypatch.setattr("importlib.util.find_spec", lambda wanted: None if wanted == module else True)
