@@ -28,6 +28,7 @@ from sanarestore.engine.work import Work, failed, is_there_already
 from sanarestore.errors import NoImagesError, UnwritableImage, disk_full
 from sanarestore.files import TEMPORARY, is_full
 from sanarestore.images.find import Rejected
+from sanarestore.images.signature import READ
 from sanarestore.options import BatchOptions, RestoreOptions, WriteOptions, parse_shard
 
 LAST = 16
@@ -238,7 +239,7 @@ def _anchored(options: RestoreOptions) -> RestoreOptions:
 def _nothing_found(names: Sequence[str]) -> NoImagesError:
     return NoImagesError(
         "no readable image was found", where=", ".join(names),
-        next_step="TIFF, PNG, JPEG and WebP are read, recognised by their content.",
+        next_step=f"{READ} are read, recognised by their content.",
     )  # fmt: skip
 
 

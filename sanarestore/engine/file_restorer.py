@@ -82,6 +82,11 @@ class FileRestorer:
             data = job.source.read_bytes()
         image = images.decode(data, _called(job), accept_damaged=self._accept_damaged)
         images.check_writable(image, job.output, format=job.format, options=self._write)
+        if image.format not in images.WRITTEN:
+            written = images.format_written(image, job.format, self._write)
+            names = images.FORMAT_NAMES[written], images.FORMAT_NAMES[image.format]
+            note = "the result is {}, because {} is only read".format(*names)
+            image = replace(image, notes=(*image.notes, note))
         return _Read(image, hash_bytes(data), stamp, accessed)
 
     def work(self, job: Job, read: _Read) -> Generator[TileDone, None, _Restored]:

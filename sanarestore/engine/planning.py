@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sanarestore.engine.jobs import Job, Outcome
-from sanarestore.engine.naming import Naming
+from sanarestore.engine.naming import Naming, suffix_of
 from sanarestore.errors import UsageError
 from sanarestore.files import temporary_beside
-from sanarestore.images import SUFFIXES, Format, Found
+from sanarestore.images import SUFFIXES, Format, Found, written_instead
 from sanarestore.options import OutputFormat
 
 OTHERS = {
@@ -43,18 +43,21 @@ def plan(
     Without `output`, a folder `shoot` goes to `shoot-restored` beside it and a file `a.jpg` to `a-restored.jpg`. The
     output is one file if one file is named as input and the output has an image suffix, which then decides the format;
     otherwise it is a folder, and has such a suffix only if it exists already. Files in an output folder that lies
-    inside the searched folder are not inputs.
+    inside the searched folder are not inputs. An input in a format that is only read is written as TIFF or PNG, and its
+    output is named so.
     A file is refused if its output would replace an input, would be that of an earlier input, or would lie outside of
     the output folder. Jobs have absolute paths. UsageError if the output is of the wrong kind, or `naming` contradicts
     its name.
     """
     if output is None:
-        return _accepted(_without_output(found, naming), naming)
+        return _accepted(map(_writable, _without_output(found, naming)), naming)
     kept: list[Found] = []
     inside: list[Found] = []
     for each in found:
         (inside if _lies_in_output(each, Path(output).resolve()) else kept).append(each)
-    return replace(_accepted(_with_output(kept, inputs, Path(output), naming), naming), inside=tuple(inside))
+    return replace(
+        _accepted(map(_writable, _with_output(kept, inputs, Path(output), naming)), naming), inside=tuple(inside)
+    )
 
 
 def format_named(output: Path, asked: OutputFormat = "preserve") -> Format | None:
@@ -131,6 +134,18 @@ def _format_of(naming: Naming) -> Format | None:
     return None if naming.format == "preserve" else naming.format
 
 
+def _writable(job: Job) -> Job:
+    """The job with the format and the name of its output, where the input's format is only read."""
+    if job.format is not None:
+        return job
+    format = written_instead(job.source)  # noqa: A001 - the word users say
+    if format is None:
+        return job
+    if job.folder is None:  # the user named the file
+        return replace(job, format=SUFFIXES.get(job.target.suffix.lower(), format))
+    return replace(job, format=format, target=job.target.with_suffix(suffix_of(format)))
+
+
 def _beside(folder: Path) -> Path:
     whole = folder.resolve()
     if not whole.name:
@@ -138,8 +153,9 @@ def _beside(folder: Path) -> Path:
     return whole.with_name(f"{whole.name}-restored")
 
 
-def _accepted(jobs: Sequence[Job], naming: Naming) -> Plan:
+def _accepted(planned: Iterable[Job], naming: Naming) -> Plan:
     """Tell jobs with an output of their own from jobs that are refused."""
+    jobs = list(planned)
     names = _Names(jobs)
     sources = {names.of(job.source) for job in jobs}
     taken: dict[str, Job] = {}

@@ -5,16 +5,27 @@ from sanarestore.images.arrays import from_array, to_array
 from sanarestore.images.codes import Depth, Pixels, from_float, quantize, to_float
 from sanarestore.images.find import Findings, Found, Rejected, find
 from sanarestore.images.fitting import fitted
-from sanarestore.images.header import Header, measure, memory_to_read, memory_to_write
-from sanarestore.images.image import Extra, Format, Image, Metadata
+from sanarestore.images.header import Header, measure, memory_to_read, memory_to_write, written_instead
+from sanarestore.images.image import FORMAT_NAMES, WRITTEN, Extra, Format, Image, Metadata
 from sanarestore.images.provenance import Provenance, provenance_of, stripped, with_provenance
 from sanarestore.images.read import decode, read
 from sanarestore.images.resize import resize
 from sanarestore.images.signature import is_image_suffix
-from sanarestore.images.write import SUFFIXES, check_header, check_writable, encode, prepared, result_header, write
+from sanarestore.images.write import (
+    SUFFIXES,
+    check_header,
+    check_writable,
+    encode,
+    format_written,
+    prepared,
+    result_header,
+    write,
+)
 
 __all__ = [
+    "FORMAT_NAMES",
     "SUFFIXES",
+    "WRITTEN",
     "Depth",
     "Extra",
     "Findings",
@@ -32,6 +43,7 @@ __all__ = [
     "encode",
     "find",
     "fitted",
+    "format_written",
     "from_array",
     "from_float",
     "is_image_suffix",
@@ -49,4 +61,5 @@ __all__ = [
     "to_float",
     "with_provenance",
     "write",
+    "written_instead",
 ]

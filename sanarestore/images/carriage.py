@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sanarestore.images import blocks, texts
-from sanarestore.images.image import FORMAT_NAMES, Format, Image
+from sanarestore.images.image import WRITTEN, Format, Image
 from sanarestore.images.texts import Carried
 
 
@@ -153,7 +153,7 @@ NEVER: tuple[tuple[str, str], ...] = (
 
 def as_markdown() -> str:
     """The table for the documentation."""
-    rows = (f"| {each.name} | {' | '.join(each.way(one).text for one in FORMAT_NAMES)} |" for each in TABLE)
+    rows = (f"| {each.name} | {' | '.join(each.way(one).text for one in WRITTEN)} |" for each in TABLE)
     lines = ["| metadata | TIFF | PNG | JPEG | WebP |", "|---|---|---|---|---|", *rows]
     lines += ["", "| never carried | why |", "|---|---|", *(f"| {what} | {why} |" for what, why in NEVER)]
     return "\n".join(lines) + "\n"

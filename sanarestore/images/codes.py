@@ -67,6 +67,17 @@ def fill(stored: Stored, values: npt.NDArray[np.floating[Any]], depth: Depth) ->
         stored[rows] = np.rint(unit, out=unit)
 
 
+def rescale(stored: npt.NDArray[np.generic], bits: int) -> Stored:
+    """Scale codes of 1 to 16 bits to uint8 (up to 8 bits) or uint16, rounded to nearest; black and white stay so."""
+    depth: Literal["uint8", "uint16"] = "uint8" if bits <= 8 else "uint16"
+    most, full = 2**bits - 1, int(MAXIMUM[depth])
+    if most == full:
+        return stored.astype(depth, copy=False)
+    table = ((np.arange(full + 1) * full + most // 2) // most).clip(0, full).astype(depth)
+    rescaled: Stored = table[stored.astype(depth, copy=False)]
+    return rescaled
+
+
 def quantize(values: npt.NDArray[Float], depth: Literal["uint8", "uint16"] = "uint8") -> npt.NDArray[Float]:
     """Clip values to [0, 1] and round them to those that codes stand for, in the precision of the values.
 

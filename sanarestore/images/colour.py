@@ -11,6 +11,13 @@ _ROWS = 2**18
 """Pixels converted at a time, so that temporaries do not grow with the image."""
 _CREATED = slice(24, 36)
 """Date of creation in the header of an ICC profile (ICC.1:2022, table 17)."""
+_LINEAR, _SRGB_CURVE = 8, 13
+_PRIMARIES = {
+    1: ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06)),
+    9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+}
+"""Chromaticities of red, green and blue: BT.709, BT.2020 and Display P3 (ITU-T H.273, table 2)."""
 _DATE = bytes.fromhex("07d0 0001 0001 0000 0000 0000")
 
 
@@ -20,6 +27,26 @@ def srgb_profile() -> bytes:
     import imagecodecs
 
     profile: bytes = imagecodecs.cms_profile("srgb")
+    return profile[: _CREATED.start] + _DATE + profile[_CREATED.stop :]
+
+
+def has_profile(primaries: int, transfer: int) -> bool:
+    """Whether `rgb_profile` makes a profile of code points (ITU-T H.273)."""
+    return primaries in _PRIMARIES and transfer in (_LINEAR, _SRGB_CURVE)
+
+
+@cache
+def rgb_profile(primaries: int, transfer: int) -> bytes:
+    """A profile with a white point of D65 for code points of which `has_profile` is true."""
+    import imagecodecs
+
+    if transfer == _LINEAR:
+        curve: dict[str, object] = {"gamma": 1.0}
+    else:
+        x = np.linspace(0, 1, 4096)
+        curve = {"transferfunction": np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)}
+    xyY = [value for x, y in _PRIMARIES[primaries] for value in (x, y, 1.0)]
+    profile: bytes = imagecodecs.cms_profile("rgb", whitepoint=[0.3127, 0.3290, 1.0], primaries=xyY, **curve)
     return profile[: _CREATED.start] + _DATE + profile[_CREATED.stop :]
 
 

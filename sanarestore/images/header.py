@@ -1,18 +1,20 @@
 """Image headers, read without decoding, and estimates of the memory that reading and writing take."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import BinaryIO
 
-from sanarestore.images import jpeg, png, tiff, webp
+from sanarestore.errors import SanarestoreError, UnreadableImage
+from sanarestore.images import avif, bmp, heif, jp2, jpeg, jxl, png, raw, tiff, webp
 from sanarestore.images.codes import Depth
+from sanarestore.images.foreign import Foreign
 from sanarestore.images.ifd import Source
-from sanarestore.images.image import Format
+from sanarestore.images.image import WRITTEN, Format, check_size, written_as
 from sanarestore.images.messages import collected
-from sanarestore.images.read import naming, opened, unknown
-from sanarestore.images.signature import HEAD, sniff
+from sanarestore.images.read import format_of, naming, opened, unknown
+from sanarestore.images.signature import HEAD
 
 _SIZES: dict[Depth, int] = {"uint8": 1, "uint16": 2, "float32": 4}
 _BLOCK = 2**14
@@ -39,10 +41,17 @@ class Header:
     """Number of channels beyond colours and alpha."""
     more: tuple["Header", ...] = ()
     """Headers of the other full-size pages of a TIFF file."""
+    has_cicp: bool = False
+    """Whether code points describe the colours, in a format that is only read."""
     is_progressive: bool = False
     """For JPEG: whether all coefficients are held while it is decoded."""
     is_rearranged: bool = False
     """For TIFF: whether codes are copied once more, as for separate planes and inverted values."""
+
+    @property
+    def written_as(self) -> Format:
+        """The format in which the image is written if no other is chosen."""
+        return written_as(self.format, self.depth, has_cicp=self.has_cicp)
 
     @property
     def pages(self) -> tuple["Header", ...]:
@@ -69,12 +78,29 @@ def measure(path: str | PathLike[str]) -> Header:
     """Read the header of a file; UnreadableImage as from `read`, as far as the header shows what is wrong."""
     with opened(path) as file:
         source = _FileBytes(file)
-        head = source[:HEAD]
-        format = sniff(head)  # noqa: A001
+        format = format_of(source)  # noqa: A001
         if format is None:
-            raise unknown(head, str(path))
+            raise unknown(source[:HEAD], str(path))
         with naming(str(path), format), collected():
             return _READERS[format](source)
+
+
+def written_instead(path: str | PathLike[str]) -> Format | None:
+    """The format in which a photograph is written whose own is only read; None for others.
+
+    If its header cannot be read, this is TIFF, which holds most; reading it will say what is wrong.
+    """
+    try:
+        with opened(path) as file:
+            format = format_of(_FileBytes(file))  # noqa: A001
+    except UnreadableImage:
+        return None
+    if format is None or format in WRITTEN:
+        return None
+    try:
+        return measure(path).written_as
+    except SanarestoreError:
+        return "tiff"
 
 
 def memory_to_read(header: Header) -> int:
@@ -105,6 +131,7 @@ def _while_decoded(header: Header) -> int:
     converted = 0 if header.depth == "float32" and header.sample_bytes == 4 and not has_alpha else _decoded(header)
     # JPEG and PNG files are decoded from a copy without metadata; progressive JPEG holds all coefficients too.
     decoding = header.file_size if header.format in ("png", "jpeg") else 0
+    decoding += round(_DECODERS.get(header.format, 0) * samples * header.sample_bytes)
     decoding += 2 * samples if header.is_progressive else 0
     return codes + max(decoding, split + converted)
 
@@ -116,16 +143,19 @@ def memory_to_write(header: Header) -> int:
 
 def _while_written(header: Header) -> int:
     pixels = header.height * header.width
-    if header.format == "webp":
+    format = header.written_as  # noqa: A001
+    if format == "webp":
         return pixels * _WEBP
     codes = pixels * (header.channels + header.extra) * _SIZES[header.depth]
     if header.depth == "float32" and header.channels in (1, 3):
         return codes
-    return round(codes * _WRITTEN[header.format])
+    return round(codes * _WRITTEN[format])
 
 
-_WRITTEN: dict[Format, float] = {"tiff": 3, "png": 3.2, "jpeg": 5}
+_WRITTEN: Mapping[Format, float] = {"tiff": 3, "png": 3.2, "jpeg": 5}
 """Memory in units of the codes: these, copies of the file, and for JPEG those of Pillow."""
+_DECODERS: Mapping[Format, float] = {"avif": 2, "heif": 4, "jxl": 8, "jp2": 8, "bmp": 2, "raw": 8}
+"""Memory of the library that decodes, in units of the codes."""
 _WEBP = 46
 """Bytes per pixel that libwebp and Pillow take."""
 
@@ -173,7 +203,27 @@ def _webp(source: Source) -> Header:
     )  # fmt: skip
 
 
-_READERS: dict[Format, Callable[[Source], Header]] = {"tiff": _tiff, "png": _png, "jpeg": _jpeg, "webp": _webp}
+def _foreign(format: Format, read: Callable[[Source], Foreign]) -> Callable[[Source], Header]:  # noqa: A002
+    """The reader of a format that is only read."""
+
+    def header(source: Source) -> Header:
+        found = read(source)
+        check_size(found.height, found.width)
+        return Header(
+            width=found.width, height=found.height, channels=found.colours + found.has_alpha, depth=found.depth,
+            format=format, file_size=len(source), sample_bytes=_SIZES[found.depth], extra=found.extra,
+            has_cicp=found.has_cicp, is_rearranged=True,
+        )  # fmt: skip
+
+    return header
+
+
+_READERS: dict[Format, Callable[[Source], Header]] = {
+    "tiff": _tiff, "png": _png, "jpeg": _jpeg, "webp": _webp, "bmp": _foreign("bmp", bmp.header_of),
+    "jp2": _foreign("jp2", jp2.header_of), "avif": _foreign("avif", avif.header_of),
+    "jxl": _foreign("jxl", jxl.header_of), "heif": _foreign("heif", heif.header_of),
+    "raw": _foreign("raw", raw.header_of),
+}  # fmt: skip
 
 
 class _FileBytes:
@@ -181,6 +231,7 @@ class _FileBytes:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self.name = str(file.name)
         self._size = os.fstat(file.fileno()).st_size
         self._start, self._block = 0, b""
 

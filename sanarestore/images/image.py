@@ -9,9 +9,14 @@ import numpy.typing as npt
 from sanarestore.errors import UnreadableImage
 from sanarestore.images.codes import Depth, Pixels, Stored, fill, from_float, to_float
 
-Format = Literal["tiff", "png", "jpeg", "webp"]
-FORMAT_NAMES: dict[Format, str] = {"tiff": "TIFF", "png": "PNG", "jpeg": "JPEG", "webp": "WebP"}
+Format = Literal["tiff", "png", "jpeg", "webp", "bmp", "jp2", "avif", "jxl", "heif", "raw"]
+FORMAT_NAMES: dict[Format, str] = {
+    "tiff": "TIFF", "png": "PNG", "jpeg": "JPEG", "webp": "WebP", "bmp": "BMP", "jp2": "JPEG 2000", "avif": "AVIF",
+    "jxl": "JPEG XL", "heif": "HEIF", "raw": "camera raw",
+}  # fmt: skip
 """Names of the formats in sentences."""
+WRITTEN: tuple[Format, ...] = ("tiff", "png", "jpeg", "webp")
+"""Formats that are written; the others are only read."""
 AlphaKind = Literal["unassociated", "associated", "unspecified"]
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 
@@ -112,9 +117,27 @@ class Image:
         return int(self.pixels_HWC.shape[1])
 
     @property
+    def written_as(self) -> Format:
+        """The format in which the image is written if no other is chosen."""
+        return written_as(self.format, self.depth, has_cicp=self.metadata.png_colour is not None)
+
+    @property
     def megapixels(self) -> float:
         """Height times width of all pages, in millions."""
         return sum(page.height * page.width for page in (self, *self.more_pages)) / 1e6
+
+
+def written_as(format: Format, depth: Depth, *, has_cicp: bool) -> Format:  # noqa: A002 - the fields' name
+    """The image's own format if it is written; otherwise PNG for 8 bits and TIFF for more.
+
+    Codes whose colours code points describe (`has_cicp`), and no profile, are written as PNG, which has a place for
+    these.
+    """
+    if format in WRITTEN:
+        return format
+    if depth == "float32":
+        return "tiff"
+    return "png" if depth == "uint8" or has_cicp else "tiff"
 
 
 def check_size(height: int, width: int) -> None:

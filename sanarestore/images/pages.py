@@ -16,6 +16,7 @@ _REDUCED, _MASK, _OLD_REDUCED = 1, 4, 2
 _RAW_PHOTOMETRICS = (32803, 34892)
 _DNG = 50706
 _MOST_PAGES = 1000
+_MOST_RAW_PAGES = 8
 _MOST_SUB_IFDS = 16
 
 
@@ -85,11 +86,19 @@ def is_camera_raw(data: Source) -> bool:
     layout, offset = start
     if bytes(data[8:10]) == b"CR":
         return True
-    directories = [ifd.read(data, each, layout) for each in ifd.offsets(data, offset, layout, 8)[0]]
-    for directory in list(directories):
-        inner = integers(directory, _SUB_IFDS, layout)[:_MOST_SUB_IFDS]
-        directories += [ifd.read(data, each, layout) for each in inner]
-    return any(_DNG in each or (integers(each, 262, layout) or (1,))[0] in _RAW_PHOTOMETRICS for each in directories)
+    return any(
+        _DNG in each or (integers(each, 262, layout) or (1,))[0] in _RAW_PHOTOMETRICS
+        for each in directories_of(data, offset, layout)
+    )
+
+
+def directories_of(data: Source, offset: int, layout: ByteLayout) -> Iterator[ifd.Directory]:
+    """The first directories of a file, each followed by those inside it."""
+    for each in ifd.offsets(data, offset, layout, _MOST_RAW_PAGES)[0]:
+        directory = ifd.read(data, each, layout)
+        yield directory
+        for inner in integers(directory, _SUB_IFDS, layout)[:_MOST_SUB_IFDS]:
+            yield ifd.read(data, inner, layout)
 
 
 @contextmanager

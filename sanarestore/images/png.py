@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sanarestore.errors import UnwritableImage
+from sanarestore.errors import UnreadableImage, UnwritableImage
 from sanarestore.images.codes import Stored
 from sanarestore.images.damage import damaged, hopeless, inflate_partly, limited
 from sanarestore.images.ifd import Source
@@ -54,7 +54,7 @@ class PngHeader:
 
 
 def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
-    """Decode a PNG file, or the still image of an animated one.
+    """Decode a PNG file; UnreadableImage for an animation, with the number of its frames.
 
     DamagedImage if it is truncated, a checksum of its pixels is wrong or rows are missing, unless that is accepted:
     then what is missing is black, and a note says so.
@@ -83,8 +83,6 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
         notes.append(f"{header.bits}-bit gray is converted to 8 bit")
     if b"tRNS" in names and stored.ndim == 3 and stored.shape[2] in (2, 4):
         notes.append("the transparent colour is converted to an alpha channel")
-    if b"acTL" in names:
-        notes.append("the still image of an animation is used")
     notes += notes_on(chunks)
     return from_stored(stored, format="png", metadata=metadata_of(chunks), notes=tuple(notes))
 
@@ -96,7 +94,20 @@ def header_of(data: Source) -> PngHeader:
         raise hopeless("its PNG header is damaged")
     width, height, bits, colour, _, _, interlace = struct.unpack(">LLBBBBB", head[8:21])
     check_size(height, width)
+    _check_still(data)
     return PngHeader(width, height, bits, colour, interlace == 1)
+
+
+def _check_still(data: Source) -> None:
+    """Raise UnreadableImage for an animation of several frames; it is declared before the pixels."""
+    for name, start, end in limited(_spans(data)):
+        frames = int.from_bytes(data[start : start + 4], "big") if name == b"acTL" and end - start == 8 else 0
+        if frames > 1:
+            raise UnreadableImage(
+                f"it is an animation of {frames} frames", next_step="Export the frame that you want to restore."
+            )
+        if name == b"IDAT":
+            return
 
 
 def has_transparent_colour(data: Source, colour: int) -> bool:

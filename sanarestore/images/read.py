@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from sanarestore.errors import MissingImage, OutOfMemory, SanarestoreError, UnreadableImage
-from sanarestore.images import jpeg, png, tiff, webp
+from sanarestore.images import avif, bmp, heif, jp2, jpeg, jxl, png, raw, tiff, webp
 from sanarestore.images.damage import cut
-from sanarestore.images.image import Format, Image
+from sanarestore.images.ifd import Source
+from sanarestore.images.image import FORMAT_NAMES, Format, Image
 from sanarestore.images.messages import collected
-from sanarestore.images.signature import HEAD, name_foreign, sniff, with_article
+from sanarestore.images.pages import is_camera_raw
+from sanarestore.images.signature import HEAD, READ, name_foreign, sniff, with_article
 from sanarestore.images.truth import still_true
 
 
@@ -25,8 +27,13 @@ _DECODERS: dict[Format, _Decoder] = {
     "png": png.decode,
     "jpeg": jpeg.decode,
     "webp": webp.decode,
+    "bmp": bmp.decode,
+    "jp2": jp2.decode,
+    "avif": avif.decode,
+    "jxl": jxl.decode,
+    "heif": heif.decode,
+    "raw": raw.decode,
 }
-_FORMATS = "TIFF, PNG, JPEG and WebP"
 
 
 def read(path: str | PathLike[str], *, accept_damaged: bool = False) -> Image:
@@ -42,11 +49,17 @@ def read(path: str | PathLike[str], *, accept_damaged: bool = False) -> Image:
 
 def decode(data: bytes, name: str = "the image", *, accept_damaged: bool = False) -> Image:
     """Decode the image in these bytes as `read` does; `name` is used in error messages."""
-    format = sniff(data[:HEAD])  # noqa: A001
+    format = format_of(data)  # noqa: A001
     if format is None:
         raise unknown(data[:HEAD], name)
     with naming(name, format), collected():
         return still_true(_DECODERS[format](data, accept_damaged=accept_damaged))
+
+
+def format_of(data: Source) -> Format | None:
+    """The format of a file, from its first bytes and, for TIFF, its tags; None if it is not supported."""
+    format = sniff(bytes(data[:HEAD]))  # noqa: A001
+    return "raw" if format == "tiff" and is_camera_raw(data) else format
 
 
 @contextmanager
@@ -64,7 +77,7 @@ def naming(name: str, format: Format) -> Iterator[None]:  # noqa: A002 - the wor
         raise
     except Exception as error:  # decoders raise anything, and one bad file must not stop a batch
         raise UnreadableImage(
-            f"this {format.upper()} file is damaged, or of a kind that is not read ({cut(error)})",
+            f"this {FORMAT_NAMES[format]} file is damaged, or of a kind that is not read ({cut(error)})",
             where=name,
             next_step="Open it in a photo editor: if it opens, export it again; if not, restore it from a backup.",
         ) from error
@@ -94,8 +107,8 @@ def unknown(head: bytes, name: str) -> UnreadableImage:
     foreign = name_foreign(head)
     if foreign:
         return UnreadableImage(
-            f"it is {with_article(foreign)}, and {_FORMATS} are read",
+            f"it is {with_article(foreign)}, and {READ} are read",
             where=name,
             next_step="Export it as TIFF or PNG first.",
         )
-    return UnreadableImage("it is not an image", where=name, next_step=f"Give a file in one of {_FORMATS}.")
+    return UnreadableImage("it is not an image", where=name, next_step=f"Give a file in one of {READ}.")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sanarestore.errors import UnreadableImage
-from sanarestore.images.codes import Stored
+from sanarestore.images.codes import Stored, rescale
 from sanarestore.images.damage import BACKUP, cut, damaged, hopeless, limited
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import check_size
@@ -254,11 +254,10 @@ def _stray(message: str, picture: bytes) -> int:
 
 
 def _of_12_bits(picture: bytes) -> Stored:
-    """Decode 12 bits, scaled to 16: a code's upper four bits are repeated below it."""
+    """Decode 12 bits, scaled to 16."""
     import imagecodecs
 
-    stored: Stored = imagecodecs.jpeg8_decode(picture)
-    return stored << 4 | stored >> 8
+    return rescale(imagecodecs.jpeg8_decode(picture), 12)
 
 
 def _by_pillow(picture: bytes) -> Stored:

@@ -8,7 +8,7 @@ import numpy as np
 
 from sanarestore.errors import UnwritableImage
 from sanarestore.images import colour, exif, ifd
-from sanarestore.images.codes import Pixels, Stored
+from sanarestore.images.codes import Pixels, Stored, rescale
 from sanarestore.images.damage import hopeless
 from sanarestore.images.ifd import ByteLayout, Source
 from sanarestore.images.image import Image, from_stored, kinds_of, to_stored
@@ -96,7 +96,7 @@ def _codes(
     if header.sample_format == 1 and bits not in (8, 16):
         what = "gray" if header.colours == 1 else "colour"
         notes.append(f"{bits}-bit {what} is converted to {8 if bits < 8 else 16} bit")
-        stored = _scaled(stored, bits)
+        stored = rescale(stored, bits)
     if stored.dtype.name in ("float16", "float64"):
         notes.append(f"{stored.dtype.name} is converted to float32")
         with np.errstate(over="ignore", invalid="ignore"):  # too large values become infinite, and are reported later
@@ -106,13 +106,6 @@ def _codes(
         stored = stored.copy()
         stored[..., 0] = 1 - stored[..., 0] if stored.dtype.kind == "f" else ~stored[..., 0]
     return stored, notes
-
-
-def _scaled(stored: Stored, bits: int) -> Stored:
-    """Codes of an odd number of bits scaled to 8 or 16 bits, rounded to nearest."""
-    table = np.rint(np.arange(2**bits) * ((255 if bits < 8 else 65535) / (2**bits - 1)))
-    scaled: Stored = table.astype(np.uint8 if bits < 8 else np.uint16)[stored.astype(np.intp)]
-    return scaled
 
 
 def _palette(directory: ifd.Directory, layout: ByteLayout) -> Stored:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sanarestore.errors import UnwritableImage
+from sanarestore.errors import UnreadableImage, UnwritableImage
 from sanarestore.images import exif
 from sanarestore.images.codes import Stored, spoken
 from sanarestore.images.damage import damaged, hopeless, limited
@@ -24,7 +24,7 @@ _HOLE = bytes(256)
 
 
 def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
-    """Decode a WebP file, or the first frame of an animated one.
+    """Decode a WebP file; UnreadableImage for an animation, with the number of its frames.
 
     DamagedImage if it is truncated, its chunks do not fit or a hole of zeros is in its pixels, unless that is
     accepted. libwebp decodes nothing of a truncated file, and notices no other damage: WebP has no checksums.
@@ -42,9 +42,6 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     except Exception as error:  # the type depends on the library's version
         raise hopeless("nothing of its pixels can be decoded") from error
     names = [name for name, _, _ in spans]
-    frames = names.count(b"ANMF")
-    if frames > 1:
-        notes.append(f"the first of {frames} frames is used")
     plain = {name.decode().strip() for name in names if name.isascii() and name.strip().isalnum()}
     if others := sorted(plain - _KNOWN):
         notes.append(f"{' and '.join(others[:8])} chunks are left out, because their meaning is not known")
@@ -52,7 +49,12 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
 
 
 def header_of(data: Source) -> tuple[int, int, bool]:
-    """Width, height, and whether there may be alpha; UnreadableImage if no header says that or it is too large."""
+    """Width, height, and whether there may be alpha; UnreadableImage if no header says that, or for an animation."""
+    frames = sum(name == b"ANMF" for name, _, _ in limited(_spans(data)))
+    if frames > 1:
+        raise UnreadableImage(
+            f"it is an animation of {frames} frames", next_step="Export the frame that you want to restore."
+        )
     for name, start, _ in limited(_spans(data)):
         head = bytes(data[start : start + 10])
         size = None

@@ -56,7 +56,7 @@ def check_writable(
 
     `format` and `options` are those of `encode`. TIFF is checked only when it is encoded.
     """
-    target = _format_of(image, format, options)
+    target = format_written(image, format, options)
     _naming(Path(path), _check, prepared(image, format, options), target)
 
 
@@ -66,13 +66,13 @@ def _check(image: Image, format: Format) -> None:  # noqa: A002
     if image.more_pages:
         raise UnwritableImage(
             f"{FORMAT_NAMES[format]} holds one page, and this file has {1 + len(image.more_pages)}",
-            next_step="Write TIFF.",
+            next_step="Use --format tiff.",
         )
     if image.extra is not None:
         count = image.extra.count
         raise UnwritableImage(
             f"{FORMAT_NAMES[format]} cannot hold the {count} extra channel{'s' if count > 1 else ''} of this image",
-            next_step="Write TIFF.",
+            next_step="Use --format tiff.",
         )
     check = _WRITERS[format].check
     if check is not None:
@@ -90,7 +90,7 @@ def _like(header: Header) -> Image:
     # Arrays of one value take no memory.
     return Image(
         pixels_HWC=np.broadcast_to(np.zeros((), "float32"), (*side, header.channels - has_alpha)),
-        depth=header.depth, format=header.format,
+        depth=header.depth, format=header.written_as,
         alpha_HW=np.broadcast_to(np.zeros((), header.depth), side) if has_alpha else None,
         extra=_extra_like(header) if header.extra else None, more_pages=tuple(map(_like, header.more)),
     )  # fmt: skip
@@ -114,7 +114,7 @@ def result_header(
 
     `size` gives the width and height of a result from those of a page.
     """
-    depth, written = _DEPTHS.get(options.bit_depth, header.depth), _format_of(header, format, options)
+    depth, written = _DEPTHS.get(options.bit_depth, header.depth), format_written(header, format, options)
     width, height = size(header.width, header.height)
     more = tuple(result_header(page, size, format=written, options=options) for page in header.more)
     return replace(header, width=width, height=height, format=written, depth=depth, more=more)
@@ -130,7 +130,7 @@ def encode(
     `format` decides if it is given, then the format of `options`, and the image's own if they preserve it. Metadata
     that the format cannot hold is left out; `prepared` gives notes on that.
     """
-    target, ready = _format_of(image, format, options), prepared(image, format, options)
+    target, ready = format_written(image, format, options), prepared(image, format, options)
     _check(ready, target)
     return _WRITERS[target].encode(ready, options)
 
@@ -163,10 +163,15 @@ def write(
         ) from error
 
 
-def _format_of(image: Image | Header, format: Format | None, options: WriteOptions) -> Format:  # noqa: A002 - as above
+def format_written(
+    image: Image | Header,
+    format: Format | None,  # noqa: A002 - the word users say
+    options: WriteOptions,
+) -> Format:
+    """The format in which an image, or one with a header, is written; arguments as for `encode`."""
     if format is not None:
         return format
-    return image.format if options.format == "preserve" else options.format
+    return image.written_as if options.format == "preserve" else options.format
 
 
 def prepared(
@@ -187,7 +192,7 @@ def prepared(
         told = provenance_of(image.metadata) if options.provenance else None
         bare = stripped(image.metadata)
         image = replace(image, metadata=with_provenance(bare, told) if told else bare)
-    return carried(image, _format_of(image, format, options))
+    return carried(image, format_written(image, format, options))
 
 
 def _naming(target: Path, work: Callable[..., Any], *arguments: Any) -> Any:

@@ -87,10 +87,10 @@ def test_an_enlargement_has_its_size_in_its_metadata() -> None:
         xmlns:exif="http://ns.adobe.com/exif/1.0/" exif:PixelXDimension="50"/></rdf:RDF>"""
     metadata = images.Metadata(xmp=packet.encode())
     image = Image(pixels_HWC=photo(40, 50), depth="uint8", format="jpeg", metadata=metadata, notes=("first",))
-    larger = enlarge(image, 2)
+    larger = resized(image, 2 * image.width, 2 * image.height)
     assert larger.metadata.xmp == packet.replace('"50"', '"100"').encode()
     assert larger.notes == ("first", "pixel dimensions in the metadata are those of the result")
-    assert enlarge(image, 1) is image
+    assert resized(image, image.width, image.height) is image
 
 
 def test_an_image_without_alpha_is_enlarged_bicubically() -> None:

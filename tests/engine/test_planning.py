@@ -12,6 +12,7 @@ from sanarestore.engine.naming import Naming
 from sanarestore.engine.planning import Plan, plan
 from sanarestore.errors import UsageError
 from tests.conftest import save_photo
+from tests.images.foreign_files import foreign_files
 
 
 @pytest.fixture
@@ -212,6 +213,38 @@ def test_the_root_folder_needs_an_explicit_output() -> None:
 def test_a_folder_in_a_list_file_equals_a_folder_argument(shoot: Path) -> None:
     Path("list.txt").write_text("shoot\n")
     assert planned("@list.txt") == planned("shoot")
+
+
+def test_formats_that_are_only_read_are_written_as_png_or_tiff(shoot: Path) -> None:
+    """The content decides: 8 bits become PNG, more become TIFF, and a file that cannot be read TIFF."""
+    files = foreign_files()
+    for name, kind in (
+        ("a.avif", "8.avif"),
+        ("b.jxl", "16.jxl"),
+        ("c.jpg", "8.jp2"),
+        ("d.heic", ""),
+        ("e.NEF", "raw.dng"),
+    ):
+        (shoot / name).write_bytes(files[kind] if kind else b"\0\0\0\x18ftypheic" + bytes(40))
+    for name in ("a.png", "b.png"):
+        (shoot / name).unlink()
+    made = planned("shoot", output="out")
+    assert [(os.path.relpath(job.target), job.format) for job in made] == [
+        ("out/a.png", "png"), ("out/b.tif", "tiff"), ("out/c.png", "png"), ("out/d.tif", "tiff"),
+        ("out/deep/er/c.png", None),
+    ]  # fmt: skip
+    assert targets("shoot/a.avif") == ["shoot/a-restored.png"]
+    assert [(str(job.target), job.format) for job in planned("shoot/c.jpg", output="mine.jpg")] == [
+        ("mine.jpg", "jpeg")
+    ]
+    assert [(str(job.target), job.format) for job in planned("shoot/b.jxl", output="b.png")] == [("b.png", "png")]
+
+
+def test_two_inputs_whose_outputs_get_the_same_name_are_refused(shoot: Path) -> None:
+    (shoot / "a.avif").write_bytes(foreign_files()["8.avif"])
+    made = whole("shoot", output="out")
+    assert len(made.jobs) == 3
+    assert "is already to be written to" in str(made.refused[0].error)
 
 
 @pytest.mark.parametrize("name", ["x.avif", "x.HEIC", "x.jxl", "x.bmp"])

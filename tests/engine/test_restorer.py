@@ -175,6 +175,24 @@ def test_a_prompt_that_is_not_understood_is_ignored_and_noted(tiny_model: Restor
     )
 
 
+def test_every_page_is_restored_like_an_image_of_its_own(tiny_model: RestorationModel) -> None:
+    pages = [image_of(photo(20, 30), "uint8"), image_of(photo(9, 40, seed=1), "uint16"), image_of(photo(33, 7, seed=2))]
+    restorer = Restorer(RestoreOptions(scale=2), device="cpu", model=tiny_model)
+    steps, shown = restorer.stages(replace(pages[0], more_pages=tuple(pages[1:]))), [0.0]
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as finished:
+            whole: images.Image = finished.value
+            break
+        shown.append(done / total)
+    assert shown == sorted(shown)
+    assert shown[-1] == 1
+    for page, alone in zip((whole, *whole.more_pages), pages, strict=True):
+        assert np.array_equal(page.pixels_HWC, restorer(alone).pixels_HWC)
+        assert page.depth == alone.depth
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_strength_blends_the_result_with_the_input(channels: int, tiny_model: RestorationModel) -> None:
     image = image_of(photo(40, 50)[..., :channels], "uint16")

@@ -97,3 +97,6 @@ def test_pages_in_a_circle_are_counted_once():
     page = struct.pack("<H", 0)
     data = b"II*\0\x08\0\0\0" + page + struct.pack("<L", 14) + page + struct.pack("<L", 8)
     assert ifd.offsets(data, 8, ByteLayout("<"), 10) == ([8, 14], True)
+    assert ifd.offsets(data, 8, ByteLayout("<"), 1) == ([8], True)
+    assert ifd.offsets(data[:17], 8, ByteLayout("<"), 10) == ([8, 14], False)
+    assert ifd.offsets(data[:15], 8, ByteLayout("<"), 10) == ([8], False)

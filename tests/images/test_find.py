@@ -9,7 +9,10 @@ import pytest
 
 from sanarestore.errors import UsageError
 from sanarestore.images import Findings, encode, find
+from sanarestore.images.read import format_of
+from sanarestore.images.signature import sniff
 from tests.images.conftest import photograph
+from tests.images.foreign_files import foreign_files
 
 PNG = encode(photograph("uint8", 1, "png"))
 
@@ -55,7 +58,7 @@ def test_a_folder_may_be_spelled_in_any_way(shoot, monkeypatch, name):
     assert all(found.path.read_bytes() == PNG and found.in_folder for found in findings.images)
 
 
-@pytest.mark.parametrize("suffix", ["tif", "TIFF", "png", "JPG", "jpeg", "jpe", "jfif", "WebP"])
+@pytest.mark.parametrize("suffix", ["tif", "TIFF", "png", "JPG", "jpeg", "jpe", "jfif", "WebP", "heic", "NEF"])
 @pytest.mark.parametrize(
     ("content", "fact"),
     [(b"", "it is empty"), (bytes(5000), "it is not an image"), (b"GIF89a", "it is a GIF file, which is not read")],
@@ -71,14 +74,38 @@ def test_the_suffix_of_a_photograph_with_other_content_is_a_failure(tmp_path, su
 @pytest.mark.parametrize(
     ("name", "content", "fact"),
     [
-        ("a.heic", b"\0\0\0\x1cftypheic", "it is a HEIF file, which is not read"),
-        ("a.NEF", b"?", "it is a camera raw file, which is not read"),
+        ("a.gif", b"GIF89a", "it is a GIF file, which is not read"),
+        ("a.exr", b"?", "it is an OpenEXR file, which is not read"),
         ("a", b"8BPS", "it is a Photoshop (PSD) file, which is not read"),
     ],
 )
 def test_other_picture_formats_are_ignored_by_name(tmp_path, name, content, fact):
     (tmp_path / name).write_bytes(content)
     assert facts(find([tmp_path]).ignored) == {name: ("unsupported", fact)}
+
+
+@pytest.mark.parametrize("name", sorted(foreign_files()))
+def test_formats_that_are_only_read_are_found_under_any_name(tmp_path, name):
+    (tmp_path / "a").write_bytes(foreign_files()[name])
+    assert names(find([tmp_path])) == ["a"]
+    assert format_of(foreign_files()[name]) == {"dng": "raw", "j2k": "jp2"}.get(name[-3:], name.rpartition(".")[2])
+
+
+@pytest.mark.parametrize(
+    ("head", "format"),
+    [
+        (b"\0\0\0\x20ftypheic" + bytes(4) + b"mif1heic", "heif"),
+        (b"\0\0\0\x20ftypmif1" + bytes(4) + b"mif1miafheix", "heif"),
+        (b"\0\0\0\x20ftypmif1" + bytes(4) + b"mif1avif", "avif"),
+        (b"\0\0\0\x18ftypcrx " + bytes(20), "raw"),
+        (b"II*\0\x10\0\0\0CR\2\0", "raw"),
+        (b"FUJIFILMCCD-RAW 0201", "raw"),
+        (b"\0\0\0\x18ftypisom", None),
+        (b"BM is a text that begins like a picture", None),
+    ],
+)
+def test_formats_are_told_by_their_first_bytes(head, format):  # noqa: A002
+    assert sniff(head) == format
 
 
 def test_a_movie_is_not_taken_for_a_picture(tmp_path):

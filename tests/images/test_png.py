@@ -103,13 +103,6 @@ def test_1_bit_files_become_8_bit_gray():
     assert image.notes == ("1-bit gray is converted to 8 bit",)
 
 
-def test_the_still_image_of_an_animation_is_used():
-    first, second = (PillowImage.fromarray(codes("uint8", 3)[::step].copy()) for step in (1, -1))
-    image = decode(saved(first, "PNG", save_all=True, append_images=[second]))
-    assert np.array_equal(to_stored(image), codes("uint8", 3))
-    assert image.notes == ("the still image of an animation is used",)
-
-
 def test_iptc_in_a_raw_profile_chunk_is_read():
     resources = b"8BIM\x04\x04\0\0" + struct.pack(">L", len(IPTC)) + IPTC
     text = f"\niptc\n{len(resources):8d}\n{resources.hex()}\n".encode()

@@ -11,7 +11,7 @@ from sanarestore.errors import UnreadableImage, UnwritableImage
 from sanarestore.images import Image, Metadata, decode, encode, from_float, to_float
 from sanarestore.images.image import to_stored
 from sanarestore.options import WriteOptions
-from tests.images.conftest import XMP, codes, exif_values, photograph, saved, smooth
+from tests.images.conftest import XMP, codes, exif_values, photograph, smooth
 
 
 def test_lossy_files_stay_lossy_and_close():
@@ -59,13 +59,6 @@ def test_unknown_chunks_are_left_out_and_said():
     plain = encode(photograph("uint8", 3, "webp", metadata=Metadata(xmp=XMP)))
     data = plain[:4] + struct.pack("<L", len(plain) + 4) + plain[8:] + b"MINE" + struct.pack("<L", 4) + b"abcd"
     assert decode(data).notes == ("MINE chunks are left out, because their meaning is not known",)
-
-
-def test_the_first_frame_of_an_animation_is_used():
-    first, second = (PillowImage.fromarray(codes("uint8", 3)[::step].copy()) for step in (1, -1))
-    image = decode(saved(first, "WEBP", save_all=True, append_images=[second], lossless=True))
-    assert np.array_equal(from_float(image.pixels_HWC, "uint8"), codes("uint8", 3))
-    assert image.notes == ("the first of 2 frames is used",)
 
 
 @pytest.mark.parametrize(
