@@ -148,18 +148,18 @@ def _draw(folder: Path, number: int, outcome: Outcome) -> Card:
     if is_resized:
         pixels[0] = resize(pixels[0], after.width, after.height)
     change = compare(*pixels)
-    views = []
+    views: list[tuple[str, str, str]] = []
     top, left = change.detail
     for title, cut in (
         ("whole", None),
         ("detail, at full size", (slice(top, top + DETAIL_SIDE), slice(left, left + DETAIL_SIDE))),
     ):
-        names = []
+        names = {}
         for side, values, image in zip(("before", "after"), pixels, (before, after), strict=True):
             name = f"{_PREVIEWS}/{number:05d}-{'whole' if cut is None else 'detail'}-{side}.webp"
             _save(folder / name, values if cut is None else values[cut], image)
-            names.append(name)
-        views.append((title, *names))
+            names[side] = name
+        views.append((title, names["before"], names["after"]))
     facts = (
         *((grown,) if is_resized else (f"{after.width} x {after.height} pixels",)),
         "unchanged" if math.isinf(change.decibels) else f"differs from the input by {change.decibels:.1f} dB (PSNR)",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sanarestore import images
 from sanarestore.engine.kinds import Opened
-from sanarestore.engine.planning import SUFFIXES, format_named
+from sanarestore.engine.planning import format_named
 from sanarestore.errors import UnwritableImage, UsageError
 
 
@@ -46,7 +46,7 @@ class ResultFile:
                 "it exists already", where=target, next_step="Choose another name, or allow overwrite=True."
             )
         # a.jpg to b.jpg keeps the real format, even if the suffix is wrong; a.jpg to b.png asks for another.
-        same = opened.source is not None and format == SUFFIXES.get(opened.source.suffix.lower())
+        same = opened.source is not None and format == images.SUFFIXES.get(opened.source.suffix.lower())
         file = cls(target, None if same else format)
         images.check_writable(opened.held[0], target, format=file.format)
         return file

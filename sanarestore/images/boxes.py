@@ -221,7 +221,7 @@ def _places(read: _Numbers, store: int, size: int) -> Iterator[tuple[int, list[t
     wide = 4 if version == 2 else 2
     for _ in range(read(wide)):
         if read.is_over:
-            return
+            break
         item = read(wide)
         method = read(2) & 15 if version in (1, 2) else 0
         read(2)
@@ -229,7 +229,7 @@ def _places(read: _Numbers, store: int, size: int) -> Iterator[tuple[int, list[t
         parts = []
         for _ in range(read(2)):
             if read.is_over:
-                return
+                break
             read(index)
             start = first + read(offset)
             parts.append((start, min(start + read(length), size)))

@@ -1,6 +1,7 @@
 """Conversion of ink and Lab colours to sRGB, at 16 bits through littleCMS, or by formula."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def rgb_profile(primaries: int, transfer: int) -> bytes:
     import imagecodecs
 
     if transfer == _LINEAR:
-        curve: dict[str, object] = {"gamma": 1.0}
+        curve: dict[str, Any] = {"gamma": 1.0}
     else:
         x = np.linspace(0, 1, 4096)
         curve = {"transferfunction": np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)}

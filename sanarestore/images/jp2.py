@@ -107,7 +107,8 @@ def _kinds(count: int, found: list[int]) -> tuple[AlphaKind, ...]:
     if behind == 1 and not found:
         return ("unassociated",)
     named: list[AlphaKind] = [_KINDS.get(each, "unspecified") for each in found[:behind]]
-    return (*named, *(["unspecified"] * (behind - len(named))))  # type: ignore[return-value]
+    unnamed: AlphaKind = "unspecified"
+    return (*named, *([unnamed] * (behind - len(named))))
 
 
 def _metadata(data: bytes) -> Metadata:

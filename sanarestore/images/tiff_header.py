@@ -92,8 +92,8 @@ class TiffHeader:
         if count == 1 and not self.extra:
             return ("unassociated",)
         named: tuple[AlphaKind, ...] = tuple(ALPHA.get(code, "unspecified") for code in self.extra[:count])
-        unnamed: tuple[AlphaKind, ...] = ("unspecified",) * (count - len(named))
-        return named + unnamed
+        unnamed: AlphaKind = "unspecified"
+        return named + (unnamed,) * (count - len(named))
 
     @property
     def stored(self) -> Depth:

@@ -99,8 +99,8 @@ def _like(header: Header) -> Image:
 def _extra_like(header: Header) -> Extra:
     """Extra channels as the header says, of one value, which take no memory."""
     codes_HWS = np.broadcast_to(np.zeros((), header.depth), (header.height, header.width, header.extra))
-    kinds: tuple[AlphaKind, ...] = ("unspecified",) * header.extra
-    return Extra(codes_HWS=codes_HWS, kinds=kinds)
+    kind: AlphaKind = "unspecified"
+    return Extra(codes_HWS=codes_HWS, kinds=(kind,) * header.extra)
 
 
 def result_header(

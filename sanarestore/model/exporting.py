@@ -103,7 +103,7 @@ def export_refiner(refiner: Refiner, prompt_1D: Tensor, path: Path, about: Mappi
 @torch.no_grad()
 def _traced(exported: nn.Module, prompt_1D: Tensor) -> Any:
     """The graph, with dynamic batch, height and width."""
-    stride = exported.refiner.stride  # type: ignore[union-attr]
+    stride: int = exported.refiner.stride  # type: ignore[assignment, union-attr]
     rows, columns = torch.export.Dim("rows", min=2, max=4096), torch.export.Dim("columns", min=2, max=4096)
     batch = torch.export.Dim("batch", min=1, max=1024)
     example = torch.rand(2, 3, 5 * stride, 7 * stride, generator=torch.Generator().manual_seed(0))
