@@ -60,14 +60,18 @@ TABLE: tuple[Block, ...] = (
     ),
     Block(
         name="EXIF, with GPS and maker notes",
-        tiff=Way("tags of the first directory, 34665 and 34853"), png=Way("eXIf"), jpeg=Way("APP1"), webp=Way("EXIF"),
+        tiff=Way("tags of the first directory, 34665 and 34853"), png=Way("eXIf"),
+        jpeg=Way("APP1; more than 64 KiB are refused"), webp=Way("EXIF"),
     ),
     Block(
         name="tags in EXIF's first directory that TIFF defines for pixels, or that are not known",
         tiff=Way("left out; those that are not known are noted", blocks.other_tags_left_out),
         png=Way("in the EXIF block"), jpeg=Way("in the EXIF block"), webp=Way("in the EXIF block"),
     ),
-    Block(name="XMP", tiff=Way("tag 700"), png=Way("iTXt"), jpeg=Way("APP1"), webp=Way("XMP")),
+    Block(
+        name="XMP",
+        tiff=Way("tag 700"), png=Way("iTXt"), jpeg=Way("APP1; more than 64 KiB are refused"), webp=Way("XMP"),
+    ),
     Block(
         name="extended XMP of JPEG",
         tiff=Way("merged with XMP", blocks.merged_extension), png=Way("merged with XMP", blocks.merged_extension),

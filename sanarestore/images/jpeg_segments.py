@@ -13,7 +13,9 @@ _EXIF, _XMP, _EXTENDED = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http:
 _ICC, _PHOTOSHOP, _JFIF, _PICTURES = b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"JFIF\0", b"MPF\0"
 _MORE_JFIF = b"JFXX\0"
 _APP0, _APP1, _APP2, _APP11, _APP13, _APP14, _APP15, _COMMENT = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE, 0xEF, 0xFE
-_OWN = {_APP0: (_JFIF,), _APP1: (_EXIF, _XMP, _EXTENDED), _APP2: (_ICC, _PICTURES), _APP13: (_PHOTOSHOP,)}
+_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
+"""The identifier of gain maps (ISO 21496-1), as the main picture has it too."""
+_OWN = {_APP0: (_JFIF,), _APP1: (_EXIF, _XMP, _EXTENDED), _APP2: (_ICC, _PICTURES, _GAIN_MAP), _APP13: (_PHOTOSHOP,)}
 """Segments that are read, or noted otherwise."""
 _CREDENTIALS = b"JP"
 """How segments of JUMBF boxes begin, in which content credentials (C2PA) are."""
@@ -86,7 +88,7 @@ def _extension(packet: bytes | None, parts: list[bytes]) -> bytes | None:
 def notes_on(segments: list[Segment]) -> list[str]:
     """What of these segments is left out."""
     notes = []
-    if any(marker == _APP2 and body.startswith(_PICTURES) for marker, body in segments):
+    if any(marker == _APP2 and body.startswith((_PICTURES, _GAIN_MAP)) for marker, body in segments):
         notes.append("only the main picture is used; gain map or preview pictures are left out")
     jfif = next((body for marker, body in segments if marker == _APP0 and body.startswith(_JFIF)), b"")
     if any(jfif[12:14]) or any(marker == _APP0 and body.startswith(_MORE_JFIF) for marker, body in segments):

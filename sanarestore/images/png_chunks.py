@@ -22,6 +22,8 @@ _READ = frozenset((
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _KEPT = frozenset((*TEXTS, b"tIME", b"sBIT", b"bKGD", b"oFFs", b"pCAL", b"sCAL", b"sTER"))
 """Chunks that stay true although the pixels change."""
+_SINGLE = _KEPT - {*TEXTS}
+"""Chunks of which a file has one."""
 _STORAGE = frozenset((b"hIST", b"iDOT", b"CgBI"))
 """Chunks that tell how the old pixels were stored."""
 _CREDENTIALS = b"caBX"
@@ -40,6 +42,7 @@ def metadata_of(chunks: list[Chunk]) -> Metadata:
     """The metadata in these chunks, names and bodies."""
     found: dict[str, Any] = {}
     colour, kept = b"", []
+    seen: set[bytes] = set()
     inflate = _Inflate()
     for name, body in chunks:
         keyword = body.partition(b"\0")[0]
@@ -61,8 +64,9 @@ def metadata_of(chunks: list[Chunk]) -> Metadata:
             found.setdefault(kind, profile)
             if profile is None:
                 kept.append((name, body))
-        elif body and (name in _KEPT or _is_safe(name)):
+        elif body and (name in _KEPT or _is_safe(name)) and not (name in _SINGLE and name in seen):
             kept.append((name, body))
+            seen.add(name)
     if found.get("photoshop"):
         found["iptc"] = found.get("iptc") or resources.iptc_of(found["photoshop"])
         found["photoshop"] = resources.without(found["photoshop"], (resources.IPTC,))

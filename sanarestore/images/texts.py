@@ -70,12 +70,16 @@ def texts_to_xmp(keywords: Collection[str]) -> Callable[[Image, Format], Carried
 
 def text_to_comment(image: Image, _: Format) -> Carried:
     """Make a comment of JPEG of PNG's text Comment."""
-    texts = {each: _text(*each) for each in image.metadata.png_chunks}
-    comments = tuple(text.encode() for keyword, text in texts.values() if keyword == "Comment")
+    kept, comments = [], []
+    for chunk in image.metadata.png_chunks:
+        keyword, text = _text(*chunk)
+        if keyword == "Comment" and len(text.encode()) <= jpeg_segments.ROOM:
+            comments.append(text.encode())
+        else:
+            kept.append(chunk)
     if not comments:
         return image.metadata, []
-    kept = tuple(each for each in image.metadata.png_chunks if texts[each][0] != "Comment")
-    return replace(image.metadata, comments=image.metadata.comments + comments, png_chunks=kept), []
+    return replace(image.metadata, comments=(*image.metadata.comments, *comments), png_chunks=tuple(kept)), []
 
 
 def chunks_left_out(image: Image, target: Format) -> Carried:
@@ -89,7 +93,7 @@ def chunks_left_out(image: Image, target: Format) -> Carried:
 
 def unfit_chunks_left_out(image: Image, _: Format) -> Carried:
     """Leave out chunks about samples that do not fit those of the image."""
-    unfit = png_chunks.unfit(image)
+    unfit = set(png_chunks.unfit(image))
     if not unfit:
         return image.metadata, []
     kept = tuple(each for each in image.metadata.png_chunks if each not in unfit)

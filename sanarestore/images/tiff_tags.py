@@ -43,6 +43,9 @@ def notes_on(directory: Directory, layout: ByteLayout) -> list[str]:
     notes = []
     if _LAYERS in directory:
         notes.append("Photoshop's layers are left out, because they hold the photograph before restoring")
+    inner = resources.iptc_of(directory[_PHOTOSHOP].data) if _PHOTOSHOP in directory else None
+    if inner and _IPTC in directory and _unswapped(directory[_IPTC]).rstrip(b"\0") != inner.rstrip(b"\0"):
+        notes.append("IPTC records in Photoshop's block are left out, because the file has others in their own place")
     if _SUBDIRECTORIES in directory:
         notes.append("pictures of other sizes inside the page are left out, because they show it before restoring")
     if unfit := _unfit(directory, layout) - {exif.REFERENCE_BLACK_WHITE}:

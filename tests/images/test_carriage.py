@@ -38,6 +38,12 @@ def test_comments_become_texts_of_png_and_comments_again(comment: bytes) -> None
     assert (notes, more) == ((), ())
 
 
+def test_a_text_that_is_too_long_for_a_comment_is_said_to_be_lost() -> None:
+    there, notes = carried(Metadata(png_chunks=((b"tEXt", b"Comment\0" + b"a" * 65534),)), "jpeg")
+    assert there == Metadata()
+    assert notes == ("PNG's Comment is left out, because JPEG has no place for it",)
+
+
 @pytest.mark.parametrize("target", ["tiff", "webp"])
 def test_comments_go_to_xmp_where_their_place_is_free(target: Format) -> None:
     there, notes = carried(Metadata(comments=(b"job 4711",), xmp=LABELLED), target)

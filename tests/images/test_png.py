@@ -124,6 +124,11 @@ def test_texts_time_and_other_chunks_are_kept_byte_for_byte():
     assert decode(encode(image)).metadata == image.metadata
 
 
+def test_a_chunk_that_is_there_twice_is_kept_once():
+    image = decode(with_chunks(encode(photograph("uint8", 3, "png")), (b"sBIT", b"\5\6\5"), (b"sBIT", b"\7\7\7")))
+    assert image.metadata.png_chunks == ((b"sBIT", b"\5\6\5"),)
+
+
 def test_chunks_that_may_not_fit_new_pixels_are_left_out_and_said():
     chunks = ((b"ruST", b"mine, unsafe to copy"), (b"caBX", b"signed"), (b"iDOT", b"offsets"))
     image = decode(with_chunks(encode(photograph("uint8", 3, "png")), *chunks))

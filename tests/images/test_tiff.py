@@ -21,6 +21,7 @@ from sanarestore.images import (
     ifd,
     measure,
     prepared,
+    resources,
     result_header,
 )
 from sanarestore.images.ifd import ByteLayout, Entry
@@ -306,6 +307,16 @@ def test_tags_about_stored_pixels_are_left_out_and_said():
         "Photoshop's layers are left out, because they hold the photograph before restoring",
         "the TIFF tags 50839, 65000 are left out, because it is not known whether they still fit",
     )
+
+
+def test_two_sets_of_iptc_records_are_said():
+    plain = tiff(codes("uint8", 3), photometric="rgb", software=False)
+    block = resources.with_iptc(IPTC + IPTC, CLIPPING_PATH)
+    image = decode(with_tags(plain, {33723: Entry(7, IPTC), 34377: Entry(7, block)}))
+    assert image.metadata == Metadata(iptc=IPTC, photoshop=CLIPPING_PATH)
+    (note,) = image.notes
+    assert note.startswith("IPTC records in Photoshop's block are left out")
+    assert decode(with_tags(plain, {34377: Entry(7, block)})).metadata.iptc == IPTC + IPTC
 
 
 def test_curves_of_codes_are_left_out_where_the_codes_changed():

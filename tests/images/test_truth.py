@@ -133,6 +133,7 @@ def test_photoshop_thumbnails_are_left_out_and_blocks_find_their_place() -> None
     [
         (segment(0xE0, b"JFXX\0\x10"), "JFIF thumbnail"), (segment(0xEB, b"JP\0\0"), "content credentials"),
         (segment(0xE4, b"maker"), "APP4 segments are left out"),
+        (segment(0xE2, b"urn:iso:std:iso:ts:21496:-1\0\0\0\0\0"), "only the main picture"),
         (segment(0xE2, b"MPF\0II*\0"), "only the main picture"),
     ],
 )  # fmt: skip
