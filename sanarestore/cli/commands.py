@@ -130,7 +130,7 @@ class SettingsCommand(Command):
     def invoke(self, ctx: Any) -> Any:
         """Run the command; errors about a flag that was not typed say where it was set."""
         if isinstance(ctx.obj, Run):
-            ctx.obj.debug = bool(ctx.params.get("debug"))
+            ctx.obj.debug = ctx.obj.debug or bool(ctx.params.get("debug"))
             ctx.obj.kept = epilogs.KEPT[self.name or ""](ctx.params)
         try:
             return super().invoke(ctx)

@@ -30,7 +30,7 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show every option that is set, its value, and where; the line of usage and presets may still change it."""
+    """Show every option that is set, its value, and where it is set. The command line and --preset win over it."""
     from sanarestore.cli import console
 
     options = known_options(context.find_root().command)

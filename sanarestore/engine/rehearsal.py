@@ -130,7 +130,7 @@ def total(checked: Sequence[Checked], speeds: Sequence[Speed], devices: int) -> 
     mean = sum(speed.seconds_per_megapixel for speed in speeds) / max(len(speeds), 1)
     return {
         "files": len(waiting),
-        "megapixels": round(megapixels, 3),
+        "megapixels": round(megapixels, 6),
         "memory": largest.memory if largest else 0,
         "largest": str(largest.job.path) if largest else None,
         "seconds": round(megapixels * mean / devices, 1) if speeds else None,
