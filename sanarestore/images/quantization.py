@@ -50,7 +50,8 @@ def quality_of(table_64: npt.NDArray[np.int64]) -> int:
 def _scaled(quality: int) -> npt.NDArray[np.int64]:
     """The luminance table of a quality, as `jpeg_set_quality` of libjpeg makes it."""
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
-    return np.clip((_LUMINANCE * percent + 50) // 100, 1, 255)
+    table_64: npt.NDArray[np.int64] = np.clip((_LUMINANCE * percent + 50) // 100, 1, 255)
+    return table_64
 
 
 _SCALED = np.stack([_scaled(quality) for quality in range(1, 101)])

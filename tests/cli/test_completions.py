@@ -21,7 +21,7 @@ FLAGS = {
         "--dtype", "--threads", "--overwrite", "--fail-fast", "--dry-run", "--adapter", "--steps", "--guidance",
         "--tiling", "--overlap", "--strength", "--verbose", "-v", "--accept-damaged", "--shard", "--memory-per-file",
         "--log-file", "--progress", "--ray", "--format", "--quality", "--bit-depth", "--keep-dates",
-        "--name", "--long-side",
+        "--name", "--long-side", "--watch",
     },
     "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed", "--verbose", "-v"},
     "train": {
