@@ -128,6 +128,11 @@ class Report:
                 self._repeat_failures()
             console.say(self.summary())
 
+    def more(self, files: int) -> None:
+        """Say that files have arrived in a folder that is watched."""
+        self._total += files
+        self._progress.update(self._all, total=self._total)
+
     def expect(self, files: int, size: int) -> None:
         """Say how much work is left after finished files were skipped: files, and their bytes."""
         self._pace = Pace(files, size)

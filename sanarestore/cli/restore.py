@@ -1,6 +1,6 @@
 """`sanarestore restore`: files and folders in, restored files out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,6 +41,7 @@ from sanarestore.cli.result_flags import (
     Strip,
     ToldProvenance,
 )
+from sanarestore.cli.watch import batches_as_files_arrive, refuse_what_cannot_be_watched
 from sanarestore.errors import ExitCode, UsageError
 from sanarestore.options import (
     BLENDED_OVERLAP,
@@ -53,7 +54,9 @@ from sanarestore.options import (
 )
 
 if TYPE_CHECKING:
+    from sanarestore.cli.reports import Report
     from sanarestore.engine.batch import Batch
+    from sanarestore.engine.jobs import Outcome, TileDone, Waiting
 
 RUN = "Batch"
 
@@ -160,6 +163,12 @@ def restore(
         bool,
         typer.Option("--dry-run", help="Check all, list what would be written, and exit.", rich_help_panel=RUN),
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Keep running, and restore photos as they arrive in a folder.", rich_help_panel=RUN
+        ),
+    ] = False,
     log_file: Annotated[
         Path | None,
         typer.Option(
@@ -206,37 +215,51 @@ def restore(
     from sanarestore import weights
     from sanarestore.cli import console, reports
     from sanarestore.engine.batch import Batch
-    from sanarestore.engine.jobs import TileDone, Waiting
     from sanarestore.engine.ray_crew import parse_cluster
     from sanarestore.engine.workers import parse_devices
 
     where = parse_devices(devices) if ray is None else parse_cluster(ray)
-    batch = Batch(inputs, output, options, chosen)
-    if dry_run:
-        raise typer.Exit(_rehearse(batch, options, chosen, parse_devices(devices), as_json=as_json, quiet=quiet))
+    if watch:
+        refuse_what_cannot_be_watched(inputs, chosen, dry_run=dry_run)
+        batches = batches_as_files_arrive(inputs[0], output, options, chosen)
+    else:
+        batch = Batch(inputs, output, options, chosen)
+        if dry_run:
+            raise typer.Exit(_rehearse(batch, options, chosen, parse_devices(devices), as_json=as_json, quiet=quiet))
+        batches = iter([batch])
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
-    total = len(batch.jobs) + len(batch.refused)
-    with (
-        reports.Report(
-            "restored", total, quiet=quiet, as_json=as_json, verbose=verbose, progress=progress, log=log_file
-        ) as report,
-        closing(batch.run(where)) as events,
-    ):
-        for event in events:
-            if isinstance(event, Waiting):
-                report.expect(event.files, event.size)
-                continue
-            if isinstance(event, TileDone):
-                report.part(
-                    event.path, event.done, event.total, megapixels=event.megapixels, size=event.size,
-                    label=event.expert or "",
-                )  # fmt: skip
-                continue
+    with reports.Report(
+        "restored", 0, quiet=quiet, as_json=as_json, verbose=verbose, progress=progress, log=log_file
+    ) as report:
+        if watch:
+            console.say(f"watching {inputs[0]}; Ctrl-C ends", quiet=quiet or as_json)
+        for batch in batches:
+            report.more(len(batch.jobs) + len(batch.refused))
+            with closing(batch.run(where)) as events:
+                if _show(events, report, fail_fast=fail_fast, debug=debug):
+                    break
+    raise typer.Exit(report.exit_code)
+
+
+def _show(events: "Iterable[Waiting | TileDone | Outcome]", report: "Report", *, fail_fast: bool, debug: bool) -> bool:
+    """Report what a batch yields; True if a file has failed and the others are not to be done."""
+    from sanarestore.cli import console
+    from sanarestore.engine.jobs import TileDone, Waiting
+
+    for event in events:
+        if isinstance(event, Waiting):
+            report.expect(event.files, event.size)
+        elif isinstance(event, TileDone):
+            report.part(
+                event.path, event.done, event.total, megapixels=event.megapixels, size=event.size,
+                label=event.expert or "",
+            )  # fmt: skip
+        else:
             report.add(event)
             console.say_lines(event.trace.splitlines() if debug else ())
             if fail_fast and event.status == "failed":
-                break
-    raise typer.Exit(report.exit_code)
+                return True
+    return False
 
 
 def _rehearse(

@@ -7,7 +7,7 @@ Imports no torch: the work is done in worker processes, and a worker that dies t
 
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Sequence, Set
 from contextlib import ExitStack, closing, suppress
 from dataclasses import fields, replace
 from os import PathLike
@@ -49,16 +49,20 @@ class Batch:
         output: str | PathLike[str] | None = None,
         options: RestoreOptions = RestoreOptions(),  # noqa: B008 - frozen
         chosen: BatchOptions = BatchOptions(),  # noqa: B008 - frozen
+        *,
+        only: Set[str] | None = None,
     ) -> None:
         """Find the photographs and plan where the results go; nothing is written.
 
-        UsageError if an output is of the wrong kind, NoImagesError if there is nothing to do, WeightsError if the model
-        does not exist.
+        `only` holds real paths: other files are left out, and nothing to do is no error then. UsageError if an output
+        is of the wrong kind, NoImagesError if there is nothing to do, WeightsError if the model does not exist.
         """
         self._options, self._chosen = _anchored(options), chosen
         naming = Naming(chosen.write.format, chosen.name)
         names = [os.fspath(each) for each in inputs]
         found = images.find(names)
+        if only is not None:
+            found = _limited(found, only)
         name = weights.chosen(options.model, options.adapter)
         self._settings = ":".join(
             (options.fingerprint(), chosen.write.fingerprint(), weights.fingerprint(name, options.adapter))
@@ -76,7 +80,8 @@ class Batch:
         others = (each for each in found.ignored if not is_journal(each.path))
         self.ignored: tuple[Outcome, ...] = self._in_shard(*map(_ignored, others), *made, *map(_inside, whole.inside))
         """Outcomes of other files, and of results of earlier runs; our own journals are none."""
-        if not whole.jobs and not whole.refused and not made and all(each.reason == "missing" for each in found.failed):
+        is_empty = not whole.jobs and not whole.refused and not made
+        if only is None and is_empty and all(each.reason == "missing" for each in found.failed):
             found.check_inputs()
             raise _nothing_found(names)
 
@@ -168,8 +173,7 @@ class Batch:
         for folder in {job.target.parent for job in self.jobs}:
             for path in folder.glob(TEMPORARY):
                 with suppress(OSError):
-                    # Not the time of its content, which --keep-dates sets.
-                    if path in dead or time.time() - path.stat().st_ctime > STALE:
+                    if path in dead or _age(path) > STALE:
                         path.unlink()
 
 
@@ -234,6 +238,22 @@ def _anchored(options: RestoreOptions) -> RestoreOptions:
     """Options that name the same folders whatever the current folder is when a worker starts."""
     model, adapter = (None if name is None else weights.anchored(name) for name in (options.model, options.adapter))
     return replace(options, model=model, adapter=adapter)
+
+
+def _limited(found: images.Findings, only: Set[str]) -> images.Findings:
+    """What was found at some real paths."""
+
+    def kept(each: images.Found | Rejected) -> bool:
+        return os.path.realpath(each.path) in only
+
+    return images.Findings(
+        tuple(filter(kept, found.images)), tuple(filter(kept, found.ignored)), tuple(filter(kept, found.failed))
+    )
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written or created, whatever time --keep-dates gave to its content; OSError if gone."""
+    return time.time() - path.stat().st_ctime
 
 
 def _nothing_found(names: Sequence[str]) -> NoImagesError:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -340,6 +341,86 @@ def test_json_goes_to_stdout_and_quiet_prints_nothing(shoot: Path, capsys: pytes
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_folder_is_converted_named_and_dated(shoot: Path) -> None:
+    os.utime("shoot/a.png", (1e9, 2e9))
+    options = ("--format", "jpeg", "--quality", "70", "--name", "{stem}_{parent}", "--keep-dates", "--scale", "1.5")
+    assert restore("shoot", "-o", "out", *options) == 0
+    assert tree("out") == ["a_shoot.jpg", "b_shoot.jpg", "deep/c_deep.jpg", "sanarestore.jsonl"]
+    image = images.read("out/a_shoot.jpg")
+    assert (image.format, image.width, image.height) == ("jpeg", 84, 60)
+    assert image.jpeg is not None
+    assert image.jpeg.quality == 70
+    assert Path("out/a_shoot.jpg").stat().st_mtime == 2e9
+
+
+def test_finished_files_are_done_again_for_other_bytes_only(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def statuses(*options: str) -> list[str]:
+        capsys.readouterr()
+        assert restore("shoot/a.png", "-o", "out", "--json", *options) == 0
+        return [line["status"] for line in lines_of(capsys.readouterr().out)]
+
+    assert statuses() == ["done"]
+    assert statuses("--keep-dates") == ["skipped"]
+    assert statuses("--bit-depth", "16") == ["done"]
+    assert images.read("out/a.png").depth == "uint16"
+    assert statuses("--bit-depth", "16") == ["skipped"]
+
+
+def test_sidecars_go_beside_results_that_are_done(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("shoot/a.xmp").write_text("edits")
+    Path("shoot/broken.png").write_bytes(b"no photograph")
+    Path("shoot/broken.xmp").write_text("edits")
+    assert restore("shoot", "-o", "out", "--name", "{stem}_clean", "--json") == 1
+    (line,) = [line for line in done_lines(capsys.readouterr().out) if line["input"] == "shoot/a.png"]
+    assert line["notes"] == ["the sidecar a.xmp is copied to a_clean.xmp"]
+    assert [name for name in tree("out") if name.endswith(".xmp")] == ["a_clean.xmp"]
+
+
+def test_another_depth_than_the_format_holds_is_refused_before_the_file_is_read(
+    shoot: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images.write(images.Image(pixels_HWC=photo(40, 56), depth="uint16", format="tiff"), "deep.tif")
+    with monkeypatch.context() as patched:
+        patched.setattr(images, "decode", None)
+        assert restore("deep.tif", "--format", "jpeg") == 1
+    assert "Use --bit-depth 8, or --format tiff or png" in capsys.readouterr().err
+    assert restore("deep.tif", "--format", "jpeg", "--bit-depth", "8") == 0
+    assert images.read("deep-restored.jpg").depth == "uint8"
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        (("-o", "-", "--name", "{stem}"), "--name"),
+        (("-o", "-", "--keep-dates"), "--keep-dates"),
+        (("-o", "b.png", "--format", "jpeg"), "b.png"),
+        (("--watch",), "--watch"),
+        (("--scale", "2", "--long-side", "90"), "--long-side"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    options: tuple[str, ...], where: str, shoot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert restore("shoot/a.png", *options) == 2
+    assert f"error {where}: " in capsys.readouterr().err
+
+
+def test_files_that_arrive_in_a_folder_are_restored(
+    shoot: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def arrivals(folder: Path, _changes: object) -> Iterator[frozenset[str]]:
+        yield frozenset(os.path.realpath(folder / name) for name in ("a.png", "deep/c.png", "notes.txt"))
+        assert tree("out") == ["a.png", "deep/c.png", "sanarestore.jsonl"]
+        yield frozenset((os.path.realpath("out/a.png"),))
+        yield frozenset((os.path.realpath(folder / "b.png"),))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sanarestore.engine.watching.arrivals", arrivals)
+    assert restore("shoot", "-o", "out", "--watch") == 130
+    assert tree("out") == OUTPUTS
+    assert "3 restored" in capsys.readouterr().err
+
+
 def test_options_are_passed_to_the_engine(shoot: Path) -> None:
     assert restore("shoot/a.png", "-o", "same.png", "--fidelity", "0") == 0
     assert np.array_equal(to_stored(images.read("same.png")), to_stored(images.read("shoot/a.png")))
@@ -351,7 +432,8 @@ def test_options_are_passed_to_the_engine(shoot: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [("--fidelity", "2"), ("--scale", "3"), ("--tile", "10"), ("--dtype", "float16"), ("--devices", "cuda:77"),
+    [("--fidelity", "2"), ("--scale", "5"), ("--long-side", "0"), ("--format", "gif"), ("--quality", "0"),
+     ("--bit-depth", "12"),     ("--name", "{x}"), ("--tile", "10"), ("--dtype", "float16"), ("--devices", "cuda:77"),
      ("--devices", "cpu,"), ("--threads", "0"), ("--steps", "51"), ("--steps", "3"), ("--guidance", "0.5"),
      ("--tiling", "mosaic")],
 )  # fmt: skip
