@@ -133,7 +133,7 @@ def pull(
     debug: Debug = False,
 ) -> None:  # fmt: skip
     """Fetch a model or an adapter from the hub into its cache, and show its licence."""
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     from sanarestore import weights
     from sanarestore.cli import console
