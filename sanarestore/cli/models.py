@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sanarestore.catalogue import Description, Listed
 
 models = typer.Typer(
-    help="List, describe, verify and fetch models.",
+    help="List, describe, verify, fetch and export models.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -9,9 +9,11 @@ correction, which needs statistics of the whole photograph:
 """
 
 import copy
+import logging
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from torch import Tensor, nn
 from sanarestore.errors import UsageError
 from sanarestore.files import write_atomically
 from sanarestore.model.refiner import Refiner
+from sanarestore.model.refiner_config import RefinerConfig
 from sanarestore.model.statistics import DOWNSAMPLE, LOWEST_POWER, WINDOW, band_weights, hann, mean_around
 
 OPSET = 18
@@ -37,6 +40,18 @@ SIZES = ((64, 96), (208, 160))
 class PortableRefiner(Refiner):
     """A refiner whose power spectrum is a convolution, because few programs have Fourier transforms."""
 
+    waves: Tensor
+    """Kernels of the coefficients of a window."""
+    bands: Tensor
+    """Weights that average squared coefficients in each band."""
+
+    def __init__(self, config: RefinerConfig) -> None:
+        super().__init__(config)
+        # Constants, so that the graph holds them and not how they are computed.
+        weights = band_weights(config.spectrum) / hann().square().sum()
+        self.register_buffer("waves", _coefficients(), persistent=False)
+        self.register_buffer("bands", weights.repeat_interleave(2, dim=0).T[:, :, None, None], persistent=False)
+
     @classmethod
     def of(cls, refiner: Refiner) -> "PortableRefiner":
         """Copy a refiner, with its weights."""
@@ -47,14 +62,11 @@ class PortableRefiner(Refiner):
     def spectrum(self, degraded_BCHW: Tensor) -> Tensor:
         """The same as `statistics.spectrum`, [B, bands, H/8, W/8]: removing the mean, tapering and transforming a
         window are linear, so that they are one kernel for each coefficient."""
-        bands = self.config.spectrum
         gray = degraded_BCHW.float().mean(dim=1, keepdim=True) * 255
         margin = (WINDOW - DOWNSAMPLE) // 2
         padded = F.pad(gray, (margin,) * 4, mode="replicate")
-        power = F.conv2d(padded, _coefficients(), stride=DOWNSAMPLE).square()
-        weights = (band_weights(bands) / hann().square().sum()).repeat_interleave(2, dim=0)
-        mean = F.conv2d(power, weights.T[:, :, None, None])
-        octaves: Tensor = torch.log2(mean_around(mean, 4) + LOWEST_POWER)
+        power = F.conv2d(padded, self.waves, stride=DOWNSAMPLE).square()
+        octaves: Tensor = torch.log2(mean_around(F.conv2d(power, self.bands), 4) + LOWEST_POWER)
         return octaves / 4 - 0.5
 
 
@@ -86,12 +98,14 @@ def export_refiner(refiner: Refiner, prompt_1D: Tensor, path: Path, about: Mappi
         raise UsageError(
             f"the library {error.name} is missing", where="--onnx", next_step="pip install 'sanarestore[onnx]'"
         ) from error
-    model = _traced(_Exported(refiner).eval(), prompt_1D)
+    model = _traced(_Exported(refiner), prompt_1D)
     _give_default(model, prompt_1D, onnx)
     figures = {"stride": refiner.stride, "halo": refiner.halo, "margin": refiner.margin}
     onnx.helper.set_model_props(model, {**about, **{name: str(value) for name, value in figures.items()}})
     data = model.SerializeToString()
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns that the prompt may be replaced, as is meant
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     difference = max(_difference(session, refiner, prompt_1D, *size) for size in SIZES)
     if not difference <= AGREEMENT:
         raise RuntimeError(f"the exported graph differs from PyTorch's result by {difference:.1e}")
@@ -101,14 +115,13 @@ def export_refiner(refiner: Refiner, prompt_1D: Tensor, path: Path, about: Mappi
 
 
 @torch.no_grad()
-def _traced(exported: nn.Module, prompt_1D: Tensor) -> Any:
+def _traced(exported: _Exported, prompt_1D: Tensor) -> Any:
     """The graph, with dynamic batch, height and width."""
-    stride: int = exported.refiner.stride  # type: ignore[assignment, union-attr]
+    stride: int = exported.refiner.stride
     rows, columns = torch.export.Dim("rows", min=2, max=4096), torch.export.Dim("columns", min=2, max=4096)
     batch = torch.export.Dim("batch", min=1, max=1024)
     example = torch.rand(2, 3, 5 * stride, 7 * stride, generator=torch.Generator().manual_seed(0))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of its own deprecations
+    with _quiet():
         program = torch.onnx.export(
             exported,
             (example, prompt_1D),
@@ -121,6 +134,20 @@ def _traced(exported: nn.Module, prompt_1D: Tensor) -> Any:
         )
     assert program is not None
     return program.model_proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide what torch's exporter says of its own deprecations, and of libraries that are not needed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _give_default(model: Any, prompt_1D: Tensor, onnx: Any) -> None:
