@@ -22,6 +22,8 @@ class TwoNodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
+        # Ray also writes the address to a folder that only a cluster in the default place makes.
+        Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
         small = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 78_643_200}
         self._small = small
         # Ray's own folder; a short name, since sockets lie in it.
