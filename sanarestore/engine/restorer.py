@@ -85,7 +85,8 @@ class Restorer:
         The count restarts when memory runs out and smaller tiles are tried. Pages are restored one after the other.
         ImageError if pixels are not finite, before or after restoring.
         """
-        pages, restored = (replace(image, more_pages=()), *image.more_pages), []
+        pages = (replace(image, more_pages=()), *image.more_pages)
+        restored: list[images.Image] = []
         for index, page in enumerate(pages):
             steps = self._page(page)
             while True:

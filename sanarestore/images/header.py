@@ -15,6 +15,7 @@ from sanarestore.images.image import WRITTEN, Format, check_size, written_as
 from sanarestore.images.messages import collected
 from sanarestore.images.read import format_of, naming, opened, unknown
 from sanarestore.images.signature import HEAD
+from sanarestore.images.tiff_header import TiffHeader
 
 _SIZES: dict[Depth, int] = {"uint8": 1, "uint16": 2, "float32": 4}
 _BLOCK = 2**14
@@ -165,7 +166,7 @@ def _tiff(source: Source) -> Header:
     return replace(first, more=tuple(more))
 
 
-def _tiff_page(header: tiff.TiffHeader, size: int) -> Header:
+def _tiff_page(header: TiffHeader, size: int) -> Header:
     behind = len(header.kinds)
     return Header(
         width=header.width, height=header.height, channels=header.colours + min(behind, 1), depth=header.stored,

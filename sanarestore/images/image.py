@@ -13,6 +13,7 @@ Format = Literal["tiff", "png", "jpeg", "webp", "bmp", "jp2", "avif", "jxl", "he
 WRITTEN: tuple[Format, ...] = ("tiff", "png", "jpeg", "webp")
 """Formats that are written; the others are only read."""
 AlphaKind = Literal["unassociated", "associated", "unspecified"]
+UNSPECIFIED: AlphaKind = "unspecified"
 
 MAXIMUM_PIXELS = 2**30
 """Larger images are refused before anything is allocated: they come from damaged headers, not from cameras."""

@@ -182,7 +182,7 @@ def encode(image: Image) -> bytes:
 def _bytes_of(image: Image) -> int:
     """Bytes of the codes of a page."""
     samples = image.pixels_HWC.shape[2] + len(kinds_of(image))
-    return image.height * image.width * samples * np.dtype(image.depth).itemsize
+    return int(image.height * image.width * samples * np.dtype(image.depth).itemsize)
 
 
 def _size(metadata: Metadata) -> int:

@@ -11,7 +11,7 @@ from sanarestore.errors import UnwritableImage
 from sanarestore.files import write_atomically
 from sanarestore.images import jpeg, png, tiff, webp
 from sanarestore.images.header import Header
-from sanarestore.images.image import AlphaKind, Extra, Format, Image
+from sanarestore.images.image import UNSPECIFIED, Extra, Format, Image
 from sanarestore.images.signature import NAMES
 
 _ENCODERS: dict[Format, Callable[[Image], bytes]] = {
@@ -71,8 +71,7 @@ def _like(header: Header) -> Image:
 def _extra_like(header: Header) -> Extra:
     """Extra channels as the header says, of one value, which take no memory."""
     codes_HWS = np.broadcast_to(np.zeros((), header.depth), (header.height, header.width, header.extra))
-    kinds: tuple[AlphaKind, ...] = ("unspecified",) * header.extra
-    return Extra(codes_HWS=codes_HWS, kinds=kinds)
+    return Extra(codes_HWS=codes_HWS, kinds=(UNSPECIFIED,) * header.extra)
 
 
 def encode(image: Image, format: Format | None = None) -> bytes:  # noqa: A002 - the word users say
