@@ -40,6 +40,8 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     stored, notes = scaled(stored, header.bits)
     stored, more = set_upright(stored, items)
     check_shape(stored, header)
+    if items.has_others:
+        more = (*more, "only the main picture is used; gain map and depth map are left out")
     metadata = metadata_of(data, items, is_gray=header.colours == 1)
     return from_stored(stored, format="avif", metadata=metadata, colours=header.colours, notes=(*notes, *more))
 

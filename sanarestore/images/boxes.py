@@ -127,10 +127,20 @@ class Items:
     @property
     def has_alpha(self) -> bool:
         """Whether another item is the main image's alpha channel."""
-        auxiliary = [one for kind, one, other in self.references if kind == b"auxl" and other == self.primary]
-        numbers = [number for item in auxiliary for number in self.of_item.get(item, [])]
-        bodies = (self.properties[number - 1] for number in numbers if 0 < number <= len(self.properties))
-        return any(name == b"auxC" and body[4:].startswith(_ALPHA) for name, body in bodies)
+        return any(body[4:].startswith(_ALPHA) for body in self._auxiliaries)
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there are pictures that say more of the main image: a gain map, or a depth map."""
+        return b"tmap" in self.kinds.values() or not all(body[4:].startswith(_ALPHA) for body in self._auxiliaries)
+
+    @property
+    def _auxiliaries(self) -> list[bytes]:
+        """What the pictures are that belong to the main image: bodies of `auxC`."""
+        items = [one for kind, one, other in self.references if kind == b"auxl" and other == self.primary]
+        numbers = [number for item in items for number in self.of_item.get(item, [])]
+        found = [self.properties[number - 1] for number in numbers if 0 < number <= len(self.properties)]
+        return [body for name, body in found if name == b"auxC"]
 
     @property
     def profile(self) -> bytes | None:
@@ -196,7 +206,6 @@ class _Numbers:
         self.at += size
         return value
 
-    @property
     def is_over(self) -> bool:
         """Whether all bytes are read."""
         return self.at >= len(self.body)
@@ -220,16 +229,16 @@ def _places(read: _Numbers, store: int, size: int) -> Iterator[tuple[int, list[t
     offset, length, base, index = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15, sizes & 15 if version in (1, 2) else 0
     wide = 4 if version == 2 else 2
     for _ in range(read(wide)):
-        if read.is_over:
-            break
+        if read.is_over():
+            return
         item = read(wide)
         method = read(2) & 15 if version in (1, 2) else 0
         read(2)
         first = read(base) + (store if method == 1 else 0)
         parts = []
         for _ in range(read(2)):
-            if read.is_over:
-                break
+            if read.is_over():
+                return
             read(index)
             start = first + read(offset)
             parts.append((start, min(start + read(length), size)))
@@ -243,7 +252,7 @@ def _references(body: bytes) -> Iterator[tuple[bytes, int, int]]:
         read = _Numbers(body[box.start : box.end])
         one = read(wide)
         for _ in range(read(2)):
-            if read.is_over:
+            if read.is_over():
                 break
             yield box.kind, one, read(wide)
 
@@ -258,7 +267,7 @@ def _add_properties(items: Items, body: bytes) -> None:
             read = _Numbers(body[box.start : box.end])
             version, flags = read(1), read(3)
             for _ in range(read(4)):
-                if read.is_over:
+                if read.is_over():
                     break
                 item = read(4 if version else 2)
                 numbers = items.of_item.setdefault(item, [])

@@ -1,7 +1,6 @@
 """Conversion of ink and Lab colours to sRGB, at 16 bits through littleCMS, or by formula."""
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -41,13 +40,14 @@ def rgb_profile(primaries: int, transfer: int) -> bytes:
     """A profile with a white point of D65 for code points of which `has_profile` is true."""
     import imagecodecs
 
-    if transfer == _LINEAR:
-        curve: dict[str, Any] = {"gamma": 1.0}
-    else:
-        x = np.linspace(0, 1, 4096)
-        curve = {"transferfunction": np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)}
+    x = np.linspace(0, 1, 4096)
+    curve = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
     xyY = [value for x, y in _PRIMARIES[primaries] for value in (x, y, 1.0)]
-    profile: bytes = imagecodecs.cms_profile("rgb", whitepoint=[0.3127, 0.3290, 1.0], primaries=xyY, **curve)
+    is_linear = transfer == _LINEAR
+    profile: bytes = imagecodecs.cms_profile(
+        "rgb", whitepoint=[0.3127, 0.3290, 1.0], primaries=xyY, gamma=1.0 if is_linear else None,
+        transferfunction=None if is_linear else curve,
+    )  # fmt: skip
     return profile[: _CREATED.start] + _DATE + profile[_CREATED.stop :]
 
 

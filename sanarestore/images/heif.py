@@ -40,7 +40,9 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     stored, notes = scaled(np.array(stored[:, : file.size[0]]), header.bits)
     check_shape(stored, header)
     # libheif has applied the turns.
-    more = ("the picture is turned upright",) if items.turns else ()
+    more: tuple[str, ...] = ("the picture is turned upright",) if items.turns else ()
+    if items.has_others:
+        more = (*more, "only the main picture is used; gain map and depth map are left out")
     metadata = metadata_of(data, items, is_gray=header.colours == 1)
     return from_stored(stored, format="heif", metadata=metadata, colours=header.colours, notes=(*notes, *more))
 

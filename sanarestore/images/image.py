@@ -19,6 +19,7 @@ WRITTEN: tuple[Format, ...] = ("tiff", "png", "jpeg", "webp")
 """Formats that are written; the others are only read."""
 AlphaKind = Literal["unassociated", "associated", "unspecified"]
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
+UNSPECIFIED: AlphaKind = "unspecified"
 
 MAXIMUM_PIXELS = 2**30
 """Larger images are refused before anything is allocated: they come from damaged headers, not from cameras."""

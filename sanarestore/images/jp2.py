@@ -9,7 +9,7 @@ from sanarestore.images.codes import Stored
 from sanarestore.images.damage import cut, hopeless, limited
 from sanarestore.images.foreign import Foreign, check_shape, scaled
 from sanarestore.images.ifd import Source
-from sanarestore.images.image import AlphaKind, Image, Metadata, check_size, from_stored
+from sanarestore.images.image import UNSPECIFIED, AlphaKind, Image, Metadata, check_size, from_stored
 
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
@@ -106,9 +106,8 @@ def _kinds(count: int, found: list[int]) -> tuple[AlphaKind, ...]:
     behind = count - (3 if count >= 3 else 1)
     if behind == 1 and not found:
         return ("unassociated",)
-    named: list[AlphaKind] = [_KINDS.get(each, "unspecified") for each in found[:behind]]
-    unnamed: AlphaKind = "unspecified"
-    return (*named, *([unnamed] * (behind - len(named))))
+    named = tuple(_KINDS.get(each, UNSPECIFIED) for each in found[:behind])
+    return named + (UNSPECIFIED,) * (behind - len(named))
 
 
 def _metadata(data: bytes) -> Metadata:

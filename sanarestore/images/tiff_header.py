@@ -7,7 +7,7 @@ from sanarestore.images import ifd
 from sanarestore.images.codes import Depth
 from sanarestore.images.damage import hopeless
 from sanarestore.images.ifd import ByteLayout
-from sanarestore.images.image import AlphaKind, check_size
+from sanarestore.images.image import UNSPECIFIED, AlphaKind, check_size
 
 ALPHA: dict[int, AlphaKind] = {0: "unspecified", 1: "associated", 2: "unassociated"}
 """Kinds of extra samples by their codes."""
@@ -92,8 +92,7 @@ class TiffHeader:
         if count == 1 and not self.extra:
             return ("unassociated",)
         named: tuple[AlphaKind, ...] = tuple(ALPHA.get(code, "unspecified") for code in self.extra[:count])
-        unnamed: AlphaKind = "unspecified"
-        return named + (unnamed,) * (count - len(named))
+        return named + (UNSPECIFIED,) * (count - len(named))
 
     @property
     def stored(self) -> Depth:

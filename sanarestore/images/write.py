@@ -14,7 +14,7 @@ from sanarestore.images import jpeg, png, tiff, webp
 from sanarestore.images.carriage import carried
 from sanarestore.images.codes import Depth
 from sanarestore.images.header import Header
-from sanarestore.images.image import FORMAT_NAMES, AlphaKind, Extra, Format, Image
+from sanarestore.images.image import FORMAT_NAMES, UNSPECIFIED, Extra, Format, Image
 from sanarestore.images.provenance import provenance_of, stripped, with_provenance
 from sanarestore.options import WriteOptions
 
@@ -99,8 +99,7 @@ def _like(header: Header) -> Image:
 def _extra_like(header: Header) -> Extra:
     """Extra channels as the header says, of one value, which take no memory."""
     codes_HWS = np.broadcast_to(np.zeros((), header.depth), (header.height, header.width, header.extra))
-    kind: AlphaKind = "unspecified"
-    return Extra(codes_HWS=codes_HWS, kinds=(kind,) * header.extra)
+    return Extra(codes_HWS=codes_HWS, kinds=(UNSPECIFIED,) * header.extra)
 
 
 def result_header(

@@ -11,7 +11,7 @@ from PIL import ImageCms
 
 from sanarestore.errors import DamagedImage, UnreadableImage, UnwritableImage
 from sanarestore.images import check_header, decode, encode, from_float, measure, read, write, written_instead
-from sanarestore.images.boxes import boxes, items_of
+from sanarestore.images.boxes import Items, boxes, items_of
 from sanarestore.images.colour import has_profile, rgb_profile, srgb_profile
 from sanarestore.images.foreign import scaled, turned, upright
 from sanarestore.images.image import to_stored
@@ -332,6 +332,19 @@ def test_only_the_orientation_of_exif_changes(exif):
     assert exif_values(changed)["main"][274] == 1
     assert upright(None) is None
     assert upright(changed) == changed
+
+
+def test_gain_maps_are_told_from_alpha():
+    for name, is_alpha in (
+        (b"urn:mpeg:hevc:2015:auxid:1\0", True),
+        (b"urn:com:apple:photo:2020:aux:hdrgainmap\0", False),
+    ):
+        items = Items(
+            primary=1, references=[(b"auxl", 2, 1)], of_item={2: [1]}, properties=[(b"auxC", bytes(4) + name)]
+        )
+        assert (items.has_alpha, items.has_others) == (is_alpha, not is_alpha)
+    assert Items(primary=1, kinds={1: b"av01", 2: b"tmap"}).has_others
+    assert not Items(primary=1).has_others
 
 
 def test_boxes_end_where_the_file_ends():
