@@ -97,13 +97,18 @@ def estimate(
     lines = [", ".join(counts)]
     if figures["files"]:
         lines[0] += f", {figure(figures['megapixels'], 1)} MP"
-        most, free = figures["memory"] / 1e9, allowed / 1e9
-        fits = "" if most <= free else ": it would be refused"
-        lines.append(f"most memory: about {figure(most, 1)} GB of {free:.1f} GB, for {figures['largest']}{fits}")
+        most = figures["memory"]
+        fits = "" if most <= allowed else ": it would be refused"
+        lines.append(f"most memory: about {_size(most)} of {_size(allowed)}, for {figures['largest']}{fits}")
     if figures["seconds"] is not None:
         names = ", ".join(sorted({speed.device for speed in speeds}))
         lines.append(f"time: about {spoken_duration(figures['seconds'])} on {names}, as measured on a small image")
     return lines
+
+
+def _size(count: int) -> str:
+    """A number of bytes for people: 12 MB, 3.4 GB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def figure(value: float, decimals: int) -> str:

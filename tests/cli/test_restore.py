@@ -251,7 +251,7 @@ def test_dry_run_checks_everything_and_writes_nothing(shoot: Path, capsys: pytes
     assert shown.out.splitlines() == [f"shoot/{name} -> out/{name}" for name in ("a.png", "b.png", "deep/c.png")]
     first, memory, duration = shown.err.splitlines()
     assert first == "3 to restore, 0.0067 MP"
-    assert re.fullmatch(r"most memory: about 0\.0 GB of [\d.]+ GB, for shoot/\S+", memory)
+    assert re.fullmatch(r"most memory: about \d+ MB of [\d.]+ GB, for shoot/\S+", memory)
     assert re.fullmatch(r"time: about \d+ s on cpu, as measured on a small image", duration)
     assert restore("shoot/a.png", "-o", "out", "--dry-run", "--json") == 0
     planned, estimate = lines_of(capsys.readouterr().out)

@@ -26,6 +26,14 @@ LOADS = {
 }
 
 
+def _take_terminal() -> None:
+    """Make the pseudo-terminal that of the new session: fish refuses to run without one."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Shell:
     """A shell in a pseudo-terminal, with `sanarestore` on its path and the stored script loaded."""
 
@@ -43,11 +51,15 @@ class Shell:
         own, other = pty.openpty()
         self._terminal, self._name = own, name
         self._process = subprocess.Popen(
-            STARTS[name], stdin=other, stdout=other, stderr=other, cwd=folder, env=environment, start_new_session=True
-        )
+            STARTS[name], stdin=other, stdout=other, stderr=other, cwd=folder, env=environment, start_new_session=True,
+            preexec_fn=_take_terminal,
+        )  # fmt: skip
         os.close(other)
         self.shown = ""
-        self.type(LOADS[name].format(file=FOLDER / f"sanarestore.{name}") + "; echo LOAD''ED\n")
+
+    def load(self) -> None:
+        """Load the stored script."""
+        self.type(LOADS[self._name].format(file=FOLDER / f"sanarestore.{self._name}") + "; echo LOAD''ED\n")
         assert self.wait_for("LOADED"), self.shown
 
     def type(self, keys: str) -> None:
@@ -88,8 +100,11 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shell]:
     if shutil.which(request.param) is None:
         pytest.skip(f"there is no {request.param} here")
     made = Shell(request.param, tmp_path)
-    yield made
-    made.close()
+    try:
+        made.load()
+        yield made
+    finally:
+        made.close()
 
 
 def test_a_shell_completes_commands_flags_and_values(shell: Shell, tmp_path: Path) -> None:
