@@ -79,8 +79,9 @@ class ContactSheet:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._drawing.shutdown()
-        cards = [each.result() for each in self._cards]
+        # Of a batch that was interrupted, what is drawn so far is shown.
+        self._drawing.shutdown(cancel_futures=kind is not None)
+        cards = [each.result() for each in self._cards if not each.cancelled()]
         # What failed comes first: it is what someone looks for.
         cards.sort(key=lambda card: card.outcome.status != "failed")
         _write_pages(self._folder, self._command, cards)

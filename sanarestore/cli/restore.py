@@ -1,7 +1,9 @@
 """`sanarestore restore`: files and folders in, restored files out."""
 
+import shlex
+import sys
 from collections.abc import Iterable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,6 +56,7 @@ from sanarestore.options import (
 )
 
 if TYPE_CHECKING:
+    from sanarestore.cli.contact_sheet import ContactSheet
     from sanarestore.cli.reports import Report
     from sanarestore.engine.batch import Batch
     from sanarestore.engine.jobs import Outcome, TileDone, Waiting
@@ -179,6 +182,16 @@ def restore(
             rich_help_panel=RUN,
         ),
     ] = None,
+    report_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FOLDER",
+            help="Write pages that show every photo before and after.",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     as_json: Json = False,
     progress: Annotated[
         bool,
@@ -208,6 +221,8 @@ def restore(
         memory_per_file=None if memory_per_file is None else parse_memory(memory_per_file),
     )  # fmt: skip
     if output == "-" or "-" in inputs:
+        if report_folder is not None:
+            raise UsageError("a pipe has no report", where="--report", next_step="Leave it out, or name files.")
         refuse_what_no_pipe_can(inputs, output, devices, chosen, as_json=as_json, dry_run=dry_run)
         raise typer.Exit(
             through_pipe(inputs[0], output, options, devices, chosen, as_json=as_json, quiet=quiet, log=log_file)
@@ -228,20 +243,35 @@ def restore(
             raise typer.Exit(_rehearse(batch, options, chosen, parse_devices(devices), as_json=as_json, quiet=quiet))
         batches = iter([batch])
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
-    with reports.Report(
-        "restored", 0, quiet=quiet, as_json=as_json, verbose=verbose, progress=progress, log=log_file
-    ) as report:
+    with (
+        _sheet(report_folder) as sheet,
+        reports.Report(
+            "restored", 0, quiet=quiet, as_json=as_json, verbose=verbose, progress=progress, log=log_file
+        ) as report,
+    ):
         if watch:
             console.say(f"watching {inputs[0]}; Ctrl-C ends", quiet=quiet or as_json)
         for batch in batches:
             report.more(len(batch.jobs) + len(batch.refused))
             with closing(batch.run(where)) as events:
-                if _show(events, report, fail_fast=fail_fast, debug=debug):
+                if _show(events, report, sheet, fail_fast=fail_fast, debug=debug):
                     break
     raise typer.Exit(report.exit_code)
 
 
-def _show(events: "Iterable[Waiting | TileDone | Outcome]", report: "Report", *, fail_fast: bool, debug: bool) -> bool:
+def _sheet(folder: Path | None) -> "AbstractContextManager[ContactSheet | None]":
+    """The pages for `--report`; None without a folder."""
+    if folder is None:
+        return nullcontext()
+    from sanarestore.cli.contact_sheet import ContactSheet
+
+    return ContactSheet(folder, shlex.join(["sanarestore", *sys.argv[1:]]))
+
+
+def _show(
+    events: "Iterable[Waiting | TileDone | Outcome]", report: "Report", sheet: "ContactSheet | None", *,
+    fail_fast: bool, debug: bool,
+) -> bool:  # fmt: skip
     """Report what a batch yields; True if a file has failed and the others are not to be done."""
     from sanarestore.cli import console
     from sanarestore.engine.jobs import TileDone, Waiting
@@ -256,6 +286,8 @@ def _show(events: "Iterable[Waiting | TileDone | Outcome]", report: "Report", *,
             )  # fmt: skip
         else:
             report.add(event)
+            if sheet is not None:
+                sheet.add(event)
             console.say_lines(event.trace.splitlines() if debug else ())
             if fail_fast and event.status == "failed":
                 return True

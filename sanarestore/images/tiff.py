@@ -159,7 +159,8 @@ def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # no
 def _bytes_of(image: Image) -> int:
     """Bytes of the codes of a page."""
     samples = image.pixels_HWC.shape[2] + len(kinds_of(image))
-    return image.height * image.width * samples * int(np.dtype(image.depth).itemsize)
+    size: int = np.dtype(image.depth).itemsize
+    return image.height * image.width * samples * size
 
 
 def _with_entries(buffer: io.BytesIO, layout: ByteLayout, entries: Sequence[ifd.Directory]) -> bytes:

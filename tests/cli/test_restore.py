@@ -740,3 +740,20 @@ def test_strength_applies_a_part_of_the_change(shoot: Path) -> None:
 def test_a_strength_beyond_1_is_refused(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert restore("shoot", "-o", "out", "--strength", "1.5") == 2
     assert "--strength: 1.5 is outside 0 to 1" in capsys.readouterr().err
+
+
+def test_a_report_shows_what_was_restored_and_what_failed(
+    shoot: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sanarestore", "restore", "shoot", "--report", "report"])
+    (shoot / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert restore("shoot", "-o", "out", "--report", "report") == 1
+    page = Path("report/index.html").read_text(encoding="utf-8")
+    assert "1 failed" in page
+    assert "torn.png" in page
+    assert "--report report" in page
+    assert len(list(Path("report/previews").glob("*.webp"))) == 4 * page.count('class="done"') > 0
+    capfd.readouterr()
+    assert restore("shoot", "-o", "out", "--report", "out") == 2, "the output folder is no report"
+    assert "no earlier report" in capfd.readouterr().err
+    assert restore("-", "-o", "out.png", "--report", "report") == 2
