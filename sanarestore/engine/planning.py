@@ -89,6 +89,11 @@ def _with_output(found: Sequence[Found], inputs: Sequence[str], output: Path, na
         return [_to_file(found[0].path, output, naming)]
     if not _is_dir(output) and os.path.lexists(output):
         raise UsageError("is a file, and a folder is needed here", where=output)
+    if is_file and found:
+        raise UsageError(
+            "is the name of a file, and a folder is needed here", where=output,
+            next_step=f"Name a folder; --format {format_named(output)} writes its files in that format.",
+        )  # fmt: skip
     format = _format_of(naming)  # noqa: A001 - the word users say
     return [
         Job(source=each.path, target=output / naming.relative(each, index), format=format, folder=output)

@@ -28,8 +28,8 @@ def arrivals(folder: Path, changes: Iterable[Iterable[Path]]) -> Generator[froze
         is_first = False
         ready = frozenset(path for path in list(waiting) if _is_still(path, waiting))
         if ready:
-            for path in ready:
-                del waiting[path]
+            for whole in ready:
+                del waiting[whole]
             yield ready
 
 

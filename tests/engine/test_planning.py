@@ -182,6 +182,14 @@ def test_an_output_that_is_a_file_is_refused_for_several_inputs(shoot: Path) -> 
         planned("shoot", output="other/a.png")
 
 
+def test_the_name_of_a_file_is_no_output_for_several_photographs(shoot: Path) -> None:
+    for inputs in (["shoot"], ["shoot/a.png", "shoot/b.png"]):
+        with pytest.raises(UsageError, match=r"a folder is needed.*--format jpeg"):
+            planned(*inputs, output="new.jpg")
+    Path("new.jpg").mkdir()
+    assert targets("shoot/a.png", "shoot/b.png", output="new.jpg") == ["new.jpg/a.png", "new.jpg/b.png"]
+
+
 def test_a_name_that_is_too_long_is_planned_like_any_other(shoot: Path) -> None:
     save_photo(Path("y" * 250 + ".png"), 8, 8)
     assert len(planned("y" * 250 + ".png")) == 1
