@@ -94,14 +94,12 @@ def _with_output(found: Sequence[Found], inputs: Sequence[str], output: Path, na
         return [_to_file(found[0].path, output, naming)]
     if is_file and found:
         count = f"{len(found)} files do" if len(found) > 1 else "what a folder or a pattern finds does"
-        raise UsageError(f"{count} not fit into one file", where=output, next_step="Name a folder.")
-    if not _is_dir(output) and os.path.lexists(output):
-        raise UsageError("is a file, and a folder is needed here", where=output)
-    if is_file and found:
         raise UsageError(
-            "is the name of a file, and a folder is needed here", where=output,
+            f"{count} not fit into one file", where=output,
             next_step=f"Name a folder; --format {format_named(output)} writes its files in that format.",
         )  # fmt: skip
+    if not _is_dir(output) and os.path.lexists(output):
+        raise UsageError("is a file, and a folder is needed here", where=output)
     format = _format_of(naming)  # noqa: A001 - the word users say
     return [
         Job(source=each.path, target=output / naming.relative(each, index), format=format, folder=output)

@@ -202,7 +202,7 @@ def test_an_output_that_is_a_file_is_refused_for_several_inputs(shoot: Path) -> 
 
 def test_the_name_of_a_file_is_no_output_for_several_photographs(shoot: Path) -> None:
     for inputs in (["shoot"], ["shoot/a.png", "shoot/b.png"]):
-        with pytest.raises(UsageError, match=r"a folder is needed.*--format jpeg"):
+        with pytest.raises(UsageError, match=r"not fit into one file.*--format jpeg"):
             planned(*inputs, output="new.jpg")
     Path("new.jpg").mkdir()
     assert targets("shoot/a.png", "shoot/b.png", output="new.jpg") == ["new.jpg/a.png", "new.jpg/b.png"]
