@@ -74,7 +74,7 @@ def read_pages(data: Source, *, accept_damaged: bool) -> Pages:
     if left or any(_SUB_IFDS in each for each in full):
         notes.append("reduced pages and masks are left out" if left else "reduced images inside a page are left out")
     if len(full) > 1:
-        notes.append(f"all {len(full)} pages are restored")
+        notes.append(f"each of its {len(full)} pages is restored")
     return Pages(layout, directories[0], tuple(full), tuple(notes))
 
 

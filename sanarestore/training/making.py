@@ -24,6 +24,7 @@ from sanarestore.engine.wire import Task
 from sanarestore.errors import DiskFull, NoImagesError, UsageError
 from sanarestore.files import TEMPORARY, is_full
 from sanarestore.images.find import Rejected
+from sanarestore.images.signature import READ
 from sanarestore.training.journal import NAME, PairJournal, Record
 from sanarestore.training.kept import check_kept
 from sanarestore.training.naming import name_photos
@@ -288,7 +289,7 @@ def _nothing_to_degrade(made: Sequence[images.Found]) -> NoImagesError:
             "an earlier run made it, and no clean photo was found", where=made[0].path,
             next_step="Name a folder of clean photos.",
         )  # fmt: skip
-    return NoImagesError("there are no photos to degrade", next_step="TIFF, PNG, JPEG and WebP are read.")
+    return NoImagesError("there are no photos to degrade", next_step=f"{READ} are read.")
 
 
 def _rejected(rejected: Rejected) -> PairOutcome:

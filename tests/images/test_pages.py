@@ -53,7 +53,7 @@ def test_every_full_size_page_is_read_and_written(tmp_path):
     data = pages(*written)
     image = decode(data)
     assert [page.depth for page in (image, *image.more_pages)] == ["uint8", "uint16", "float32"]
-    assert image.notes == ("reduced pages and masks are left out", "all 3 pages are restored")
+    assert image.notes == ("reduced pages and masks are left out", "each of its 3 pages is restored")
     with tifffile.TiffFile(io.BytesIO(encode(image))) as file:
         assert len(file.pages) == 3
         for page, index in zip(file.pages, (0, 1, 4), strict=True):
