@@ -95,7 +95,7 @@ def test_invalid_lists_are_refused_with_the_reason(
 
 
 def test_missing_or_undecodable_lists_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="there is no such file or folder"):
         read_pairs(tmp_path / "gone.csv")
     (tmp_path / "latin.csv").write_bytes(b"image_path,condition_image_path,caption\n\xe9,b,c\n")
     with pytest.raises(UsageError, match="cannot be read"):
