@@ -10,7 +10,7 @@ import typer
 from sanarestore import __version__
 from sanarestore.cli import completions
 from sanarestore.cli.bench.command import bench
-from sanarestore.cli.commands import Program, Run, SettingsCommand
+from sanarestore.cli.commands import Command, Program, Run, SettingsCommand
 from sanarestore.cli.complaints import ClickUsageError, readable
 from sanarestore.cli.config import config
 from sanarestore.cli.degrade import degrade
@@ -36,8 +36,8 @@ app = typer.Typer(
 )
 for command in (restore, degrade, train, bench, seams):
     app.command(cls=SettingsCommand, epilog=epilog(command.__name__))(command)
-app.add_typer(models, name="models")
-app.command()(doctor)
+app.add_typer(models)
+app.command(cls=Command, epilog=epilog("doctor"))(doctor)
 app.add_typer(config)
 
 

@@ -37,6 +37,16 @@ EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("sanarestore seams photo.tif --tile 512", "compare all tiling schemes on one photo"),
         ("sanarestore seams photo.tif --tilings causal -o page", "write a page with difference maps"),
     ),
+    "doctor": (("sanarestore doctor", "check versions, devices, memory, model and folders"),),
+    "models": (("sanarestore models list", "list the models that are here or published"),),
+    "list": (("sanarestore models list --json", "list the models as JSON"),),
+    "info": (("sanarestore models info sanarestore-mini", "show parts, sizes, licence and training"),),
+    "verify": (("sanarestore models verify", "compute the hashes of all models that are here"),),
+    "export": (
+        ("sanarestore models export --onnx refiner.onnx", "write the refiner for other programs"),
+        ("sanarestore models export --expert noise --onnx noise.onnx", "write the expert for noise"),
+    ),
+    "pull": (("sanarestore models pull owner/model", "fetch a model from the hub"),),
     "config": (("sanarestore config show restore", "list the settings of one command"),),
     "show": (
         ("sanarestore config show", "list all settings, and where they are set"),
@@ -76,6 +86,11 @@ _CODES: Mapping[str, Mapping[ExitCode, str]] = {
         ExitCode.NO_IMAGES: "a test set or its images are missing",
         **_MODEL,
     },
+    "doctor": {ExitCode.SOME_FAILED: "restoring does not work here"},
+    "info": _MODEL,
+    "verify": _MODEL,
+    "export": _MODEL,
+    "pull": _MODEL,
     "seams": {ExitCode.SOME_FAILED: "measuring failed", ExitCode.NO_IMAGES: "a photo is missing", **_MODEL},
 }
 

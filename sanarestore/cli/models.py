@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sanarestore.cli.commands import Command, Program
+from sanarestore.cli.epilogs import epilog
 from sanarestore.cli.flags import Debug, Json, Prompt, Quiet
 from sanarestore.errors import ExitCode
 
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from sanarestore.catalogue import Description, Listed
 
 models = typer.Typer(
+    name="models",
+    cls=Program,
+    epilog=epilog("models"),
     help="List, describe, verify, fetch and export models.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -25,7 +30,7 @@ Name = Annotated[
 ]  # fmt: skip
 
 
-@models.command("list")
+@models.command("list", cls=Command, epilog=epilog("list"))
 def show_list(as_json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
     """List the embedded model, the fetched models, and the published SANA checkpoints."""
     from sanarestore import catalogue
@@ -45,7 +50,7 @@ def show_list(as_json: Json = False, quiet: Quiet = False, debug: Debug = False)
         console.print_lines(["", *notes])
 
 
-@models.command("info")
+@models.command("info", cls=Command, epilog=epilog("info"))
 def info(name: Name = "sanarestore-mini", as_json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
     """Show parts, sizes, licence, training stages and hashes of a model that is here."""
     from sanarestore import catalogue
@@ -58,7 +63,7 @@ def info(name: Name = "sanarestore-mini", as_json: Json = False, quiet: Quiet = 
         console.print_lines(_described(found, quiet=quiet))
 
 
-@models.command("verify")
+@models.command("verify", cls=Command, epilog=epilog("verify"))
 def verify(
     names: Annotated[
         list[str] | None,
@@ -91,7 +96,7 @@ def verify(
     raise typer.Exit(ExitCode.DONE if is_right else ExitCode.WEIGHTS)
 
 
-@models.command("export")
+@models.command("export", cls=Command, epilog=epilog("export"))
 def export(
     onnx: Annotated[Path, typer.Option("--onnx", metavar="FILE", help="File to write.", show_default=False)],
     name: Name = "sanarestore-mini",
@@ -122,7 +127,7 @@ def export(
         )
 
 
-@models.command("pull")
+@models.command("pull", cls=Command, epilog=epilog("pull"))
 def pull(
     name: Annotated[
         str,

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from sanarestore.cli import values
 from sanarestore.options import OUTPUT_FORMATS
 
 RESULT = "Result"
@@ -24,7 +25,13 @@ LongSide = Annotated[
 ]
 Format = Annotated[
     str,
-    typer.Option("--format", help=f"Format of the results: {', '.join(OUTPUT_FORMATS)}.", rich_help_panel=RESULT),
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help=f"Format of the results: {', '.join(OUTPUT_FORMATS)}.",
+        autocompletion=values.formats,
+        rich_help_panel=RESULT,
+    ),
 ]
 Quality = Annotated[
     int | None,
@@ -38,7 +45,7 @@ Quality = Annotated[
 ]
 BitDepth = Annotated[
     str,
-    typer.Option("--bit-depth", help="Bits of each value: keep, 8 or 16.", rich_help_panel=RESULT),
+    typer.Option("--bit-depth", metavar="BITS", help="Bits of each value: keep, 8 or 16.", rich_help_panel=RESULT),
 ]
 Name = Annotated[
     str | None,

@@ -106,7 +106,7 @@ def recipes(incomplete: str) -> Completions:
 
 def formats(incomplete: str) -> Completions:
     """Formats that are written."""
-    return _starting(SUFFIXES.items(), incomplete)
+    return _starting([("preserve", "the input's own"), *SUFFIXES.items()], incomplete)
 
 
 def commands(incomplete: str) -> Completions:
