@@ -115,9 +115,13 @@ def noise_file(kind, depth, channels, folder):
 
 
 MEASURE = """
-import json, sys
+import dataclasses, json, sys
 from pathlib import Path
 from sanarestore.images import encode, read
+from sanarestore.options import WriteOptions
+
+# Most is taken in a high quality without chroma subsampling.
+HIGH = WriteOptions(quality=95)
 
 def status():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -132,10 +136,11 @@ def peak(work):
 
 small, *paths = sys.argv[1:]
 for path in small.split(","):
-    encode(read(path))
+    encode(read(path), options=HIGH)
 for path in paths:
     reading, image = peak(lambda: read(path))
-    writing, _ = peak(lambda: encode(image))
+    image = dataclasses.replace(image, jpeg=None)
+    writing, _ = peak(lambda: encode(image, options=HIGH))
     del image, _
     print(json.dumps([reading, writing]))
 """
