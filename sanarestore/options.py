@@ -270,8 +270,17 @@ class BatchOptions:
     """Replace files that exist at the outputs, whoever made them."""
     accept_damaged: bool = False
     """Restore what can be decoded of damaged files, with a note."""
+    adopt: bool = False
+    """Take over outputs that no journal knows, if their provenance says that the same options and weights made them of
+    the same inputs."""
     shard: Shard | None = None
     """The part of the files that this run does; None for all."""
     memory_per_file: int | None = None
     """Bytes that a file may take, by an estimate from its header; None takes what is free when the model is loaded,
     divided by the number of devices."""
+
+    def __post_init__(self) -> None:
+        if self.adopt and not self.write.provenance:
+            raise UsageError(
+                "results are recognised by their provenance", where="--adopt", next_step="Add --provenance."
+            )

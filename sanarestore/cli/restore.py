@@ -133,6 +133,14 @@ def restore(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace outputs that already exist.", rich_help_panel=RUN)
     ] = False,
+    adopt: Annotated[
+        bool,
+        typer.Option(
+            "--adopt",
+            help="Take over results whose journal is lost, by the provenance in them.",
+            rich_help_panel=RUN,
+        ),
+    ] = False,
     accept_damaged: Annotated[
         bool,
         typer.Option(
@@ -216,7 +224,7 @@ def restore(
     from sanarestore.engine.budget import parse_memory
 
     chosen = BatchOptions(
-        write=write, name=name, overwrite=overwrite, accept_damaged=accept_damaged,
+        write=write, name=name, overwrite=overwrite, accept_damaged=accept_damaged, adopt=adopt,
         shard=None if shard is None else parse_shard(shard),
         memory_per_file=None if memory_per_file is None else parse_memory(memory_per_file),
     )  # fmt: skip

@@ -23,6 +23,7 @@ from sanarestore.engine.keywords import BatchKeywords
 from sanarestore.engine.lock import Lock
 from sanarestore.engine.naming import Naming
 from sanarestore.engine.planning import plan
+from sanarestore.engine.provenance import adopted
 from sanarestore.engine.ray_crew import EXPECTED, RayCluster, parse_cluster
 from sanarestore.engine.work import Work, failed, is_there_already
 from sanarestore.errors import NoImagesError, UnwritableImage, disk_full
@@ -64,9 +65,8 @@ class Batch:
         if only is not None:
             found = _limited(found, only)
         name = weights.chosen(options.model, options.adapter)
-        self._settings = ":".join(
-            (options.fingerprint(), chosen.write.fingerprint(), weights.fingerprint(name, options.adapter))
-        )
+        self._weights = weights.fingerprint(name, options.adapter)
+        self._settings = ":".join((options.fingerprint(), chosen.write.fingerprint(), self._weights))
         self._journals: dict[Path | None, Journal] = {}
         given: Sequence[images.Found] = found.images
         made: list[Outcome] = []
@@ -88,7 +88,13 @@ class Batch:
     def settled(self) -> Generator[tuple[Job, Outcome | None], None, None]:
         """Each job with its outcome if it is finished or must not be done, or None if there is work to do."""
         for job in self.jobs:
-            yield job, _settle(job, self._journal(job.folder), overwrite=self._chosen.overwrite)
+            journal = self._journal(job.folder)
+            if self._chosen.adopt and journal.find(job) is None:
+                outcome = adopted(job, self._options, self._chosen.write, self._weights)
+                if outcome is not None:
+                    yield job, outcome
+                    continue
+            yield job, _settle(job, journal, overwrite=self._chosen.overwrite)
 
     def run(
         self, devices: Sequence[str] | RayCluster = ("auto",)
@@ -112,6 +118,8 @@ class Batch:
                 if job.folder in broken:
                     yield failed(job, "unwritable", str(broken[job.folder]))
                 elif outcome is not None:
+                    if outcome.output_sha256:  # it is new to the journal
+                        self._journal(job.folder).adopt(job, outcome)
                     yield outcome
                 else:
                     waiting.append(job)
@@ -200,6 +208,7 @@ def restore_files(
     devices: str = "auto",
     overwrite: bool = False,
     accept_damaged: bool = False,
+    adopt: bool = False,
     shard: str | None = None,
     name: str | None = None,
     memory_per_file: str | None = None,
@@ -218,7 +227,7 @@ def restore_files(
     given: dict[str, Any] = dict(options)
     write = WriteOptions(**{field: given.pop(field) for field in _WRITE_FIELDS & given.keys()})
     chosen = BatchOptions(
-        write=write, name=name, overwrite=overwrite, accept_damaged=accept_damaged,
+        write=write, name=name, overwrite=overwrite, accept_damaged=accept_damaged, adopt=adopt,
         shard=None if shard is None else parse_shard(shard),
         memory_per_file=None if memory_per_file is None else parse_memory(memory_per_file),
     )  # fmt: skip

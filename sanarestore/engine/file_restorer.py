@@ -124,7 +124,7 @@ class FileRestorer:
         if options.strip:
             restored = replace(restored, metadata=images.stripped(restored.metadata))
         if options.provenance:
-            told = provenance(restorer.model, restorer.options, sha256)
+            told = provenance(restorer.model, restorer.options, options, sha256)
             try:
                 restored = replace(restored, metadata=images.with_provenance(restored.metadata, told))
             except UnwritableImage as error:

@@ -1,28 +1,64 @@
-"""What a result says of how it was made."""
+"""What a result says of how it was made, and results that are recognised by that. Imports no torch."""
 
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 import sanarestore
 from sanarestore import images, weights
-from sanarestore.model.loading import RestorationModel
-from sanarestore.options import BLENDING, RestoreOptions
+from sanarestore.engine.jobs import Job, Outcome, Stamp
+from sanarestore.errors import SanarestoreError
+from sanarestore.files import hash_file
+from sanarestore.options import BLENDING, RestoreOptions, WriteOptions
+
+if TYPE_CHECKING:
+    from sanarestore.model.loading import RestorationModel
 
 _BY_HASH = frozenset(("model", "adapter"))
 """Options that the hash of the weights stands for; their values may be paths of the user's machine."""
 _SAME_RESULT = frozenset(("threads", "tile", "tiling", "overlap"))
+_TOLD_OF_WRITING = ("format", "quality", "bit_depth", "strip")
 
 
-def provenance(model: RestorationModel, options: RestoreOptions, sha256: str) -> images.Provenance:
+def provenance(
+    model: "RestorationModel", options: RestoreOptions, write: WriteOptions, sha256: str
+) -> images.Provenance:
     """The provenance of the result of an input with this hash: the same on every machine."""
-    left_out = _BY_HASH | _SAME_RESULT
-    if options.tiling in BLENDING:
-        left_out -= {"tile", "tiling", "overlap"}
-    named = ((each.name, getattr(options, each.name)) for each in fields(options) if each.name not in left_out)
     return images.Provenance(
         version=sanarestore.__version__,
         model=model.name,
         weights=model.fingerprint,
         licence=weights.licence(model.folder),
-        options=tuple((name, str(value)) for name, value in named if value is not None),
+        options=_told(options, write),
         input=sha256,
     )
+
+
+def adopted(job: Job, options: RestoreOptions, write: WriteOptions, weights_hash: str) -> Outcome | None:
+    """The outcome of a job whose output tells that these options and weights made it of this input; otherwise None.
+
+    An output that cannot be read, or only in part, is not recognised.
+    """
+    try:
+        told = images.provenance_of(images.read(job.target).metadata)
+        if told is None or told.weights != weights_hash or told.options != _told(options, write):
+            return None
+        stamp = Stamp.of(job.source)
+        if told.input != hash_file(job.source):
+            return None
+        output_hash = hash_file(job.target)
+    except (SanarestoreError, OSError):
+        return None
+    return Outcome(
+        path=job.path, output=job.output, status="skipped", sha256=told.input, output_sha256=output_hash, stamp=stamp,
+        notes=("taken over as the result of an earlier run, by its provenance",),
+    )  # fmt: skip
+
+
+def _told(options: RestoreOptions, write: WriteOptions) -> tuple[tuple[str, str], ...]:
+    """Names and values of the options that decide a result, without those that are off."""
+    left_out = _BY_HASH | _SAME_RESULT
+    if options.tiling in BLENDING:
+        left_out -= {"tile", "tiling", "overlap"}
+    named = [(each.name, getattr(options, each.name)) for each in fields(options) if each.name not in left_out]
+    named += [(name, getattr(write, name)) for name in _TOLD_OF_WRITING]
+    return tuple((name, str(value)) for name, value in named if value not in (None, False, "preserve"))

@@ -27,7 +27,7 @@ FLAGS = {
         "--dtype", "--threads", "--overwrite", "--fail-fast", "--dry-run", "--adapter", "--steps", "--guidance",
         "--tiling", "--overlap", "--strength", "--verbose", "-v", "--accept-damaged", "--shard", "--memory-per-file",
         "--log-file", "--progress", "--ray", "--format", "--quality", "--bit-depth", "--keep-dates", "--strip",
-        "--provenance", "--name", "--long-side", "--preset", "--watch", "--report",
+        "--provenance", "--name", "--long-side", "--preset", "--watch", "--report", "--adopt",
     },
     "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed", "--verbose", "-v"},
     "train": {
