@@ -24,7 +24,7 @@ PLAIN = 0.25 / 255
 """Largest difference between two cells of one plain backdrop, of values in [0, 1]: about the noise that averaging
 leaves, and less than the differences within image content."""
 
-DOUBT = 0.02
+DOUBT = 0.04
 """Root mean square change, of values in [0, 1], at which a correction is halved."""
 
 SRGB_POWER = 2.4

@@ -199,7 +199,7 @@ def test_a_light_correction_undoes_an_exposure_within_four_codes() -> None:
 def test_small_corrections_fade_in_evaluation_mode() -> None:
     image = torch.linspace(0, 1, 65).expand(1, 3, 1, 65)
     given = whole(COLOUR), torch.ones(1, 8)
-    for offset, kept in ((0.002, 0.01), (DOUBT, 0.5), (0.3, 0.995)):
+    for offset, kept in ((DOUBT / 10, 0.01), (DOUBT, 0.5), (14 * DOUBT, 0.995)):
         correction = ColourCorrection(8, 16)
         with torch.no_grad():
             correction.curve.bias[3:] = offset
