@@ -30,7 +30,7 @@ LEAST_MEMORY = 2e9
 
 GIVES = {
     "bench": "methods to compare with: bench --peer",
-    "heic": "HEIC photographs",
+    "heif": "HEIC photographs",
     "onnx": "models export --onnx",
     "perceptual": "LPIPS, DISTS and FID in bench",
     "raw": "DNG and other camera raw files",

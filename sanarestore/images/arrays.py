@@ -3,15 +3,17 @@
 Shape suffixes: H rows, W columns, S stored channels: gray, gray + alpha, RGB, RGB + alpha.
 """
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image as Pillow
 
 from sanarestore.errors import UnreadableImage
 from sanarestore.images.codes import Stored
 from sanarestore.images.image import Image, Metadata, check_size, from_stored, to_stored
+
+if TYPE_CHECKING:
+    from PIL import Image as Pillow
 
 Array = TypeVar("Array", bound=npt.NDArray[Any])
 
@@ -81,7 +83,7 @@ def array_like(image: Image, given: Array) -> Array:
     return stored_HWS[..., 0] if given.ndim == 2 else stored_HWS  # type: ignore[return-value]
 
 
-def from_pillow(picture: Pillow.Image) -> Image:
+def from_pillow(picture: "Pillow.Image") -> Image:
     """Make an Image of a Pillow image, with its profile, EXIF, XMP and resolution; UnreadableImage for other modes."""
     if picture.mode not in MODES:
         target = "RGBA" if picture.has_transparency_data else "RGB"
@@ -99,8 +101,10 @@ def from_pillow(picture: Pillow.Image) -> Image:
     )  # fmt: skip
 
 
-def pillow_like(image: Image, given: Pillow.Image) -> Pillow.Image:
+def pillow_like(image: Image, given: "Pillow.Image") -> "Pillow.Image":
     """Return an Image as a Pillow image of the mode of the one that it was made of, with its `info`."""
+    from PIL import Image as Pillow
+
     made = Pillow.fromarray(to_array(image))
     assert made.mode == given.mode
     made.info = dict(given.info)
@@ -116,7 +120,7 @@ def _check_range(array: npt.NDArray[Any], where: str) -> None:
         )  # fmt: skip
 
 
-def _metadata(picture: Pillow.Image) -> Metadata:
+def _metadata(picture: "Pillow.Image") -> Metadata:
     info = picture.info
     exif, xmp, dpi = info.get("exif"), info.get("xmp", info.get("XML:com.adobe.xmp")), info.get("dpi")
     return Metadata(

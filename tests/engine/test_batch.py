@@ -289,7 +289,7 @@ def test_temporary_files_of_dead_runs_are_removed(shoot: Path, monkeypatch: pyte
     os.utime(fresh, (1e9, 1e9))  # as --keep-dates sets it while another part is writing
     age = batches._age
     assert age(fresh) < batches.STALE
-    monkeypatch.setattr(batches, "_age", lambda path: 2 * batches.STALE if path == old else age(path))
+    monkeypatch.setattr(batches, "_age", lambda path: 2 * batches.STALE if path.name == old.name else age(path))
     line = {"status": "started", "output": "a.png", "temporary": named.name}
     with Path("out", NAME).open("a") as journal:
         journal.write(json.dumps(line) + "\n")

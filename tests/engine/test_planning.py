@@ -244,7 +244,9 @@ def test_formats_that_are_only_read_are_written_as_png_or_tiff(shoot: Path) -> N
     assert [(os.path.relpath(job.target), job.format) for job in planned("shoot/c.jpg", output="mine.jpg")] == [
         ("mine.jpg", "jpeg")
     ]
-    assert [(str(job.target), job.format) for job in planned("shoot/b.jxl", output="b.png")] == [("b.png", "png")]
+    assert [(os.path.relpath(job.target), job.format) for job in planned("shoot/b.jxl", output="b.png")] == [
+        ("b.png", "png")
+    ]
 
 
 def test_two_inputs_whose_outputs_get_the_same_name_are_refused(shoot: Path) -> None:

@@ -92,7 +92,7 @@ def files(icc: bytes) -> dict[str, bytes]:
     png = made("png", exif=block(), xmp=LABELLED, **photoshop)
     return {
         "tiff": _with_entries(
-            io.BytesIO(made("tiff", exif=block(), xmp=LABELLED, **photoshop)), ByteLayout("<"), GEO | COLOUR | PAGE
+            io.BytesIO(made("tiff", exif=block(), xmp=LABELLED, **photoshop)), ByteLayout("<"), [GEO | COLOUR | PAGE]
         ),
         "png": png[:33] + b"".join(png_chunk(*each) for each in TEXTS) + png[33:],
         "jpeg": made("jpeg", exif=block(), xmp=EXTENDED, xmp_extension=EXTENSION, comments=(b"job 4711",), **photoshop),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sanarestore.images import decode, encode, prepared
-from sanarestore.images.image import FORMAT_NAMES, Format
+from sanarestore.images.image import WRITTEN, Format
 from tests.images.rich import files
 
 pytestmark = pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
@@ -40,7 +40,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict
     sources = files(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     for source, data in sources.items():
         (folder / f"{source}-").write_bytes(data)
-        for target in FORMAT_NAMES:
+        for target in WRITTEN:
             (folder / f"{source}-{target}").write_bytes(encode(decode(data), target))
     command = ["exiftool", "-json", "-G1", "-a", "-struct", "-n", "-u", *sorted(map(str, folder.iterdir()))]
     shown = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
@@ -56,7 +56,7 @@ def told(tags: dict[str, object]) -> Iterator[tuple[str, object]]:
 
 
 def test_the_sources_are_rich(read: dict[tuple[str, str], dict[str, object]]) -> None:
-    names = {name for source in FORMAT_NAMES for name in read[source, ""]}
+    names = {name for source in WRITTEN for name in read[source, ""]}
     assert names >= {
         "IFD0:PixelScale", "IFD0:GDALMetadata", "IFD0:TransferFunction", "IFD0:PrimaryChromaticities", "IFD0:PageName",
         "Photoshop:ClippingPathName", "IPTC:ObjectName", "PNG:Disclaimer", "PNG:ModifyDate", "File:Comment",
@@ -64,8 +64,8 @@ def test_the_sources_are_rich(read: dict[tuple[str, str], dict[str, object]]) ->
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("target", FORMAT_NAMES)
-@pytest.mark.parametrize("source", FORMAT_NAMES)
+@pytest.mark.parametrize("target", WRITTEN)
+@pytest.mark.parametrize("source", WRITTEN)
 def test_nothing_is_lost_that_the_table_does_not_say(
     read: dict[tuple[str, str], dict[str, object]], source: Format, target: Format
 ) -> None:
@@ -94,8 +94,8 @@ def _is_there(value: str, values: list[str]) -> bool:
     return len(value) > 4 and any(plain.strip('"') in each for each in values)
 
 
-@pytest.mark.parametrize("target", FORMAT_NAMES)
-@pytest.mark.parametrize("source", FORMAT_NAMES)
+@pytest.mark.parametrize("target", WRITTEN)
+@pytest.mark.parametrize("source", WRITTEN)
 def test_what_is_lost_is_said(
     read: dict[tuple[str, str], dict[str, object]], icc: bytes, source: Format, target: Format
 ) -> None:
@@ -105,7 +105,7 @@ def test_what_is_lost_is_said(
     assert ("Disclaimer, sBIT, bKGD" in notes) == (source == "png" != target)
 
 
-@pytest.mark.parametrize("source", FORMAT_NAMES)
+@pytest.mark.parametrize("source", WRITTEN)
 def test_the_resolution_is_kept_in_webp_too(read: dict[tuple[str, str], dict[str, object]], source: Format) -> None:
     tags = read[source, "webp"]
     assert (tags["IFD0:XResolution"], tags["IFD0:YResolution"], tags["IFD0:ResolutionUnit"]) == (300, 240, 2)

@@ -16,7 +16,7 @@ from sanarestore.images import (
     stripped,
     with_provenance,
 )
-from sanarestore.images.image import FORMAT_NAMES
+from sanarestore.images.image import WRITTEN
 from sanarestore.options import WriteOptions
 from tests.images.conftest import IPTC, photograph
 from tests.images.rich import CLIPPING_PATH, EXTENDED, LABELLED, TEXTS, block
@@ -53,7 +53,7 @@ def test_a_packet_that_cannot_be_parsed_is_refused() -> None:
     assert "--provenance" in refused.value.next_step
 
 
-@pytest.mark.parametrize("format", FORMAT_NAMES)
+@pytest.mark.parametrize("format", WRITTEN)
 def test_files_of_every_format_hold_a_provenance(format: str) -> None:  # noqa: A002
     image = photograph("uint8", 3, format, metadata=with_provenance(Metadata(), TOLD))  # type: ignore[arg-type]
     assert provenance_of(decode(encode(image)).metadata) == TOLD

@@ -211,7 +211,7 @@ def test_formats_without_room_for_extra_channels_are_refused_before_the_work(tmp
     ):
         with pytest.raises(UnwritableImage, match="1 extra channel ") as caught:
             check()
-        assert caught.value.next_step == "Write TIFF."
+        assert caught.value.next_step == "Use --format tiff."
 
 
 @pytest.mark.parametrize("kind", ["associated", "unassociated", "unspecified"])
@@ -271,7 +271,7 @@ def test_the_byte_order_follows_the_exif_block():
 def with_tags(image_data, entries):
     """The file with more tags in its first directory."""
     layout, _ = ifd.read_header(image_data)
-    return _with_entries(io.BytesIO(image_data), layout, entries)
+    return _with_entries(io.BytesIO(image_data), layout, [entries])
 
 
 def entries_of(data, tags):
