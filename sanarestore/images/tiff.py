@@ -159,8 +159,7 @@ def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # no
 def _bytes_of(image: Image) -> int:
     """Bytes of the codes of a page."""
     samples = image.pixels_HWC.shape[2] + len(kinds_of(image))
-    size: int = np.dtype(image.depth).itemsize
-    return image.height * image.width * samples * size
+    return int(image.height * image.width * samples * np.dtype(image.depth).itemsize)
 
 
 def _with_entries(buffer: io.BytesIO, layout: ByteLayout, entries: Sequence[ifd.Directory]) -> bytes:
