@@ -134,6 +134,9 @@ class RestoreOptions:
     """CPU threads per worker; None keeps PyTorch's default. The same number gives the same output bytes."""
 
     def __post_init__(self) -> None:
+        for name in ("strength", "fidelity", "guidance", "scale"):
+            # 1 and 1.0 are the same option.
+            object.__setattr__(self, name, float(getattr(self, name)))
         if not 0 <= self.strength <= 1:
             raise UsageError(f"{self.strength:g} is outside 0 to 1", where="--strength")
         if not 0 <= self.fidelity <= 1:

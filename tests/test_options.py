@@ -161,3 +161,8 @@ def test_parts_are_parsed() -> None:
     for text in ("", "2", "0/4", "5/4", "a/b", "-1/4", "9" * 5000 + "/2"):
         with pytest.raises(UsageError, match="--shard"):
             parse_shard(text)
+
+
+def test_whole_numbers_are_the_same_options_as_floats() -> None:
+    one, other = (RestoreOptions(strength=kind(0), fidelity=kind(1), guidance=kind(1)) for kind in (int, float))
+    assert one.fingerprint() == other.fingerprint()

@@ -1,5 +1,6 @@
 """One image from stdin or a file to stdout or a file, without a journal."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -22,6 +23,8 @@ def refuse_what_no_pipe_can(
         raise UsageError(
             "a pipe has no files to list", where="--dry-run", next_step="Leave it out, or name files instead of -."
         )
+    if chosen.adopt:
+        raise UsageError("a pipe has no earlier results", where="--adopt", next_step="Leave it out, or name files.")
     if chosen.name is not None:
         raise UsageError(
             "a pipe has no file names", where="--name", next_step="Leave it out, or name files instead of -."
@@ -53,7 +56,7 @@ def refuse_what_no_pipe_can(
             "an image cannot be shown in a terminal", where="-",
             next_step="Redirect stdout, or name an output file with -o.",
         )  # fmt: skip
-    if output not in ("-", None) and Path(str(output)).is_dir():
+    if output not in ("-", None) and (Path(str(output)).is_dir() or str(output).endswith(("/", os.sep))):
         raise UsageError(
             "this is a folder, but an image from stdin has no file name", where=output,
             next_step="Name an output file with -o.",
@@ -85,7 +88,7 @@ def through_pipe(
         written = Path(folder, "stdout") if target is None else target
         job = Job(
             source=given, target=written, format=None if target is None else format_named(target, chosen.write.format),
-            name="stdin" if source == "-" else None,
+            name="stdin" if source == "-" else None, given_target=Path("stdout") if target is None else None,
         )  # fmt: skip
         with reports.Report("restored", 1, quiet=quiet, as_json=as_json, log=log) as report:
             done = False

@@ -229,8 +229,9 @@ def restore(
         memory_per_file=None if memory_per_file is None else parse_memory(memory_per_file),
     )  # fmt: skip
     if output == "-" or "-" in inputs:
-        if report_folder is not None:
-            raise UsageError("a pipe has no report", where="--report", next_step="Leave it out, or name files.")
+        for flag, is_given in (("--report", report_folder is not None), ("--watch", watch)):
+            if is_given:
+                raise UsageError("a pipe cannot have it", where=flag, next_step="Leave it out, or name files.")
         refuse_what_no_pipe_can(inputs, output, devices, chosen, as_json=as_json, dry_run=dry_run)
         raise typer.Exit(
             through_pipe(inputs[0], output, options, devices, chosen, as_json=as_json, quiet=quiet, log=log_file)
@@ -252,7 +253,7 @@ def restore(
         batches = iter([batch])
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     with (
-        _sheet(report_folder) as sheet,
+        _sheet(report_folder, inputs) as sheet,
         reports.Report(
             "restored", 0, quiet=quiet, as_json=as_json, verbose=verbose, progress=progress, log=log_file
         ) as report,
@@ -267,10 +268,16 @@ def restore(
     raise typer.Exit(report.exit_code)
 
 
-def _sheet(folder: Path | None) -> "AbstractContextManager[ContactSheet | None]":
-    """The pages for `--report`; None without a folder."""
+def _sheet(folder: Path | None, inputs: Sequence[str]) -> "AbstractContextManager[ContactSheet | None]":
+    """The pages for `--report`; None without a folder. UsageError if its pictures would be inputs of the next run."""
     if folder is None:
         return nullcontext()
+    above = [each for each in inputs if Path(each).is_dir() and folder.resolve().is_relative_to(Path(each).resolve())]
+    if above:
+        raise UsageError(
+            f"it lies in the input {above[0]}, and its pictures would be restored by the next run", where=folder,
+            next_step="Name a folder outside of the inputs with --report.",
+        )  # fmt: skip
     from sanarestore.cli.contact_sheet import ContactSheet
 
     return ContactSheet(folder, shlex.join(["sanarestore", *sys.argv[1:]]))

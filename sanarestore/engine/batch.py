@@ -118,8 +118,6 @@ class Batch:
                 if job.folder in broken:
                     yield failed(job, "unwritable", str(broken[job.folder]))
                 elif outcome is not None:
-                    if outcome.output_sha256:  # it is new to the journal
-                        self._journal(job.folder).adopt(job, outcome)
                     yield outcome
                 else:
                     waiting.append(job)

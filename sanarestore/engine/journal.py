@@ -13,7 +13,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,15 +88,7 @@ class Journal:
 
     def add(self, job: Job, outcome: Outcome) -> None:
         """Record a result that is complete under its temporary name; its hash is in the outcome."""
-        if job.temporary is not None:
-            self._record(job, outcome, job.temporary)
-
-    def adopt(self, job: Job, outcome: Outcome) -> None:
-        """Record a result of an earlier run that no journal knows; the hashes are in the outcome."""
-        self._record(job, replace(outcome, status="done", notes=()), job.target)
-
-    def _record(self, job: Job, outcome: Outcome, written: Path) -> None:
-        if self._lines is None:
+        if self._lines is None or job.temporary is None:
             return
         line = {
             "schema_version": SCHEMA_VERSION,
@@ -105,7 +97,7 @@ class Journal:
             "input_stamp": _settled(outcome.stamp),
             "output": self._name(job.target),
             "output_sha256": outcome.output_sha256,
-            "output_stamp": _stamp(written),
+            "output_stamp": _stamp(job.temporary),
             "settings": self._settings,
             "time": time.time_ns(),
         }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sanarestore.engine.jobs import Job, Outcome
-from sanarestore.engine.naming import Naming, suffix_of
+from sanarestore.engine.naming import Naming, split, suffix_of
 from sanarestore.errors import UsageError
 from sanarestore.files import temporary_beside
 from sanarestore.images import SUFFIXES, Format, Found, written_instead
@@ -146,7 +146,8 @@ def _writable(job: Job) -> Job:
         return job
     if job.folder is None:  # the user named the file
         return replace(job, format=SUFFIXES.get(job.target.suffix.lower(), format))
-    return replace(job, format=format, target=job.target.with_suffix(suffix_of(format)))
+    name = job.target.name.removesuffix(split(job.source)[1]) + suffix_of(format)
+    return replace(job, format=format, target=job.target.with_name(name))
 
 
 def _beside(folder: Path) -> Path:

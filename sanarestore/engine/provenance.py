@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import sanarestore
 from sanarestore import images, weights
-from sanarestore.engine.jobs import Job, Outcome, Stamp
+from sanarestore.engine.jobs import Job, Outcome
 from sanarestore.errors import SanarestoreError
 from sanarestore.files import hash_file
 from sanarestore.options import BLENDING, RestoreOptions, WriteOptions
@@ -36,22 +36,22 @@ def provenance(
 def adopted(job: Job, options: RestoreOptions, write: WriteOptions, weights_hash: str) -> Outcome | None:
     """The outcome of a job whose output tells that these options and weights made it of this input; otherwise None.
 
-    An output that cannot be read, or only in part, is not recognised.
+    An output that cannot be read, or only in part, or that has another size, is not recognised. What was edited
+    otherwise and kept its provenance is: so such a result is left alone, and never counts as one that may be replaced.
     """
     try:
-        told = images.provenance_of(images.read(job.target).metadata)
+        found = images.read(job.target)
+        told = images.provenance_of(found.metadata)
         if told is None or told.weights != weights_hash or told.options != _told(options, write):
             return None
-        stamp = Stamp.of(job.source)
-        if told.input != hash_file(job.source):
+        header = images.measure(job.source)
+        sizes = {options.result_size(header.width, header.height), options.result_size(header.height, header.width)}
+        if (found.width, found.height) not in sizes or told.input != hash_file(job.source):
             return None
-        output_hash = hash_file(job.target)
     except (SanarestoreError, OSError):
         return None
-    return Outcome(
-        path=job.path, output=job.output, status="skipped", sha256=told.input, output_sha256=output_hash, stamp=stamp,
-        notes=("taken over as the result of an earlier run, by its provenance",),
-    )  # fmt: skip
+    note = "taken over as the result of an earlier run, by its provenance"
+    return Outcome(path=job.path, output=job.output, status="skipped", sha256=told.input, notes=(note,))
 
 
 def _told(options: RestoreOptions, write: WriteOptions) -> tuple[tuple[str, str], ...]:
@@ -61,4 +61,6 @@ def _told(options: RestoreOptions, write: WriteOptions) -> tuple[tuple[str, str]
         left_out -= {"tile", "tiling", "overlap"}
     named = [(each.name, getattr(options, each.name)) for each in fields(options) if each.name not in left_out]
     named += [(name, getattr(write, name)) for name in _TOLD_OF_WRITING]
-    return tuple((name, str(value)) for name, value in named if value not in (None, False, "preserve"))
+    return tuple(
+        (name, str(value)) for name, value in named if value is not None and value is not False and value != "preserve"
+    )

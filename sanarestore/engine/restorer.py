@@ -177,6 +177,7 @@ class Restorer:
             raise UnreadableImage(
                 "it holds values that are not finite numbers", next_step="Replace them by numbers first."
             )
+        image = images.without_provenance(image)
         width, height = self.options.result_size(image.width, image.height)
         if max(width, height) >= max(image.width, image.height):
             return (yield from self._at_size(self._with_note(resized(image, width, height))))

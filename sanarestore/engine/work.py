@@ -97,7 +97,7 @@ class Work:
             if is_full(error):
                 raise disk_full(job.output) from error
             return failed(job, "unwritable", f"{job.output}: it cannot be written ({error.strerror or error}).")
-        if not self._with_sidecars:
+        if not self._with_sidecars or self._chosen.write.strip:
             return outcome
         notes = copy_sidecars(
             job.source, job.target, keep_dates=self._chosen.write.keep_dates, overwrite=self._chosen.overwrite

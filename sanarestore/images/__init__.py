@@ -7,7 +7,7 @@ from sanarestore.images.find import Findings, Found, Rejected, find
 from sanarestore.images.fitting import fitted
 from sanarestore.images.header import Header, measure, memory_to_read, memory_to_write, written_instead
 from sanarestore.images.image import FORMAT_NAMES, WRITTEN, Extra, Format, Image, Metadata
-from sanarestore.images.provenance import Provenance, provenance_of, stripped, with_provenance
+from sanarestore.images.provenance import Provenance, provenance_of, stripped, with_provenance, without_provenance
 from sanarestore.images.read import decode, read
 from sanarestore.images.resize import resize
 from sanarestore.images.signature import is_image_suffix
@@ -60,6 +60,7 @@ __all__ = [
     "to_array",
     "to_float",
     "with_provenance",
+    "without_provenance",
     "write",
     "written_instead",
 ]

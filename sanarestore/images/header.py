@@ -52,7 +52,7 @@ class Header:
     @property
     def written_as(self) -> Format:
         """The format in which the image is written if no other is chosen."""
-        return written_as(self.format, self.depth, has_cicp=self.has_cicp)
+        return written_as(self.format, self.depth, has_cicp=self.has_cicp, has_extra=self.extra > 0)
 
     @property
     def pages(self) -> tuple["Header", ...]:

@@ -120,7 +120,9 @@ class Image:
     @property
     def written_as(self) -> Format:
         """The format in which the image is written if no other is chosen."""
-        return written_as(self.format, self.depth, has_cicp=self.metadata.png_colour is not None)
+        return written_as(
+            self.format, self.depth, has_cicp=self.metadata.png_colour is not None, has_extra=self.extra is not None
+        )
 
     @property
     def megapixels(self) -> float:
@@ -128,15 +130,15 @@ class Image:
         return sum(page.height * page.width for page in (self, *self.more_pages)) / 1e6
 
 
-def written_as(format: Format, depth: Depth, *, has_cicp: bool) -> Format:  # noqa: A002 - the fields' name
-    """The image's own format if it is written; otherwise PNG for 8 bits and TIFF for more.
+def written_as(format: Format, depth: Depth, *, has_cicp: bool, has_extra: bool = False) -> Format:  # noqa: A002 - the fields' name
+    """The image's own format if it is written; otherwise PNG for 8 bits, and TIFF for more and for extra channels.
 
     Codes whose colours code points describe (`has_cicp`), and no profile, are written as PNG, which has a place for
     these.
     """
     if format in WRITTEN:
         return format
-    if depth == "float32":
+    if depth == "float32" or has_extra:
         return "tiff"
     return "png" if depth == "uint8" or has_cicp else "tiff"
 

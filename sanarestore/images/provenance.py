@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from sanarestore.errors import UnwritableImage
 from sanarestore.images import exif, exif_edit, xmp
-from sanarestore.images.image import Metadata
+from sanarestore.images.image import Image, Metadata
 from sanarestore.images.xml_tree import Name, escaped
 
 NAMESPACE = "urn:sanarestore:provenance/1.0/"
@@ -57,6 +57,17 @@ def with_provenance(metadata: Metadata, provenance: Provenance) -> Metadata:
             next_step="Leave out --provenance, or add --strip to remove the packet.",
         ) from error
     return replace(metadata, xmp=packet)
+
+
+def without_provenance(image: Image) -> Image:
+    """The image without the provenance of an earlier restoration, of which a new result is not the result."""
+    if image.metadata.xmp is None:
+        return image
+    packet, gone = xmp.without(image.metadata.xmp, lambda each: each.name.namespace == NAMESPACE)
+    if not gone:
+        return image
+    note = "the provenance of an earlier restoration is left out"
+    return replace(image, metadata=replace(image.metadata, xmp=packet), notes=(*image.notes, note))
 
 
 def provenance_of(metadata: Metadata) -> Provenance | None:

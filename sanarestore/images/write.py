@@ -186,12 +186,21 @@ def prepared(
         image = replace(image, more_pages=tuple(prepared(page, format, options) for page in image.more_pages))
     depth = _DEPTHS.get(options.bit_depth, image.depth)
     if depth != image.depth:
-        image = replace(image, depth=depth)
+        image = replace(image, depth=depth, notes=(*image.notes, *_clipped(image)))
     if options.strip:
         told = provenance_of(image.metadata) if options.provenance else None
         bare = stripped(image.metadata)
         image = replace(image, metadata=with_provenance(bare, told) if told else bare)
     return carried(image, format_written(image, format, options))
+
+
+def _clipped(image: Image) -> list[str]:
+    """What of a float image is lost in codes."""
+    if image.depth != "float32":
+        return []
+    channels = [image.pixels_HWC] + ([] if image.extra is None else [image.extra.codes_HWS])
+    is_beyond = any(each.size and not (each.min() >= 0 and each.max() <= 1) for each in channels)
+    return ["values below 0 or above 1 are clipped to these by --bit-depth"] if is_beyond else []
 
 
 def _naming(target: Path, work: Callable[..., Any], *arguments: Any) -> Any:

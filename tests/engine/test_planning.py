@@ -208,6 +208,15 @@ def test_the_name_of_a_file_is_no_output_for_several_photographs(shoot: Path) ->
     assert targets("shoot/a.png", "shoot/b.png", output="new.jpg") == ["new.jpg/a.png", "new.jpg/b.png"]
 
 
+def test_only_the_suffix_of_an_input_that_is_only_read_is_changed(shoot: Path) -> None:
+    """Dots in a name do not begin a suffix."""
+    bmp = foreign_files()["8.avif"]
+    for name in ("IMG.20240101.120000", "photo.1", "photo.2", "a.b.avif"):
+        (shoot / name).write_bytes(bmp)
+    named = {Path(each).name for each in targets("shoot", output="out")}
+    assert {"IMG.20240101.120000.png", "photo.1.png", "photo.2.png", "a.b.png"} <= named
+
+
 def test_a_name_that_is_too_long_is_planned_like_any_other(shoot: Path) -> None:
     save_photo(Path("y" * 250 + ".png"), 8, 8)
     assert len(planned("y" * 250 + ".png")) == 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sanarestore.errors import UnwritableImage
-from sanarestore.images import SUFFIXES, Image, check_writable, decode, encode, read, to_float, write
+from sanarestore.images import SUFFIXES, Image, check_writable, decode, encode, prepared, read, to_float, write
 from sanarestore.images.image import to_stored
 from sanarestore.options import OUTPUT_FORMATS, WriteOptions
 from tests.images.conftest import codes, photograph
@@ -123,3 +123,11 @@ def test_the_depth_that_is_asked_for_makes_a_format_possible(depth, format_, ask
     image = photograph(depth, 3, format_)
     check_writable(image, "a", options=WriteOptions(bit_depth=asked))
     assert decode(encode(image, options=WriteOptions(bit_depth=asked))).depth == f"uint{asked}"
+
+
+def test_floats_that_codes_cannot_hold_are_said_to_be_clipped():
+    image = Image(pixels_HWC=np.full((4, 4, 3), 2, np.float32), depth="float32", format="tiff")
+    (note,) = prepared(image, options=WriteOptions(bit_depth=16)).notes
+    assert "clipped" in note
+    dark = Image(pixels_HWC=np.full((4, 4, 3), 0.5, np.float32), depth="float32", format="tiff")
+    assert prepared(dark, options=WriteOptions(bit_depth=16)).notes == ()
