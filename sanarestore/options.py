@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import json
 import math
+import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -89,6 +91,15 @@ def parse_shard(text: str) -> Shard:
     return Shard(int(index), int(count))
 
 
+def _check_numbers(options: object, names: Sequence[str], kind: type) -> None:
+    """Raise UsageError for an option that is not a number of a kind of the module `numbers`, nor None."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+            fact = f"{value!r} is no {'whole ' if kind is numbers.Integral else ''}number"
+            raise UsageError(fact, where=f"--{name.replace('_', '-')}", next_step="Give a number.")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RestoreOptions:
     """Options that decide how a photograph is restored."""
@@ -134,6 +145,8 @@ class RestoreOptions:
     """CPU threads per worker; None keeps PyTorch's default. The same number gives the same output bytes."""
 
     def __post_init__(self) -> None:
+        _check_numbers(self, ("strength", "fidelity", "guidance", "scale"), numbers.Real)
+        _check_numbers(self, ("steps", "tile", "overlap", "seed", "threads", "long_side"), numbers.Integral)
         for name in ("strength", "fidelity", "guidance", "scale"):
             # 1 and 1.0 are the same option.
             object.__setattr__(self, name, float(getattr(self, name)))
@@ -226,6 +239,7 @@ class WriteOptions:
     """Write into XMP what restored the photograph: version, model, hash of the weights, licence and options."""
 
     def __post_init__(self) -> None:
+        _check_numbers(self, ("quality", "bit_depth"), numbers.Integral)
         if self.format not in OUTPUT_FORMATS:
             raise UsageError(
                 f"'{self.format}' is not {', '.join(OUTPUT_FORMATS[:-1])} or {OUTPUT_FORMATS[-1]}", where="--format"

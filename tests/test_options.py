@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 
@@ -166,3 +167,18 @@ def test_parts_are_parsed() -> None:
 def test_whole_numbers_are_the_same_options_as_floats() -> None:
     one, other = (RestoreOptions(strength=kind(0), fidelity=kind(1), guidance=kind(1)) for kind in (int, float))
     assert one.fingerprint() == other.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"strength": "0.5"}, {"scale": "2"}, {"tile": 64.5}, {"threads": 1.5}, {"long_side": 31.5}, {"seed": True}],
+)
+def test_options_that_are_no_numbers_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"is no (whole )?number"):
+        RestoreOptions(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"quality": "90"}, {"quality": 90.5}, {"bit_depth": "8"}])
+def test_options_of_writing_that_are_no_numbers_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="is no whole number"):
+        WriteOptions(**wrong)

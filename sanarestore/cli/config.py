@@ -90,11 +90,18 @@ def _lines(rows: list[dict[str, Any]]) -> list[str]:
     table = None
     for row in rows:
         if row["table"] != table:
-            lines += ["", f"[{row['table']}]"] if lines else [f"[{row['table']}]"]
             table = row["table"]
+            lines += ["", f"[{_key(table)}]"] if lines else [f"[{_key(table)}]"]
         overrides = "".join(f"; overrides {_toml(each['value'])} of {each['source']}" for each in row["overrides"])
         lines.append(f"{row['setting']} = {_toml(row['value'])}  # {row['source']}{overrides}")
     return lines
+
+
+def _key(table: str) -> str:
+    """The name of a table in TOML; a preset's name is quoted unless it is bare."""
+    first, dot, name = table.partition(".")
+    is_bare = all(each.isascii() and (each.isalnum() or each in "-_") for each in name)
+    return f"{first}{dot}{name if is_bare else json.dumps(name)}"
 
 
 def _toml(value: Any) -> str:

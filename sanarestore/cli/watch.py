@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 def refuse_what_cannot_be_watched(inputs: list[str], chosen: BatchOptions, *, dry_run: bool) -> None:
     """Raise UsageError for inputs and options that have no meaning where a folder is watched."""
+    if len(inputs) == 1 and not Path(inputs[0]).exists():
+        raise UsageError("there is no such folder", where=inputs[0], next_step="Make it first, or check its name.")
     if len(inputs) != 1 or not Path(inputs[0]).is_dir():
         raise UsageError("one folder can be watched", where="--watch", next_step="Name one folder as the input.")
     if dry_run:

@@ -11,7 +11,7 @@ from sanarestore.images import avif, bmp, heif, jp2, jpeg, jxl, png, raw, tiff, 
 from sanarestore.images.codes import Depth
 from sanarestore.images.foreign import Foreign
 from sanarestore.images.ifd import Source
-from sanarestore.images.image import WRITTEN, Format, check_size, written_as
+from sanarestore.images.image import UNSPECIFIED, WRITTEN, AlphaKind, Format, check_size, written_as
 from sanarestore.images.messages import collected
 from sanarestore.images.read import format_of, naming, opened, unknown
 from sanarestore.images.signature import HEAD
@@ -38,6 +38,8 @@ class Header:
     """Bytes of the file."""
     sample_bytes: int
     """Bytes of a sample as it is decoded, before conversion to the depth."""
+    alpha_kind: AlphaKind = "unassociated"
+    """What alpha is, as in `Image`."""
     extra: int = 0
     """Number of channels beyond colours and alpha."""
     more: tuple["Header", ...] = ()
@@ -170,6 +172,7 @@ def _tiff_page(header: TiffHeader, size: int) -> Header:
     behind = len(header.kinds)
     return Header(
         width=header.width, height=header.height, channels=header.colours + min(behind, 1), depth=header.stored,
+        alpha_kind=next((kind for kind in header.kinds if kind != UNSPECIFIED), UNSPECIFIED),
         format="tiff", file_size=size, sample_bytes=-(-header.bits[0] // 8), extra=max(behind - 1, 0),
         is_rearranged=header.planar or header.photometric in (0, 5, 8, 9) or header.bits[0] not in (8, 16, 32),
     )  # fmt: skip

@@ -91,7 +91,7 @@ def _like(header: Header) -> Image:
     return Image(
         pixels_HWC=np.broadcast_to(np.zeros((), "float32"), (*side, header.channels - has_alpha)),
         depth=header.depth, format=header.written_as,
-        alpha_HW=np.broadcast_to(np.zeros((), header.depth), side) if has_alpha else None,
+        alpha_HW=np.broadcast_to(np.zeros((), header.depth), side) if has_alpha else None, alpha_kind=header.alpha_kind,
         extra=_extra_like(header) if header.extra else None, more_pages=tuple(map(_like, header.more)),
     )  # fmt: skip
 

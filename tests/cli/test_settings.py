@@ -1,6 +1,7 @@
 """Tests of settings: which source of a value wins, and what is said of wrong ones."""
 
 import json
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -265,3 +266,11 @@ def test_config_path_names_the_files(here: Path, user_file: Path, capsys: pytest
     assert [(line["path"], line["exists"]) for line in lines] == [
         (str(here / "sanarestore.toml"), False), (str(user_file), True),
     ]  # fmt: skip
+
+
+def test_config_show_prints_a_settings_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names of presets that TOML needs quoted are quoted."""
+    text = '[preset."a b"]\nstrength = 0.5\n\n[preset."d.e"]\nstrength = 0.25\n\n[preset.web]\nstrength = 1.0\n'
+    project(text)
+    assert run(["config", "show"]) == 0
+    assert tomllib.loads(capsys.readouterr().out) == tomllib.loads(text)

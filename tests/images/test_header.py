@@ -12,9 +12,20 @@ import pytest
 import tifffile
 from PIL import Image as PillowImage
 
-from sanarestore.errors import MissingImage, UnreadableImage
-from sanarestore.images import Image, encode, measure, memory_to_read, memory_to_write, read, to_float
-from tests.images.conftest import saved, smooth
+from sanarestore.errors import MissingImage, UnreadableImage, UnwritableImage
+from sanarestore.images import (
+    Image,
+    check_header,
+    encode,
+    measure,
+    memory_to_read,
+    memory_to_write,
+    read,
+    result_header,
+    to_float,
+    write,
+)
+from tests.images.conftest import photograph, saved, smooth
 from tests.images.fuzz import seeds
 
 SEEDS = seeds()
@@ -171,3 +182,12 @@ def test_estimates_of_memory_hold_and_are_close(tmp_path):
         header, (reading, writing) = measure(path), json.loads(line)
         ratios[kind] = round(memory_to_read(header) / reading, 2), round(memory_to_write(header) / writing, 2)
     assert all(1 <= ratio <= 1.6 for pair in ratios.values() for ratio in pair), ratios
+
+
+@pytest.mark.parametrize("kind", ["associated", "unspecified"])
+def test_alpha_that_a_format_cannot_hold_is_known_from_the_header(tmp_path, kind):
+    path = tmp_path / "a.tif"
+    write(photograph("uint16", 4, "tiff", alpha_kind=kind), path)
+    assert measure(path).alpha_kind == kind
+    with pytest.raises(UnwritableImage, match=f"alpha channel that is {kind}"):
+        check_header(result_header(measure(path), lambda *size: size, format="png"), "o.png")
