@@ -259,8 +259,8 @@ def _limited(found: images.Findings, only: Set[str]) -> images.Findings:
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file was written or created, whatever time --keep-dates gave to its content; OSError if gone."""
-    return time.time() - path.stat().st_ctime
+    """Seconds since a file was written; OSError if it is gone."""
+    return time.time() - path.stat().st_mtime
 
 
 def _nothing_found(names: Sequence[str]) -> NoImagesError:

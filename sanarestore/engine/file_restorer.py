@@ -144,7 +144,8 @@ class FileRestorer:
         try:
             write_new(job.temporary, data)
             if self._write.keep_dates and outcome.stamp is not None:
-                os.utime(job.temporary, ns=(accessed, outcome.stamp.modified))
+                # The time of the last change follows as the file gets its name: an old one would make it a left-over.
+                os.utime(job.temporary, ns=(accessed, job.temporary.stat().st_mtime_ns))
         except OSError as error:
             raise unwritable(job.output, error) from error
         self._give_memory_back(job)

@@ -87,6 +87,9 @@ class Work:
         try:
             # Asked before the record is added, which would take a file that was put there meanwhile for ours.
             replaced = os.path.lexists(job.target) and (self._chosen.overwrite or journal.made(job.target))
+            if self._chosen.write.keep_dates and outcome.stamp is not None:
+                accessed = job.temporary.stat().st_atime_ns
+                os.utime(job.temporary, ns=(accessed, outcome.stamp.modified))
             journal.add(job, outcome)
             place(job.temporary, job.target, replace=replaced)
         except FileExistsError:
