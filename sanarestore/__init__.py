@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from sanarestore import errors as errors
     from sanarestore import images as images
     from sanarestore.engine.batch import restore_files as restore_files
+    from sanarestore.engine.one_image import restore as restore
     from sanarestore.engine.restorer import Restorer as Restorer
-    from sanarestore.engine.restorer import restore as restore
     from sanarestore.options import RestoreOptions as RestoreOptions
 
 __version__ = "0.1.0"
@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 __all__ = ["RestoreOptions", "Restorer", "errors", "images", "restore", "restore_files"]
 
 _PLACES = {
-    "restore_files": "engine.batch", "restore": "engine.restorer", "Restorer": "engine.restorer",
+    "restore_files": "engine.batch", "restore": "engine.one_image", "Restorer": "engine.restorer",
     "RestoreOptions": "options",
 }  # fmt: skip
 

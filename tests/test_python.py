@@ -19,7 +19,12 @@ from tests.conftest import save_photo
 
 DOCS = Path(__file__).parents[1] / "docs"
 
-WITH_EXAMPLES = ("sanarestore", "sanarestore.images.arrays", "sanarestore.engine.restorer")
+WITH_EXAMPLES = (
+    "sanarestore",
+    "sanarestore.images.arrays",
+    "sanarestore.engine.one_image",
+    "sanarestore.engine.restorer",
+)
 
 
 def test_the_public_names_are_these() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sanarestore.cli import values
+from sanarestore.cli.dry_run import rehearse
 from sanarestore.cli.flags import (
     CONSOLE,
     MACHINE,
@@ -44,7 +45,7 @@ from sanarestore.cli.result_flags import (
     ToldProvenance,
 )
 from sanarestore.cli.watch import batches_as_files_arrive, refuse_what_cannot_be_watched
-from sanarestore.errors import ExitCode, UsageError
+from sanarestore.errors import UsageError
 from sanarestore.options import (
     BLENDED_OVERLAP,
     BLENDING,
@@ -58,7 +59,6 @@ from sanarestore.options import (
 if TYPE_CHECKING:
     from sanarestore.cli.contact_sheet import ContactSheet
     from sanarestore.cli.reports import Report
-    from sanarestore.engine.batch import Batch
     from sanarestore.engine.jobs import Outcome, TileDone, Waiting
 
 RUN = "Batch"
@@ -249,7 +249,7 @@ def restore(
     else:
         batch = Batch(inputs, output, options, chosen)
         if dry_run:
-            raise typer.Exit(_rehearse(batch, options, chosen, parse_devices(devices), as_json=as_json, quiet=quiet))
+            raise typer.Exit(rehearse(batch, options, chosen, parse_devices(devices), as_json=as_json, quiet=quiet))
         batches = iter([batch])
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     with (
@@ -307,43 +307,6 @@ def _show(
             if fail_fast and event.status == "failed":
                 return True
     return False
-
-
-def _rehearse(
-    batch: "Batch", options: RestoreOptions, chosen: BatchOptions, devices: Sequence[str], *, as_json: bool, quiet: bool
-) -> ExitCode:
-    """List what would be done with each file, try model and devices, and estimate memory and time."""
-    from sanarestore.cli import console, pace
-    from sanarestore.engine import rehearsal
-    from sanarestore.engine.budget import free_memory
-
-    checked = list(rehearsal.check(batch, options, chosen.write))
-    failed = list(batch.refused)
-    skipped = 0
-    for each in checked:
-        if each.outcome is not None and each.outcome.status == "failed":
-            failed.append(each.outcome)
-            continue
-        skipped += each.outcome is not None
-        paths = {"input": str(each.job.path), "output": str(each.job.output)}
-        if as_json:
-            console.print_json({**paths, "status": "planned" if each.outcome is None else "skipped"})
-        else:
-            console.print_lines([" -> ".join(paths.values()) + ("" if each.outcome is None else " (finished before)")])
-    for outcome in failed if as_json else ():
-        console.print_json(outcome.to_json())
-    for error in dict.fromkeys(outcome.error or "" for outcome in failed):
-        console.print_word("failed", "red", error)
-    waits = any(each.outcome is None for each in checked)
-    speeds = rehearsal.try_devices(options, devices) if waits else []
-    figures = rehearsal.total(checked, speeds, len(devices))
-    allowed = chosen.memory_per_file or free_memory() // len(devices)
-    if as_json:
-        rest = {"skipped": skipped, "failed": len(failed), "ignored": len(batch.ignored), "free_memory": allowed}
-        console.print_json({"status": "estimate", **figures, **rest})
-    elif not quiet:
-        console.say_lines(pace.estimate(figures, speeds, skipped, len(failed), allowed))
-    return ExitCode.SOME_FAILED if failed or figures["memory"] > allowed else ExitCode.DONE
 
 
 def _refuse_what_no_cluster_can(inputs: list[str], output: str | None, devices: str, *, dry_run: bool) -> None:

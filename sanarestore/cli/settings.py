@@ -1,8 +1,8 @@
 """Settings: values of options from environment variables and from settings files, and which of them wins.
 
-An option's value comes from the command line, else from a preset (`presets.py`), else from an environment variable such
-as SANARESTORE_RESTORE_TILE, else from `sanarestore.toml` in the current folder, else from the user's own file. A file
-has a table for each command, whose keys are the names of flags without dashes in front:
+The first of these that sets an option decides its value: the command line, a preset (`presets.py`), an environment
+variable such as SANARESTORE_RESTORE_TILE, `sanarestore.toml` in the current folder, and the user's own file. A file has
+a table for each command, whose keys are the names of flags without dashes in front:
 
     [restore]
     tile = 1024

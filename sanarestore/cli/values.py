@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from sanarestore.options import BLENDING, DTYPES, LATENT, SCHEMES
+from sanarestore.options import BLENDING, DTYPES, LATENT, OUTPUT_FORMATS, SCHEMES
 from sanarestore.weights import EMBEDDED
 
 Completions = list[tuple[str, str]]
@@ -34,9 +34,6 @@ METRICS = ("lpips", "dists", "fid")
 
 PEERS = {"nlm": "non-local means", "wavelet": "wavelet shrinkage", "tv": "total variation"}
 """Classical methods of bench."""
-
-SUFFIXES = {"tiff": "any depth", "png": "8 and 16 bits", "jpeg": "8 bits", "webp": "8 bits"}
-"""Formats that are written."""
 
 
 def models(incomplete: str) -> Completions:
@@ -106,7 +103,7 @@ def recipes(incomplete: str) -> Completions:
 
 def formats(incomplete: str) -> Completions:
     """Formats that are written."""
-    return _starting([("preserve", "the input's own"), *SUFFIXES.items()], incomplete)
+    return _starting([(each, "") for each in OUTPUT_FORMATS], incomplete)
 
 
 def commands(incomplete: str) -> Completions:

@@ -1,5 +1,7 @@
 """Options of a restoration as keyword arguments in Python, with their types."""
 
+from collections.abc import Callable
+from os import PathLike
 from typing import TypedDict
 
 from sanarestore.options import DType, OutputFormat, Tiling
@@ -25,7 +27,7 @@ class Keywords(TypedDict, total=False):
 
 
 class BatchKeywords(Keywords, total=False):
-    """Those fields, and the fields of `WriteOptions`."""
+    """The fields of `RestoreOptions` without `prompt`, and those of `WriteOptions`."""
 
     format: OutputFormat
     quality: int | None
@@ -33,3 +35,11 @@ class BatchKeywords(Keywords, total=False):
     keep_dates: bool
     strip: bool
     provenance: bool
+
+
+class CallKeywords(TypedDict, total=False):
+    """What a call of a `Restorer` with an image takes."""
+
+    output: str | PathLike[str] | None
+    overwrite: bool
+    progress: Callable[[float], object] | None

@@ -11,14 +11,8 @@ from sanarestore.engine.jobs import Job, Outcome
 from sanarestore.engine.naming import Naming, split, suffix_of
 from sanarestore.errors import UsageError
 from sanarestore.files import temporary_beside
-from sanarestore.images import SUFFIXES, Format, Found, written_instead
+from sanarestore.images import SUFFIXES, Format, Found, is_image_suffix, written_instead
 from sanarestore.options import OutputFormat
-
-OTHERS = {
-    ".avif", ".bmp", ".cr2", ".cr3", ".dng", ".exr", ".gif", ".heic", ".heif", ".jp2", ".jpf", ".jxl", ".nef", ".psd",
-    ".tga",
-}  # fmt: skip
-"""Suffixes of image formats that are not written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +61,7 @@ def format_named(output: Path, asked: OutputFormat = "preserve") -> Format | Non
     """
     suffix = output.suffix.lower()
     named = SUFFIXES.get(suffix)
-    if named is None and suffix in OTHERS:
+    if named is None and is_image_suffix(suffix):
         raise UsageError(
             f"{suffix[1:].upper()} is not written", where=output, next_step="TIFF, PNG, JPEG and WebP are."
         )

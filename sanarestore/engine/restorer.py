@@ -8,10 +8,9 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from os import PathLike
-from typing import Any, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image as Pillow
 from torch import Tensor
@@ -19,29 +18,16 @@ from torch import Tensor
 from sanarestore import images, tiling
 from sanarestore.engine.devices import exactly_float32, pick_device, pick_dtype
 from sanarestore.engine.generation import Generation, Place, Watch, is_generated, new_generation
-from sanarestore.engine.keywords import Keywords
+from sanarestore.engine.keywords import CallKeywords, Keywords
 from sanarestore.engine.kinds import opened
 from sanarestore.engine.pixels import host_tensor, is_finite, is_gray, mixed, resized, visible, with_visible
 from sanarestore.engine.refinement import Refinement
 from sanarestore.engine.result_file import ResultFile
 from sanarestore.engine.tiles import Steps, Tiles, keep_pages, run_stages
 from sanarestore.errors import ImageError, UnreadableImage
+from sanarestore.images.arrays import Array
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.options import LARGEST_SCALE, RestoreOptions
-
-Array = TypeVar("Array", bound=npt.NDArray[Any])
-
-
-class _Call(TypedDict, total=False):
-    """Keywords of a call with an image."""
-
-    output: str | PathLike[str] | None
-    overwrite: bool
-    progress: Callable[[float], object] | None
-
-
-class _All(_Call, Keywords):
-    """Keywords of `restore`."""
 
 
 class Restorer:
@@ -108,13 +94,13 @@ class Restorer:
         )  # fmt: skip
 
     @overload
-    def __call__(self, image: str | PathLike[str] | images.Image, **chosen: Unpack[_Call]) -> images.Image: ...
+    def __call__(self, image: str | PathLike[str] | images.Image, **chosen: Unpack[CallKeywords]) -> images.Image: ...
     @overload
-    def __call__(self, image: Array, **chosen: Unpack[_Call]) -> Array: ...
+    def __call__(self, image: Array, **chosen: Unpack[CallKeywords]) -> Array: ...
     @overload
-    def __call__(self, image: Pillow.Image, **chosen: Unpack[_Call]) -> Pillow.Image: ...
+    def __call__(self, image: Pillow.Image, **chosen: Unpack[CallKeywords]) -> Pillow.Image: ...
     @overload
-    def __call__(self, image: Tensor, **chosen: Unpack[_Call]) -> Tensor: ...
+    def __call__(self, image: Tensor, **chosen: Unpack[CallKeywords]) -> Tensor: ...
     def __call__(
         self,
         image: Any,
@@ -293,57 +279,6 @@ class Restorer:
         """
         if self._generation:
             self._generation.watch = callback
-
-
-@overload
-def restore(
-    image: str | PathLike[str] | images.Image, prompt: str | None = ..., *, device: str = ..., **chosen: Unpack[_All]
-) -> images.Image: ...
-@overload
-def restore(image: Array, prompt: str | None = ..., *, device: str = ..., **chosen: Unpack[_All]) -> Array: ...
-@overload
-def restore(
-    image: Pillow.Image, prompt: str | None = ..., *, device: str = ..., **chosen: Unpack[_All]
-) -> Pillow.Image: ...
-@overload
-def restore(image: Tensor, prompt: str | None = ..., *, device: str = ..., **chosen: Unpack[_All]) -> Tensor: ...
-def restore(
-    image: Any,
-    prompt: str | None = None,
-    *,
-    output: str | PathLike[str] | None = None,
-    overwrite: bool = False,
-    progress: Callable[[float], object] | None = None,
-    device: str = "auto",
-    **options: Any,
-) -> Any:
-    """Restore one image in this process, and return the result as the same kind of object.
-
-    `image` is one of these; it is not changed:
-
-    - the path of a file; the result is an `images.Image`, which has pixels, depth, profile, metadata and notes
-    - a NumPy array [H, W] or [H, W, C] of uint8, uint16, float16 or float32, floats in [0,1], alpha last
-    - a Pillow image of mode L, LA, RGB, RGBA or I;16
-    - a torch tensor [C, H, W] or [B, C, H, W] of uint8 or of floats in [0,1]; the result has no gradient
-    - an `images.Image`
-
-    Alpha passes unchanged, unless `scale` enlarges it. `output` is a file that the result is written to as well, in the
-    format that its suffix names; a file that exists is replaced only with `overwrite`. `progress` is called with the
-    fraction that is done, from 0 to 1. `options` are the fields of `RestoreOptions`, such as `adapter` or `scale`. The
-    model is loaded for each call: keep a `Restorer` for several images.
-
-    Errors are those of `sanarestore.errors`, with the words of the command line: UsageError for options that are wrong
-    and for other kinds of objects, UnreadableImage for images that are not restored, such as empty arrays, arrays of
-    float64 and NaN, UnwritableImage, WeightsError, OutOfMemory. A note on an array, a Pillow image or a tensor is a
-    warning.
-
-    >>> noisy = np.random.default_rng(0).integers(100, 156, (32, 48), dtype=np.uint8)
-    >>> smooth = restore(noisy, "remove noise")
-    >>> smooth.shape, smooth.dtype.name, bool(smooth.std() < noisy.std() / 2)
-    ((32, 48), 'uint8', True)
-    """
-    restorer = Restorer(RestoreOptions(prompt=prompt, **options), device=device)
-    return restorer(image, output=output, overwrite=overwrite, progress=progress)
 
 
 def _part(progress: Callable[[float], object] | None, number: int, count: int) -> Callable[[float], object]:

@@ -130,7 +130,7 @@ class Image:
         return sum(page.height * page.width for page in (self, *self.more_pages)) / 1e6
 
 
-def written_as(format: Format, depth: Depth, *, has_cicp: bool, has_extra: bool = False) -> Format:  # noqa: A002 - the fields' name
+def written_as(format: Format, depth: Depth, *, has_cicp: bool, has_extra: bool) -> Format:  # noqa: A002 - the fields' name
     """The image's own format if it is written; otherwise PNG for 8 bits, and TIFF for more and for extra channels.
 
     Codes whose colours code points describe (`has_cicp`), and no profile, are written as PNG, which has a place for

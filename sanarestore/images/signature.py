@@ -55,6 +55,7 @@ _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
 )
 _FOREIGN_SUFFIXES = {
     ".exr": "OpenEXR", ".gif": "GIF", ".pdf": "PDF", ".psb": "Photoshop (PSB)", ".psd": "Photoshop (PSD)",
+    ".tga": "TGA",
 }  # fmt: skip
 
 

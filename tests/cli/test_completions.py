@@ -12,7 +12,6 @@ from sanarestore.cli import completions, values
 from sanarestore.cli.app import app, run
 from sanarestore.cli.commands import SettingsCommand
 from sanarestore.degradations.recipes import COMPOSED, PRESETS
-from sanarestore.engine.planning import SUFFIXES
 from sanarestore.evaluation.peers import CLASSICAL
 from sanarestore.evaluation.perceptual import METRICS
 from sanarestore.evaluation.tasks import TASKS
@@ -119,7 +118,6 @@ def test_values_fit_what_the_commands_take() -> None:
     assert set(values.TASKS) == set(TASKS)
     assert set(values.METRICS) == set(METRICS)
     assert set(values.PEERS) == set(CLASSICAL)
-    assert set(values.SUFFIXES) == set(SUFFIXES.values())
     group = typer.main.get_command(app)
     settable = [name for name, each in group.commands.items() if isinstance(each, SettingsCommand)]  # type: ignore[attr-defined]
     assert list(values.COMMANDS) == settable

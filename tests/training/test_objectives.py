@@ -486,7 +486,7 @@ def test_training_a_missing_colour_correction_is_refused() -> None:
 
 
 def test_harm_weighs_what_a_correction_makes_worse_beside_the_loss() -> None:
-    """Of two photographs, one needs the correction and one is spoilt by it."""
+    """One photograph needs the correction, and another one gets worse by it."""
     gentle, strict = (made("colour-correction", harm_weight=weight, loss_floor=1e-6) for weight in (0.0, 3.0))
     for objective in (gentle, strict):
         objective.parts.refiner.colour_correction.curve.bias.data[3:] = 0.1
