@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import sanarestore
-from sanarestore.engine.keywords import Keywords
-from sanarestore.options import RestoreOptions
+from sanarestore.engine.keywords import BatchKeywords, Keywords
+from sanarestore.options import RestoreOptions, WriteOptions
 from tests.conftest import save_photo
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -47,6 +47,12 @@ def test_keywords_are_the_options_of_a_restoration() -> None:
         name: kind for name, kind in get_type_hints(RestoreOptions).items() if name != "prompt"
     }
     assert {field.name for field in fields(RestoreOptions)} == {*get_type_hints(Keywords), "prompt"}
+
+
+def test_keywords_of_a_batch_are_those_and_the_options_of_writing() -> None:
+    written = get_type_hints(WriteOptions)
+    assert get_type_hints(BatchKeywords) == get_type_hints(Keywords) | written
+    assert written.keys() == {field.name for field in fields(WriteOptions)}
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
