@@ -121,6 +121,14 @@ def replace_folder(fresh: Path, target: Path, old: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder of files beside `target` and put the copy there whole, in the place of an older one."""
+    fresh, old = (target.with_name(f"{target.name}.{name}") for name in ("new", "old"))
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(source, fresh)
+    replace_folder(fresh, target, old)
+
+
 def hash_file(path: Path, algorithm: str = "sha256") -> str:
     """Hexadecimal hash of a file's bytes."""
     with path.open("rb") as file:

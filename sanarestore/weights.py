@@ -70,6 +70,11 @@ def is_model(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter, rather than a model."""
+    return (folder / ADAPTER).is_file() and not is_model(folder)
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read `restoration/config.json`; WeightsError if it is missing, invalid or of another format."""
     return _read_index(

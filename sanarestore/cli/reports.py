@@ -281,6 +281,13 @@ class TrainingReport:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
+    def begin(self, before: float | None, name: str) -> None:
+        """Show the validation figure before training, and the name of the stage if there are several."""
+        if name and not self._quiet and not self._json:
+            console.stderr.print(name, soft_wrap=True, markup=False)
+        if before is not None and not self._json and not self._quiet:
+            console.stderr.print(f"validation before training {before:+.2f} dB", soft_wrap=True)
+
     def step(self, fields: Mapping[str, Any]) -> None:
         """Show one step, given `training.loop.Progress` as a mapping; JSON lines only at validations."""
         for note in set(fields["notes"]) - self._told if not self._quiet and not self._json else ():

@@ -1,24 +1,20 @@
 """`sanarestore train`: a folder of clean photographs or pairs.csv in, a model folder out."""
 
-import json
-from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sanarestore import __version__
+from sanarestore import weights
 from sanarestore.cli import values
 from sanarestore.cli.flags import MACHINE, Debug, Dtype, Json, Quiet
-from sanarestore.errors import NoImagesError, UsageError
-from sanarestore.files import hash_text, sampled_hash
+from sanarestore.errors import UsageError
 from sanarestore.options import dtype_of
 
 if TYPE_CHECKING:
-    from sanarestore.training.loop import Trainer
-    from sanarestore.training.recipe import TrainingRecipe
+    from sanarestore.cli.reports import TrainingReport
+    from sanarestore.training.run import Run
 
 RANK = 32
 """Default rank of low-rank changes."""
@@ -28,6 +24,7 @@ SCRATCH = "scratch"
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         Path, typer.Argument(metavar="DATA", help="Folder of clean photos, or a pairs.csv.", show_default=False)
     ],
@@ -48,7 +45,7 @@ def train(
         typer.Option(
             "--base",
             metavar="NAME",
-            help="Name, folder or hub id of the model to start from, or 'scratch' for new weights.",
+            help="Name, folder or hub id of the model or adapter to start from, or 'scratch' for new weights.",
             autocompletion=values.bases,
         ),
     ] = "sanarestore-mini",
@@ -75,13 +72,20 @@ def train(
             show_default="none",
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in RUN.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the checkpoint in RUN; more --steps lengthen the run.")
+    ] = False,
+    export: Annotated[
+        bool, typer.Option("--export", help="Write the model of RUN's checkpoint without training; with --resume.")
+    ] = False,
     device: Annotated[
         str,
         typer.Option(
             "--device",
+            "--devices",
             metavar="NAME",
-            help="Device to train on: cpu, cuda, cuda:1, mps or auto.",
+            help="Device to train on: cpu, cuda, cuda:1, mps or auto. Several, such as cuda:0,cuda:1 or all, train "
+            "together, in a process each.",
             autocompletion=values.device,
             rich_help_panel=MACHINE,
         ),
@@ -100,6 +104,14 @@ def train(
     compile_model: Annotated[
         bool, typer.Option("--compile", help="Compile the loss with torch.compile.", rich_help_panel=MACHINE)
     ] = False,
+    shard: Annotated[
+        bool,
+        typer.Option(
+            "--shard",
+            help="Divide the weights of a transformer that is trained whole among the devices (FSDP2).",
+            rich_help_panel=MACHINE,
+        ),
+    ] = False,
     dtype: Dtype = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -110,45 +122,49 @@ def train(
         raise UsageError(
             "this applies only to low-rank adapters", where="--rank", next_step="Add --lora, or leave it out."
         )
-    rank = (rank or RANK) if lora else None
-    folder = _folder(output, resume=resume)
+    if export and not resume:
+        raise UsageError("this writes the model of a checkpoint", where="--export", next_step="Add --resume.")
+    from sanarestore.cli import launching
+    from sanarestore.training.run import Order, choose_recipe, run_folder, runs
+
+    folder = run_folder(output, resume=resume)
+    if launching.is_needed(device):
+        launching.launch(context, folder, device)
+        return
     import torch
 
-    from sanarestore import weights
     from sanarestore.cli import console, reports
     from sanarestore.engine.devices import pick_device
-    from sanarestore.training.claim import claimed, decoded_in
-    from sanarestore.training.loop import Schedule, Trainer
-    from sanarestore.training.objectives import new_objective
+    from sanarestore.training.loop import Schedule
+    from sanarestore.training.ranks import Ranks
 
     if threads is not None:
         torch.set_num_threads(threads)
-    place = pick_device(device, "--device")
+    place = pick_device(launching.own_device(device), "--device")
     if compile_model and place.type == "cpu":
         _check_compiler()
-    schedule = Schedule(device=str(place), max_minutes=max_minutes, compile=compile_model, dtype=dtype_of(dtype))
+    schedule = Schedule(
+        device=str(place), max_minutes=max_minutes, compile=compile_model, dtype=dtype_of(dtype), sharded=shard
+    )
     console.show_licences(base if base != SCRATCH else None)
-    chosen = _recipe(recipe, folder, base=base, low_rank=lora, resume=resume)
-    chosen = replace(chosen, steps=steps) if steps else chosen
-    samples, validation, used = _data(data, chosen, decoded_in(folder))
-    objective = new_objective(chosen, None if base == SCRATCH else base, rank=rank)
-    origin = _origin(base, rank)
-    trainer = Trainer(folder, objective, chosen, schedule, validation, origin=origin, data=_fingerprint(used))
-    _make(folder)
-    with claimed(folder):
-        if resume:
-            trainer.resume()
-        else:
-            _refuse_taken(folder)  # by a run that has ended meanwhile
-        with reports.TrainingReport(quiet=quiet, as_json=as_json) as report:
-            _run(trainer, samples, report)
-        stage = {
-            "objective": chosen.objective, "base": origin, "data": _fingerprint(used), "samples": len(used),
-            "steps": trainer.step, "minutes": round(trainer.minutes, 1), "sanarestore": __version__,
-            "recipe": chosen.changed(),
-        }  # fmt: skip
-        model = trainer.finish({"stages": [*_stages([base, *chosen.experts.values()]), stage]})
-    kind = "adapter" if (model / weights.ADAPTER).is_file() else "model"
+    order = Order(
+        data=data, folder=folder, recipe=recipe, base=base, rank=(rank or RANK) if lora else None, steps=steps,
+        resume=resume, schedule=schedule,
+    )  # fmt: skip
+    chosen = choose_recipe(order)
+    ranks = Ranks.joined(place)
+    quiet, as_json = quiet or not ranks.is_first, as_json and ranks.is_first
+    try:
+        for each in runs(order, chosen, ranks):
+            with each.begun() as before, reports.TrainingReport(quiet=quiet, as_json=as_json) as report:
+                report.begin(before, each.name)
+                if not export:
+                    _run(each, report)
+                each.finish()
+    finally:
+        ranks.leave()
+    model = folder / "model"
+    kind = "adapter" if weights.is_adapter(model) else "model"
     console.say(f"the {kind} is in {model}: use it with --{kind} {model}", quiet=quiet or as_json)
 
 
@@ -163,147 +179,17 @@ def _check_compiler() -> None:
         )
 
 
-def _run(trainer: "Trainer", samples: Any, report: Any) -> None:
+def _run(run: "Run", report: "TrainingReport") -> None:
     """Run all steps; an interrupted run says how to resume it."""
     from sanarestore.cli import console
 
     try:
-        with closing(trainer.run(samples)) as steps:
+        with closing(run.steps()) as steps:
             for progress in steps:
                 report.step(progress.to_dict())
     except KeyboardInterrupt:
-        console.say(f"step {trainer.step} is saved: repeat the command with --resume -o {trainer.folder} to continue")
+        if run.trainer.ranks.is_first:
+            console.say(
+                f"step {run.trainer.step} is saved: repeat the command with --resume -o {run.order.folder} to continue"
+            )
         raise
-
-
-def _folder(output: Path | None, *, resume: bool) -> Path:
-    """The run's folder; UsageError if --resume lacks its folder, or another run is there already."""
-    from datetime import datetime
-
-    if output is None:
-        if resume:
-            raise UsageError("needs the run's folder", where="--resume", next_step="Name it with -o.")
-        return Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    if not resume:
-        _refuse_taken(output)
-    elif not output.is_dir():
-        raise UsageError("there is no checkpoint to resume from", where=output, next_step="Leave out --resume.")
-    return output
-
-
-def _refuse_taken(folder: Path) -> None:
-    """UsageError if there is a checkpoint or a model of an earlier run."""
-    # A checkpoint without its state was never finished: there is nothing to continue from.
-    taken = [name for name in ("checkpoint", "checkpoint.new") if (folder / name / "state.json").is_file()]
-    taken += ["model"] if (folder / "model").exists() else []
-    if taken:
-        raise UsageError(
-            f"there is a {taken[0]} of an earlier run",
-            where=folder,
-            next_step="Continue that run with --resume, or name another folder with -o.",
-        )
-
-
-def _make(folder: Path) -> None:
-    """Make the run's folder before anything is trained; UsageError if that is not possible."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"cannot be made a folder ({error.strerror})", where=folder, next_step="Name another one with -o."
-        ) from error
-
-
-def _stages(models: Sequence[str]) -> list[dict[str, Any]]:
-    """List the training stages in these models' manifests, each once; fresh weights and published bases have none."""
-    from sanarestore import weights
-
-    found: list[dict[str, Any]] = []
-    for model in models:
-        if model == SCRATCH or not weights.is_model(weights.resolve(model)):
-            continue
-        training = weights.read_manifest(weights.resolve(model)).get("training", {})
-        # Older manifests record only the last run.
-        stages = training.get("stages", [training] if training else [])
-        found += [stage for stage in stages if stage not in found]
-    return found
-
-
-def _origin(base: str, rank: int | None) -> str:
-    """Name and hash of the base's weights, and the rank if low-rank changes are trained."""
-    from sanarestore import weights
-
-    if base == SCRATCH:
-        return base
-    folder = weights.resolve(base)
-    parts = (*weights.BASE_PARTS, "text_encoder", "tokenizer")
-    low_rank = f", by changes of rank {rank}" if rank else ""
-    return f"{Path(base).name} {sampled_hash(folder, *parts)[:16]}{low_rank}"
-
-
-def _recipe(path: Path | None, folder: Path, *, base: str, low_rank: bool, resume: bool) -> "TrainingRecipe":
-    """The recipe at `path`; if None, that of a run to resume; otherwise the embedded model's, adjusted to the base."""
-    from sanarestore import weights
-    from sanarestore.training.recipe import TrainingRecipe
-
-    own = folder / "recipe.json"
-    if path is None and resume and own.is_file():
-        return TrainingRecipe.from_dict(json.loads(own.read_text(encoding="utf-8")), own)
-    if path is not None:
-        return TrainingRecipe.load(path)
-    embedded = TrainingRecipe.load(weights.resolve(weights.EMBEDDED) / "recipe.toml")
-    if base == SCRATCH:
-        return embedded
-    is_model = weights.is_model(weights.resolve(base))
-    return embedded.for_tuning(folder.name, low_rank=low_rank) if is_model else embedded.for_adapting(folder.name)
-
-
-def _fingerprint(used: Sequence[tuple[Path, ...]]) -> str:
-    """Hash of the names and sizes of the training files, in order: a run resumes only with the same files."""
-    listing = "\n".join(f"{path.name} {path.stat().st_size}" for paths in used for path in paths)
-    return hash_text(listing)[:16]
-
-
-def _data(data: Path, recipe: "TrainingRecipe", decoded: Path) -> tuple[Any, list[Any], list[tuple[Path, ...]]]:
-    """Training samples, validation batches, and the files of each photo or pair trained on; the folder `decoded` holds
-    decoded photos during the run."""
-    from sanarestore import images
-    from sanarestore.degradations.pairs import read_pairs
-    from sanarestore.degradations.wordings import word_files
-    from sanarestore.training.data import OverviewSamples, PairSamples, PhotoSamples, WordingSamples
-    from sanarestore.training.photos import hold_back, hold_back_pairs, hold_back_sources
-    from sanarestore.training.validation import overview_validation, pair_validation, validation_batches
-
-    if data.suffix.lower() == ".csv":
-        if recipe.objective in ("colour-correction", "wording"):
-            raise UsageError(
-                f"the objective '{recipe.objective}' needs clean photos", where=data,
-                next_step="Name a folder of clean photos, not a list of pairs.",
-            )  # fmt: skip
-        if recipe.held_back:
-            raise UsageError(
-                "photos can be held back from a folder, but not from a list of pairs", where="held_back in the recipe",
-                next_step="Remove held_back, or train on a folder of clean photos.",
-            )  # fmt: skip
-        pairs, held = hold_back_pairs(read_pairs(data), recipe.validation_photos)
-        return (
-            PairSamples(pairs, recipe, decoded),
-            pair_validation(held),
-            [(pair.target, pair.degraded) for pair in pairs],
-        )
-    found = images.find([str(data)])
-    found.check_inputs()
-    if not found.images:
-        raise NoImagesError(
-            "there is no image in a supported format", where=data,
-            next_step="Name a folder of TIFF, PNG, JPEG or WebP photos.",
-        )  # fmt: skip
-    paths, count = [each.path for each in found.images], recipe.validation_photos
-    photos, kept = hold_back_sources(paths, recipe.held_back, count) if recipe.held_back else hold_back(paths, count)
-    used: list[tuple[Path, ...]] = [(photo,) for photo in photos]
-    if recipe.objective == "colour-correction":
-        return OverviewSamples(photos, recipe, decoded), overview_validation(kept), used
-    if recipe.objective == "wording":
-        # This objective trains on words alone; the photos are not used.
-        return WordingSamples(recipe), [], [(path,) for path in word_files()]
-    return PhotoSamples(photos, recipe, decoded), validation_batches(kept), used

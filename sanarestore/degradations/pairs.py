@@ -27,6 +27,12 @@ class Pair:
     target: Path
     degraded: Path
     prompt: str
+    """The caption; it may hold several variants, separated by `|`."""
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The variants of the caption, at least one."""
+        return tuple(each.strip() for each in self.prompt.split("|"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,8 +3,9 @@
 Shape suffixes: C channels, H W pixels of the image, h w pixels of a window, D prompt features.
 """
 
+import math
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from os import PathLike
@@ -16,8 +17,9 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from sanarestore import images, tiling
+from sanarestore.degradations.requests import Request
 from sanarestore.engine.devices import exactly_float32, pick_device, pick_dtype
-from sanarestore.engine.generation import Generation, Place, Watch, is_generated, new_generation
+from sanarestore.engine.generation import Generation, Place, Watch, is_generated, new_generation, steps_of
 from sanarestore.engine.keywords import CallKeywords, Keywords
 from sanarestore.engine.kinds import opened
 from sanarestore.engine.pixels import host_tensor, is_finite, is_gray, mixed, resized, visible, with_visible
@@ -69,16 +71,17 @@ class Restorer:
         keep_pages(self.device)
         exactly_float32(self.device)
         dtype = pick_dtype(options.dtype, self.device)
-        self.model = loaded or load_model(options.model, options.adapter, dtype=dtype)
-        """The model, on the CPU; other restorers may share it."""
+        given = loaded or load_model(options.model, options.adapter, dtype=dtype)
         self._tiles = Tiles(self.device, options.tile, whole=options.tiling == "off")
-        prompts = self.model.prompts
-        prompt = options.prompt if options.prompt is not None else str(self.model.defaults["prompt"])
+        prompts = given.prompts
+        prompt = options.prompt if options.prompt is not None else str(given.defaults["prompt"])
         self.request = prompts.request(prompt)
         """What the prompt asks for."""
         wording = prompts.wording(prompt, self.request)
-        self.prompt_note = None if self.request.understood or wording == prompt.strip() else _not_understood(prompt)
-        """A note on the prompt, for every photograph; None if the prompt was understood."""
+        self.model = given.serving(wording)
+        """The model that restores under this prompt, on the CPU; other restorers may share it."""
+        self.prompt_note = "; ".join(_notes(given, options, prompt, wording, self.request)) or None
+        """A note on prompt and steps, for every photograph; None if there is nothing to say."""
         # All wordings at once, so that a large encoder is loaded at most once.
         prompts.fetch([wording, ""] if options.guidance != 1 else [wording])
         # Casting is in place, and others may use a given model at another precision.
@@ -288,5 +291,17 @@ def _part(progress: Callable[[float], object] | None, number: int, count: int) -
     return lambda fraction: progress((number + fraction) / count)
 
 
-def _not_understood(prompt: str) -> str:
-    return f"the prompt '{prompt}' was not understood; the photograph was restored as without a prompt"
+def _notes(
+    model: RestorationModel, options: RestoreOptions, prompt: str, wording: str, request: Request
+) -> Iterator[str]:
+    """What to tell the user about the prompt and the number of steps."""
+    if not request.understood and wording != prompt.strip():
+        yield f"the prompt '{prompt}' was not understood; the photograph was restored as without a prompt"
+    if model.serving(wording) is not model:
+        known = ", ".join(f"'{each}'" for each in sorted(model.trained_for or ())[:3])
+        yield f"the adapter was trained for {known}: for this prompt the base was used, without the adapter"
+    lowest, highest = model.defaults.get("steps_range") or (1, math.inf)
+    steps = steps_of(options, model)
+    if is_generated(options, model) and not lowest <= steps <= highest:
+        trained = f"{lowest} to {highest} steps" if highest > lowest else f"{lowest} step{'s' if lowest > 1 else ''}"
+        yield f"the adapter was trained for {trained}, not {steps}: the result may be worse"

@@ -9,6 +9,7 @@ refiner_lora.safetensors            or LoRA of the base's refiner
 prompts.safetensors                 prompt embeddings
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -53,7 +54,9 @@ class Adapter:
     refiner: RefinerConfig | None
     """None: the refiner is the base's, with low-rank changes."""
     defaults: dict[str, Any]
-    """Recommended settings: prompt, steps."""
+    """Recommended settings: prompt, steps, and `steps_range`, the smallest and largest number of steps trained for."""
+    prompts: frozenset[str] | None = None
+    """Wordings that the adapter was trained for, where its base restores all other prompts itself; None for all."""
 
 
 def read_adapter(name: str) -> Adapter:
@@ -70,6 +73,7 @@ def read_adapter(name: str) -> Adapter:
             change=_change(content["change"]),
             refiner=RefinerConfig.from_dict(content["refiner"]) if content["refiner"] else None,
             defaults=dict(content["defaults"]),
+            prompts=frozenset(map(str, content["prompts"])) if content.get("prompts") else None,
         )
         hashes = dict(content["sha256"])
         if not isinstance(adapter.base, str) or not isinstance(adapter.defaults["prompt"], str):
@@ -97,13 +101,14 @@ def write_adapter(
     transformer: Any = None,
     refiner: nn.Module | None = None,
     refiner_lora: dict[str, Tensor] | None = None,
+    trained_for: Collection[str] | None = None,
 ) -> None:
     """Write an adapter that `read_adapter` reads: refiner and full transformer in float16, other tensors unchanged.
 
     `base` is a name returned by `weights.pinned`. `lora` holds `<module>.lora_A.weight` [r, in] and
     `<module>.lora_B.weight` [out, r] under the transformer's module names, at scale 1. `transformer`, a diffusers
     model, is written whole instead; both need a `condition`. `refiner_lora` holds such tensors for the base's refiner,
-    instead of a whole `refiner`.
+    instead of a whole `refiner`. `trained_for` are the wordings that the adapter restores, None for all.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / PROMPTS, prompts)
@@ -129,10 +134,30 @@ def write_adapter(
         "change": change,
         "refiner": refiner.config.to_dict() if refiner is not None else None,  # type: ignore[union-attr, operator]
         "defaults": defaults,
+        "prompts": None if trained_for is None else sorted(trained_for),
         "training": training,
         "sha256": {path.relative_to(folder).as_posix(): hash_file(path) for path in files},
     }
     write_json(folder / INDEX, content)
+
+
+def check_base(found: Adapter, name: str) -> None:
+    """Raise WeightsError if the base `name` does not hold the weights that an adapter was trained on."""
+    if sampled_hash(weights.resolve(name), *weights.BASE_PARTS) != found.base_sha256:
+        raise WeightsError(
+            f"it was trained on other weights than these of {name}", where=found.folder,
+            next_step=f"Leave out --model, or name {found.base}.",
+        )  # fmt: skip
+
+
+def read_lora(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """Read a LoRA file, names without `prefix`; WeightsError if it is damaged."""
+    return {name.removeprefix(prefix): tensor for name, tensor in renamed_tensors(read_tensors(path)).items()}
+
+
+def rank_of(path: Path) -> int:
+    """Rank of a LoRA file."""
+    return next(len(tensor) for name, tensor in read_lora(path).items() if name.endswith(".lora_A.weight"))
 
 
 @torch.no_grad()

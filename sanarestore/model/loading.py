@@ -11,6 +11,7 @@ restoration/prompts.safetensors     embeddings of the plain wordings, so that th
 restoration/reader.safetensors      the prompt reader; without one, the embedded model's is used
 """
 
+import copy
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from sanarestore import weights
 from sanarestore.errors import WeightsError
-from sanarestore.files import files_in, hash_file, sampled_hash
+from sanarestore.files import files_in, hash_file
 from sanarestore.flow import Flow
 from sanarestore.model import adapter as adapters
 from sanarestore.model.autoencoder import Autoencoder
@@ -70,6 +71,16 @@ class RestorationModel:
     load_latent: Callable[[], LatentPath] | None = None
     """Returns the latent path, the same each time; None for a model with only a refiner. Whole models load it on the
     first call: at fidelity 1 a model may not need it, and importing diffusers alone takes seconds."""
+    trained_for: frozenset[str] | None = None
+    """Wordings that an adapter was trained for; `base` restores all others. None: this model restores every prompt."""
+    base: "RestorationModel | None" = None
+    """The model without its adapter, where that was trained for some prompts only."""
+
+    def serving(self, wording: str) -> "RestorationModel":
+        """The model that restores photographs under the wording of a prompt: this one, or its base."""
+        if self.base is None or self.trained_for is None or wording.strip() in self.trained_for:
+            return self
+        return self.base
 
     @property
     def latent(self) -> LatentPath | None:
@@ -111,7 +122,7 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
     needed = {REFINER, PROMPTS, *([CONDITION] if kind else []), *([EXPERTS] if experts else [])}
     needed |= {weights.READER} if is_reader(folder) else set()
     weights.verify(folder, hashes, needed | files_in(folder, *parts))
-    refiner = _load_refiner(config, folder / REFINER)
+    refiner = load_refiner(config, folder / REFINER)
     of_experts = renamed_tensors(read_tensors(folder / EXPERTS)) if experts else {}
 
     @functools.cache
@@ -139,19 +150,17 @@ def _prompts(folder: Path) -> Prompts:
 
 def _load_adapted(name: str, adapter: str, dtype: torch.dtype) -> RestorationModel:
     found, folder = adapters.read_adapter(adapter), weights.resolve(name)
-    if sampled_hash(folder, *weights.BASE_PARTS) != found.base_sha256:
-        raise WeightsError(
-            f"it was trained on other weights than these of {name}", where=found.folder,
-            next_step=f"Leave out --model, or name {found.base}.",
-        )  # fmt: skip
+    adapters.check_base(found, name)
+    whole: RestorationModel | None = None
     if weights.is_model(folder):
-        model = _load_whole(name, dtype)
-        prompts, refiner, load_latent = model.prompts, model.refiner, model.load_latent
+        whole = _load_whole(name, dtype)
+        # Prompts are shared: the adapter's own are known to both.
+        prompts, refiner, load_latent = whole.prompts, copy.deepcopy(whole.refiner), whole.load_latent
         if found.condition:
-            load_latent = functools.cache(lambda: _adapted_path(load_base(name, dtype=dtype), found, dtype))
+            load_latent = functools.cache(lambda: load_adapted_path(found, dtype, name))
     else:
         base = load_base(name, dtype=dtype)
-        prompts, refiner, latent = base.prompts, None, _adapted_path(base, found, dtype)
+        prompts, refiner, latent = base.prompts, None, _adapted_path(base, found, dtype, merged=True)
         load_latent = lambda: latent  # noqa: E731
     prompts.known.update(read_tensors(found.folder / adapters.PROMPTS))
     return RestorationModel(
@@ -162,10 +171,19 @@ def _load_adapted(name: str, adapter: str, dtype: torch.dtype) -> RestorationMod
         defaults=found.defaults,
         fingerprint=weights.fingerprint(name, adapter),
         load_latent=load_latent,
+        trained_for=found.prompts,
+        base=whole if found.prompts else None,
     )
 
 
-def _adapted_path(base: Base, found: adapters.Adapter, dtype: torch.dtype) -> LatentPath:
+def load_adapted_path(
+    found: adapters.Adapter, dtype: torch.dtype, name: str | None = None, *, merged: bool = True
+) -> LatentPath:
+    """The latent path of an adapter, over the base `name` or its own; low-rank changes are `merged` or left out."""
+    return _adapted_path(load_base(name or found.base, dtype=dtype), found, dtype, merged=merged)
+
+
+def _adapted_path(base: Base, found: adapters.Adapter, dtype: torch.dtype, *, merged: bool) -> LatentPath:
     if found.condition is None:
         raise WeightsError("it has no condition for its base", where=found.folder, next_step=adapters.NEXT_STEP)
     if found.change == "full":
@@ -173,14 +191,14 @@ def _adapted_path(base: Base, found: adapters.Adapter, dtype: torch.dtype) -> La
         if transformer.config.in_channels != base.transformer.config.in_channels:
             raise WeightsError("its transformer is of another shape than the base's", where=found.folder)
         base = replace(base, transformer=transformer)
-    elif found.change == "lora":
+    elif found.change == "lora" and merged:
         adapters.merge_lora(base.transformer, found.folder / adapters.LORA, adapters.PREFIX)
     return _latent_path(base, found.condition, found.folder / adapters.CONDITION)
 
 
 def _adapted_refiner(refiner: Refiner | None, found: adapters.Adapter) -> Refiner:
     if found.refiner:
-        return _load_refiner(found.refiner, found.folder / adapters.REFINER)
+        return load_refiner(found.refiner, found.folder / adapters.REFINER)
     if refiner is None:
         raise WeightsError("it has no refiner for its base", where=found.folder, next_step=adapters.NEXT_STEP)
     adapters.merge_lora(refiner, found.folder / adapters.REFINER_LORA)
@@ -195,7 +213,8 @@ def _latent_path(base: Base, kind: ConditionKind, path: Path) -> LatentPath:
     return LatentPath(autoencoder=base.autoencoder, transformer=transformer, flow=base.flow)
 
 
-def _load_refiner(config: RefinerConfig, path: Path) -> Refiner:
+def load_refiner(config: RefinerConfig, path: Path) -> Refiner:
+    """Read all weights of a refiner; WeightsError if they do not fit the configuration."""
     with torch.device("meta"):
         refiner = Refiner(config)
     load_strictly(refiner, renamed_tensors(read_tensors(path)), path)

@@ -4,12 +4,17 @@ Shape suffixes: B batch, L tokens, D features, H W latent positions or pixels.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from sanarestore.errors import WeightsError
+from sanarestore.weights import FETCH
 
 BLOCKS = "transformer_blocks."
 """Name prefix of the adapted layers of SANA: attention, cross-attention, 1x1 convolutions of the feed-forward."""
@@ -25,8 +30,10 @@ class LowRank(nn.Module):
         super().__init__()
         rows, columns = layer.weight.flatten(1).shape
         # Both are stored as matrices, because the optimizers treat 4-D parameters as convolution kernels.
-        self.lora_A = nn.Parameter(layer.weight.new_empty(rank, columns))
-        self.lora_B = nn.Parameter(layer.weight.new_zeros(rows, rank))
+        # In float32 whatever the layer's type: a step is far smaller than the weights.
+        device = layer.weight.device
+        self.lora_A = nn.Parameter(torch.empty(rank, columns, device=device))
+        self.lora_B = nn.Parameter(torch.zeros(rows, rank, device=device))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
         self._window = layer.weight.shape[1:]
         self._places: Any = {"stride": layer.stride, "padding": layer.padding} if isinstance(layer, nn.Conv2d) else {}
@@ -70,6 +77,23 @@ class Lora(nn.Module):
             for side, tensor in zip("AB", self.changes[_key(name)].tensors(), strict=True):  # type: ignore[operator]
                 found[f"{name}.lora_{side}.weight"] = tensor.detach().contiguous()
         return found
+
+    def load(self, tensors: Mapping[str, Tensor], where: Path) -> None:
+        """Load what `tensors` returned; WeightsError if names or shapes are not those of the adapted layers."""
+        expected = self.tensors()
+        odd = sorted(
+            name for name in {*expected, *tensors}
+            if name not in tensors or name not in expected or tensors[name].shape != expected[name].shape
+        )  # fmt: skip
+        if odd:
+            raise WeightsError(
+                f"the low-rank weights do not fit the base ({odd[0]}, {len(odd)} in all)", where=where, next_step=FETCH
+            )
+        with torch.no_grad():
+            for name in self._names:
+                change: Any = self.changes[_key(name)]
+                change.lora_A.copy_(tensors[f"{name}.lora_A.weight"].flatten(1))
+                change.lora_B.copy_(tensors[f"{name}.lora_B.weight"].flatten(1))
 
 
 def _linear(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

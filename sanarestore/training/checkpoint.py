@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,35 @@ def read_tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
     """Read one group of tensors, on the CPU."""
     tensors: dict[str, Tensor] = load_file(checkpoint / f"{name}.safetensors")
     return tensors
+
+
+@dataclass
+class StopRequest:
+    """Whether a signal has asked a training of several processes to stop."""
+
+    asked: bool = False
+
+
+@contextmanager
+def stopping(together: bool) -> Iterator[StopRequest]:
+    """Note signals within the block instead of acting on them, if processes must stop `together`, after the same step.
+
+    Only the main thread receives signals; in other threads this does nothing.
+    """
+    request = StopRequest()
+    if not together or threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+
+    def note(_number: int, _frame: Any) -> None:
+        request.asked = True
+
+    handlers = {name: signal.signal(name, note) for name in _SIGNALS}
+    try:
+        yield request
+    finally:
+        for name, handler in handlers.items():
+            signal.signal(name, handler)
 
 
 @contextmanager

@@ -18,11 +18,18 @@ def decoded_in(run: Path) -> Path:
 
 
 @contextmanager
-def claimed(run: Path) -> Iterator[None]:
+def claimed(run: Path, *, is_first: bool = True) -> Iterator[None]:
     """Hold a run's folder within the block, and remove decoded photos: those of dead runs before, our own after it.
 
-    UsageError if another run is training there, or if nothing can be written there.
+    Of several processes of one run, the first one holds the folder. UsageError if another run is training there, or if
+    nothing can be written there.
     """
+    if not is_first:
+        try:
+            yield
+        finally:
+            shutil.rmtree(decoded_in(run), ignore_errors=True)
+        return
     try:
         lock = Lock(run, next_step="Wait for its end, or name another folder with -o.")
     except OSError as error:

@@ -6,7 +6,7 @@ and resumed, see the same samples in the same order.
 
 import os
 import signal
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sanarestore.degradations.grammar import Wording
 from sanarestore.degradations.operations import to_gray
@@ -201,11 +201,15 @@ class PairSamples(Dataset[Sample]):
         flip = rng.random() < 0.5
         photos = [self._cache.photo(path) for path in (pair.degraded, pair.target)]
         both = (photo.crop(top, left, patch, patch) for photo in photos)
+        prompts = pair.prompts
+        choice = stream(self.recipe.seed, "caption", index)
+        prompt = prompts[int(choice.integers(len(prompts)))]
+        prompt = "" if choice.random() < self.recipe.caption_dropout else prompt
         degraded, target = (to_tensor(image[:, ::-1] if flip else image) for image in both)
         return Sample(
             degraded=degraded,
             target=target,
-            prompt=pair.prompt,
+            prompt=prompt,
             request=None,
             statistics=statistics_of(photos[0].overview),
             note=note,
@@ -228,20 +232,57 @@ class Batch:
     wordings: tuple[Wording, ...] = ()
     """What the prompts say; empty except when the prompt reader is trained."""
     number: int = 0
-    """Number of the step, which seeds the noise that a loss draws."""
+    """Number of the step."""
+    first: int = 0
+    """Number of the first sample among all of the run's; a sample's number seeds the noise that its loss draws."""
     notes: tuple[str, ...] = ()
     """Messages for the user about the samples."""
 
+    @property
+    def numbers(self) -> range:
+        """Numbers of the samples."""
+        return range(self.first, self.first + len(self.prompts))
 
-def batches(samples: Dataset[Sample], recipe: TrainingRecipe, first_step: int) -> Generator[Batch, None, None]:
+    def parts(self, count: int) -> Iterator["Batch"]:
+        """Split the batch into `count` equal parts; all notes stay with the first."""
+        size = len(self.prompts) // count
+        for start in range(0, size * count, size):
+            part = slice(start, start + size)
+            yield replace(
+                self, degraded_BCHW=self.degraded_BCHW[part], target_BCHW=self.target_BCHW[part],
+                statistics_BK=self.statistics_BK[part], prompts=self.prompts[part], requests=self.requests[part],
+                wordings=self.wordings[part], first=self.first + start, notes=() if start else self.notes,
+            )  # fmt: skip
+
+
+class _Numbers(Sampler[int]):
+    """Numbers of the samples that one of several processes takes, from a step to the end of the recipe."""
+
+    def __init__(self, recipe: TrainingRecipe, first_step: int, rank: int, count: int) -> None:
+        self._steps = range(first_step, recipe.steps)
+        self._batch = recipe.batch
+        self._own = range(recipe.batch * rank // count, recipe.batch * (rank + 1) // count)
+
+    def __len__(self) -> int:
+        return len(self._steps) * len(self._own)
+
+    def __iter__(self) -> Iterator[int]:
+        return (step * self._batch + place for step in self._steps for place in self._own)
+
+
+def batches(
+    samples: Dataset[Sample], recipe: TrainingRecipe, first_step: int, *, rank: int = 0, count: int = 1
+) -> Generator[Batch, None, None]:
     """Yield the batches of steps `first_step`, `first_step + 1`, ... to the end of the recipe.
 
-    Closing the generator ends the workers.
+    Of `count` processes, each takes an equal part of every batch, the one at its `rank`. Closing the generator ends the
+    workers.
     """
+    own = recipe.batch // count
     loader: DataLoader[Batch | SanarestoreError] = DataLoader(
         _Excused(samples),
-        batch_size=recipe.batch,
-        sampler=range(first_step * recipe.batch, recipe.steps * recipe.batch),
+        batch_size=own,
+        sampler=_Numbers(recipe, first_step, rank, count),
         num_workers=recipe.workers,
         collate_fn=_collate_or_excuse,
         worker_init_fn=_modestly,
@@ -254,7 +295,7 @@ def batches(samples: Dataset[Sample], recipe: TrainingRecipe, first_step: int) -
         for number, batch in enumerate(loaded, start=first_step):
             if isinstance(batch, SanarestoreError):
                 raise batch
-            yield replace(batch, number=number)
+            yield replace(batch, number=number, first=number * recipe.batch + rank * own)
     finally:
         # PyTorch ends them when the iterator is freed, but a traceback, as of Ctrl-C, keeps it until the program ends.
         getattr(loaded, "_shutdown_workers", lambda: None)()

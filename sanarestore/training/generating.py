@@ -25,6 +25,10 @@ GENERATED_WEIGHT = 0.3
 """Weight of the generated image's own error in end-to-end training, relative to the restored image's."""
 
 
+MOST_STEPS = 50
+"""Largest number of sampling steps for which a transformer that has seen all times is meant."""
+
+
 class AutoencoderObjective(PartsObjective):
     """Reconstruction of clean and of degraded images: the transformer's condition is the latent of a degraded one."""
 
@@ -33,7 +37,8 @@ class AutoencoderObjective(PartsObjective):
 
     def loss(self, batch: Batch) -> Tensor:
         # Clean and degraded images alternate, so that a step processes no more images than its batch holds.
-        given_BCHW = torch.cat([batch.target_BCHW[::2], batch.degraded_BCHW[1::2]])
+        is_clean_B = torch.tensor([number % 2 == 0 for number in batch.numbers], device=batch.target_BCHW.device)
+        given_BCHW = torch.where(is_clean_B[:, None, None, None], batch.target_BCHW, batch.degraded_BCHW)
         autoencoder = self.parts.path.autoencoder
         latent_BCHW = autoencoder.encode(given_BCHW)
         reconstructed = autoencoder.decode(latent_BCHW)
@@ -51,23 +56,28 @@ class FlowObjective(PartsObjective):
     def __init__(self, parts: Parts, recipe: TrainingRecipe) -> None:
         super().__init__(parts, recipe, parts.flowing)
 
+    @property
+    def steps_range(self) -> tuple[int, int]:
+        # A single step starts at time 1, which only `p_one` visits.
+        return (1 if self.recipe.p_one else 2, MOST_STEPS)
+
     def loss(self, batch: Batch) -> Tensor:
         latent, recipe = self.parts.path, self.recipe
         with torch.no_grad():
             condition_BCHW = latent.autoencoder.encode(batch.degraded_BCHW).repeat(recipe.draws, 1, 1, 1)
             clean_BCHW = latent.autoencoder.encode(batch.target_BCHW).repeat(recipe.draws, 1, 1, 1)
             tokens = self._tokens(batch).repeated(recipe.draws)
-        generator = torch.Generator().manual_seed(int(stream(recipe.seed, "flow", batch.number).integers(2**62)))
-        noise_BCHW = torch.randn(clean_BCHW.shape, generator=generator).to(clean_BCHW)
-        time_B = training_times(len(clean_BCHW), generator, shift=latent.flow.shift, p_one=recipe.p_one)
-        time_B = time_B.to(clean_BCHW)
+        noise_BCHW, time_B = (
+            drawn.to(clean_BCHW) for drawn in _noise_and_times(batch, recipe, clean_BCHW.shape[1:], latent.flow.shift)
+        )
         noised_BCHW = interpolate(clean_BCHW, noise_BCHW, time_B)
         predicted_BCHW = latent.transformer(noised_BCHW, condition_BCHW, tokens, time_B)
         loss: Tensor = (predicted_BCHW - velocity(clean_BCHW, noise_BCHW)).square().mean()
         one_B = time_B == 1
         if not recipe.agreement_weight or not one_B.any():
             return loss
-        other_BCHW = drawn_noise(recipe.seed, batch.number, noise_BCHW.shape).to(noise_BCHW)
+        other_BCHW = drawn_noise(recipe.seed, batch.numbers, clean_BCHW.shape[1:]).repeat(recipe.draws, 1, 1, 1)
+        other_BCHW = other_BCHW.to(noise_BCHW)
         again_BCHW = one_step(latent, condition_BCHW[one_B], tokens[one_B], other_BCHW[one_B])
         apart = (noise_BCHW - predicted_BCHW)[one_B] - again_BCHW
         agreed: Tensor = loss + recipe.agreement_weight * apart.square().mean()
@@ -87,11 +97,15 @@ class EndToEndObjective(PartsObjective):
     def refines_generated(self) -> bool:
         return True
 
+    @property
+    def steps_range(self) -> tuple[int, int]:
+        return (1, 1)
+
     def loss(self, batch: Batch) -> Tensor:
         latent, recipe, tokens = self.parts.path, self.recipe, self._tokens(batch)
         condition_BCHW = latent.autoencoder.encode(batch.degraded_BCHW)
         seeds = (recipe.seed, recipe.seed + 1) if recipe.agreement_weight else (recipe.seed,)
-        drawn = [drawn_noise(seed, batch.number, condition_BCHW.shape).to(condition_BCHW) for seed in seeds]
+        drawn = [drawn_noise(seed, batch.numbers, condition_BCHW.shape[1:]).to(condition_BCHW) for seed in seeds]
         clean = [one_step(latent, condition_BCHW, tokens, noise_BCHW) for noise_BCHW in drawn]
         generated_BCHW = latent.autoencoder.decode(clean[0])
         loss = self._pixel_loss(self._refined(batch, generated_BCHW, tokens), batch.target_BCHW)
@@ -107,7 +121,7 @@ class EndToEndObjective(PartsObjective):
 def generate(latent: LatentPath, batch: Batch, tokens: Tokens, *, seed: int) -> Tensor:
     """Generate images [B,3,H,W] from the degraded ones, in one step from noise; differentiable."""
     condition_BCHW = latent.autoencoder.encode(batch.degraded_BCHW)
-    noise_BCHW = drawn_noise(seed, batch.number, condition_BCHW.shape).to(condition_BCHW)
+    noise_BCHW = drawn_noise(seed, batch.numbers, condition_BCHW.shape[1:]).to(condition_BCHW)
     return latent.autoencoder.decode(one_step(latent, condition_BCHW, tokens, noise_BCHW))
 
 
@@ -118,7 +132,23 @@ def one_step(latent: LatentPath, condition_BCHW: Tensor, tokens: Tokens, noise_B
     return clean_BCHW
 
 
-def drawn_noise(seed: int, number: int, shape: Sequence[int]) -> Tensor:
-    """Draw the initial noise of step `number`, on the CPU and independent of earlier draws."""
-    generator = torch.Generator().manual_seed(int(stream(seed, "generate", number).integers(2**62)))
-    return torch.randn(shape, generator=generator)
+def drawn_noise(seed: int, numbers: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """Draw the initial noise [B,C,H,W] of samples by their numbers, each of `shape` [C,H,W], on the CPU.
+
+    A sample's noise depends on its number alone, so that parts of a batch see the same noise as the whole.
+    """
+    return torch.stack([torch.randn(*shape, generator=_drawing(seed, "generate", each)) for each in numbers])
+
+
+def _noise_and_times(batch: Batch, recipe: TrainingRecipe, shape: Sequence[int], shift: float) -> tuple[Tensor, Tensor]:
+    """Draw noise [D*B,C,H,W] and times [D*B] for D draws of every sample: all samples' first draws, then the second."""
+    noises, times = [], []
+    for number in batch.numbers:
+        generator = _drawing(recipe.seed, "flow", number)
+        noises.append(torch.randn(recipe.draws, *shape, generator=generator))
+        times.append(training_times(recipe.draws, generator, shift=shift, p_one=recipe.p_one))
+    return torch.stack(noises, dim=1).flatten(0, 1), torch.stack(times, dim=1).flatten()
+
+
+def _drawing(seed: int, purpose: str, number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(int(stream(seed, purpose, number).integers(2**62)))

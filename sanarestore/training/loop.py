@@ -2,11 +2,12 @@
 
 A run's folder holds `recipe.json`, `metrics.jsonl`, `checkpoint/` (replaced as a whole, never half-written) and, at the
 end, `model/`. Closing the generator (or Ctrl-C) saves a checkpoint first. A run resumed from it ends with the same
-weights as one that was never stopped, as long as its schedule is set by steps and not by minutes.
+weights as one that was never stopped, as long as its schedule is set by steps and not by minutes. Several processes
+compute a part of every batch each (`ranks`); the first one writes to the folder.
 """
 
 import json
-import math
+import platform
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
@@ -18,22 +19,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sanarestore import __version__
 from sanarestore.engine.devices import pick_dtype
 from sanarestore.errors import Diverged, UsageError
 from sanarestore.model.tensors import write_json
 from sanarestore.old_names import renamed_recipe, renamed_tensors
 from sanarestore.options import DType
 from sanarestore.training import checkpoint
-from sanarestore.training.checkpoint import uninterrupted
+from sanarestore.training.checkpoint import StopRequest, stopping, uninterrupted
 from sanarestore.training.data import Batch, batches
+from sanarestore.training.guard import LossGuard
 from sanarestore.training.objective import Objective
 from sanarestore.training.optimizers import EMA, lr_scale, optimizers
+from sanarestore.training.ranks import Ranks, full, like, norm_of, partitioned, unsharded
 from sanarestore.training.recipe import TrainingRecipe
 
 UNSEEN = 1e-4
 """Floor of squared errors in validation, 40 dB: without it, a photo out of focus would outweigh all others."""
 
-STOP_DIVERGED = "the loss is not a number"
+MOST_SETBACKS = 2
+"""How often a run that diverges goes back to its last checkpoint before it stops."""
+
+SETBACK_RATE = 0.5
+"""Factor on all learning rates after each time that a run went back."""
+
+FREE_FIELDS = ("workers", "validate_every", "checkpoint_every", "accumulate", "gradient_checkpointing")
+"""Fields of a recipe that may change when a run is resumed: they change nothing but rounding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +87,9 @@ class Schedule:
     """Arithmetic of the networks; weights and EMA are always float32. auto is bfloat16 on CUDA and float32 elsewhere.
     bfloat16 trains twice as fast on a CPU that supports it (AMX), and a hundred times slower on any other."""
 
+    sharded: bool = False
+    """Shard the transformer's weights over the processes (FSDP2), instead of holding all of them in each."""
+
     @property
     def arithmetic(self) -> torch.dtype:
         """The torch type that `dtype` selects on this device."""
@@ -95,9 +109,10 @@ class Trainer:
         *,
         origin: str = "",
         data: str = "",
+        ranks: Ranks | None = None,
     ) -> None:
         """`origin` names the weights before training, `data` is a hash of the training files; both must be unchanged to
-        resume a run."""
+        resume a run. UsageError if the batch cannot be divided among `ranks`."""
         self.folder = folder
         self.objective = objective
         self.recipe = recipe
@@ -106,12 +121,19 @@ class Trainer:
         self.origin = origin
         self.data = data
         self.step = 0
+        self.ranks = ranks or Ranks()
         self._device = torch.device(schedule.device)
+        _check_division(recipe, self.ranks)
         objective.to(self._device)
+        if schedule.sharded:
+            objective.shard(self.ranks)
         self._optimizers = optimizers(objective.modules, recipe, schedule.arithmetic)
         self._ema = EMA(objective.modules, recipe.ema)
         self._minutes_before = 0.0
         self._begun = time.monotonic()
+        self._guard = LossGuard()
+        self._setbacks = 0
+        self._notes: list[str] = []
         self._loss = torch.compile(objective.loss) if schedule.compile else objective.loss
 
     @property
@@ -124,10 +146,33 @@ class Trainer:
         """Share of the run that is done, in [0, 1]: by steps or by minutes, whichever is larger."""
         by_steps = self.step / self.recipe.steps
         by_minutes = self.minutes / self.schedule.max_minutes if self.schedule.max_minutes else 0.0
-        return min(max(by_steps, by_minutes), 1.0)
+        share = min(max(by_steps, by_minutes), 1.0)
+        return self.ranks.agreed(share) if self.schedule.max_minutes else share
+
+    def begin(self) -> float | None:
+        """Prepare the run's folder and return the validation figure before training, None if there is none to measure.
+
+        The first checkpoint is written here: a full disk shows before any training, and a run that diverges early has a
+        place to go back to.
+        """
+        self.ranks.wait()  # the first one clears what dead runs have left in the folder
+        if self.ranks.is_first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder / "recipe.json", self.recipe.to_dict())
+            self._log({"event": "start", **self._facts()})
+        if self.step:
+            return None
+        self.save_checkpoint()
+        before = self.validate() if self._is_validating else None
+        if before is not None and self.ranks.is_first:
+            self._log({"event": "before", "step": 0, "validation": before})
+        return before
 
     def resume(self) -> None:
-        """Continue from the folder's checkpoint; UsageError if there is none, or recipe, origin or data differ."""
+        """Continue from the folder's checkpoint; UsageError if there is none, or recipe, origin or data differ.
+
+        A recipe with more steps lengthens the run; its schedule then follows the new number.
+        """
         found = checkpoint.find_checkpoint(self.folder)
         if found is None:
             raise UsageError(
@@ -135,13 +180,15 @@ class Trainer:
             )
         state = checkpoint.read_state(found)
         # Fields that were added since the checkpoint was written take their defaults.
-        known = {**_recipe_identity(TrainingRecipe()), **renamed_recipe(state["recipe"])}
+        known = {**_recipe_identity(TrainingRecipe()), **_recipe_identity_of(state["recipe"])}
         changed = _differences(known, _recipe_identity(self.recipe))
+        if self.recipe.steps > known["steps"]:
+            changed = [name for name in changed if name != "steps"]
         if changed:
             raise UsageError(
                 f"the run began with another recipe: it differs in {', '.join(changed)}",
                 where=self.folder,
-                next_step="Resume with the recipe and the steps that it began with, or start a new folder.",
+                next_step="Resume with its own recipe and at least as many steps, or start a new folder.",
             )
         if state["origin"] != self.origin:
             raise UsageError(
@@ -155,26 +202,52 @@ class Trainer:
                 where=self.folder,
                 next_step="Bring them back as they were, or begin another run with --base and this one's model.",
             )
-        self.objective.modules.load_state_dict(renamed_tensors(checkpoint.read_tensors(found, "model")), strict=True)
+        self._load(found)
+
+    def _load(self, found: Path) -> None:
+        """Load a checkpoint's weights, EMA, optimizer state and counters."""
+        state = checkpoint.read_state(found)
+        modules = self.objective.modules
+        places = modules.state_dict()
+        weights = renamed_tensors(checkpoint.read_tensors(found, "model"))
+        modules.load_state_dict({name: _placed(weights[name], places, name) for name in weights}, strict=True)
         self._ema.load(renamed_tensors(checkpoint.read_tensors(found, "average")))
         self._load_optimizer(checkpoint.read_tensors(found, "optimizer"))
         self.step, self._minutes_before = int(state["step"]), float(state["minutes"])
+        self._setbacks = int(state.get("setbacks", 0))
+        self._guard = LossGuard()
+        if "guard" in state:
+            self._guard.load(state["guard"])
         self._begun = time.monotonic()
 
     def run(self, samples: Any) -> Generator[Progress, None, None]:
-        """Train from the current step on, yielding after each step; save a checkpoint even when closed early."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / "recipe.json", self.recipe.to_dict())
+        """Train from the current step on, yielding after each step; save a checkpoint even when closed early.
+
+        If the loss is no number or rises far above what it was, the run goes back to its last checkpoint and on at half
+        the learning rate, at most `MOST_SETBACKS` times; then it raises Diverged.
+        """
+        with stopping(self.ranks.count > 1) as stop:
+            while True:
+                try:
+                    yield from self._train(samples, stop)
+                except Diverged as error:
+                    self._go_back(error)
+                else:
+                    return
+
+    def _train(self, samples: Any, stop: StopRequest) -> Generator[Progress, None, None]:
         recent: list[float] = [time.monotonic()]
         try:
             with closing(self._batches(samples)) as found:
                 for batch in found:
-                    rate = lr_scale(self.recipe, self.step, self.share)
+                    rate = lr_scale(self.recipe, self.step, self.share) * SETBACK_RATE**self._setbacks
                     loss = self._optimize(batch, rate)
                     recent = [*recent[-100:], time.monotonic()]
                     speed = self.recipe.batch * (len(recent) - 1) / (recent[-1] - recent[0])
                     progress = self._report(loss, rate * self.recipe.learning_rate, speed, batch.notes)
                     yield progress
+                    if self.ranks.count > 1 and self.ranks.any(stop.asked):
+                        raise KeyboardInterrupt
                     if progress.share >= 1:
                         break
                     if _is_due(self.step, self.recipe.checkpoint_every):
@@ -186,27 +259,48 @@ class Trainer:
             raise
         self.save_checkpoint()
 
+    def _go_back(self, error: Diverged) -> None:
+        """Return to the last checkpoint at a lower rate; raises the error if that was done often enough."""
+        found = checkpoint.find_checkpoint(self.folder)
+        if found is None or self._setbacks == MOST_SETBACKS:
+            raise error
+        setbacks = self._setbacks + 1
+        self._load(found)
+        self._setbacks = setbacks
+        factor = SETBACK_RATE**setbacks
+        self._notes.append(f"{error.fact}: back to step {self.step}, at {factor:g} times the learning rate")
+        if self.ranks.is_first:
+            self._log({"event": "setback", "step": self.step, "reason": error.fact, "rate_factor": factor})
+
     def finish(self, training: dict[str, Any]) -> Path:
         """Write a model folder of the EMA weights, with `training` as their history, and return its path."""
         model = self.folder / "model"
-        with self._with_ema():
-            self.objective.save(model, self.recipe, training)
+        with self._with_ema(), unsharded(self.objective.modules):
+            if self.ranks.is_first:
+                self.objective.save(model, self.recipe, training)
+        self.ranks.wait()
         return model
 
     def save_checkpoint(self) -> None:
         """Replace the checkpoint folder as a whole."""
-        state: dict[str, Any] = {"step": self.step, "minutes": self.minutes, "origin": self.origin, "data": self.data}
+        state: dict[str, Any] = {
+            "step": self.step, "minutes": self.minutes, "origin": self.origin, "data": self.data,
+            "setbacks": self._setbacks, "guard": self._guard.state(),
+        }  # fmt: skip
         tensors = {
             "model": self.objective.modules.state_dict(),
             "average": self._ema.state(),
             "optimizer": self._optimizer_state(),
         }
-        checkpoint.write(self.folder, tensors, {**state, "recipe": _recipe_identity(self.recipe)})
+        # Every process takes part in collecting sharded tensors.
+        whole = {name: {key: full(tensor) for key, tensor in group.items()} for name, group in tensors.items()}
+        if self.ranks.is_first:
+            checkpoint.write(self.folder, whole, {**state, "recipe": _recipe_identity(self.recipe)})
 
     def validate(self) -> float:
         """Mean PSNR gain of the EMA weights over the validation batches, in dB."""
         modules = self.objective.modules
-        with self._with_ema(), torch.inference_mode():
+        with self._with_ema(), torch.no_grad():
             modules.eval()
             try:
                 gains = [self._gain(batch) for batch in self.validation]
@@ -240,23 +334,24 @@ class Trainer:
     def _batches(self, samples: Any) -> Generator[Batch, None, None]:
         if self.share >= 1:
             return
-        yield from batches(samples, self.recipe, self.step)
+        yield from batches(samples, self.recipe, self.step, rank=self.ranks.rank, count=self.ranks.count)
 
     def _optimize(self, batch: Batch, share: float) -> float:
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = share * group["initial_lr"]
-        batch = self._move(batch)
-        lower = self.schedule.arithmetic != torch.float32
-        with _attention(self._device), torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=lower):
-            loss = self._loss(batch)
-        value = float(loss.detach())
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.objective.modules.parameters(), self.recipe.clip or math.inf)
-        if not math.isfinite(value) or not math.isfinite(float(norm)):
+        parts = self.recipe.accumulate
+        total = 0.0
+        for part in batch.parts(parts):
+            with _attention(self._device), self._autocast():
+                loss = self._loss(self._move(part)) / parts
+            total += float(loss.detach())
+            loss.backward()
+        value, norm = self.ranks.mean(total), self._clip()
+        if fault := self._guard.fault(value, norm):
             raise Diverged(
-                f"{STOP_DIVERGED} at step {self.step + 1}",
+                f"{fault} at step {self.step + 1}",
                 where=self.folder,
                 next_step="Its last checkpoint stays. Lower learning_rate and muon_rate, or set clip, in a new run.",
             )
@@ -266,6 +361,23 @@ class Trainer:
             self._ema.update(self.objective.modules, self.step)
             self.step += 1
         return value
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self._device.type, dtype=torch.bfloat16, enabled=self.schedule.arithmetic != torch.float32
+        )  # fmt: skip
+
+    def _clip(self) -> float:
+        """Average the gradients over all processes and shorten them to the recipe's largest norm; return their norm."""
+        parameters = [each for each in self.objective.modules.parameters() if each.requires_grad]
+        self.ranks.fill(parameters)
+        gradients = [each.grad for each in parameters if each.grad is not None]
+        self.ranks.average(gradients)
+        norm = norm_of(gradients)
+        if self.recipe.clip:
+            for alike in partitioned(parameters):
+                nn.utils.clip_grads_with_norm_(alike, self.recipe.clip, like(norm, alike[0]))
+        return float(norm)
 
     def _move(self, batch: Batch) -> Batch:
         degraded, target = (
@@ -278,7 +390,8 @@ class Trainer:
 
     def _report(self, loss: float, rate: float, speed: float, notes: tuple[str, ...]) -> Progress:
         share = self.share
-        due = self.validation and (_is_due(self.step, self.recipe.validate_every) or share >= 1)
+        due = self._is_validating and (_is_due(self.step, self.recipe.validate_every) or share >= 1)
+        notes, self._notes = (*self._notes, *notes), []
         progress = Progress(
             step=self.step,
             steps=self.recipe.steps,
@@ -290,10 +403,30 @@ class Trainer:
             validation=self.validate() if due else None,
             notes=notes,
         )
-        if due or self.step % 50 == 0:
-            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(progress.to_dict()) + "\n")
+        if self.ranks.is_first and (due or self.step % 50 == 0):
+            self._log(progress.to_dict())
         return progress
+
+    @property
+    def _is_validating(self) -> bool:
+        """Whether this process measures validation: only the first, or all where weights are sharded."""
+        return bool(self.validation) and (self.ranks.is_first or self.schedule.sharded)
+
+    def _log(self, record: dict[str, Any]) -> None:
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def _facts(self) -> dict[str, Any]:
+        """What a reader of the metrics needs to know of the run."""
+        return {
+            "step": self.step, "steps": self.recipe.steps, "processes": self.ranks.count,
+            "device": self.schedule.device, "dtype": str(self.schedule.arithmetic).removeprefix("torch."),
+            "sharded": self.schedule.sharded, "batch": self.recipe.batch,
+            "batch_per_process": self.recipe.batch // self.ranks.count, "accumulate": self.recipe.accumulate,
+            "trained_parameters": sum(each.numel() for each in self.objective.modules.parameters()),
+            "origin": self.origin, "data": self.data, "sanarestore": __version__, "torch": torch.__version__,
+            "python": platform.python_version(),
+        }  # fmt: skip
 
     def _optimizer_state(self) -> dict[str, Tensor]:
         return {
@@ -307,7 +440,10 @@ class Trainer:
         states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self._optimizers]
         for name, tensor in tensors.items():
             which, index, key = name.split(".", 2)
-            states[int(which)].setdefault(int(index), {})[key] = tensor
+            place = _parameters(self._optimizers[int(which)])[int(index)]
+            # Only what has the parameter's shape is sharded as it is.
+            moved = like(tensor, place) if tensor.shape == place.shape else tensor
+            states[int(which)].setdefault(int(index), {})[key] = moved
         for optimizer, state in zip(self._optimizers, states, strict=True):
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
@@ -321,6 +457,32 @@ def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
+def _placed(whole: Tensor, places: dict[str, Any], name: str) -> Tensor:
+    """A loaded tensor, sharded as the module's own is."""
+    return like(whole, places[name]) if isinstance(places.get(name), Tensor) else whole
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _check_division(recipe: TrainingRecipe, ranks: Ranks) -> None:
+    """UsageError if a batch cannot be divided into equal parts."""
+    if recipe.batch % (ranks.count * recipe.accumulate):
+        among = f"{ranks.count} processes" if ranks.count > 1 else ""
+        parts = f"{recipe.accumulate} parts" if recipe.accumulate > 1 else ""
+        raise UsageError(
+            f"a batch of {recipe.batch} cannot be divided equally into {' of '.join(filter(None, (parts, among)))}",
+            where="batch in the recipe",
+            next_step=f"Use a multiple of {ranks.count * recipe.accumulate}.",
+        )
+    if recipe.objective == "router" and ranks.count * recipe.accumulate > 1:
+        raise UsageError(
+            "a router remembers samples and cannot be trained in parts", where="objective",
+            next_step="Use one process and accumulate = 1.",
+        )  # fmt: skip
+
+
 def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Fields that two recipes differ in."""
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
@@ -328,5 +490,8 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 def _recipe_identity(recipe: TrainingRecipe) -> dict[str, Any]:
     """The recipe's fields that must be equal to resume: all but those that do not affect the weights."""
-    free = {"workers", "validate_every", "checkpoint_every"}
-    return json.loads(json.dumps({key: value for key, value in recipe.to_dict().items() if key not in free}))  # type: ignore[no-any-return]
+    return _recipe_identity_of(json.loads(json.dumps(recipe.to_dict())))
+
+
+def _recipe_identity_of(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in renamed_recipe(table).items() if key not in FREE_FIELDS}

@@ -18,6 +18,7 @@ from sanarestore.model.transformer import Tokens
 from sanarestore.training.data import Batch
 from sanarestore.training.losses import psnr_loss
 from sanarestore.training.parts import Parts
+from sanarestore.training.ranks import Ranks
 from sanarestore.training.recipe import TrainingRecipe
 
 
@@ -35,6 +36,9 @@ class Objective(Protocol):
 
     def restore(self, batch: Batch) -> Tensor:
         """Restore the degraded images, [B,3,H,W], for validation."""
+
+    def shard(self, ranks: Ranks) -> None:
+        """Shard the weights that are worth it over the processes."""
 
     def save(self, folder: Path, recipe: TrainingRecipe, training: dict[str, Any]) -> None:
         """Write the trained model as a folder that `load_model` reads."""
@@ -68,12 +72,24 @@ class PartsObjective:
     def to(self, device: torch.device) -> None:
         self._everything.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def shard(self, ranks: Ranks) -> None:
+        if "transformer" not in self.modules._modules or self.parts.latent is None:
+            raise UsageError(
+                "only a transformer that is trained whole is sharded", where="--shard",
+                next_step="Leave it out: every process then holds the trained weights.",
+            )  # fmt: skip
+        ranks.shard(self.parts.latent.transformer.transformer)
+
     def save(self, folder: Path, recipe: TrainingRecipe, training: dict[str, Any]) -> None:
         parts = self.parts
         if self._retrains_refiner:
             parts = replace(parts, experts=None)
         if self.refines_generated and parts.latent:
             parts = replace(parts, defaults={**parts.defaults, "latent": True})
+        if self.steps_range is not None:
+            earlier = parts.defaults.get("steps_range") or self.steps_range
+            both = [*zip(earlier, self.steps_range, strict=True)]
+            parts = replace(parts, defaults={**parts.defaults, "steps_range": [min(both[0]), max(both[1])]})
         parts.save(folder, recipe.name, training)
 
     @property
@@ -86,6 +102,11 @@ class PartsObjective:
     def refines_generated(self) -> bool:
         """Whether the refiner is trained on images that the latent path generates."""
         return False
+
+    @property
+    def steps_range(self) -> tuple[int, int] | None:
+        """Smallest and largest number of sampling steps that the transformer is trained for; None if it is not."""
+        return None
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _tokens(self, batch: Batch) -> Tokens:

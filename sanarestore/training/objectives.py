@@ -14,18 +14,16 @@ from sanarestore.training.refining import (
     RouterObjective,
     WordingObjective,
 )
+from sanarestore.training.starting import Start
 
 
-def new_objective(recipe: TrainingRecipe, base: str | None = None, *, rank: int | None = None) -> Objective:
-    """Create the recipe's objective, on fresh weights or on those of a base; add a latent path if it needs one.
+def new_objective(recipe: TrainingRecipe, start: Start = Start()) -> Objective:  # noqa: B008 - it is immutable
+    """Create the recipe's objective on the parts that a training begins from; add a latent path if it needs one.
 
-    With a `rank`, train low-rank weights (LoRA) on a base: on its refiner for the objective refiner, otherwise on its
-    transformer.
+    Low-rank weights (LoRA) change the refiner for the objective refiner, otherwise the transformer.
     """
-    if rank and not base:
-        raise UsageError("fresh weights are not adapted", where="--lora", next_step="Name a --base, or leave it out.")
-    parts = Parts.from_base(base, recipe, rank) if base else Parts.from_scratch(recipe)
-    if parts.is_published and recipe.objective not in FLOWING:
+    parts = start.parts(recipe)
+    if not parts.sees_photo and recipe.objective not in FLOWING:
         raise UsageError(
             f"the objective '{recipe.objective}' would leave the base's condition untrained, and the photo unseen",
             where=parts.base, next_step="Use a recipe whose objective is flow or end-to-end.",

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
+from sanarestore.training.ranks import like
 from sanarestore.training.recipe import TrainingRecipe
 
 MUON_SIDE = 32
@@ -127,33 +129,43 @@ def lr_scale(recipe: TrainingRecipe, step: int, progress: float) -> float:
 
 
 class EMA:
-    """Exponential moving average (EMA) of a module's parameters, which adapts faster early in the run."""
+    """Exponential moving average (EMA) of a module's parameters, which adapts faster early in the run.
+
+    A decay of 0 keeps no copy: the average is the weights themselves.
+    """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
         self._names = [name for name, _ in module.named_parameters()]
-        self._kept = [parameter.detach().clone() for parameter in module.parameters()]
+        self._kept = [parameter.detach().clone() for parameter in module.parameters()] if decay else []
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         """Move the average towards the module's weights after step number `step`."""
+        if not self.decay:
+            return
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._kept, [parameter.detach() for parameter in module.parameters()], 1 - decay)
+        current = [parameter.detach() for parameter in module.parameters()]
+        if any(isinstance(tensor, DTensor) for tensor in current):
+            for kept, tensor in zip(self._kept, current, strict=True):
+                kept.lerp_(tensor, 1 - decay)
+        else:
+            torch._foreach_lerp_(self._kept, current, 1 - decay)
 
     @torch.no_grad()
     def swap(self, module: nn.Module) -> None:
         """Exchange the average and the module's weights; a second call undoes the first."""
-        for kept, parameter in zip(self._kept, module.parameters(), strict=True):
+        for kept, parameter in zip(self._kept, module.parameters() if self.decay else (), strict=True):
             held = parameter.detach().clone()
             parameter.copy_(kept)
             kept.copy_(held)
 
     def state(self) -> dict[str, Tensor]:
         """The averaged weights by parameter name."""
-        return dict(zip(self._names, self._kept, strict=True))
+        return dict(zip(self._names if self.decay else (), self._kept, strict=True))
 
     @torch.no_grad()
     def load(self, state: dict[str, Tensor]) -> None:
         """Load averaged weights that `state` returned."""
-        for name, kept in zip(self._names, self._kept, strict=True):
-            kept.copy_(state[name])
+        for name, kept in zip(self._names if self.decay else (), self._kept, strict=True):
+            kept.copy_(like(state[name], kept))

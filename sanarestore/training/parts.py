@@ -1,7 +1,7 @@
 """The parts of a model in training: created by a recipe or loaded from a base, and saved as a model or adapter."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,17 @@ from torch import Tensor, nn
 
 from sanarestore import weights
 from sanarestore.degradations.requests import DEFAULT_PROMPT, Request, every_request
-from sanarestore.degradations.wordings import vocabulary
-from sanarestore.errors import UsageError
 from sanarestore.model.adapter import write_adapter
-from sanarestore.model.base import load_base
-from sanarestore.model.condition import new_condition
 from sanarestore.model.experts import Experts, owned_parts
-from sanarestore.model.loading import LatentPath, RestorationModel, load_model, save_model
+from sanarestore.model.loading import LatentPath, save_model
 from sanarestore.model.lora import Lora
-from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder, new_encoder, train_tokenizer
-from sanarestore.model.reading import Reader, is_reader, load_embedded_reader, load_reader
+from sanarestore.model.prompts import PromptEncoder, Prompts
+from sanarestore.model.reading import Reader
 from sanarestore.model.refiner import Refiner
-from sanarestore.model.refiner_config import RefinerConfig
-from sanarestore.model.transformer import ConditionedTransformer, Tokens
-from sanarestore.training.growing import grow
+from sanarestore.model.transformer import Tokens
+from sanarestore.training.captions import varied
 from sanarestore.training.latent_path import FLOW_SHIFT, new_latent_path
-from sanarestore.training.recipe import FLOWING, ModelShape, TrainingRecipe
+from sanarestore.training.recipe import TrainingRecipe
 
 KEPT_PROMPTS = 512
 """Prompt embeddings kept in memory during training; those of Gemma-2 2B take about 200 KB each."""
@@ -40,9 +35,32 @@ class FrozenPrompts(nn.Module):
         self.width = width
         self.prompts = prompts
         self.captions: dict[str, None] = {}
-        """Prompts of the run that the reader does not understand, and that keep an embedding of their own."""
+        """Texts of the run that need an embedding of their own in an adapter, besides the usual ones."""
+        self.trained_for: frozenset[str] | None = None
+        """Wordings that a run on pairs trains for; None for a run on clean photographs, which trains for all."""
+        self.usual = ""
+        """The prompt of a run on pairs that stands for none: the default one if it is trained, or the most frequent."""
+        self._variants: Mapping[Request, Sequence[str]] = {}
         self._recent: OrderedDict[str, Tensor] = OrderedDict()
         prompts.keep_loaded()
+
+    def prepare_pairs(self, captions: Sequence[str], device: torch.device) -> None:
+        """Read and embed every caption of a list of pairs, and release the text encoder."""
+        requests = [self.prompts.request(caption) for caption in captions]
+        wordings = [self._wording(*known) for known in zip(captions, requests, strict=True)]
+        if self.prompts.as_typed:
+            self.captions.update(dict.fromkeys(wordings))
+        self.prompts.embed_all(wordings, device)
+        self.trained_for = frozenset(wordings)
+        self.usual = DEFAULT_PROMPT if DEFAULT_PROMPT in wordings else wordings[0]
+
+    def prepare_photos(self, variants: Mapping[Request, Sequence[str]], device: torch.device) -> None:
+        """Embed the wordings of a run on clean photographs, if the base embeds prompts as typed; see `varied`."""
+        if self.prompts.as_typed:
+            self._variants = variants
+            wordings = dict.fromkeys(text for texts in variants.values() for text in texts)
+            self.captions.update(wordings)
+            self.prompts.embed_all(wordings, device)
 
     def requests(self, prompts: Sequence[str], known: Sequence[Request | None]) -> list[Request]:
         """What each prompt asks for: the known request, or the one that the reader finds."""
@@ -66,7 +84,7 @@ class FrozenPrompts(nn.Module):
 
     def _wording(self, prompt: str, request: Request) -> str:
         if request.understood:
-            return self.prompts.wording(prompt, request)
+            return self.prompts.wording(varied(prompt, request, self._variants), request)
         # The trained model recognises such a prompt by its own text.
         self.captions[prompt.strip()] = None
         return prompt.strip()
@@ -88,87 +106,22 @@ class Parts:
     """Experts of the refiner; training the refiner drops them."""
     base: str | None = None
     """Name of the base that an adapter is trained for; None for a complete model."""
+    is_adapted: bool = False
+    """Whether these are an adapter's parts, which is trained further."""
     lora: Lora | None = None
     """Low-rank weights that are trained instead of the transformer's."""
     refiner_lora: Lora | None = None
     """Low-rank weights that are trained instead of the refiner's."""
 
-    @classmethod
-    def from_scratch(cls, recipe: TrainingRecipe) -> "Parts":
-        """Create fresh weights by the recipe's shape and seed, and a tokenizer trained on the prompt grammars."""
-        shape = recipe.model
-        torch.manual_seed(recipe.seed)
-        encoder = _new_encoder(shape)
-        refiner = Refiner(_refiner_config(shape, shape.prompt_width))
-        encoder.eval()
-        prompts = Prompts(encoder.table(plain_wordings()), lambda: encoder, load_embedded_reader)
-        return cls(
-            refiner=refiner, prompts=FrozenPrompts(prompts, encoder.width), encoder=encoder, latent=None,
-            defaults={"prompt": DEFAULT_PROMPT},
-        )  # fmt: skip
-
-    @classmethod
-    def from_base(cls, name: str, recipe: TrainingRecipe, rank: int | None = None) -> "Parts":
-        """Load a restoration model to continue from, or a published base to adapt.
-
-        With a `rank`, train an adapter of either by low-rank weights; UsageError if the objective does not support it.
-        """
-        if not weights.is_model(weights.resolve(name)):
-            parts = cls._from_published(name, recipe)
-        else:
-            model = load_model(name)
-            torch.manual_seed(recipe.seed)
-            # Low-rank weights adapt the layers that exist, so the refiner does not grow.
-            shape = recipe.model
-            refiner = model.refiner
-            if not rank:
-                refiner = grow(
-                    refiner, spectrum=shape.spectrum, colour_correction=shape.colour_correction, widths=shape.widths
-                )
-            parts = cls(
-                refiner=refiner, prompts=FrozenPrompts(model.prompts, refiner.config.prompt_width),
-                encoder=load_encoder(model.folder), latent=model.latent,
-                reader=load_reader(model.folder) if is_reader(model.folder) else None,
-                defaults=model.defaults,
-                experts=_experts(recipe, model) if refiner is model.refiner else None,
-            )  # fmt: skip
-        return parts._with_lora(name, recipe.objective, rank) if rank else parts
-
-    @classmethod
-    def _from_published(cls, name: str, recipe: TrainingRecipe) -> "Parts":
-        base = load_base(name)
-        width = int(base.transformer.config.caption_channels)
-        torch.manual_seed(recipe.seed)
-        condition = new_condition(recipe.latent.condition, base.transformer)
-        latent = LatentPath(
-            autoencoder=base.autoencoder,
-            transformer=ConditionedTransformer(base.transformer, condition),
-            flow=base.flow,
-        )
-        return cls(
-            refiner=Refiner(_refiner_config(recipe.model, width)), prompts=FrozenPrompts(base.prompts, width),
-            encoder=None,
-            latent=latent,
-            base=weights.pinned(name),
-            defaults={"prompt": DEFAULT_PROMPT, "steps": 1},
-        )  # fmt: skip
-
-    def _with_lora(self, base: str, objective: str, rank: int) -> "Parts":
-        parts = replace(self, base=weights.pinned(base))
-        if objective == "refiner":
-            return replace(parts, refiner_lora=Lora.of_refiner(parts.refiner, rank))
-        if objective in FLOWING and parts.latent is not None:
-            return replace(parts, lora=Lora.of_transformer(parts.latent.transformer.transformer, rank))
-        raise UsageError(
-            "this base has no transformer to adapt" if objective in FLOWING
-            else f"the objective '{objective}' is not learnt by low-rank changes",
-            where="--lora", next_step="Leave it out, or use a recipe whose objective is refiner.",
-        )  # fmt: skip
-
     @property
     def is_published(self) -> bool:
         """Whether the base is a published text-to-image model, which cannot restore without an adapter."""
         return self.encoder is None
+
+    @property
+    def sees_photo(self) -> bool:
+        """Whether the model restores before training: a published base with a new condition ignores the photograph."""
+        return not self.is_published or self.is_adapted
 
     @property
     def refining(self) -> dict[str, nn.Module]:
@@ -234,40 +187,21 @@ class Parts:
     def _save_adapter(self, folder: Path, base: str, training: dict[str, Any]) -> None:
         transformer = self.latent.transformer if self.latent and not self.refiner_lora else None
         write_adapter(
-            folder, base=base, prompts=self.prompts.table(self._shipped_wordings()), defaults=self.defaults,
+            folder, base=base, prompts=self.prompts.table(self._shipped_wordings()),
+            defaults={**self.defaults, **({"prompt": self.prompts.usual} if self.prompts.usual else {})},
             training={**training, "licence of the base": weights.licence(weights.resolve(base))},
             condition=transformer.condition if transformer else None,
             lora=self.lora.tensors() if self.lora else None,
             transformer=transformer.transformer if transformer and not self.lora else None,
             refiner=None if self.refiner_lora else self.refiner,
             refiner_lora=self.refiner_lora.tensors() if self.refiner_lora else None,
+            trained_for=self.prompts.trained_for if self.refiner_lora else None,
         )  # fmt: skip
-
-
-def _new_encoder(shape: ModelShape) -> PromptEncoder:
-    """Create a text encoder with fresh weights, and a tokenizer trained on the prompt grammars."""
-    tokenizer = train_tokenizer(vocabulary(), shape.vocabulary)
-    return new_encoder(tokenizer, width=shape.prompt_width, layers=shape.prompt_layers, heads=shape.prompt_heads)
 
 
 def plain_wordings() -> list[str]:
     """The plain wording of every request, and the empty text, the negative prompt of classifier-free guidance."""
     return ["", *(request.plain for request in every_request())]
-
-
-def _experts(recipe: TrainingRecipe, model: RestorationModel) -> Experts | None:
-    """The experts that the recipe names, or the model's own."""
-    if not recipe.experts:
-        return model.experts
-    experts = {kind: load_model(name).refiner for kind, name in recipe.experts.items()}
-    return Experts.of(model.refiner, experts)
-
-
-def _refiner_config(shape: ModelShape, prompt_width: int) -> RefinerConfig:
-    return RefinerConfig(
-        widths=shape.widths, encoder_blocks=shape.encoder_blocks, decoder_blocks=shape.decoder_blocks,
-        spectrum=shape.spectrum, colour_correction=shape.colour_correction, prompt_width=prompt_width,
-    )  # fmt: skip
 
 
 def usual_prompts() -> Iterable[str]:

@@ -1,5 +1,6 @@
 """A training recipe: everything that decides what a run learns, read from TOML, each field checked and documented."""
 
+import json
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
@@ -88,6 +89,11 @@ class TrainingRecipe:
     """Optimizer steps of the whole run."""
     batch: int = 16
     """Crops per step."""
+    accumulate: int = 1
+    """Equal parts that a batch is computed in, one after the other: each takes the memory of its own crops only."""
+    gradient_checkpointing: bool = False
+    """Compute the activations of transformer blocks and decoder stages again for the backward pass instead of keeping
+    them: a third more time, a fraction of the memory."""
     patch: int = 96
     """Side of a crop in pixels, a multiple of the refiner's stride."""
     learning_rate: float = 1e-3
@@ -123,6 +129,8 @@ class TrainingRecipe:
     flow_shift: float = 0.0
     """Shift of times towards noise, in training and in sampling; 0 keeps the model's own, which is 3 for a new one.
     A condition that leaves little open needs a smaller shift, because the rest is decided late in sampling."""
+    caption_dropout: float = 0.0
+    """Share of pairs that are trained without their caption, so that the model restores unprompted too."""
     gray: float = 0.08
     """Share of crops converted to gray."""
     quantized_fraction: float = 0.5
@@ -156,6 +164,9 @@ class TrainingRecipe:
     """Under router, name of an expert, one of `model.experts.REMOVES` -> name of the model that holds it as refiner."""
     degradations: dict[str, float] = field(default_factory=lambda: {"noise:0-55": 1.0})
     """Recipe line -> weight (see degradations.recipes)."""
+    stages: tuple["TrainingRecipe", ...] = ()
+    """Recipes of stages that are trained one after the other, each from the result of the one before: the tables
+    `[[stage]]` of a file, over the other fields of the recipe. Empty: the recipe is one stage itself."""
 
     @classmethod
     def load(cls, path: Path) -> "TrainingRecipe":
@@ -172,11 +183,19 @@ class TrainingRecipe:
     def from_dict(cls, table: dict[str, Any], where: Path | str = "recipe") -> "TrainingRecipe":
         """Build a recipe from plain values; UsageError for unknown names, wrong types and invalid values."""
         table = renamed_recipe(table)
+        listed = table.pop("stage", table.pop("stages", ()))
+        if not isinstance(listed, (list, tuple)) or not all(isinstance(stage, dict) for stage in listed):
+            raise UsageError("'stage' must be a list of tables", where=where, next_step="Write [[stage]] before each.")
+        stages = tuple(
+            cls.from_dict(_over(table, stage), f"{where}, stage {number}") for number, stage in enumerate(listed, 1)
+        )
         shape = _build(ModelShape, table.pop("model", {}), where)
         latent = _build(LatentShape, table.pop("latent", {}), where)
         degradations = _weights(table.pop("degradations", {}), where)
         experts = _experts(table.pop("experts", {}), where)
-        recipe: TrainingRecipe = replace(_build(cls, table, where), model=shape, latent=latent, experts=experts)
+        recipe: TrainingRecipe = replace(
+            _build(cls, table, where), model=shape, latent=latent, experts=experts, stages=stages
+        )  # fmt: skip
         recipe = replace(recipe, degradations=degradations) if degradations else recipe
         recipe.check(where)
         return recipe
@@ -217,14 +236,14 @@ class TrainingRecipe:
                 4 * one % other or 4 * other % one for one, other in pairwise(self.latent.channels)
             ),
             "candidates must be at least 1, and shrink_most too": min(self.candidates, self.shrink_most) < 1,
-            "steps, batch and draws must be positive, and workers not negative": (
-                min(self.steps, self.batch, self.draws) < 1 or self.workers < 0
+            "steps, batch, accumulate and draws must be positive, and workers not negative": (
+                min(self.steps, self.batch, self.accumulate, self.draws) < 1 or self.workers < 0
             ),
             "shares must be between 0 and 1": not all(
                 0 <= share <= 1
                 for share in (
                     *(self.p_one, self.gray, self.quantized_fraction, self.jpeg_offset_fraction, self.shrink),
-                    *(self.synthetic_fraction, self.backdrops, self.ema, self.final_rate),
+                    *(self.synthetic_fraction, self.backdrops, self.ema, self.final_rate, self.caption_dropout),
                 )
             ),
             "experts are for the objective router alone": self.experts and self.objective != "router",
@@ -263,13 +282,34 @@ class TrainingRecipe:
             if found:
                 raise UsageError(problem, where=where)
 
+    def staged(self) -> tuple["TrainingRecipe", ...]:
+        """The recipes of all stages, the recipe itself if it has none."""
+        return self.stages or (self,)
+
+    def with_steps(self, steps: int) -> "TrainingRecipe":
+        """The recipe with another number of steps in all, divided among stages as before, at least one each."""
+        if not self.stages:
+            return replace(self, steps=steps)
+        whole = sum(stage.steps for stage in self.stages)
+        shares = tuple(replace(stage, steps=max(1, round(stage.steps * steps / whole))) for stage in self.stages)
+        return replace(self, stages=shares)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as TOML and JSON hold them."""
-        return asdict(self)
+        return {**asdict(self), "stages": [stage.to_dict() for stage in self.stages]}
 
     def changed(self) -> dict[str, Any]:
         """Fields that differ from the defaults, as plain values: enough to build the recipe again."""
         return _changed(self.to_dict(), TrainingRecipe().to_dict())
+
+
+def _over(table: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's table with the fields of a stage over it; the tables of networks are joined field by field."""
+    joined = {**json.loads(json.dumps(table)), **stage}
+    for name in ("model", "latent"):
+        if name in table and name in stage:
+            joined[name] = {**table[name], **stage[name]}
+    return joined
 
 
 def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

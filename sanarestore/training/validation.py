@@ -66,10 +66,12 @@ def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:
         # Crops start on the JPEG grid, as in training.
         top, left = ((max(size - side, 0) // 2) // 8 * 8 for size in (height, width))
         degraded, target = (to_tensor(photo.crop(top, left, side, side)) for photo in photos)
-        statistics = statistics_of(photos[0].overview)
         samples.append(
-            Sample(degraded=degraded, target=target, prompt=pair.prompt, request=None, statistics=statistics, note="")
-        )
+            Sample(
+                degraded=degraded, target=target, prompt=pair.prompts[0], request=None, note="",
+                statistics=statistics_of(photos[0].overview),
+            )
+        )  # fmt: skip
     return [collate(samples)] if samples else []
 
 

@@ -2,6 +2,12 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -315,3 +321,144 @@ def test_the_default_output_folder_is_dated(photos: Path) -> None:
     (folder,) = Path("runs").iterdir()
     assert folder.name.startswith("20")
     assert (folder / "model").is_dir()
+
+
+def pairs_of(captions: list[str]) -> None:
+    """Write pairs.csv of the photos with these captions, each photo beside the next one."""
+    rows = [f"photos/{index % 3}.png,photos/{(index + 1) % 3}.png,{text}" for index, text in enumerate(captions)]
+    Path("pairs.csv").write_text("\n".join(["image_path,condition_image_path,caption", *rows]))
+
+
+def restored(name: str, *options: str) -> bytes:
+    """Pixels of a photo restored with some options."""
+    assert run(["restore", "photos/0.png", "-o", name, "--overwrite", *options]) == 0
+    return images.read(name).pixels_HWC.tobytes()
+
+
+def test_an_adapter_leaves_prompts_that_it_was_not_trained_for_to_its_base(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With its experts, to the byte; the default prompt of the adapter is its most frequent caption."""
+    pairs_of(["remove dust and scratches", "remove dust and scratches|no more dust", "remove dust and scratches"])
+    tiny = RECIPE.replace("steps = 4", "steps = 2\nlearning_rate = 0.05")
+    Path("tiny.toml").write_text(tiny)
+    assert run(["train", "pairs.csv", "--recipe", "tiny.toml", "--lora", "--rank", "2", "-o", "run", "-q"]) == 0
+    index = json.loads(Path("run/model/adapter.json").read_text())
+    assert index["prompts"] == ["no more dust", "remove dust and scratches"]
+    assert index["defaults"]["prompt"] == "remove dust and scratches"
+    adapted = restored("a.png", "--adapter", "run/model", "--prompt", "remove dust and scratches")
+    assert restored("b.png", "--adapter", "run/model") == adapted
+    assert restored("c.png", "--prompt", "remove dust and scratches") != adapted
+    capsys.readouterr()
+    assert restored("d.png", "--adapter", "run/model", "--prompt", "remove noise") == restored(
+        "e.png", "--prompt", "remove noise"
+    )
+    assert "the adapter was trained for 'no more dust'" in " ".join(capsys.readouterr().err.split())
+
+
+def test_training_goes_on_from_an_adapter(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs_of(["remove dust"] * 3)
+    Path("tiny.toml").write_text(RECIPE.replace("steps = 4", "steps = 2\nlearning_rate = 0.05"))
+    arguments = ["train", "pairs.csv", "--recipe", "tiny.toml", "-q"]
+    assert run([*arguments, "--lora", "--rank", "2", "-o", "one"]) == 0
+    # Without steps that change anything, the second adapter restores as the first one does.
+    still = Path("still.toml")
+    still.write_text(Path("tiny.toml").read_text().replace("learning_rate = 0.05", "learning_rate = 0.0"))
+    assert run(["train", "pairs.csv", "--recipe", "still.toml", "-q", "--base", "one/model", "-o", "same"]) == 0
+    assert restored("a.png", "--adapter", "one/model") == restored("b.png", "--adapter", "same/model")
+    assert run([*arguments, "--base", "one/model", "--lora", "--rank", "2", "-o", "two"]) == 0
+    index = json.loads(Path("two/model/adapter.json").read_text())
+    assert index["base"] == "sanarestore-mini"
+    assert [stage["base"].split()[0] for stage in index["training"]["stages"][-2:]] == ["sanarestore-mini", "model"]
+    assert restored("c.png", "--adapter", "two/model") != restored("d.png", "--adapter", "one/model")
+    assert run([*arguments, "--base", "one/model", "--lora", "--rank", "4", "-o", "three"]) == 2
+    assert "the adapter that is trained further has rank 2" in capsys.readouterr().err
+
+
+def test_stages_are_trained_one_after_the_other_and_resumed(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    staged = RECIPE.replace("[model]", """
+[[stage]]
+steps = 2
+
+[[stage]]
+steps = 6
+patch = 48
+
+[model]""")  # fmt: skip
+    Path("staged.toml").write_text(staged.replace("steps = 4\n", "", 1))
+    assert train("photos", "--recipe", "staged.toml", "-o", "whole", "-q") == 0
+    assert [(stage["steps"], stage["recipe"].get("patch")) for stage in stages("whole/model")] == [(2, 32), (6, 48)]
+    optimize, done = Trainer._optimize, []
+
+    def interrupted(self: Trainer, *arguments: object) -> float:
+        done.append(self.step)
+        if len(done) == 5:
+            raise KeyboardInterrupt
+        return optimize(self, *arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_optimize", interrupted)
+        assert train("photos", "--recipe", "staged.toml", "-o", "parts") == 130
+    assert not Path("parts/model").exists()
+    assert train("photos", "--recipe", "staged.toml", "-o", "parts", "-q") == 2
+    assert train("photos", "--recipe", "staged.toml", "-o", "parts", "--resume", "-q") == 0
+    whole, parts = (Path(run, "model/restoration/refiner.safetensors").read_bytes() for run in ("whole", "parts"))
+    assert whole == parts
+
+
+def test_the_steps_of_all_stages_are_scaled_together(photos: Path) -> None:
+    Path("staged.toml").write_text(
+        RECIPE.replace("[model]", "[[stage]]\nsteps = 20\n\n[[stage]]\nsteps = 60\n\n[model]").replace(
+            "steps = 4\n", "", 1
+        )
+    )
+    assert train("photos", "--recipe", "staged.toml", "-o", "run", "--steps", "4", "-q") == 0
+    assert [stage["steps"] for stage in stages("run/model")] == [1, 3]
+
+
+def test_a_checkpoint_is_exported_and_its_run_lengthened(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["photos", "--recipe", "tiny.toml", "-o", "run", "-q"]
+    assert train(*arguments) == 0
+    first = Path("run/model/restoration/refiner.safetensors").read_bytes()
+    assert train(*arguments, "--steps", "6", "--resume") == 0
+    assert stages("run/model")[0]["steps"] == 6
+    assert Path("run/model/restoration/refiner.safetensors").read_bytes() != first
+    assert train(*arguments, "--steps", "9", "--resume", "--export") == 0
+    assert stages("run/model")[0]["steps"] == 6
+    assert train("photos", "--recipe", "tiny.toml", "-o", "other", "--export") == 2
+    assert "--export: this writes the model of a checkpoint. Add --resume." in capsys.readouterr().err
+
+
+def test_several_devices_stop_together_on_a_signal_and_one_goes_on(photos: Path) -> None:
+    Path("tiny.toml").write_text(RECIPE.replace("steps = 4", "steps = 100000"))
+    arguments = [sys.executable, "-m", "sanarestore", "train", "photos", "--recipe", "tiny.toml", "--base", "scratch"]
+    arguments += ["-o", "run", "-q"]
+    process = subprocess.Popen([*arguments, "--devices", "cpu,cpu"], start_new_session=True)
+    try:
+        _wait(lambda: _steps("run") >= 4)
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(timeout=60) != 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    saved = _steps("run")
+    assert saved > 4
+    facts = json.loads(Path("run/metrics.jsonl").read_text().splitlines()[0])
+    assert (facts["processes"], facts["batch_per_process"]) == (2, 1)
+    whole = [*arguments, "--resume", "--export"]
+    assert subprocess.run(whole, check=False).returncode == 0
+    assert stages("run/model")[0]["steps"] == saved
+
+
+def _steps(folder: str) -> int:
+    """Steps of a run's checkpoint, 0 if there is none."""
+    with suppress(OSError, ValueError):
+        return int(json.loads(Path(folder, "checkpoint/state.json").read_text())["step"])
+    return 0
+
+
+def _wait(is_so: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

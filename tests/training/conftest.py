@@ -17,7 +17,7 @@ from tests.conftest import photo
 def _few_words() -> Iterator[None]:
     """Replace the vocabulary: training a tokenizer on all grammars takes seconds, and tests make dozens of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sanarestore.training.parts.vocabulary", lambda: [*PLAIN.values(), "restore this image"])
+        patch.setattr("sanarestore.training.starting.vocabulary", lambda: [*PLAIN.values(), "restore this image"])
         yield
 
 

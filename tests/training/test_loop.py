@@ -2,8 +2,9 @@
 
 import json
 import signal
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from sanarestore import images
 from sanarestore.degradations.grammar import read_grammar
 from sanarestore.degradations.requests import Request
 from sanarestore.degradations.wordings import Language
-from sanarestore.errors import SanarestoreError, UsageError
+from sanarestore.errors import Diverged, SanarestoreError, UsageError
 from sanarestore.model.colour_correction import COLOUR_STATISTICS
 from sanarestore.model.loading import load_model
 from sanarestore.model.reading import is_reader
@@ -22,6 +23,7 @@ from sanarestore.training.loop import Progress, Schedule, Trainer
 from sanarestore.training.objectives import new_objective
 from sanarestore.training.photos import hold_back
 from sanarestore.training.recipe import ModelShape, TrainingRecipe
+from sanarestore.training.starting import Start
 from sanarestore.training.validation import validation_batches
 from tests.conftest import photo
 from tests.published import TINY_RECIPE
@@ -100,7 +102,7 @@ def test_a_resumed_latent_objective_equals_an_uninterrupted_one(
     new_objective(recipe).save(tmp_path / "base", recipe, {})
 
     def begun(folder: str) -> tuple[Trainer, PhotoSamples]:
-        made = new_objective(recipe, str(tmp_path / "base"))
+        made = new_objective(recipe, Start(base=str(tmp_path / "base")))
         return Trainer(tmp_path / folder, made, recipe, Schedule()), PhotoSamples(photos, recipe)
 
     whole, samples = begun("whole")
@@ -227,20 +229,131 @@ def test_a_diverged_run_stops_with_an_error(tmp_path: Path, photos: list[Path]) 
         list(made.run(samples))
 
 
-def test_a_diverged_run_keeps_its_last_checkpoint(tmp_path: Path, photos: list[Path]) -> None:
+def break_steps(made: Trainer, monkeypatch: pytest.MonkeyPatch, steps: Callable[[int], bool]) -> None:
+    """Make the loss infinite at some steps, counted from the first that is computed."""
+    computed, loss = count(), made._loss
+
+    def broken(batch: Batch) -> torch.Tensor:
+        value = loss(batch)
+        return value * float("inf") if steps(next(computed)) else value
+
+    monkeypatch.setattr(made, "_loss", broken)
+
+
+def test_a_run_that_diverges_goes_back_and_on_at_half_the_rate(
+    tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, samples = trainer(tmp_path, photos)
-    running = made.run(samples)
-    for _ in range(4):
-        next(running)
-    with torch.no_grad():
-        next(made.objective.modules.parameters()).fill_(float("inf"))
-    with pytest.raises(SanarestoreError, match=r"at step 5.*last checkpoint stays"):
-        list(running)
-    resumed, samples = trainer(tmp_path, photos)
+    break_steps(made, monkeypatch, lambda number: number == 4)
+    made.begin()
+    seen = list(made.run(samples))
+    assert [progress.step for progress in seen] == [1, 2, 3, 4, 4, 5, 6, 7, 8, 9, 10]
+    assert seen[4].learning_rate == pytest.approx(seen[3].learning_rate / 2, rel=0.2)
+    (note,) = seen[4].notes
+    assert note.startswith("the loss is not a number at step 5: back to step 3, at 0.5 times the learning rate")
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records if record.get("event") == "setback"] == [3]
+
+
+def test_a_run_that_diverges_at_once_goes_back_to_its_beginning(
+    tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, samples = trainer(tmp_path, photos)
+    break_steps(made, monkeypatch, lambda number: number == 0)
+    made.begin()
+    assert [progress.step for progress in made.run(samples)] == list(range(1, 11))
+
+
+def test_a_run_that_keeps_diverging_stops_and_keeps_its_checkpoint(
+    tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, samples = trainer(tmp_path, photos)
+    break_steps(made, monkeypatch, lambda number: number >= 4)
+    made.begin()
+    with pytest.raises(Diverged, match=r"not a number at step 4.*last checkpoint stays"):
+        list(made.run(samples))
+    resumed, _ = trainer(tmp_path, photos)
     resumed.resume()
     assert resumed.step == 3
-    assert all(tensor.isfinite().all() for tensor in weights_of(resumed).values())
-    assert len(list(resumed.run(samples))) == 7
+
+
+def test_a_run_resumed_after_a_setback_equals_an_uninterrupted_one(
+    tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, samples = trainer(tmp_path / "whole", photos)
+    break_steps(whole, monkeypatch, lambda number: number == 4)
+    whole.begin()
+    list(whole.run(samples))
+
+    first, samples = trainer(tmp_path / "parts", photos)
+    break_steps(first, monkeypatch, lambda number: number == 4)
+    first.begin()
+    running = first.run(samples)
+    list(islice(running, 6))
+    running.close()
+    second, samples = trainer(tmp_path / "parts", photos)
+    second.resume()
+    list(second.run(samples))
+    expected, got = weights_of(whole), weights_of(second)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+@pytest.mark.parametrize("objective", ["refiner", "flow", "end-to-end"])
+def test_a_batch_in_parts_takes_the_same_step(tmp_path: Path, photos: list[Path], objective: str) -> None:
+    recipe = replace(
+        TINY_RECIPE, objective=objective, steps=2, batch=4, warmup=1, workers=0, validation_photos=0,
+        degradations={"noise:30": 1.0}, draws=2,
+    )  # fmt: skip
+    found = []
+    for parts in (1, 2, 4):
+        made, samples = trainer(tmp_path / str(parts), photos, replace(recipe, accumulate=parts))
+        losses = [progress.loss for progress in made.run(samples)]
+        found.append((losses, weights_of(made)))
+    (losses, weights), *others = found
+    for other_losses, other in others:
+        assert other_losses == pytest.approx(losses, abs=2e-3)
+        assert all(torch.allclose(weights[name], other[name], atol=2e-4) for name in weights)
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path, photos: list[Path]) -> None:
+    with pytest.raises(UsageError, match=r"a batch of 2 cannot be divided equally into 3 parts\. Use a multiple of 3"):
+        trainer(tmp_path, photos, replace(RECIPE, accumulate=3))
+
+
+def test_more_steps_lengthen_a_finished_run(tmp_path: Path, photos: list[Path]) -> None:
+    made, samples = trainer(tmp_path, photos)
+    list(made.run(samples))
+    longer, samples = trainer(tmp_path, photos, replace(RECIPE, steps=14))
+    longer.resume()
+    assert [progress.step for progress in longer.run(samples)] == [11, 12, 13, 14]
+    shorter, _ = trainer(tmp_path, photos, replace(RECIPE, steps=12))
+    with pytest.raises(UsageError, match="differs in steps"):
+        shorter.resume()
+
+
+def test_a_run_without_ema_trains_and_saves_its_own_weights(tmp_path: Path, photos: list[Path]) -> None:
+    made, samples = trainer(tmp_path, photos, replace(RECIPE, ema=0.0, steps=3))
+    list(made.run(samples))
+    assert made._ema.state() == {}
+    model = load_model(str(made.finish({})))
+    trained = made.objective.modules["refiner"].state_dict()  # type: ignore[index, operator]
+    assert all(torch.equal(tensor.half().float(), model.refiner.state_dict()[name]) for name, tensor in trained.items())
+
+
+def test_metrics_begin_with_the_facts_of_the_run(tmp_path: Path, photos: list[Path]) -> None:
+    made, samples = trainer(tmp_path, photos)
+    before = made.begin()
+    list(made.run(samples))
+    facts, at_first, *rest = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert (facts["event"], facts["processes"], facts["batch_per_process"], facts["dtype"]) == (
+        "start",
+        1,
+        2,
+        "float32",
+    )
+    assert facts["trained_parameters"] == sum(each.numel() for each in made.objective.modules.parameters())
+    assert (at_first["event"], at_first["validation"]) == ("before", before)
+    assert [record["step"] for record in rest] == [4, 8, 10]
 
 
 @pytest.mark.parametrize("where", ["AdamW", "average", "validation"])

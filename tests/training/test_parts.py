@@ -14,8 +14,9 @@ from sanarestore.model.loading import load_model
 from sanarestore.model.prompts import PromptCache, PromptEncoder, Prompts
 from sanarestore.model.reading import Reader, is_reader
 from sanarestore.training.latent_path import new_latent_path
-from sanarestore.training.parts import FrozenPrompts, Parts, plain_wordings, usual_prompts
+from sanarestore.training.parts import FrozenPrompts, plain_wordings, usual_prompts
 from sanarestore.training.recipe import LATENT_STRIDE, LatentShape
+from sanarestore.training.starting import Start, from_scratch
 from tests.published import TINY_RECIPE as RECIPE
 
 
@@ -32,7 +33,7 @@ def test_plain_wordings_cover_every_request() -> None:
 
 
 def test_parts_from_scratch_depend_on_the_seed() -> None:
-    first, repeated, other = (Parts.from_scratch(replace(RECIPE, seed=seed)) for seed in (1, 1, 2))
+    first, repeated, other = (from_scratch(replace(RECIPE, seed=seed)) for seed in (1, 1, 2))
     one, same, another = (parts.refiner.stem.weight for parts in (first, repeated, other))
     assert torch.equal(one, same)
     assert not torch.equal(one, another)
@@ -65,7 +66,7 @@ def test_the_default_latent_path_has_under_16_million_parameters() -> None:
 
 
 def test_the_flow_shift_follows_the_recipe_except_for_adapters() -> None:
-    parts = Parts.from_scratch(RECIPE)
+    parts = from_scratch(RECIPE)
     begun = parts.with_latent_path(RECIPE)
     moved = begun.with_latent_path(replace(RECIPE, flow_shift=1.0))
     kept = moved.with_latent_path(RECIPE)
@@ -78,7 +79,7 @@ def test_the_flow_shift_follows_the_recipe_except_for_adapters() -> None:
 
 
 def test_a_latent_path_is_added_once() -> None:
-    parts = Parts.from_scratch(RECIPE)
+    parts = from_scratch(RECIPE)
     assert parts.latent is None
     with_path = parts.with_latent_path(RECIPE)
     assert with_path.latent is not None
@@ -89,11 +90,11 @@ def test_a_latent_path_is_added_once() -> None:
 def test_a_base_grows_to_the_shape_of_the_recipe(tmp_path: Path) -> None:
     more = replace(RECIPE, model=replace(RECIPE.model, spectrum=5, colour_correction=4))
     plain = replace(RECIPE, model=replace(RECIPE.model, colour_correction=0))
-    Parts.from_scratch(plain).save(tmp_path / "base", "tiny", {})
-    refiner = Parts.from_base(str(tmp_path / "base"), more).refiner
+    from_scratch(plain).save(tmp_path / "base", "tiny", {})
+    refiner = Start(base=str(tmp_path / "base")).parts(more).refiner
     assert (refiner.config.spectrum, refiner.config.colour_correction) == (5, 4)
-    assert Parts.from_base(str(tmp_path / "base"), plain).refiner.config.colour_correction == 0
-    repeated = Parts.from_base(str(tmp_path / "base"), more).refiner
+    assert Start(base=str(tmp_path / "base")).parts(plain).refiner.config.colour_correction == 0
+    repeated = Start(base=str(tmp_path / "base")).parts(more).refiner
     assert repeated.colour_correction is not None
     assert refiner.colour_correction is not None
     assert torch.equal(repeated.colour_correction.mix.weight, refiner.colour_correction.mix.weight), (
@@ -168,7 +169,7 @@ def test_captions_that_are_not_understood_keep_their_own_embedding(encoder: Prom
 
 
 def test_a_saved_model_knows_the_captions_from_training(tmp_path: Path) -> None:
-    parts = Parts.from_scratch(RECIPE)
+    parts = from_scratch(RECIPE)
     strange = Request(None, understood=False)
     expected = parts.prompts([CAPTION], [strange]).token_BLD[0]
     parts.save(tmp_path / "model", "tiny", {})
@@ -179,12 +180,12 @@ def test_a_saved_model_knows_the_captions_from_training(tmp_path: Path) -> None:
 
 
 def test_fresh_parts_have_no_reader_and_keep_their_encoder(tmp_path: Path) -> None:
-    parts = Parts.from_scratch(RECIPE)
+    parts = from_scratch(RECIPE)
     assert parts.reader is None
     assert parts.encoder is not None
     parts.save(tmp_path / "model", "tiny", {})
     assert not is_reader(tmp_path / "model")
-    loaded = Parts.from_base(str(tmp_path / "model"), RECIPE)
+    loaded = Start(base=str(tmp_path / "model")).parts(RECIPE)
     assert loaded.reader is None
     assert loaded.encoder is not None
     for key, tensor in parts.encoder.state_dict().items():
@@ -193,7 +194,7 @@ def test_fresh_parts_have_no_reader_and_keep_their_encoder(tmp_path: Path) -> No
 
 def test_a_trained_reader_is_saved_with_the_parts(tmp_path: Path) -> None:
     """The saved model uses the reader, and its embeddings stay unchanged."""
-    parts = Parts.from_scratch(RECIPE)
+    parts = from_scratch(RECIPE)
     before = parts.prompts.table(plain_wordings())
     reader = Reader().eval()
     with torch.no_grad():
@@ -201,7 +202,7 @@ def test_a_trained_reader_is_saved_with_the_parts(tmp_path: Path) -> None:
             parameter.copy_((5 * parameter).half())
     replace(parts, reader=reader).save(tmp_path / "model", "tiny", {})
     assert is_reader(tmp_path / "model")
-    loaded = Parts.from_base(str(tmp_path / "model"), RECIPE)
+    loaded = Start(base=str(tmp_path / "model")).parts(RECIPE)
     assert loaded.reader is not None
     prompts = ["remove noise", "a cat"]
     assert loaded.reader.read(prompts) == reader.read(prompts)

@@ -1,0 +1,281 @@
+"""A training as a user asks for it: recipe, data and base brought together, stage after stage, in one folder."""
+
+import json
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sanarestore import __version__, images, weights
+from sanarestore.degradations.pairs import Pair, read_pairs
+from sanarestore.degradations.wordings import word_files
+from sanarestore.errors import NoImagesError, UsageError
+from sanarestore.files import copy_folder, hash_text, sampled_hash
+from sanarestore.images.signature import READ
+from sanarestore.training.captions import captions_of_pairs, captions_of_recipe
+from sanarestore.training.checkpoint import find_checkpoint
+from sanarestore.training.claim import claimed, decoded_in
+from sanarestore.training.data import Batch, OverviewSamples, PairSamples, PhotoSamples, WordingSamples
+from sanarestore.training.loop import Progress, Schedule, Trainer
+from sanarestore.training.objective import PartsObjective
+from sanarestore.training.objectives import new_objective
+from sanarestore.training.photos import hold_back, hold_back_pairs, hold_back_sources
+from sanarestore.training.ranks import Ranks
+from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.starting import Start
+from sanarestore.training.validation import overview_validation, pair_validation, validation_batches
+
+SCRATCH = "scratch"
+"""Name of the base for fresh weights."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What a user asks a training for."""
+
+    data: Path
+    """A folder of clean photographs, or a list of pairs."""
+    folder: Path
+    """The folder of the run."""
+    recipe: Path | None = None
+    """A recipe; None for that of the run to resume, or otherwise the embedded model's, adjusted to the base."""
+    base: str = weights.EMBEDDED
+    """Name of a model, a published base or an adapter, or `SCRATCH`."""
+    rank: int | None = None
+    """Rank of low-rank weights to train; None to train weights themselves, or as the adapter that is the base."""
+    steps: int | None = None
+    """Steps in all; None for the recipe's."""
+    resume: bool = False
+    schedule: Schedule = field(default_factory=Schedule)
+
+    @property
+    def start(self) -> Start:
+        """What the networks begin from."""
+        base = None if self.base == SCRATCH else self.base
+        return Start(base=base, rank=self.rank, dtype=self.schedule.arithmetic)
+
+
+class Run:
+    """One training of one recipe, ready to begin: data found, weights loaded, captions embedded."""
+
+    def __init__(self, order: Order, recipe: TrainingRecipe, ranks: Ranks | None = None, name: str = "") -> None:
+        """Read data and weights; UsageError, NoImagesError or WeightsError if anything is wrong with them."""
+        self.order = order
+        self.name = name
+        """Which stage of how many this is; empty if it is the only one."""
+        self.recipe = recipe
+        self.folder = order.folder
+        samples, validation, self._used, pairs = _data(order.data, recipe, decoded_in(order.folder))
+        self._samples = samples
+        objective = new_objective(recipe, order.start)
+        self._prepare_captions(objective, pairs)
+        self.trainer = Trainer(
+            order.folder, objective, recipe, order.schedule, validation, origin=origin_of(order),
+            data=_fingerprint(self._used), ranks=ranks,
+        )  # fmt: skip
+
+    @contextmanager
+    def begun(self) -> Iterator[float | None]:
+        """Hold the run's folder within the block; yield the validation figure before training, None if there is none.
+
+        UsageError if the folder is taken, or if a run to resume does not fit.
+        """
+        _make(self.folder)
+        with claimed(self.folder, is_first=self.trainer.ranks.is_first):
+            if self.order.resume:
+                self.trainer.resume()
+            elif self.trainer.ranks.is_first:
+                refuse_taken(self.folder)  # by a run that has ended meanwhile
+            yield self.trainer.begin()
+
+    def steps(self) -> Generator[Progress, None, None]:
+        """Train to the end, yielding after each step; closing the generator saves a checkpoint."""
+        with closing(self.trainer.run(self._samples)) as steps:
+            yield from steps
+
+    def finish(self) -> Path:
+        """Write the model or adapter with the history of its weights, and return its folder."""
+        trainer, recipe = self.trainer, self.recipe
+        stage = {
+            "objective": recipe.objective, "base": trainer.origin, "data": trainer.data, "samples": len(self._used),
+            "steps": trainer.step, "minutes": round(trainer.minutes, 1), "sanarestore": __version__,
+            "recipe": recipe.changed(),
+        }  # fmt: skip
+        return trainer.finish({"stages": [*earlier_stages([self.order.base, *recipe.experts.values()]), stage]})
+
+    def _prepare_captions(self, objective: Any, pairs: Sequence[Pair]) -> None:
+        if not isinstance(objective, PartsObjective):
+            return
+        device, prompts = torch.device(self.order.schedule.device), objective.parts.prompts
+        if pairs:
+            prompts.prepare_pairs([*captions_of_pairs(pairs), *([""] if self.recipe.caption_dropout else [])], device)
+        elif self.recipe.objective != "wording":
+            prompts.prepare_photos(captions_of_recipe(self.recipe) if prompts.prompts.as_typed else {}, device)
+
+
+def runs(order: Order, recipe: TrainingRecipe, ranks: Ranks | None = None) -> Iterator[Run]:
+    """The run of each stage that is left to do, the next one after the one before has finished.
+
+    A recipe of several stages trains each in a folder of its own, `stage-1` and so on, from the model of the one
+    before; the last model is then copied to `model`.
+    """
+    stages = recipe.staged()
+    if not recipe.stages:
+        yield Run(order, recipe, ranks)
+        return
+    if not order.resume:
+        refuse_taken(order.folder)
+    whole = sum(stage.steps for stage in stages)
+    base, rank, folder = order.base, order.rank, order.folder
+    for number, stage in enumerate(stages, start=1):
+        folder = order.folder / f"stage-{number}"
+        if not (folder / "model").is_dir():
+            minutes = order.schedule.max_minutes
+            schedule = replace(order.schedule, max_minutes=minutes * stage.steps / whole if minutes else None)
+            begun = order.resume and find_checkpoint(folder) is not None
+            own = replace(order, folder=folder, base=base, rank=rank, schedule=schedule, resume=begun)
+            yield Run(own, stage, ranks, f"stage {number} of {len(stages)}: {stage.objective}")
+        # An adapter is trained further as the kind that it is.
+        base, rank = str(folder / "model"), None
+    if ranks is None or ranks.is_first:
+        copy_folder(folder / "model", order.folder / "model")
+
+
+def choose_recipe(order: Order) -> TrainingRecipe:
+    """The recipe of an order; see `Order.recipe`. UsageError if it cannot be read or is wrong."""
+    recipe = _recipe(order)
+    return recipe.with_steps(order.steps) if order.steps else recipe
+
+
+def _recipe(order: Order) -> TrainingRecipe:
+    own = order.folder / "recipe.json"
+    if order.recipe is None and order.resume and own.is_file():
+        return TrainingRecipe.from_dict(json.loads(own.read_text(encoding="utf-8")), own)
+    if order.recipe is not None:
+        return TrainingRecipe.load(order.recipe)
+    embedded = TrainingRecipe.load(weights.resolve(weights.EMBEDDED) / "recipe.toml")
+    if order.base == SCRATCH:
+        return embedded
+    folder, name = weights.resolve(order.base), order.folder.name
+    low_rank = bool(order.rank)
+    if weights.is_adapter(folder):
+        index = weights.read_adapter_index(folder)
+        low_rank = index.get("refiner") is None
+        folder = weights.resolve(index["base"])
+    return embedded.for_tuning(name, low_rank=low_rank) if weights.is_model(folder) else embedded.for_adapting(name)
+
+
+def run_folder(output: Path | None, *, resume: bool) -> Path:
+    """The folder of a run, a dated one if none is named; UsageError if --resume lacks it, or it is taken."""
+    if output is None:
+        if resume:
+            raise UsageError("needs the run's folder", where="--resume", next_step="Name it with -o.")
+        return Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    if not resume:
+        refuse_taken(output)
+    elif not output.is_dir():
+        raise UsageError("there is no checkpoint to resume from", where=output, next_step="Leave out --resume.")
+    return output
+
+
+def refuse_taken(folder: Path) -> None:
+    """UsageError if there is a checkpoint or a model of an earlier run."""
+    # A checkpoint without its state was never finished: there is nothing to continue from.
+    taken = [name for name in ("checkpoint", "checkpoint.new") if (folder / name / "state.json").is_file()]
+    taken += [name for name in ("model", "stage-1") if (folder / name).exists()]
+    if taken:
+        raise UsageError(
+            f"there is a {taken[0]} of an earlier run",
+            where=folder,
+            next_step="Continue that run with --resume, or name another folder with -o.",
+        )
+
+
+def earlier_stages(models: Sequence[str]) -> list[dict[str, Any]]:
+    """List the training stages that these models and adapters record, each once; others have none."""
+    found: list[dict[str, Any]] = []
+    for model in models:
+        if model == SCRATCH:
+            continue
+        folder = weights.resolve(model)
+        if weights.is_model(folder):
+            training = weights.read_manifest(folder).get("training", {})
+        elif weights.is_adapter(folder):
+            training = weights.read_adapter_index(folder).get("training", {})
+        else:
+            continue
+        # Older manifests record only the last run.
+        stages = training.get("stages", [training] if training else [])
+        found += [stage for stage in stages if stage not in found]
+    return found
+
+
+def origin_of(order: Order) -> str:
+    """Name and hash of the base's weights, and the rank if low-rank changes are trained."""
+    if order.base == SCRATCH:
+        return order.base
+    folder = weights.resolve(order.base)
+    low_rank = f", by changes of rank {order.rank}" if order.rank else ""
+    parts = (*weights.BASE_PARTS, "text_encoder", "tokenizer")
+    if weights.is_adapter(folder):
+        own = weights.fingerprint(weights.chosen(None, order.base), order.base)
+        return f"{Path(order.base).name} {own[:16]}{low_rank}"
+    return f"{Path(order.base).name} {sampled_hash(folder, *parts)[:16]}{low_rank}"
+
+
+def _make(folder: Path) -> None:
+    """Make the run's folder before anything is trained; UsageError if that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot be made a folder ({error.strerror})", where=folder, next_step="Name another one with -o."
+        ) from error
+
+
+def _fingerprint(used: Sequence[tuple[Path, ...]]) -> str:
+    """Hash of the names and sizes of the training files, in order: a run resumes only with the same files."""
+    listing = "\n".join(f"{path.name} {path.stat().st_size}" for paths in used for path in paths)
+    return hash_text(listing)[:16]
+
+
+def _data(
+    data: Path, recipe: TrainingRecipe, decoded: Path
+) -> tuple[Any, list[Batch], list[tuple[Path, ...]], Sequence[Pair]]:
+    """Training samples, validation batches, the files of each photo or pair trained on, and all pairs; the folder
+    `decoded` holds decoded photos during the run."""
+    if data.suffix.lower() == ".csv":
+        if recipe.objective in ("colour-correction", "wording"):
+            raise UsageError(
+                f"the objective '{recipe.objective}' needs clean photos", where=data,
+                next_step="Name a folder of clean photos, not a list of pairs.",
+            )  # fmt: skip
+        if recipe.held_back:
+            raise UsageError(
+                "photos can be held back from a folder, but not from a list of pairs", where="held_back in the recipe",
+                next_step="Remove held_back, or train on a folder of clean photos.",
+            )  # fmt: skip
+        listed = read_pairs(data)
+        pairs, held = hold_back_pairs(listed, recipe.validation_photos)
+        used: list[tuple[Path, ...]] = [(pair.target, pair.degraded) for pair in pairs]
+        return PairSamples(pairs, recipe, decoded), pair_validation(held), used, listed
+    found = images.find([str(data)])
+    found.check_inputs()
+    if not found.images:
+        raise NoImagesError(
+            "there is no image in a supported format", where=data,
+            next_step=f"Name a folder of photos: {READ} are read.",
+        )  # fmt: skip
+    paths, count = [each.path for each in found.images], recipe.validation_photos
+    photos, kept = hold_back_sources(paths, recipe.held_back, count) if recipe.held_back else hold_back(paths, count)
+    used = [(photo,) for photo in photos]
+    if recipe.objective == "colour-correction":
+        return OverviewSamples(photos, recipe, decoded), overview_validation(kept), used, ()
+    if recipe.objective == "wording":
+        # This objective trains on words alone; the photos are not used.
+        return WordingSamples(recipe), [], [(path,) for path in word_files()], ()
+    return PhotoSamples(photos, recipe, decoded), validation_batches(kept), used, ()

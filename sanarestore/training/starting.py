@@ -1,0 +1,183 @@
+"""Begin a training: the parts of a model from random weights, from a model or a published base, or from an adapter."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from sanarestore import weights
+from sanarestore.degradations.requests import DEFAULT_PROMPT
+from sanarestore.degradations.wordings import vocabulary
+from sanarestore.errors import UsageError
+from sanarestore.model import adapter as adapters
+from sanarestore.model.adapter import Adapter, read_adapter
+from sanarestore.model.base import load_base
+from sanarestore.model.condition import new_condition
+from sanarestore.model.experts import Experts
+from sanarestore.model.loading import LatentPath, RestorationModel, load_adapted_path, load_model, load_refiner
+from sanarestore.model.lora import Lora
+from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder, new_encoder, train_tokenizer
+from sanarestore.model.reading import is_reader, load_embedded_reader, load_reader
+from sanarestore.model.refiner import Refiner
+from sanarestore.model.refiner_config import RefinerConfig
+from sanarestore.model.tensors import read_tensors
+from sanarestore.model.transformer import ConditionedTransformer
+from sanarestore.training.growing import grow
+from sanarestore.training.parts import FrozenPrompts, Parts, plain_wordings
+from sanarestore.training.recipe import FLOWING, ModelShape, TrainingRecipe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """What a training begins from."""
+
+    base: str | None = None
+    """Name of a model, a published base or an adapter; None for random weights."""
+    rank: int | None = None
+    """Rank of low-rank weights to train; None to train weights themselves, or as the adapter that is the base."""
+    dtype: torch.dtype = torch.float32
+    """Type of frozen weights of the latent path; trained weights are float32."""
+
+    def parts(self, recipe: TrainingRecipe) -> Parts:
+        """Load or create the parts; UsageError if they do not fit the recipe, WeightsError if they cannot be read."""
+        if self.base is None:
+            if self.rank:
+                raise UsageError(
+                    "fresh weights are not adapted", where="--lora", next_step="Name a --base, or leave it out."
+                )
+            return from_scratch(recipe)
+        folder = weights.resolve(self.base)
+        if weights.is_adapter(folder):
+            return self._from_adapter(self.base, recipe)
+        if weights.is_model(folder):
+            parts = _from_model(self.base, recipe, grown=not self.rank)
+        else:
+            parts = self._from_published(self.base, recipe)
+        return _with_lora(parts, self.base, recipe.objective, self.rank) if self.rank else parts
+
+    def _from_published(self, name: str, recipe: TrainingRecipe) -> Parts:
+        """A published base, with a new condition and a new refiner."""
+        # A transformer that is trained whole is float32; one that is frozen below a LoRA need not be.
+        frozen = self.dtype if self.rank else torch.float32
+        base = load_base(name, dtype=frozen)
+        width = int(base.transformer.config.caption_channels)
+        torch.manual_seed(recipe.seed)
+        condition = new_condition(recipe.latent.condition, base.transformer).float()
+        latent = LatentPath(
+            autoencoder=base.autoencoder.with_dtype(self.dtype),
+            transformer=ConditionedTransformer(base.transformer, condition), flow=base.flow,
+        )  # fmt: skip
+        return Parts(
+            refiner=Refiner(_refiner_config(recipe.model, width)), prompts=FrozenPrompts(base.prompts, width),
+            encoder=None, latent=latent, base=weights.pinned(name), defaults={"prompt": DEFAULT_PROMPT, "steps": 1},
+        )  # fmt: skip
+
+    def _from_adapter(self, name: str, recipe: TrainingRecipe) -> Parts:
+        """An adapter to train further: its base with the adapter's changes, which stay of the kind that they are."""
+        found = read_adapter(name)
+        adapters.check_base(found, found.base)
+        if weights.is_model(weights.resolve(found.base)):
+            parts = replace(_from_model(found.base, recipe, grown=False), base=found.base)
+        else:
+            rank = adapters.rank_of(found.folder / adapters.LORA) if found.change == "lora" else None
+            parts = replace(self, rank=rank)._from_published(found.base, recipe)
+        parts.prompts.prompts.known.update(read_tensors(found.folder / adapters.PROMPTS))
+        parts = replace(parts, defaults=found.defaults, is_adapted=True)
+        if found.refiner:
+            parts = replace(parts, refiner=load_refiner(found.refiner, found.folder / adapters.REFINER), experts=None)
+        else:
+            parts = replace(parts, refiner_lora=self._lora(found, adapters.REFINER_LORA, parts.refiner))
+        if found.condition:
+            latent = load_adapted_path(found, self.dtype if found.change == "lora" else torch.float32, merged=False)
+            latent.transformer.condition.float()
+            latent.autoencoder.with_dtype(self.dtype)
+            parts = replace(parts, latent=latent)
+            if found.change == "lora":
+                parts = replace(parts, lora=self._lora(found, adapters.LORA, latent.transformer.transformer))
+        if self.rank and not (parts.lora or parts.refiner_lora):
+            raise UsageError(
+                "this adapter changes all weights, not low-rank ones", where="--lora", next_step="Leave it out."
+            )
+        if parts.refiner_lora and recipe.objective != "refiner":
+            raise UsageError(
+                f"an adapter of a refiner is not trained by the objective '{recipe.objective}'", where=name,
+                next_step="Use a recipe whose objective is refiner.",
+            )  # fmt: skip
+        return parts
+
+    def _lora(self, found: Adapter, name: str, module: torch.nn.Module) -> Lora:
+        """The low-rank weights of an adapter, attached to the module that they change."""
+        path = found.folder / name
+        rank = adapters.rank_of(path)
+        if self.rank and self.rank != rank:
+            raise UsageError(
+                f"the adapter that is trained further has rank {rank}", where="--rank",
+                next_step=f"Use --rank {rank}, or leave it out.",
+            )  # fmt: skip
+        of_refiner = name == adapters.REFINER_LORA
+        lora = (Lora.of_refiner if of_refiner else Lora.of_transformer)(module, rank)
+        lora.load(adapters.read_lora(path, "" if of_refiner else adapters.PREFIX), path)
+        return lora
+
+
+def from_scratch(recipe: TrainingRecipe) -> Parts:
+    """Create fresh weights by the recipe's shape and seed, and a tokenizer trained on the prompt grammars."""
+    shape = recipe.model
+    torch.manual_seed(recipe.seed)
+    encoder = _new_encoder(shape)
+    refiner = Refiner(_refiner_config(shape, shape.prompt_width))
+    encoder.eval()
+    prompts = Prompts(encoder.table(plain_wordings()), lambda: encoder, load_embedded_reader)
+    return Parts(
+        refiner=refiner, prompts=FrozenPrompts(prompts, encoder.width), encoder=encoder, latent=None,
+        defaults={"prompt": DEFAULT_PROMPT},
+    )  # fmt: skip
+
+
+def _from_model(name: str, recipe: TrainingRecipe, *, grown: bool) -> Parts:
+    """A restoration model; its refiner is `grown` to the recipe's shape, but not below low-rank weights."""
+    model = load_model(name)
+    torch.manual_seed(recipe.seed)
+    shape = recipe.model
+    refiner = model.refiner
+    if grown:
+        refiner = grow(refiner, spectrum=shape.spectrum, colour_correction=shape.colour_correction, widths=shape.widths)
+    return Parts(
+        refiner=refiner, prompts=FrozenPrompts(model.prompts, refiner.config.prompt_width),
+        encoder=load_encoder(model.folder), latent=model.latent,
+        reader=load_reader(model.folder) if is_reader(model.folder) else None, defaults=model.defaults,
+        experts=_experts(recipe, model) if refiner is model.refiner else None,
+    )  # fmt: skip
+
+
+def _with_lora(parts: Parts, base: str, objective: str, rank: int) -> Parts:
+    parts = replace(parts, base=weights.pinned(base))
+    if objective == "refiner":
+        return replace(parts, refiner_lora=Lora.of_refiner(parts.refiner, rank))
+    if objective in FLOWING and parts.latent is not None:
+        return replace(parts, lora=Lora.of_transformer(parts.latent.transformer.transformer, rank))
+    raise UsageError(
+        "this base has no transformer to adapt" if objective in FLOWING
+        else f"the objective '{objective}' is not learnt by low-rank changes",
+        where="--lora", next_step="Leave it out, or use a recipe whose objective is refiner.",
+    )  # fmt: skip
+
+
+def _new_encoder(shape: ModelShape) -> PromptEncoder:
+    """Create a text encoder with fresh weights, and a tokenizer trained on the prompt grammars."""
+    tokenizer = train_tokenizer(vocabulary(), shape.vocabulary)
+    return new_encoder(tokenizer, width=shape.prompt_width, layers=shape.prompt_layers, heads=shape.prompt_heads)
+
+
+def _experts(recipe: TrainingRecipe, model: RestorationModel) -> Experts | None:
+    """The experts that the recipe names, or the model's own."""
+    if not recipe.experts:
+        return model.experts
+    experts = {kind: load_model(name).refiner for kind, name in recipe.experts.items()}
+    return Experts.of(model.refiner, experts)
+
+
+def _refiner_config(shape: ModelShape, prompt_width: int) -> RefinerConfig:
+    return RefinerConfig(
+        widths=shape.widths, encoder_blocks=shape.encoder_blocks, decoder_blocks=shape.decoder_blocks,
+        spectrum=shape.spectrum, colour_correction=shape.colour_correction, prompt_width=prompt_width,
+    )  # fmt: skip

@@ -1,0 +1,196 @@
+"""Several processes: the same steps as one, sharded weights, and what launchers say."""
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from sanarestore import images
+from sanarestore.errors import UsageError
+from sanarestore.model.prompts import PromptEncoder
+from sanarestore.training.data import PhotoSamples
+from sanarestore.training.loop import Schedule, Trainer
+from sanarestore.training.objectives import new_objective
+from sanarestore.training.ranks import Ranks
+from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.starting import Start
+from tests.conftest import photo
+from tests.published import TINY_RECIPE, write_published
+
+RECIPE = replace(
+    TINY_RECIPE, steps=3, batch=4, learning_rate=1e-3, warmup=1, workers=0, validation_photos=0, draws=2,
+    checkpoint_every=0, degradations={"noise:30": 1.0, "lowlight:2": 1.0},
+)  # fmt: skip
+"""Some prompts ask for light and others do not, so that one process may lack gradients that another one has."""
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{index}.png" for index in range(3)]
+    for index, path in enumerate(paths):
+        images.write(images.Image(pixels_HWC=photo(96, 96, seed=index), depth="uint8", format="png"), path)
+    return paths
+
+
+def trained(
+    folder: Path, photos: list[Path], recipe: TrainingRecipe, ranks: Ranks, *, base: str | None = None,
+    sharded: bool = False, steps: int = 3,
+) -> Trainer:  # fmt: skip
+    """Train by a recipe, from the folder's checkpoint on if there is one."""
+    objective = new_objective(recipe, Start(base=base))
+    trainer = Trainer(folder, objective, recipe, Schedule(sharded=sharded), ranks=ranks)
+    if (folder / "checkpoint").exists():
+        trainer.resume()
+    trainer.begin()
+    running = trainer.run(PhotoSamples(photos, recipe))
+    for progress in running:
+        if progress.step == steps:
+            running.close()
+    return trainer
+
+
+def in_processes(count: int, work: Callable[..., None], *arguments: Any) -> None:
+    """Run `work(ranks, *arguments)` in several processes that exchange tensors on the CPU."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(_one_of, (count, port, work, arguments), nprocs=count)  # type: ignore[no-untyped-call]
+
+
+def _one_of(rank: int, count: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {
+        "RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)
+    }  # fmt: skip
+    ranks = Ranks.joined(torch.device("cpu"))
+    try:
+        work(ranks, *arguments)
+    finally:
+        ranks.leave()
+
+
+def train_and_keep(ranks: Ranks, folder: Path, photos: list[Path], recipe: TrainingRecipe, base: str) -> None:
+    trained(folder, photos, recipe, ranks, base=base)
+
+
+def test_two_processes_equal_one(tmp_path: Path, photos: list[Path]) -> None:
+    base = str(tmp_path / "base")
+    new_objective(RECIPE).save(tmp_path / "base", RECIPE, {})
+    in_processes(2, train_and_keep, tmp_path / "two", photos, RECIPE, base)
+    one = trained(tmp_path / "one", photos, RECIPE, Ranks(), base=base)
+    two = resumed(tmp_path / "two", RECIPE, base)
+    assert two.step == one.step == 3
+    assert_close(weights_of(one), weights_of(two), beginning(RECIPE, base))
+
+
+def resumed(folder: Path, recipe: TrainingRecipe, base: str | None = None) -> Trainer:
+    """One process that has loaded the checkpoint of several."""
+    trainer = Trainer(folder, new_objective(recipe, Start(base=base)), recipe, Schedule())
+    trainer.resume()
+    return trainer
+
+
+def beginning(recipe: TrainingRecipe, base: str | None = None) -> dict[str, Tensor]:
+    """The trained weights before training."""
+    return dict(new_objective(recipe, Start(base=base)).modules.state_dict())
+
+
+def weights_of(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in trainer.objective.modules.state_dict().items()}
+
+
+def assert_close(some: dict[str, Tensor], others: dict[str, Tensor], start: dict[str, Tensor]) -> None:
+    """The ways that two trainings have gone differ by less than a hundredth of their length.
+
+    Not every weight: where a gradient is 0 up to rounding, AdamW's first steps follow its sign.
+    """
+    assert some.keys() == others.keys() <= start.keys()
+    apart, gone = (
+        torch.cat([(one[name] - other[name]).flatten() for name in some]).norm()
+        for one, other in ((some, others), (some, start))
+    )
+    assert apart < 0.01 * gone, float(apart / gone)
+
+
+def train_sharded(ranks: Ranks, folder: Path, photos: list[Path], recipe: TrainingRecipe, base: str) -> None:
+    trainer = trained(folder, photos, recipe, ranks, base=base, sharded=True, steps=2)
+    modules: Any = trainer.objective.modules
+    transformer = modules["transformer"].transformer
+    parameters = dict(transformer.named_parameters())
+    assert all(isinstance(parameter, DTensor) for parameter in parameters.values())
+    held = sum(parameter.to_local().numel() for parameter in parameters.values())  # type: ignore[attr-defined]
+    whole = sum(parameter.numel() for parameter in parameters.values())
+    # The first dimension is divided, so that a norm of one number stays whole with one process.
+    assert 0.45 * whole < held < 0.55 * whole
+    moments = [
+        value for state in trainer._optimizers[0].state.values() for value in state.values()
+        if isinstance(value, DTensor)
+    ]  # fmt: skip
+    assert sum(moment.to_local().numel() for moment in moments) < 1.1 * whole, "two moments, half of each"
+    trainer.finish({})
+
+
+def test_sharded_weights_train_like_whole_ones_and_go_on_in_one_process(
+    tmp_path: Path, photos: list[Path], encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    base = str(write_published(tmp_path / "base", encoder))
+    recipe = replace(RECIPE, objective="flow")
+    in_processes(2, train_sharded, tmp_path / "two", photos, recipe, base)
+    assert (tmp_path / "two/model/adapter.json").is_file()
+    one = trained(tmp_path / "one", photos, recipe, Ranks(), base=base, steps=2)
+    two = resumed(tmp_path / "two", recipe, base)
+    assert two.step == 2
+    begun = beginning(recipe, base)
+    assert_close(weights_of(one), weights_of(two), begun)
+    assert_close(one._ema.state(), two._ema.state(), begun)
+    on_one = trained(tmp_path / "two", photos, recipe, Ranks(), base=base)
+    whole = trained(tmp_path / "one", photos, recipe, Ranks(), base=base)
+    assert_close(weights_of(whole), weights_of(on_one), begun)
+
+
+def test_sharding_what_is_not_a_transformer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="only a transformer that is trained whole"):
+        Trainer(tmp_path, new_objective(RECIPE), RECIPE, Schedule(sharded=True))
+
+
+@pytest.mark.parametrize(
+    ("environment", "fact"),
+    [
+        ({"WORLD_SIZE": "two"}, "'two' is not a number of processes"),
+        ({"WORLD_SIZE": "0"}, "'0' is not a number of processes"),
+        ({"WORLD_SIZE": "2"}, "2 processes are announced, but RANK is not set"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "MASTER_ADDR is not set"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"},
+            "'2' is not the number of one of 2 processes",
+        ),
+    ],
+)
+def test_an_environment_that_is_not_understood_is_an_error(
+    environment: dict[str, str], fact: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=fact):
+        Ranks.joined(torch.device("cpu"))
+
+
+def test_a_world_of_one_is_a_single_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert Ranks.joined(torch.device("cpu")) == Ranks(0, 1)
+
+
+def test_a_batch_that_cannot_be_divided_among_processes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"a batch of 4 cannot be divided equally into 3 processes"):
+        Trainer(tmp_path, new_objective(RECIPE), RECIPE, Schedule(), ranks=Ranks(0, 3))
