@@ -4,7 +4,7 @@ A code c of n levels stands for (c / n)^4 of the largest magnitude in its block,
 near zero, because moments in one block differ by orders of magnitude. Where gradients differ by e^2 from one input
 channel to the next, ten steps of AdamW end 3% from those with float32 moments, relative to the way moved; with a linear
 code 55%, because small moments become zero. Rows that differ by e^3 also break the dynamic code of bitsandbytes and
-torchao, which then divides by second moments of zero. A code takes square roots alone, which CPUs and GPUs round alike.
+torchao, which rounds their second moments to zero. A code takes square roots alone, which CPUs and GPUs round alike.
 
 Shapes: B blocks, K values of a block.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 BLOCK = 2048
-"""Values of a block, as in SANA 1.5 (Xie et al. 2025, section 2.2). Blocks of 256 are hardly more precise."""
+"""Values of a block, as in SANA 1.5 (Xie et al. 2025). Blocks of 256 are hardly more precise."""
 
 LARGE = 16384
 """Smallest number of values that is stored in 8 bits (Xie et al. 2025): less would save nothing worth an error."""
@@ -50,7 +50,7 @@ def _levels(signed: bool) -> int:
 
 def local(tensor: Tensor) -> Tensor:
     """Return this process's part of a sharded tensor (a DTensor); any other tensor as it is."""
-    part: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[operator]
+    part: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
     return part
 
 

@@ -19,7 +19,7 @@ class CAME(ExactOptimizer):
     Statistics of a matrix are kept as means of its rows and of its columns. Kernels of convolutions count as matrices
     [out, in * height * width]. Depthwise kernels and vectors have little to save: they keep a full second moment and,
     as in the reference implementation, no instability. Statistics are float32 throughout. With `eight_bit`, the
-    momentum of matrices of at least `LARGE` values is stored in 8-bit blocks (Xie et al. 2025, section 2.2).
+    momentum of matrices of at least `LARGE` values is stored in 8-bit blocks (Xie et al. 2025).
 
     Sharded parameters (DTensor) are refused with UsageError: means of columns and the clipping of updates concern the
     whole matrix, and each process would take those of its own rows. `_check` is the place to relax this: once

@@ -83,7 +83,8 @@ def bytes_per_parameter(optimizer: str, shapes: Iterable[Sequence[int]]) -> floa
         parameter.grad = torch.empty_like(parameter)
     for each in made:
         each.step()
-    return state_bytes(made) / sum(parameter.numel() for parameter in parameters)
+    count: int = sum(parameter.numel() for parameter in parameters)
+    return state_bytes(made) / count
 
 
 def lr_scale(recipe: TrainingRecipe, step: int, progress: float) -> float:

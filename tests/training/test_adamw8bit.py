@@ -87,5 +87,6 @@ def test_a_sharded_weight_moves_like_any_other(tmp_path: Path) -> None:
             one.step()
             other.step()
         assert torch.equal(plain.detach(), spread.full_tensor().detach())
+        assert not any(hasattr(value, "to_local") for value in other.state[spread].values())
     finally:
         torch.distributed.destroy_process_group()

@@ -78,16 +78,16 @@ def test_equal_runs_give_equal_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kinds"),
+    ("name", "kinds", "betas"),
     [
-        ("muon", [torch.optim.AdamW, Muon]),
-        ("adamw", [torch.optim.AdamW]),
-        ("adamw8bit", [torch.optim.AdamW, AdamW8bit]),
-        ("came", [CAME]),
-        ("came8bit", [CAME]),
+        ("muon", [torch.optim.AdamW, Muon], (0.9, 0.99)),
+        ("adamw", [torch.optim.AdamW], (0.9, 0.99)),
+        ("adamw8bit", [torch.optim.AdamW, AdamW8bit], (0.9, 0.99)),
+        ("came", [CAME], (0.9, 0.999, 0.9999)),
+        ("came8bit", [CAME], (0.9, 0.999, 0.9999)),
     ],
 )
-def test_a_recipe_names_its_optimizer(name: str, kinds: list[type]) -> None:
+def test_a_recipe_names_its_optimizer(name: str, kinds: list[type], betas: tuple[float, ...]) -> None:
     network = block(0)
     network[0].requires_grad_(False)
     made = optimizers(network, TrainingRecipe(optimizer=name, weight_decay=0.5))
@@ -96,7 +96,10 @@ def test_a_recipe_names_its_optimizer(name: str, kinds: list[type]) -> None:
     assert all(group["initial_lr"] == group["lr"] for group in groups)
     held = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(held) == sorted(id(parameter) for parameter in network.parameters() if parameter.requires_grad)
-    assert all(group["weight_decay"] == 0 for group in groups for p in group["params"] if p.ndim < 2)
+    others = [group for group in groups if "betas" in group]  # all but Muon
+    assert {group["betas"] for group in others} == {betas}
+    decays = {(group["weight_decay"], p.ndim < 2) for group in others for p in group["params"]}
+    assert decays == {(0.5, False), (0.0, True)}
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
