@@ -126,6 +126,7 @@ class Trainer:
         _check_division(recipe, self.ranks)
         objective.to(self._device)
         if schedule.sharded:
+            _check_sharded(recipe)
             objective.shard(self.ranks)
         self._optimizers = optimizers(objective.modules, recipe, schedule.arithmetic)
         self._ema = EMA(objective.modules, recipe.ema)
@@ -486,6 +487,15 @@ def _check_division(recipe: TrainingRecipe, ranks: Ranks) -> None:
 def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Fields that two recipes differ in."""
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+
+
+def _check_sharded(recipe: TrainingRecipe) -> None:
+    """UsageError if the optimizer needs whole weights: Muon and CAME take matrices, 8-bit states whole blocks."""
+    if recipe.optimizer != "adamw" and (recipe.optimizer, recipe.muon_rate) != ("muon", 0):
+        raise UsageError(
+            f"the optimizer '{recipe.optimizer}' does not train sharded weights", where="--shard",
+            next_step='Write optimizer = "adamw" in the recipe, or leave out --shard.',
+        )  # fmt: skip
 
 
 def _recipe_identity(recipe: TrainingRecipe) -> dict[str, Any]:

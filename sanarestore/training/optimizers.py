@@ -1,26 +1,22 @@
-"""Optimizers (Muon for convolution kernels, AdamW for the rest), the learning-rate schedule, and the EMA of weights."""
+"""Choose the optimizers of a recipe and count their memory; the learning-rate schedule, and the EMA of weights."""
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from sanarestore.training.adamw8bit import AdamW8bit
+from sanarestore.training.blockwise import LARGE, local
+from sanarestore.training.came import CAME
+from sanarestore.training.muon import MUON_DECAY, MUON_SIDE, Muon
 from sanarestore.training.ranks import like
 from sanarestore.training.recipe import TrainingRecipe
 
-MUON_SIDE = 32
-"""Kernels that are smaller than this on either side, as matrices, use AdamW: gates and the last layer."""
-
-MUON_ROWS = 256
-"""Outputs per block in which wider kernels are orthogonalised, to save time: whole, the two widest kernels of an
-autoencoder would take longer than its forward and backward passes."""
-
-MUON_DECAY = 0.01
-"""Muon's weight decay; a step shrinks weights by this times the learning rate."""
+BETAS = (0.9, 0.99)
+"""Decays of AdamW's moments, in 32 and in 8 bits."""
 
 
 def optimizers(
@@ -28,97 +24,69 @@ def optimizers(
 ) -> list[torch.optim.Optimizer]:
     """Create the optimizers of `modules`; each parameter group keeps its peak rate as `initial_lr`.
 
-    AdamW (Loshchilov & Hutter 2019) does not decay biases, norms and gains. With a `muon_rate`, Muon trains the
-    kernels of convolutions, orthogonalised in `dtype`.
+    No optimizer decays biases, norms and gains. Under `muon`, Muon trains the kernels of convolutions, orthogonalised
+    in `dtype`, and AdamW (Loshchilov & Hutter 2019) the rest. Under `adamw8bit`, AdamW trains what is too small for
+    8 bits.
     """
     parameters = [parameter for parameter in modules.parameters() if parameter.requires_grad]
-    kernels = [p for p in parameters if recipe.muon_rate and p.ndim == 4 and min(p.flatten(1).shape) >= MUON_SIDE]
-    taken = {id(parameter) for parameter in kernels}
-    rest = [parameter for parameter in parameters if id(parameter) not in taken]
-    groups = [
-        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    # Fused on CUDA, where it saves kernel launches; elsewhere unfused, so that results stay the same to the bit.
-    fused = True if any(parameter.is_cuda for parameter in rest) else None
-    adamw = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99), fused=fused)
-    found: list[torch.optim.Optimizer] = [adamw]
-    if kernels:
-        found.append(Muon(kernels, lr=recipe.muon_rate, weight_decay=MUON_DECAY, dtype=dtype))
+    if recipe.optimizer in ("came", "came8bit"):
+        eight_bit = recipe.optimizer == "came8bit"
+        found: list[torch.optim.Optimizer] = [
+            CAME(_groups(parameters, recipe), lr=recipe.learning_rate, eight_bit=eight_bit)
+        ]
+    else:
+        special = [parameter for parameter in parameters if _is_special(parameter, recipe)]
+        taken = {id(parameter) for parameter in special}
+        found = [_adamw([parameter for parameter in parameters if id(parameter) not in taken], recipe)]
+        if special and recipe.optimizer == "muon":
+            found.append(Muon(special, lr=recipe.muon_rate, weight_decay=MUON_DECAY, dtype=dtype))
+        elif special:
+            found.append(AdamW8bit(special, recipe.learning_rate, BETAS, weight_decay=recipe.weight_decay))
     for optimizer in found:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
     return found
 
 
-class Muon(torch.optim.Optimizer):
-    """Momentum with orthogonalised updates: a kernel moves equally in all directions (Jordan et al. 2024).
+def _is_special(parameter: Tensor, recipe: TrainingRecipe) -> bool:
+    """Whether a parameter has an optimizer other than AdamW: Muon, or AdamW in 8 bits."""
+    if recipe.optimizer == "muon":
+        return recipe.muon_rate > 0 and parameter.ndim == 4 and min(parameter.flatten(1).shape) >= MUON_SIDE
+    return recipe.optimizer == "adamw8bit" and parameter.ndim >= 2 and parameter.numel() >= LARGE
 
-    This suits mixtures of tasks: with AdamW, the few directions that common degradations share dominate the rest.
-    Kernels are treated as matrices [out, in * height * width], split into `_blocks`. The step is scaled to the root
-    mean square of AdamW's, 0.2 times the rate (Liu et al. 2025, eq. 4), so that rates are comparable.
+
+def _adamw(parameters: list[nn.Parameter], recipe: TrainingRecipe) -> torch.optim.AdamW:
+    # Fused on CUDA, where it saves kernel launches; elsewhere unfused, so that results stay the same to the bit.
+    fused = True if any(parameter.is_cuda for parameter in parameters) else None
+    return torch.optim.AdamW(_groups(parameters, recipe), lr=recipe.learning_rate, betas=BETAS, fused=fused)
+
+
+def _groups(parameters: list[nn.Parameter], recipe: TrainingRecipe) -> list[dict[str, Any]]:
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def state_bytes(optimizers: Iterable[torch.optim.Optimizer]) -> int:
+    """Bytes of state that optimizers hold in this process; nothing before their first step."""
+    entries = (entry for optimizer in optimizers for entry in optimizer.state.values())
+    return sum(local(value).nbytes for entry in entries for value in entry.values() if isinstance(value, Tensor))
+
+
+def bytes_per_parameter(optimizer: str, shapes: Iterable[Sequence[int]]) -> float:
+    """Bytes of state per trained parameter, for one of `OPTIMIZERS` and the shapes of all parameters.
+
+    The optimizer takes a step on the meta device, so that nothing is allocated and the figure is that of the code.
     """
-
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float,
-        momentum: float = 0.95,
-        weight_decay: float = 0.0,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        """`dtype` is the arithmetic of the orthogonalisation; bfloat16 is enough (Jordan et al. 2024)."""
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self._dtype = dtype
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Update every kernel that has a gradient."""
-        for group in self.param_groups:
-            alike: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    alike[parameter.flatten(1).shape].append(parameter)
-            for parameters in alike.values():
-                self._move(parameters, **group)
-
-    def _move(self, kernels: list[nn.Parameter], *, lr: float, momentum: float, weight_decay: float, **_: Any) -> None:
-        """Update kernels of one shape together: many small matrix products cost more than one large one."""
-        each_BMN = [_blocks(self._ahead(kernel, momentum).flatten(1)) for kernel in kernels]
-        updates = orthogonal(torch.cat(each_BMN).to(self._dtype)).chunk(len(kernels))
-        scale = 0.2 * max(each_BMN[0].shape[1:]) ** 0.5
-        for kernel, update_BMN in zip(kernels, updates, strict=True):
-            kernel.mul_(1 - lr * weight_decay)
-            kernel.add_(update_BMN.to(kernel.dtype).reshape_as(kernel), alpha=-lr * scale)
-
-    def _ahead(self, kernel: nn.Parameter, momentum: float) -> Tensor:
-        """Update the momentum by this step's gradient, and return Nesterov's look-ahead of it."""
-        assert kernel.grad is not None
-        state = self.state[kernel]
-        if not state:
-            state["momentum"] = torch.zeros_like(kernel.grad)
-        state["momentum"].lerp_(kernel.grad, 1 - momentum)
-        ahead: Tensor = kernel.grad.lerp(state["momentum"], momentum)
-        return ahead
-
-
-def _blocks(matrix_MN: Tensor) -> Tensor:
-    """Split rows into blocks of `MUON_ROWS`, [M, N] -> [B, M / B, N]; one block if M is not a multiple of it."""
-    rows = len(matrix_MN)
-    return matrix_MN.reshape(-1, MUON_ROWS if rows % MUON_ROWS == 0 else rows, matrix_MN.shape[1])
-
-
-def orthogonal(matrix_BMN: Tensor) -> Tensor:
-    """Bring all singular values of matrices near 1, by five quintic Newton-Schulz steps (Jordan et al. 2024)."""
-    is_tall = matrix_BMN.shape[-2] > matrix_BMN.shape[-1]
-    wide = matrix_BMN.mT if is_tall else matrix_BMN
-    wide = wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-12)
-    for _ in range(5):
-        gram = wide @ wide.mT
-        quartic = torch.baddbmm(gram, gram, gram, beta=-4.775, alpha=2.0315)
-        wide = torch.baddbmm(wide, quartic, wide, beta=3.4445)
-    found: Tensor = wide.mT if is_tall else wide
-    return found
+    parameters = nn.ParameterList(nn.Parameter(torch.empty(tuple(shape), device="meta")) for shape in shapes)
+    made = optimizers(parameters, TrainingRecipe(optimizer=optimizer))
+    for parameter in parameters:
+        parameter.grad = torch.empty_like(parameter)
+    for each in made:
+        each.step()
+    count: int = sum(parameter.numel() for parameter in parameters)
+    return state_bytes(made) / count
 
 
 def lr_scale(recipe: TrainingRecipe, step: int, progress: float) -> float:

@@ -15,6 +15,9 @@ from sanarestore.old_names import renamed_recipe
 OBJECTIVES = ("colour-correction", "refiner", "wording", "expert", "router", "autoencoder", "flow", "end-to-end")
 """Objectives in the order in which a complete model is trained, each from the folder of the one before."""
 
+OPTIMIZERS = ("muon", "adamw", "adamw8bit", "came", "came8bit")
+"""Optimizers of a run; `training.optimizers` makes them."""
+
 LATENT_OBJECTIVES = OBJECTIVES[5:]
 """Objectives that need a latent path."""
 
@@ -96,16 +99,20 @@ class TrainingRecipe:
     them: a third more time, a fraction of the memory."""
     patch: int = 96
     """Side of a crop in pixels, a multiple of the refiner's stride."""
+    optimizer: str = "muon"
+    """muon: Muon for the kernels of convolutions, AdamW for the rest; adamw: AdamW for all; adamw8bit: AdamW with
+    moments in 8 bits; came: CAME, with factored second moments; came8bit: CAME with momentum in 8 bits."""
     learning_rate: float = 1e-3
-    """AdamW's peak learning rate, after the warm-up."""
+    """Peak learning rate of AdamW or CAME, after the warm-up. Published SANA models were trained with CAME in 8 bits at
+    1e-4 (Xie et al. 2025)."""
     muon_rate: float = 4e-3
-    """Muon's peak learning rate, for the kernels of convolutions; 0 leaves them to AdamW."""
+    """Peak learning rate of Muon, under the optimizer muon; 0 leaves the kernels of convolutions to AdamW."""
     final_rate: float = 0.01
     """Share of the peak learning rates that the cosine ends at."""
     warmup: int = 200
     """Steps of the warm-up from zero to the peak rates."""
     weight_decay: float = 1e-4
-    """AdamW's weight decay, not applied to biases, norms and gains."""
+    """Weight decay of AdamW and CAME, not applied to biases, norms and gains."""
     clip: float = 1.0
     """Largest norm of the gradient; 0 disables clipping."""
     ema: float = 0.999
@@ -228,6 +235,7 @@ class TrainingRecipe:
                 self.objective in LATENT_OBJECTIVES and self.patch % LATENT_STRIDE
             ),
             f"objective must be one of {', '.join(OBJECTIVES)}": self.objective not in OBJECTIVES,
+            f"optimizer must be one of {', '.join(OPTIMIZERS)}": self.optimizer not in OPTIMIZERS,
             f"condition must be one of {', '.join(KINDS)}": self.latent.condition not in KINDS,
             "the latent path's channels must be six, one for each halving, and blocks as many": (
                 {len(self.latent.channels), len(self.latent.blocks)} != {LATENT_STAGES}

@@ -18,11 +18,12 @@ from sanarestore.errors import Diverged, SanarestoreError, UsageError
 from sanarestore.model.colour_correction import COLOUR_STATISTICS
 from sanarestore.model.loading import load_model
 from sanarestore.model.reading import is_reader
+from sanarestore.training import checkpoint
 from sanarestore.training.data import Batch, PhotoSamples, WordingSamples
 from sanarestore.training.loop import Progress, Schedule, Trainer
 from sanarestore.training.objectives import new_objective
 from sanarestore.training.photos import hold_back
-from sanarestore.training.recipe import ModelShape, TrainingRecipe
+from sanarestore.training.recipe import OPTIMIZERS, ModelShape, TrainingRecipe
 from sanarestore.training.starting import Start
 from sanarestore.training.validation import validation_batches
 from tests.conftest import photo
@@ -78,6 +79,40 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, photos: list[
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     averaged = whole._ema.state()
     assert all(torch.equal(averaged[name], tensor) for name, tensor in second._ema.state().items())
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_run_resumes_to_the_bit_with_every_optimizer(name: str, tmp_path: Path, photos: list[Path]) -> None:
+    """Covers moments in 8 bits: some kernels of this refiner are large enough for them."""
+    recipe = replace(RECIPE, optimizer=name, validate_every=0, model=replace(RECIPE.model, widths=(8, 16, 64)))
+    whole, samples = trainer(tmp_path / "whole", photos, recipe)
+    list(whole.run(samples))
+    first, samples = trainer(tmp_path / "parts", photos, recipe)
+    running = first.run(samples)
+    list(islice(running, 5))
+    running.close()
+    second, samples = trainer(tmp_path / "parts", photos, recipe)
+    second.resume()
+    list(second.run(samples))
+    expected, got = weights_of(whole), weights_of(second)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    stored = checkpoint.read_tensors(tmp_path / "parts" / "checkpoint", "optimizer")
+    assert (torch.int8 in {tensor.dtype for tensor in stored.values()}) == name.endswith("8bit")
+
+
+def test_a_checkpoint_from_before_optimizers_had_names_resumes(tmp_path: Path, photos: list[Path]) -> None:
+    made, samples = trainer(tmp_path, photos)
+    list(islice(made.run(samples), 1))
+    made.save_checkpoint()
+    path = tmp_path / "checkpoint" / checkpoint.STATE
+    state = json.loads(path.read_text())
+    assert state["recipe"].pop("optimizer") == "muon"
+    path.write_text(json.dumps(state))
+    resumed, _ = trainer(tmp_path, photos)
+    resumed.resume()
+    other, _ = trainer(tmp_path, photos, replace(RECIPE, optimizer="adamw"))
+    with pytest.raises(UsageError, match="it differs in optimizer"):
+        other.resume()
 
 
 def test_weights_stay_float32_when_training_in_bfloat16(tmp_path: Path, photos: list[Path]) -> None:

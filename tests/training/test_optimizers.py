@@ -1,11 +1,126 @@
-"""Optimizers: learning rate schedule, weight decay, Muon and EMA."""
+"""Optimizers: choice, memory, 8 bits against 32, weight decay, learning rate schedule and EMA."""
+
+from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sanarestore.training.optimizers import EMA, Muon, lr_scale, optimizers, orthogonal
-from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.adamw8bit import AdamW8bit
+from sanarestore.training.came import CAME
+from sanarestore.training.muon import Muon
+from sanarestore.training.optimizers import EMA, bytes_per_parameter, lr_scale, optimizers, state_bytes
+from sanarestore.training.recipe import OPTIMIZERS, TrainingRecipe
+
+IN_8_BITS = [("adamw8bit", "adamw"), ("came8bit", "came")]
+
+
+def block(seed: int) -> nn.Sequential:
+    """A small network with every kind of parameter that SANA has, whose matrices are large enough for 8 bits."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(16, 128, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(128, 128, 1),
+            nn.SiLU(),
+            nn.Conv2d(128, 128, 3, padding=1, groups=128),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(128 * 16, 32),
+        )
+
+
+def trained(name: str, steps: int) -> tuple[nn.Sequential, list[float]]:
+    """Train the block to act like another one, and return it with all losses.
+
+    Input channels differ by e^2 around their mean, and so do the gradients of the first kernel's columns.
+    """
+    network, teacher = block(0), block(1)
+    made = optimizers(network, TrainingRecipe(optimizer=name, learning_rate=1e-3))
+    losses = []
+    for input_BCHW in inputs(steps):
+        loss = (network(input_BCHW) - 2 * teacher(input_BCHW).detach()).square().mean()
+        for optimizer in made:
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in made:
+            optimizer.step()
+        losses.append(loss.item())
+    return network, losses
+
+
+def inputs(steps: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    scale_C11 = torch.randn(16, 1, 1, generator=generator).mul(2).exp()
+    for _ in range(steps):
+        yield torch.randn(16, 16, 4, 4, generator=generator) * scale_C11
+
+
+@pytest.mark.parametrize(("name", "reference"), IN_8_BITS)
+def test_the_first_steps_in_8_bits_follow_those_in_32(name: str, reference: str) -> None:
+    start, (in_8, _), (in_32, _) = block(0), trained(name, 10), trained(reference, 10)
+    for before, one, other in zip(start.parameters(), in_8.parameters(), in_32.parameters(), strict=True):
+        assert (one - other).norm() < 0.05 * (other - before).norm(), before.shape
+
+
+@pytest.mark.parametrize(("name", "reference"), IN_8_BITS)
+def test_training_in_8_bits_reaches_the_loss_of_32(name: str, reference: str) -> None:
+    in_8, in_32 = trained(name, 200)[1], trained(reference, 200)[1]
+    assert sum(in_32[-20:]) < 0.5 * sum(in_32[:20])
+    assert sum(in_8[-20:]) == pytest.approx(sum(in_32[-20:]), rel=0.03)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_equal_runs_give_equal_weights(name: str) -> None:
+    one, other = (trained(name, 3)[0].state_dict() for _ in range(2))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "betas"),
+    [
+        ("muon", [torch.optim.AdamW, Muon], (0.9, 0.99)),
+        ("adamw", [torch.optim.AdamW], (0.9, 0.99)),
+        ("adamw8bit", [torch.optim.AdamW, AdamW8bit], (0.9, 0.99)),
+        ("came", [CAME], (0.9, 0.999, 0.9999)),
+        ("came8bit", [CAME], (0.9, 0.999, 0.9999)),
+    ],
+)
+def test_a_recipe_names_its_optimizer(name: str, kinds: list[type], betas: tuple[float, ...]) -> None:
+    network = block(0)
+    network[0].requires_grad_(False)
+    made = optimizers(network, TrainingRecipe(optimizer=name, weight_decay=0.5))
+    assert [type(optimizer) for optimizer in made] == kinds
+    groups = [group for optimizer in made for group in optimizer.param_groups]
+    assert all(group["initial_lr"] == group["lr"] for group in groups)
+    held = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(held) == sorted(id(parameter) for parameter in network.parameters() if parameter.requires_grad)
+    others = [group for group in groups if "betas" in group]  # all but Muon
+    assert {group["betas"] for group in others} == {betas}
+    decays = {(group["weight_decay"], p.ndim < 2) for group in others for p in group["params"]}
+    assert decays == {(0.5, False), (0.0, True)}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_predicted_bytes_are_those_of_the_state(name: str) -> None:
+    network = block(0)
+    made = optimizers(network, TrainingRecipe(optimizer=name))
+    assert state_bytes(made) == 0
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    for optimizer in made:
+        optimizer.step()
+    shapes = [parameter.shape for parameter in network.parameters()]
+    assert bytes_per_parameter(name, shapes) == state_bytes(made) / sum(shape.numel() for shape in shapes)
+
+
+def test_bytes_per_parameter_of_a_large_layer() -> None:
+    shapes = [(2240, 2240), (11200, 2240, 1, 1)]
+    expected = {"adamw": 8.0, "adamw8bit": 2.0, "came": 4.0, "came8bit": 1.0}
+    assert {name: bytes_per_parameter(name, shapes) for name in expected} == pytest.approx(expected, abs=0.01)
+    assert bytes_per_parameter("muon", [(11200, 2240, 1, 1)]) == 4
+    assert bytes_per_parameter("muon", [(2240, 2240)]) == pytest.approx(8, abs=1e-6)
 
 
 def test_the_learning_rate_warms_up_and_then_follows_a_cosine() -> None:
@@ -33,49 +148,6 @@ def test_muon_gets_only_large_kernels() -> None:
     assert [group["initial_lr"] for group in (*adamw.param_groups, *muon.param_groups)] == [0.1, 0.1, 0.4]
     assert [tuple(parameter.shape) for parameter in muon.param_groups[0]["params"]] == [(32, 32, 3, 3)]
     assert len(optimizers(module, TrainingRecipe(muon_rate=0.0))) == 1
-
-
-@pytest.mark.parametrize("shape", [(32, 288), (288, 32), (64, 64)])
-def test_orthogonal_keeps_directions_with_singular_values_near_one(shape: tuple[int, int]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    left, _ = torch.linalg.qr(torch.randn(shape[0], min(shape), generator=generator))
-    right, _ = torch.linalg.qr(torch.randn(shape[1], min(shape), generator=generator))
-    values = torch.linspace(1, 100, min(shape))
-    (update,) = orthogonal((left * values @ right.T)[None])
-    diagonal = left.T @ update @ right
-    assert diagonal.diagonal().min() > 0.5
-    assert diagonal.diagonal().max() < 1.3
-    assert (diagonal - diagonal.diagonal().diag()).abs().max() < 1e-3
-
-
-def test_a_muon_step_has_an_rms_of_a_fifth_of_its_rate() -> None:
-    kernel = nn.Parameter(torch.zeros(64, 32, 3, 3))
-    muon = Muon([kernel], lr=0.01)
-    kernel.grad = 1e-6 * torch.randn(kernel.shape, generator=torch.Generator().manual_seed(0))
-    muon.step()
-    assert kernel.square().mean().sqrt().item() == pytest.approx(0.2 * 0.01, rel=0.2)
-    assert (kernel * kernel.grad).sum() < 0
-
-
-def test_muon_is_nearly_the_same_in_bfloat16() -> None:
-    kernels = [nn.Parameter(torch.zeros(64, 32, 3, 3)) for _ in range(2)]
-    for kernel, dtype in zip(kernels, (torch.float32, torch.bfloat16), strict=True):
-        kernel.grad = torch.randn(kernel.shape, generator=torch.Generator().manual_seed(0))
-        Muon([kernel], lr=0.01, dtype=dtype).step()
-    assert torch.nn.functional.cosine_similarity(*(kernel.flatten() for kernel in kernels), dim=0) > 0.99
-    assert kernels[1].dtype == torch.float32
-
-
-def test_tall_kernels_are_orthogonalised_in_blocks() -> None:
-    """Each block moves like a separate kernel, so large gradients in one do not slow the others."""
-    gradient = torch.randn(512, 4, 3, 3, generator=torch.Generator().manual_seed(0))
-    gradient[:256] *= 1000
-    whole = nn.Parameter(torch.zeros(512, 4, 3, 3))
-    halves = [nn.Parameter(torch.zeros(256, 4, 3, 3)) for _ in range(2)]
-    for parameter, grad in zip([whole, *halves], [gradient, *gradient.split(256)], strict=True):
-        parameter.grad = grad.clone()
-    Muon([whole, *halves], lr=0.01).step()
-    assert torch.allclose(whole, torch.cat(halves), atol=1e-7)
 
 
 def test_the_ema_follows_the_weights_and_swaps_with_them() -> None:

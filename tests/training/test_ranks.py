@@ -143,7 +143,7 @@ def test_sharded_weights_train_like_whole_ones_and_go_on_in_one_process(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     base = str(write_published(tmp_path / "base", encoder))
-    recipe = replace(RECIPE, objective="flow")
+    recipe = replace(RECIPE, objective="flow", optimizer="adamw")
     in_processes(2, train_sharded, tmp_path / "two", photos, recipe, base)
     assert (tmp_path / "two/model/adapter.json").is_file()
     one = trained(tmp_path / "one", photos, recipe, Ranks(), base=base, steps=2)
@@ -157,9 +157,15 @@ def test_sharded_weights_train_like_whole_ones_and_go_on_in_one_process(
     assert_close(weights_of(whole), weights_of(on_one), begun)
 
 
+def test_an_optimizer_that_needs_whole_weights_is_refused_with_sharding(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, objective="flow", optimizer="came8bit")
+    with pytest.raises(UsageError, match="'came8bit' does not train sharded weights"):
+        Trainer(tmp_path, new_objective(recipe), recipe, Schedule(sharded=True))
+
+
 def test_sharding_what_is_not_a_transformer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="only a transformer that is trained whole"):
-        Trainer(tmp_path, new_objective(RECIPE), RECIPE, Schedule(sharded=True))
+        Trainer(tmp_path, new_objective(RECIPE), replace(RECIPE, optimizer="adamw"), Schedule(sharded=True))
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ def test_a_recipe_file_overrides_the_defaults(tmp_path: Path) -> None:
         ("[latent]\nchannels = [8, 8, 8]", "must be six"),
         ("[latent]\nchannels = [16, 32, 64, 128, 192, 192]", "four times its neighbours"),
         ("[latent]\nstages = 6", "'stages' is not a field"),
+        ("optimizer = 'adam'", "optimizer must be one of muon, adamw, adamw8bit, came, came8bit"),
         ("batch = 0", "must be positive"),
         ("gray = 2", "between 0 and 1"),
         ("backdrops = -0.1", "between 0 and 1"),
