@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from sanarestore.degradations.dust import DustAndScratches
 from sanarestore.degradations.film import ColourBlotches, FilmGrain
 from sanarestore.degradations.lens import Defocus, MotionBlur
 from sanarestore.degradations.operations import (
@@ -64,6 +65,12 @@ def _motion(length: float, rng: np.random.Generator) -> MotionBlur:
     return MotionBlur(length=length, angle=float(rng.uniform(0, np.pi)))
 
 
+def _dust(density: float, rng: np.random.Generator) -> DustAndScratches:
+    """Draw dust and scratches, on a negative in two thirds of scans, otherwise on a slide."""
+    white = float(rng.uniform(0.85, 1) if rng.random() < 2 / 3 else rng.uniform(0.1, 0.4))
+    return DustAndScratches(density=density, white=white, seed=_seed(rng))
+
+
 DRAWS: dict[str, Draw] = {
     "noise": lambda sigma, rng: GaussianNoise(sigma=sigma, seed=_seed(rng)),
     "poisson": lambda scale, rng: PoissonNoise(scale=scale, seed=_seed(rng)),
@@ -81,6 +88,7 @@ DRAWS: dict[str, Draw] = {
     "lowres": lambda factor, rng: LowResolution(factor=factor),
     "lowlight": _low_light,
     "colour": _colour,
+    "dust": _dust,
 }
 """Name -> function of a level and a generator that draws the operation."""
 
@@ -88,7 +96,7 @@ BOUNDS = {
     "noise": (0, 255), "poisson": (0.01, 255), "camera": (0, 1000), "photograph": (0, 12), "grain": (0, 255),
     "blotches": (0, 255), "jpeg": (1, 95), "jpeg-twice": (1, 95), "webp": (0, 100), "blur": (0.05, 50),
     "kernel": (3, 99), "defocus": (0.5, 50), "motion": (1, 200), "lowres": (1, 16), "lowlight": (0, 10),
-    "colour": (0, 1),
+    "colour": (0, 1), "dust": (0, 5000),
 }  # fmt: skip
 """Lowest and highest level of each name."""
 
@@ -99,7 +107,7 @@ UNITS = {
     "jpeg": "libjpeg's quality", "jpeg-twice": "libjpeg's quality, of the second time", "webp": "libwebp's quality",
     "blur": "standard deviations in pixels", "kernel": "kernel sizes in pixels", "defocus": "radii in pixels",
     "motion": "lengths in pixels", "lowres": "factors", "lowlight": "stops taken away",
-    "colour": "largest shifts, 0 to 1",
+    "colour": "largest shifts, 0 to 1", "dust": "marks per megapixel",
 }  # fmt: skip
 """What the level of each name means."""
 

@@ -33,7 +33,7 @@ class Operation(Protocol):
 
     @property
     def kind(self) -> str:
-        """The kind that prompts name: noise, jpeg, blur, lowres, lowlight or colour."""
+        """The kind that prompts name: noise, jpeg, blur, lowres, lowlight or colour; or one that no reader knows."""
 
     def __call__(self, image_HWC: Pixels) -> Pixels:
         """Degrade a copy of the same shape; some operations clip to [0, 1], additive noise does not."""

@@ -9,10 +9,10 @@
 Names: `noise:SIGMA`, `poisson:C`, `camera:STRENGTH`, `photograph:STOPS` (the camera's whole chain, in stops above ISO
 100), `grain:SIGMA` (film), `blotches:SIGMA` (of colour), `jpeg:QUALITY`, `jpeg-twice:QUALITY`, `webp:QUALITY`,
 `blur:SIGMA`, `kernel:K`, `defocus:RADIUS`, `motion:LENGTH`, `lowres:FACTOR`, `lowlight:STOPS`, `colour:AMOUNT`,
-`clean`, and those that compose the others: `combined` (one to three in random order, without light and colour),
-`combined-light` (the same with light or colour among them, all named in the prompt), `selective` (two; the prompt
-names one, the target keeps the other) and `unneeded` (one; the prompt names another, so the target is the input). A
-recipe may also be one of `PRESETS`.
+`dust:DENSITY` (dust and scratches, in marks per megapixel), `clean`, and those that compose the others: `combined` (one
+to three in random order, without light and colour), `combined-light` (the same with light or colour among them, all
+named in the prompt), `selective` (two; the prompt names one, the target keeps the other) and `unneeded` (one; the prompt
+names another, so the target is the input). A recipe may also be one of `PRESETS`.
 """
 
 import hashlib
@@ -36,6 +36,9 @@ CONFUSABLE = ({"blur", "lowres"}, {"noise", "lowlight"}, {"lowlight", "colour"})
 CLEAN_ASKED = ("noise", "noise", "noise", "jpeg", "jpeg", "blur", "lowres")
 """Kinds that prompts for clean images name, repeated in proportion to how often people might ask for them."""
 
+UNREAD = {"dust": "remove dust and scratches"}
+"""Kinds that prompt readers do not know, and the prompt of pairs that have one of them."""
+
 PRESETS = {
     "noise": "noise:10/15/25/35/50",
     "jpeg": "jpeg:15/25/40",
@@ -48,6 +51,7 @@ PRESETS = {
     "messenger": "lowres:1.5-3+jpeg:30-70",
     "lowlight": "lowlight:1/2/3",
     "colour": "colour:0.2",
+    "dust": "dust:100-1000",
     "everything": "noise:10/15/25/35/50,jpeg:15/25/40,kernel:3/5/7/9,lowres:2/3/4,combined,photograph:5-12,"
     "lowlight:1-3,selective",
 }
@@ -163,12 +167,14 @@ def _plain(drawn: list[tuple[str, float]], rng: np.random.Generator, general: fl
     """Plan to undo everything; a share `general` of the prompts names nothing, the others name all kinds."""
     operations = tuple(DRAWS[name](level, rng) for name, level in drawn)
     named = tuple(dict.fromkeys(operation.kind for operation in operations))
-    asked = () if rng.random() < general else named
+    unread = [UNREAD[kind] for kind in named if kind in UNREAD]
+    asked = () if unread or rng.random() < general else named
     return Plan(
         operations=operations,
         removed=(True,) * len(operations),
-        prompt=word(rng, asked),
-        request=Request.of(*asked),
+        # A model is told of what its reader does not know by one text, which it learns by heart.
+        prompt=unread[0] if unread else word(rng, asked),
+        request=Request(understood=False) if unread else Request.of(*asked),
         label="+".join(_label(name, level) for name, level in drawn),
     )
 
