@@ -9,10 +9,10 @@
 Names: `noise:SIGMA`, `poisson:C`, `camera:STRENGTH`, `photograph:STOPS` (the camera's whole chain, in stops above ISO
 100), `grain:SIGMA` (film), `blotches:SIGMA` (of colour), `jpeg:QUALITY`, `jpeg-twice:QUALITY`, `webp:QUALITY`,
 `blur:SIGMA`, `kernel:K`, `defocus:RADIUS`, `motion:LENGTH`, `lowres:FACTOR`, `lowlight:STOPS`, `colour:AMOUNT`,
-`dust:DENSITY` (dust and scratches, in marks per megapixel), `clean`, and those that compose the others: `combined` (one
-to three in random order, without light and colour), `combined-light` (the same with light or colour among them, all
-named in the prompt), `selective` (two; the prompt names one, the target keeps the other) and `unneeded` (one; the prompt
-names another, so the target is the input). A recipe may also be one of `PRESETS`.
+`dust:DENSITY` (dust and scratches, in marks per megapixel), `clean`, and those that compose the others: `combined`
+(one to three in random order, without light and colour), `combined-light` (the same with light or colour among them,
+all named in the prompt), `selective` (two; the prompt names one, the target keeps the other) and `unneeded` (one; the
+prompt names another, so the target is the input). A recipe may also be one of `PRESETS`.
 """
 
 import hashlib
