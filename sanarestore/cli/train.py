@@ -12,8 +12,8 @@ import typer
 from sanarestore import __version__
 from sanarestore.cli import values
 from sanarestore.cli.flags import MACHINE, Debug, Dtype, Json, Quiet
-from sanarestore.errors import NoImagesError, UsageError
-from sanarestore.files import hash_text, sampled_hash
+from sanarestore.errors import UsageError
+from sanarestore.files import sampled_hash
 from sanarestore.options import dtype_of
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def train(
     from sanarestore.training.claim import claimed, decoded_in
     from sanarestore.training.loop import Schedule, Trainer
     from sanarestore.training.objectives import new_objective
+    from sanarestore.training.preflight import fingerprint_of
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -130,10 +131,10 @@ def train(
     console.show_licences(base if base != SCRATCH else None)
     chosen = _recipe(recipe, folder, base=base, low_rank=lora, resume=resume)
     chosen = replace(chosen, steps=steps) if steps else chosen
-    samples, validation, used = _data(data, chosen, decoded_in(folder))
+    samples, validation, used = _data(data, chosen, decoded_in(folder), quiet=quiet or as_json)
     objective = new_objective(chosen, None if base == SCRATCH else base, rank=rank)
     origin = _origin(base, rank)
-    trainer = Trainer(folder, objective, chosen, schedule, validation, origin=origin, data=_fingerprint(used))
+    trainer = Trainer(folder, objective, chosen, schedule, validation, origin=origin, data=fingerprint_of(used))
     _make(folder)
     with claimed(folder):
         if resume:
@@ -143,7 +144,7 @@ def train(
         with reports.TrainingReport(quiet=quiet, as_json=as_json) as report:
             _run(trainer, samples, report)
         stage = {
-            "objective": chosen.objective, "base": origin, "data": _fingerprint(used), "samples": len(used),
+            "objective": chosen.objective, "base": origin, "data": fingerprint_of(used), "samples": len(used),
             "steps": trainer.step, "minutes": round(trainer.minutes, 1), "sanarestore": __version__,
             "recipe": chosen.changed(),
         }  # fmt: skip
@@ -258,23 +259,21 @@ def _recipe(path: Path | None, folder: Path, *, base: str, low_rank: bool, resum
     return embedded.for_tuning(folder.name, low_rank=low_rank) if is_model else embedded.for_adapting(folder.name)
 
 
-def _fingerprint(used: Sequence[tuple[Path, ...]]) -> str:
-    """Hash of the names and sizes of the training files, in order: a run resumes only with the same files."""
-    listing = "\n".join(f"{path.name} {path.stat().st_size}" for paths in used for path in paths)
-    return hash_text(listing)[:16]
+def _data(
+    data: Path, recipe: "TrainingRecipe", decoded: Path, *, quiet: bool
+) -> tuple[Any, list[Any], list[tuple[Path, ...]]]:
+    """Check the data, and return training samples, validation batches, and the files of each photo or pair trained on.
 
-
-def _data(data: Path, recipe: "TrainingRecipe", decoded: Path) -> tuple[Any, list[Any], list[tuple[Path, ...]]]:
-    """Training samples, validation batches, and the files of each photo or pair trained on; the folder `decoded` holds
-    decoded photos during the run."""
-    from sanarestore import images
-    from sanarestore.degradations.pairs import read_pairs
+    The folder `decoded` holds decoded photos during the run.
+    """
+    from sanarestore.cli import console
     from sanarestore.degradations.wordings import word_files
     from sanarestore.training.data import OverviewSamples, PairSamples, PhotoSamples, WordingSamples
-    from sanarestore.training.photos import hold_back, hold_back_pairs, hold_back_sources
+    from sanarestore.training.preflight import check_pairs, check_photos
     from sanarestore.training.validation import overview_validation, pair_validation, validation_batches
 
-    if data.suffix.lower() == ".csv":
+    is_list = data.suffix.lower() == ".csv"
+    if is_list:
         if recipe.objective in ("colour-correction", "wording"):
             raise UsageError(
                 f"the objective '{recipe.objective}' needs clean photos", where=data,
@@ -285,25 +284,14 @@ def _data(data: Path, recipe: "TrainingRecipe", decoded: Path) -> tuple[Any, lis
                 "photos can be held back from a folder, but not from a list of pairs", where="held_back in the recipe",
                 next_step="Remove held_back, or train on a folder of clean photos.",
             )  # fmt: skip
-        pairs, held = hold_back_pairs(read_pairs(data), recipe.validation_photos)
-        return (
-            PairSamples(pairs, recipe, decoded),
-            pair_validation(held),
-            [(pair.target, pair.degraded) for pair in pairs],
-        )
-    found = images.find([str(data)])
-    found.check_inputs()
-    if not found.images:
-        raise NoImagesError(
-            "there is no image in a supported format", where=data,
-            next_step="Name a folder of TIFF, PNG, JPEG or WebP photos.",
-        )  # fmt: skip
-    paths, count = [each.path for each in found.images], recipe.validation_photos
-    photos, kept = hold_back_sources(paths, recipe.held_back, count) if recipe.held_back else hold_back(paths, count)
-    used: list[tuple[Path, ...]] = [(photo,) for photo in photos]
+    found = check_pairs(data, recipe) if is_list else check_photos(data, recipe)
+    for note in found.notes if not quiet else ():
+        console.print_word("note", "yellow", note)
+    if is_list:
+        return PairSamples(found.pairs, recipe, decoded), pair_validation(found.held_pairs), found.files
     if recipe.objective == "colour-correction":
-        return OverviewSamples(photos, recipe, decoded), overview_validation(kept), used
+        return OverviewSamples(found.photos, recipe, decoded), overview_validation(found.held_photos), found.files
     if recipe.objective == "wording":
         # This objective trains on words alone; the photos are not used.
         return WordingSamples(recipe), [], [(path,) for path in word_files()]
-    return PhotoSamples(photos, recipe, decoded), validation_batches(kept), used
+    return PhotoSamples(found.photos, recipe, decoded), validation_batches(found.held_photos), found.files

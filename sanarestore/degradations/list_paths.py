@@ -10,6 +10,9 @@ from pathlib import Path, PurePath
 
 RELATIVE = "Paths are relative to the folder of the list."
 
+LONGEST = 200
+"""Characters of a path that a message shows."""
+
 _QUOTES = "'\"`“”„‘’«»"
 
 
@@ -48,9 +51,9 @@ class Lookup:
         except (OSError, ValueError) as error:
             if isinstance(error, PermissionError):
                 return Absent(f"{cell} cannot be read ({error.strerror})", "Check the permissions of its folder.")
-            if path.is_symlink():
+            if isinstance(error, FileNotFoundError) and path.is_symlink():
                 return Absent(f"{cell} is a link to a file that is missing", "Restore the file from a backup.")
-            return Absent(f"there is no file {cell}", self._cause(cell) if advise else "")
+            return Absent(f"there is no file {_cut(cell)}", self._cause(cell) if advise else "")
         if stat.S_ISDIR(found.st_mode):
             return Absent(f"{cell} is a folder, not an image", "Write a line for each pair of files in it.")
         if not stat.S_ISREG(found.st_mode):
@@ -119,6 +122,11 @@ def _spelling(cell: str) -> str:
     if os.sep == "/" and "\\" in cell:
         return "Write / in place of \\ between folders."
     return ""
+
+
+def _cut(cell: str) -> str:
+    """A cell for a message; one that an error of the list has made very long is cut."""
+    return cell if len(cell) <= LONGEST else f"{cell[:LONGEST]}..."
 
 
 def _is_file(path: Path) -> bool:
