@@ -25,7 +25,7 @@ EVEN = 0.6
 """Excess in plain areas, as a share of that in detailed ones, from which it counts as noise."""
 UNRELATED, RELATED = 0.08, 0.15
 """Correlation of the excess with the lower image, at the scale where it is largest: noise up to the first, lost detail
-from the second on."""
+from the second on. It is clearly negative where the lower image has noise of its own."""
 AS_STEEP, STEEPER = 1.1, 1.2
 """Edges of the upper image in units of those of the lower one: noise up to the first, blur from the second on."""
 BLOCKY, HINT_OF_BLOCKS = 1.25, 1.05
@@ -56,12 +56,17 @@ def degraded_side(first_HWC: Pixels, second_HWC: Pixels) -> Side | None:
     blocky = _blockiness(lower) / _blockiness(upper)
     if max(blocky, 1 / blocky) > BLOCKY:
         return sides[1] if blocky > 1 else sides[0]
-    related = max(_correlation(_fine(_shrunk(upper, scale)), _fine(_shrunk(lower, scale))) for scale in SCALES)
+    related = [_correlation(_fine(_shrunk(upper, scale)), _fine(_shrunk(lower, scale))) for scale in SCALES]
     steeper = _steepness(upper, lower) / max(_steepness(_shrunk(upper, 8), _shrunk(lower, 8)), 0.1)
-    if related > RELATED and steeper > STEEPER:
+    if max(related) > RELATED and steeper > STEEPER:
         return sides[1]
     plain, detailed = _excess(fine[sides[0]] - fine[sides[1]], _structure(lower))
-    is_noise = plain > EVEN * detailed and related < UNRELATED and steeper < AS_STEEP and blocky < HINT_OF_BLOCKS
+    is_noise = (
+        plain > EVEN * detailed
+        and -RELATED < min(related) <= max(related) < UNRELATED
+        and 1 / STEEPER < steeper < AS_STEEP
+        and blocky < HINT_OF_BLOCKS
+    )
     return sides[0] if is_noise else None
 
 
