@@ -21,6 +21,8 @@ FEWEST_BLOCKS = 16
 """Fewer blocks show nothing."""
 WEAKEST = 1.0
 """Root mean square of the excess, in 8-bit codes, below which two images count as equally sharp and noisy."""
+PLAIN = 4.0
+"""Standard deviation, in 8-bit codes, that a quarter of the lower image's blocks must exceed to show edges."""
 EVEN = 0.6
 """Excess in plain areas, as a share of that in detailed ones, from which it counts as noise."""
 UNRELATED, RELATED = 0.08, 0.15
@@ -28,6 +30,8 @@ UNRELATED, RELATED = 0.08, 0.15
 from the second on. It is clearly negative where the lower image has noise of its own."""
 AS_STEEP, STEEPER = 1.1, 1.2
 """Edges of the upper image in units of those of the lower one: noise up to the first, blur from the second on."""
+OF_BLOCKS = 1.05
+"""Blockiness from which an image has blocks."""
 BLOCKY, HINT_OF_BLOCKS = 1.25, 1.05
 """Blockiness of one image in units of that of the other: clear evidence, and a reason not to take the rest for noise.
 """
@@ -53,20 +57,24 @@ def degraded_side(first_HWC: Pixels, second_HWC: Pixels) -> Side | None:
     if _rms(fine["first"]) < _rms(fine["second"]):
         sides = ("second", "first")
     upper, lower = (planes[side] for side in sides)
-    blocky = _blockiness(lower) / _blockiness(upper)
-    if max(blocky, 1 / blocky) > BLOCKY:
+    blockiness = [_blockiness(each) for each in (upper, lower)]
+    blocky = blockiness[1] / blockiness[0]
+    if max(blockiness) > OF_BLOCKS and max(blocky, 1 / blocky) > BLOCKY:
         return sides[1] if blocky > 1 else sides[0]
     related = [_correlation(_fine(_shrunk(upper, scale)), _fine(_shrunk(lower, scale))) for scale in SCALES]
     steeper = _steepness(upper, lower) / max(_steepness(_shrunk(upper, 8), _shrunk(lower, 8)), 0.1)
     if max(related) > RELATED and steeper > STEEPER:
         return sides[1]
-    plain, detailed = _excess(fine[sides[0]] - fine[sides[1]], _structure(lower))
+    structure = _structure(lower)
+    plain, detailed = _excess(fine[sides[0]] - fine[sides[1]], structure)
     is_noise = (
         plain > EVEN * detailed
+        and np.quantile(structure, 0.75) > PLAIN
         and -RELATED < min(related) <= max(related) < UNRELATED
         and 1 / STEEPER < steeper < AS_STEEP
         and blocky < HINT_OF_BLOCKS
     )
+    # Where there are no edges, nothing shows whether they were kept.
     return sides[0] if is_noise else None
 
 
@@ -134,9 +142,13 @@ def _steepness(upper_HW: Plane, lower_HW: Plane) -> float:
 
 
 def _blockiness(gray_HW: Plane) -> float:
-    """Steps across the borders of JPEG's blocks of 8 x 8 relative to all steps; about 1 without blocks."""
+    """Steps across the borders of JPEG's blocks of 8 x 8 relative to the largest of the other seven kinds of steps.
+
+    Above 1 only with blocks: any of the eight kinds may be the largest by chance, and where there is little to see.
+    """
     ratios = []
     for axis in (0, 1):
         steps = np.abs(np.diff(gray_HW, axis=axis)).mean(axis=1 - axis) + 0.05
-        ratios.append(float(steps[7::8].mean() / steps.mean()))
+        kinds = [float(steps[start::8].mean()) for start in range(8)]
+        ratios.append(kinds[7] / max(kinds[:7]))
     return sum(ratios) / 2

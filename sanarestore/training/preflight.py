@@ -30,8 +30,8 @@ FEW = 10
 MOSTLY = 0.8
 """Share of the pairs with evidence that must be reversed before swapped columns are suspected."""
 
-FEWEST = 2
-"""Pairs with evidence below which nothing is suspected."""
+FEWEST, LEAST = 2, 0.1
+"""Reversed pairs, and their share of all pairs, below which nothing is suspected."""
 
 ALIKE = 0.8
 """Share of equal names in two folders from which these look like pairs."""
@@ -150,7 +150,7 @@ def _doubts(seen: Sequence[Seen], pairs: Sequence[Pair]) -> list[str]:
     """Notes on what the pixels of pairs show, and what may be meant."""
     notes = []
     sides = Counter(each.side for each in seen if each.side)
-    if sides["first"] >= max(FEWEST, MOSTLY * sides.total()):
+    if sides["first"] >= max(FEWEST, LEAST * len(seen), MOSTLY * sides.total()):
         notes.append(
             f"in {sides['first']} of {sides.total()} pairs that show it, the target is the worse image: check if the "
             "columns image_path (clean target) and condition_image_path (degraded input) are swapped"
