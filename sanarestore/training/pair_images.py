@@ -110,10 +110,10 @@ def unreadable(
 
 def wrong_size(pair: Pair, headers: Headers, name: Callable[[Path], str]) -> Fault | None:
     """The fault of a pair whose images differ in size; None if they do not, or one of them has no header."""
-    sizes = _size(headers[pair.target]), _size(headers[pair.degraded])
-    if sizes[0] is None or sizes[1] is None or sizes[0] == sizes[1]:
+    wanted, own = _size(headers[pair.target]), _size(headers[pair.degraded])
+    if wanted is None or own is None or wanted == own:
         return None
-    (width, height), (own_width, own_height) = sizes
+    (width, height), (own_width, own_height) = wanted, own
     ratio = width / own_width
     step = "Both must show the same scene pixel for pixel: crop or scale one of them."
     fact = (

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from sanarestore import images
 from sanarestore.degradations.faults import Fault, refusal
@@ -187,17 +188,23 @@ def _small(headers: Headers, patch: int) -> list[str]:
     return [f"{counted} smaller than the crops of {patch} x {patch} pixels: they are continued by mirroring"]
 
 
-def _extent(headers: Headers) -> dict[str, float | tuple[int, int] | None]:
+class _Extent(TypedDict):
+    megapixels: float
+    smallest: tuple[int, int] | None
+    largest: tuple[int, int] | None
+
+
+def _extent(headers: Headers) -> _Extent:
     """Fields of `Preflight` about the sizes of all files."""
     sizes = sorted(
         ((each.width, each.height) for each in headers.values() if isinstance(each, images.Header)),
         key=lambda size: size[0] * size[1],
     )
-    return {
-        "megapixels": sum(width * height for width, height in sizes) / 1e6,
-        "smallest": sizes[0] if sizes else None,
-        "largest": sizes[-1] if sizes else None,
-    }
+    return _Extent(
+        megapixels=sum(width * height for width, height in sizes) / 1e6,
+        smallest=sizes[0] if sizes else None,
+        largest=sizes[-1] if sizes else None,
+    )
 
 
 def _check_file(data: Path) -> None:
