@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ THREADS = min(4, os.cpu_count() or 1)
 MOST_PAIRS = 1000
 """Pairs whose images are decoded, 2000 files at most; an even sample of more pairs."""
 
-LARGE = 32.0
-"""Megapixels from which one pair at a time is decoded, so that memory stays bounded."""
+LARGE = 25.0
+"""Megapixels from which one pair at a time is decoded: a pair of this size takes 600 MB in each thread."""
 
 SQUARE = 512
 """Side of the part in the middle of a pair whose noise and sharpness are compared, in pixels."""
@@ -44,7 +44,7 @@ TURNED = 0.02
 1."""
 
 Headers = Mapping[Path, images.Header | ImageError]
-Key = TypeVar("Key")
+Progress = Callable[[int, int], None]
 Value = TypeVar("Value")
 
 
@@ -67,13 +67,15 @@ class Seen:
 
 def headers_of(paths: Iterable[Path]) -> Headers:
     """The headers of distinct files, or the errors of those that cannot be read."""
-    return _in_threads(_header, dict.fromkeys(paths))
+    distinct = list(dict.fromkeys(paths))
+    return dict(zip(distinct, _in_threads(_header, distinct), strict=True))
 
 
-def look(pairs: Sequence[Pair], headers: Headers) -> list[Seen]:
+def look(pairs: Sequence[Pair], headers: Headers, progress: Progress) -> list[Seen]:
     """Decode and compare the images of an even sample of at most `MOST_PAIRS` pairs.
 
-    Pairs of different sizes, and those of which a header cannot be read, are left out.
+    Pairs of different sizes, and those of which a header cannot be read, are left out. `progress` is told how many
+    pairs of how many are compared.
     """
     pairs = [pair for pair in pairs if _size(headers[pair.target]) == _size(headers[pair.degraded]) is not None]
     step = max(1.0, len(pairs) / MOST_PAIRS)
@@ -89,7 +91,11 @@ def look(pairs: Sequence[Pair], headers: Headers) -> list[Seen]:
         with alone if is_large else nullcontext():
             return list(_seen(target, by_target[target]))
 
-    return [seen for found in _in_threads(of_target, by_target).values() for seen in found]
+    seen: list[Seen] = []
+    for found in _in_threads(of_target, list(by_target)):
+        seen += found
+        progress(len(seen), len(sample))
+    return seen
 
 
 def unreadable(
@@ -151,11 +157,13 @@ def _lines(numbers: Sequence[int], most: int = 5) -> str:
     return f"{'line' if len(numbers) == 1 else 'lines'} {joined(words)}"
 
 
-def _in_threads(work: Callable[[Key], Value], keys: Iterable[Key]) -> dict[Key, Value]:
-    """The results by key; each thread holds the images of one key at a time."""
-    keys = list(keys)
+def _in_threads(work: Callable[[Path], Value], paths: Sequence[Path]) -> Iterator[Value]:
+    """Yield the results in the order of the paths; Ctrl-C does not wait for paths that are not begun."""
     with ThreadPoolExecutor(THREADS) as pool:
-        return dict(zip(keys, pool.map(work, keys), strict=True))
+        try:
+            yield from pool.map(work, paths)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _header(path: Path) -> images.Header | ImageError:
@@ -192,8 +200,9 @@ def _compare(line: int, target: Image, degraded: Image) -> Seen:
     if first.shape == second.shape and np.array_equal(first, second):
         return Seen(line=line, is_equal=True)
     turns = [orientation_of(image.metadata.exif) for image in (target, degraded)]
-    stored, upright = _likeness(first, second, [1, 1]), _likeness(first, second, turns)
-    is_turned = turns[0] != turns[1] and upright > stored + TURNED and 1 - stored > 2 * (1 - upright)
+    stored = _likeness(first, second, [1, 1])
+    upright = _likeness(first, second, turns) if turns[0] != turns[1] else stored
+    is_turned = upright > stored + TURNED and 1 - stored > 2 * (1 - upright)
     top, left = (max(0, (size - SQUARE) // 2) for size in first.shape[:2])
     middle = [image[top : top + SQUARE, left : left + SQUARE] for image in (first, second)]
     return Seen(
@@ -206,7 +215,9 @@ def _likeness(first_HWC: Pixels, second_HWC: Pixels, turns: Sequence[int]) -> fl
     """Correlation of two images, reduced and turned upright; 1 if one of them is flat, as plain fields are."""
     small = []
     for image, orientation in zip((first_HWC, second_HWC), turns, strict=True):
-        gray = resize(image.mean(axis=2, keepdims=True, dtype=np.float32), SMALL, SMALL)[..., 0]
+        # A grid of pixels is enough of a large image, and much faster than all of them.
+        every = max(1, min(image.shape[:2]) // (8 * SMALL))
+        gray = resize(image[::every, ::every].mean(axis=2, keepdims=True, dtype=np.float32), SMALL, SMALL)[..., 0]
         gray = gray.T if orientation >= 5 else gray
         # Transposed or not, the tags of a kind then differ by mirroring each of the two axes.
         rows, columns = _MIRRORED[orientation]

@@ -18,7 +18,16 @@ from sanarestore.errors import ImageError, NoImagesError, UsageError
 from sanarestore.files import hash_text
 from sanarestore.images.signature import HEAD, name_foreign, sniff
 from sanarestore.training.journal import NAME
-from sanarestore.training.pair_images import Headers, Seen, headers_of, look, told_lines, unreadable, wrong_size
+from sanarestore.training.pair_images import (
+    Headers,
+    Progress,
+    Seen,
+    headers_of,
+    look,
+    told_lines,
+    unreadable,
+    wrong_size,
+)
 from sanarestore.training.photos import hold_back, hold_back_pairs, hold_back_sources
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.variants import DEGRADED, TARGET
@@ -83,10 +92,15 @@ def fingerprint_of(files: Iterable[tuple[Path, ...]]) -> str:
     return hash_text(listing)[:16]
 
 
-def check_pairs(listed: Path, recipe: TrainingRecipe) -> Preflight:
+def _silent(_done: int, _total: int) -> None:
+    """Say nothing about progress."""
+
+
+def check_pairs(listed: Path, recipe: TrainingRecipe, progress: Progress = _silent) -> Preflight:
     """Read a list of pairs, look into its images, and hold some back for validation.
 
-    One UsageError names all faults of the list and of its images, by line.
+    One UsageError names all faults of the list and of its images, by line. Large images take up to a second each:
+    `progress` is told how many pairs of how many are compared.
     """
     found = list_pairs(listed)
     headers = headers_of(path for pair in found.pairs for path in (pair.target, pair.degraded))
@@ -96,7 +110,7 @@ def check_pairs(listed: Path, recipe: TrainingRecipe) -> Preflight:
         return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
     sizes = {pair: wrong_size(pair, headers, name) for pair in found.pairs}
-    seen = look(found.pairs, headers)
+    seen = look(found.pairs, headers, progress)
     step = "Save both images upright."
     turned = [
         Fault(each.line, "an orientation tag was applied to one of the two images only", step)

@@ -199,6 +199,12 @@ def test_of_many_pairs_an_even_sample_is_decoded(listed: Path, monkeypatch: pyte
     assert notes[0] == "the headers of all images were read, and the pixels of 2 of 4 pairs"
 
 
+def test_progress_counts_the_pairs(listed: Path) -> None:
+    told: list[tuple[int, int]] = []
+    check_pairs(listed, RECIPE, lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
 def test_pairs_of_one_photograph_are_validated_on_crops_of_it(listed: Path) -> None:
     listed.write_text(HEAD + "".join(f"c0.png,n{index}.png,x\n" for index in range(4)))
     found = check_pairs(listed, RECIPE)
