@@ -74,10 +74,8 @@ def headers_of(paths: Iterable[Path]) -> Headers:
 def look(pairs: Sequence[Pair], headers: Headers, progress: Progress) -> list[Seen]:
     """Decode and compare the images of an even sample of at most `MOST_PAIRS` pairs.
 
-    Pairs of different sizes, and those of which a header cannot be read, are left out. `progress` is told how many
-    pairs of how many are compared.
+    `progress` is told how many pairs of how many were decoded.
     """
-    pairs = [pair for pair in pairs if _size(headers[pair.target]) == _size(headers[pair.degraded]) is not None]
     step = max(1.0, len(pairs) / MOST_PAIRS)
     sample = [pairs[int(index * step)] for index in range(min(len(pairs), MOST_PAIRS))]
     by_target: dict[Path, list[Pair]] = {}
@@ -178,13 +176,12 @@ def _seen(path: Path, pairs: Sequence[Pair]) -> Iterable[Seen]:
     target = _read(path)
     if not isinstance(target, Image):
         yield Seen(line=pairs[0].line, error=target, path=path)
-        return
     for pair in pairs:
         degraded = _read(pair.degraded)
-        if isinstance(degraded, Image):
-            yield _compare(pair.line, target, degraded)
-        else:
+        if not isinstance(degraded, Image):
             yield Seen(line=pair.line, error=degraded, path=pair.degraded)
+        elif isinstance(target, Image):
+            yield _compare(pair.line, target, degraded)
 
 
 def _read(path: Path) -> Image | ImageError | OutOfMemory:
@@ -195,8 +192,10 @@ def _read(path: Path) -> Image | ImageError | OutOfMemory:
 
 
 def _compare(line: int, target: Image, degraded: Image) -> Seen:
-    """What the images of a pair show; their sizes are equal."""
+    """What the images of a pair show; nothing if their sizes differ."""
     first, second = target.pixels_HWC, degraded.pixels_HWC
+    if first.shape[:2] != second.shape[:2]:
+        return Seen(line=line)
     if first.shape == second.shape and np.array_equal(first, second):
         return Seen(line=line, is_equal=True)
     turns = [orientation_of(image.metadata.exif) for image in (target, degraded)]

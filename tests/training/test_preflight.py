@@ -103,6 +103,15 @@ def test_an_image_that_does_not_fit_is_one_clear_message(listed: Path, spoil: ob
     assert "\n" not in found
 
 
+def test_both_images_of_a_row_are_looked_into(listed: Path) -> None:
+    damage(listed.parent / "c1.png")
+    (listed.parent / "n1.png").write_bytes(b"text")
+    save(listed.parent / "n2.png", photo(64, 64))
+    damage(listed.parent / "n2.png")
+    facts = ("line 3: c1.png:", "line 3: n1.png: it is not", "line 4: n2.png has 64 x 64", "line 4: n2.png:")
+    assert all(f"  {fact}" in line for fact, line in zip(facts, message(listed).splitlines()[1:], strict=True))
+
+
 def test_an_animation_is_refused(listed: Path) -> None:
     from PIL import Image
 
