@@ -14,7 +14,7 @@ import numpy as np
 from sanarestore import images
 from sanarestore.degradations.faults import Fault, joined
 from sanarestore.degradations.pairs import Pair
-from sanarestore.errors import ImageError, OutOfMemory
+from sanarestore.errors import DamagedImage, ImageError, OutOfMemory
 from sanarestore.images import Image, Pixels, resize
 from sanarestore.images.exif import orientation_of
 from sanarestore.training.direction import Side, degraded_side
@@ -42,6 +42,8 @@ SAME_SCENE = 0.2
 TURNED = 0.02
 """Gain in correlation from which orientation tags count as applied to one image only, if it also halves what lacks to
 1."""
+
+BACKUP = "Restore the file from a backup, or remove the line."
 
 Headers = Mapping[Path, images.Header | ImageError]
 Progress = Callable[[int, int], None]
@@ -108,7 +110,9 @@ def unreadable(
     for path, error in errors.items():
         first, *more = sorted({pair.line for pair in pairs if path in (pair.target, pair.degraded)})
         also = f" (also in {_lines(more)})" if more else ""
-        faults.append(Fault(first, f"{name(path)}: {error.fact}{also}", error.next_step))
+        # Training accepts no damage: the step of the error is one of `restore`.
+        step = BACKUP if isinstance(error, DamagedImage) else error.next_step
+        faults.append(Fault(first, f"{name(path)}: {error.fact}{also}", step))
     return faults
 
 

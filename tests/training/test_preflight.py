@@ -125,6 +125,7 @@ def test_a_file_with_a_fault_is_told_once_with_all_its_lines(listed: Path) -> No
     listed.write_text(HEAD + "".join(f"c0.png,n{index}.png,x\n" for index in range(4)))
     assert message(listed).startswith("line 2: c0.png: ")
     assert "(also in lines 3, 4 and 5)" in message(listed)
+    assert message(listed).endswith("Restore the file from a backup, or remove the line.")
 
 
 @pytest.mark.parametrize("orientation", [2, 3, 4])
