@@ -13,9 +13,11 @@
      +- DiskFull                the disk or a quota is full                 exit 1
      +- Diverged                training has diverged                       exit 1
 
-Each message says where the problem is (a file, an option), what is wrong, and what to do next.
+Each message says where the problem is (a file, an option), what is wrong, and what to do next. Several faults of one
+file are one error, with a line for each.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 from os import PathLike
 
@@ -44,21 +46,34 @@ class SanarestoreError(Exception):
     reason = "error"
     """Why a file failed, in one word for programs."""
 
-    def __init__(self, fact: str, *, where: str | PathLike[str] | None = None, next_step: str = "") -> None:
+    def __init__(
+        self,
+        fact: str,
+        *,
+        where: str | PathLike[str] | None = None,
+        next_step: str = "",
+        details: Sequence[str] = (),
+    ) -> None:
         self.fact = fact
         self.where = None if where is None else str(where)
         self.next_step = next_step
+        self.details = tuple(details)
+        """Further lines, one for each of several faults; usually none."""
         place = f"{self.where}: " if self.where else ""
         step = f" {next_step}" if next_step else ""
-        super().__init__(f"{place}{fact}.{step}")
+        self.summary = f"{place}{fact}.{step}"
+        """The message without the details."""
+        super().__init__("\n  ".join((self.summary, *self.details)))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle with the keyword arguments, because errors pass between worker processes."""
-        return _rebuild, (type(self), self.fact, self.where, self.next_step)
+        return _rebuild, (type(self), self.fact, self.where, self.next_step, self.details)
 
 
-def _rebuild(kind: type[SanarestoreError], fact: str, where: str | None, next_step: str) -> SanarestoreError:
-    return kind(fact, where=where, next_step=next_step)
+def _rebuild(
+    kind: type[SanarestoreError], fact: str, where: str | None, next_step: str, details: tuple[str, ...]
+) -> SanarestoreError:
+    return kind(fact, where=where, next_step=next_step, details=details)
 
 
 class UsageError(SanarestoreError):

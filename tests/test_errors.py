@@ -15,12 +15,19 @@ def test_the_sentence_says_where_what_and_what_next() -> None:
     assert str(ImageError("it is empty", where=Path("a.png"))) == "a.png: it is empty."
 
 
+def test_each_of_several_faults_has_a_line() -> None:
+    error = UsageError("2 faults", where="a.csv", next_step="Correct them.", details=["line 2: one.", "line 3: two."])
+    assert str(error) == "a.csv: 2 faults. Correct them.\n  line 2: one.\n  line 3: two."
+    assert error.summary == "a.csv: 2 faults. Correct them."
+
+
 @pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SanarestoreError)])  # fmt: skip  # noqa: E501
 def test_pickling_keeps_all_fields(kind: type[SanarestoreError]) -> None:
-    error = kind("fact", where="place", next_step="Step.")
+    error = kind("fact", where="place", next_step="Step.", details=("line 2: one", "line 3: two"))
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is kind
     assert (copy.fact, copy.where, copy.next_step) == ("fact", "place", "Step.")
+    assert copy.details == ("line 2: one", "line 3: two")
     assert str(copy) == str(error)
 
 

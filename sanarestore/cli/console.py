@@ -19,7 +19,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from sanarestore import weights
-from sanarestore.errors import UsageError
+from sanarestore.errors import SanarestoreError, UsageError
 from sanarestore.evaluation.columns import Table
 from sanarestore.ndjson import SCHEMA_VERSION
 
@@ -63,10 +63,14 @@ def show_licences(*names: str | None, wanted: tuple[str, ...] = weights.WANTED) 
 
 
 def error(problem: Exception | str, *, trace: bool = False) -> None:
-    """Print what went wrong on stderr, with the traceback if asked."""
+    """Print what went wrong on stderr, with the traceback if asked; each of several faults has a line."""
     if trace and isinstance(problem, Exception):
         say_lines("".join(traceback.format_exception(problem)).splitlines())
-    print_word("error", "bold red", str(problem))
+    if isinstance(problem, SanarestoreError):
+        print_word("error", "bold red", problem.summary)
+        say_lines(f"  {detail}" for detail in problem.details)
+    else:
+        print_word("error", "bold red", str(problem))
 
 
 def print_word(word: str, style: str, message: str) -> None:

@@ -6,7 +6,7 @@ except with --quiet or --json.
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -281,8 +281,10 @@ class TrainingReport:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def begin(self, before: float | None, name: str) -> None:
-        """Show the validation figure before training, and the name of the stage if there are several."""
+    def begin(self, before: float | None, name: str, notes: Sequence[str] = ()) -> None:
+        """Show the validation figure before training, notes on the data, and the name of the stage if it has one."""
+        for note in notes if not self._quiet and not self._json else ():
+            console.print_word("note", "yellow", note)
         if name and not self._quiet and not self._json:
             console.stderr.print(name, soft_wrap=True, markup=False)
         if before is not None and not self._json and not self._quiet:

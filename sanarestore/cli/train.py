@@ -157,7 +157,7 @@ def train(
     try:
         for each in runs(order, chosen, ranks):
             with each.begun() as before, reports.TrainingReport(quiet=quiet, as_json=as_json) as report:
-                report.begin(before, each.name)
+                report.begin(before, each.name, each.preflight.notes)
                 if not export:
                     _run(each, report)
                 each.finish()

@@ -6,15 +6,16 @@
 import csv
 import io
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from sanarestore.errors import NoImagesError, UsageError
+from sanarestore.degradations.faults import SHOWN, Fault, refusal
+from sanarestore.degradations.list_columns import COLUMNS, HEADER, columns_of, is_header
+from sanarestore.degradations.list_paths import Absent, Lookup, Place
+from sanarestore.degradations.list_text import Row, lines_of, looks_like_file, read_text, rows_of, separator_of
+from sanarestore.errors import UsageError
 from sanarestore.files import write_atomically
-
-COLUMNS = ("image_path", "condition_image_path", "caption")
-"""Clean target, degraded input, prompt."""
 
 ORIGINS = ("label", "variant", "sha256")
 """Columns that `write_pairs` adds: the pair's own recipe, its variant number, and the hash of the clean file."""
@@ -28,11 +29,21 @@ class Pair:
     degraded: Path
     prompt: str
     """The caption; it may hold several variants, separated by `|`."""
+    line: int = field(default=0, compare=False)
+    """Line of the list on which it stands; 0 if it comes from no list."""
 
     @property
     def prompts(self) -> tuple[str, ...]:
         """The variants of the caption, at least one."""
         return tuple(each.strip() for each in self.prompt.split("|"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairList:
+    """What a list holds: its pairs, and what is wrong with other lines."""
+
+    pairs: tuple[Pair, ...]
+    faults: tuple[Fault, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,36 +59,110 @@ class PairRow:
 
 
 def read_pairs(path: Path) -> tuple[Pair, ...]:
-    """Read pairs.csv; paths are relative to its folder. UsageError if a column or a file is missing."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-            rows = list(reader)
-    except FileNotFoundError as error:
-        step = "Check its name, and put quotes around names with spaces."
-        raise UsageError("there is no such file or folder", where=path, next_step=step) from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        fact = f"it cannot be read ({getattr(error, 'strerror', None) or error})"
-        raise UsageError(fact, where=path, next_step="Name a pairs.csv, saved as UTF-8 text.") from error
-    if missing:
-        raise UsageError(f"has no column {missing[0]}", where=path, next_step=f"Columns are {', '.join(COLUMNS)}.")
-    if not rows:
-        raise NoImagesError("lists no pairs", where=path, next_step="Add a line for each pair.")
-    folder = path.parent.absolute()
-    pairs = []
-    for line, row in enumerate(rows, start=2):
-        empty = [column for column in COLUMNS if row[column] is None]
-        if empty:
-            raise UsageError(
-                f"line {line} has no {empty[0]}", where=path, next_step=f"Columns are {', '.join(COLUMNS)}."
-            )
-        target, degraded = folder / row["image_path"], folder / row["condition_image_path"]
-        for named in (target, degraded):
-            if not named.is_file():
-                raise UsageError(f"line {line} names a file that is not there: {named}", where=path)
-        pairs.append(Pair(target=target, degraded=degraded, prompt=row["caption"]))
-    return tuple(pairs)
+    """Read pairs.csv; paths are relative to its folder. One UsageError names everything that is wrong, by line."""
+    found = list_pairs(path)
+    if found.faults:
+        raise refusal(path, found.faults)
+    return found.pairs
+
+
+def list_pairs(path: Path) -> PairList:
+    """Read pairs.csv as `read_pairs` does, and return the faults of its rows beside the pairs without faults.
+
+    UsageError if the file cannot be read as a table with the right columns, or lists nothing.
+    """
+    text = read_text(path)
+    rows: list[Row] = []
+    faults: list[Fault] = []
+    for each in rows_of(text):
+        if isinstance(each, Fault):
+            faults.append(each)
+        elif not each.is_blank:
+            rows.append(each)
+    if not rows or (faults and faults[0].line < rows[0].line):
+        raise refusal(path, faults)
+    header, *rows = rows
+    columns = columns_of(header, lines_of(text)[header.line - 1], path)
+    if not rows and not faults:
+        raise UsageError("lists no pairs", where=path, next_step="Add a line for each pair.")
+    reader = _Reader(columns, header.cells, Lookup(path.parent.absolute()), faults)
+    return PairList(pairs=tuple(filter(None, map(reader.pair, rows))), faults=tuple(faults))
+
+
+class _Reader:
+    """Turns rows into pairs, and adds what is wrong with the others to a list of faults."""
+
+    def __init__(
+        self, columns: Mapping[str, int], header: Sequence[str], lookup: Lookup, faults: list[Fault]
+    ) -> None:  # fmt: skip
+        self._columns, self._header, self._lookup, self._faults = columns, header, lookup, faults
+        self._lines: dict[tuple[object, object, str], int] = {}
+        """Degraded file, target and caption -> the line that has them."""
+        self._targets: dict[tuple[object, str], tuple[object, int]] = {}
+        """Degraded file and caption -> the target, and the line that says so."""
+
+    def pair(self, row: Row) -> Pair | None:
+        """The pair of a row; None if there is a fault."""
+        before = len(self._faults)
+        self._check_width(row)
+        if len(self._faults) > before:
+            return None
+        named, conditioned, caption = (row.cells[self._columns[column]] for column in COLUMNS)
+        target, degraded = self._place(row, named), self._place(row, conditioned)
+        if looks_like_file(caption) and " " not in caption.strip():
+            self._add(row, f"the caption '{caption.strip()}' is a file name", "Check the order of the columns.")
+        if target is None or degraded is None or len(self._faults) > before:
+            return None
+        self._check_repeated(row, target, degraded, conditioned, caption.strip())
+        if len(self._faults) > before:
+            return None
+        return Pair(target=target.path, degraded=degraded.path, prompt=caption, line=row.line)
+
+    def _add(self, row: Row, fact: str, next_step: str = "") -> None:
+        self._faults.append(Fault(row.line, fact, next_step))
+
+    def _check_width(self, row: Row) -> None:
+        """Add a fault if a row has too few fields for its pair, or more than the header, apart from empty ones."""
+        cells, wanted = row.cells, len(self._header)
+        if is_header(cells):
+            self._add(row, "this line is a header again", "Remove the line.")
+        elif any(cell.strip() for cell in cells[wanted:]):
+            step = 'Put quotes around a caption with commas: "remove noise, then sharpen".'
+            if any(cell.startswith(' "') for cell in cells):
+                step = "Remove the spaces in front of quotes."
+            elif any(mark in cell for cell in cells for mark in "“”„"):
+                step = 'Use straight quotes (") around captions, not curved ones.'
+            self._add(row, f"there are {len(cells)} fields, and the header has {wanted}", step)
+        elif missing := [column for column in COLUMNS if self._columns[column] >= len(cells)]:
+            separator = separator_of(cells[0]) if len(cells) == 1 else None
+            step = f"Write {HEADER} of every pair, separated by commas; a caption may be empty."
+            if cells[0].startswith("#"):
+                step = "Remove comments: every line is a pair."
+            elif separator:
+                step = f"Fields are separated by {separator} here: use commas."
+            fact = f"there {'is only 1 field' if len(cells) == 1 else f'are only {len(cells)} fields'}"
+            self._add(row, f"{fact}, so that it has no {' and no '.join(missing)}", step)
+
+    def _place(self, row: Row, cell: str) -> Place | None:
+        # No more faults are shown, and looking for causes takes time.
+        found = self._lookup.find(cell, advise=len(self._faults) < SHOWN)
+        if isinstance(found, Absent):
+            self._add(row, found.fact, found.next_step)
+            return None
+        return found
+
+    def _check_repeated(self, row: Row, target: Place, degraded: Place, name: str, caption: str) -> None:
+        """Add a fault if the pair is one file twice, stands in an earlier line, or contradicts one."""
+        first = self._lines.setdefault((degraded.identity, target.identity, caption), row.line)
+        known, line = self._targets.setdefault((degraded.identity, caption), (target.identity, row.line))
+        if target.identity == degraded.identity:
+            step = "Name the degraded image and the clean one."
+            self._add(row, f"target and degraded input are the same file, {name}", step)
+        elif first != row.line:
+            self._add(row, f"this pair stands in line {first} already", "Remove one of the two lines.")
+        elif known != target.identity:
+            step = "Correct the wrong line, or write captions that say what differs."
+            self._add(row, f"{name} has another target in line {line}, with the same caption", step)
 
 
 def write_pairs(path: Path, rows: Iterable[PairRow]) -> None:

@@ -26,6 +26,7 @@ OF_CODES = frozenset((291, TRANSFER, HALFTONE))
 DESCRIPTIVE = _PHOTOGRAPH | PAGE | GEO | COLOUR
 """Tags of a TIFF's first directory that describe the photograph and not how its pixels are stored."""
 
+_ORIENTATION = 274
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 RESOLUTION = (X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT)
 _MAKER_NOTE = 37500
@@ -108,6 +109,17 @@ def dpi_of_block(block: bytes | None) -> tuple[float, float] | None:
         return None
     layout, directory = parse(block)
     return dpi_of(directory, layout)
+
+
+def orientation_of(block: bytes | None) -> int:
+    """How the picture must be turned to stand upright, 1 to 8 as in EXIF; 1 if the block does not say."""
+    if block is None:
+        return 1
+    layout, directory = parse(block)
+    if _ORIENTATION not in directory:
+        return 1
+    value = int(_number(directory[_ORIENTATION], layout))
+    return value if value in range(1, 9) else 1
 
 
 def resolution_entries(dpi: tuple[float, float], layout: ByteLayout) -> Directory:

@@ -10,12 +10,11 @@ from typing import Any
 
 import torch
 
-from sanarestore import __version__, images, weights
-from sanarestore.degradations.pairs import Pair, read_pairs
+from sanarestore import __version__, weights
+from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.wordings import word_files
-from sanarestore.errors import NoImagesError, UsageError
-from sanarestore.files import copy_folder, hash_text, sampled_hash
-from sanarestore.images.signature import READ
+from sanarestore.errors import UsageError
+from sanarestore.files import copy_folder, sampled_hash
 from sanarestore.training.captions import captions_of_pairs, captions_of_recipe
 from sanarestore.training.checkpoint import find_checkpoint
 from sanarestore.training.claim import claimed, decoded_in
@@ -23,7 +22,7 @@ from sanarestore.training.data import Batch, OverviewSamples, PairSamples, Photo
 from sanarestore.training.loop import Progress, Schedule, Trainer
 from sanarestore.training.objective import PartsObjective
 from sanarestore.training.objectives import new_objective
-from sanarestore.training.photos import hold_back, hold_back_pairs, hold_back_sources
+from sanarestore.training.preflight import Preflight, check_pairs, check_photos, fingerprint_of
 from sanarestore.training.ranks import Ranks
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.starting import Start
@@ -69,13 +68,14 @@ class Run:
         """Which stage of how many this is; empty if it is the only one."""
         self.recipe = recipe
         self.folder = order.folder
-        samples, validation, self._used, pairs = _data(order.data, recipe, decoded_in(order.folder))
-        self._samples = samples
+        self.preflight = check_data(order.data, recipe)
+        self._files = [(path,) for path in word_files()] if recipe.objective == "wording" else self.preflight.files
+        self._samples, validation = _samples(self.preflight, recipe, decoded_in(order.folder))
         objective = new_objective(recipe, order.start)
-        self._prepare_captions(objective, pairs)
+        self._prepare_captions(objective, (*self.preflight.pairs, *self.preflight.held_pairs))
         self.trainer = Trainer(
             order.folder, objective, recipe, order.schedule, validation, origin=origin_of(order),
-            data=_fingerprint(self._used), ranks=ranks,
+            data=fingerprint_of(self._files), ranks=ranks,
         )  # fmt: skip
 
     @contextmanager
@@ -101,7 +101,7 @@ class Run:
         """Write the model or adapter with the history of its weights, and return its folder."""
         trainer, recipe = self.trainer, self.recipe
         stage = {
-            "objective": recipe.objective, "base": trainer.origin, "data": trainer.data, "samples": len(self._used),
+            "objective": recipe.objective, "base": trainer.origin, "data": trainer.data, "samples": len(self._files),
             "steps": trainer.step, "minutes": round(trainer.minutes, 1), "sanarestore": __version__,
             "recipe": recipe.changed(),
         }  # fmt: skip
@@ -237,45 +237,30 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def _fingerprint(used: Sequence[tuple[Path, ...]]) -> str:
-    """Hash of the names and sizes of the training files, in order: a run resumes only with the same files."""
-    listing = "\n".join(f"{path.name} {path.stat().st_size}" for paths in used for path in paths)
-    return hash_text(listing)[:16]
-
-
-def _data(
-    data: Path, recipe: TrainingRecipe, decoded: Path
-) -> tuple[Any, list[Batch], list[tuple[Path, ...]], Sequence[Pair]]:
-    """Training samples, validation batches, the files of each photo or pair trained on, and all pairs; the folder
-    `decoded` holds decoded photos during the run."""
-    if data.suffix.lower() == ".csv":
-        if recipe.objective in ("colour-correction", "wording"):
-            raise UsageError(
-                f"the objective '{recipe.objective}' needs clean photos", where=data,
-                next_step="Name a folder of clean photos, not a list of pairs.",
-            )  # fmt: skip
-        if recipe.held_back:
-            raise UsageError(
-                "photos can be held back from a folder, but not from a list of pairs", where="held_back in the recipe",
-                next_step="Remove held_back, or train on a folder of clean photos.",
-            )  # fmt: skip
-        listed = read_pairs(data)
-        pairs, held = hold_back_pairs(listed, recipe.validation_photos)
-        used: list[tuple[Path, ...]] = [(pair.target, pair.degraded) for pair in pairs]
-        return PairSamples(pairs, recipe, decoded), pair_validation(held), used, listed
-    found = images.find([str(data)])
-    found.check_inputs()
-    if not found.images:
-        raise NoImagesError(
-            "there is no image in a supported format", where=data,
-            next_step=f"Name a folder of photos: {READ} are read.",
+def check_data(data: Path, recipe: TrainingRecipe) -> Preflight:
+    """Check the data of a run, before any weights are loaded; UsageError or NoImagesError names all faults found."""
+    if data.suffix.lower() != ".csv":
+        return check_photos(data, recipe)
+    if recipe.objective in ("colour-correction", "wording"):
+        raise UsageError(
+            f"the objective '{recipe.objective}' needs clean photos", where=data,
+            next_step="Name a folder of clean photos, not a list of pairs.",
         )  # fmt: skip
-    paths, count = [each.path for each in found.images], recipe.validation_photos
-    photos, kept = hold_back_sources(paths, recipe.held_back, count) if recipe.held_back else hold_back(paths, count)
-    used = [(photo,) for photo in photos]
+    if recipe.held_back:
+        raise UsageError(
+            "photos can be held back from a folder, but not from a list of pairs", where="held_back in the recipe",
+            next_step="Remove held_back, or train on a folder of clean photos.",
+        )  # fmt: skip
+    return check_pairs(data, recipe)
+
+
+def _samples(found: Preflight, recipe: TrainingRecipe, decoded: Path) -> tuple[Any, list[Batch]]:
+    """Training samples and validation batches; the folder `decoded` holds decoded photos during the run."""
+    if found.pairs:
+        return PairSamples(found.pairs, recipe, decoded), pair_validation(found.held_pairs)
     if recipe.objective == "colour-correction":
-        return OverviewSamples(photos, recipe, decoded), overview_validation(kept), used, ()
+        return OverviewSamples(found.photos, recipe, decoded), overview_validation(found.held_photos)
     if recipe.objective == "wording":
         # This objective trains on words alone; the photos are not used.
-        return WordingSamples(recipe), [], [(path,) for path in word_files()], ()
-    return PhotoSamples(photos, recipe, decoded), validation_batches(kept), used, ()
+        return WordingSamples(recipe), []
+    return PhotoSamples(found.photos, recipe, decoded), validation_batches(found.held_photos)

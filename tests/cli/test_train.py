@@ -234,10 +234,71 @@ def test_an_output_folder_that_cannot_be_created_is_named(photos: Path, capsys: 
     assert "cannot be made a folder" in " ".join(capsys.readouterr().err.split())
 
 
-def test_training_works_without_photos_for_validation(photos: Path) -> None:
+def test_one_photograph_is_enough(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("1.png", "2.png"):
         Path("photos", name).unlink()
-    assert train("photos", "--recipe", "tiny.toml", "-o", "run", "-q") == 0
+    assert train("photos", "--recipe", "tiny.toml", "-o", "run") == 0
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "note validation uses crops of the training photographs: there is only one" in shown
+    assert train("photos/0.png", "--recipe", "tiny.toml", "-o", "again", "--json") == 0
+    shown_again = capsys.readouterr()
+    assert shown_again.err == ""
+    assert json.loads(shown_again.out.splitlines()[0])["validation"] is not None
+
+
+def test_pairs_of_one_photograph_are_enough(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["degrade", "photos/0.png", "-o", "pairs", "--variants", "2", "--recipe", "noise", "-q"]) == 0
+    assert train("pairs/pairs.csv", "--recipe", "tiny.toml", "-o", "run", "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["validation"] is not None
+
+
+def test_all_faults_of_pairs_are_shown_before_weights_are_loaded(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sanarestore.training.objectives.new_objective", lambda *_, **__: pytest.fail("loaded"))
+    for index in range(4):
+        save_photo(Path(f"n{index}.png"), 64, 64, seed=index)
+    save_photo(Path("n2.png"), 40, 40)
+    Path("n3\nb.png").write_bytes(b"no image")
+    rows = "photos/0.png,n0.png,x\nphotos/1.png,gone.png,x\nphotos/2.png,n2.png,x\n"
+    Path("pairs.csv").write_text(
+        "image_path,condition_image_path,caption\n" + rows + 'photos/2.png,"n3\nb.png",x\nphotos/0.png,n1.png,"x\n'
+    )
+    assert train("pairs.csv", "--recipe", "tiny.toml", "-o", "run") == 2
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert first == "error pairs.csv: the list has 4 faults. Correct them and run the command again."
+    assert [line.split(": ")[0].strip() for line in lines] == ["line 3", "line 4", "line 5", "line 7"]
+    facts = (
+        "there is no file gone.png",
+        "n2.png has 40 x 40 pixels",
+        "n3\\nb.png: it is not an image",
+        'the quote (")',
+    )
+    assert all(fact in line for fact, line in zip(facts, lines, strict=True))
+    assert not Path("run").exists()
+
+
+def test_a_folder_of_pairs_is_refused_as_photographs(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["degrade", "photos", "-o", "pairs", "--variants", "1", "--recipe", "noise", "-q"]) == 0
+    for data in ("pairs", "pairs/degraded"):
+        assert train(data, "--recipe", "tiny.toml", "-o", "run") == 2
+        shown = capsys.readouterr().err
+        assert shown.startswith(f"error {data}: it holds pairs, not clean photographs. Name ")
+        assert "pairs/pairs.csv" in shown
+    assert train(".", "--recipe", "tiny.toml", "-o", "run") == 0
+    assert "note 3 images of pairs are passed over: pairs/pairs.csv lists them" in capsys.readouterr().err
+
+
+def test_doubts_about_pairs_are_notes(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for index in range(3):
+        save_photo(Path(f"large/{index}.png"), 128, 128, seed=index)
+    assert run(["degrade", "large", "-o", "pairs", "--variants", "2", "--recipe", "noise:15", "-q"]) == 0
+    listed = Path("pairs/pairs.csv")
+    listed.write_text(listed.read_text().replace("image_path,condition_image_path", "condition_image_path,image_path"))
+    assert train(listed, "--recipe", "tiny.toml", "-o", "run") == 0
+    assert "pairs that show it, the target is the worse image: check if the columns" in capsys.readouterr().err
+    assert train(listed, "--recipe", "tiny.toml", "-o", "again", "-q") == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_damaged_validation_photo_is_left_out(photos: Path) -> None:
@@ -301,6 +362,7 @@ def test_decoded_photos_of_dead_runs_are_removed_and_none_are_left(photos: Path)
         (("missing", "--recipe", "tiny.toml", "-o", "run"), 2, "missing"),
         (("missing.csv", "--recipe", "tiny.toml", "-o", "run"), 2, "missing.csv"),
         (("empty", "--recipe", "tiny.toml", "-o", "run"), 3, "no image"),
+        (("tiny.toml", "--recipe", "tiny.toml", "-o", "run"), 2, "nor a list of pairs"),
         (("photos", "--recipe", "tiny.toml", "-o", "run", "--device", "cuda:77"), 2, "not on this machine"),
         (("photos", "--recipe", "tiny.toml", "-o", "run", "--base", "./nowhere"), 4, "nowhere"),
         (("photos", "--recipe", "tiny.toml", "-o", "run", "--steps", "0"), 2, "steps"),

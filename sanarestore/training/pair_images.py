@@ -1,0 +1,234 @@
+"""The images of pairs, looked into before training: headers of all files, and the pixels of an even sample of pairs."""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from sanarestore import images
+from sanarestore.degradations.faults import Fault, joined
+from sanarestore.degradations.pairs import Pair
+from sanarestore.errors import DamagedImage, ImageError, OutOfMemory
+from sanarestore.images import Image, Pixels, resize
+from sanarestore.images.exif import orientation_of
+from sanarestore.training.direction import Side, degraded_side
+
+THREADS = min(4, os.cpu_count() or 1)
+
+MOST_PAIRS = 1000
+"""Pairs whose images are decoded, 2000 files at most; an even sample of more pairs."""
+
+LARGE = 25.0
+"""Megapixels from which one pair at a time is decoded: a pair of this size takes 600 MB in each thread."""
+
+SQUARE = 512
+"""Side of the part in the middle of a pair whose noise and sharpness are compared, in pixels."""
+
+SMALL = 64
+"""Side of the reduced images by which scenes are compared, in pixels."""
+
+FLAT = 2 / 255
+"""Standard deviation of a reduced image below which it shows no scene to compare."""
+
+SAME_SCENE = 0.2
+"""Correlation of reduced images below which two images show different scenes."""
+
+TURNED = 0.02
+"""Gain in correlation from which orientation tags count as applied to one image only, if it also halves what lacks to
+1."""
+
+BACKUP = "Restore the file from a backup, or remove the line."
+
+Headers = Mapping[Path, images.Header | ImageError]
+Progress = Callable[[int, int], None]
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """What the pixels of a pair show."""
+
+    line: int
+    error: ImageError | OutOfMemory | None = None
+    """Why an image cannot be decoded."""
+    path: Path | None = None
+    """The image that cannot be decoded."""
+    side: Side | None = None
+    """The image that looks degraded: first is the target, second the degraded input; None if neither does."""
+    is_equal: bool = False
+    is_turned: bool = False
+    """Whether an orientation tag was applied to one image only."""
+    is_other_scene: bool = False
+
+
+def headers_of(paths: Iterable[Path]) -> Headers:
+    """The headers of distinct files, or the errors of those that cannot be read."""
+    distinct = list(dict.fromkeys(paths))
+    return dict(zip(distinct, _in_threads(_header, distinct), strict=True))
+
+
+def look(pairs: Sequence[Pair], headers: Headers, progress: Progress) -> list[Seen]:
+    """Decode and compare the images of an even sample of at most `MOST_PAIRS` pairs.
+
+    `progress` is told how many pairs of how many were decoded.
+    """
+    step = max(1.0, len(pairs) / MOST_PAIRS)
+    sample = [pairs[int(index * step)] for index in range(min(len(pairs), MOST_PAIRS))]
+    by_target: dict[Path, list[Pair]] = {}
+    for pair in sample:
+        by_target.setdefault(pair.target, []).append(pair)
+    alone = threading.Lock()
+
+    def of_target(target: Path) -> list[Seen]:
+        header = headers[target]
+        is_large = isinstance(header, images.Header) and header.megapixels > LARGE
+        with alone if is_large else nullcontext():
+            return list(_seen(target, by_target[target]))
+
+    seen: list[Seen] = []
+    for found in _in_threads(of_target, list(by_target)):
+        seen += found
+        progress(len(seen), len(sample))
+    return seen
+
+
+def unreadable(
+    pairs: Sequence[Pair], headers: Headers, seen: Sequence[Seen], name: Callable[[Path], str]
+) -> list[Fault]:
+    """A fault for every file that cannot be read, in the first line that names it."""
+    errors: dict[Path, ImageError | OutOfMemory] = {
+        path: found for path, found in headers.items() if isinstance(found, ImageError)
+    }
+    errors |= {each.path: each.error for each in seen if each.path and each.error}
+    faults = []
+    for path, error in errors.items():
+        first, *more = sorted({pair.line for pair in pairs if path in (pair.target, pair.degraded)})
+        also = f" (also in {_lines(more)})" if more else ""
+        # Training accepts no damage: the step of the error is one of `restore`.
+        step = BACKUP if isinstance(error, DamagedImage) else error.next_step
+        faults.append(Fault(first, f"{name(path)}: {error.fact}{also}", step))
+    return faults
+
+
+def wrong_size(pair: Pair, headers: Headers, name: Callable[[Path], str]) -> Fault | None:
+    """The fault of a pair whose images differ in size; None if they do not, or one of them has no header."""
+    wanted, own = _size(headers[pair.target]), _size(headers[pair.degraded])
+    if wanted is None or own is None or wanted == own:
+        return None
+    (width, height), (own_width, own_height) = wanted, own
+    ratio = width / own_width
+    step = "Both must show the same scene pixel for pixel: crop or scale one of them."
+    fact = (
+        f"{name(pair.degraded)} has {own_width} x {own_height} pixels, and its target {name(pair.target)} has "
+        f"{width} x {height}"
+    )
+    if (width, height) == (own_height, own_width):
+        step = "The orientation was applied to one of them only: save both upright."
+    elif abs(width * own_height - height * own_width) <= max(width, height, own_width, own_height):
+        larger, times = ("target", ratio) if ratio > 1 else ("degraded image", 1 / ratio)
+        fact += f": the {larger} is {times:.2f} times as large"
+        step = "Shrink degraded images to the size of their targets first, or check if the columns are swapped."
+        if ratio > 1:
+            step = (
+                "In pairs of low and high resolution, enlarge the degraded image to the size of its target first, for "
+                "example with ImageMagick: magick small.png -resize 'WIDTHxHEIGHT!' enlarged.png."
+            )
+    return Fault(pair.line, fact, step)
+
+
+def told_lines(seen: Iterable[Seen], most: int = 5) -> str:
+    """The lines of pairs in words: "lines 3, 4 and 9", with the number of further ones."""
+    return _lines(sorted(each.line for each in seen), most)
+
+
+def _size(header: images.Header | ImageError) -> tuple[int, int] | None:
+    """Width and height; None for a header that cannot be read."""
+    return (header.width, header.height) if isinstance(header, images.Header) else None
+
+
+def _lines(numbers: Sequence[int], most: int = 5) -> str:
+    words = [str(number) for number in numbers[:most]]
+    if len(numbers) > most:
+        words.append(f"{len(numbers) - most} more")
+    return f"{'line' if len(numbers) == 1 else 'lines'} {joined(words)}"
+
+
+def _in_threads(work: Callable[[Path], Value], paths: Sequence[Path]) -> Iterator[Value]:
+    """Yield the results in the order of the paths; Ctrl-C does not wait for paths that are not begun."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            yield from pool.map(work, paths)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _header(path: Path) -> images.Header | ImageError:
+    try:
+        return images.measure(path)
+    except ImageError as error:
+        return error
+
+
+def _seen(path: Path, pairs: Sequence[Pair]) -> Iterable[Seen]:
+    """Decode a target once, and then the degraded images of its pairs one by one."""
+    target = _read(path)
+    if not isinstance(target, Image):
+        yield Seen(line=pairs[0].line, error=target, path=path)
+    for pair in pairs:
+        degraded = _read(pair.degraded)
+        if not isinstance(degraded, Image):
+            yield Seen(line=pair.line, error=degraded, path=pair.degraded)
+        elif isinstance(target, Image):
+            yield _compare(pair.line, target, degraded)
+
+
+def _read(path: Path) -> Image | ImageError | OutOfMemory:
+    try:
+        return images.read(path)
+    except (ImageError, OutOfMemory) as error:
+        return error
+
+
+def _compare(line: int, target: Image, degraded: Image) -> Seen:
+    """What the images of a pair show; nothing if their sizes differ."""
+    first, second = target.pixels_HWC, degraded.pixels_HWC
+    if first.shape[:2] != second.shape[:2]:
+        return Seen(line=line)
+    if first.shape == second.shape and np.array_equal(first, second):
+        return Seen(line=line, is_equal=True)
+    turns = [orientation_of(image.metadata.exif) for image in (target, degraded)]
+    stored = _likeness(first, second, [1, 1])
+    upright = _likeness(first, second, turns) if turns[0] != turns[1] else stored
+    is_turned = upright > stored + TURNED and 1 - stored > 2 * (1 - upright)
+    top, left = (max(0, (size - SQUARE) // 2) for size in first.shape[:2])
+    middle = [image[top : top + SQUARE, left : left + SQUARE] for image in (first, second)]
+    return Seen(
+        line=line, side=degraded_side(middle[0], middle[1]), is_turned=is_turned,
+        is_other_scene=not is_turned and stored < SAME_SCENE,
+    )  # fmt: skip
+
+
+def _likeness(first_HWC: Pixels, second_HWC: Pixels, turns: Sequence[int]) -> float:
+    """Correlation of two images, reduced and turned upright; 1 if one of them is flat, as plain fields are."""
+    small = []
+    for image, orientation in zip((first_HWC, second_HWC), turns, strict=True):
+        # A grid of pixels is enough of a large image, and much faster than all of them.
+        every = max(1, min(image.shape[:2]) // (8 * SMALL))
+        gray = resize(image[::every, ::every].mean(axis=2, keepdims=True, dtype=np.float32), SMALL, SMALL)[..., 0]
+        gray = gray.T if orientation >= 5 else gray
+        # Transposed or not, the tags of a kind then differ by mirroring each of the two axes.
+        rows, columns = _MIRRORED[orientation]
+        small.append(gray[::rows, ::columns])
+    if min(float(each.std()) for each in small) < FLAT:
+        return 1.0
+    return float(np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1])
+
+
+_MIRRORED = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
+"""EXIF's orientation -> steps through rows and columns, after transposing for 5 to 8."""
