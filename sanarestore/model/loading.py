@@ -157,10 +157,10 @@ def _load_adapted(name: str, adapter: str, dtype: torch.dtype) -> RestorationMod
         # Prompts are shared: the adapter's own are known to both.
         prompts, refiner, load_latent = whole.prompts, copy.deepcopy(whole.refiner), whole.load_latent
         if found.condition:
-            load_latent = functools.cache(lambda: load_adapted_path(found, dtype, name))
+            load_latent = functools.cache(lambda: adapted_path(load_base(name, dtype=dtype), found, dtype))
     else:
         base = load_base(name, dtype=dtype)
-        prompts, refiner, latent = base.prompts, None, _adapted_path(base, found, dtype, merged=True)
+        prompts, refiner, latent = base.prompts, None, adapted_path(base, found, dtype)
         load_latent = lambda: latent  # noqa: E731
     prompts.known.update(read_tensors(found.folder / adapters.PROMPTS))
     return RestorationModel(
@@ -176,14 +176,8 @@ def _load_adapted(name: str, adapter: str, dtype: torch.dtype) -> RestorationMod
     )
 
 
-def load_adapted_path(
-    found: adapters.Adapter, dtype: torch.dtype, name: str | None = None, *, merged: bool = True
-) -> LatentPath:
-    """The latent path of an adapter, over the base `name` or its own; low-rank changes are `merged` or left out."""
-    return _adapted_path(load_base(name or found.base, dtype=dtype), found, dtype, merged=merged)
-
-
-def _adapted_path(base: Base, found: adapters.Adapter, dtype: torch.dtype, *, merged: bool) -> LatentPath:
+def adapted_path(base: Base, found: adapters.Adapter, dtype: torch.dtype, *, merged: bool = True) -> LatentPath:
+    """The latent path of an adapter over its base; low-rank changes are `merged` or left out. Changes the base."""
     if found.condition is None:
         raise WeightsError("it has no condition for its base", where=found.folder, next_step=adapters.NEXT_STEP)
     if found.change == "full":

@@ -33,7 +33,7 @@ class Tokens:
         mask_BL = nn.utils.rnn.pad_sequence([row.new_ones(len(row)) for row in rows], batch_first=True)
         return cls(token_BLD=nn.utils.rnn.pad_sequence(rows, batch_first=True), mask_BL=mask_BL)
 
-    def __getitem__(self, chosen_B: Tensor) -> "Tokens":
+    def __getitem__(self, chosen_B: Tensor | slice) -> "Tokens":
         """Select the rows of some images."""
         return Tokens(token_BLD=self.token_BLD[chosen_B], mask_BL=self.mask_BL[chosen_B])
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from sanarestore.degradations.recipes import stream
 from sanarestore.flow import interpolate, training_times, velocity
 from sanarestore.model.loading import LatentPath
+from sanarestore.model.runners.windowed import causal_velocity
 from sanarestore.model.transformer import Tokens
 from sanarestore.training.data import Batch
 from sanarestore.training.losses import off_unit_variance
@@ -24,6 +25,9 @@ VARIANCE_WEIGHT = 1.0
 GENERATED_WEIGHT = 0.3
 """Weight of the generated image's own error in end-to-end training, relative to the restored image's."""
 
+
+OVERLAP = 4
+"""Tiles of training overlap by one part in this many of their side."""
 
 MOST_STEPS = 50
 """Largest number of sampling steps for which a transformer that has seen all times is meant."""
@@ -71,17 +75,35 @@ class FlowObjective(PartsObjective):
             drawn.to(clean_BCHW) for drawn in _noise_and_times(batch, recipe, clean_BCHW.shape[1:], latent.flow.shift)
         )
         noised_BCHW = interpolate(clean_BCHW, noise_BCHW, time_B)
-        predicted_BCHW = latent.transformer(noised_BCHW, condition_BCHW, tokens, time_B)
+        predicted_BCHW = self._predicted(noised_BCHW, condition_BCHW, tokens, time_B)
         loss: Tensor = (predicted_BCHW - velocity(clean_BCHW, noise_BCHW)).square().mean()
         one_B = time_B == 1
         if not recipe.agreement_weight or not one_B.any():
             return loss
         other_BCHW = drawn_noise(recipe.seed, batch.numbers, clean_BCHW.shape[1:]).repeat(recipe.draws, 1, 1, 1)
         other_BCHW = other_BCHW.to(noise_BCHW)
-        again_BCHW = one_step(latent, condition_BCHW[one_B], tokens[one_B], other_BCHW[one_B])
+        again_BCHW = other_BCHW[one_B] - self._predicted(
+            other_BCHW[one_B], condition_BCHW[one_B], tokens[one_B], time_B[one_B]
+        )
         apart = (noise_BCHW - predicted_BCHW)[one_B] - again_BCHW
         agreed: Tensor = loss + recipe.agreement_weight * apart.square().mean()
         return agreed
+
+    def _predicted(self, noised_BCHW: Tensor, condition_BCHW: Tensor, tokens: Tokens, time_B: Tensor) -> Tensor:
+        """Velocities [B,C,H,W]; with several tiles, each sees itself and those before it, as in the scheme causal."""
+        transformer, side = self.parts.path.transformer, noised_BCHW.shape[2]
+        if self.recipe.tiles == 1:
+            velocity_BCHW: Tensor = transformer(noised_BCHW, condition_BCHW, tokens, time_B)
+            return velocity_BCHW
+        overlap = max(1, side // self.recipe.tiles // OVERLAP)
+        tile = -(-(side + (self.recipe.tiles - 1) * overlap) // self.recipe.tiles)
+        found = [
+            causal_velocity(
+                transformer, noised_BCHW[one], condition_BCHW[one], tokens[one], time, tile=tile, overlap=overlap
+            )
+            for one, time in ((slice(place, place + 1), time) for place, time in enumerate(time_B.tolist()))
+        ]
+        return torch.cat(found)
 
     def restore(self, batch: Batch) -> Tensor:
         return generate(self.parts.path, batch, self._tokens(batch), seed=self.recipe.seed)

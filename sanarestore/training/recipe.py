@@ -30,6 +30,11 @@ LATENT_STAGES = 6
 LATENT_STRIDE = 2 ** (LATENT_STAGES - 1)
 """Downsampling factor of the autoencoder: pixels per latent position."""
 
+SHIPPED_FOLDER = Path(__file__).parent / "recipes"
+
+SHIPPED = ("lora-512", "full-1024", "multi-tile", "refiner")
+"""Names of the recipes that come with the package."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelShape:
@@ -130,6 +135,9 @@ class TrainingRecipe:
     """Under flow, share of times that are exactly 1, the only time at which one-step sampling calls the model."""
     draws: int = 1
     """Under flow, times and noises drawn per crop: encoding its latents costs more than training on them."""
+    tiles: int = 1
+    """Under flow, tiles per side of a crop. With 2, the transformer sees four overlapping tiles as the tiling scheme
+    `causal` does, each with all before it, so that the scheme is what it was trained for."""
     agreement_weight: float = 0.0
     """Under flow and end-to-end, weight of the difference between the one-step results of two seeds. That step should
     give the posterior mean, which depends on no seed; without this term, noise shows through after short training."""
@@ -177,11 +185,14 @@ class TrainingRecipe:
 
     @classmethod
     def load(cls, path: Path) -> "TrainingRecipe":
-        """Read a TOML file; UsageError names the file and the field."""
+        """Read a TOML file, or one of `SHIPPED` by its name; UsageError names the file and the field."""
+        if str(path) in SHIPPED and not path.exists():
+            path = SHIPPED_FOLDER / f"{path}.toml"
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise UsageError(f"cannot be read ({error.strerror})", where=path) from error
+            step = f"Name a file, or one of {', '.join(SHIPPED)}."
+            raise UsageError(f"cannot be read ({error.strerror})", where=path, next_step=step) from error
         except ValueError as error:
             raise UsageError(f"not valid TOML ({error})", where=path) from error
         return cls.from_dict(table, path)
@@ -216,9 +227,10 @@ class TrainingRecipe:
         share = 1.0 if low_rank else 0.2
         return replace(self, name=name, learning_rate=self.learning_rate * share, muon_rate=self.muon_rate * share)
 
-    def for_adapting(self, name: str) -> "TrainingRecipe":
-        """Adapt the recipe to a published base: train all that an adapter holds, end to end, on crops of 256 px."""
-        return replace(self.for_tuning(name), objective="end-to-end", patch=256, batch=4)
+    @classmethod
+    def for_adapting(cls, *, low_rank: bool) -> "TrainingRecipe":
+        """The recipe for a published base, unless another one is named."""
+        return cls.load(SHIPPED_FOLDER / ("lora-512.toml" if low_rank else "full-1024.toml"))
 
     def check(self, where: Path | str = "recipe") -> None:
         """Raise UsageError for the first invalid value."""
@@ -254,6 +266,10 @@ class TrainingRecipe:
                     *(self.synthetic_fraction, self.backdrops, self.ema, self.final_rate, self.caption_dropout),
                 )
             ),
+            f"with several tiles, patch must be a multiple of {LATENT_STRIDE} times their number": (
+                self.tiles < 1 or (self.tiles > 1 and self.patch % (LATENT_STRIDE * self.tiles))
+            ),
+            "tiles are for the objective flow alone": self.tiles > 1 and self.objective != "flow",
             "experts are for the objective router alone": self.experts and self.objective != "router",
             "weights of degradations must be positive": min(self.degradations.values()) <= 0,
             "rates, floors, decays and counts must not be negative": min(

@@ -164,9 +164,11 @@ def _recipe(order: Order) -> TrainingRecipe:
     low_rank = bool(order.rank)
     if weights.is_adapter(folder):
         index = weights.read_adapter_index(folder)
-        low_rank = index.get("refiner") is None
+        low_rank = index.get("change") == "lora" or index.get("refiner") is None
         folder = weights.resolve(index["base"])
-    return embedded.for_tuning(name, low_rank=low_rank) if weights.is_model(folder) else embedded.for_adapting(name)
+    if weights.is_model(folder):
+        return embedded.for_tuning(name, low_rank=low_rank)
+    return TrainingRecipe.for_adapting(low_rank=low_rank)
 
 
 def run_folder(output: Path | None, *, resume: bool) -> Path:

@@ -7,13 +7,13 @@ import torch
 from sanarestore import weights
 from sanarestore.degradations.requests import DEFAULT_PROMPT
 from sanarestore.degradations.wordings import vocabulary
-from sanarestore.errors import UsageError
+from sanarestore.errors import UsageError, WeightsError
 from sanarestore.model import adapter as adapters
 from sanarestore.model.adapter import Adapter, read_adapter
 from sanarestore.model.base import load_base
 from sanarestore.model.condition import new_condition
 from sanarestore.model.experts import Experts
-from sanarestore.model.loading import LatentPath, RestorationModel, load_adapted_path, load_model, load_refiner
+from sanarestore.model.loading import LatentPath, RestorationModel, adapted_path, load_model, load_refiner
 from sanarestore.model.lora import Lora
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder, new_encoder, train_tokenizer
 from sanarestore.model.reading import is_reader, load_embedded_reader, load_reader
@@ -75,24 +75,34 @@ class Start:
         """An adapter to train further: its base with the adapter's changes, which stay of the kind that they are."""
         found = read_adapter(name)
         adapters.check_base(found, found.base)
-        if weights.is_model(weights.resolve(found.base)):
-            parts = replace(_from_model(found.base, recipe, grown=False), base=found.base)
-        else:
-            rank = adapters.rank_of(found.folder / adapters.LORA) if found.change == "lora" else None
-            parts = replace(self, rank=rank)._from_published(found.base, recipe)
-        parts.prompts.prompts.known.update(read_tensors(found.folder / adapters.PROMPTS))
-        parts = replace(parts, defaults=found.defaults, is_adapted=True)
-        if found.refiner:
-            parts = replace(parts, refiner=load_refiner(found.refiner, found.folder / adapters.REFINER), experts=None)
-        else:
-            parts = replace(parts, refiner_lora=self._lora(found, adapters.REFINER_LORA, parts.refiner))
+        of_model = weights.is_model(weights.resolve(found.base))
+        parts = _from_model(found.base, recipe, grown=False) if of_model else None
+        latent = parts.latent if parts else None
+        prompts = parts.prompts if parts else None
         if found.condition:
-            latent = load_adapted_path(found, self.dtype if found.change == "lora" else torch.float32, merged=False)
+            base = load_base(found.base, dtype=self.dtype if found.change == "lora" else torch.float32)
+            latent = adapted_path(base, found, self.dtype if found.change == "lora" else torch.float32, merged=False)
             latent.transformer.condition.float()
             latent.autoencoder.with_dtype(self.dtype)
-            parts = replace(parts, latent=latent)
-            if found.change == "lora":
-                parts = replace(parts, lora=self._lora(found, adapters.LORA, latent.transformer.transformer))
+            prompts = prompts or FrozenPrompts(base.prompts, int(base.transformer.config.caption_channels))
+        refiner = parts.refiner if parts else None
+        if found.refiner:
+            refiner = load_refiner(found.refiner, found.folder / adapters.REFINER)
+        if prompts is None or refiner is None:
+            raise WeightsError("it lacks a part for its base", where=found.folder, next_step=adapters.NEXT_STEP)
+        prompts.prompts.known.update(read_tensors(found.folder / adapters.PROMPTS))
+        adapted = Parts(
+            refiner=refiner, prompts=prompts, encoder=parts.encoder if parts else None, latent=latent,
+            reader=parts.reader if parts else None, defaults=found.defaults, base=found.base, is_adapted=True,
+            experts=parts.experts if parts and not found.refiner else None,
+            lora=self._lora(found, latent.transformer.transformer) if latent and found.change == "lora" else None,
+            refiner_lora=None if found.refiner else self._lora(found, refiner),
+        )  # fmt: skip
+        self._check_adapted(adapted, name, recipe)
+        return adapted
+
+    def _check_adapted(self, parts: Parts, name: str, recipe: TrainingRecipe) -> None:
+        """UsageError if an adapter cannot be trained further as it is asked for."""
         if self.rank and not (parts.lora or parts.refiner_lora):
             raise UsageError(
                 "this adapter changes all weights, not low-rank ones", where="--lora", next_step="Leave it out."
@@ -102,18 +112,17 @@ class Start:
                 f"an adapter of a refiner is not trained by the objective '{recipe.objective}'", where=name,
                 next_step="Use a recipe whose objective is refiner.",
             )  # fmt: skip
-        return parts
 
-    def _lora(self, found: Adapter, name: str, module: torch.nn.Module) -> Lora:
-        """The low-rank weights of an adapter, attached to the module that they change."""
-        path = found.folder / name
+    def _lora(self, found: Adapter, module: torch.nn.Module) -> Lora:
+        """The low-rank weights of an adapter, attached to the refiner or transformer that they change."""
+        of_refiner = isinstance(module, Refiner)
+        path = found.folder / (adapters.REFINER_LORA if of_refiner else adapters.LORA)
         rank = adapters.rank_of(path)
         if self.rank and self.rank != rank:
             raise UsageError(
                 f"the adapter that is trained further has rank {rank}", where="--rank",
                 next_step=f"Use --rank {rank}, or leave it out.",
             )  # fmt: skip
-        of_refiner = name == adapters.REFINER_LORA
         lora = (Lora.of_refiner if of_refiner else Lora.of_transformer)(module, rank)
         lora.load(adapters.read_lora(path, "" if of_refiner else adapters.PREFIX), path)
         return lora

@@ -25,6 +25,7 @@ from sanarestore.model.loading import RestorationModel, load_model
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.model.reading import is_reader
 from sanarestore.model.refiner import Refiner
+from sanarestore.model.runners.windowed import causal
 from sanarestore.model.transformer import Tokens
 from sanarestore.options import RestoreOptions
 from sanarestore.training.data import Batch
@@ -710,3 +711,22 @@ def test_the_encoder_of_a_base_is_loaded_once(base: str, monkeypatch: pytest.Mon
     for prompt in ("remove noise", "remove the noise", "take the noise away", "remove noise"):
         objective.loss(replace(batch(), prompts=[prompt] * 4, requests=(Request.of("noise"),) * 4))
     assert len(loads) == 1
+
+
+def test_tiles_are_trained_as_the_causal_scheme_samples() -> None:
+    """The velocities are those of the runner, and every weight of the transformer gets a gradient."""
+    recipe = replace(RECIPE, objective="flow", tiles=2, patch=128, p_one=1.0)
+    objective: Any = new_objective(recipe)
+    one = replace(
+        first_of(batch()), degraded_BCHW=torch.rand(1, 3, 128, 128), target_BCHW=torch.rand(1, 3, 128, 128)
+    )  # fmt: skip
+    latent, tokens = objective.parts.path, objective._tokens(one)
+    condition = latent.autoencoder.encode(one.degraded_BCHW)
+    noise = drawn_noise(3, one.numbers, condition.shape[1:])
+    velocity = objective._predicted(noise, condition, tokens, torch.ones(1))
+    sampled = causal(latent.transformer, condition, tokens, tile=3, overlap=1)(noise, 1.0)
+    assert torch.allclose(velocity, sampled, atol=1e-5)
+    whole = latent.transformer(noise, condition, tokens, torch.ones(1))
+    assert not torch.allclose(velocity, whole, atol=1e-4)
+    objective.loss(one).backward()
+    assert all(parameter.grad is not None for parameter in latent.transformer.transformer.parameters())

@@ -7,7 +7,7 @@ import pytest
 
 from sanarestore import weights
 from sanarestore.errors import UsageError
-from sanarestore.training.recipe import ModelShape, TrainingRecipe
+from sanarestore.training.recipe import SHIPPED, ModelShape, TrainingRecipe
 
 
 def write(folder: Path, text: str) -> Path:
@@ -16,10 +16,45 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_a_recipe_for_adapting_is_end_to_end_with_a_lower_rate() -> None:
-    recipe = TrainingRecipe(learning_rate=1e-3).for_adapting("mine")
-    recipe.check()
-    assert (recipe.name, recipe.objective, recipe.learning_rate) == ("mine", "end-to-end", 2e-4)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes_are_read_by_name(name: str) -> None:
+    recipe = TrainingRecipe.load(Path(name))
+    assert recipe.name == name
+    assert {stage.objective for stage in recipe.staged()} <= {"flow", "end-to-end", "refiner"}
+    assert all(stage.steps >= 1000 for stage in recipe.staged())
+
+
+def test_a_published_base_is_adapted_by_a_shipped_recipe_that_visits_all_times() -> None:
+    for low_rank, name in ((True, "lora-512"), (False, "full-1024")):
+        recipe = TrainingRecipe.for_adapting(low_rank=low_rank)
+        assert recipe.name == name
+        first, *_, last = recipe.staged()
+        assert (first.objective, last.objective) == ("flow", "refiner")
+        assert 0 < first.p_one < 1
+
+
+def test_a_file_goes_before_a_shipped_recipe_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("refiner").write_text("steps = 7")
+    assert TrainingRecipe.load(Path("refiner")).steps == 7
+
+
+def test_a_stage_goes_over_the_fields_of_its_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "staged.toml"
+    path.write_text(
+        'steps = 9\npatch = 32\n[model]\nspectrum = 5\n[[stage]]\nsteps = 3\n[[stage]]\nobjective = "expert"\n'
+        "[stage.model]\nprompt_width = 16\n"
+    )
+    recipe = TrainingRecipe.load(path)
+    assert [(stage.steps, stage.objective, stage.patch) for stage in recipe.staged()] == [
+        (3, "refiner", 32), (9, "expert", 32)
+    ]  # fmt: skip
+    assert [(stage.model.spectrum, stage.model.prompt_width) for stage in recipe.staged()] == [(5, 128), (5, 16)]
+    assert TrainingRecipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert [stage.steps for stage in recipe.with_steps(24).staged()] == [6, 18]
+    path.write_text("steps = 9\n[[stage]]\nspeed = 3\n")
+    with pytest.raises(UsageError, match=r"staged.toml, stage 1: 'speed' is not a field of a recipe"):
+        TrainingRecipe.load(path)
 
 
 def test_a_recipe_file_overrides_the_defaults(tmp_path: Path) -> None:

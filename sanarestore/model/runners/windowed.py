@@ -48,6 +48,16 @@ def windowed(
     return guided(predict, *prompts(transformer, tokens, negative), guidance)
 
 
+def causal_velocity(
+    transformer: ConditionedTransformer, latent_1CHW: Tensor, condition_1CHW: Tensor, tokens: Tokens, time: float, *,
+    tile: int, overlap: int,
+) -> Tensor:  # fmt: skip
+    """Predict a velocity [1,C,H,W] as the scheme `causal` does, all windows together; gradients flow through it."""
+    run = _Run(transformer, latent_1CHW, condition_1CHW, Prompt(transformer, tokens), time)
+    windows = windows_of(transformer, *latent_1CHW.shape[2:], tile=tile, overlap=overlap)
+    return run.blended(windows, len(windows), looks_back=True)
+
+
 causal = partial(windowed, looks_back=True)
 multidiffusion = partial(windowed, looks_back=False)
 
