@@ -50,7 +50,7 @@ class FrozenPrompts(nn.Module):
         wordings = [self._wording(*known) for known in zip(captions, requests, strict=True)]
         if self.prompts.as_typed:
             self.captions.update(dict.fromkeys(wordings))
-        self.prompts.embed_all(wordings, device)
+        self.prompts.embed_all([*wordings, *self.shipped], device)
         self.trained_for = frozenset(wordings)
         self.usual = DEFAULT_PROMPT if DEFAULT_PROMPT in wordings else wordings[0]
 
@@ -60,7 +60,12 @@ class FrozenPrompts(nn.Module):
             self._variants = variants
             wordings = dict.fromkeys(text for texts in variants.values() for text in texts)
             self.captions.update(wordings)
-            self.prompts.embed_all(wordings, device)
+            self.prompts.embed_all([*wordings, *self.shipped], device)
+
+    @property
+    def shipped(self) -> list[str]:
+        """Prompts that every adapter holds: plain wordings, or usual prompts if the base embeds prompts as typed."""
+        return ["", *usual_prompts()] if self.prompts.as_typed else plain_wordings()
 
     def requests(self, prompts: Sequence[str], known: Sequence[Request | None]) -> list[Request]:
         """What each prompt asks for: the known request, or the one that the reader finds."""
@@ -180,14 +185,10 @@ class Parts:
             experts=self.experts, latent=self.latent,
         )  # fmt: skip
 
-    def _shipped_wordings(self) -> list[str]:
-        """Prompts with embeddings in adapters: plain wordings, or usual prompts if the base embeds prompts as typed."""
-        return ["", *usual_prompts()] if self.prompts.prompts.as_typed else plain_wordings()
-
     def _save_adapter(self, folder: Path, base: str, training: dict[str, Any]) -> None:
         transformer = self.latent.transformer if self.latent and not self.refiner_lora else None
         write_adapter(
-            folder, base=base, prompts=self.prompts.table(self._shipped_wordings()),
+            folder, base=base, prompts=self.prompts.table(self.prompts.shipped),
             defaults={**self.defaults, **({"prompt": self.prompts.usual} if self.prompts.usual else {})},
             training={**training, "licence of the base": weights.licence(weights.resolve(base))},
             condition=transformer.condition if transformer else None,

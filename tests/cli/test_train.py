@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sanarestore import images
 from sanarestore.cli.app import run
@@ -157,6 +158,9 @@ def test_a_published_base_becomes_an_adapter(
     assert Path("run/model/pytorch_lora_weights.safetensors").is_file() == bool(lora)
     assert run(["restore", "photos/0.png", "-o", "restored.png", "--adapter", "run/model"]) == 0
     assert images.read("restored.png").height == 64
+    assert "was trained for" not in capsys.readouterr().err
+    assert run(["restore", "photos/0.png", "-o", "four.png", "--adapter", "run/model", "--steps", "4"]) == 0
+    assert "the adapter was trained for 1 step, not 4" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_embedded_model_is_adapted_by_default(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -524,3 +528,68 @@ def _wait(is_so: Callable[[], bool], seconds: float = 120) -> None:
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+STAGED = (
+    LATENT_RECIPE.replace('objective = "{objective}"', "").replace("steps = 4\n", "")
+    + """
+[[stage]]
+objective = "flow"
+steps = 2
+
+[[stage]]
+objective = "end-to-end"
+steps = 2
+
+[[stage]]
+objective = "refiner"
+steps = 2
+"""
+)
+
+
+@pytest.mark.parametrize("lora", [[], ["--lora", "--rank", "2"]])
+def test_a_published_base_is_adapted_in_stages(
+    lora: list[str], photos: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """The captions ship, each embedded once, and so does the range of steps, which the first stage trains for."""
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("cache").absolute())
+    write_published(Path("base"), encoder)
+    Path("staged.toml").write_text(STAGED)
+    pairs_of(["remove noise", "take the grain out|no grain please", "a cat on a mat"])
+    assert run(["train", "pairs.csv", "--recipe", "staged.toml", "--base", "base", "-o", "run", "-q", *lora]) == 0
+    index = json.loads(Path("run/model/adapter.json").read_text())
+    assert [stage["objective"] for stage in index["training"]["stages"]] == ["flow", "end-to-end", "refiner"]
+    assert (index["base"], index["change"]) == (str(Path("base").resolve()), "lora" if lora else "full")
+    assert index["defaults"]["steps_range"] == [1, 50]
+    table = load_file("run/model/prompts.safetensors")
+    assert {"remove noise", "take the grain out", "no grain please", "a cat on a mat"} <= table.keys()
+    capsys.readouterr()
+    assert run(["restore", "photos/0.png", "-o", "a.png", "--adapter", "run/model", "--steps", "4"]) == 0
+    assert "was trained for" not in capsys.readouterr().err
+
+
+def test_the_text_encoder_is_released_before_training(
+    photos: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("cache").absolute())
+    write_published(Path("base"), encoder)
+    loads, loaded = [], starting_of_encoders()
+
+    def counted(folder: Path) -> PromptEncoder:
+        loads.append(folder)
+        return loaded(folder)
+
+    monkeypatch.setattr("sanarestore.model.base.load_encoder", counted)
+    Path("tiny.toml").write_text(LATENT_RECIPE.replace("{objective}", "flow").replace('"noise:25"', '"combined"'))
+    arguments = ["train", "photos", "--recipe", "tiny.toml", "--base", "base", "-o", "run", "-q"]
+    assert run([*arguments, "--steps", "30"]) == 0
+    assert len(loads) == 1, "thirty steps of random wordings need no other embedding"
+
+
+def starting_of_encoders() -> Callable[[Path], PromptEncoder]:
+    """The function that loads text encoders."""
+    from sanarestore.model.prompts import load_encoder
+
+    return load_encoder

@@ -223,3 +223,12 @@ def test_many_prompts_load_the_encoder_once(encoder: PromptEncoder, tmp_path: Pa
         Prompts({}, load, Dictionary, cache=PromptCache("0" * 64, tmp_path)).tokens("deblur"), found["deblur"]
     )
     assert len(loads) == 1, "a second process finds the embedding on disk"
+
+
+def test_texts_embedded_at_once_equal_texts_embedded_alone(encoder: PromptEncoder) -> None:
+    texts = ["remove noise", "", "a much longer prompt about the blur of this old photograph", "grain"]
+    alone, together = encoder.table(texts), encoder.batched(texts, torch.device("cpu"), size=3)
+    assert together.keys() == alone.keys()
+    for text in texts:
+        assert together[text].shape == alone[text].shape
+        assert torch.allclose(together[text], alone[text], atol=1e-5)
