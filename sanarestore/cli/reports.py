@@ -290,6 +290,10 @@ class TrainingReport:
         if before is not None and not self._json and not self._quiet:
             console.stderr.print(f"validation before training {before:+.2f} dB", soft_wrap=True)
 
+    def encoding(self, done: int, total: int) -> None:
+        """Show the progress of encoding latents."""
+        self._progress.update(self._task, completed=done / total, description=f"encoding crop {done}/{total}", left="")
+
     def step(self, fields: Mapping[str, Any]) -> None:
         """Show one step, given `training.loop.Progress` as a mapping; JSON lines only at validations."""
         for note in set(fields["notes"]) - self._told if not self._quiet and not self._json else ():

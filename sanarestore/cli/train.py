@@ -72,6 +72,16 @@ def train(
             show_default="none",
         ),
     ] = None,
+    cache_latents: Annotated[
+        int | None,
+        typer.Option(
+            "--cache-latents",
+            min=1,
+            metavar="PASSES",
+            help="Encode the crops of this many passes over the data once, and repeat them; for the objective flow.",
+            show_default="the recipe's",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the checkpoint in RUN; more --steps lengthen the run.")
     ] = False,
@@ -149,7 +159,7 @@ def train(
     console.show_licences(base if base != SCRATCH else None)
     order = Order(
         data=data, folder=folder, recipe=recipe, base=base, rank=(rank or RANK) if lora else None, steps=steps,
-        resume=resume, schedule=schedule,
+        resume=resume, schedule=schedule, cached_passes=cache_latents,
     )  # fmt: skip
     chosen = choose_recipe(order)
     ranks = Ranks.joined(place)
@@ -184,6 +194,8 @@ def _run(run: "Run", report: "TrainingReport") -> None:
     from sanarestore.cli import console
 
     try:
+        for done, total in run.encode():
+            report.encoding(done, total)
         with closing(run.steps()) as steps:
             for progress in steps:
                 report.step(progress.to_dict())

@@ -6,7 +6,8 @@ and resumed, see the same samples in the same order.
 
 import os
 import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -53,6 +54,9 @@ class Sample(TypedDict):
     """What the prompt asks for; None if the prompt has to be read first."""
     wording: NotRequired[Wording]
     """What the prompt says; only in samples for the prompt reader."""
+    degraded_latent: NotRequired[Tensor]
+    """[C, H, W]: the degraded image's latent, in samples without images (see `latents`)."""
+    target_latent: NotRequired[Tensor]
     note: str
     """A message for the user about the sample; usually empty."""
 
@@ -237,6 +241,9 @@ class Batch:
     """Number of the first sample among all of the run's; a sample's number seeds the noise that its loss draws."""
     notes: tuple[str, ...] = ()
     """Messages for the user about the samples."""
+    degraded_latent_BCHW: Tensor | None = None
+    """Latents, in batches whose images are empty."""
+    target_latent_BCHW: Tensor | None = None
 
     @property
     def numbers(self) -> range:
@@ -252,11 +259,13 @@ class Batch:
                 self, degraded_BCHW=self.degraded_BCHW[part], target_BCHW=self.target_BCHW[part],
                 statistics_BK=self.statistics_BK[part], prompts=self.prompts[part], requests=self.requests[part],
                 wordings=self.wordings[part], first=self.first + start, notes=() if start else self.notes,
+                degraded_latent_BCHW=None if self.degraded_latent_BCHW is None else self.degraded_latent_BCHW[part],
+                target_latent_BCHW=None if self.target_latent_BCHW is None else self.target_latent_BCHW[part],
             )  # fmt: skip
 
 
-class _Numbers(Sampler[int]):
-    """Numbers of the samples that one of several processes takes, from a step to the end of the recipe."""
+class _Numbers(Sampler[list[int]]):
+    """Numbers of the samples that one of several processes takes for each step, from a step to the recipe's end."""
 
     def __init__(self, recipe: TrainingRecipe, first_step: int, rank: int, count: int) -> None:
         self._steps = range(first_step, recipe.steps)
@@ -264,10 +273,10 @@ class _Numbers(Sampler[int]):
         self._own = range(recipe.batch * rank // count, recipe.batch * (rank + 1) // count)
 
     def __len__(self) -> int:
-        return len(self._steps) * len(self._own)
+        return len(self._steps)
 
-    def __iter__(self) -> Iterator[int]:
-        return (step * self._batch + place for step in self._steps for place in self._own)
+    def __iter__(self) -> Iterator[list[int]]:
+        return ([step * self._batch + place for place in self._own] for step in self._steps)
 
 
 def batches(
@@ -279,23 +288,32 @@ def batches(
     workers.
     """
     own = recipe.batch // count
+    numbers = _Numbers(recipe, first_step, rank, count)
+    with closing(numbered_batches(samples, numbers, workers=recipe.workers)) as loaded:
+        for number, batch in enumerate(loaded, start=first_step):
+            yield replace(batch, number=number, first=number * recipe.batch + rank * own)
+
+
+def numbered_batches(
+    samples: Dataset[Sample], numbers: Iterable[list[int]], *, workers: int
+) -> Generator[Batch, None, None]:
+    """Yield batches of samples by their numbers, made in `workers` processes; closing the generator ends them."""
     loader: DataLoader[Batch | SanarestoreError] = DataLoader(
         _Excused(samples),
-        batch_size=own,
-        sampler=_Numbers(recipe, first_step, rank, count),
-        num_workers=recipe.workers,
+        batch_sampler=numbers,
+        num_workers=workers,
         collate_fn=_collate_or_excuse,
         worker_init_fn=_modestly,
-        prefetch_factor=4 if recipe.workers else None,
-        multiprocessing_context="spawn" if recipe.workers else None,
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context="spawn" if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
     loaded = iter(loader)
     try:
-        for number, batch in enumerate(loaded, start=first_step):
+        for batch in loaded:
             if isinstance(batch, SanarestoreError):
                 raise batch
-            yield replace(batch, number=number, first=number * recipe.batch + rank * own)
+            yield batch
     finally:
         # PyTorch ends them when the iterator is freed, but a traceback, as of Ctrl-C, keeps it until the program ends.
         getattr(loaded, "_shutdown_workers", lambda: None)()
@@ -349,7 +367,14 @@ def collate(samples: list[Sample]) -> Batch:
         requests=tuple(sample["request"] for sample in samples),
         wordings=tuple(sample["wording"] for sample in samples if "wording" in sample),
         notes=tuple(sample["note"] for sample in samples if sample["note"]),
+        degraded_latent_BCHW=_stacked([sample.get("degraded_latent") for sample in samples]),
+        target_latent_BCHW=_stacked([sample.get("target_latent") for sample in samples]),
     )
+
+
+def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    found = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(found) if found else None
 
 
 def _modestly(_worker: int) -> None:

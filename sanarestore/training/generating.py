@@ -68,8 +68,8 @@ class FlowObjective(PartsObjective):
     def loss(self, batch: Batch) -> Tensor:
         latent, recipe = self.parts.path, self.recipe
         with torch.no_grad():
-            condition_BCHW = latent.autoencoder.encode(batch.degraded_BCHW).repeat(recipe.draws, 1, 1, 1)
-            clean_BCHW = latent.autoencoder.encode(batch.target_BCHW).repeat(recipe.draws, 1, 1, 1)
+            given_BCHW, wanted_BCHW = self._latents(batch)
+            condition_BCHW, clean_BCHW = (each.repeat(recipe.draws, 1, 1, 1) for each in (given_BCHW, wanted_BCHW))
             tokens = self._tokens(batch).repeated(recipe.draws)
         noise_BCHW, time_B = (
             drawn.to(clean_BCHW) for drawn in _noise_and_times(batch, recipe, clean_BCHW.shape[1:], latent.flow.shift)
@@ -88,6 +88,13 @@ class FlowObjective(PartsObjective):
         apart = (noise_BCHW - predicted_BCHW)[one_B] - again_BCHW
         agreed: Tensor = loss + recipe.agreement_weight * apart.square().mean()
         return agreed
+
+    def _latents(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Latents [B,C,H,W] of the degraded and the target images."""
+        if batch.degraded_latent_BCHW is not None and batch.target_latent_BCHW is not None:
+            return batch.degraded_latent_BCHW, batch.target_latent_BCHW
+        encode = self.parts.path.autoencoder.encode
+        return encode(batch.degraded_BCHW), encode(batch.target_BCHW)
 
     def _predicted(self, noised_BCHW: Tensor, condition_BCHW: Tensor, tokens: Tokens, time_B: Tensor) -> Tensor:
         """Velocities [B,C,H,W]; with several tiles, each sees itself and those before it, as in the scheme causal."""

@@ -29,6 +29,7 @@ from sanarestore.training import checkpoint
 from sanarestore.training.checkpoint import StopRequest, stopping, uninterrupted
 from sanarestore.training.data import Batch, batches
 from sanarestore.training.guard import LossGuard
+from sanarestore.training.latents import with_latents
 from sanarestore.training.objective import Objective
 from sanarestore.training.optimizers import EMA, lr_scale, optimizers
 from sanarestore.training.ranks import Ranks, full, like, norm_of, partitioned, unsharded
@@ -282,6 +283,10 @@ class Trainer:
         self.ranks.wait()
         return model
 
+    def note(self, text: str) -> None:
+        """Show a note with the next step."""
+        self._notes.append(text)
+
     def save_checkpoint(self) -> None:
         """Replace the checkpoint folder as a whole."""
         state: dict[str, Any] = {
@@ -345,7 +350,7 @@ class Trainer:
         parts = self.recipe.accumulate
         total = 0.0
         for part in batch.parts(parts):
-            with _attention(self._device), self._autocast():
+            with _attention(self._device), self.autocast():
                 loss = self._loss(self._move(part)) / parts
             total += float(loss.detach())
             loss.backward()
@@ -363,7 +368,8 @@ class Trainer:
             self.step += 1
         return value
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """The arithmetic of the run, for the block."""
         return torch.autocast(
             self._device.type, dtype=torch.bfloat16, enabled=self.schedule.arithmetic != torch.float32
         )  # fmt: skip
@@ -386,8 +392,9 @@ class Trainer:
             for tensor in (batch.degraded_BCHW, batch.target_BCHW)
         )
         return replace(
-            batch, degraded_BCHW=degraded, target_BCHW=target, statistics_BK=batch.statistics_BK.to(self._device)
-        )
+            with_latents(batch, self._device), degraded_BCHW=degraded, target_BCHW=target,
+            statistics_BK=batch.statistics_BK.to(self._device),
+        )  # fmt: skip
 
     def _report(self, loss: float, rate: float, speed: float, notes: tuple[str, ...]) -> Progress:
         share = self.share

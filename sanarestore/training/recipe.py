@@ -135,6 +135,9 @@ class TrainingRecipe:
     """Under flow, share of times that are exactly 1, the only time at which one-step sampling calls the model."""
     draws: int = 1
     """Under flow, times and noises drawn per crop: encoding its latents costs more than training on them."""
+    cached_passes: int = 0
+    """Under flow, passes over the data whose crops are encoded once, before training, and then repeated with new noise;
+    0 encodes every crop anew."""
     tiles: int = 1
     """Under flow, tiles per side of a crop. With 2, the transformer sees four overlapping tiles as the tiling scheme
     `causal` does, each with all before it, so that the scheme is what it was trained for."""
@@ -269,6 +272,7 @@ class TrainingRecipe:
             f"with several tiles, patch must be a multiple of {LATENT_STRIDE} times their number": (
                 self.tiles < 1 or (self.tiles > 1 and self.patch % (LATENT_STRIDE * self.tiles))
             ),
+            "cached_passes are for the objective flow alone": self.cached_passes and self.objective != "flow",
             "tiles are for the objective flow alone": self.tiles > 1 and self.objective != "flow",
             "experts are for the objective router alone": self.experts and self.objective != "router",
             "weights of degradations must be positive": min(self.degradations.values()) <= 0,
@@ -284,6 +288,7 @@ class TrainingRecipe:
                 self.harm_weight,
                 self.agreement_weight,
                 self.flow_shift,
+                self.cached_passes,
                 self.validation_photos,
                 self.validate_every,
                 self.checkpoint_every,
@@ -317,6 +322,18 @@ class TrainingRecipe:
         whole = sum(stage.steps for stage in self.stages)
         shares = tuple(replace(stage, steps=max(1, round(stage.steps * steps / whole))) for stage in self.stages)
         return replace(self, stages=shares)
+
+    def with_cached_passes(self, passes: int) -> "TrainingRecipe":
+        """The recipe with latents encoded once in its stages of flow; UsageError if it has none."""
+        if all(stage.objective != "flow" for stage in self.staged()):
+            raise UsageError(
+                "latents are encoded once for the objective flow alone", where="--cache-latents",
+                next_step="Leave it out, or use a recipe with that objective.",
+            )  # fmt: skip
+        stages = tuple(
+            replace(stage, cached_passes=passes) if stage.objective == "flow" else stage for stage in self.stages
+        )
+        return replace(self, stages=stages, cached_passes=passes if self.objective == "flow" else 0)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as TOML and JSON hold them."""

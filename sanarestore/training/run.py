@@ -19,6 +19,7 @@ from sanarestore.training.captions import captions_of_pairs, captions_of_recipe
 from sanarestore.training.checkpoint import find_checkpoint
 from sanarestore.training.claim import claimed, decoded_in
 from sanarestore.training.data import Batch, OverviewSamples, PairSamples, PhotoSamples, WordingSamples
+from sanarestore.training.latents import SHARD, LatentSamples, encode, plan_latents
 from sanarestore.training.loop import Progress, Schedule, Trainer
 from sanarestore.training.objective import PartsObjective
 from sanarestore.training.objectives import new_objective
@@ -48,6 +49,8 @@ class Order:
     """Rank of low-rank weights to train; None to train weights themselves, or as the adapter that is the base."""
     steps: int | None = None
     """Steps in all; None for the recipe's."""
+    cached_passes: int | None = None
+    """Passes over the data whose latents are encoded once, in stages whose objective is flow; None for the recipe's."""
     resume: bool = False
     schedule: Schedule = field(default_factory=Schedule)
 
@@ -91,6 +94,21 @@ class Run:
             elif self.trainer.ranks.is_first:
                 refuse_taken(self.folder)  # by a run that has ended meanwhile
             yield self.trainer.begin()
+
+    def encode(self) -> Iterator[tuple[int, int]]:
+        """Encode the crops that the recipe wants encoded once, yielding (crops done, crops to do)."""
+        if not self.recipe.cached_passes:
+            return
+        trainer = self.trainer
+        autoencoder = trainer.objective.parts.path.autoencoder  # type: ignore[attr-defined]
+        plan = plan_latents(self.recipe, self._files, autoencoder)
+        self.trainer.note(plan.note)
+        device = torch.device(self.order.schedule.device)
+        missing = min(plan.crops, len(plan.missing) * SHARD)
+        with trainer.autocast():
+            for done in encode(plan, self._samples, autoencoder.encode, self.recipe, device, trainer.ranks):
+                yield done, missing
+        self._samples = LatentSamples(plan, self.recipe)
 
     def steps(self) -> Generator[Progress, None, None]:
         """Train to the end, yielding after each step; closing the generator saves a checkpoint."""
@@ -148,6 +166,7 @@ def runs(order: Order, recipe: TrainingRecipe, ranks: Ranks | None = None) -> It
 def choose_recipe(order: Order) -> TrainingRecipe:
     """The recipe of an order; see `Order.recipe`. UsageError if it cannot be read or is wrong."""
     recipe = _recipe(order)
+    recipe = recipe.with_cached_passes(order.cached_passes) if order.cached_passes else recipe
     return recipe.with_steps(order.steps) if order.steps else recipe
 
 

@@ -32,6 +32,7 @@ FLAGS = {
     "train": {
         "--recipe", "--output", "-o", "--base", "--steps", "--max-minutes", "--resume", "--device", "--dtype",
         "--threads", "--compile", "--lora", "--rank", "--export", "--devices", "--shard",
+        "--cache-latents",
     },
     "bench": {
         "--data", "--data-dir", "--download", "--sizes", "--rounds", "--task", "--sigma", "--quality", "--scale",
