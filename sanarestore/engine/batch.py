@@ -59,7 +59,7 @@ class Batch:
         is of the wrong kind, NoImagesError if there is nothing to do, WeightsError if the model does not exist.
         """
         self._options, self._chosen = _anchored(options), chosen
-        naming = Naming(chosen.write.format, chosen.name)
+        naming = Naming(chosen.write.format, chosen.name, chosen.write.bit_depth)
         names = [os.fspath(each) for each in inputs]
         found = images.find(names)
         if only is not None:

@@ -82,7 +82,10 @@ class FileRestorer:
             data = job.source.read_bytes()
         image = images.decode(data, _called(job), accept_damaged=self._accept_damaged)
         images.check_writable(image, job.output, format=job.format, options=self._write)
-        if image.format not in images.WRITTEN:
+        is_chosen = self._write.format != "preserve" or (
+            job.folder is None and job.target.suffix.lower() in images.SUFFIXES
+        )
+        if image.format not in images.WRITTEN and not is_chosen:
             written = images.format_written(image, job.format, self._write)
             names = images.FORMAT_NAMES[written], images.FORMAT_NAMES[image.format]
             note = "the result is {}, because {} is only read".format(*names)

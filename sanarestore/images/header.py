@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from sanarestore.errors import SanarestoreError, UnreadableImage
 from sanarestore.images import avif, bmp, heif, jp2, jpeg, jxl, png, raw, tiff, webp
-from sanarestore.images.codes import Depth
+from sanarestore.images.codes import DEPTHS, Depth
 from sanarestore.images.foreign import Foreign
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import UNSPECIFIED, WRITTEN, AlphaKind, Format, check_size, written_as
@@ -88,10 +88,11 @@ def measure(path: str | PathLike[str]) -> Header:
             return _READERS[format](source)
 
 
-def written_instead(path: str | PathLike[str]) -> Format | None:
+def written_instead(path: str | PathLike[str], bit_depth: int | None = None) -> Format | None:
     """The format in which a photograph is written whose own is only read; None for others.
 
-    If its header cannot be read, this is TIFF, which holds most; reading it will say what is wrong.
+    `bit_depth` is the depth that is asked for; None keeps the photograph's. If its header cannot be read, this is TIFF,
+    which holds most; reading it will say what is wrong.
     """
     try:
         with opened(path) as file:
@@ -101,7 +102,8 @@ def written_instead(path: str | PathLike[str]) -> Format | None:
     if format is None or format in WRITTEN:
         return None
     try:
-        return measure(path).written_as
+        header = measure(path)
+        return replace(header, depth=DEPTHS.get(bit_depth, header.depth)).written_as
     except SanarestoreError:
         return "tiff"
 

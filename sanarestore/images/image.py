@@ -1,5 +1,6 @@
 """The in-memory image: encoded values in float, and everything that must be written back unchanged."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -219,6 +220,11 @@ def to_stored(image: Image) -> Stored:
 def kinds_of(image: Image) -> tuple[AlphaKind, ...]:
     """What the channels behind the colours are, in the order in which files store them."""
     return tuple(kind for _, kind in _behind(image))
+
+
+def count_extra(kinds: Sequence[AlphaKind]) -> int:
+    """Number of channels behind the colours that are not alpha: a channel of which no file says so is none."""
+    return len(kinds) - any(kind != UNSPECIFIED for kind in kinds)
 
 
 def _behind(image: Image) -> list[tuple[Stored, AlphaKind]]:

@@ -213,10 +213,6 @@ def check_writable(image: Image) -> None:
     """Raise UnwritableImage if PNG cannot hold the image's pixels."""
     if image.depth == "float32":
         raise UnwritableImage("PNG cannot hold float values", next_step="Use --bit-depth 16, or --format tiff.")
-    if image.alpha_HW is not None and image.alpha_kind != "unassociated":
-        raise UnwritableImage(
-            f"PNG cannot hold an alpha channel that is {image.alpha_kind} in TIFF", next_step="Use --format tiff."
-        )
 
 
 def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # noqa: B008 - frozen

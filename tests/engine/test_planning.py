@@ -258,6 +258,12 @@ def test_formats_that_are_only_read_are_written_as_png_or_tiff(shoot: Path) -> N
     ]
 
 
+def test_the_name_of_a_format_that_is_only_read_follows_the_bit_depth(shoot: Path) -> None:
+    (shoot / "z.avif").write_bytes(foreign_files()["10.avif"])
+    for asked, name in ((None, "z.tif"), (8, "z.png"), (16, "z.tif")):
+        assert targets("shoot/z.avif", output="out", naming=Naming(bit_depth=asked)) == [f"out/{name}"]
+
+
 def test_two_inputs_whose_outputs_get_the_same_name_are_refused(shoot: Path) -> None:
     (shoot / "a.avif").write_bytes(foreign_files()["8.avif"])
     made = whole("shoot", output="out")

@@ -10,12 +10,23 @@ from PIL import Image as PillowImage
 from PIL import ImageCms
 
 from sanarestore.errors import DamagedImage, UnreadableImage, UnwritableImage
-from sanarestore.images import check_header, decode, encode, from_float, measure, read, write, written_instead
+from sanarestore.images import (
+    check_header,
+    decode,
+    encode,
+    from_float,
+    measure,
+    read,
+    result_header,
+    write,
+    written_instead,
+)
 from sanarestore.images.boxes import Items, boxes, items_of
 from sanarestore.images.colour import has_profile, rgb_profile, srgb_profile
 from sanarestore.images.foreign import scaled, turned, upright
 from sanarestore.images.image import to_stored
 from sanarestore.images.jxl_header import parse
+from sanarestore.options import WriteOptions
 from tests.images.conftest import XMP, codes, exif_values, png_chunk, saved, smooth
 from tests.images.foreign_files import avif, bmp_v5, box, dng, foreign_files, jp2, jxl, with_jxl_metadata
 
@@ -106,6 +117,16 @@ def test_deeper_avif_becomes_16_bits(bits):
     assert image.notes == (f"{bits}-bit values are converted to 16 bits",)
     assert np.abs(image.pixels_HWC - smooth() / 255).max() < 3 / 2**bits
     assert from_float(image.pixels_HWC, "uint16").max() > 64500
+
+
+@pytest.mark.parametrize(("asked", "format"), [(None, "tiff"), (8, "png"), (16, "tiff")])
+def test_the_format_of_deeper_avif_follows_the_depth_that_is_asked_for(tmp_path, asked, format):  # noqa: A002
+    path = tmp_path / "a.avif"
+    path.write_bytes(FILES["10.avif"])
+    options = WriteOptions(bit_depth=asked)
+    assert decode(encode(read(path), options=options)).format == format
+    assert written_instead(path, asked) == format
+    assert result_header(measure(path), lambda *size: size, options=options).format == format
 
 
 def test_profile_exif_and_xmp_of_avif_are_kept_and_the_picture_is_upright():
