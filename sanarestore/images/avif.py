@@ -4,6 +4,7 @@ from sanarestore.errors import UnreadableImage
 from sanarestore.images.boxes import Items, check_still, is_cut, items_of
 from sanarestore.images.codes import Stored
 from sanarestore.images.damage import cut, hopeless
+from sanarestore.images.fitting import told_upright
 from sanarestore.images.foreign import (
     Foreign,
     check_shape,
@@ -43,6 +44,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     if items.has_others:
         more = (*more, "only the main picture is used; gain map and depth map are left out")
     metadata = metadata_of(data, items, is_gray=header.colours == 1)
+    metadata = told_upright(metadata, header.width, header.height)
     return from_stored(stored, format="avif", metadata=metadata, colours=header.colours, notes=(*notes, *more))
 
 

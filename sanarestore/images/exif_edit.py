@@ -56,12 +56,24 @@ def with_size(block: bytes, before: tuple[int, int], after: tuple[int, int]) -> 
     factors = after[0] / before[0], after[1] / before[1]
     for at, tag, kind, count in _all_entries(block, offset, layout):
         if tag in (_WIDTH, _EXIF_WIDTH, _HEIGHT, _EXIF_HEIGHT) and count == 1 and kind in (ifd.SHORT, ifd.LONG):
-            value = after[0] if tag in (_WIDTH, _EXIF_WIDTH) else after[1]
-            struct.pack_into(layout.order + "HLL", changed, at + 2, ifd.LONG, 1, value)
+            _set_dimension(changed, at, layout, after[0] if tag in (_WIDTH, _EXIF_WIDTH) else after[1])
         elif tag in (_SUBJECT_AREA, _SUBJECT_PLACE) and kind == ifd.SHORT and 2 <= count <= 4:
             _scale_shorts(changed, at, count, layout, factors)
         elif tag in (_FOCAL_PLANE_X, _FOCAL_PLANE_Y) and kind == ifd.RATIONAL and count == 1:
             _scale_rational(changed, at, layout, factors[tag - _FOCAL_PLANE_X])
+    return bytes(changed)
+
+
+def with_dimensions(block: bytes, width: int, height: int) -> bytes:
+    """The block with these pixel dimensions where it tells any."""
+    header = ifd.read_header(block)
+    if header is None or header[0].big:
+        return block
+    layout, offset = header
+    changed = bytearray(block)
+    for at, tag, kind, count in _all_entries(block, offset, layout):
+        if tag in (_WIDTH, _EXIF_WIDTH, _HEIGHT, _EXIF_HEIGHT) and count == 1 and kind in (ifd.SHORT, ifd.LONG):
+            _set_dimension(changed, at, layout, width if tag in (_WIDTH, _EXIF_WIDTH) else height)
     return bytes(changed)
 
 
@@ -105,6 +117,10 @@ def _place(at: int, size: int, changed: bytearray, layout: ByteLayout) -> int | 
     """Where an entry's value stands."""
     place = at + 8 if size <= 4 else int(layout.offset.unpack_from(changed, at + 8)[0])
     return place if place + size <= len(changed) else None
+
+
+def _set_dimension(changed: bytearray, at: int, layout: ByteLayout, value: int) -> None:
+    struct.pack_into(layout.order + "HLL", changed, at + 2, ifd.LONG, 1, value)
 
 
 def _scale_shorts(changed: bytearray, at: int, count: int, layout: ByteLayout, factors: tuple[float, float]) -> None:

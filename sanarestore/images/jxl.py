@@ -5,6 +5,7 @@ from sanarestore.images import exif
 from sanarestore.images.boxes import boxes, is_cut
 from sanarestore.images.codes import Stored
 from sanarestore.images.damage import cut, hopeless, limited
+from sanarestore.images.fitting import told_upright
 from sanarestore.images.foreign import Foreign, check_shape, exif_of, needs_code_points, scaled, upright, with_colours
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, Metadata, check_size, from_stored
@@ -45,6 +46,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     if found.orientation > 1:
         notes += ("the picture is turned upright",)
     metadata = with_colours(_metadata(data), (found.primaries, found.transfer), is_gray=found.is_gray)
+    metadata = told_upright(metadata, header.width, header.height)
     return from_stored(stored, format="jxl", metadata=metadata, colours=header.colours, notes=notes)
 
 

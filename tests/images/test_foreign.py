@@ -29,6 +29,7 @@ from sanarestore.images.jxl_header import parse
 from sanarestore.options import WriteOptions
 from tests.images.conftest import XMP, codes, exif_values, png_chunk, saved, smooth
 from tests.images.foreign_files import avif, bmp_v5, box, dng, foreign_files, jp2, jxl, with_jxl_metadata
+from tests.images.rich import packet
 
 FILES = foreign_files()
 DEEP = smooth().astype(np.uint16) * 257
@@ -152,6 +153,27 @@ def test_every_orientation_of_avif_is_turned_upright(orientation):
     method = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}.get(orientation)
     expected = np.asarray(picture if method is None else picture.transpose(PillowImage.Transpose(method)))
     assert np.abs(from_float(image.pixels_HWC, "uint8").astype(int) - expected).max() < 12
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+def test_dimensions_and_orientation_in_metadata_are_those_of_upright_pixels(orientation):
+    """A program that goes by them would turn the picture once more, or take it for another one."""
+    block = PillowImage.Exif()
+    block[256], block[257], block[274] = 64, 48, orientation
+    block[34665] = {40962: 64, 40963: 48}
+    said = (
+        ' xmlns:tiff="http://ns.adobe.com/tiff/1.0/" xmlns:exif="http://ns.adobe.com/exif/1.0/" tiff:Orientation="6"'
+        ' tiff:ImageWidth="64" exif:PixelYDimension="48"'
+    )
+    data = saved(PillowImage.fromarray(smooth()), "AVIF", exif=block.tobytes(), xmp=packet("", said))
+    image = decode(data)
+    width, height = (64, 48) if orientation == 1 else (48, 64)
+    assert (image.width, image.height) == (width, height)
+    values = exif_values(image.metadata.exif)
+    assert (values["main"][256], values["main"][257]) == (width, height)
+    assert (values["exif"][40962], values["exif"][40963]) == (width, height)
+    assert b'tiff:Orientation="1"' in image.metadata.xmp
+    assert f'tiff:ImageWidth="{width}" exif:PixelYDimension="{height}"'.encode() in image.metadata.xmp
 
 
 @pytest.mark.parametrize("format", ["AVIF", "WEBP", "PNG"])
