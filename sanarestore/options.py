@@ -7,6 +7,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike, fspath
 from typing import Literal, get_args
 
 from sanarestore.errors import UsageError
@@ -92,12 +93,35 @@ def parse_shard(text: str) -> Shard:
 
 
 def _check_numbers(options: object, names: Sequence[str], kind: type) -> None:
-    """Raise UsageError for an option that is not a number of a kind of the module `numbers`, nor None."""
+    """Make options numbers of Python; UsageError for one that is not of a kind of the module `numbers`, nor None."""
     for name in names:
         value = getattr(options, name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
             fact = f"{value!r} is no {'whole ' if kind is numbers.Integral else ''}number"
-            raise UsageError(fact, where=f"--{name.replace('_', '-')}", next_step="Give a number.")
+            raise UsageError(fact, where=_flag(name), next_step="Give a number.")
+        if value is not None:
+            # 1, 1.0 and NumPy's numbers are the same option, and fingerprints are made of Python's own.
+            object.__setattr__(options, name, int(value) if kind is numbers.Integral else float(value))
+
+
+def _check_texts(options: object, names: Sequence[str]) -> None:
+    """Raise UsageError for an option that is no text, nor None."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not isinstance(value, str):
+            raise UsageError(f"{value!r} is no text", where=_flag(name), next_step="Put it in quotes.")
+
+
+def check_flags(options: object, names: Sequence[str]) -> None:
+    """Raise UsageError for an option that is neither true nor false."""
+    for name in names:
+        value = getattr(options, name)
+        if not isinstance(value, bool):
+            raise UsageError(f"{value!r} is neither True nor False", where=_flag(name), next_step="Give one of these.")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,11 +169,12 @@ class RestoreOptions:
     """CPU threads per worker; None keeps PyTorch's default. The same number gives the same output bytes."""
 
     def __post_init__(self) -> None:
+        for name in ("model", "adapter"):
+            if isinstance(getattr(self, name), PathLike):
+                object.__setattr__(self, name, fspath(getattr(self, name)))
+        _check_texts(self, ("prompt", "model", "adapter"))
         _check_numbers(self, ("strength", "fidelity", "guidance", "scale"), numbers.Real)
         _check_numbers(self, ("steps", "tile", "overlap", "seed", "threads", "long_side"), numbers.Integral)
-        for name in ("strength", "fidelity", "guidance", "scale"):
-            # 1 and 1.0 are the same option.
-            object.__setattr__(self, name, float(getattr(self, name)))
         if not 0 <= self.strength <= 1:
             raise UsageError(f"{self.strength:g} is outside 0 to 1", where="--strength")
         if not 0 <= self.fidelity <= 1:
@@ -240,6 +265,7 @@ class WriteOptions:
 
     def __post_init__(self) -> None:
         _check_numbers(self, ("quality", "bit_depth"), numbers.Integral)
+        check_flags(self, ("keep_dates", "strip", "provenance"))
         if self.format not in OUTPUT_FORMATS:
             raise UsageError(
                 f"'{self.format}' is not {', '.join(OUTPUT_FORMATS[:-1])} or {OUTPUT_FORMATS[-1]}", where="--format"
@@ -297,6 +323,8 @@ class BatchOptions:
     divided by the number of devices."""
 
     def __post_init__(self) -> None:
+        _check_texts(self, ("name",))
+        check_flags(self, ("overwrite", "accept_damaged", "adopt"))
         if self.adopt and not self.write.provenance:
             raise UsageError(
                 "results are recognised by their provenance", where="--adopt", next_step="Add --provenance."
