@@ -10,10 +10,12 @@ from PIL import Image as PillowImage
 
 from sanarestore import images
 from sanarestore.cli import contact_sheet
+from sanarestore.cli.app import run
 from sanarestore.cli.contact_sheet import DETAIL_SIDE, ContactSheet, compare
 from sanarestore.engine.jobs import Outcome
-from sanarestore.errors import SanarestoreError, UsageError
+from sanarestore.errors import UsageError
 from sanarestore.images import Image, Metadata, Pixels
+from tests.conftest import save_photo
 
 ROTATED = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
 """An EXIF block of one tag: orientation 6, to be turned by a quarter clockwise."""
@@ -171,5 +173,16 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SanarestoreError, match="file"):
-        ContactSheet(tmp_path / "file" / "report", "")
+    for folder, said in (("file/report", "nothing can be written there"), ("file", "it is a file, and a folder")):
+        with pytest.raises(UsageError, match=rf"{folder}: {said}.*--report"):
+            ContactSheet(tmp_path / folder, "")
+
+
+def test_a_file_in_place_of_the_reports_folder_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photograph, page = save_photo(tmp_path / "a.png"), tmp_path / "page"
+    page.write_text("my own")
+    assert run(["restore", str(photograph), "-o", str(tmp_path / "out"), "--report", str(page)]) == 2
+    assert "it is a file, and a folder is needed" in capsys.readouterr().err
+    assert (page.read_text(), (tmp_path / "out").exists()) == ("my own", False)

@@ -258,7 +258,7 @@ def test_parts_share_a_batch(shoot: Path) -> None:
     assert all(len(part) for part in parts)
     # Each knows what the others did.
     assert set(statuses("shoot", output="out").values()) == {"skipped"}
-    with pytest.raises(UsageError, match="^shard: "):
+    with pytest.raises(UsageError, match=r"^shard: "):
         outcomes("shoot", output="out", shard="4/3")
 
 
