@@ -6,7 +6,7 @@ A block that a format cannot hold is converted where that says exactly the same,
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sanarestore.images import blocks, texts
+from sanarestore.images import blocks, texts, thumbnail
 from sanarestore.images.image import WRITTEN, Format, Image
 from sanarestore.images.texts import Carried
 
@@ -43,7 +43,7 @@ def carried(image: Image, format: Format | None = None) -> Image:  # noqa: A002 
         metadata, notes = block.way(target).carry(image, target)
         if metadata is not image.metadata or notes:
             image = replace(image, metadata=metadata, notes=(*image.notes, *notes))
-    return image
+    return image if image.thumbnail is None else replace(image, thumbnail=None)
 
 
 _TEXT = Way("XMP, where the property is free, otherwise noted", texts.texts_to_xmp(texts.TEXTS))
@@ -52,6 +52,7 @@ _COMMENT = Way(_USER_COMMENT, texts.texts_to_xmp(("Comment",)))
 _TIME = Way("XMP xmp:ModifyDate, if that is free, otherwise noted", texts.texts_to_xmp(("tIME",)))
 _NONE = Way("left out, noted", texts.chunks_left_out)
 _IN_EXIF = Way("in the EXIF block")
+_THUMBNAIL = Way("made of the result, noted", thumbnail.made_anew)
 
 TABLE: tuple[Block, ...] = (
     Block(
@@ -140,10 +141,15 @@ TABLE: tuple[Block, ...] = (
         name="TIFF page tags 285, 286, 287, 297, 337, 343, 344, 345",
         tiff=Way("the same tags"), png=_IN_EXIF, jpeg=_IN_EXIF, webp=_IN_EXIF,
     ),
+    # The last one, because others put EXIF blocks together again.
+    Block(
+        name="thumbnail in EXIF", tiff=Way("left out, noted", thumbnail.made_anew), png=_THUMBNAIL, jpeg=_THUMBNAIL,
+        webp=_THUMBNAIL,
+    ),
 )  # fmt: skip
 
 NEVER: tuple[tuple[str, str], ...] = (
-    ("thumbnails in EXIF, JFIF, Photoshop's resources and XMP", "they show the photograph before restoring"),
+    ("thumbnails in JFIF, Photoshop's resources and XMP", "they show the photograph before restoring"),
     ("gain maps, motion photos and other pictures that follow the photograph", "they do not fit the restored one"),
     ("what XMP says of those", "the result does not have them"),
     ("extended XMP of which a part is missing", "it cannot be put together"),

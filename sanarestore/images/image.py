@@ -103,6 +103,8 @@ class Image:
     jpeg: JpegCoding | None = None
     """For JPEG: how the file was compressed."""
     metadata: Metadata = field(default_factory=Metadata)
+    thumbnail: int | None = None
+    """Longest side in pixels of the thumbnail that EXIF had; one of the result takes its place when it is written."""
     notes: tuple[str, ...] = ()
     """What reading had to change, in words for the user ("palette converted to RGB")."""
     more_pages: tuple["Image", ...] = ()

@@ -59,6 +59,7 @@ def check_writable(
     `format` and `options` are those of `encode`. TIFF is checked only when it is encoded.
     """
     target = format_written(image, format, options)
+    image = replace(image, thumbnail=None)  # it takes time to make one
     if image.alpha_kind == "associated" and target != "tiff":  # `prepared` would divide all pixels
         image = replace(image, alpha_kind="unassociated")
     _naming(Path(path), _check, prepared(image, format, options), target)
@@ -197,7 +198,7 @@ def prepared(
     if options.strip:
         told = provenance_of(image.metadata) if options.provenance else None
         bare = stripped(image.metadata)
-        image = replace(image, metadata=with_provenance(bare, told) if told else bare)
+        image = replace(image, metadata=with_provenance(bare, told) if told else bare, thumbnail=None)
     return carried(image, target)
 
 

@@ -205,7 +205,7 @@ def test_a_changed_byte_is_detected():
     ("fields", "fact"),
     [
         ({"depth": "float32", "channels": 3}, "float"),
-        ({"depth": "uint8", "channels": 4, "alpha_kind": "associated"}, "associated"),
+        ({"depth": "uint8", "channels": 4, "alpha_kind": "unspecified"}, "not marked as alpha"),
     ],
 )
 def test_images_that_png_cannot_hold_are_refused(fields, fact):
