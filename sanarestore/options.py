@@ -30,7 +30,7 @@ SCHEMES = ("exact", *BLENDING)
 BLENDED_TILE, BLENDED_OVERLAP = 1024, 128
 """Default tile side and overlap of the blending schemes, in pixels, on every device."""
 
-OutputFormat = Literal["preserve", "tiff", "png", "jpeg", "webp"]
+OutputFormat = Literal["preserve", "tiff", "png", "jpeg", "webp", "avif", "jxl"]
 
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 """Values of `--format`: `preserve` keeps the input's format."""
@@ -38,8 +38,8 @@ OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 LOSSLESS = ("tiff", "png")
 """Formats that are written without loss, and so have no quality."""
 
-EIGHT_BIT = ("jpeg", "webp")
-"""Formats that hold 8 bits only."""
+EIGHT_BIT = ("jpeg", "webp", "avif")
+"""Formats that are written with 8 bits only."""
 
 BIT_DEPTHS = (8, 16)
 """Bit depths that a result can be written in, beside the input's own."""
@@ -253,7 +253,7 @@ class WriteOptions:
     format: OutputFormat = "preserve"
     """Format of the result; preserve keeps the input's, unless the name of a single output has another suffix."""
     quality: int | None = None
-    """Quality of JPEG and lossy WebP, from 1 to 100; None takes the input's own, but a high one at least."""
+    """Quality of JPEG, WebP, AVIF and JPEG XL, from 1 to 100; None takes the input's own, but a high one at least."""
     bit_depth: int | None = None
     """Bits of each value, 8 or 16; None keeps the input's depth."""
     keep_dates: bool = False
@@ -275,13 +275,13 @@ class WriteOptions:
         if self.quality is not None and self.format in LOSSLESS:
             raise UsageError(
                 f"{self.format.upper()} is written without loss and has no quality", where="--quality",
-                next_step="Leave it out, or use --format jpeg or webp.",
+                next_step="Leave it out, or use --format jpeg, webp, avif or jxl.",
             )  # fmt: skip
         if self.bit_depth is not None and self.bit_depth not in BIT_DEPTHS:
             raise UsageError(f"{self.bit_depth} is not keep, 8 or 16", where="--bit-depth")
         if self.bit_depth == 16 and self.format in EIGHT_BIT:
             raise UsageError(
-                f"{self.format.upper()} holds 8 bits only", where="--bit-depth",
+                f"{self.format.upper()} is written with 8 bits only", where="--bit-depth",
                 next_step="Use --format tiff or png for 16 bits.",
             )  # fmt: skip
 

@@ -11,8 +11,10 @@ from sanarestore.engine.jobs import Job, Outcome
 from sanarestore.engine.naming import Naming, split, suffix_of
 from sanarestore.errors import UsageError
 from sanarestore.files import temporary_beside
-from sanarestore.images import SUFFIXES, Format, Found, is_image_suffix, written_instead
+from sanarestore.images import FORMAT_NAMES, SUFFIXES, WRITTEN, Format, Found, is_image_suffix, written_instead
 from sanarestore.options import OutputFormat
+
+_LISTED = " and ".join(", ".join(FORMAT_NAMES[each] for each in WRITTEN).rsplit(", ", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,7 @@ def format_named(output: Path, asked: OutputFormat = "preserve") -> Format | Non
     suffix = output.suffix.lower()
     named = SUFFIXES.get(suffix)
     if named is None and is_image_suffix(suffix):
-        raise UsageError(
-            f"{suffix[1:].upper()} is not written", where=output, next_step="TIFF, PNG, JPEG and WebP are."
-        )
+        raise UsageError(f"{suffix[1:].upper()} is not written", where=output, next_step=f"{_LISTED} are.")
     if asked == "preserve":
         return named
     if named not in (None, asked):

@@ -106,7 +106,7 @@ def _format_of(target: Path, opened: Opened, options: WriteOptions) -> images.Fo
     if format is None:
         raise UsageError(
             f"'{target.suffix}' names no format that is written" if target.suffix else "its name has no suffix",
-            where=target, next_step="Use .tif, .png, .jpg or .webp.",
+            where=target, next_step="Use .tif, .png, .jpg, .webp, .avif or .jxl.",
         )  # fmt: skip
     if opened.source is not None and target.exists() and target.samefile(opened.source):
         raise UsageError("it would replace the input", where=target, next_step="Name another file.")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sanarestore.images import blocks, texts, thumbnail
-from sanarestore.images.image import WRITTEN, Format, Image
+from sanarestore.images.image import FORMAT_NAMES, WRITTEN, Format, Image
 from sanarestore.images.texts import Carried
 
 
@@ -29,10 +29,17 @@ class Block:
     png: Way
     jpeg: Way
     webp: Way
+    avif: Way | None = None
+    """None is as in WebP."""
+    jxl: Way | None = None
+    """None is as in WebP."""
 
     def way(self, format: Format) -> Way:  # noqa: A002 - the word users say
         """What becomes of it in a format."""
-        ways: dict[Format, Way] = {"tiff": self.tiff, "png": self.png, "jpeg": self.jpeg, "webp": self.webp}
+        ways: dict[Format, Way] = {
+            "tiff": self.tiff, "png": self.png, "jpeg": self.jpeg, "webp": self.webp, "avif": self.avif or self.webp,
+            "jxl": self.jxl or self.webp,
+        }  # fmt: skip
         return ways[format]
 
 
@@ -58,11 +65,12 @@ TABLE: tuple[Block, ...] = (
     Block(
         name="ICC profile",
         tiff=Way("tag 34675"), png=Way("iCCP"), jpeg=Way("APP2"), webp=Way("ICCP; a gray profile is refused"),
+        avif=Way("colr"), jxl=Way("said by code points if it is sRGB; others are refused", blocks.srgb_said),
     ),
     Block(
         name="EXIF, with GPS and maker notes",
         tiff=Way("tags of the first directory, 34665 and 34853"), png=Way("eXIf"),
-        jpeg=Way("APP1; more than 64 KiB are refused"), webp=Way("EXIF"),
+        jpeg=Way("APP1; more than 64 KiB are refused"), webp=Way("EXIF"), avif=Way("Exif item"), jxl=Way("Exif box"),
     ),
     Block(
         name="tags in EXIF's first directory that TIFF defines for pixels, or that are not known",
@@ -72,6 +80,7 @@ TABLE: tuple[Block, ...] = (
     Block(
         name="XMP",
         tiff=Way("tag 700"), png=Way("iTXt"), jpeg=Way("APP1; more than 64 KiB are refused"), webp=Way("XMP"),
+        avif=Way("XMP item"), jxl=Way("xml box"),
     ),
     Block(
         name="extended XMP of JPEG",
@@ -164,6 +173,7 @@ NEVER: tuple[tuple[str, str], ...] = (
 def as_markdown() -> str:
     """The table for the documentation."""
     rows = (f"| {each.name} | {' | '.join(each.way(one).text for one in WRITTEN)} |" for each in TABLE)
-    lines = ["| metadata | TIFF | PNG | JPEG | WebP |", "|---|---|---|---|---|", *rows]
+    names = " | ".join(FORMAT_NAMES[each] for each in WRITTEN)
+    lines = [f"| metadata | {names} |", "|---" * (1 + len(WRITTEN)) + "|", *rows]
     lines += ["", "| never carried | why |", "|---|---|", *(f"| {what} | {why} |" for what, why in NEVER)]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""JPEG XL, only read: pixels through libjxl, exactly; metadata from the boxes around the codestream."""
+"""JPEG XL, read: pixels through libjxl, exactly; metadata from the boxes around the codestream."""
 
 from sanarestore.errors import UnreadableImage
 from sanarestore.images import exif
@@ -15,6 +15,7 @@ _BARE = b"\xff\x0a"
 _HEAD = 2048
 """Bytes of a codestream that are searched for its header, which has some ten."""
 _MOST_METADATA = 2**24
+_SRGB_CURVE = 13
 _EXPORT = "Export it as TIFF or PNG."
 
 
@@ -47,7 +48,8 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
         notes += ("the picture is turned upright",)
     metadata = with_colours(_metadata(data), (found.primaries, found.transfer), is_gray=found.is_gray)
     metadata = told_upright(metadata, header.width, header.height)
-    return from_stored(stored, format="jxl", metadata=metadata, colours=header.colours, notes=notes)
+    lossless = not found.is_lossy
+    return from_stored(stored, format="jxl", metadata=metadata, colours=header.colours, lossless=lossless, notes=notes)
 
 
 def header_of(data: Source) -> Foreign:
@@ -82,6 +84,7 @@ def _checked(found: JxlHeader) -> Foreign:
     return Foreign(
         width=width, height=height, colours=1 if found.is_gray else 3, has_alpha=found.alphas > 0, bits=found.bits,
         is_float=found.is_float, has_cicp=needs_code_points((found.primaries, found.transfer), is_gray=found.is_gray),
+        has_profile=found.transfer != _SRGB_CURVE or found.primaries != 1,
     )  # fmt: skip
 
 

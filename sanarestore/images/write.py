@@ -11,11 +11,12 @@ import numpy as np
 
 from sanarestore.errors import UnwritableImage
 from sanarestore.files import write_atomically
-from sanarestore.images import jpeg, png, tiff, webp
+from sanarestore.images import avif, jpeg, jxl_write, png, tiff, webp
 from sanarestore.images.carriage import carried
 from sanarestore.images.codes import DEPTHS, spoken, to_float
 from sanarestore.images.header import Header
 from sanarestore.images.image import FORMAT_NAMES, UNSPECIFIED, Extra, Format, Image, count_extra, kinds_of
+from sanarestore.images.orientation import turned_upright
 from sanarestore.images.provenance import provenance_of, stripped, with_provenance
 from sanarestore.options import WriteOptions
 
@@ -36,6 +37,8 @@ _WRITERS: dict[Format, _Writer] = {
     "png": _Writer(png.encode, png.check_writable, (".png",)),
     "jpeg": _Writer(jpeg.encode, jpeg.check_writable, (".jpg", ".jpeg", ".jpe", ".jfif")),
     "webp": _Writer(webp.encode, webp.check_writable, (".webp",)),
+    "avif": _Writer(avif.encode, avif.check_writable, (".avif",)),
+    "jxl": _Writer(jxl_write.encode, jxl_write.check_writable, (".jxl",)),
 }
 
 _READ_AS = re.compile(r"^((?:\d+-bit \w+|float\d+) (?:is|are) converted to )(?:(?:8|16) bits?|float32)$")
@@ -199,7 +202,7 @@ def prepared(
         told = provenance_of(image.metadata) if options.provenance else None
         bare = stripped(image.metadata)
         image = replace(image, metadata=with_provenance(bare, told) if told else bare, thumbnail=None)
-    return carried(image, target)
+    return carried(turned_upright(image) if target in ("avif", "jxl") else image, target)
 
 
 def _divided(image: Image, name: str) -> Image:

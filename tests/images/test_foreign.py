@@ -42,13 +42,17 @@ def stored_of(data):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files_are_written_as_tiff_or_png_by_default(tmp_path, name):
+def test_files_are_written_as_tiff_or_png_by_default_unless_their_format_can_be_kept(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(FILES[name])
     image, header = read(path), measure(path)
     written = encode(image)
     again = decode(written)
-    assert again.format == image.written_as == header.written_as == written_instead(path)
+    assert again.format == image.written_as == header.written_as
+    if image.format in ("avif", "jxl") and image.depth == "uint8":
+        assert (again.format, written_instead(path)) == (image.format, None)
+        return
+    assert written_instead(path) == again.format
     assert again.format == ("png" if image.depth == "uint8" else "tiff")
     assert np.array_equal(to_stored(again), to_stored(image))
     assert (again.metadata.icc, again.metadata.xmp) == (image.metadata.icc, image.metadata.xmp)
@@ -120,13 +124,13 @@ def test_deeper_avif_becomes_16_bits(bits):
     assert from_float(image.pixels_HWC, "uint16").max() > 64500
 
 
-@pytest.mark.parametrize(("asked", "format"), [(None, "tiff"), (8, "png"), (16, "tiff")])
+@pytest.mark.parametrize(("asked", "format"), [(None, "tiff"), (8, "avif"), (16, "tiff")])
 def test_the_format_of_deeper_avif_follows_the_depth_that_is_asked_for(tmp_path, asked, format):  # noqa: A002
     path = tmp_path / "a.avif"
     path.write_bytes(FILES["10.avif"])
     options = WriteOptions(bit_depth=asked)
     assert decode(encode(read(path), options=options)).format == format
-    assert written_instead(path, asked) == format
+    assert written_instead(path, asked) == (None if format == "avif" else format)
     assert result_header(measure(path), lambda *size: size, options=options).format == format
 
 
@@ -229,7 +233,7 @@ def test_code_points_of_wide_colours_become_a_profile_and_those_of_hdr_stay(tmp_
     path = tmp_path / "a.avif"
     path.write_bytes(nclx(avif(smooth()), 12, 13))
     assert read(path).metadata.icc == rgb_profile(12, 13)
-    assert measure(path).written_as == "png"
+    assert measure(path).written_as == "avif"
     path.write_bytes(nclx(avif(DEEP >> 6, 10), 12, 13))
     assert measure(path).written_as == "tiff"
     path.write_bytes(nclx(avif(DEEP >> 6, 10), 9, 16))
