@@ -81,7 +81,7 @@ def test_stdin_refuses_a_dry_run_and_works_with_all_devices(
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((shoot / "a.png").read_bytes())))
     assert restore("-", "-o", "piped.png", "--dry-run") == 2
     assert restore("-", "-o", "piped.heic") == 2
-    assert "AVIF is not written" in capsys.readouterr().err
+    assert "HEIC is not written" in capsys.readouterr().err
     assert not Path("piped.png").exists()
     assert not Path("piped.heic").exists()
     assert restore("-", "-o", "piped.png", "--devices", "all") == 0
