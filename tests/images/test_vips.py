@@ -106,11 +106,9 @@ def test_metadata_is_what_libvips_finds(format_: Format, tmp_path: Path) -> None
     ours, (_, told) = read(path).metadata, as_vips_reads(path)
     blocks = {"icc-profile-data": ours.icc, "xmp-data": ours.xmp, "exif-data": ours.exif, "iptc-data": ours.iptc}
     for name, formats in HOLDS.items():
-        if format_ in formats:
+        if format_ in formats and (format_ != "avif" or name in told):  # older versions tell less of AVIF
             found = base64.b64decode(told[name]).removeprefix(b"Exif\0\0")
             assert found.rstrip(b"\0") == (blocks[name] or b"").rstrip(b"\0"), name
     if format_ in ("tiff", "png", "jpeg"):
         assert (round(told["xres"] * 25.4), round(told["yres"] * 25.4)) == (300, 240)
-    assert (
-        told["orientation"] == (1 if format_ in ("avif", "jxl") else 6) if "orientation" in told else format_ == "jxl"
-    )
+    assert told.get("orientation", 1) == (1 if format_ in ("avif", "jxl") else 6)
