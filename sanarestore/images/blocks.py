@@ -93,7 +93,7 @@ def other_tags_left_out(image: Image, _: Format) -> Carried:
     if not unknown:
         return image.metadata, []
     assert image.metadata.exif is not None
-    notes = [f"{tiff_tags.named(unknown)} left out, because it is not known whether they still fit"]
+    notes = [f"{tiff_tags.named(unknown)} left out, because it is not known if that still fits"]
     return replace(image.metadata, exif=exif.without(image.metadata.exif, unknown)), notes
 
 

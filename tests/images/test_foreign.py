@@ -280,6 +280,15 @@ def test_a_truncated_bmp_is_read_where_that_is_accepted():
     assert "truncated" in image.notes[0]
 
 
+def test_kinds_of_bmp_that_are_not_read_are_not_called_damaged():
+    data = bytearray(saved(PillowImage.fromarray(smooth()).convert("RGBA"), "BMP"))
+    assert struct.unpack_from("<HL", data, 28) == (32, 3)
+    struct.pack_into("<L", data, 54, 0x12345678)  # the mask of red
+    with pytest.raises(UnreadableImage, match="a kind of BMP that is not read") as caught:
+        decode(bytes(data))
+    assert not isinstance(caught.value, DamagedImage)
+
+
 def test_profile_and_resolution_of_bmp_are_kept():
     image = decode(bmp_v5(smooth(), srgb_profile()))
     assert np.array_equal(to_stored(image), smooth())

@@ -315,7 +315,7 @@ def test_tags_about_stored_pixels_are_left_out_and_said():
     assert image.metadata == Metadata()
     assert image.notes == (
         "Photoshop's layers are left out, because they hold the photograph before restoring",
-        "the TIFF tags 50839, 65000 are left out, because it is not known whether they still fit",
+        "the TIFF tags 50839, 65000 are left out, because it is not known if that still fits",
     )
 
 
