@@ -8,7 +8,7 @@ import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from sanarestore.errors import UsageError
 
@@ -95,13 +95,14 @@ def parse_shard(text: str) -> Shard:
 def _check_numbers(options: object, names: Sequence[str], kind: type) -> None:
     """Make options numbers of Python; UsageError for one that is not of a kind of the module `numbers`, nor None."""
     for name in names:
-        value: Any = getattr(options, name)
+        value = getattr(options, name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
             fact = f"{value!r} is no {'whole ' if kind is numbers.Integral else ''}number"
             raise UsageError(fact, where=_flag(name), next_step="Give a number.")
         if value is not None:
             # 1, 1.0 and NumPy's numbers are the same option, and fingerprints are made of Python's own.
-            object.__setattr__(options, name, int(value) if kind is numbers.Integral else float(value))
+            made = int if kind is numbers.Integral else float
+            object.__setattr__(options, name, made(getattr(options, name)))
 
 
 def _check_texts(options: object, names: Sequence[str]) -> None:

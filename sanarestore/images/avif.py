@@ -5,6 +5,7 @@ import io
 import numpy as np
 
 from sanarestore.errors import UnreadableImage, UnwritableImage
+from sanarestore.images import exif
 from sanarestore.images.boxes import Items, check_still, is_cut, items_of
 from sanarestore.images.codes import Stored, spoken
 from sanarestore.images.damage import cut, hopeless
@@ -88,7 +89,9 @@ def header_of(data: Source) -> Foreign:
 def metadata_of(data: Source, items: Items, *, is_gray: bool) -> Metadata:
     """The main picture's profile or code points, EXIF and XMP; the EXIF orientation is that of upright pixels."""
     block = exif_of(items.content(data, b"Exif") or b"")
-    metadata = Metadata(icc=items.profile, exif=upright(block), xmp=items.content(data, _XMP))
+    metadata = Metadata(
+        icc=items.profile, exif=upright(block), xmp=items.content(data, _XMP), dpi=exif.dpi_of_block(block)
+    )
     return with_colours(metadata, items.code_points, is_gray=is_gray)
 
 

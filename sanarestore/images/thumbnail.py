@@ -60,6 +60,6 @@ def _longest_side(jpeg: bytes) -> int:
     at = 2
     while at + 9 <= len(jpeg) and jpeg[at] == 0xFF:
         if jpeg[at + 1] in _FRAMES:
-            return max(struct.unpack_from(">HH", jpeg, at + 5))
+            return int(max(struct.unpack_from(">HH", jpeg, at + 5)))
         at += 2 + max(int.from_bytes(jpeg[at + 2 : at + 4], "big"), 2)
     return 0

@@ -282,8 +282,8 @@ def test_a_truncated_bmp_is_read_where_that_is_accepted():
 
 def test_kinds_of_bmp_that_are_not_read_are_not_called_damaged():
     data = bytearray(saved(PillowImage.fromarray(smooth()).convert("RGBA"), "BMP"))
-    assert struct.unpack_from("<HL", data, 28) == (32, 3)
-    struct.pack_into("<L", data, 54, 0x12345678)  # the mask of red
+    struct.pack_into("<HL3L", data, 28, 32, 3, 0, 0, 0)
+    struct.pack_into("<3L", data, 54, 0x12345678, 1, 2)  # masks of red, green and blue
     with pytest.raises(UnreadableImage, match="a kind of BMP that is not read") as caught:
         decode(bytes(data))
     assert not isinstance(caught.value, DamagedImage)
