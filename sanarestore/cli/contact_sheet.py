@@ -145,6 +145,8 @@ def _draw(folder: Path, number: int, outcome: Outcome) -> Card:
         before, after = images.read(outcome.path, accept_damaged=True), images.read(outcome.output)
     except SanarestoreError as error:  # a file may be moved while the batch goes on
         return Card(outcome=outcome, facts=(f"no preview: {error.fact}",))
+    if after.format in images.UPRIGHT:
+        before = images.turned_upright(before)
     grown = f"{before.width} x {before.height} to {after.width} x {after.height} pixels"
     is_resized = (before.height, before.width) != (after.height, after.width)
     channels = min(before.pixels_HWC.shape[2], after.pixels_HWC.shape[2])

@@ -7,7 +7,10 @@ import numpy as np
 from sanarestore.images import exif, ifd
 from sanarestore.images.fitting import told_upright
 from sanarestore.images.foreign import turned, upright
-from sanarestore.images.image import Image
+from sanarestore.images.image import Format, Image
+
+UPRIGHT: tuple[Format, ...] = ("avif", "jxl")
+"""Formats that are written upright."""
 
 _ORIENTATION = 274
 _TURNS: dict[int, tuple[int, int | None]] = {

@@ -16,7 +16,7 @@ from sanarestore.images.carriage import carried
 from sanarestore.images.codes import DEPTHS, spoken, to_float
 from sanarestore.images.header import Header
 from sanarestore.images.image import FORMAT_NAMES, UNSPECIFIED, Extra, Format, Image, count_extra, kinds_of
-from sanarestore.images.orientation import turned_upright
+from sanarestore.images.orientation import UPRIGHT, turned_upright
 from sanarestore.images.provenance import provenance_of, stripped, with_provenance
 from sanarestore.options import WriteOptions
 
@@ -202,7 +202,7 @@ def prepared(
         told = provenance_of(image.metadata) if options.provenance else None
         bare = stripped(image.metadata)
         image = replace(image, metadata=with_provenance(bare, told) if told else bare, thumbnail=None)
-    return carried(turned_upright(image) if target in ("avif", "jxl") else image, target)
+    return carried(turned_upright(image) if target in UPRIGHT else image, target)
 
 
 def _divided(image: Image, name: str) -> Image:

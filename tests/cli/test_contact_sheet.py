@@ -135,6 +135,16 @@ def test_previews_are_upright_and_keep_the_profile(tmp_path: Path) -> None:
         assert not preview.getexif()
 
 
+def test_a_result_that_was_turned_upright_is_compared_with_the_photograph_upright(tmp_path: Path) -> None:
+    values = np.repeat(np.linspace(0.2, 0.8, 300, dtype=np.float32)[:, None, None], 400, axis=1).repeat(3, axis=2)
+    before = saved(tmp_path / "a.tif", values, metadata=Metadata(exif=ROTATED))
+    images.write(images.read(before), tmp_path / "b.jxl", format="jxl")
+    text = made(tmp_path / "report", Outcome(path=before, output=tmp_path / "b.jxl", status="done"))
+    assert "300 x 400 pixels" in text
+    decibels = re.search(r"differs from the input by ([\d.]+) dB", text)
+    assert decibels is None or float(decibels[1]) > 40
+
+
 def test_large_photographs_get_small_previews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contact_sheet, "PREVIEW_SIDE", 100)
     made(tmp_path / "report", outcome(tmp_path))
