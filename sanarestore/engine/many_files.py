@@ -66,7 +66,8 @@ def _outcomes(batch: Batch, devices: Sequence[str] | RayCluster) -> Generator[Ou
     with keywords_named(_KNOWN), closing(batch.run(devices)) as events:
         for event in events:
             if isinstance(event, Outcome):
-                yield event if event.error is None else replace(event, error=in_python(event.error, _KNOWN))
+                error = None if event.error is None else in_python(event.error, _KNOWN)
+                yield replace(event, error=error, notes=tuple(in_python(note, _KNOWN) for note in event.notes))
 
 
 def _inputs(paths: Any) -> list[str]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Unpack
 
 from sanarestore import images
-from sanarestore.engine.keywords import WriteKeywords
+from sanarestore.engine.keywords import OF_ONE_IMAGE, WriteKeywords
 from sanarestore.engine.kinds import Opened
 from sanarestore.engine.planning import format_named
 from sanarestore.engine.provenance import provenance
+from sanarestore.engine.python_words import in_python
 from sanarestore.errors import UnwritableImage, UsageError
 from sanarestore.files import hash_file, unwritable
 from sanarestore.model.loading import RestorationModel
@@ -91,7 +92,7 @@ class ResultFile:
                 os.utime(self.path, ns=self.times)
             except OSError as error:
                 raise unwritable(self.path, error) from error
-        return replace(image, notes=ready.notes)
+        return replace(image, notes=tuple(in_python(note, OF_ONE_IMAGE) for note in ready.notes))
 
 
 def _format_of(target: Path, opened: Opened, options: WriteOptions) -> images.Format | None:

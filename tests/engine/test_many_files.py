@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import sanarestore
+from sanarestore import images
 from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.options import Shard
 from tests.conftest import save_photo
@@ -85,6 +86,17 @@ def test_failures_name_keywords_too(shoot: Path) -> None:
         "out/a.png: the output already exists, and is not as an earlier run left it. "
         "Replace it with overwrite=True, or name another output."
     ]
+
+
+def test_notes_name_keywords_too(tmp_path: Path, tiny_folder: Path) -> None:
+    bright = images.Image(pixels_HWC=np.full((8, 8, 3), 1.5, np.float32), depth="float32", format="tiff")
+    images.write(bright, tmp_path / "a.tif")
+    chosen = {"model": tiny_folder, "strength": 0, "bit_depth": 16}
+    (outcome,) = sanarestore.restore_files(tmp_path / "a.tif", output=tmp_path / "out", **chosen)  # type: ignore[arg-type]
+    result = sanarestore.restore(bright, output=tmp_path / "b.png", **chosen)  # type: ignore[arg-type]
+    said = "values below 0 or above 1 are clipped to these by bit_depth"
+    assert said in outcome.notes
+    assert said in result.notes
 
 
 def test_errors_of_a_restorer_name_keywords_too() -> None:

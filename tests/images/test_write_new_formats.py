@@ -146,6 +146,12 @@ def test_depths_that_are_not_written_are_refused_with_what_helps(depth: Any, for
         check_writable(photograph(depth, 3, "tiff"), "o", format=format_)
 
 
+def test_an_installation_without_an_encoder_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("PIL.features.check", lambda name: name != "avif")
+    with pytest.raises(UnwritableImage, match=r"Pillow writes no AVIF\. Install Pillow"):
+        check_writable(photograph("uint8", 3, "png"), "o", format="avif")
+
+
 def test_files_keep_their_format_where_it_can_be_written(tmp_path: Path) -> None:
     """Others become TIFF or PNG, as those of formats that are only read, by the header already."""
     deep = smooth().astype(np.uint16) * 257
