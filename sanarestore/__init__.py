@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sanarestore import errors as errors
     from sanarestore import images as images
-    from sanarestore.engine.batch import restore_files as restore_files
+    from sanarestore.engine.many_files import restore_files as restore_files
     from sanarestore.engine.one_image import restore as restore
     from sanarestore.engine.restorer import Restorer as Restorer
     from sanarestore.options import RestoreOptions as RestoreOptions
@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 __all__ = ["RestoreOptions", "Restorer", "errors", "images", "restore", "restore_files"]
 
 _PLACES = {
-    "restore_files": "engine.batch", "restore": "engine.one_image", "Restorer": "engine.restorer",
+    "restore_files": "engine.many_files", "restore": "engine.one_image", "Restorer": "engine.restorer",
     "RestoreOptions": "options",
 }  # fmt: skip
 

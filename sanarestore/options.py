@@ -7,6 +7,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike, fspath
 from typing import Literal, get_args
 
 from sanarestore.errors import UsageError
@@ -29,7 +30,7 @@ SCHEMES = ("exact", *BLENDING)
 BLENDED_TILE, BLENDED_OVERLAP = 1024, 128
 """Default tile side and overlap of the blending schemes, in pixels, on every device."""
 
-OutputFormat = Literal["preserve", "tiff", "png", "jpeg", "webp"]
+OutputFormat = Literal["preserve", "tiff", "png", "jpeg", "webp", "avif", "jxl"]
 
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 """Values of `--format`: `preserve` keeps the input's format."""
@@ -37,8 +38,8 @@ OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 LOSSLESS = ("tiff", "png")
 """Formats that are written without loss, and so have no quality."""
 
-EIGHT_BIT = ("jpeg", "webp")
-"""Formats that hold 8 bits only."""
+EIGHT_BIT = ("jpeg", "webp", "avif")
+"""Formats that are written with 8 bits only."""
 
 BIT_DEPTHS = (8, 16)
 """Bit depths that a result can be written in, beside the input's own."""
@@ -92,12 +93,36 @@ def parse_shard(text: str) -> Shard:
 
 
 def _check_numbers(options: object, names: Sequence[str], kind: type) -> None:
-    """Raise UsageError for an option that is not a number of a kind of the module `numbers`, nor None."""
+    """Make options numbers of Python; UsageError for one that is not of a kind of the module `numbers`, nor None."""
     for name in names:
         value = getattr(options, name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
             fact = f"{value!r} is no {'whole ' if kind is numbers.Integral else ''}number"
-            raise UsageError(fact, where=f"--{name.replace('_', '-')}", next_step="Give a number.")
+            raise UsageError(fact, where=_flag(name), next_step="Give a number.")
+        if value is not None:
+            # 1, 1.0 and NumPy's numbers are the same option, and fingerprints are made of Python's own.
+            made = int if kind is numbers.Integral else float
+            object.__setattr__(options, name, made(getattr(options, name)))
+
+
+def _check_texts(options: object, names: Sequence[str]) -> None:
+    """Raise UsageError for an option that is no text, nor None."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not isinstance(value, str):
+            raise UsageError(f"{value!r} is no text", where=_flag(name), next_step="Put it in quotes.")
+
+
+def check_flags(options: object, names: Sequence[str]) -> None:
+    """Raise UsageError for an option that is neither true nor false."""
+    for name in names:
+        value = getattr(options, name)
+        if not isinstance(value, bool):
+            raise UsageError(f"{value!r} is neither True nor False", where=_flag(name), next_step="Give one of these.")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,11 +170,12 @@ class RestoreOptions:
     """CPU threads per worker; None keeps PyTorch's default. The same number gives the same output bytes."""
 
     def __post_init__(self) -> None:
+        for name in ("model", "adapter"):
+            if isinstance(getattr(self, name), PathLike):
+                object.__setattr__(self, name, fspath(getattr(self, name)))
+        _check_texts(self, ("prompt", "model", "adapter"))
         _check_numbers(self, ("strength", "fidelity", "guidance", "scale"), numbers.Real)
         _check_numbers(self, ("steps", "tile", "overlap", "seed", "threads", "long_side"), numbers.Integral)
-        for name in ("strength", "fidelity", "guidance", "scale"):
-            # 1 and 1.0 are the same option.
-            object.__setattr__(self, name, float(getattr(self, name)))
         if not 0 <= self.strength <= 1:
             raise UsageError(f"{self.strength:g} is outside 0 to 1", where="--strength")
         if not 0 <= self.fidelity <= 1:
@@ -228,7 +254,7 @@ class WriteOptions:
     format: OutputFormat = "preserve"
     """Format of the result; preserve keeps the input's, unless the name of a single output has another suffix."""
     quality: int | None = None
-    """Quality of JPEG and lossy WebP, from 1 to 100; None takes the input's own, but a high one at least."""
+    """Quality of JPEG, WebP, AVIF and JPEG XL, from 1 to 100; None takes the input's own, but a high one at least."""
     bit_depth: int | None = None
     """Bits of each value, 8 or 16; None keeps the input's depth."""
     keep_dates: bool = False
@@ -240,6 +266,7 @@ class WriteOptions:
 
     def __post_init__(self) -> None:
         _check_numbers(self, ("quality", "bit_depth"), numbers.Integral)
+        check_flags(self, ("keep_dates", "strip", "provenance"))
         if self.format not in OUTPUT_FORMATS:
             raise UsageError(
                 f"'{self.format}' is not {', '.join(OUTPUT_FORMATS[:-1])} or {OUTPUT_FORMATS[-1]}", where="--format"
@@ -249,13 +276,13 @@ class WriteOptions:
         if self.quality is not None and self.format in LOSSLESS:
             raise UsageError(
                 f"{self.format.upper()} is written without loss and has no quality", where="--quality",
-                next_step="Leave it out, or use --format jpeg or webp.",
+                next_step="Leave it out, or use --format jpeg, webp, avif or jxl.",
             )  # fmt: skip
         if self.bit_depth is not None and self.bit_depth not in BIT_DEPTHS:
             raise UsageError(f"{self.bit_depth} is not keep, 8 or 16", where="--bit-depth")
         if self.bit_depth == 16 and self.format in EIGHT_BIT:
             raise UsageError(
-                f"{self.format.upper()} holds 8 bits only", where="--bit-depth",
+                f"{self.format.upper()} is written with 8 bits only", where="--bit-depth",
                 next_step="Use --format tiff or png for 16 bits.",
             )  # fmt: skip
 
@@ -297,6 +324,8 @@ class BatchOptions:
     divided by the number of devices."""
 
     def __post_init__(self) -> None:
+        _check_texts(self, ("name",))
+        check_flags(self, ("overwrite", "accept_damaged", "adopt"))
         if self.adopt and not self.write.provenance:
             raise UsageError(
                 "results are recognised by their provenance", where="--adopt", next_step="Add --provenance."

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sanarestore.catalogue import Description, Listed, Verified
-from sanarestore.engine.diagnosis import Finding
+from sanarestore.engine.diagnosis import GIVES, Finding
 from sanarestore.engine.jobs import Outcome
 from sanarestore.engine.onnx_file import OnnxFile
 from sanarestore.evaluation.comparison import Change
@@ -63,6 +63,12 @@ def test_the_schema_version_is_documented() -> None:
 )
 def test_the_table_of_a_command_lists_exactly_its_fields(section: str, printed: set[str]) -> None:
     assert in_first_column(sections()[section]) == printed
+
+
+def test_every_extra_for_users_is_in_the_page_on_installing() -> None:
+    page = (PAGE.parent / "install.md").read_text(encoding="utf-8")
+    extras = page[page.index("## Extras") : page.index("## With Docker")]
+    assert in_first_column(extras) == set(GIVES)
 
 
 def test_the_fields_of_other_bench_objects_are_documented() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import sanarestore
-from sanarestore.engine.keywords import BatchKeywords, Keywords
+from sanarestore.engine.keywords import OF_ONE_IMAGE, BatchKeywords, Keywords
 from sanarestore.options import RestoreOptions, WriteOptions
 from tests.conftest import save_photo
 
@@ -47,6 +47,11 @@ def test_keywords_are_the_options_of_a_restoration() -> None:
         name: kind for name, kind in get_type_hints(RestoreOptions).items() if name != "prompt"
     }
     assert {field.name for field in fields(RestoreOptions)} == {*get_type_hints(Keywords), "prompt"}
+
+
+def test_keywords_of_one_image_are_those_of_restoring_and_writing_and_of_the_call() -> None:
+    own = {"prompt", "device", "output", "overwrite", "accept_damaged", "progress"}
+    assert set(OF_ONE_IMAGE) == own | {each.name for kind in (RestoreOptions, WriteOptions) for each in fields(kind)}
 
 
 def test_keywords_of_a_batch_are_those_and_the_options_of_writing() -> None:

@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from sanarestore.cli import epilogs, helppage, presets
 from sanarestore.cli.complaints import COMMAND_LINE, ENVIRONMENT, unknown_command
-from sanarestore.cli.settings import Option, Settings, load
+from sanarestore.cli.settings import Option, Settings, load, refuse_variables
 from sanarestore.errors import UsageError
 
 
@@ -78,6 +78,13 @@ class Command(TyperCommand):
         """Print the help page."""
         helppage.show(helppage.page_of(self, ctx))
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; UsageError for a variable that seems to set an option, and would be ignored."""
+        flags = [flag for param in self.params for flag in param.opts if flag.startswith("--")]
+        name = ctx.command_path.partition(" ")[2]
+        refuse_variables(name, [flag.removeprefix("--") for flag in flags])
+        return super().invoke(ctx)
+
 
 class SettingsCommand(Command):
     """A command whose options can be set in files, by environment variables and by presets."""
@@ -133,7 +140,7 @@ class SettingsCommand(Command):
             ctx.obj.debug = ctx.obj.debug or bool(ctx.params.get("debug"))
             ctx.obj.kept = epilogs.KEPT[self.name or ""](ctx.params)
         try:
-            return super().invoke(ctx)
+            return TyperCommand.invoke(self, ctx)
         except UsageError as problem:
             option = self.options.get(str(problem.where).removeprefix("--"))
             origin = None if option is None else ctx.origin(option)

@@ -19,8 +19,8 @@ from PIL import ImageOps
 from sanarestore import __version__, images
 from sanarestore.cli.reports import SPOKEN
 from sanarestore.engine.jobs import Outcome
-from sanarestore.errors import SanarestoreError, UsageError
-from sanarestore.files import unwritable, write_atomically
+from sanarestore.errors import SanarestoreError, UsageError, disk_full
+from sanarestore.files import is_full, write_atomically
 from sanarestore.images import Image, Pixels, from_float, resize
 
 PREVIEW_SIDE = 1280
@@ -36,6 +36,7 @@ MARK = '<meta name="generator" content="sanarestore report">'
 """By this line in its `index.html`, a folder is known to hold an earlier report, which may be replaced."""
 
 _PREVIEWS = "previews"
+_ANOTHER = "Name an empty or a new folder with --report."
 _QUALITY = 90
 _ROWS = 256
 """Rows compared at a time, so that temporaries do not grow with the image."""
@@ -117,17 +118,19 @@ def compare(before_HWC: Pixels, after_HWC: Pixels) -> Change:
 
 def _claim(folder: Path) -> None:
     index = folder / "index.html"
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("it is a file, and a folder is needed", where=folder, next_step=_ANOTHER)
     try:
         if folder.exists() and any(folder.iterdir()) and MARK not in _text_of(index):
-            raise UsageError(
-                "it holds other files, and no earlier report", where=folder,
-                next_step="Name an empty or a new folder with --report.",
-            )  # fmt: skip
+            raise UsageError("it holds other files, and no earlier report", where=folder, next_step=_ANOTHER)
         (folder / _PREVIEWS).mkdir(parents=True, exist_ok=True)
         for old in (*(folder / _PREVIEWS).glob("*.webp"), *folder.glob("page-*.html")):
             old.unlink()
     except OSError as error:
-        raise unwritable(folder, error) from error
+        if is_full(error):
+            raise disk_full(folder) from error
+        fact = f"nothing can be written there ({error.strerror or error})"
+        raise UsageError(fact, where=folder, next_step=_ANOTHER) from error
 
 
 def _text_of(path: Path) -> str:
@@ -142,6 +145,8 @@ def _draw(folder: Path, number: int, outcome: Outcome) -> Card:
         before, after = images.read(outcome.path, accept_damaged=True), images.read(outcome.output)
     except SanarestoreError as error:  # a file may be moved while the batch goes on
         return Card(outcome=outcome, facts=(f"no preview: {error.fact}",))
+    if after.format in images.UPRIGHT:
+        before = images.turned_upright(before)
     grown = f"{before.width} x {before.height} to {after.width} x {after.height} pixels"
     is_resized = (before.height, before.width) != (after.height, after.width)
     channels = min(before.pixels_HWC.shape[2], after.pixels_HWC.shape[2])

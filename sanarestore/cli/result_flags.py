@@ -38,7 +38,7 @@ Quality = Annotated[
     typer.Option(
         "--quality",
         metavar="1..100",
-        help="Quality of JPEG and WebP.",
+        help="Quality of JPEG, WebP, AVIF and JPEG XL.",
         show_default="the input's own, at least 90",
         rich_help_panel=RESULT,
     ),

@@ -167,7 +167,9 @@ class Settings:
 
 def load(options: Options, environment: Mapping[str, str] | None = None) -> Settings:
     """Read and check all settings; UsageError names the file or variable, and the key, that is wrong."""
-    files = [read(path, options) for path in (PROJECT_FILE, user_file()) if path.is_file()]
+    # A folder of that name, or a link to nothing, is not what somebody meant, and is said to be unreadable.
+    places = (path for path in (PROJECT_FILE, user_file()) if path.is_file() or path.is_dir() or path.is_symlink())
+    files = [read(path, options) for path in places]
     variables = dict(_variables(options, os.environ if environment is None else environment))
     return Settings(variables=variables, files=files)
 
@@ -181,7 +183,9 @@ def read(path: Path, options: Options) -> SettingsFile:
     except UnicodeDecodeError as error:
         raise UsageError("the file is not UTF-8 text", where=path, next_step="Save it as UTF-8.") from error
     except OSError as error:
-        raise UsageError(f"the file cannot be read ({error.strerror})", where=path) from error
+        step = "Name it otherwise: settings are read from a file." if path.is_dir() else ""
+        fact = "it is a folder" if path.is_dir() else f"the file cannot be read ({error.strerror})"
+        raise UsageError(fact, where=path, next_step=step) from error
     presets = tables.pop(PRESET, {})
     for name, table in tables.items():
         _check_table(path, name, table, options)
@@ -242,6 +246,18 @@ def _variable_for(rest: str, known: Mapping[str, tuple[str, str]]) -> str:
     if whole:
         return f"Did you mean {whole[0]}?"
     return nearest(f"{PREFIX}_{rest}", known) or f"Names are those of flags, as in {PREFIX}_RESTORE_TILE."
+
+
+def refuse_variables(command: str, keys: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    """UsageError for an environment variable that means an option of a command which takes no settings."""
+    given = os.environ if environment is None else environment
+    for key in keys:
+        name = f"{PREFIX}_{command}_{key}".upper().replace("-", "_").replace(" ", "_")
+        if given.get(name):
+            raise UsageError(
+                f"options of {command} are not set by environment variables", where=name,
+                next_step=f"Unset it, and give --{key} on the command line.",
+            )  # fmt: skip
 
 
 def nearest(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:

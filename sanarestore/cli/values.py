@@ -18,7 +18,7 @@ COMMANDS = ("restore", "degrade", "train", "bench", "seams")
 
 RECIPES = (
     "noise", "jpeg", "blur", "lowres", "poisson", "camera", "photograph", "grain", "messenger", "lowlight", "colour",
-    "everything", "clean", "combined", "combined-light", "selective", "unneeded",
+    "dust", "everything", "clean", "combined", "combined-light", "selective", "unneeded",
 )  # fmt: skip
 """Recipes that can be named without a level."""
 

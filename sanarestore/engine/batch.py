@@ -8,37 +8,31 @@ Imports no torch: the work is done in worker processes, and a worker that dies t
 import os
 import time
 from collections.abc import Generator, Sequence, Set
-from contextlib import ExitStack, closing, suppress
-from dataclasses import fields, replace
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Unpack
 
 from sanarestore import images, weights
-from sanarestore.engine import workers
-from sanarestore.engine.budget import parse_memory
 from sanarestore.engine.jobs import Job, Outcome, TileDone, Waiting
 from sanarestore.engine.journal import Journal, is_journal
-from sanarestore.engine.keywords import BatchKeywords
 from sanarestore.engine.lock import Lock
 from sanarestore.engine.naming import Naming
 from sanarestore.engine.planning import plan
 from sanarestore.engine.provenance import adopted
-from sanarestore.engine.ray_crew import EXPECTED, RayCluster, parse_cluster
+from sanarestore.engine.ray_crew import EXPECTED, RayCluster
 from sanarestore.engine.work import Work, failed, is_there_already
 from sanarestore.errors import NoImagesError, UnwritableImage, disk_full
 from sanarestore.files import TEMPORARY, is_full
 from sanarestore.images.find import Rejected
 from sanarestore.images.signature import READ
-from sanarestore.options import BatchOptions, RestoreOptions, WriteOptions, parse_shard
+from sanarestore.options import BatchOptions, RestoreOptions
 
 LAST = 16
 """Jobs per worker at the end of a batch that are handed out largest first."""
 
 STALE = 24 * 3600.0
 """Age in seconds from which on a temporary file that no journal names is a left-over: no file takes a day to write."""
-
-_WRITE_FIELDS = frozenset(field.name for field in fields(WriteOptions))
 
 
 class Batch:
@@ -59,7 +53,7 @@ class Batch:
         is of the wrong kind, NoImagesError if there is nothing to do, WeightsError if the model does not exist.
         """
         self._options, self._chosen = _anchored(options), chosen
-        naming = Naming(chosen.write.format, chosen.name)
+        naming = Naming(chosen.write.format, chosen.name, chosen.write.bit_depth)
         names = [os.fspath(each) for each in inputs]
         found = images.find(names)
         if only is not None:
@@ -196,49 +190,6 @@ def restore_one(
         yield from Work(options, chosen, journals, with_sidecars=False).run([job], [device])
     else:
         yield outcome
-
-
-def restore_files(
-    paths: Sequence[str | PathLike[str]] | str | PathLike[str],
-    *,
-    output: str | PathLike[str] | None = None,
-    prompt: str | None = None,
-    devices: str = "auto",
-    overwrite: bool = False,
-    accept_damaged: bool = False,
-    adopt: bool = False,
-    shard: str | None = None,
-    name: str | None = None,
-    memory_per_file: str | None = None,
-    ray: str | None = None,
-    **options: Unpack[BatchKeywords],
-) -> Generator[Outcome, None, None]:
-    """Restore files, folders, patterns and lists as `sanarestore restore` does; iterate over the outcomes of the files.
-
-    `options` are the fields of `RestoreOptions` and `WriteOptions`; `ray` is the address of a Ray cluster, used instead
-    of `devices`. Finished files are skipped, and nothing is shown. Closing the iterator early ends the work. The errors
-    of `Batch` are raised at once, those of `Batch.run` by the iterator.
-
-    >>> for outcome in restore_files("shoot", output="restored", prompt="remove noise"):    # doctest: +SKIP
-    ...     print(outcome.path, outcome.status)
-    """
-    given: dict[str, Any] = dict(options)
-    write = WriteOptions(**{field: given.pop(field) for field in _WRITE_FIELDS & given.keys()})
-    chosen = BatchOptions(
-        write=write, name=name, overwrite=overwrite, accept_damaged=accept_damaged, adopt=adopt,
-        shard=None if shard is None else parse_shard(shard),
-        memory_per_file=None if memory_per_file is None else parse_memory(memory_per_file),
-    )  # fmt: skip
-    where = workers.parse_devices(devices) if ray is None else parse_cluster(ray)
-    inputs = [paths] if isinstance(paths, str | PathLike) else list(paths)
-    return _outcomes(Batch(inputs, output, RestoreOptions(prompt=prompt, **given), chosen), where)
-
-
-def _outcomes(batch: Batch, devices: Sequence[str] | RayCluster) -> Generator[Outcome, None, None]:
-    with closing(batch.run(devices)) as events:
-        for event in events:
-            if isinstance(event, Outcome):
-                yield event
 
 
 def _anchored(options: RestoreOptions) -> RestoreOptions:

@@ -82,10 +82,14 @@ class FileRestorer:
             data = job.source.read_bytes()
         image = images.decode(data, _called(job), accept_damaged=self._accept_damaged)
         images.check_writable(image, job.output, format=job.format, options=self._write)
-        if image.format not in images.WRITTEN:
-            written = images.format_written(image, job.format, self._write)
+        is_chosen = self._write.format != "preserve" or (
+            job.folder is None and job.target.suffix.lower() in images.SUFFIXES
+        )
+        written = images.format_written(image, job.format, self._write)
+        if written != image.format and not is_chosen:
             names = images.FORMAT_NAMES[written], images.FORMAT_NAMES[image.format]
-            note = "the result is {}, because {} is only read".format(*names)
+            why = "cannot be written as it is" if image.format in images.WRITTEN else "is only read"
+            note = f"the result is {names[0]}, because {names[1]} {why}"
             image = replace(image, notes=(*image.notes, note))
         return _Read(image, hash_bytes(data), stamp, accessed)
 

@@ -26,8 +26,8 @@ class Keywords(TypedDict, total=False):
     threads: int | None
 
 
-class BatchKeywords(Keywords, total=False):
-    """The fields of `RestoreOptions` without `prompt`, and those of `WriteOptions`."""
+class WriteKeywords(TypedDict, total=False):
+    """The fields of `WriteOptions`."""
 
     format: OutputFormat
     quality: int | None
@@ -37,9 +37,18 @@ class BatchKeywords(Keywords, total=False):
     provenance: bool
 
 
-class CallKeywords(TypedDict, total=False):
+class BatchKeywords(Keywords, WriteKeywords, total=False):
+    """The fields of `RestoreOptions` without `prompt`, and those of `WriteOptions`."""
+
+
+class CallKeywords(WriteKeywords, total=False):
     """What a call of a `Restorer` with an image takes."""
 
     output: str | PathLike[str] | None
     overwrite: bool
+    accept_damaged: bool
     progress: Callable[[float], object] | None
+
+
+OF_ONE_IMAGE = frozenset(("prompt", "device", *Keywords.__annotations__, *CallKeywords.__annotations__))
+"""All keywords of `restore`."""

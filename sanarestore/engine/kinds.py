@@ -36,15 +36,16 @@ class Opened:
     """The file that was read, if the object is a path."""
 
 
-def opened(given: Any) -> Opened:
+def opened(given: Any, *, accept_damaged: bool = False) -> Opened:
     """Open a path, an array, a Pillow image, a tensor or an Image.
 
-    UsageError for other objects and for folders, UnreadableImage for images that are not restored.
+    `accept_damaged` lets a file be read of which only a part can be decoded. UsageError for other objects and for
+    folders, UnreadableImage for images that are not restored.
     """
     if isinstance(given, images.Image):
         return Opened(held=(given,), back=_only, carries_notes=True)
     if isinstance(given, str | PathLike):
-        return _read(Path(given))
+        return _read(Path(given), accept_damaged)
     if isinstance(given, np.ndarray):
         return Opened(held=(images.from_array(given),), back=lambda made: arrays.array_like(_only(made), given))
     if isinstance(given, Pillow.Image):
@@ -59,10 +60,11 @@ def opened(given: Any) -> Opened:
     )  # fmt: skip
 
 
-def _read(path: Path) -> Opened:
+def _read(path: Path, accept_damaged: bool) -> Opened:
     if path.is_dir():
         raise UsageError("it is a folder", where=path, next_step="Restore folders with restore_files.")
-    return Opened(held=(images.read(path),), back=_only, carries_notes=True, source=path)
+    image = images.read(path, accept_damaged=accept_damaged)
+    return Opened(held=(image,), back=_only, carries_notes=True, source=path)
 
 
 def _of_tensor(given: Tensor) -> Opened:

@@ -25,6 +25,9 @@ class Naming:
     """The format whose suffix results get; preserve keeps the suffix of each input."""
     template: str | None = None
     """Name of each result without its suffix, with the fields of `FIELDS` in braces; None is `{stem}`."""
+    bit_depth: int | None = None
+    """Bit depth of results, on which the format depends where that of an input is only read; None keeps each input's.
+    """
 
     def __post_init__(self) -> None:
         """Check the template; UsageError if it names no file, or has fields that do not exist."""

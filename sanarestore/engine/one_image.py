@@ -8,7 +8,8 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from sanarestore import images
-from sanarestore.engine.keywords import CallKeywords, Keywords
+from sanarestore.engine.keywords import OF_ONE_IMAGE, CallKeywords, Keywords, WriteKeywords
+from sanarestore.engine.python_words import keywords_named
 from sanarestore.engine.restorer import Restorer
 from sanarestore.images.arrays import Array
 from sanarestore.options import RestoreOptions
@@ -36,6 +37,7 @@ def restore(
     *,
     output: str | PathLike[str] | None = None,
     overwrite: bool = False,
+    accept_damaged: bool = False,
     progress: Callable[[float], object] | None = None,
     device: str = "auto",
     **options: Any,
@@ -51,11 +53,13 @@ def restore(
     - an `images.Image`
 
     Alpha passes unchanged, unless `scale` enlarges it. `output` is a file that the result is written to as well, in the
-    format that its suffix names; a file that exists is replaced only with `overwrite`. `progress` is called with the
-    fraction that is done, from 0 to 1. `options` are the fields of `RestoreOptions`, such as `adapter` or `scale`. The
-    model is loaded for each call: keep a `Restorer` for several images.
+    format that its suffix names; a file that exists is replaced only with `overwrite`. `format`, `quality`,
+    `bit_depth`, `strip`, `keep_dates` and `provenance` say how that file is written, as the command's options do; they
+    do not change what is returned. `accept_damaged` restores what can be decoded of a damaged file. `progress` is
+    called with the fraction that is done, from 0 to 1. The other `options` are the fields of `RestoreOptions`, such as
+    `adapter` or `scale`. The model is loaded for each call: keep a `Restorer` for several images.
 
-    Errors are those of `sanarestore.errors`, with the words of the command line: UsageError for options that are wrong
+    Errors are those of `sanarestore.errors`, and name keywords: UsageError for options that are wrong
     and for other kinds of objects, UnreadableImage for images that are not restored, such as empty arrays, arrays of
     float64 and NaN, UnwritableImage, WeightsError, OutOfMemory. A note on an array, a Pillow image or a tensor is a
     warning.
@@ -65,5 +69,9 @@ def restore(
     >>> smooth.shape, smooth.dtype.name, bool(smooth.std() < noisy.std() / 2)
     ((32, 48), 'uint8', True)
     """
-    restorer = Restorer(RestoreOptions(prompt=prompt, **options), device=device)
-    return restorer(image, output=output, overwrite=overwrite, progress=progress)
+    written: Any = {name: options.pop(name) for name in WriteKeywords.__annotations__ if name in options}
+    with keywords_named(OF_ONE_IMAGE):
+        restorer = Restorer(RestoreOptions(prompt=prompt, **options), device=device)
+    return restorer(
+        image, output=output, overwrite=overwrite, accept_damaged=accept_damaged, progress=progress, **written
+    )

@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,8 +11,10 @@ from sanarestore.engine.jobs import Job, Outcome
 from sanarestore.engine.naming import Naming, split, suffix_of
 from sanarestore.errors import UsageError
 from sanarestore.files import temporary_beside
-from sanarestore.images import SUFFIXES, Format, Found, is_image_suffix, written_instead
+from sanarestore.images import FORMAT_NAMES, SUFFIXES, WRITTEN, Format, Found, is_image_suffix, written_instead
 from sanarestore.options import OutputFormat
+
+_LISTED = " and ".join(", ".join(FORMAT_NAMES[each] for each in WRITTEN).rsplit(", ", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,13 @@ def plan(
     its name.
     """
     if output is None:
-        return _accepted(map(_writable, _without_output(found, naming)), naming)
+        return _accepted(_writable(_without_output(found, naming), naming), naming)
     kept: list[Found] = []
     inside: list[Found] = []
     for each in found:
         (inside if _lies_in_output(each, Path(output).resolve()) else kept).append(each)
-    return replace(
-        _accepted(map(_writable, _with_output(kept, inputs, Path(output), naming)), naming), inside=tuple(inside)
-    )
+    jobs = _writable(_with_output(kept, inputs, Path(output), naming), naming)
+    return replace(_accepted(jobs, naming), inside=tuple(inside))
 
 
 def format_named(output: Path, asked: OutputFormat = "preserve") -> Format | None:
@@ -62,9 +63,7 @@ def format_named(output: Path, asked: OutputFormat = "preserve") -> Format | Non
     suffix = output.suffix.lower()
     named = SUFFIXES.get(suffix)
     if named is None and is_image_suffix(suffix):
-        raise UsageError(
-            f"{suffix[1:].upper()} is not written", where=output, next_step="TIFF, PNG, JPEG and WebP are."
-        )
+        raise UsageError(f"{suffix[1:].upper()} is not written", where=output, next_step=f"{_LISTED} are.")
     if asked == "preserve":
         return named
     if named not in (None, asked):
@@ -131,17 +130,17 @@ def _format_of(naming: Naming) -> Format | None:
     return None if naming.format == "preserve" else naming.format
 
 
-def _writable(job: Job) -> Job:
-    """The job with the format and the name of its output, where the input's format is only read."""
-    if job.format is not None:
-        return job
-    format = written_instead(job.source)  # noqa: A001 - the word users say
-    if format is None:
-        return job
-    if job.folder is None:  # the user named the file
-        return replace(job, format=SUFFIXES.get(job.target.suffix.lower(), format))
-    name = job.target.name.removesuffix(split(job.source)[1]) + suffix_of(format)
-    return replace(job, format=format, target=job.target.with_name(name))
+def _writable(jobs: Iterable[Job], naming: Naming) -> Iterator[Job]:
+    """Jobs with the format and the name of their output, where the input's format is only read."""
+    for job in jobs:
+        format = written_instead(job.source, naming.bit_depth) if job.format is None else None  # noqa: A001 - as above
+        if format is None:
+            yield job
+        elif job.folder is None:  # the user named the file
+            yield replace(job, format=SUFFIXES.get(job.target.suffix.lower(), format))
+        else:
+            name = job.target.name.removesuffix(split(job.source)[1]) + suffix_of(format)
+            yield replace(job, format=format, target=job.target.with_name(name))
 
 
 def _beside(folder: Path) -> Path:

@@ -20,9 +20,10 @@ from sanarestore import images, tiling
 from sanarestore.degradations.requests import Request
 from sanarestore.engine.devices import exactly_float32, pick_device, pick_dtype
 from sanarestore.engine.generation import Generation, Place, Watch, is_generated, new_generation, steps_of
-from sanarestore.engine.keywords import CallKeywords, Keywords
+from sanarestore.engine.keywords import OF_ONE_IMAGE, CallKeywords, Keywords, WriteKeywords
 from sanarestore.engine.kinds import opened
 from sanarestore.engine.pixels import host_tensor, is_finite, is_gray, mixed, resized, visible, with_visible
+from sanarestore.engine.python_words import keywords_named
 from sanarestore.engine.refinement import Refinement
 from sanarestore.engine.result_file import ResultFile
 from sanarestore.engine.tiles import Steps, Tiles, keep_pages, run_stages
@@ -59,13 +60,20 @@ class Restorer:
         Options are a `RestoreOptions`, or its fields as keywords. `model` may be a model that is loaded already, such
         as another restorer's. UsageError for options that are wrong, WeightsError if weights are missing.
         """
-        loaded = None if isinstance(model, str) else model
-        if options is None:
-            options = RestoreOptions(model=model if isinstance(model, str) else None, **keywords)
-        elif keywords or isinstance(model, str):
-            raise TypeError("options are given as one RestoreOptions or as keywords, and not as both")
+        named = None if isinstance(model, RestorationModel) else model
+        loaded = model if isinstance(model, RestorationModel) else None
+        if options is not None:
+            if keywords or named is not None:
+                raise TypeError("options are given as one RestoreOptions or as keywords, and not as both")
+            self._load(options, device, loaded)
+            return
+        with keywords_named(OF_ONE_IMAGE):
+            self._load(RestoreOptions(model=named, **keywords), device, loaded)
+
+    def _load(self, options: RestoreOptions, device: str, loaded: RestorationModel | None) -> None:
+        """Load the model, or take one that is loaded, and prepare it for the prompt."""
         self.options = options
-        self.device = pick_device(device)
+        self.device = pick_device(str(device))
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         keep_pages(self.device)
@@ -110,15 +118,18 @@ class Restorer:
         *,
         output: str | PathLike[str] | None = None,
         overwrite: bool = False,
+        accept_damaged: bool = False,
         progress: Callable[[float], object] | None = None,
+        **written: Unpack[WriteKeywords],
     ) -> Any:
         """Restore one image; see `sanarestore.restore`, which takes the same kinds of images."""
-        given = opened(image)
-        file = None if output is None else ResultFile.checked(output, given, overwrite=overwrite)
-        count = len(given.held)
-        restored = [self._restored(each, _part(progress, number, count)) for number, each in enumerate(given.held)]
-        if file is not None:
-            file.write(restored[0])
+        with keywords_named(OF_ONE_IMAGE):
+            given = opened(image, accept_damaged=accept_damaged)
+            file = ResultFile.checked(output, given, overwrite=overwrite, **written)
+            count = len(given.held)
+            restored = [self._restored(each, _part(progress, number, count)) for number, each in enumerate(given.held)]
+            if file is not None:
+                restored[0] = file.write(restored[0], self.model, self.options)
         if not given.carries_notes:
             for note in dict.fromkeys(note for each in restored for note in each.notes):
                 warnings.warn(note, stacklevel=2)

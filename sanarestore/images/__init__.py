@@ -7,6 +7,7 @@ from sanarestore.images.find import Findings, Found, Rejected, find
 from sanarestore.images.fitting import fitted
 from sanarestore.images.header import Header, measure, memory_to_read, memory_to_write, written_instead
 from sanarestore.images.image import FORMAT_NAMES, WRITTEN, Extra, Format, Image, Metadata
+from sanarestore.images.orientation import UPRIGHT, turned_upright
 from sanarestore.images.provenance import Provenance, provenance_of, stripped, with_provenance, without_provenance
 from sanarestore.images.read import decode, read
 from sanarestore.images.resize import resize
@@ -25,6 +26,7 @@ from sanarestore.images.write import (
 __all__ = [
     "FORMAT_NAMES",
     "SUFFIXES",
+    "UPRIGHT",
     "WRITTEN",
     "Depth",
     "Extra",
@@ -59,6 +61,7 @@ __all__ = [
     "stripped",
     "to_array",
     "to_float",
+    "turned_upright",
     "with_provenance",
     "without_provenance",
     "write",

@@ -32,6 +32,19 @@ _ADVICE = {
     "bool": "It may be a mask; give the photograph.",
     "float64": "Convert it with array.astype('float32').",
 }
+_WIDE_INTEGERS = (
+    "If its values are 0 to 65535, give np.asarray(image).astype('uint16'), or the path of its file; "
+    "image.convert would clip them to 255."
+)
+_ADVICE_FOR_MODES = {
+    "I": _WIDE_INTEGERS,
+    "I;16B": "Give np.asarray(image), or the path of its file; image.convert would clip its values to 255.",
+    "F": "If its values are 0 to 1, give np.asarray(image); divide other values by their largest possible one first.",
+    "CMYK": "Give the path of its file, whose colour profile is then used.",
+    "LAB": "Give the path of its file, or convert it with PIL.ImageCms.",
+    "1": "Convert it with image.convert('L').",
+    "La": "Convert it with image.convert('LA').",
+}
 _ADVICE_FOR_INTEGERS = "Convert it with array.astype('uint8') if its values are 0 to 255, or to 'uint16' up to 65535."
 
 
@@ -89,7 +102,9 @@ def from_pillow(picture: "Pillow.Image") -> Image:
         target = "RGBA" if picture.has_transparency_data else "RGB"
         raise UnreadableImage(
             f"{_listed(MODES)} are restored", where=f"Pillow image of mode {picture.mode}",
-            next_step=f"Convert it with image.convert('{target}'), or give the path of its file.",
+            next_step=_ADVICE_FOR_MODES.get(
+                picture.mode, f"Convert it with image.convert('{target}'), or give the path of its file."
+            ),
         )  # fmt: skip
     stored = np.asarray(picture)
     if stored.size == 0:

@@ -2,11 +2,18 @@
 
 from dataclasses import replace
 
-from sanarestore.images import exif, jpeg_segments, tiff_tags, xmp
+from sanarestore.images import colour, exif, jpeg_segments, tiff_tags, xmp
 from sanarestore.images.image import FORMAT_NAMES, Format, Image
 from sanarestore.images.texts import Carried
 
 _SRGB_GAMMA, _SRGB_PRIMARIES = 45455, (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+
+
+def srgb_said(image: Image, _: Format) -> Carried:
+    """Leave out a profile that means sRGB, where the format says so by code points."""
+    if image.metadata.icc is None or not colour.is_srgb(image.metadata.icc):
+        return image.metadata, []
+    return replace(image.metadata, icc=None), []
 
 
 def iptc_left_out(image: Image, target: Format) -> Carried:
@@ -38,13 +45,13 @@ def merged_extension(image: Image, _: Format) -> Carried:
 
 def colour_chunks_left_out(image: Image, target: Format) -> Carried:
     """Leave out PNG's colour chunks; a note says so where the picture may look different."""
-    colour = image.metadata.png_colour
-    if colour is None:
+    chunks = image.metadata.png_colour
+    if chunks is None:
         return image.metadata, []
     left = replace(image.metadata, png_colour=None)
-    if _is_plain(colour, has_profile=image.metadata.icc is not None):
+    if _is_plain(chunks, has_profile=image.metadata.icc is not None):
         return left, []
-    names = " and ".join(name for name, _ in _chunks(colour))
+    names = " and ".join(name for name, _ in _chunks(chunks))
     note = (
         f"PNG's {names} are left out, because {FORMAT_NAMES[target]} has no place for them: colours may look different"
     )
@@ -86,22 +93,22 @@ def other_tags_left_out(image: Image, _: Format) -> Carried:
     if not unknown:
         return image.metadata, []
     assert image.metadata.exif is not None
-    notes = [f"{tiff_tags.named(unknown)} left out, because it is not known whether they still fit"]
+    notes = [f"{tiff_tags.named(unknown)} left out, because it is not known if that still fits"]
     return replace(image.metadata, exif=exif.without(image.metadata.exif, unknown)), notes
 
 
-def _chunks(colour: bytes) -> list[tuple[str, bytes]]:
+def _chunks(given: bytes) -> list[tuple[str, bytes]]:
     found, at = [], 0
-    while at + 12 <= len(colour):
-        size = int.from_bytes(colour[at : at + 4], "big")
-        found.append((colour[at + 4 : at + 8].decode("latin-1"), colour[at + 8 : at + 8 + size]))
+    while at + 12 <= len(given):
+        size = int.from_bytes(given[at : at + 4], "big")
+        found.append((given[at + 4 : at + 8].decode("latin-1"), given[at + 8 : at + 8 + size]))
         at += 12 + size
     return found
 
 
-def _is_plain(colour: bytes, *, has_profile: bool) -> bool:
+def _is_plain(chunks: bytes, *, has_profile: bool) -> bool:
     """Whether the picture looks the same without these chunks: they say sRGB, or a profile replaces them."""
-    said = dict(_chunks(colour))
+    said = dict(_chunks(chunks))
     if said.keys() - {"sRGB", "gAMA", "cHRM"}:
         return False
     if has_profile or "sRGB" in said:

@@ -46,6 +46,10 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
             else:
                 stored = np.asarray(file)
     except OSError as error:
+        if str(error).startswith("Unsupported"):
+            raise UnreadableImage(
+                f"it is of a kind of BMP that is not read ({cut(error)})", next_step="Export it as PNG or TIFF."
+            ) from error
         raise hopeless(f"its pixels cannot be decoded ({cut(error)})") from error
     check_shape(stored, header)
     return from_stored(stored, format="bmp", metadata=_metadata(data), notes=tuple(notes))

@@ -6,8 +6,8 @@ A block that a format cannot hold is converted where that says exactly the same,
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sanarestore.images import blocks, texts
-from sanarestore.images.image import WRITTEN, Format, Image
+from sanarestore.images import blocks, texts, thumbnail
+from sanarestore.images.image import FORMAT_NAMES, WRITTEN, Format, Image
 from sanarestore.images.texts import Carried
 
 
@@ -29,10 +29,17 @@ class Block:
     png: Way
     jpeg: Way
     webp: Way
+    avif: Way | None = None
+    """None is as in WebP."""
+    jxl: Way | None = None
+    """None is as in WebP."""
 
     def way(self, format: Format) -> Way:  # noqa: A002 - the word users say
         """What becomes of it in a format."""
-        ways: dict[Format, Way] = {"tiff": self.tiff, "png": self.png, "jpeg": self.jpeg, "webp": self.webp}
+        ways: dict[Format, Way] = {
+            "tiff": self.tiff, "png": self.png, "jpeg": self.jpeg, "webp": self.webp, "avif": self.avif or self.webp,
+            "jxl": self.jxl or self.webp,
+        }  # fmt: skip
         return ways[format]
 
 
@@ -43,7 +50,7 @@ def carried(image: Image, format: Format | None = None) -> Image:  # noqa: A002 
         metadata, notes = block.way(target).carry(image, target)
         if metadata is not image.metadata or notes:
             image = replace(image, metadata=metadata, notes=(*image.notes, *notes))
-    return image
+    return image if image.thumbnail is None else replace(image, thumbnail=None)
 
 
 _TEXT = Way("XMP, where the property is free, otherwise noted", texts.texts_to_xmp(texts.TEXTS))
@@ -52,16 +59,18 @@ _COMMENT = Way(_USER_COMMENT, texts.texts_to_xmp(("Comment",)))
 _TIME = Way("XMP xmp:ModifyDate, if that is free, otherwise noted", texts.texts_to_xmp(("tIME",)))
 _NONE = Way("left out, noted", texts.chunks_left_out)
 _IN_EXIF = Way("in the EXIF block")
+_THUMBNAIL = Way("made of the result, noted", thumbnail.made_anew)
 
 TABLE: tuple[Block, ...] = (
     Block(
         name="ICC profile",
         tiff=Way("tag 34675"), png=Way("iCCP"), jpeg=Way("APP2"), webp=Way("ICCP; a gray profile is refused"),
+        avif=Way("colr"), jxl=Way("said by code points if it is sRGB; others are refused", blocks.srgb_said),
     ),
     Block(
         name="EXIF, with GPS and maker notes",
         tiff=Way("tags of the first directory, 34665 and 34853"), png=Way("eXIf"),
-        jpeg=Way("APP1; more than 64 KiB are refused"), webp=Way("EXIF"),
+        jpeg=Way("APP1; more than 64 KiB are refused"), webp=Way("EXIF"), avif=Way("Exif item"), jxl=Way("Exif box"),
     ),
     Block(
         name="tags in EXIF's first directory that TIFF defines for pixels, or that are not known",
@@ -71,6 +80,7 @@ TABLE: tuple[Block, ...] = (
     Block(
         name="XMP",
         tiff=Way("tag 700"), png=Way("iTXt"), jpeg=Way("APP1; more than 64 KiB are refused"), webp=Way("XMP"),
+        avif=Way("XMP item"), jxl=Way("xml box"),
     ),
     Block(
         name="extended XMP of JPEG",
@@ -140,10 +150,15 @@ TABLE: tuple[Block, ...] = (
         name="TIFF page tags 285, 286, 287, 297, 337, 343, 344, 345",
         tiff=Way("the same tags"), png=_IN_EXIF, jpeg=_IN_EXIF, webp=_IN_EXIF,
     ),
+    # The last one, because others put EXIF blocks together again.
+    Block(
+        name="thumbnail in EXIF", tiff=Way("left out, noted", thumbnail.made_anew), png=_THUMBNAIL, jpeg=_THUMBNAIL,
+        webp=_THUMBNAIL,
+    ),
 )  # fmt: skip
 
 NEVER: tuple[tuple[str, str], ...] = (
-    ("thumbnails in EXIF, JFIF, Photoshop's resources and XMP", "they show the photograph before restoring"),
+    ("thumbnails in JFIF, Photoshop's resources and XMP", "they show the photograph before restoring"),
     ("gain maps, motion photos and other pictures that follow the photograph", "they do not fit the restored one"),
     ("what XMP says of those", "the result does not have them"),
     ("extended XMP of which a part is missing", "it cannot be put together"),
@@ -158,6 +173,7 @@ NEVER: tuple[tuple[str, str], ...] = (
 def as_markdown() -> str:
     """The table for the documentation."""
     rows = (f"| {each.name} | {' | '.join(each.way(one).text for one in WRITTEN)} |" for each in TABLE)
-    lines = ["| metadata | TIFF | PNG | JPEG | WebP |", "|---|---|---|---|---|", *rows]
+    names = " | ".join(FORMAT_NAMES[each] for each in WRITTEN)
+    lines = [f"| metadata | {names} |", "|---" * (1 + len(WRITTEN)) + "|", *rows]
     lines += ["", "| never carried | why |", "|---|---|", *(f"| {what} | {why} |" for what, why in NEVER)]
     return "\n".join(lines) + "\n"

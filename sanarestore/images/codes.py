@@ -18,6 +18,9 @@ Float = TypeVar("Float", bound=np.floating[Any])
 MAXIMUM: dict[Depth, float] = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 """The stored value that means 1.0."""
 
+DEPTHS: dict[int | None, Literal["uint8", "uint16"]] = {8: "uint8", 16: "uint16"}
+"""Depths of the values of `--bit-depth`."""
+
 _SPOKEN: dict[Depth, str] = {"uint8": "8 bits", "uint16": "16 bits", "float32": "float values"}
 
 _AT_ONCE = 2**18  # values converted at a time, so that temporaries do not grow with the image

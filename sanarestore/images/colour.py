@@ -12,6 +12,7 @@ _ROWS = 2**18
 _CREATED = slice(24, 36)
 """Date of creation in the header of an ICC profile (ICC.1:2022, table 17)."""
 _LINEAR, _SRGB_CURVE = 8, 13
+_HALF_A_CODE = 65535 / 255 / 2
 _PRIMARIES = {
     1: ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06)),
     9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
@@ -28,6 +29,30 @@ def srgb_profile() -> bytes:
 
     profile: bytes = imagecodecs.cms_profile("srgb")
     return profile[: _CREATED.start] + _DATE + profile[_CREATED.stop :]
+
+
+def is_srgb(profile: bytes) -> bool:
+    """Whether a profile of RGB or gray means what sRGB does, to half a code of 8 bits; False for a damaged one."""
+    import imagecodecs
+
+    space = {b"RGB ": "rgb", b"GRAY": "gray"}.get(profile[16:20])
+    if space is None:
+        return False
+    steps = np.linspace(0, 65535, 9).astype(np.uint16)
+    if space == "gray":
+        given, expected = steps[None], np.repeat(steps[None, :, None], 3, axis=2)
+    else:
+        given = expected = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
+    try:
+        found = imagecodecs.cms_transform(
+            given, profile, srgb_profile(), colorspace=space, outcolorspace="rgb", outdtype="uint16",
+            intent=imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC,
+        )  # fmt: skip
+    except MemoryError:
+        raise
+    except Exception:  # the type depends on the library's version
+        return False
+    return bool(np.abs(found.astype(int) - expected).max() <= _HALF_A_CODE)
 
 
 def has_profile(primaries: int, transfer: int) -> bool:

@@ -14,6 +14,7 @@ Size = tuple[int, int]
 _TIFF, _EXIF = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/"
 _WIDTHS = (Name(_TIFF, "ImageWidth"), Name(_EXIF, "PixelXDimension"))
 _HEIGHTS = (Name(_TIFF, "ImageLength"), Name(_EXIF, "PixelYDimension"))
+_ORIENTATION = Name(_TIFF, "Orientation")
 _PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION, _GEO_KEYS, _RATIONAL_MODEL = 33550, 33922, 34264, 34735, 50844
 _RASTER_TYPE, _PIXEL_IS_POINT = 1025, 2
 _DOUBLE = 12
@@ -41,6 +42,16 @@ def fitted(metadata: Metadata, before: Size, after: Size) -> tuple[Metadata, tup
         notes.insert(0, _REWRITTEN)
     changed, more = _without_places(changed)
     return changed, (*notes, *more)
+
+
+def told_upright(metadata: Metadata, width: int, height: int) -> Metadata:
+    """The metadata of a photograph that reading has turned upright: its pixel dimensions, and XMP's orientation."""
+    if metadata.exif:
+        metadata = replace(metadata, exif=exif_edit.with_dimensions(metadata.exif, width, height))
+    if metadata.xmp:
+        sizes = {name: str(width) for name in _WIDTHS} | {name: str(height) for name in _HEIGHTS}
+        metadata = replace(metadata, xmp=xmp.with_values(metadata.xmp, sizes | {_ORIENTATION: "1"}))
+    return metadata
 
 
 def _without_places(metadata: Metadata) -> tuple[Metadata, list[str]]:

@@ -31,7 +31,9 @@ class Foreign:
     """Channels beyond colours and alpha."""
     is_float: bool = False
     has_cicp: bool = False
-    """Whether code points describe the colours, and they are others than sRGB's."""
+    """Whether code points describe the colours, and they are others than sRGB's that no profile is made of."""
+    has_profile: bool = False
+    """For JPEG XL: whether its colours are others than sRGB."""
 
     @property
     def channels(self) -> int:

@@ -8,10 +8,10 @@ from typing import BinaryIO
 
 from sanarestore.errors import SanarestoreError, UnreadableImage
 from sanarestore.images import avif, bmp, heif, jp2, jpeg, jxl, png, raw, tiff, webp
-from sanarestore.images.codes import Depth
+from sanarestore.images.codes import DEPTHS, Depth
 from sanarestore.images.foreign import Foreign
 from sanarestore.images.ifd import Source
-from sanarestore.images.image import UNSPECIFIED, WRITTEN, AlphaKind, Format, check_size, written_as
+from sanarestore.images.image import ALWAYS_KEPT, UNSPECIFIED, AlphaKind, Format, check_size, written_as
 from sanarestore.images.messages import collected
 from sanarestore.images.read import format_of, naming, opened, unknown
 from sanarestore.images.signature import HEAD
@@ -45,7 +45,9 @@ class Header:
     more: tuple["Header", ...] = ()
     """Headers of the other full-size pages of a TIFF file."""
     has_cicp: bool = False
-    """Whether code points describe the colours, in a format that is only read."""
+    """Whether code points describe the colours, and no profile is made of them."""
+    has_profile: bool = False
+    """For JPEG XL: whether its colours are others than sRGB."""
     is_progressive: bool = False
     """For JPEG: whether all coefficients are held while it is decoded."""
     is_rearranged: bool = False
@@ -54,7 +56,9 @@ class Header:
     @property
     def written_as(self) -> Format:
         """The format in which the image is written if no other is chosen."""
-        return written_as(self.format, self.depth, has_cicp=self.has_cicp, has_extra=self.extra > 0)
+        return written_as(
+            self.format, self.depth, has_cicp=self.has_cicp, has_extra=self.extra > 0, has_profile=self.has_profile
+        )
 
     @property
     def pages(self) -> tuple["Header", ...]:
@@ -88,22 +92,25 @@ def measure(path: str | PathLike[str]) -> Header:
             return _READERS[format](source)
 
 
-def written_instead(path: str | PathLike[str]) -> Format | None:
-    """The format in which a photograph is written whose own is only read; None for others.
+def written_instead(path: str | PathLike[str], bit_depth: int | None = None) -> Format | None:
+    """The format in which a photograph is written whose own cannot be; None for others.
 
-    If its header cannot be read, this is TIFF, which holds most; reading it will say what is wrong.
+    `bit_depth` is the depth that is asked for; None keeps the photograph's. If its header cannot be read, this is TIFF,
+    which holds most; reading it will say what is wrong.
     """
     try:
         with opened(path) as file:
             format = format_of(_FileBytes(file))  # noqa: A001
     except UnreadableImage:
         return None
-    if format is None or format in WRITTEN:
+    if format is None or format in ALWAYS_KEPT:
         return None
     try:
-        return measure(path).written_as
+        header = measure(path)
+        written = replace(header, depth=DEPTHS.get(bit_depth, header.depth)).written_as
     except SanarestoreError:
         return "tiff"
+    return None if written == format else written
 
 
 def memory_to_read(header: Header) -> int:
@@ -147,8 +154,9 @@ def memory_to_write(header: Header) -> int:
 def _while_written(header: Header) -> int:
     pixels = header.height * header.width
     format = header.written_as  # noqa: A001
-    if format == "webp":
-        return pixels * _WEBP
+    if format in _PER_PIXEL:
+        fixed, per_channel = _PER_PIXEL[format]
+        return pixels * (fixed + per_channel * min(header.channels, 4))
     codes = pixels * (header.channels + header.extra) * _SIZES[header.depth]
     if header.depth == "float32" and header.channels in (1, 3):
         return codes
@@ -159,8 +167,8 @@ _WRITTEN: Mapping[Format, float] = {"tiff": 3, "png": 3.2, "jpeg": 5}
 """Memory in units of the codes: these, copies of the file, and for JPEG those of Pillow."""
 _DECODERS: Mapping[Format, float] = {"avif": 2, "heif": 4, "jxl": 8, "jp2": 8, "bmp": 2, "raw": 8}
 """Memory of the library that decodes, in units of the codes."""
-_WEBP = 46
-"""Bytes per pixel that libwebp and Pillow take."""
+_PER_PIXEL: Mapping[Format, tuple[int, int]] = {"webp": (46, 0), "avif": (10, 14), "jxl": (36, 14)}
+"""Bytes per pixel that the encoder and Pillow take, and more for each channel, whatever the depth."""
 
 
 def _tiff(source: Source) -> Header:
@@ -216,7 +224,7 @@ def _foreign(format: Format, read: Callable[[Source], Foreign]) -> Callable[[Sou
         return Header(
             width=found.width, height=found.height, channels=found.colours + found.has_alpha, depth=found.depth,
             format=format, file_size=len(source), sample_bytes=_SIZES[found.depth], extra=found.extra,
-            has_cicp=found.has_cicp, is_rearranged=True,
+            has_cicp=found.has_cicp, has_profile=found.has_profile, is_rearranged=True,
         )  # fmt: skip
 
     return header

@@ -1,5 +1,6 @@
 """The in-memory image: encoded values in float, and everything that must be written back unchanged."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,8 +16,10 @@ FORMAT_NAMES: dict[Format, str] = {
     "jxl": "JPEG XL", "heif": "HEIF", "raw": "camera raw",
 }  # fmt: skip
 """Names of the formats in sentences."""
-WRITTEN: tuple[Format, ...] = ("tiff", "png", "jpeg", "webp")
+WRITTEN: tuple[Format, ...] = ("tiff", "png", "jpeg", "webp", "avif", "jxl")
 """Formats that are written; the others are only read."""
+ALWAYS_KEPT: tuple[Format, ...] = ("tiff", "png", "jpeg", "webp")
+"""Formats that hold all that they are read with."""
 AlphaKind = Literal["unassociated", "associated", "unspecified"]
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 UNSPECIFIED: AlphaKind = "unspecified"
@@ -98,10 +101,12 @@ class Image:
     extra: Extra | None = None
     """Channels beyond colours and alpha; None if there are none."""
     lossless: bool = False
-    """For WebP: whether the file is lossless, and will be written so."""
+    """For WebP and JPEG XL: whether the file is lossless, and will be written so."""
     jpeg: JpegCoding | None = None
     """For JPEG: how the file was compressed."""
     metadata: Metadata = field(default_factory=Metadata)
+    thumbnail: int | None = None
+    """Longest side in pixels of the thumbnail that EXIF had; one of the result takes its place when it is written."""
     notes: tuple[str, ...] = ()
     """What reading had to change, in words for the user ("palette converted to RGB")."""
     more_pages: tuple["Image", ...] = ()
@@ -121,8 +126,9 @@ class Image:
     def written_as(self) -> Format:
         """The format in which the image is written if no other is chosen."""
         return written_as(
-            self.format, self.depth, has_cicp=self.metadata.png_colour is not None, has_extra=self.extra is not None
-        )
+            self.format, self.depth, has_cicp=self.metadata.png_colour is not None, has_extra=self.extra is not None,
+            has_profile=self.metadata.icc is not None,
+        )  # fmt: skip
 
     @property
     def megapixels(self) -> float:
@@ -130,13 +136,25 @@ class Image:
         return sum(page.height * page.width for page in (self, *self.more_pages)) / 1e6
 
 
-def written_as(format: Format, depth: Depth, *, has_cicp: bool, has_extra: bool) -> Format:  # noqa: A002 - the fields' name
+def written_as(
+    format: Format,  # noqa: A002 - the field's name
+    depth: Depth,
+    *,
+    has_cicp: bool,
+    has_extra: bool,
+    has_profile: bool,
+) -> Format:
     """The image's own format if it is written; otherwise PNG for 8 bits, and TIFF for more and for extra channels.
 
+    AVIF is written with 8 bits, and JPEG XL with 8 and 16 bits in sRGB; others of their files are as if only read.
     Codes whose colours code points describe (`has_cicp`), and no profile, are written as PNG, which has a place for
     these.
     """
-    if format in WRITTEN:
+    if format == "avif" and depth == "uint8" and not has_cicp:
+        return format
+    if format == "jxl" and depth != "float32" and not (has_cicp or has_profile):
+        return format
+    if format in ALWAYS_KEPT:
         return format
     if depth == "float32" or has_extra:
         return "tiff"
@@ -219,6 +237,11 @@ def to_stored(image: Image) -> Stored:
 def kinds_of(image: Image) -> tuple[AlphaKind, ...]:
     """What the channels behind the colours are, in the order in which files store them."""
     return tuple(kind for _, kind in _behind(image))
+
+
+def count_extra(kinds: Sequence[AlphaKind]) -> int:
+    """Number of channels behind the colours that are not alpha: a channel of which no file says so is none."""
+    return len(kinds) - any(kind != UNSPECIFIED for kind in kinds)
 
 
 def _behind(image: Image) -> list[tuple[Stored, AlphaKind]]:

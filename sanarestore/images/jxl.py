@@ -1,10 +1,11 @@
-"""JPEG XL, only read: pixels through libjxl, exactly; metadata from the boxes around the codestream."""
+"""JPEG XL, read: pixels through libjxl, exactly; metadata from the boxes around the codestream."""
 
 from sanarestore.errors import UnreadableImage
 from sanarestore.images import exif
 from sanarestore.images.boxes import boxes, is_cut
 from sanarestore.images.codes import Stored
 from sanarestore.images.damage import cut, hopeless, limited
+from sanarestore.images.fitting import told_upright
 from sanarestore.images.foreign import Foreign, check_shape, exif_of, needs_code_points, scaled, upright, with_colours
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, Metadata, check_size, from_stored
@@ -14,6 +15,7 @@ _BARE = b"\xff\x0a"
 _HEAD = 2048
 """Bytes of a codestream that are searched for its header, which has some ten."""
 _MOST_METADATA = 2**24
+_SRGB_CURVE = 13
 _EXPORT = "Export it as TIFF or PNG."
 
 
@@ -45,7 +47,9 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     if found.orientation > 1:
         notes += ("the picture is turned upright",)
     metadata = with_colours(_metadata(data), (found.primaries, found.transfer), is_gray=found.is_gray)
-    return from_stored(stored, format="jxl", metadata=metadata, colours=header.colours, notes=notes)
+    metadata = told_upright(metadata, header.width, header.height)
+    lossless = not found.is_lossy
+    return from_stored(stored, format="jxl", metadata=metadata, colours=header.colours, lossless=lossless, notes=notes)
 
 
 def header_of(data: Source) -> Foreign:
@@ -80,6 +84,7 @@ def _checked(found: JxlHeader) -> Foreign:
     return Foreign(
         width=width, height=height, colours=1 if found.is_gray else 3, has_alpha=found.alphas > 0, bits=found.bits,
         is_float=found.is_float, has_cicp=needs_code_points((found.primaries, found.transfer), is_gray=found.is_gray),
+        has_profile=found.transfer != _SRGB_CURVE or found.primaries != 1,
     )  # fmt: skip
 
 

@@ -9,7 +9,9 @@ _RATIOS = ((1, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 _EXPORT = "Export it as TIFF or PNG."
 _RGB, _GRAY = 0, 1
 _D65, _SRGB_PRIMARIES, _P3 = 1, 1, 11
-_SRGB_CURVE, _UNKNOWN = 13, 2
+_SRGB_CURVE, _LINEAR, _UNKNOWN = 13, 8, 2
+_HEAD = 64
+"""Bytes in which the header of a picture without preview, animation and profile ends."""
 _MOST_NAME = 1071 + 1024
 
 
@@ -34,6 +36,11 @@ class JxlHeader:
     """Code point of the colour primaries (ITU-T H.273)."""
     transfer: int = _SRGB_CURVE
     """Code point of the transfer characteristics."""
+    transfer_at: int | None = None
+    """Number of the bit at which the code point of the transfer characteristics begins; None if sRGB is the default.
+    """
+    is_lossy: bool = False
+    """Whether colours are coded as XYB, as lossy files have them."""
 
 
 def parse(codestream: bytes) -> JxlHeader:
@@ -43,7 +50,7 @@ def parse(codestream: bytes) -> JxlHeader:
         raise hopeless("its JPEG XL header is damaged")
     width, height = _size(read)
     if read.flag():
-        return JxlHeader(width, height)
+        return JxlHeader(width, height, is_lossy=True)
     orientation, is_animated = 1, False
     if read.flag():
         orientation = 1 + read(3)
@@ -65,25 +72,41 @@ def parse(codestream: bytes) -> JxlHeader:
         alphas += kind == 0
         others += kind != 0
         is_associated |= premultiplied
-    read.flag()  # whether colours are coded as XYB
-    is_gray, primaries, transfer = _colours(read)
+    is_lossy = read.flag()
+    is_gray, primaries, transfer, transfer_at = _colours(read)
     if read.is_over:
         raise hopeless("it is truncated: its JPEG XL header is missing")
     return JxlHeader(
         width, height, orientation, bits, is_float, is_gray, alphas, is_associated, others, is_animated, primaries,
-        transfer,
+        transfer, transfer_at, is_lossy,
     )  # fmt: skip
+
+
+def srgb_said(codestream: bytes) -> bytes:
+    """The codestream of a picture in linear light of sRGB's primaries with sRGB's curve in place of that.
+
+    The pixels of a lossless picture stay as they are; those of a lossy one get the curve as they are decoded.
+    """
+    found = parse(codestream[:_HEAD])
+    if found.transfer == _SRGB_CURVE:
+        return codestream
+    assert (found.primaries, found.transfer) == (_SRGB_PRIMARIES, _LINEAR)
+    assert found.transfer_at is not None
+    # Both are coded in the same way: as 2 and what four bits add to it.
+    value = int.from_bytes(codestream[:_HEAD], "little") & ~(15 << found.transfer_at)
+    value |= (_SRGB_CURVE - 2) << found.transfer_at
+    return value.to_bytes(len(codestream[:_HEAD]), "little") + codestream[_HEAD:]
 
 
 class _Bits:
     """Bits of a codestream, the least significant ones of a byte first; 0 beyond its end."""
 
     def __init__(self, data: bytes) -> None:
-        self._value, self._size, self._at = int.from_bytes(data, "little"), 8 * len(data), 0
+        self._value, self._size, self.at = int.from_bytes(data, "little"), 8 * len(data), 0
 
     def __call__(self, count: int) -> int:
-        value = self._value >> self._at & (1 << count) - 1
-        self._at += count
+        value = self._value >> self.at & (1 << count) - 1
+        self.at += count
         return value
 
     def flag(self) -> bool:
@@ -101,7 +124,7 @@ class _Bits:
 
     @property
     def is_over(self) -> bool:
-        return self._at > self._size
+        return self.at > self._size
 
 
 def _size(read: _Bits) -> tuple[int, int]:
@@ -143,10 +166,11 @@ def _extra(read: _Bits) -> tuple[int, bool]:
     return kind, is_associated
 
 
-def _colours(read: _Bits) -> tuple[bool, int, int]:
-    """Whether the picture is gray, and the code points of its primaries and transfer characteristics."""
+def _colours(read: _Bits) -> tuple[bool, int, int, int | None]:
+    """Whether the picture is gray, the code points of its primaries and transfer characteristics, and the place of the
+    latter."""
     if read.flag():
-        return False, _SRGB_PRIMARIES, _SRGB_CURVE
+        return False, _SRGB_PRIMARIES, _SRGB_CURVE, None
     has_profile, space = read.flag(), read.symbol()
     if has_profile or space not in (_RGB, _GRAY):
         raise UnreadableImage("its colour profile is stored in a form that is not read", next_step=_EXPORT)
@@ -157,7 +181,8 @@ def _colours(read: _Bits) -> tuple[bool, int, int]:
         is_known = primaries in (_SRGB_PRIMARIES, 9, _P3)
         primaries = 12 if primaries == _P3 else primaries  # H.273 gives P3 with D65 the number 12
     has_gamma = read.flag() if is_known else True
+    place = read.at + 2  # the first two bits say how long the code point is
     transfer = _UNKNOWN if has_gamma else read.symbol()
     if not is_known or has_gamma or transfer not in (1, 8, 13, 16, 18):
         raise UnreadableImage("its colours are described in a way that no profile is made of", next_step=_EXPORT)
-    return space == _GRAY, primaries, transfer
+    return space == _GRAY, primaries, transfer, place

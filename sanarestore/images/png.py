@@ -170,6 +170,8 @@ def _damage(data: bytes, layout: list[tuple[bytes, int, int]], header: PngHeader
     pixels = [(start, end) for name, start, end in layout if name == b"IDAT"]
     if not layout or layout[-1][0] != b"IEND" or layout[-1][2] + 4 > len(data):
         return "it is truncated: the end of the PNG file is missing"
+    if not pixels:
+        return "its pixels are missing"
     if not all(_is_whole(data, start, end) for start, end in pixels):
         return "the checksum of a part of its pixels is wrong"
     if not all(_is_whole(data, start, end) for name, start, end in layout if name in (b"PLTE", b"tRNS")):
@@ -213,10 +215,6 @@ def check_writable(image: Image) -> None:
     """Raise UnwritableImage if PNG cannot hold the image's pixels."""
     if image.depth == "float32":
         raise UnwritableImage("PNG cannot hold float values", next_step="Use --bit-depth 16, or --format tiff.")
-    if image.alpha_HW is not None and image.alpha_kind != "unassociated":
-        raise UnwritableImage(
-            f"PNG cannot hold an alpha channel that is {image.alpha_kind} in TIFF", next_step="Use --format tiff."
-        )
 
 
 def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # noqa: B008 - frozen

@@ -11,7 +11,7 @@ from sanarestore.images import colour, exif, ifd
 from sanarestore.images.codes import Pixels, Stored, rescale
 from sanarestore.images.damage import hopeless
 from sanarestore.images.ifd import ByteLayout, Source
-from sanarestore.images.image import Image, from_stored, kinds_of, to_stored
+from sanarestore.images.image import Image, count_extra, from_stored, kinds_of, to_stored
 from sanarestore.images.pages import numbered, read_pages
 from sanarestore.images.segments import decode_segments
 from sanarestore.images.tiff_header import ALPHA, CIE_LAB, CMYK, ICC_LAB, TiffHeader
@@ -60,11 +60,8 @@ def _page(data: bytes, directory: ifd.Directory, header: TiffHeader, layout: Byt
         metadata = replace(metadata, icc=colour.srgb_profile())
     if exif.has_maker_note(directory):
         notes.append("the EXIF maker note is kept byte for byte; offsets inside it may no longer fit")
-    if len(header.kinds) > 1:
-        count = len(header.kinds) - 1
-        notes.append(
-            "1 extra channel is kept as it is" if count == 1 else f"{count} extra channels are kept as they are"
-        )
+    if count := count_extra(header.kinds):
+        notes.append(f"{count} extra channel{'s are' if count > 1 else ' is'} kept, and not restored")
     return from_stored(
         stored,
         format="tiff",

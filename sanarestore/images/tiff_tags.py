@@ -52,7 +52,7 @@ def notes_on(directory: Directory, layout: ByteLayout) -> list[str]:
         notes.append(f"{named(unfit)} left out, because the stored values were converted")
     kept = exif.DESCRIPTIVE | _OWN | _STORAGE
     if unknown := directory.keys() - kept:
-        notes.append(f"{named(unknown)} left out, because it is not known whether they still fit")
+        notes.append(f"{named(unknown)} left out, because it is not known if that still fits")
     return notes
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from hashlib import md5
 
-from sanarestore.images import exif, exif_edit, resources, xmp
+from sanarestore.images import exif, exif_edit, resources, thumbnail, xmp
 from sanarestore.images.image import Image, Metadata
 from sanarestore.images.jpeg_segments import EXTENSION
 from sanarestore.images.xml_tree import Name
@@ -31,11 +31,16 @@ _THUMBNAILS = Name(_XAP, "Thumbnails")
 
 def still_true(image: Image) -> Image:
     """The image without metadata that restoring makes untrue, and with notes on that."""
-    metadata, notes = image.metadata, list(image.notes)
-    for step in (_photoshop, _thumbnail, _extension, _packet):
+    metadata, notes, side = image.metadata, list(image.notes), None
+    for step in (_photoshop, _extension, _packet):
         metadata, more = step(metadata)
         notes += more
-    return image if metadata is image.metadata else replace(image, metadata=metadata, notes=tuple(notes))
+    if metadata.exif is not None:
+        side = thumbnail.side_of(metadata.exif)
+        metadata = replace(metadata, exif=exif_edit.without_thumbnail(metadata.exif))
+    return (
+        image if metadata == image.metadata else replace(image, metadata=metadata, thumbnail=side, notes=tuple(notes))
+    )
 
 
 def _photoshop(metadata: Metadata) -> tuple[Metadata, list[str]]:
@@ -58,14 +63,6 @@ def _photoshop(metadata: Metadata) -> tuple[Metadata, list[str]]:
         exif=metadata.exif or (block if exif.is_block(block) else None),
     )
     return kept, notes
-
-
-def _thumbnail(metadata: Metadata) -> tuple[Metadata, list[str]]:
-    without = metadata.exif and exif_edit.without_thumbnail(metadata.exif)
-    if without == metadata.exif:
-        return metadata, []
-    note = "the EXIF thumbnail is left out, because it shows the photograph before restoring"
-    return replace(metadata, exif=without), [note]
 
 
 def _extension(metadata: Metadata) -> tuple[Metadata, list[str]]:

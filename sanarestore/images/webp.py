@@ -161,10 +161,6 @@ def check_writable(image: Image) -> None:
             f"WebP holds 8 bits, and this image has {spoken(image.depth)}",
             next_step=f"Use --bit-depth 8, or --format {'tiff' if image.depth == 'float32' else 'tiff or png'}.",
         )
-    if image.alpha_HW is not None and image.alpha_kind != "unassociated":
-        raise UnwritableImage(
-            f"WebP cannot hold an alpha channel that is {image.alpha_kind} in TIFF", next_step="Use --format tiff."
-        )
     if max(image.height, image.width) > _LARGEST:
         raise UnwritableImage(f"WebP ends at {_LARGEST} pixels a side", next_step="Use --format tiff, png or jpeg.")
     if image.pixels_HWC.shape[2] == 1 and metadata.icc and metadata.icc[16:20] == b"GRAY":

@@ -1,5 +1,6 @@
 """Writing of an Image to bytes or, atomically, to a file."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -10,11 +11,12 @@ import numpy as np
 
 from sanarestore.errors import UnwritableImage
 from sanarestore.files import write_atomically
-from sanarestore.images import jpeg, png, tiff, webp
+from sanarestore.images import avif, jpeg, jxl_write, png, tiff, webp
 from sanarestore.images.carriage import carried
-from sanarestore.images.codes import Depth
+from sanarestore.images.codes import DEPTHS, spoken, to_float
 from sanarestore.images.header import Header
-from sanarestore.images.image import FORMAT_NAMES, UNSPECIFIED, Extra, Format, Image
+from sanarestore.images.image import FORMAT_NAMES, UNSPECIFIED, Extra, Format, Image, count_extra, kinds_of
+from sanarestore.images.orientation import UPRIGHT, turned_upright
 from sanarestore.images.provenance import provenance_of, stripped, with_provenance
 from sanarestore.options import WriteOptions
 
@@ -35,9 +37,12 @@ _WRITERS: dict[Format, _Writer] = {
     "png": _Writer(png.encode, png.check_writable, (".png",)),
     "jpeg": _Writer(jpeg.encode, jpeg.check_writable, (".jpg", ".jpeg", ".jpe", ".jfif")),
     "webp": _Writer(webp.encode, webp.check_writable, (".webp",)),
+    "avif": _Writer(avif.encode, avif.check_writable, (".avif",)),
+    "jxl": _Writer(jxl_write.encode, jxl_write.check_writable, (".jxl",)),
 }
 
-_DEPTHS: dict[int | None, Depth] = {8: "uint8", 16: "uint16"}
+_READ_AS = re.compile(r"^((?:\d+-bit \w+|float\d+) (?:is|are) converted to )(?:(?:8|16) bits?|float32)$")
+"""Notes of readers on a depth that files have and this program has not."""
 
 SUFFIXES: dict[str, Format] = {
     suffix: format_ for format_, writer in _WRITERS.items() for suffix in writer.suffixes
@@ -57,6 +62,9 @@ def check_writable(
     `format` and `options` are those of `encode`. TIFF is checked only when it is encoded.
     """
     target = format_written(image, format, options)
+    image = replace(image, thumbnail=None)  # it takes time to make one
+    if image.alpha_kind == "associated" and target != "tiff":  # `prepared` would divide all pixels
+        image = replace(image, alpha_kind="unassociated")
     _naming(Path(path), _check, prepared(image, format, options), target)
 
 
@@ -68,12 +76,9 @@ def _check(image: Image, format: Format) -> None:  # noqa: A002
             f"{FORMAT_NAMES[format]} holds one page, and this file has {1 + len(image.more_pages)}",
             next_step="Use --format tiff.",
         )
-    if image.extra is not None:
-        count = image.extra.count
-        raise UnwritableImage(
-            f"{FORMAT_NAMES[format]} cannot hold the {count} extra channel{'s' if count > 1 else ''} of this image",
-            next_step="Use --format tiff.",
-        )
+    if count := count_extra(kinds_of(image)):
+        what = f"{count} extra channels" if count > 1 else "extra channel, which is not marked as alpha"
+        raise UnwritableImage(f"{FORMAT_NAMES[format]} cannot hold this image's {what}", next_step="Use --format tiff.")
     check = _WRITERS[format].check
     if check is not None:
         check(image)
@@ -113,7 +118,7 @@ def result_header(
 
     `size` gives the width and height of a result from those of a page.
     """
-    depth, written = _DEPTHS.get(options.bit_depth, header.depth), format_written(header, format, options)
+    depth, written = DEPTHS.get(options.bit_depth, header.depth), format_written(header, format, options)
     width, height = size(header.width, header.height)
     more = tuple(result_header(page, size, format=written, options=options) for page in header.more)
     return replace(header, width=width, height=height, format=written, depth=depth, more=more)
@@ -170,7 +175,9 @@ def format_written(
     """The format in which an image, or one with a header, is written; arguments as for `encode`."""
     if format is not None:
         return format
-    return image.written_as if options.format == "preserve" else options.format
+    if options.format != "preserve":
+        return options.format
+    return replace(image, depth=DEPTHS.get(options.bit_depth, image.depth)).written_as
 
 
 def prepared(
@@ -184,14 +191,29 @@ def prepared(
     """
     if image.more_pages:
         image = replace(image, more_pages=tuple(prepared(page, format, options) for page in image.more_pages))
-    depth = _DEPTHS.get(options.bit_depth, image.depth)
+    depth = DEPTHS.get(options.bit_depth, image.depth)
     if depth != image.depth:
-        image = replace(image, depth=depth, notes=(*image.notes, *_clipped(image)))
+        notes = (_READ_AS.sub(rf"\g<1>{spoken(depth)}", note) for note in image.notes)
+        image = replace(image, depth=depth, notes=(*notes, *_clipped(image)))
+    target = format_written(image, format, options)
+    if image.alpha_kind == "associated" and target != "tiff":
+        image = _divided(image, FORMAT_NAMES[target])
     if options.strip:
         told = provenance_of(image.metadata) if options.provenance else None
         bare = stripped(image.metadata)
-        image = replace(image, metadata=with_provenance(bare, told) if told else bare)
-    return carried(image, format_written(image, format, options))
+        image = replace(image, metadata=with_provenance(bare, told) if told else bare, thumbnail=None)
+    return carried(turned_upright(image) if target in UPRIGHT else image, target)
+
+
+def _divided(image: Image, name: str) -> Image:
+    """The image with colours that are not premultiplied by alpha; those of fully transparent pixels are 0."""
+    if image.alpha_HW is None:
+        return image
+    alpha_HW1 = to_float(image.alpha_HW[..., None], image.alpha_HW.dtype.name)  # type: ignore[arg-type]
+    pixels_HWC = np.zeros_like(image.pixels_HWC)
+    np.divide(image.pixels_HWC, alpha_HW1, out=pixels_HWC, where=alpha_HW1 > 0)
+    note = f"colours are divided by alpha, because {name} does not hold them premultiplied"
+    return replace(image, pixels_HWC=pixels_HWC, alpha_kind="unassociated", notes=(*image.notes, note))
 
 
 def _clipped(image: Image) -> list[str]:

@@ -10,10 +10,12 @@ from PIL import Image as PillowImage
 
 from sanarestore import images
 from sanarestore.cli import contact_sheet
+from sanarestore.cli.app import run
 from sanarestore.cli.contact_sheet import DETAIL_SIDE, ContactSheet, compare
 from sanarestore.engine.jobs import Outcome
-from sanarestore.errors import SanarestoreError, UsageError
+from sanarestore.errors import UsageError
 from sanarestore.images import Image, Metadata, Pixels
+from tests.conftest import save_photo
 
 ROTATED = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
 """An EXIF block of one tag: orientation 6, to be turned by a quarter clockwise."""
@@ -133,6 +135,16 @@ def test_previews_are_upright_and_keep_the_profile(tmp_path: Path) -> None:
         assert not preview.getexif()
 
 
+def test_a_result_that_was_turned_upright_is_compared_with_the_photograph_upright(tmp_path: Path) -> None:
+    values = np.repeat(np.linspace(0.2, 0.8, 300, dtype=np.float32)[:, None, None], 400, axis=1).repeat(3, axis=2)
+    before = saved(tmp_path / "a.tif", values, metadata=Metadata(exif=ROTATED))
+    images.write(images.read(before), tmp_path / "b.jxl", format="jxl")
+    text = made(tmp_path / "report", Outcome(path=before, output=tmp_path / "b.jxl", status="done"))
+    assert "300 x 400 pixels" in text
+    decibels = re.search(r"differs from the input by ([\d.]+) dB", text)
+    assert decibels is None or float(decibels[1]) > 40
+
+
 def test_large_photographs_get_small_previews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contact_sheet, "PREVIEW_SIDE", 100)
     made(tmp_path / "report", outcome(tmp_path))
@@ -171,5 +183,16 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SanarestoreError, match="file"):
-        ContactSheet(tmp_path / "file" / "report", "")
+    for folder, said in (("file/report", "nothing can be written there"), ("file", "it is a file, and a folder")):
+        with pytest.raises(UsageError, match=rf"{folder}: {said}.*--report"):
+            ContactSheet(tmp_path / folder, "")
+
+
+def test_a_file_in_place_of_the_reports_folder_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photograph, page = save_photo(tmp_path / "a.png"), tmp_path / "page"
+    page.write_text("my own")
+    assert run(["restore", str(photograph), "-o", str(tmp_path / "out"), "--report", str(page)]) == 2
+    assert "it is a file, and a folder is needed" in capsys.readouterr().err
+    assert (page.read_text(), (tmp_path / "out").exists()) == ("my own", False)

@@ -80,10 +80,10 @@ def test_stdin_refuses_a_dry_run_and_works_with_all_devices(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((shoot / "a.png").read_bytes())))
     assert restore("-", "-o", "piped.png", "--dry-run") == 2
-    assert restore("-", "-o", "piped.avif") == 2
-    assert "AVIF is not written" in capsys.readouterr().err
+    assert restore("-", "-o", "piped.heic") == 2
+    assert "HEIC is not written" in capsys.readouterr().err
     assert not Path("piped.png").exists()
-    assert not Path("piped.avif").exists()
+    assert not Path("piped.heic").exists()
     assert restore("-", "-o", "piped.png", "--devices", "all") == 0
     assert images.read("piped.png").height == 40
 

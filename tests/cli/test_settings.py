@@ -188,6 +188,33 @@ def test_wrong_variables_are_refused_by_name(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "variable"),
+    [
+        (["doctor"], "SANARESTORE_DOCTOR_JSON"), (["models", "list"], "SANARESTORE_MODELS_LIST_JSON"),
+        (["config", "show"], "SANARESTORE_CONFIG_SHOW_JSON"),
+    ],
+)  # fmt: skip
+def test_variables_for_commands_without_settings_are_refused(
+    command: list[str], variable: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    assert run(command) == 2
+    said = f"{variable}: options of {' '.join(command)} are not set by environment variables. Unset it, and give --json"
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_in_place_of_a_settings_file_is_named(user_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (Path("sanarestore.toml"), user_file):
+        path.mkdir()
+        assert run(["restore", "x"]) == 2
+        assert f"{path.name}: it is a folder. Name it otherwise" in capsys.readouterr().err
+        path.rmdir()
+    Path("sanarestore.toml").symlink_to("nowhere")
+    assert run(["restore", "x"]) == 2
+    assert "sanarestore.toml: the file cannot be read (No such file" in capsys.readouterr().err
+
+
 def test_an_unknown_preset_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match=r"there is no preset 'web'. None is known: write a table \[preset.web\]"):
         resolved("restore", "x", "--preset", "web")

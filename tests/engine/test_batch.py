@@ -15,10 +15,11 @@ import pytest
 import sanarestore
 from sanarestore.engine import batch as batches
 from sanarestore.engine import work, workers
-from sanarestore.engine.batch import Batch, restore_files
+from sanarestore.engine.batch import Batch
 from sanarestore.engine.jobs import Outcome, TileDone
 from sanarestore.engine.journal import NAME
 from sanarestore.engine.lock import Lock
+from sanarestore.engine.many_files import restore_files
 from sanarestore.errors import DiskFull, NoImagesError, UnwritableImage, UsageError, disk_full
 from sanarestore.options import RestoreOptions
 from tests.conftest import save_photo
@@ -178,7 +179,7 @@ def test_a_folder_in_which_nothing_can_be_written_fails_its_files_only(shoot: Pa
 
 def test_the_run_ends_if_no_output_folder_can_be_written(shoot: Path) -> None:
     Path("wall").write_text("a file where a folder is needed")
-    with pytest.raises(UnwritableImage, match=r"wall/out: nothing can be written there .* name another output with -o"):
+    with pytest.raises(UnwritableImage, match=r"wall/out: nothing can be written there .* name another output\."):
         outcomes("shoot", output="wall/out")
 
 
@@ -257,7 +258,7 @@ def test_parts_share_a_batch(shoot: Path) -> None:
     assert all(len(part) for part in parts)
     # Each knows what the others did.
     assert set(statuses("shoot", output="out").values()) == {"skipped"}
-    with pytest.raises(UsageError, match="--shard"):
+    with pytest.raises(UsageError, match=r"^shard: "):
         outcomes("shoot", output="out", shard="4/3")
 
 

@@ -22,9 +22,10 @@ from sanarestore.errors import DiskFull, OutOfMemory
 from sanarestore.files import temporary_beside
 from sanarestore.images.image import to_stored
 from sanarestore.model.loading import RestorationModel
-from sanarestore.options import RestoreOptions, WriteOptions
+from sanarestore.options import OutputFormat, RestoreOptions, WriteOptions
 from tests.conftest import photo, save_photo
 from tests.engine.test_restorer import ran, short_of_memory, unread
+from tests.images.foreign_files import foreign_files
 
 METADATA = images.Metadata(icc=None, xmp=b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>", dpi=(300.0, 300.0))
 
@@ -285,6 +286,24 @@ def test_what_the_format_of_the_result_cannot_hold_is_in_the_notes(
     job = Job(source=tmp_path / "a.tif", target=tmp_path / "a.webp", format="webp")
     (outcome,), _ = restored(tiny_model, job)
     assert outcome.notes == ("IPTC records are left out, because WebP has no place for them",)
+
+
+@pytest.mark.parametrize(
+    ("format_", "folder", "name", "is_said"),
+    [
+        ("preserve", True, "a.png", True), ("png", True, "a.png", False), ("preserve", False, "a.png", False),
+        ("preserve", False, "stdout", True),
+    ],
+)  # fmt: skip
+def test_a_format_that_is_only_read_is_noted_unless_another_was_asked_for(
+    tmp_path: Path, tiny_model: RestorationModel, format_: OutputFormat, folder: bool, name: str, is_said: bool
+) -> None:
+    source = tmp_path / "a.bmp"
+    source.write_bytes(foreign_files()["24.bmp"])
+    restorer = Restorer(RestoreOptions(), device="cpu", model=tiny_model)
+    job = Job(source=source, target=tmp_path / name, format=None, folder=tmp_path if folder else None)
+    notes = FileRestorer(restorer, write=WriteOptions(format=format_)).read(job).image.notes
+    assert notes == ("the result is PNG, because BMP is only read",) * is_said
 
 
 @pytest.mark.parametrize("strip", [False, True])

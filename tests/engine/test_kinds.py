@@ -1,5 +1,6 @@
 """Tests of calls from Python: the same kind of object comes back, and what cannot be restored is refused."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from torch import Tensor
 from sanarestore import images
 from sanarestore.engine.kinds import opened
 from sanarestore.engine.restorer import Restorer
-from sanarestore.errors import UnreadableImage, UnwritableImage, UsageError
+from sanarestore.errors import DamagedImage, UnreadableImage, UnwritableImage, UsageError
+from sanarestore.files import hash_file
 from sanarestore.images import to_array
 from sanarestore.model.loading import RestorationModel
 from sanarestore.options import RestoreOptions
 from tests.conftest import photo, save_photo
 from tests.engine.test_restorer import unread
+from tests.images.rich import LABELLED
 
 
 @pytest.fixture
@@ -192,6 +195,66 @@ def test_a_format_that_cannot_hold_the_result_is_refused_before_the_work(restore
     image = replace(images.from_array(codes()), depth="float32")
     with pytest.raises(UnwritableImage, match=r"a\.png"):
         restorer(image, output=tmp_path / "a.png", progress=lambda _: pytest.fail("work was done"))
+
+
+def test_the_file_is_written_as_the_keywords_say(restorer: Restorer, tmp_path: Path) -> None:
+    """As `--format`, `--quality`, `--bit-depth` and `--strip` do; what is returned stays as it was."""
+    path = save_photo(tmp_path / "a.png", 20, 30)
+    result = restorer(path, output=tmp_path / "b.tif", bit_depth=16)
+    assert (result.depth, images.read(tmp_path / "b.tif").depth) == ("uint8", "uint16")
+    sizes = []
+    for quality in (50, 95):
+        restorer(path, output=tmp_path / "c.jpg", quality=quality, overwrite=True)
+        sizes.append((tmp_path / "c.jpg").stat().st_size)
+    assert sizes[0] < sizes[1]
+    restorer(path, output=tmp_path / "photo", format="webp")
+    assert images.read(tmp_path / "photo").format == "webp"
+    tagged = replace(images.read(path), metadata=images.Metadata(xmp=LABELLED, iptc=b"\x1c\x02\x05\x00\x01T"))
+    restorer(tagged, output=tmp_path / "d.tif", strip=True)
+    assert images.read(tmp_path / "d.tif").metadata == images.Metadata()
+    result = restorer(tagged, output=tmp_path / "e.webp")
+    assert "IPTC records are left out, because WebP has no place for them" in result.notes
+
+
+def test_a_result_gets_the_dates_and_the_provenance_of_its_file(restorer: Restorer, tmp_path: Path) -> None:
+    path = save_photo(tmp_path / "a.png", 20, 30)
+    os.utime(path, ns=(10**18, 10**18))
+    restorer(path, output=tmp_path / "b.png", keep_dates=True, provenance=True)
+    assert (tmp_path / "b.png").stat().st_mtime_ns == 10**18
+    told = images.provenance_of(images.read(tmp_path / "b.png").metadata)
+    assert told is not None
+    assert told.input == hash_file(path)
+    for name in ("keep_dates", "provenance"):
+        with pytest.raises(UsageError, match=f"^{name}: .*Give the path"):
+            restorer(codes(), output=tmp_path / "c.png", **{name: True})  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"quality": 90}, "^quality: .*Name a file with output"),
+        ({"output": "a.tif", "format": "jpeg"}, "^a.tif: .*format='jpeg' is asked for"),
+        ({"output": "a.png", "quality": 90, "format": "png"}, "^quality: .*format='jpeg'"),
+        ({"output": 5}, "^output: 5 is no path"),
+        ({"output": "a.png", "overwrite": "no"}, "^overwrite: 'no' is neither True nor False"),
+        ({"output": "a.jpg", "bit_depth": 16}, "bit_depth=8"),
+    ],
+)
+def test_keywords_of_writing_are_checked_before_the_work(
+    given: dict[str, Any], said: str, restorer: Restorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((UsageError, UnwritableImage), match=said):
+        restorer(codes(), progress=lambda _: pytest.fail("work was done"), **given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_files_are_restored_where_that_is_accepted(restorer: Restorer, tmp_path: Path) -> None:
+    path = save_photo(tmp_path / "a.png", 20, 30)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DamagedImage, match="add accept_damaged=True"):
+        restorer(path)
+    assert restorer(path, accept_damaged=True).width == 30
 
 
 def test_a_batch_does_not_fit_into_one_file(restorer: Restorer, tmp_path: Path) -> None:

@@ -210,8 +210,8 @@ def test_the_name_of_a_file_is_no_output_for_several_photographs(shoot: Path) ->
 
 def test_only_the_suffix_of_an_input_that_is_only_read_is_changed(shoot: Path) -> None:
     """Dots in a name do not begin a suffix."""
-    bmp = foreign_files()["8.avif"]
-    for name in ("IMG.20240101.120000", "photo.1", "photo.2", "a.b.avif"):
+    bmp = foreign_files()["24.bmp"]
+    for name in ("IMG.20240101.120000", "photo.1", "photo.2", "a.b.bmp"):
         (shoot / name).write_bytes(bmp)
     named = {Path(each).name for each in targets("shoot", output="out")}
     assert {"IMG.20240101.120000.png", "photo.1.png", "photo.2.png", "a.b.png"} <= named
@@ -236,9 +236,10 @@ def test_formats_that_are_only_read_are_written_as_png_or_tiff(shoot: Path) -> N
     """The content decides: 8 bits become PNG, more become TIFF, and a file that cannot be read TIFF."""
     files = foreign_files()
     for name, kind in (
-        ("a.avif", "8.avif"),
+        ("a.bmp", "24.bmp"),
         ("b.jxl", "16.jxl"),
         ("c.jpg", "8.jp2"),
+        ("e.avif", "8.avif"),
         ("d.heic", ""),
     ):
         (shoot / name).write_bytes(files[kind] if kind else b"\0\0\0\x18ftypheic" + bytes(40))
@@ -247,9 +248,10 @@ def test_formats_that_are_only_read_are_written_as_png_or_tiff(shoot: Path) -> N
     made = planned("shoot", output="out")
     assert [(os.path.relpath(job.target), job.format) for job in made] == [
         ("out/a.png", "png"), ("out/b.tif", "tiff"), ("out/c.png", "png"), ("out/d.tif", "tiff"),
-        ("out/deep/er/c.png", None),
+        ("out/e.avif", None), ("out/deep/er/c.png", None),
     ]  # fmt: skip
-    assert targets("shoot/a.avif") == ["shoot/a-restored.png"]
+    assert targets("shoot/a.bmp") == ["shoot/a-restored.png"]
+    assert targets("shoot/e.avif") == ["shoot/e-restored.avif"]
     assert [(os.path.relpath(job.target), job.format) for job in planned("shoot/c.jpg", output="mine.jpg")] == [
         ("mine.jpg", "jpeg")
     ]
@@ -258,14 +260,20 @@ def test_formats_that_are_only_read_are_written_as_png_or_tiff(shoot: Path) -> N
     ]
 
 
+def test_the_name_of_a_format_that_is_only_read_follows_the_bit_depth(shoot: Path) -> None:
+    (shoot / "z.avif").write_bytes(foreign_files()["10.avif"])
+    for asked, name in ((None, "z.tif"), (8, "z.avif"), (16, "z.tif")):
+        assert targets("shoot/z.avif", output="out", naming=Naming(bit_depth=asked)) == [f"out/{name}"]
+
+
 def test_two_inputs_whose_outputs_get_the_same_name_are_refused(shoot: Path) -> None:
-    (shoot / "a.avif").write_bytes(foreign_files()["8.avif"])
+    (shoot / "a.bmp").write_bytes(foreign_files()["24.bmp"])
     made = whole("shoot", output="out")
     assert len(made.jobs) == 3
     assert "is already to be written to" in str(made.refused[0].error)
 
 
-@pytest.mark.parametrize("name", ["x.avif", "x.HEIC", "x.jxl", "x.bmp"])
+@pytest.mark.parametrize("name", ["x.jp2", "x.HEIC", "x.dng", "x.bmp"])
 def test_unsupported_output_formats_are_refused(name: str, shoot: Path) -> None:
     for inputs in (["shoot/a.png"], ["shoot"]):
         with pytest.raises(UsageError, match="is not written"):

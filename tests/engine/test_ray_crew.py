@@ -16,9 +16,10 @@ from typing import Any, BinaryIO
 import pytest
 
 from sanarestore.engine import ray_crew
-from sanarestore.engine.batch import Batch, restore_files
+from sanarestore.engine.batch import Batch
 from sanarestore.engine.jobs import Job, Outcome
 from sanarestore.engine.journal import NAME
+from sanarestore.engine.many_files import restore_files
 from sanarestore.engine.ray_crew import RayCluster, RayCrew, parse_cluster
 from sanarestore.engine.ray_messages import Connected
 from sanarestore.engine.wire import Sender, Task

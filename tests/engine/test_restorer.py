@@ -342,7 +342,7 @@ def test_running_out_of_memory_midway_restarts_with_smaller_tiles(small_model: R
 def test_an_image_fails_when_even_the_smallest_tile_does_not_fit(small_model: RestorationModel) -> None:
     restorer = Restorer(RestoreOptions(), device="cpu", model=small_model)
     short_of_memory(restorer, 10, torch.OutOfMemoryError)
-    with pytest.raises(OutOfMemory, match=r"tiles of \d+ px.*--devices cpu"):
+    with pytest.raises(OutOfMemory, match=r"tiles of \d+ px.*device='cpu'"):
         restorer(image_of(photo(300, 200)))
     assert restorer.tile >= options.SMALLEST_TILE
 

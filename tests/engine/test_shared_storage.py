@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sanarestore.engine.batch import restore_files
 from sanarestore.engine.jobs import Job
 from sanarestore.engine.lock import Lock
+from sanarestore.engine.many_files import restore_files
 from sanarestore.engine.shared_storage import OnSharedStorage
 from sanarestore.errors import MissingImage, UnwritableImage
 from tests.conftest import save_photo

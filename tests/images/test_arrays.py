@@ -1,5 +1,6 @@
 """Tests of arrays and Pillow images as images: nothing is lost on the way in and back, and the rest is refused."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image as Pillow
 from sanarestore import images
 from sanarestore.engine.pixels import host_tensor
 from sanarestore.errors import UnreadableImage
-from sanarestore.images.arrays import MODES, array_like, from_pillow, pillow_like
+from sanarestore.images.arrays import MODES, array_like, from_array, from_pillow, pillow_like
 from tests.conftest import photo
 
 
@@ -116,9 +117,28 @@ def test_metadata_of_a_pillow_image_goes_into_a_file() -> None:
     assert from_pillow(given).metadata == expected
 
 
-@pytest.mark.parametrize("mode", ["1", "P", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "RGBX", "La", "RGBa"])
-def test_other_pillow_modes_are_refused_with_the_conversion(mode: str) -> None:
-    with pytest.raises(UnreadableImage, match=rf"mode {mode}: L, LA, RGB, RGBA and I;16 are restored.*convert\('RGB"):
+@pytest.mark.parametrize("mode", ["1", "P", "YCbCr", "HSV", "RGBX", "La", "RGBa", "I", "I;16B", "F"])
+def test_other_pillow_modes_are_refused_with_a_conversion_that_works(mode: str) -> None:
+    given = Pillow.new(mode, (6, 8))
+    with pytest.raises(UnreadableImage, match=rf"mode {mode}: L, LA, RGB, RGBA and I;16 are restored") as caught:
+        from_pillow(given)
+    (advised,) = re.findall(
+        r"(image\.convert\('\w+'\)|np\.asarray\(image\)(?:\.astype\('\w+'\))?)", caught.value.next_step
+    )
+    made = eval(advised, {"image": given, "np": np})
+    assert (from_pillow if isinstance(made, Pillow.Image) else from_array)(made).width == 6
+
+
+@pytest.mark.parametrize("mode", ["I", "I;16B", "F"])
+def test_no_conversion_is_advised_that_clips_values(mode: str) -> None:
+    with pytest.raises(UnreadableImage) as caught:
+        from_pillow(Pillow.new(mode, (6, 8)))
+    assert "convert('" not in caught.value.next_step
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "LAB"])
+def test_colours_that_need_a_profile_are_sent_to_the_file(mode: str) -> None:
+    with pytest.raises(UnreadableImage, match="Give the path of its file"):
         from_pillow(Pillow.new(mode, (6, 8)))
 
 

@@ -10,14 +10,26 @@ from PIL import Image as PillowImage
 from PIL import ImageCms
 
 from sanarestore.errors import DamagedImage, UnreadableImage, UnwritableImage
-from sanarestore.images import check_header, decode, encode, from_float, measure, read, write, written_instead
+from sanarestore.images import (
+    check_header,
+    decode,
+    encode,
+    from_float,
+    measure,
+    read,
+    result_header,
+    write,
+    written_instead,
+)
 from sanarestore.images.boxes import Items, boxes, items_of
 from sanarestore.images.colour import has_profile, rgb_profile, srgb_profile
 from sanarestore.images.foreign import scaled, turned, upright
 from sanarestore.images.image import to_stored
 from sanarestore.images.jxl_header import parse
+from sanarestore.options import WriteOptions
 from tests.images.conftest import XMP, codes, exif_values, png_chunk, saved, smooth
 from tests.images.foreign_files import avif, bmp_v5, box, dng, foreign_files, jp2, jxl, with_jxl_metadata
+from tests.images.rich import packet
 
 FILES = foreign_files()
 DEEP = smooth().astype(np.uint16) * 257
@@ -30,13 +42,17 @@ def stored_of(data):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files_are_written_as_tiff_or_png_by_default(tmp_path, name):
+def test_files_are_written_as_tiff_or_png_by_default_unless_their_format_can_be_kept(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(FILES[name])
     image, header = read(path), measure(path)
     written = encode(image)
     again = decode(written)
-    assert again.format == image.written_as == header.written_as == written_instead(path)
+    assert again.format == image.written_as == header.written_as
+    if image.format in ("avif", "jxl") and image.depth == "uint8":
+        assert (again.format, written_instead(path)) == (image.format, None)
+        return
+    assert written_instead(path) == again.format
     assert again.format == ("png" if image.depth == "uint8" else "tiff")
     assert np.array_equal(to_stored(again), to_stored(image))
     assert (again.metadata.icc, again.metadata.xmp) == (image.metadata.icc, image.metadata.xmp)
@@ -108,6 +124,16 @@ def test_deeper_avif_becomes_16_bits(bits):
     assert from_float(image.pixels_HWC, "uint16").max() > 64500
 
 
+@pytest.mark.parametrize(("asked", "format"), [(None, "tiff"), (8, "avif"), (16, "tiff")])
+def test_the_format_of_deeper_avif_follows_the_depth_that_is_asked_for(tmp_path, asked, format):  # noqa: A002
+    path = tmp_path / "a.avif"
+    path.write_bytes(FILES["10.avif"])
+    options = WriteOptions(bit_depth=asked)
+    assert decode(encode(read(path), options=options)).format == format
+    assert written_instead(path, asked) == (None if format == "avif" else format)
+    assert result_header(measure(path), lambda *size: size, options=options).format == format
+
+
 def test_profile_exif_and_xmp_of_avif_are_kept_and_the_picture_is_upright():
     block = PillowImage.Exif()
     block[271], block[274] = "ACME", 6
@@ -131,6 +157,27 @@ def test_every_orientation_of_avif_is_turned_upright(orientation):
     method = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}.get(orientation)
     expected = np.asarray(picture if method is None else picture.transpose(PillowImage.Transpose(method)))
     assert np.abs(from_float(image.pixels_HWC, "uint8").astype(int) - expected).max() < 12
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+def test_dimensions_and_orientation_in_metadata_are_those_of_upright_pixels(orientation):
+    """A program that goes by them would turn the picture once more, or take it for another one."""
+    block = PillowImage.Exif()
+    block[256], block[257], block[274] = 64, 48, orientation
+    block[34665] = {40962: 64, 40963: 48}
+    said = (
+        ' xmlns:tiff="http://ns.adobe.com/tiff/1.0/" xmlns:exif="http://ns.adobe.com/exif/1.0/" tiff:Orientation="6"'
+        ' tiff:ImageWidth="64" exif:PixelYDimension="48"'
+    )
+    data = saved(PillowImage.fromarray(smooth()), "AVIF", exif=block.tobytes(), xmp=packet("", said))
+    image = decode(data)
+    width, height = (64, 48) if orientation == 1 else (48, 64)
+    assert (image.width, image.height) == (width, height)
+    values = exif_values(image.metadata.exif)
+    assert (values["main"][256], values["main"][257]) == (width, height)
+    assert (values["exif"][40962], values["exif"][40963]) == (width, height)
+    assert b'tiff:Orientation="1"' in image.metadata.xmp
+    assert f'tiff:ImageWidth="{width}" exif:PixelYDimension="{height}"'.encode() in image.metadata.xmp
 
 
 @pytest.mark.parametrize("format", ["AVIF", "WEBP", "PNG"])
@@ -186,7 +233,7 @@ def test_code_points_of_wide_colours_become_a_profile_and_those_of_hdr_stay(tmp_
     path = tmp_path / "a.avif"
     path.write_bytes(nclx(avif(smooth()), 12, 13))
     assert read(path).metadata.icc == rgb_profile(12, 13)
-    assert measure(path).written_as == "png"
+    assert measure(path).written_as == "avif"
     path.write_bytes(nclx(avif(DEEP >> 6, 10), 12, 13))
     assert measure(path).written_as == "tiff"
     path.write_bytes(nclx(avif(DEEP >> 6, 10), 9, 16))
@@ -231,6 +278,15 @@ def test_a_truncated_bmp_is_read_where_that_is_accepted():
     assert np.array_equal(found[-20:], smooth()[-20:])
     assert (found[:20] == 0).all(), "the first rows of a BMP file come last"
     assert "truncated" in image.notes[0]
+
+
+def test_kinds_of_bmp_that_are_not_read_are_not_called_damaged():
+    data = bytearray(saved(PillowImage.fromarray(smooth()).convert("RGBA"), "BMP"))
+    struct.pack_into("<HL3L", data, 28, 32, 3, 0, 0, 0)
+    struct.pack_into("<3L", data, 54, 0x12345678, 1, 2)  # masks of red, green and blue
+    with pytest.raises(UnreadableImage, match="a kind of BMP that is not read") as caught:
+        decode(bytes(data))
+    assert not isinstance(caught.value, DamagedImage)
 
 
 def test_profile_and_resolution_of_bmp_are_kept():

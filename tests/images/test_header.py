@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,8 @@ for path in paths:
 KINDS = [
     ("png", "uint8", 3), ("png", "uint16", 4), ("tiff", "uint8", 3), ("tiff", "uint16", 3), ("tiff", "float32", 3),
     ("tiff plain", "uint16", 3), ("tiff planes", "uint8", 3), ("jpeg", "uint8", 3), ("jpeg", "uint8", 1),
-    ("jpeg progressive", "uint8", 3), ("webp", "uint8", 3),
+    ("jpeg progressive", "uint8", 3), ("webp", "uint8", 3), ("avif", "uint8", 3), ("avif", "uint8", 1),
+    ("jxl", "uint8", 3), ("jxl", "uint16", 3), ("jxl", "uint16", 4),
 ]  # fmt: skip
 
 
@@ -167,7 +169,7 @@ KINDS = [
 def test_estimates_of_memory_hold_and_are_close(tmp_path):
     """At least the peak, and at most 1.6 times that; images of 4 megapixels."""
     small = []
-    for format in ("tiff", "png", "jpeg", "webp"):  # noqa: A001
+    for format in ("tiff", "png", "jpeg", "webp", "avif", "jxl"):  # noqa: A001
         path = tmp_path / f"small.{format}"
         path.write_bytes(encode(Image(pixels_HWC=to_float(smooth(), "uint8"), depth="uint8", format=format)))
         small.append(str(path))
@@ -181,13 +183,18 @@ def test_estimates_of_memory_hold_and_are_close(tmp_path):
     for kind, path, line in zip(KINDS, paths, lines, strict=True):
         header, (reading, writing) = measure(path), json.loads(line)
         ratios[kind] = round(memory_to_read(header) / reading, 2), round(memory_to_write(header) / writing, 2)
-    assert all(1 <= ratio <= 1.6 for pair in ratios.values() for ratio in pair), ratios
+    # Reading JPEG XL takes up to three times as much if it is lossless; the header does not tell how much.
+    most = {kind: (3 if kind[0] == "jxl" else 1.6, 1.6) for kind in KINDS}
+    assert all(1 <= ratio <= limit for kind in KINDS for ratio, limit in zip(ratios[kind], most[kind], strict=True)), (
+        ratios
+    )
 
 
-@pytest.mark.parametrize("kind", ["associated", "unspecified"])
+@pytest.mark.parametrize("kind", ["associated", "unassociated", "unspecified"])
 def test_alpha_that_a_format_cannot_hold_is_known_from_the_header(tmp_path, kind):
     path = tmp_path / "a.tif"
     write(photograph("uint16", 4, "tiff", alpha_kind=kind), path)
     assert measure(path).alpha_kind == kind
-    with pytest.raises(UnwritableImage, match=f"alpha channel that is {kind}"):
-        check_header(result_header(measure(path), lambda *size: size, format="png"), "o.png")
+    result = result_header(measure(path), lambda *size: size, format="png")
+    with pytest.raises(UnwritableImage, match="not marked as alpha") if kind == "unspecified" else nullcontext():
+        check_header(result, "o.png")

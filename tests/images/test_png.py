@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from sanarestore.errors import UnreadableImage, UnwritableImage
+from sanarestore.errors import DamagedImage, UnreadableImage, UnwritableImage
 from sanarestore.images import Metadata, decode, encode, from_float, prepared
 from sanarestore.images.image import to_stored
 from sanarestore.options import WriteOptions
@@ -205,12 +205,21 @@ def test_a_changed_byte_is_detected():
     ("fields", "fact"),
     [
         ({"depth": "float32", "channels": 3}, "float"),
-        ({"depth": "uint8", "channels": 4, "alpha_kind": "associated"}, "associated"),
+        ({"depth": "uint8", "channels": 4, "alpha_kind": "unspecified"}, "not marked as alpha"),
     ],
 )
 def test_images_that_png_cannot_hold_are_refused(fields, fact):
     with pytest.raises(UnwritableImage, match=fact):
         encode(photograph(format="png", **fields))
+
+
+def test_a_file_without_pixels_is_damaged():
+    whole = encode(photograph("uint8", 4, "png"))
+    bare = whole[: whole.index(b"IDAT") - 4] + png_chunk(b"IEND", b"")
+    with pytest.raises(DamagedImage, match="its pixels are missing"):
+        decode(bare)
+    with pytest.raises(DamagedImage, match="nothing of its pixels"):
+        decode(bare, accept_damaged=True)
 
 
 def test_compressed_texts_have_a_limit_in_all():

@@ -189,7 +189,8 @@ def test_extra_channels_are_kept_in_place_and_written_back(depth, colours, kinds
     assert tags_of(written)[338] == tags_of(data)[338]
     assert np.array_equal(tifffile.imread(io.BytesIO(written)), stored)
     assert len(image.notes) == 1
-    assert "kept as" in image.notes[0]
+    count = len(kinds) - (set(kinds) != {"unspecified"})
+    assert image.notes[0] == f"{count} extra channel{'s are' if count > 1 else ' is'} kept, and not restored"
 
 
 def test_extra_channels_without_a_tag_are_kept():
@@ -200,16 +201,25 @@ def test_extra_channels_without_a_tag_are_kept():
 
 
 @pytest.mark.parametrize("format", ["png", "webp", "jpeg"])
-def test_formats_without_room_for_extra_channels_are_refused_before_the_work(tmp_path, format):  # noqa: A002
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        (["unassalpha", "unspecified"], "extra channel, which"),
+        (["unspecified", "unspecified"], "2 extra channels"),
+        (["unspecified"], "extra channel, which is not marked as alpha"),
+    ],
+)
+def test_formats_without_room_for_extra_channels_are_refused_before_the_work(tmp_path, format, kinds, said):  # noqa: A002
     path = tmp_path / "a.tif"
-    path.write_bytes(tiff(codes("uint8", 5), photometric="rgb", planarconfig="contig"))
+    stored = codes("uint8", 3 + len(kinds))
+    path.write_bytes(tiff(stored, photometric="rgb", planarconfig="contig", extrasamples=kinds))
     image = decode(path.read_bytes())
     for check in (
         lambda: check_header(result_header(measure(path), lambda *size: size, format=format), "o"),
         lambda: check_writable(image, "o", format=format),
         lambda: encode(image, format),
     ):
-        with pytest.raises(UnwritableImage, match="1 extra channel ") as caught:
+        with pytest.raises(UnwritableImage, match=f"this image's {said}") as caught:
             check()
         assert caught.value.next_step == "Use --format tiff."
 
@@ -305,7 +315,7 @@ def test_tags_about_stored_pixels_are_left_out_and_said():
     assert image.metadata == Metadata()
     assert image.notes == (
         "Photoshop's layers are left out, because they hold the photograph before restoring",
-        "the TIFF tags 50839, 65000 are left out, because it is not known whether they still fit",
+        "the TIFF tags 50839, 65000 are left out, because it is not known if that still fits",
     )
 
 

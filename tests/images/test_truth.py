@@ -1,6 +1,5 @@
 """Tests that nothing is carried which restoring makes untrue."""
 
-import io
 import struct
 from hashlib import md5
 
@@ -45,15 +44,13 @@ def with_thumbnail() -> bytes:
     return bytes(linked) + second + thumbnail
 
 
-def test_an_exif_thumbnail_is_left_out_and_nothing_moves() -> None:
+def test_an_exif_thumbnail_is_taken_out_and_nothing_moves() -> None:
     given = with_thumbnail()
     image = decode(jpeg(segment(0xE1, b"Exif\0\0" + given)))
     kept = image.metadata.exif
     assert kept is not None
     assert exif.parse(kept) == exif.parse(given)
-    assert image.notes == ("the EXIF thumbnail is left out, because it shows the photograph before restoring",)
-    with PillowImage.open(io.BytesIO(encode(image))) as file:
-        assert file.getexif().get_ifd(1) == {}
+    assert (image.notes, image.thumbnail) == ((), 8)
     assert b"\xff\xd8" not in kept
     difference = [at for at in range(len(kept)) if kept[at] != given[at]]
     assert len(difference) <= 4, "only the link to the second directory changes"

@@ -65,7 +65,7 @@ def test_unknown_chunks_are_left_out_and_said():
     ("image", "fact"),
     [
         (lambda: photograph("uint16", 3, "webp"), "8 bits"),
-        (lambda: photograph("uint8", 4, "webp", alpha_kind="associated"), "associated"),
+        (lambda: photograph("uint8", 4, "webp", alpha_kind="unspecified"), "not marked as alpha"),
         (lambda: photograph("uint8", 1, "webp", metadata=Metadata(icc=bytes(16) + b"GRAY" + bytes(108))), "gray"),
         (lambda: Image(pixels_HWC=np.zeros((1, 16384, 3), np.float32), depth="uint8", format="webp"), "16383"),
     ],

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,3 +132,33 @@ def test_floats_that_codes_cannot_hold_are_said_to_be_clipped():
     assert "clipped" in note
     dark = Image(pixels_HWC=np.full((4, 4, 3), 0.5, np.float32), depth="float32", format="tiff")
     assert prepared(dark, options=WriteOptions(bit_depth=16)).notes == ()
+
+
+def test_premultiplied_colours_are_divided_where_a_format_does_not_hold_them():
+    """TIFF keeps them; in PNG and WebP, a viewer multiplies by alpha once more, and edges would be dark."""
+    alpha_HW = np.array([[0, 1, 128, 255]], np.uint8)
+    colour = np.float32(0.6)
+    pixels_HWC = np.repeat(alpha_HW[..., None] / np.float32(255) * colour, 3, axis=2)
+    image = Image(pixels_HWC=pixels_HWC, depth="uint8", format="tiff", alpha_HW=alpha_HW, alpha_kind="associated")
+    assert decode(encode(image)).alpha_kind == "associated"
+    for format_ in ("png", "webp"):
+        check_writable(image, "o", format=format_)
+        found = decode(encode(replace(image, lossless=True), format_))
+        assert (found.alpha_kind, found.alpha_HW.tolist()) == ("unassociated", alpha_HW.tolist())
+        assert np.abs(found.pixels_HWC[0, 1:] - colour).max() < 0.5 / 255
+        (note,) = prepared(image, format_).notes
+        assert "divided by alpha" in note
+
+
+@pytest.mark.parametrize(
+    ("note", "depth", "said"),
+    [
+        ("10-bit values are converted to 16 bits", 8, "10-bit values are converted to 8 bits"),
+        ("1-bit gray is converted to 8 bit", 16, "1-bit gray is converted to 16 bits"),
+        ("float16 is converted to float32", 16, "float16 is converted to 16 bits"),
+        ("the palette is converted to RGB", 16, "the palette is converted to RGB"),
+    ],
+)
+def test_notes_on_the_depth_are_those_of_the_depth_that_is_written(note, depth, said):
+    image = Image(pixels_HWC=np.zeros((2, 2, 3), np.float32), depth="float32", format="tiff", notes=(note,))
+    assert prepared(image, options=WriteOptions(bit_depth=depth)).notes == (said,)

@@ -70,15 +70,9 @@ def main() -> int:
     asked.out.mkdir(parents=True, exist_ok=True)
     base = write_base(asked.out / "base")
     pairs = write_pairs(sorted(asked.photos.iterdir())[:8], asked.out, asked.side)
+    recipe = asked.out / "overfit.toml"
     recipe.write_text(RECIPE.format(side=asked.side))
-    arguments = [
-        "train",
-        str(asked.out / "pairs.csv"),
-        "--recipe",
-        str(asked.out / "overfit.toml"),
-        "--base",
-        str(base),
-    ]
+    arguments = ["train", str(asked.out / "pairs.csv"), "--recipe", str(recipe), "--base", str(base)]
     if run([*arguments, "-o", str(asked.out / "run"), "--max-minutes", str(asked.minutes)]):
         return 1
     if run([*arguments, "-o", str(asked.out / "untrained"), "--steps", "2", "--max-minutes", "0.01"]):
