@@ -13,7 +13,7 @@ from sanarestore.errors import UsageError
 from sanarestore.options import dtype_of
 
 if TYPE_CHECKING:
-    from sanarestore.cli.reports import TrainingReport
+    from sanarestore.cli.training_report import TrainingReport
     from sanarestore.training.run import Run
 
 RANK = 32
@@ -133,7 +133,8 @@ def train(
         return
     import torch
 
-    from sanarestore.cli import console, reports
+    from sanarestore.cli import console
+    from sanarestore.cli.training_report import TrainingReport
     from sanarestore.engine.devices import pick_device
     from sanarestore.training.loop import Schedule
     from sanarestore.training.ranks import Ranks
@@ -156,7 +157,7 @@ def train(
     quiet, as_json = quiet or not ranks.is_first, as_json and ranks.is_first
     try:
         for each in runs(order, chosen, ranks):
-            with each.begun() as before, reports.TrainingReport(quiet=quiet, as_json=as_json) as report:
+            with each.begun() as before, TrainingReport(quiet=quiet, as_json=as_json) as report:
                 report.begin(before, each.name)
                 if not export:
                     _run(each, report)
