@@ -7,7 +7,7 @@ import csv
 import io
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sanarestore.errors import NoImagesError, UsageError
@@ -28,6 +28,10 @@ class Pair:
     degraded: Path
     prompt: str
     """The caption; it may hold several variants, separated by `|`."""
+    label: str = field(default="", compare=False)
+    """The operations that made it, where the list names them."""
+    source: str = field(default="", compare=False)
+    """Hash of the clean photograph that it was made from, where the list names it."""
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -76,7 +80,8 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
         for named in (target, degraded):
             if not named.is_file():
                 raise UsageError(f"line {line} names a file that is not there: {named}", where=path)
-        pairs.append(Pair(target=target, degraded=degraded, prompt=row["caption"]))
+        origin = {"label": row.get("label") or "", "source": row.get("sha256") or ""}
+        pairs.append(Pair(target=target, degraded=degraded, prompt=row["caption"], **origin))
     return tuple(pairs)
 
 

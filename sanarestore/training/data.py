@@ -237,6 +237,8 @@ class Batch:
     """Number of the first sample among all of the run's; a sample's number seeds the noise that its loss draws."""
     notes: tuple[str, ...] = ()
     """Messages for the user about the samples."""
+    label: str = ""
+    """In validation, the degradation of the samples or what stands for it."""
 
     @property
     def numbers(self) -> range:
@@ -339,7 +341,7 @@ def _collate_or_excuse(samples: list[Sample | SanarestoreError]) -> Batch | Sana
     return errors[0] if errors else collate([sample for sample in samples if not isinstance(sample, SanarestoreError)])
 
 
-def collate(samples: list[Sample]) -> Batch:
+def collate(samples: list[Sample], label: str = "") -> Batch:
     """Stack samples of equal size into a batch."""
     return Batch(
         degraded_BCHW=torch.stack([sample["degraded"] for sample in samples]),
@@ -349,6 +351,7 @@ def collate(samples: list[Sample]) -> Batch:
         requests=tuple(sample["request"] for sample in samples),
         wordings=tuple(sample["wording"] for sample in samples if "wording" in sample),
         notes=tuple(sample["note"] for sample in samples if sample["note"]),
+        label=label,
     )
 
 

@@ -1,0 +1,154 @@
+"""What a run's validation measured: kept in `results.json` in its folder, and shown as tables."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from sanarestore.evaluation.columns import Column, Place, Record
+from sanarestore.files import write_atomically
+from sanarestore.training.scores import LabelScore, Validation
+
+FILE = "results.json"
+
+NOTICED = 0.1
+"""Loss in dB against the base with its experts that deserves a warning."""
+
+MEAN = "mean"
+"""Name of the last row of a table."""
+
+EXPLAINED = "PSNR in dB, each at most 40. step 0: before training"
+"""Caption of the tables."""
+
+EXPLAINED_BASE = "base: the base with its experts"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Results:
+    """The validations of a run that are compared with one another."""
+
+    before: Validation | None = None
+    """Before training."""
+    base: Validation | None = None
+    """The base with its experts before training, if training drops them."""
+    after: Validation | None = None
+    """The last one."""
+    step: int = 0
+    """Step of the last one."""
+    settings_before: Mapping[str, Validation] = field(default_factory=dict)
+    """Steps and fidelity of the latent path -> validation before training."""
+    settings_after: Mapping[str, Validation] = field(default_factory=dict)
+    """Steps and fidelity of the latent path -> validation at the end."""
+
+    @property
+    def worse(self) -> dict[str, float]:
+        """Degradations that the base with its experts restores better by more than `NOTICED` -> difference in dB."""
+        if self.base is None or self.after is None:
+            return {}
+        base, after = self.base.gains, self.after.gains
+        return {label: base[label] - after[label] for label in base if base[label] - after.get(label, 0.0) > NOTICED}
+
+    @property
+    def warnings(self) -> list[str]:
+        """A sentence for each degradation that got worse."""
+        return [
+            f"{label}: {lost:.2f} dB worse than the base with its experts, which an adapter or a trained refiner drops"
+            for label, lost in self.worse.items()
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        one = {name: getattr(self, name) for name in ("before", "base", "after")}
+        many = {name: getattr(self, name) for name in ("settings_before", "settings_after")}
+        return {
+            **{name: found.to_dict() if found else None for name, found in one.items()}, "step": self.step,
+            **{name: {key: each.to_dict() for key, each in found.items()} for name, found in many.items()},
+        }  # fmt: skip
+
+    def save(self, folder: Path) -> None:
+        """Write `results.json`; OSError if the disk refuses."""
+        with write_atomically(folder / FILE, durable=False) as file:
+            file.write((json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> "Results":
+        """Read `results.json`; empty results if there is none, as in folders of older versions."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            table = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            one = {
+                name: Validation.from_dict(table[name]) if table[name] else None for name in ("before", "base", "after")
+            }
+            many = {
+                name: {key: Validation.from_dict(each) for key, each in table[name].items()}
+                for name in ("settings_before", "settings_after")
+            }
+            return cls(**one, **many, step=int(table["step"]))
+        return cls()
+
+    @property
+    def rows(self) -> list["ResultRow"]:
+        """A row for each degradation, and one of means if there are several."""
+        found = self.after or self.before
+        if found is None:
+            return []
+        rows = [self._row(label, lambda each, label=label: each.scores.get(label)) for label in found.scores]  # type: ignore[misc]
+        return [*rows, self._row(MEAN, lambda each: each.mean)] if len(rows) > 1 else rows
+
+    def _row(self, label: str, pick: Any) -> "ResultRow":
+        before, base, after = (
+            pick(each) if each is not None else None for each in (self.before, self.base, self.after)
+        )  # fmt: skip
+        known: LabelScore = after or before
+        return ResultRow(
+            label=label, images=known.images, degraded=known.psnr_before,
+            untrained=before and before.psnr_after, base=base and base.psnr_after,
+            trained=after and after.psnr_after, gain=after and after.gain,
+            ssim_degraded=known.ssim_before, ssim_trained=after and after.ssim_after,
+        )  # fmt: skip
+
+    @property
+    def setting_rows(self) -> list["SettingRow"]:
+        """A row for each degradation at each setting of the latent path, and one of means."""
+        rows = []
+        for setting in {**self.settings_before, **self.settings_after}:
+            pair = (self.settings_before.get(setting), self.settings_after.get(setting))
+            known = pair[1] or pair[0]
+            for label in [*known.scores, MEAN] if known else ():
+                before, after = (
+                    (each.mean if label == MEAN else each.scores.get(label)) if each else None for each in pair
+                )
+                rows.append(
+                    SettingRow(
+                        setting=setting, label=label, untrained=before and before.psnr_after,
+                        trained=after and after.psnr_after, ssim_trained=after and after.ssim_after,
+                    )  # type: ignore[arg-type]
+                )  # fmt: skip
+        return rows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResultRow(Record):
+    """One degradation before and after training."""
+
+    label: Annotated[str, Column("degradation", words=True)]
+    images: Annotated[int, Column("images")]
+    degraded: Annotated[float, Column("degraded", "{:.2f}")]
+    untrained: Annotated[float | None, Column("step 0", "{:.2f}")]
+    base: Annotated[float | None, Column("base", "{:.2f}")]
+    trained: Annotated[float | None, Column("trained", "{:.2f}")]
+    gain: Annotated[float | None, Column("gain", "{:+.2f}")]
+    ssim_degraded: Annotated[float | None, Column("SSIM degraded", "{:.4f}", on=Place.PAGE)]
+    ssim_trained: Annotated[float | None, Column("SSIM trained", "{:.4f}", on=Place.PAGE)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SettingRow(Record):
+    """One degradation at one setting of the latent path."""
+
+    setting: Annotated[str, Column("setting", words=True, merges=True)]
+    label: Annotated[str, Column("degradation", words=True)]
+    untrained: Annotated[float | None, Column("step 0", "{:.2f}")]
+    trained: Annotated[float | None, Column("trained", "{:.2f}")]
+    ssim_trained: Annotated[float | None, Column("SSIM trained", "{:.4f}", on=Place.PAGE)]
