@@ -162,6 +162,7 @@ def train(
                 if not export:
                     _run(each, report)
                 each.finish()
+            report.end(each.trainer.results)
     finally:
         ranks.leave()
     model = folder / "model"

@@ -1,11 +1,15 @@
 """Progress of `train`: loss, speed, time left and validation."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.progress import BarColumn, Progress, TextColumn
 
 from sanarestore.cli import console
+from sanarestore.evaluation.columns import Place, table
+
+if TYPE_CHECKING:
+    from sanarestore.training.results import Results
 
 
 class TrainingReport:
@@ -32,12 +36,31 @@ class TrainingReport:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def begin(self, before: float | None, name: str) -> None:
-        """Show the validation figure before training, and the name of the stage if there are several."""
-        if name and not self._quiet and not self._json:
-            console.stderr.print(name, soft_wrap=True, markup=False)
-        if before is not None and not self._json and not self._quiet:
-            console.stderr.print(f"validation before training {before:+.2f} dB", soft_wrap=True)
+    def begin(self, results: "Results | None", name: str) -> None:
+        """Show the validation before training, and the name of the stage if there are several."""
+        if self._quiet or self._json:
+            return
+        if name:
+            console.say(name)
+        if results is None or results.before is None:
+            return
+        before = f"{results.before.gain:+.2f} dB"
+        if results.base is not None:
+            before = f"{results.base.gain:+.2f} dB by the base, {before} by its refiner without the experts"
+        console.say(f"validation before training: {before}")
+
+    def end(self, results: "Results") -> None:
+        """Show a table of all degradations before and after training, and warn of those that got worse."""
+        if self._quiet or self._json or results.after is None:
+            return
+        from sanarestore.training.results import EXPLAINED, EXPLAINED_BASE
+
+        captions = [EXPLAINED, EXPLAINED_BASE] if results.base else [EXPLAINED]
+        console.table("validation by degradation", table(results.rows, Place.TERMINAL), captions)
+        if rows := results.setting_rows:
+            console.table("validation of the latent path", table(rows, Place.TERMINAL))
+        for warning in results.warnings:
+            console.print_word("warning", "yellow", warning)
 
     def step(self, fields: Mapping[str, Any]) -> None:
         """Show one step, given `training.loop.Progress` as a mapping; JSON lines only at validations."""

@@ -26,6 +26,7 @@ from sanarestore.training.objectives import new_objective
 from sanarestore.training.photos import hold_back, hold_back_pairs, hold_back_sources
 from sanarestore.training.ranks import Ranks
 from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.results import Results
 from sanarestore.training.starting import Start
 from sanarestore.training.validation import overview_validation, pair_validation, validation_batches
 
@@ -79,8 +80,8 @@ class Run:
         )  # fmt: skip
 
     @contextmanager
-    def begun(self) -> Iterator[float | None]:
-        """Hold the run's folder within the block; yield the validation figure before training, None if there is none.
+    def begun(self) -> Iterator[Results | None]:
+        """Hold the run's folder within the block; yield the validation before training, None if there is none.
 
         UsageError if the folder is taken, or if a run to resume does not fit.
         """
