@@ -78,6 +78,15 @@ def train(
     export: Annotated[
         bool, typer.Option("--export", help="Write the model of RUN's checkpoint without training; with --resume.")
     ] = False,
+    track: Annotated[
+        str | None,
+        typer.Option(
+            "--track",
+            metavar="NAMES",
+            help="Record the run with trackers: tensorboard, wandb, trackio or others, separated by commas.",
+            show_default="none",
+        ),
+    ] = None,
     device: Annotated[
         str,
         typer.Option(
@@ -126,7 +135,10 @@ def train(
         raise UsageError("this writes the model of a checkpoint", where="--export", next_step="Add --resume.")
     from sanarestore.cli import launching
     from sanarestore.training.run import Order, choose_recipe, run_folder, runs
+    from sanarestore.training.tracking import check_trackers
 
+    trackers = tuple(name.strip() for name in track.split(",")) if track else ()
+    check_trackers(trackers)
     folder = run_folder(output, resume=resume)
     if launching.is_needed(device):
         launching.launch(context, folder, device)
@@ -150,7 +162,7 @@ def train(
     console.show_licences(base if base != SCRATCH else None)
     order = Order(
         data=data, folder=folder, recipe=recipe, base=base, rank=(rank or RANK) if lora else None, steps=steps,
-        resume=resume, schedule=schedule,
+        resume=resume, schedule=schedule, track=trackers,
     )  # fmt: skip
     chosen = choose_recipe(order)
     ranks = Ranks.joined(place)

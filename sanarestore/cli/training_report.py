@@ -59,8 +59,8 @@ class TrainingReport:
         console.table("validation by degradation", table(results.rows, Place.TERMINAL), captions)
         if rows := results.setting_rows:
             console.table("validation of the latent path", table(rows, Place.TERMINAL))
-        for warning in results.warnings:
-            console.print_word("warning", "yellow", warning)
+        if results.warning:
+            console.print_word("warning", "yellow", results.warning)
 
     def step(self, fields: Mapping[str, Any]) -> None:
         """Show one step, given `training.loop.Progress` as a mapping; JSON lines only at validations."""

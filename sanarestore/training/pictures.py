@@ -8,6 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 from torch import Tensor
@@ -34,8 +35,9 @@ _QUALITY = 90
 
 
 def chosen(batches: Sequence[Batch]) -> list[Batch]:
-    """Up to `ROWS` images as batches of one: the first image of every batch, then the second, and so on."""
-    singles = [list(batch.parts(len(batch.prompts))) for batch in batches]
+    """Up to `ROWS` images as batches of one: one of every batch, then another one of each, and so on."""
+    # Each batch begins with another image, because those of photographs all show the same ones.
+    singles = [_rotated(list(batch.parts(len(batch.prompts))), place) for place, batch in enumerate(batches)]
     found = [one for place in zip_longest(*singles) for one in place if one is not None]
     return found[:ROWS]
 
@@ -46,6 +48,15 @@ def write_pictures(folder: Path, step: int, samples: Sequence[tuple[Batch, Tenso
     with write_atomically(path, durable=False) as file:
         grid(samples).save(file, "WEBP", quality=_QUALITY, method=4)
     return path
+
+
+def picture_of(folder: Path, step: int) -> npt.NDArray[np.uint8] | None:
+    """The grid of a step as codes [H,W,3]; None if there is none."""
+    path = folder / FOLDER / f"step-{step:06d}.webp"
+    if not path.is_file():
+        return None
+    with PillowImage.open(path) as opened:
+        return np.asarray(opened.convert("RGB"))
 
 
 def pictures_in(folder: Path) -> list[tuple[int, Path]]:
@@ -72,6 +83,11 @@ def grid(samples: Sequence[tuple[Batch, Tensor]]) -> PillowImage.Image:
             resample = PillowImage.Resampling.NEAREST if wide >= width else PillowImage.Resampling.LANCZOS
             sheet.paste(_picture(image_BCHW).resize((wide, tall), resample), (left, top + _LINE))
     return sheet
+
+
+def _rotated(batches: list[Batch], by: int) -> list[Batch]:
+    by %= len(batches)
+    return batches[by:] + batches[:by]
 
 
 def _captions(batch: Batch, restored_BCHW: Tensor) -> Iterator[str]:

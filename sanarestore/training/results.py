@@ -51,12 +51,10 @@ class Results:
         return {label: base[label] - after[label] for label in base if base[label] - after.get(label, 0.0) > NOTICED}
 
     @property
-    def warnings(self) -> list[str]:
-        """A sentence for each degradation that got worse."""
-        return [
-            f"{label}: {lost:.2f} dB worse than the base with its experts, which an adapter or a trained refiner drops"
-            for label, lost in self.worse.items()
-        ]
+    def warning(self) -> str:
+        """A sentence about the degradations that got worse; empty if there are none."""
+        lost = ", ".join(f"{label} by {decibels:.2f} dB" for label, decibels in self.worse.items())
+        return f"worse than the base with its experts, which training has dropped: {lost}" if lost else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

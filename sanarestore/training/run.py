@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.files import copy_folder, hash_text, sampled_hash
 from sanarestore.images.signature import READ
 from sanarestore.training.captions import captions_of_pairs, captions_of_recipe
+from sanarestore.training.card import Trained, write_card
 from sanarestore.training.checkpoint import find_checkpoint
 from sanarestore.training.claim import claimed, decoded_in
 from sanarestore.training.data import Batch, OverviewSamples, PairSamples, PhotoSamples, WordingSamples
@@ -26,8 +27,11 @@ from sanarestore.training.objectives import new_objective
 from sanarestore.training.photos import hold_back, hold_back_pairs, hold_back_sources
 from sanarestore.training.ranks import Ranks
 from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.record import MOST_CAPTIONS, DataFacts, RunRecord
+from sanarestore.training.report import write_report
 from sanarestore.training.results import Results
 from sanarestore.training.starting import Start
+from sanarestore.training.tracking import Trackers
 from sanarestore.training.validation import overview_validation, pair_validation, validation_batches
 
 SCRATCH = "scratch"
@@ -52,6 +56,8 @@ class Order:
     """Steps in all; None for the recipe's."""
     resume: bool = False
     schedule: Schedule = field(default_factory=Schedule)
+    track: tuple[str, ...] = ()
+    """Trackers that record the run."""
 
     @property
     def start(self) -> Start:
@@ -72,6 +78,7 @@ class Run:
         self.folder = order.folder
         samples, validation, self._used, pairs = _data(order.data, recipe, decoded_in(order.folder))
         self._samples = samples
+        self._data_facts = _facts(self._used, validation, recipe, pairs)
         objective = new_objective(recipe, order.start)
         self._prepare_captions(objective, pairs)
         self.trainer = Trainer(
@@ -91,22 +98,40 @@ class Run:
                 self.trainer.resume()
             elif self.trainer.ranks.is_first:
                 refuse_taken(self.folder)  # by a run that has ended meanwhile
-            yield self.trainer.begin()
+            found = self.trainer.begin()
+            if self.trainer.ranks.is_first:
+                self._data_facts.save(self.folder)
+            yield found
 
     def steps(self) -> Generator[Progress, None, None]:
-        """Train to the end, yielding after each step; closing the generator saves a checkpoint."""
-        with closing(self.trainer.run(self._samples)) as steps:
-            yield from steps
+        """Train to the end, yielding after each step; closing it saves a checkpoint and writes the report."""
+        is_first, before = self.trainer.ranks.is_first, self.trainer.results.before
+        trackers = Trackers(self.order.track if is_first else (), self.folder, self.recipe)
+        trackers.start(before.gains if before and not self.trainer.step else None)
+        try:
+            with closing(self.trainer.run(self._samples)) as steps:
+                for progress in steps:
+                    yield replace(progress, notes=(*progress.notes, *trackers.log(progress)))
+        finally:
+            trackers.finish()
+            if is_first:
+                with suppress(OSError):  # the checkpoint's error says what is wrong with the disk
+                    write_report(self.folder)
 
     def finish(self) -> Path:
         """Write the model or adapter with the history of its weights, and return its folder."""
         trainer, recipe = self.trainer, self.recipe
+        base = None if self.order.base == SCRATCH else self.order.base
         stage = {
             "objective": recipe.objective, "base": trainer.origin, "data": trainer.data, "samples": len(self._used),
             "steps": trainer.step, "minutes": round(trainer.minutes, 1), "sanarestore": __version__,
             "recipe": recipe.changed(),
         }  # fmt: skip
-        return trainer.finish({"stages": [*earlier_stages([self.order.base, *recipe.experts.values()]), stage]})
+        model = trainer.finish({"stages": [*earlier_stages([self.order.base, *recipe.experts.values()]), stage]})
+        if trainer.ranks.is_first:
+            write_report(self.folder)
+            write_card(Trained.of(model, recipe.name, base), RunRecord.read(self.folder))
+        return model
 
     def _prepare_captions(self, objective: Any, pairs: Sequence[Pair]) -> None:
         if not isinstance(objective, PartsObjective):
@@ -144,6 +169,7 @@ def runs(order: Order, recipe: TrainingRecipe, ranks: Ranks | None = None) -> It
         base, rank = str(folder / "model"), None
     if ranks is None or ranks.is_first:
         copy_folder(folder / "model", order.folder / "model")
+        write_report(order.folder, [order.folder / f"stage-{number}" for number in range(1, len(stages) + 1)])
 
 
 def choose_recipe(order: Order) -> TrainingRecipe:
@@ -242,6 +268,21 @@ def _fingerprint(used: Sequence[tuple[Path, ...]]) -> str:
     """Hash of the names and sizes of the training files, in order: a run resumes only with the same files."""
     listing = "\n".join(f"{path.name} {path.stat().st_size}" for paths in used for path in paths)
     return hash_text(listing)[:16]
+
+
+def _facts(
+    used: Sequence[tuple[Path, ...]], validation: Sequence[Batch], recipe: TrainingRecipe, pairs: Sequence[Pair]
+) -> DataFacts:
+    """The data in numbers, for the report and the card."""
+    kind = "pairs" if pairs else "lists of words" if recipe.objective == "wording" else "photographs"
+    captions = captions_of_pairs(pairs)
+    # Photographs are validated under several degradations each, pairs once.
+    held = [len(batch.prompts) for batch in validation]
+    return DataFacts(
+        kind=kind, trained=len(used), held_back=sum(held) if pairs else max(held, default=0),
+        size=sum(path.stat().st_size for paths in used for path in paths),
+        captions=tuple(captions[:MOST_CAPTIONS]), other_captions=len(captions[MOST_CAPTIONS:]),
+    )  # fmt: skip
 
 
 def _data(
