@@ -56,7 +56,7 @@ def loss_picture(points: Points) -> Picture | None:
     if len(points) < 2:
         return None
     smooth = smoothed(points)
-    return _picture("Loss", "loss, over the steps", {"each": points, "smoothed": smooth}, faint=("each",))
+    return _picture("Loss", "value, over the steps", {"each": points, "smoothed": smooth}, faint=("each",))
 
 
 def gain_picture(gains: Mapping[str, Points]) -> Picture | None:

@@ -73,7 +73,7 @@ class Results:
     @classmethod
     def load(cls, folder: Path) -> "Results":
         """Read `results.json`; empty results if there is none, as in folders of older versions."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             table = json.loads((folder / FILE).read_text(encoding="utf-8"))
             one = {
                 name: Validation.from_dict(table[name]) if table[name] else None for name in ("before", "base", "after")

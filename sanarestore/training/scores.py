@@ -88,6 +88,7 @@ def measure(restore: Restore, batches: Iterable[Batch], *, with_ssim: bool = Tru
     return found
 
 
+@torch.no_grad()
 def measure_each(
     restore: Callable[[Batch], Mapping[str, Tensor]], batches: Iterable[Batch], *, with_ssim: bool = True
 ) -> dict[str, Validation]:
