@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from sanarestore.cli.training_report import TrainingReport
+from sanarestore.training.results import Results
 from tests.cli.conftest import Terminal
 from tests.cli.test_reports import seen
+from tests.training.test_results import FOUND
 
 
 def step(number: int, validation: float | None = None, minutes: float = 0.5) -> dict[str, Any]:
@@ -57,4 +59,34 @@ def test_training_json_has_a_line_per_validation(capsys: pytest.CaptureFixture[s
 def test_quiet_training_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with TrainingReport(quiet=True) as made:
         made.step(step(2, 1.5, minutes=9))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_validation_before_training_names_the_base_with_its_experts(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = Results(before=FOUND.before)
+    for results in (plain, FOUND, None, Results()):
+        with TrainingReport() as made:
+            made.begin(results, "")
+    assert capsys.readouterr().err.splitlines() == [
+        "validation before training: +3.50 dB",
+        "validation before training: +5.00 dB by the base, +3.50 dB by its refiner without the experts",
+    ]
+
+
+def test_the_end_shows_a_table_and_warns_where_the_base_is_better(capsys: pytest.CaptureFixture[str]) -> None:
+    TrainingReport().end(FOUND)
+    shown = capsys.readouterr()
+    lines = [line.split() for line in shown.out.splitlines() if line.strip()]
+    assert lines[0] == ["validation", "by", "degradation"]
+    assert ["noise", "2", "20.00", "25.00", "27.00", "26.80", "+6.80"] in lines
+    assert "base: the base with its experts" in shown.out
+    assert "1 step, fidelity 0" in shown.out
+    assert shown.err.splitlines() == [f"warning {FOUND.warning}"]
+
+
+def test_results_are_shown_neither_with_json_nor_quietly(capsys: pytest.CaptureFixture[str]) -> None:
+    for made in (TrainingReport(quiet=True), TrainingReport(as_json=True)):
+        made.begin(FOUND, "stage 1")
+        made.end(FOUND)
+    TrainingReport().end(Results(before=FOUND.before))
     assert capsys.readouterr() == ("", "")
