@@ -22,6 +22,9 @@ CURVES = "curves.svg"
 
 TAGS = ("image-restoration", "photography", "sanarestore")
 
+PRIVATE = ("held_back", "experts")
+"""Fields of a recipe that name files or folders."""
+
 _SECTION = "\n## {}\n\n{}\n"
 
 
@@ -92,7 +95,7 @@ def card(trained: Trained, record: RunRecord, licence: Licence, *, has_curves: b
     facts = [("base", trained.base_shown), ("objective", record.recipe.get("objective", "")), *_numbers(record)]
     rows = "\n".join(f"| {name} | {_cell(str(value))} |" for name, value in facts if value)
     parts.append(_SECTION.format("Training", f"| | |\n|---|---|\n{rows}"))
-    recipe = changed_recipe(record.recipe)
+    recipe = changed_recipe({name: value for name, value in record.recipe.items() if name not in PRIVATE})
     parts.append(f"\nRecipe, as far as it differs from the defaults:\n\n```toml\n{recipe}```\n")
     if record.results.rows:
         parts.append(_SECTION.format("Before and after", _figures(record)))

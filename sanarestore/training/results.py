@@ -75,14 +75,17 @@ class Results:
         """Read `results.json`; empty results if there is none, as in folders of older versions."""
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             table = json.loads((folder / FILE).read_text(encoding="utf-8"))
-            one = {
-                name: Validation.from_dict(table[name]) if table[name] else None for name in ("before", "base", "after")
-            }
-            many = {
-                name: {key: Validation.from_dict(each) for key, each in table[name].items()}
+            before, base, after = (
+                Validation.from_dict(table[name]) if table[name] else None for name in ("before", "base", "after")
+            )
+            settings_before, settings_after = (
+                {key: Validation.from_dict(each) for key, each in table[name].items()}
                 for name in ("settings_before", "settings_after")
-            }
-            return cls(**one, **many, step=int(table["step"]))
+            )
+            return cls(
+                before=before, base=base, after=after, step=int(table["step"]), settings_before=settings_before,
+                settings_after=settings_after,
+            )  # fmt: skip
         return cls()
 
     @property
@@ -91,19 +94,17 @@ class Results:
         found = self.after or self.before
         if found is None:
             return []
-        rows = [self._row(label, lambda each, label=label: each.scores.get(label)) for label in found.scores]  # type: ignore[misc]
-        return [*rows, self._row(MEAN, lambda each: each.mean)] if len(rows) > 1 else rows
+        rows = [self._row(label) for label in found.scores]
+        return [*rows, self._row(MEAN)] if len(rows) > 1 else rows
 
-    def _row(self, label: str, pick: Any) -> "ResultRow":
-        before, base, after = (
-            pick(each) if each is not None else None for each in (self.before, self.base, self.after)
-        )  # fmt: skip
-        known: LabelScore = after or before
+    def _row(self, label: str) -> "ResultRow":
+        before, base, after = (_score(each, label) for each in (self.before, self.base, self.after))
+        known = after or before
+        assert known is not None, "a row is of something that was measured"
         return ResultRow(
-            label=label, images=known.images, degraded=known.psnr_before,
-            untrained=before and before.psnr_after, base=base and base.psnr_after,
-            trained=after and after.psnr_after, gain=after and after.gain,
-            ssim_degraded=known.ssim_before, ssim_trained=after and after.ssim_after,
+            label=label, images=known.images, degraded=known.psnr_before, untrained=_psnr(before),
+            base=_psnr(base), trained=_psnr(after), gain=after.gain if after else None,
+            ssim_degraded=known.ssim_before, ssim_trained=_ssim(after),
         )  # fmt: skip
 
     @property
@@ -111,19 +112,31 @@ class Results:
         """A row for each degradation at each setting of the latent path, and one of means."""
         rows = []
         for setting in {**self.settings_before, **self.settings_after}:
-            pair = (self.settings_before.get(setting), self.settings_after.get(setting))
-            known = pair[1] or pair[0]
-            for label in [*known.scores, MEAN] if known else ():
-                before, after = (
-                    (each.mean if label == MEAN else each.scores.get(label)) if each else None for each in pair
-                )
+            before, after = self.settings_before.get(setting), self.settings_after.get(setting)
+            for label in dict.fromkeys([*(label for each in (before, after) if each for label in each.scores), MEAN]):
+                untrained, trained = _score(before, label), _score(after, label)
                 rows.append(
                     SettingRow(
-                        setting=setting, label=label, untrained=before and before.psnr_after,
-                        trained=after and after.psnr_after, ssim_trained=after and after.ssim_after,
-                    )  # type: ignore[arg-type]
+                        setting=setting, label=label, untrained=_psnr(untrained),
+                        trained=_psnr(trained), ssim_trained=_ssim(trained),
+                    )
                 )  # fmt: skip
         return rows
+
+
+def _score(validation: Validation | None, label: str) -> LabelScore | None:
+    """The score of a degradation, or of all of them under `MEAN`."""
+    if validation is None:
+        return None
+    return validation.mean if label == MEAN else validation.scores.get(label)
+
+
+def _psnr(score: LabelScore | None) -> float | None:
+    return score.psnr_after if score else None
+
+
+def _ssim(score: LabelScore | None) -> float | None:
+    return score.ssim_after if score else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

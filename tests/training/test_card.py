@@ -68,6 +68,13 @@ def test_the_text_tells_use_data_recipe_figures_and_limits(record: RunRecord) ->
     assert "remove &lt;b>dust" in text, "tables hold no HTML"
 
 
+def test_recipes_on_cards_name_no_files(record: RunRecord) -> None:
+    recipe = {**record.recipe, "held_back": ["summer_at_home"], "experts": {"noise": "/home/someone/noise"}}
+    text = card(HUB, replace(record, recipe=recipe), Licence(said="mit"))
+    assert "summer" not in text
+    assert "/home" not in text
+
+
 def test_a_quote_in_a_prompt_does_not_end_the_command(record: RunRecord) -> None:
     text = card(replace(HUB, prompt="don't; rm -rf `x`"), record, Licence(said="mit"))
     assert "--prompt 'don'\\''t; rm -rf '\\''x'\\'''" in text
