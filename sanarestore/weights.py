@@ -6,6 +6,7 @@ A name is `sanarestore-mini` (embedded: it comes with the package), a folder on 
 
 import functools
 import json
+import re
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,12 @@ READER = "restoration/reader.safetensors"
 ADAPTER = "adapter.json"
 """The file that marks a folder as an adapter and lists the hashes of its other files."""
 
+CARD = "README.md"
+"""The model card. It may be edited: no hash is kept of it."""
+
+NOT_STATED = "not stated"
+"""Stands for the licence of a model whose card states none."""
+
 BASE_PARTS = ("transformer", "vae", "restoration")
 """Parts of a base that an adapter is trained on. A published base has no restoration/; a restoration model's manifest,
 which lies there, lists all of the model's files."""
@@ -42,6 +49,10 @@ WANTED_OF_AUTOENCODERS = (
     "vae/*.safetensors", "*.md", "LICENSE*",
 )  # fmt: skip
 """Files fetched when only an autoencoder is needed, from its own repository or from a pipeline's."""
+
+_LICENCE_LINE = re.compile(
+    r"^[\s*>-]*licen[sc]e[\s*]*:[\s*]*\[?((?:[^\[\]()\n*|.]|\.(?=\w)){2,60})", re.IGNORECASE | re.MULTILINE
+)
 
 _PACKAGE = Path(__file__).parent
 
@@ -110,6 +121,11 @@ def pinned(name: str, wanted: tuple[str, ...] = WANTED) -> str:
         return name
     # The hub's cache names the folder of a revision after its commit.
     return f"{name.partition('@')[0]}@{folder.name}" if is_hub_id(name) else str(folder.resolve())
+
+
+def revision_of(name: str) -> str | None:
+    """The revision in the name of a base from the hub; None if it names none."""
+    return name.partition("@")[2] or None if is_hub_id(name) else None
 
 
 def anchored(name: str) -> str:
@@ -184,12 +200,24 @@ def _known_licences(path: Path) -> dict[str, str]:
 
 
 def licence(folder: Path) -> str:
-    """The licence that the front matter of the model card states; "not stated" if it states none."""
-    card = folder / "README.md"
+    """The licence that the front matter or else the text of the model card states; `NOT_STATED` if it states none."""
+    said, text = read_card(folder)
+    if found := said.get("license_name") or said.get("license"):
+        return found
+    # Cards of published SANA checkpoints have only a line for it: - **License:** [NSCL v2-custom](./LICENSE.txt).
+    named = _LICENCE_LINE.search(text)
+    return named[1].strip() if named else NOT_STATED
+
+
+def read_card(folder: Path) -> tuple[dict[str, str], str]:
+    """Fields of the front matter of a model card as it writes them, and the text after it; empty without a card."""
+    card = folder / CARD
     lines = card.read_text(encoding="utf-8", errors="replace").splitlines() if card.is_file() else []
-    matter = lines[1 : lines.index("---", 1)] if lines[:1] == ["---"] and "---" in lines[1:] else []
-    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in matter)}
-    return said.get("license_name") or said.get("license") or "not stated"
+    if lines[:1] != ["---"] or "---" not in lines[1:]:
+        return {}, "\n".join(lines)
+    end = lines.index("---", 1)
+    fields = (line.partition(":") for line in lines[1:end])
+    return {key.strip(): value.strip() for key, _, value in fields}, "\n".join(lines[end + 1 :])
 
 
 def _read_index(folder: Path, name: str, otherwise: str, next_step: str) -> dict[str, Any]:

@@ -112,3 +112,29 @@ def test_verify_reports_damaged_and_missing_files(tmp_path: Path) -> None:
         weights.verify(tmp_path, {"a": good})
     with pytest.raises(WeightsError, match="missing"):
         weights.verify(tmp_path, {"b": good})
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: mit\n---\nLicense: other", "mit"),
+        ("---\nlicense: other\nlicense_name: own\n---\n", "own"),
+        ("---\ntags: [a]\n---\n# Sana\n- **License:** [NSCL v2-custom](./LICENSE.txt). Terms: X", "NSCL v2-custom"),
+        ("# Sana\n\nLicence: Apache 2.0.", "Apache 2.0"),
+        ("## License\n\nSee below: it is long.", "not stated"),
+        ("", "not stated"),
+    ],
+)
+def test_a_licence_is_read_from_the_fields_or_else_from_the_text_of_a_card(
+    card: str, licence: str, tmp_path: Path
+) -> None:
+    assert weights.licence(tmp_path) == "not stated"
+    (tmp_path / "README.md").write_text(card)
+    assert weights.licence(tmp_path) == licence
+
+
+def test_the_name_of_a_hub_base_holds_its_revision(tmp_path: Path) -> None:
+    assert weights.revision_of("owner/sana@0123") == "0123"
+    assert weights.revision_of("owner/sana") is None
+    assert weights.revision_of(f"{tmp_path}@x") is None
+    assert weights.revision_of(weights.EMBEDDED) is None

@@ -1,5 +1,5 @@
-"""Console output: sentences and errors on stderr, tables and JSON on stdout. Only this module, `reports` and
-`helppage` use Rich.
+"""Console output: sentences and errors on stderr, tables and JSON on stdout. Only this module, `reports`,
+`training_report` and `helppage` use Rich.
 
 NO_COLOR is honoured by Rich itself. Errors are always shown. A file name may hold control characters, which could
 forge lines or change the terminal: all texts are shown through `escaped`.

@@ -6,7 +6,7 @@ except with --quiet or --json.
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -255,64 +255,6 @@ class Report:
         elif not self._json and not self._is_live and not self._quiet:
             counted = f"{sum(self._counts.values())}/{self._total} {self._verb}{failed}"
             console.say(f"{counted}  {pace}" if pace else counted)
-
-
-class TrainingReport:
-    """Progress of a training run: loss, speed, time left, validation."""
-
-    def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
-        self._json = as_json
-        self._quiet = quiet
-        self._validation = float("nan")
-        self._told: set[str] = set()
-        self._said = 0.0
-        live = console.is_live(quiet=quiet or as_json)
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(bar_width=None),
-            TextColumn("{task.fields[left]}"), console=console.stderr, expand=True, disable=not live,
-        )  # fmt: skip
-        self._live = live
-        self._task = self._progress.add_task("starting", total=1.0, left="")
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def begin(self, before: float | None, name: str, notes: Sequence[str] = ()) -> None:
-        """Show the validation figure before training, notes on the data, and the name of the stage if it has one."""
-        for note in notes if not self._quiet and not self._json else ():
-            console.print_word("note", "yellow", note)
-        if name and not self._quiet and not self._json:
-            console.stderr.print(name, soft_wrap=True, markup=False)
-        if before is not None and not self._json and not self._quiet:
-            console.stderr.print(f"validation before training {before:+.2f} dB", soft_wrap=True)
-
-    def encoding(self, done: int, total: int) -> None:
-        """Show the progress of encoding latents."""
-        self._progress.update(self._task, completed=done / total, description=f"encoding crop {done}/{total}", left="")
-
-    def step(self, fields: Mapping[str, Any]) -> None:
-        """Show one step, given `training.loop.Progress` as a mapping; JSON lines only at validations."""
-        for note in set(fields["notes"]) - self._told if not self._quiet and not self._json else ():
-            self._told.add(note)
-            console.print_word("note", "yellow", note)
-        fresh = fields["validation"] is not None
-        self._validation = fields["validation"] if fresh else self._validation
-        gain = "" if self._validation != self._validation else f"  validation {self._validation:+.2f} dB"
-        speed = f"{fields['images_per_second']:.0f} images/s"
-        line = f"step {fields['step']}/{fields['steps']}  loss {fields['loss']:.4g}  {speed}"
-        share = max(fields["share"], 1e-9)
-        left = f"{fields['minutes'] * (1 - share) / share:.0f} min left"
-        self._progress.update(self._task, completed=share, description=line + gain, left=left)
-        if self._json and fresh:
-            console.print_json(fields)
-        # Without a terminal, print a line every minute, so that a log shows the progress.
-        if not self._live and not self._quiet and not self._json and (fresh or fields["minutes"] - self._said >= 1):
-            self._said = fields["minutes"]
-            console.stderr.print(f"{line}{gain}  {left}", soft_wrap=True)
 
 
 class _Count(ProgressColumn):

@@ -13,7 +13,7 @@ from sanarestore.errors import UsageError
 from sanarestore.options import dtype_of
 
 if TYPE_CHECKING:
-    from sanarestore.cli.reports import TrainingReport
+    from sanarestore.cli.training_report import TrainingReport
     from sanarestore.training.run import Run
 
 RANK = 32
@@ -88,6 +88,15 @@ def train(
     export: Annotated[
         bool, typer.Option("--export", help="Write the model of RUN's checkpoint without training; with --resume.")
     ] = False,
+    track: Annotated[
+        str | None,
+        typer.Option(
+            "--track",
+            metavar="NAMES",
+            help="Record the run with trackers: tensorboard, wandb, trackio or others, separated by commas.",
+            show_default="none",
+        ),
+    ] = None,
     device: Annotated[
         str,
         typer.Option(
@@ -136,14 +145,18 @@ def train(
         raise UsageError("this writes the model of a checkpoint", where="--export", next_step="Add --resume.")
     from sanarestore.cli import launching
     from sanarestore.training.run import Order, choose_recipe, run_folder, runs
+    from sanarestore.training.tracking import check_trackers
 
+    trackers = tuple(name.strip() for name in track.split(",")) if track else ()
+    check_trackers(trackers)
     folder = run_folder(output, resume=resume)
     if launching.is_needed(device):
         launching.launch(context, folder, device)
         return
     import torch
 
-    from sanarestore.cli import console, reports
+    from sanarestore.cli import console
+    from sanarestore.cli.training_report import TrainingReport
     from sanarestore.engine.devices import pick_device
     from sanarestore.training.loop import Schedule
     from sanarestore.training.ranks import Ranks
@@ -159,18 +172,19 @@ def train(
     console.show_licences(base if base != SCRATCH else None)
     order = Order(
         data=data, folder=folder, recipe=recipe, base=base, rank=(rank or RANK) if lora else None, steps=steps,
-        resume=resume, schedule=schedule, cached_passes=cache_latents,
+        resume=resume, schedule=schedule, cached_passes=cache_latents, track=trackers,
     )  # fmt: skip
     chosen = choose_recipe(order)
     ranks = Ranks.joined(place)
     quiet, as_json = quiet or not ranks.is_first, as_json and ranks.is_first
     try:
         for each in runs(order, chosen, ranks):
-            with each.begun() as before, reports.TrainingReport(quiet=quiet, as_json=as_json) as report:
+            with each.begun() as before, TrainingReport(quiet=quiet, as_json=as_json) as report:
                 report.begin(before, each.name, each.preflight.notes)
                 if not export:
                     _run(each, report)
                 each.finish()
+            report.end(each.trainer.results)
     finally:
         ranks.leave()
     model = folder / "model"

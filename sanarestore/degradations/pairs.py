@@ -31,6 +31,10 @@ class Pair:
     """The caption; it may hold several variants, separated by `|`."""
     line: int = field(default=0, compare=False)
     """Line of the list on which it stands; 0 if it comes from no list."""
+    label: str = field(default="", compare=False)
+    """The operations that made it, where the list names them."""
+    source: str = field(default="", compare=False)
+    """Hash of the clean photograph that it was made from, where the list names it."""
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -116,7 +120,16 @@ class _Reader:
         self._check_repeated(row, target, degraded, conditioned, caption.strip())
         if len(self._faults) > before:
             return None
-        return Pair(target=target.path, degraded=degraded.path, prompt=caption, line=row.line)
+        label, source = (self._optional(row, column) for column in ("label", "sha256"))
+        return Pair(
+            target=target.path, degraded=degraded.path, prompt=caption, line=row.line, label=label, source=source
+        )  # fmt: skip
+
+    def _optional(self, row: Row, column: str) -> str:
+        """The field of a column that `degrade` writes; empty if the list has none."""
+        names = [name.strip().lower() for name in self._header]
+        place = names.index(column) if names.count(column) == 1 else len(row.cells)
+        return row.cells[place].strip() if place < len(row.cells) else ""
 
     def _add(self, row: Row, fact: str, next_step: str = "") -> None:
         self._faults.append(Fault(row.line, fact, next_step))

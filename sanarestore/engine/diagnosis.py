@@ -35,6 +35,7 @@ GIVES = {
     "perceptual": "LPIPS, DISTS and FID in bench",
     "raw": "DNG and other camera raw files",
     "ray": "restoring on Ray clusters: --ray",
+    "track": "curves of training in TensorBoard: train --track tensorboard",
     "watch": "restoring as files arrive: restore --watch",
 }
 """What each extra of the package adds, in words; those for developers are left out."""

@@ -1,6 +1,7 @@
 """Read and write adapters, which turn a text-to-image base into a restorer, or fine-tune a restorer.
 
-adapter.json                        format, base, condition kind, refiner configuration, defaults, training, hashes
+adapter.json                        format, base, its revision and licence, condition kind, refiner configuration,
+                                    defaults, training, hashes
 pytorch_lora_weights.safetensors    LoRA of the transformer, in diffusers' key layout
 transformer/                        or all weights of the transformer, after a full fine-tune
 condition.safetensors               condition of the transformer; without one, the base's latent path is used
@@ -33,6 +34,9 @@ REFINER_LORA = "refiner_lora.safetensors"
 PREFIX = "transformer."
 """Prefix of LoRA keys: diffusers' name for the part of the pipeline that they change."""
 
+OLD_LICENCE = "licence of the base"
+"""Under this name, older adapters keep the licence among the facts of their training."""
+
 NEXT_STEP = "Fetch the adapter again, or train it again."
 
 Change = Literal["lora", "full", "none"]
@@ -55,6 +59,10 @@ class Adapter:
     """None: the refiner is the base's, with low-rank changes."""
     defaults: dict[str, Any]
     """Recommended settings: prompt, steps, and `steps_range`, the smallest and largest number of steps trained for."""
+    licence: str = weights.NOT_STATED
+    """The licence of the base, as its card states it."""
+    revision: str | None = None
+    """Revision of a base from the hub."""
     prompts: frozenset[str] | None = None
     """Wordings that the adapter was trained for, where its base restores all other prompts itself; None for all."""
 
@@ -73,6 +81,8 @@ def read_adapter(name: str) -> Adapter:
             change=_change(content["change"]),
             refiner=RefinerConfig.from_dict(content["refiner"]) if content["refiner"] else None,
             defaults=dict(content["defaults"]),
+            licence=_licence(content),
+            revision=content.get("revision"),
             prompts=frozenset(map(str, content["prompts"])) if content.get("prompts") else None,
         )
         hashes = dict(content["sha256"])
@@ -125,10 +135,16 @@ def write_adapter(
     elif transformer is not None:
         change = "full"
         write_module(folder / TRANSFORMER, transformer)
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != INDEX)
+    # What stands beside the weights for readers may be edited: the card, its curves, the text of a licence.
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and (path.suffix in (".safetensors", ".json"))
+        and path.name != INDEX
+    )  # fmt: skip
     content = {
         "format": 1,
         "base": base,
+        "revision": weights.revision_of(base),
+        "licence": weights.licence(weights.resolve(base)),
         "base_sha256": sampled_hash(weights.resolve(base), *weights.BASE_PARTS),
         "condition": condition.kind if condition is not None else None,
         "change": change,
@@ -180,6 +196,11 @@ def merge_lora(module: nn.Module, path: Path, prefix: str = "") -> None:
             raise WeightsError(f"{name} fits no weight of the base", where=path, next_step="Name its own base.")
         # Add in float32 whatever the weights' type: small changes must not be rounded away before the sum.
         weight.copy_(weight.float() + (up @ down).view_as(weight))
+
+
+def _licence(content: dict[str, Any]) -> str:
+    older = dict(content.get("training", {})).get(OLD_LICENCE, weights.NOT_STATED)
+    return str(content.get("licence") or older)
 
 
 def _change(value: Any) -> Change:

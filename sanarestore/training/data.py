@@ -244,6 +244,8 @@ class Batch:
     degraded_latent_BCHW: Tensor | None = None
     """Latents, in batches whose images are empty."""
     target_latent_BCHW: Tensor | None = None
+    label: str = ""
+    """In validation, the degradation of the samples or what stands for it."""
 
     @property
     def numbers(self) -> range:
@@ -357,7 +359,7 @@ def _collate_or_excuse(samples: list[Sample | SanarestoreError]) -> Batch | Sana
     return errors[0] if errors else collate([sample for sample in samples if not isinstance(sample, SanarestoreError)])
 
 
-def collate(samples: list[Sample]) -> Batch:
+def collate(samples: list[Sample], label: str = "") -> Batch:
     """Stack samples of equal size into a batch."""
     return Batch(
         degraded_BCHW=torch.stack([sample["degraded"] for sample in samples]),
@@ -369,6 +371,7 @@ def collate(samples: list[Sample]) -> Batch:
         notes=tuple(sample["note"] for sample in samples if sample["note"]),
         degraded_latent_BCHW=_stacked([sample.get("degraded_latent") for sample in samples]),
         target_latent_BCHW=_stacked([sample.get("target_latent") for sample in samples]),
+        label=label,
     )
 
 

@@ -34,9 +34,9 @@ from sanarestore.training.objective import Objective
 from sanarestore.training.optimizers import EMA, lr_scale, optimizers
 from sanarestore.training.ranks import Ranks, full, like, norm_of, partitioned, unsharded
 from sanarestore.training.recipe import TrainingRecipe
-
-UNSEEN = 1e-4
-"""Floor of squared errors in validation, 40 dB: without it, a photo out of focus would outweigh all others."""
+from sanarestore.training.results import Results
+from sanarestore.training.scores import Validation
+from sanarestore.training.validator import Validator
 
 MOST_SETBACKS = 2
 """How often a run that diverges goes back to its last checkpoint before it stops."""
@@ -44,7 +44,9 @@ MOST_SETBACKS = 2
 SETBACK_RATE = 0.5
 """Factor on all learning rates after each time that a run went back."""
 
-FREE_FIELDS = ("workers", "validate_every", "checkpoint_every", "accumulate", "gradient_checkpointing")
+FREE_FIELDS = (
+    "workers", "validate_every", "checkpoint_every", "pictures_every", "accumulate", "gradient_checkpointing",
+)  # fmt: skip
 """Fields of a recipe that may change when a run is resumed: they change nothing but rounding."""
 
 
@@ -66,7 +68,8 @@ class Progress:
     """Share of the run that is done, by steps or by minutes, in [0, 1]."""
     validation: float | None = None
     """PSNR gain of the EMA weights on the validation set in dB, each PSNR at most 40 dB; None between validations."""
-
+    validations: dict[str, float] | None = None
+    """Such a gain for each degradation of the validation set; None between validations."""
     notes: tuple[str, ...] = ()
     """Messages for the user about the step's samples: photos that cannot be read."""
 
@@ -136,6 +139,7 @@ class Trainer:
         self._guard = LossGuard()
         self._setbacks = 0
         self._notes: list[str] = []
+        self._validator = Validator(folder, objective, recipe, writes=self.ranks.is_first)
         self._loss = torch.compile(objective.loss) if schedule.compile else objective.loss
 
     @property
@@ -151,8 +155,13 @@ class Trainer:
         share = min(max(by_steps, by_minutes), 1.0)
         return self.ranks.agreed(share) if self.schedule.max_minutes else share
 
-    def begin(self) -> float | None:
-        """Prepare the run's folder and return the validation figure before training, None if there is none to measure.
+    @property
+    def results(self) -> Results:
+        """What validation has measured so far."""
+        return self._validator.results
+
+    def begin(self) -> Results | None:
+        """Prepare the run's folder and return the validation before training, None if there is none to measure.
 
         The first checkpoint is written here: a full disk shows before any training, and a run that diverges early has a
         place to go back to.
@@ -163,12 +172,18 @@ class Trainer:
             write_json(self.folder / "recipe.json", self.recipe.to_dict())
             self._log({"event": "start", **self._facts()})
         if self.step:
+            self._validator.load()
             return None
         self.save_checkpoint()
-        before = self.validate() if self._is_validating else None
-        if before is not None and self.ranks.is_first:
-            self._log({"event": "before", "step": 0, "validation": before})
-        return before
+        if not self._is_validating:
+            return None
+        with self._evaluating() as batches:
+            results = self._validator.begin(batches)
+            self._validator.draw(batches, 0)
+        if self.ranks.is_first and results.before:
+            gains = {"validation": results.before.gain, "validations": results.before.gains}
+            self._log({"event": "before", "step": 0, **gains})
+        return results
 
     def resume(self) -> None:
         """Continue from the folder's checkpoint; UsageError if there is none, or recipe, origin or data differ.
@@ -303,16 +318,21 @@ class Trainer:
         if self.ranks.is_first:
             checkpoint.write(self.folder, whole, {**state, "recipe": _recipe_identity(self.recipe)})
 
-    def validate(self) -> float:
-        """Mean PSNR gain of the EMA weights over the validation batches, in dB."""
+    def validate(self, *, is_last: bool = False) -> Validation:
+        """Measure the EMA weights on the validation batches."""
+        with self._evaluating() as batches:
+            return self._validator.measure(batches, self.step, is_last=is_last)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[list[Batch]]:
+        """Use the EMA weights without gradients within the block; yields the validation batches on the device."""
         modules = self.objective.modules
         with self._with_ema(), torch.no_grad():
             modules.eval()
             try:
-                gains = [self._gain(batch) for batch in self.validation]
+                yield [self._move(batch) for batch in self.validation]
             finally:
                 modules.train()
-        return sum(gains) / len(gains)
 
     @contextmanager
     def _with_ema(self) -> Iterator[None]:
@@ -327,15 +347,6 @@ class Trainer:
             if swapped:
                 with uninterrupted():
                     self._ema.swap(modules)
-
-    def _gain(self, batch: Batch) -> float:
-        batch = self._move(batch)
-        restored = self.objective.restore(batch).clamp(0, 1)
-        before, after = (
-            (image - batch.target_BCHW).square().mean(dim=(1, 2, 3)).clamp(min=UNSEEN)
-            for image in (batch.degraded_BCHW.clamp(0, 1), restored)
-        )
-        return float((10 * torch.log10(before / after)).mean())
 
     def _batches(self, samples: Any) -> Generator[Batch, None, None]:
         if self.share >= 1:
@@ -399,6 +410,10 @@ class Trainer:
     def _report(self, loss: float, rate: float, speed: float, notes: tuple[str, ...]) -> Progress:
         share = self.share
         due = self._is_validating and (_is_due(self.step, self.recipe.validate_every) or share >= 1)
+        found = self.validate(is_last=share >= 1) if due else None
+        if self._is_validating and (_is_due(self.step, self.recipe.pictures_every) or share >= 1):
+            with self._evaluating() as batches:
+                self._validator.draw(batches, self.step)
         notes, self._notes = (*self._notes, *notes), []
         progress = Progress(
             step=self.step,
@@ -408,7 +423,8 @@ class Trainer:
             images_per_second=speed,
             minutes=self.minutes,
             share=share,
-            validation=self.validate() if due else None,
+            validation=found.gain if found else None,
+            validations=found.gains if found else None,
             notes=notes,
         )
         if self.ranks.is_first and (due or self.step % 50 == 0):

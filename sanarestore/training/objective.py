@@ -3,6 +3,7 @@
 Shape suffixes: B batch, C channels, H W pixels or latent positions, D prompt features.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from sanarestore.model.prompts import pool
 from sanarestore.model.transformer import Tokens
 from sanarestore.training.data import Batch
 from sanarestore.training.losses import psnr_loss
+from sanarestore.training.mixing import Mixture
 from sanarestore.training.parts import Parts
 from sanarestore.training.ranks import Ranks
 from sanarestore.training.recipe import TrainingRecipe
@@ -107,6 +109,32 @@ class PartsObjective:
     def steps_range(self) -> tuple[int, int] | None:
         """Smallest and largest number of sampling steps that the transformer is trained for; None if it is not."""
         return None
+
+    @property
+    def drops_experts(self) -> bool:
+        """Whether the base has experts that training drops. One that becomes an expert itself is not compared."""
+        is_dropping = self._retrains_refiner or self.parts.refiner_lora is not None
+        is_compared = not self.parts.is_adapted and self.recipe.objective != "expert"
+        return self.parts.experts is not None and is_dropping and is_compared
+
+    def by_experts(self, batch: Batch, mixture: Mixture, generate: Callable[[Tokens], Tensor] | None = None) -> Tensor:
+        """Restore by a refiner and its experts [B,3,H,W], around generated images if `generate` is given."""
+        tokens = self._tokens(batch)
+        given_BCHW = generate(tokens) if generate else batch.degraded_BCHW
+        prompt_BD = pool(tokens.token_BLD, tokens.mask_BL)
+        return mixture.restore(batch.degraded_BCHW, given_BCHW, prompt_BD, self._whole(batch), self._requests(batch))
+
+    def at_fidelities(self, batch: Batch, generate: Callable[[Tokens], Tensor]) -> dict[int, Tensor]:
+        """Results [B,3,H,W] at fidelity 0 and 1 around another way to generate images from the prompts."""
+        tokens = self._tokens(batch)
+        generated_BCHW = generate(tokens)
+        given_BCHW = generated_BCHW if self._is_given_generated else batch.degraded_BCHW
+        return {0: generated_BCHW, 1: self._refined(batch, given_BCHW, tokens)}
+
+    @property
+    def _is_given_generated(self) -> bool:
+        """Whether the refiner is meant for generated images; otherwise it refines the photograph itself."""
+        return self.refines_generated or bool(self.parts.defaults.get("latent", True))
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _tokens(self, batch: Batch) -> Tokens:

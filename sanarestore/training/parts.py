@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sanarestore import weights
 from sanarestore.degradations.requests import DEFAULT_PROMPT, Request, every_request
 from sanarestore.model.adapter import write_adapter
 from sanarestore.model.experts import Experts, owned_parts
@@ -190,7 +189,7 @@ class Parts:
         write_adapter(
             folder, base=base, prompts=self.prompts.table(self.prompts.shipped),
             defaults={**self.defaults, **({"prompt": self.prompts.usual} if self.prompts.usual else {})},
-            training={**training, "licence of the base": weights.licence(weights.resolve(base))},
+            training=training,
             condition=transformer.condition if transformer else None,
             lora=self.lora.tensors() if self.lora else None,
             transformer=transformer.transformer if transformer and not self.lora else None,

@@ -259,14 +259,19 @@ def hold_back_sources(
 
 
 def hold_back_pairs(pairs: Sequence[Pair], count: int) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
-    """Split pairs: those to train on, and one pair of each of `count` other photos to validate on."""
-    photos, held = hold_back(list(dict.fromkeys(pair.target for pair in pairs)), count)
+    """Split pairs: those to train on, and one pair of each of `count` other photos to validate on.
+
+    Pairs of one photograph stay together: those of one source, or of one target where the list names no sources.
+    """
+    sources = [pair.source or str(pair.target) for pair in pairs]
+    photos, held = hold_back(list(dict.fromkeys(sources)), count)
     kept = []
     for number, photo in enumerate(held):
-        variants = [pair for pair in pairs if pair.target == photo]
+        variants = [pair for pair, source in zip(pairs, sources, strict=True) if source == photo]
         # The variant differs from photo to photo, so that all kinds of degradation occur.
         kept.append(variants[number % len(variants)])
-    return tuple(pair for pair in pairs if pair.target in set(photos)), tuple(kept)
+    trained = set(photos)
+    return tuple(pair for pair, source in zip(pairs, sources, strict=True) if source in trained), tuple(kept)
 
 
 def to_tensor(image_HWC: Pixels) -> Tensor:

@@ -172,6 +172,8 @@ class TrainingRecipe:
     photos of one author or place are alike and would flatter the result. Empty: `validation_photos` of all."""
     validate_every: int = 500
     """Steps between validations; 0 validates at the end only."""
+    pictures_every: int = 0
+    """Steps between pictures of validation images; 0 draws them at the beginning and at the end only."""
     checkpoint_every: int = 500
     """Steps between checkpoints; 0 saves only at the end or when stopped."""
     workers: int = 1
@@ -292,6 +294,7 @@ class TrainingRecipe:
                 self.validation_photos,
                 self.validate_every,
                 self.checkpoint_every,
+                self.pictures_every,
             )
             < 0,
             "widths, heads and layers must be positive": min(

@@ -20,6 +20,7 @@ from sanarestore.model.routing import ROUTING_FEATURES, routing_features
 from sanarestore.training.data import Batch
 from sanarestore.training.generating import generate
 from sanarestore.training.losses import decibels
+from sanarestore.training.mixing import Mixture
 from sanarestore.training.objective import PartsObjective
 from sanarestore.training.parts import Parts
 from sanarestore.training.recipe import TrainingRecipe
@@ -147,9 +148,8 @@ class RouterObjective(PartsObjective):
             features=ROUTING_FEATURES, prompt=parts.refiner.config.prompt_width, refiners=1 + len(parts.experts.names)
         )
         super().__init__(parts, recipe, {"router": parts.experts.router, "replay": self._replay})
-        self._refiners = nn.ModuleDict(
-            {name: parts.experts.refiner(name, parts.refiner) for name in parts.experts.names}
-        ).requires_grad_(False)
+        self._mixture = Mixture(parts.experts, parts.refiner)
+        self._refiners = self._mixture.refiners
 
     def to(self, device: torch.device) -> None:
         super().to(device)
@@ -198,22 +198,7 @@ class RouterObjective(PartsObjective):
 
     def restore(self, batch: Batch) -> Tensor:
         """Restore each image by the mixture that the router chooses."""
-        features_BK, prompt_BD, whole = self._features(batch), self._prompts(batch), self._whole(batch)
-        restored = []
-        for place, (features_K, prompt_D, request) in enumerate(
-            zip(features_BK, prompt_BD, self._requests(batch), strict=True)
-        ):
-            one = slice(place, place + 1)
-            given_1CHW = batch.degraded_BCHW[one]
-            results = [
-                share
-                * (self._refiners[name] if name else self.parts.refiner)(
-                    given_1CHW, given_1CHW, prompt_D[None], whole[one]
-                )
-                for name, share in self._experts.shares(features_K, prompt_D, request.removes).items()
-            ]
-            restored.append(torch.stack(results).sum(dim=0))
-        return torch.cat(restored)
+        return self.by_experts(batch, self._mixture)
 
     def _requests(self, batch: Batch) -> list[Request]:
         return self.parts.prompts.requests(batch.prompts, batch.requests)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from sanarestore.degradations.wordings import word_files
 from sanarestore.errors import UsageError
 from sanarestore.files import copy_folder, sampled_hash
 from sanarestore.training.captions import captions_of_pairs, captions_of_recipe
+from sanarestore.training.card import Trained, write_card
 from sanarestore.training.checkpoint import find_checkpoint
 from sanarestore.training.claim import claimed, decoded_in
 from sanarestore.training.data import Batch, OverviewSamples, PairSamples, PhotoSamples, WordingSamples
@@ -26,7 +27,11 @@ from sanarestore.training.objectives import new_objective
 from sanarestore.training.preflight import Preflight, check_pairs, check_photos, fingerprint_of
 from sanarestore.training.ranks import Ranks
 from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.record import MOST_CAPTIONS, DataFacts, RunRecord
+from sanarestore.training.report import write_report
+from sanarestore.training.results import Results
 from sanarestore.training.starting import Start
+from sanarestore.training.tracking import Trackers
 from sanarestore.training.validation import overview_validation, pair_validation, validation_batches
 
 SCRATCH = "scratch"
@@ -53,6 +58,8 @@ class Order:
     """Passes over the data whose latents are encoded once, in stages whose objective is flow; None for the recipe's."""
     resume: bool = False
     schedule: Schedule = field(default_factory=Schedule)
+    track: tuple[str, ...] = ()
+    """Trackers that record the run."""
 
     @property
     def start(self) -> Start:
@@ -74,16 +81,18 @@ class Run:
         self.preflight = check_data(order.data, recipe)
         self._files = [(path,) for path in word_files()] if recipe.objective == "wording" else self.preflight.files
         self._samples, validation = _samples(self.preflight, recipe, decoded_in(order.folder))
+        listed = (*self.preflight.pairs, *self.preflight.held_pairs)
+        self._data_facts = _facts(self._files, validation, recipe, listed)
         objective = new_objective(recipe, order.start)
-        self._prepare_captions(objective, (*self.preflight.pairs, *self.preflight.held_pairs))
+        self._prepare_captions(objective, listed)
         self.trainer = Trainer(
             order.folder, objective, recipe, order.schedule, validation, origin=origin_of(order),
             data=fingerprint_of(self._files), ranks=ranks,
         )  # fmt: skip
 
     @contextmanager
-    def begun(self) -> Iterator[float | None]:
-        """Hold the run's folder within the block; yield the validation figure before training, None if there is none.
+    def begun(self) -> Iterator[Results | None]:
+        """Hold the run's folder within the block; yield the validation before training, None if there is none.
 
         UsageError if the folder is taken, or if a run to resume does not fit.
         """
@@ -93,7 +102,10 @@ class Run:
                 self.trainer.resume()
             elif self.trainer.ranks.is_first:
                 refuse_taken(self.folder)  # by a run that has ended meanwhile
-            yield self.trainer.begin()
+            found = self.trainer.begin()
+            if self.trainer.ranks.is_first:
+                self._data_facts.save(self.folder)
+            yield found
 
     def encode(self) -> Iterator[tuple[int, int]]:
         """Encode the crops that the recipe wants encoded once, yielding (crops done, crops to do)."""
@@ -111,19 +123,34 @@ class Run:
         self._samples = LatentSamples(plan, self.recipe)
 
     def steps(self) -> Generator[Progress, None, None]:
-        """Train to the end, yielding after each step; closing the generator saves a checkpoint."""
-        with closing(self.trainer.run(self._samples)) as steps:
-            yield from steps
+        """Train to the end, yielding after each step; closing it saves a checkpoint and writes the report."""
+        is_first, before = self.trainer.ranks.is_first, self.trainer.results.before
+        trackers = Trackers(self.order.track if is_first else (), self.folder, self.recipe)
+        trackers.start(before.gains if before and not self.trainer.step else None)
+        try:
+            with closing(self.trainer.run(self._samples)) as steps:
+                for progress in steps:
+                    yield replace(progress, notes=(*progress.notes, *trackers.log(progress)))
+        finally:
+            trackers.finish()
+            if is_first:
+                with suppress(OSError):  # the checkpoint's error says what is wrong with the disk
+                    write_report(self.folder)
 
     def finish(self) -> Path:
         """Write the model or adapter with the history of its weights, and return its folder."""
         trainer, recipe = self.trainer, self.recipe
+        base = None if self.order.base == SCRATCH else self.order.base
         stage = {
             "objective": recipe.objective, "base": trainer.origin, "data": trainer.data, "samples": len(self._files),
             "steps": trainer.step, "minutes": round(trainer.minutes, 1), "sanarestore": __version__,
             "recipe": recipe.changed(),
         }  # fmt: skip
-        return trainer.finish({"stages": [*earlier_stages([self.order.base, *recipe.experts.values()]), stage]})
+        model = trainer.finish({"stages": [*earlier_stages([self.order.base, *recipe.experts.values()]), stage]})
+        if trainer.ranks.is_first:
+            write_report(self.folder)
+            write_card(Trained.of(model, recipe.name, base), RunRecord.read(self.folder))
+        return model
 
     def _prepare_captions(self, objective: Any, pairs: Sequence[Pair]) -> None:
         if not isinstance(objective, PartsObjective):
@@ -161,6 +188,7 @@ def runs(order: Order, recipe: TrainingRecipe, ranks: Ranks | None = None) -> It
         base, rank = str(folder / "model"), None
     if ranks is None or ranks.is_first:
         copy_folder(folder / "model", order.folder / "model")
+        write_report(order.folder, [order.folder / f"stage-{number}" for number in range(1, len(stages) + 1)])
 
 
 def choose_recipe(order: Order) -> TrainingRecipe:
@@ -285,3 +313,18 @@ def _samples(found: Preflight, recipe: TrainingRecipe, decoded: Path) -> tuple[A
         # This objective trains on words alone; the photos are not used.
         return WordingSamples(recipe), []
     return PhotoSamples(found.photos, recipe, decoded), validation_batches(found.held_photos)
+
+
+def _facts(
+    used: Sequence[tuple[Path, ...]], validation: Sequence[Batch], recipe: TrainingRecipe, pairs: Sequence[Pair]
+) -> DataFacts:
+    """The data in numbers, for the report and the card."""
+    kind = "pairs" if pairs else "lists of words" if recipe.objective == "wording" else "photographs"
+    captions = captions_of_pairs(pairs)
+    # Photographs are validated under several degradations each, pairs once.
+    held = [len(batch.prompts) for batch in validation]
+    return DataFacts(
+        kind=kind, trained=len(used), held_back=sum(held) if pairs else max(held, default=0),
+        size=sum(path.stat().st_size for paths in used for path in paths),
+        captions=tuple(captions[:MOST_CAPTIONS]), other_captions=len(captions[MOST_CAPTIONS:]),
+    )  # fmt: skip

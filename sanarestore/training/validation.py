@@ -1,5 +1,6 @@
 """Validation batches: photos or pairs held back from training, degraded identically at every step of every run."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,12 @@ VALIDATED = ("noise:25", "jpeg:20", "blur:1.6", "lowres:2")
 CORRECTIONS_VALIDATED = (("lowlight:2", "lowlight"), ("colour:0.2", "colour"))
 """Degradations that validate global colour correction, and the kind that the prompt asks for."""
 
+MOST_LABELS = 3
+"""Different labels of validation pairs above which their levels are left out: drawn levels are all different."""
+
+UNPROMPTED = "no caption"
+"""Label of pairs that have neither label nor caption."""
+
 OVERVIEW_DRAWS = 8
 """Draws of each degradation per photo."""
 
@@ -35,7 +42,7 @@ def validation_batches(paths: Sequence[Path], side: int = 192) -> list[Batch]:
             plan = Degradation.parse(line).draw(stream("validation", line, index), 0)
             plan = replace(plan, prompt=DEFAULT_PROMPT, request=Request())
             samples.append(_sample(plan, _sharpest(photo, side), photo.overview))
-        found.append(collate(samples))
+        found.append(collate(samples, line))
     return found
 
 
@@ -52,27 +59,37 @@ def overview_validation(paths: Sequence[Path], side: int = 64) -> list[Batch]:
             rng = stream("validation", line, index)
             plan = replace(Degradation.parse(line).draw(rng, 0), prompt=request.plain, request=request)
             samples.append(overview_sample(photos[index % len(photos)].overview, plan, side, rng))
-        found.append(collate(samples))
+        found.append(collate(samples, line))
     return found
 
 
 def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:
-    """One batch of the middle of every pair, with its own prompt."""
+    """A batch for each label, of the middle of every pair, with its own prompt.
+
+    The label is the pair's own, the operations that made it; in lists without labels, the caption stands for it. Of
+    many different labels, the levels are left out.
+    """
     cache = PhotoCache()
-    samples = []
+    samples: dict[str, list[Sample]] = {}
     for pair in pairs:
         photos = [cache.photo(path) for path in (pair.degraded, pair.target)]
         height, width = common_size(pair, cache)
         # Crops start on the JPEG grid, as in training.
         top, left = ((max(size - side, 0) // 2) // 8 * 8 for size in (height, width))
         degraded, target = (to_tensor(photo.crop(top, left, side, side)) for photo in photos)
-        samples.append(
+        samples.setdefault(_label_of(pair, pairs), []).append(
             Sample(
                 degraded=degraded, target=target, prompt=pair.prompts[0], request=None, note="",
                 statistics=statistics_of(photos[0].overview),
             )
         )  # fmt: skip
-    return [collate(samples)] if samples else []
+    return [collate(alike, label) for label, alike in samples.items()]
+
+
+def _label_of(pair: Pair, pairs: Sequence[Pair]) -> str:
+    labels = {each.label for each in pairs}
+    label = pair.label if len(labels) <= MOST_LABELS else re.sub(r":[\d.]+", "", pair.label)
+    return label or pair.prompts[0] or UNPROMPTED
 
 
 def _readable(paths: Sequence[Path]) -> list[Photo]:

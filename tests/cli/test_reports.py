@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sanarestore.cli import reports
+from sanarestore.cli.training_report import TrainingReport
 from sanarestore.engine.jobs import Outcome, Stamp
 from sanarestore.errors import ExitCode
 from tests.cli.conftest import Clock, Terminal
@@ -74,7 +75,7 @@ def test_markup_and_emoji_codes_in_names_are_printed_literally(capsys: pytest.Ca
     assert lines[:2] == ["note [red]:cat:[/x].png: n", "failed [/]:dog: y\\"]
 
 
-def seen(terminal: Terminal, made: reports.Report | reports.TrainingReport) -> list[str]:
+def seen(terminal: Terminal, made: reports.Report | TrainingReport) -> list[str]:
     """Return the lines of the progress display."""
     terminal.truncate(0)
     made._progress.refresh()
@@ -213,53 +214,3 @@ def test_quiet_json_dumb_and_log_output_is_not_animated(
     assert "\x1b[?25l" not in terminal.getvalue()
     assert "photo" not in terminal.getvalue()
     assert ("1 restored" in terminal.getvalue()) == (how in ("dumb", "log"))
-
-
-def step(number: int, validation: float | None = None, minutes: float = 0.5) -> dict[str, Any]:
-    return {
-        "step": number, "steps": 10, "loss": 0.25, "learning_rate": 1e-3, "images_per_second": 40.4,
-        "minutes": minutes, "share": number / 10, "validation": validation, "notes": [],
-    }  # fmt: skip
-
-
-def test_a_training_log_has_at_most_a_line_per_minute(capsys: pytest.CaptureFixture[str]) -> None:
-    with reports.TrainingReport() as made:
-        for fields in (step(1), step(2, 1.5), step(3, minutes=1.0), step(4, minutes=2.0)):
-            made.step(fields)
-    assert capsys.readouterr().err.splitlines() == [
-        "step 2/10  loss 0.25  40 images/s  validation +1.50 dB  2 min left",
-        "step 4/10  loss 0.25  40 images/s  validation +1.50 dB  3 min left",
-    ]
-
-
-def test_a_photo_that_is_left_out_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
-    bad = {**step(1), "notes": ["a.png: it is damaged. It is left out."]}
-    for quiet in (False, True):
-        with reports.TrainingReport(quiet=quiet) as made:
-            made.step(bad)
-            made.step(bad)
-    assert capsys.readouterr().err.splitlines() == ["note a.png: it is damaged. It is left out."]
-
-
-def test_training_progress_fits_a_small_terminal(terminal: Terminal) -> None:
-    with reports.TrainingReport() as made:
-        made.step({**step(5, -10.25), "step": 15000, "steps": 16000, "loss": -24.69581, "images_per_second": 1250.0})
-        line = seen(terminal, made)[0].strip()
-    assert line.startswith("step 15000/16000  loss -24.7  1250 images/s  validation -10.25 dB ━")
-    assert line.endswith("min left")
-    assert len(line) <= 80
-
-
-def test_training_json_has_a_line_per_validation(capsys: pytest.CaptureFixture[str]) -> None:
-    with reports.TrainingReport(as_json=True) as made:
-        for fields in (step(1), step(2, 1.5), step(3)):
-            made.step(fields)
-    shown = capsys.readouterr()
-    assert [json.loads(line) for line in shown.out.splitlines()] == [{"schema_version": 2, **step(2, 1.5)}]
-    assert shown.err == ""
-
-
-def test_quiet_training_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with reports.TrainingReport(quiet=True) as made:
-        made.step(step(2, 1.5, minutes=9))
-    assert capsys.readouterr() == ("", "")

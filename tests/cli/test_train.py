@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import PartialState, tracking
 from safetensors.torch import load_file
 
 from sanarestore import images
@@ -21,10 +22,12 @@ from sanarestore.cli.app import run
 from sanarestore.engine.lock import Lock
 from sanarestore.model.loading import load_model
 from sanarestore.model.prompts import PromptEncoder
+from sanarestore.training.card_check import check_card
 from sanarestore.training.loop import Trainer
 from sanarestore.training.recipe import TrainingRecipe
 from tests.conftest import save_photo
 from tests.published import write_published
+from tests.training.test_tracking import Broken, Fake
 
 RECIPE = """
 name = "tiny"
@@ -98,6 +101,68 @@ def test_training_on_photos_gives_a_model_that_restores(photos: Path, capsys: py
     assert TrainingRecipe.from_dict(stage["recipe"]).to_dict() == recipe.to_dict()
     assert run(["restore", "photos/0.png", "-o", "restored.png", "--model", "run/model"]) == 0
     assert images.read("restored.png").height == 64
+
+
+def test_a_run_leaves_results_pictures_a_report_and_a_card(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("photos", "--recipe", "tiny.toml", "-o", "run") == 0
+    shown = capsys.readouterr()
+    rows = [line.split()[0] for line in shown.out.splitlines() if "  " in line and ":" in line]
+    assert rows == ["noise:25", "jpeg:20", "blur:1.6", "lowres:2"]
+    assert "validation before training: " in shown.err
+    results = json.loads(Path("run/results.json").read_text())
+    assert list(results["after"]) == ["noise:25", "jpeg:20", "blur:1.6", "lowres:2"]
+    assert (results["step"], results["base"]) == (4, None)
+    data = json.loads(Path("run/data.json").read_text())
+    assert (data["kind"], data["trained"], data["held_back"]) == ("photographs", 2, 1)
+    assert [path.name for path in sorted(Path("run/pictures").iterdir())] == ["step-000000.webp", "step-000004.webp"]
+    assert "4 of 4" in Path("run/report.html").read_text()
+    card = Path("run/model/README.md").read_text()
+    assert check_card(card) == []
+    assert "| trained on | 2 photographs" in card
+    for private in ("photos/", "0.png", str(Path.cwd())):
+        assert private not in card.replace("./photos -o", "")
+        assert private not in Path("run/model/curves.svg").read_text()
+    # A longer run writes the card again, and the model still loads.
+    assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--steps", "6", "--resume", "-q") == 0
+    assert "| steps | 6 of 2 crops" in Path("run/model/README.md").read_text()
+    assert load_model("run/model").name == "tiny"
+
+
+def test_a_stopped_run_has_a_report(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    optimize = Trainer._optimize
+
+    def interrupted(self: Trainer, *arguments: object) -> float:
+        if self.step == 3:
+            raise KeyboardInterrupt
+        return optimize(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "_optimize", interrupted)
+    assert train("photos", "--recipe", "tiny.toml", "-o", "run", "-q") == 130
+    assert "2 of 4" in Path("run/report.html").read_text(), "as far as steps were recorded"
+    assert json.loads(Path("run/results.json").read_text())["step"] == 2
+
+
+def test_a_tracker_that_is_missing_is_named_before_training(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--track", "tensorboard") == 2
+    assert "--track: tensorboard is not installed. Install it: pip install" in " ".join(capsys.readouterr().err.split())
+    assert not Path("run").exists()
+
+
+def test_a_run_is_recorded_by_trackers(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "LOGGER_TYPE_TO_CLASS", {"fake": Fake, "broken": Broken})
+    monkeypatch.setattr(Fake, "made", [])
+    try:
+        assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--track", "fake,broken", "--json") == 0
+    finally:
+        PartialState._reset_state()
+    fake = next(each for each in Fake.made if each.name == "fake")
+    assert [step for step, _ in fake.logged] == [0, 1, 2, 4]
+    assert set(fake.logged[0][1]) == {f"validation/{name}" for name in ("noise:25", "jpeg:20", "blur:1.6", "lowres:2")}
+    assert [step for step, _ in fake.pictures] == [0, 4]
+    assert fake.is_finished
 
 
 def test_training_on_pairs_gives_a_model(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -454,6 +519,8 @@ patch = 48
     Path("staged.toml").write_text(staged.replace("steps = 4\n", "", 1))
     assert train("photos", "--recipe", "staged.toml", "-o", "whole", "-q") == 0
     assert [(stage["steps"], stage["recipe"].get("patch")) for stage in stages("whole/model")] == [(2, 32), (6, 48)]
+    assert Path("whole/report.html").read_text().count("<h2>") == 2
+    assert Path("whole/model/README.md").read_bytes() == Path("whole/stage-2/model/README.md").read_bytes()
     optimize, done = Trainer._optimize, []
 
     def interrupted(self: Trainer, *arguments: object) -> float:

@@ -187,7 +187,7 @@ def test_validation_caps_the_psnr_of_nearly_clean_inputs(tmp_path: Path, photos:
     ]
     made.objective.restore = lambda batch: clean + 0.03  # type: ignore[method-assign]
     # From 40 (not 60) and 20 dB to 30.5.
-    assert made.validate() == pytest.approx((-9.54 + 10.46) / 2, abs=0.01)
+    assert made.validate().gain == pytest.approx((-9.54 + 10.46) / 2, abs=0.01)
 
 
 def test_resuming_from_another_base_is_refused(tmp_path: Path, photos: list[Path]) -> None:
@@ -210,7 +210,7 @@ def test_training_gains_psnr_on_noise(tmp_path: Path, photos: list[Path]) -> Non
     seen = list(made.run(samples))
     assert seen[-1].validation is not None
     made.validation = made.validation[:1]  # noise
-    assert made.validate() > 1.5
+    assert made.validate().gain > 1.5
 
 
 def test_a_trained_model_holds_the_ema_weights(tmp_path: Path, photos: list[Path]) -> None:
@@ -387,7 +387,9 @@ def test_metrics_begin_with_the_facts_of_the_run(tmp_path: Path, photos: list[Pa
         "float32",
     )
     assert facts["trained_parameters"] == sum(each.numel() for each in made.objective.modules.parameters())
-    assert (at_first["event"], at_first["validation"]) == ("before", before)
+    assert before is not None
+    assert before.before is not None
+    assert (at_first["event"], at_first["validation"]) == ("before", before.before.gain)
     assert [record["step"] for record in rest] == [4, 8, 10]
 
 

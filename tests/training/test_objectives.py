@@ -620,7 +620,7 @@ def test_training_on_a_published_base_saves_an_adapter(
     index = json.loads((tmp_path / "adapter/adapter.json").read_text())
     assert index["base"] == base
     assert index["change"] == ("lora" if rank else "full")
-    assert index["training"]["licence of the base"] == "some-weights-licence"
+    assert index["licence"] == "some-weights-licence"
 
 
 @pytest.mark.parametrize("name", ["refiner", "autoencoder"])

@@ -149,6 +149,19 @@ def test_all_pairs_of_a_validation_photo_are_held_back() -> None:
     assert hold_back_pairs(pairs[:5], 4) == (tuple(pairs[:5]), ())
 
 
+def test_pairs_of_one_source_stay_together_whatever_their_targets() -> None:
+    """`degrade` writes a target of its own for every variant whose target keeps a degradation."""
+    pairs = [
+        Pair(target=Path(f"{photo}{variant}.png"), degraded=Path(f"d{variant}.png"), prompt="", source=str(photo))
+        for photo in range(6)
+        for variant in range(4)
+    ]  # fmt: skip
+    train, kept = hold_back_pairs(pairs, 2)
+    assert len({pair.source for pair in kept}) == len(kept) == 2
+    assert not {pair.source for pair in kept} & {pair.source for pair in train}
+    assert len(train) == 4 * 4
+
+
 def test_a_source_is_held_back_as_a_whole() -> None:
     photos = [Path(f"{source}__{number}.jpg") for source in ("alps", "beach", "city") for number in range(6)]
     train, kept = hold_back_sources(photos, ("beach__", "city__5"), 3)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from sanarestore import images
-from sanarestore.degradations.pairs import Pair
+from sanarestore.degradations.pairs import Pair, read_pairs
 from sanarestore.degradations.requests import DEFAULT_PROMPT, Request
 from sanarestore.model.colour_correction import colour_statistics, overview
 from sanarestore.training import validation
@@ -32,6 +32,7 @@ def test_some_photos_are_held_back_for_validation(photos: list[Path]) -> None:
     assert hold_back(many[:1], 4) == ((many[0],), ())
     found = validation_batches(photos[:2], side=48)
     assert len(found) == len(validation.VALIDATED)
+    assert [batch.label for batch in found] == list(validation.VALIDATED)
     assert found[0].degraded_BCHW.shape == (2, 3, 48, 48)
     for batch in found:
         assert set(batch.requests) == {Request()}
@@ -50,3 +51,21 @@ def test_pairs_are_validated_without_further_degradation(tmp_path: Path) -> None
     assert torch.equal(batch.target_BCHW[0], to_tensor(clean[16:64, 16:64]))
     assert torch.equal(batch.degraded_BCHW, batch.target_BCHW * 0.5)
     assert pair_validation([]) == []
+
+
+def test_pairs_are_validated_by_label_or_else_by_caption(tmp_path: Path) -> None:
+    for name in ("clean", "bad"):
+        images.write(images.Image(pixels_HWC=photo(48, 48), depth="uint8", format="png"), tmp_path / f"{name}.png")
+    rows = [
+        "image_path,condition_image_path,caption,label,sha256",
+        "clean.png,bad.png,remove noise,noise:25,a", "clean.png,bad.png,deblur,blur:2,a",
+        "clean.png,bad.png,denoise,noise:25,b", "clean.png,bad.png,remove dust|no dust,,", "clean.png,bad.png,,,",
+    ]  # fmt: skip
+    (tmp_path / "pairs.csv").write_text("\n".join(rows))
+    pairs = read_pairs(tmp_path / "pairs.csv")
+    assert [pair.source for pair in pairs] == ["a", "a", "b", "", ""]
+    found = pair_validation(pairs, side=32)
+    assert [(batch.label, batch.prompts) for batch in found] == [
+        ("noise:25", ["remove noise", "denoise"]), ("blur:2", ["deblur"]), ("remove dust", ["remove dust"]),
+        ("no caption", [""]),
+    ]  # fmt: skip
