@@ -342,14 +342,7 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = share * group["initial_lr"]
-        parts = self.recipe.accumulate
-        total = 0.0
-        for part in batch.parts(parts):
-            with _attention(self._device), self._autocast():
-                loss = self._loss(self._move(part)) / parts
-            total += float(loss.detach())
-            loss.backward()
-        value, norm = self.ranks.mean(total), self._clip()
+        value, norm = self.ranks.mean(self.backward(batch)), self._clip()
         if fault := self._guard.fault(value, norm):
             raise Diverged(
                 f"{fault} at step {self.step + 1}",
@@ -362,6 +355,19 @@ class Trainer:
             self._ema.update(self.objective.modules, self.step)
             self.step += 1
         return value
+
+    def backward(self, batch: Batch) -> float:
+        """Add the gradients of a batch, computed in the recipe's parts, to those that are there; return its loss."""
+        parts = self.recipe.accumulate
+        total = 0.0
+        for part in batch.parts(parts):
+            # What is computed again in the backward pass must be computed by the same operations.
+            with _attention(self._device):
+                with self._autocast():
+                    loss = self._loss(self._move(part)) / parts
+                total += float(loss.detach())
+                loss.backward()
+        return total
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(

@@ -217,8 +217,12 @@ class TrainingRecipe:
         return replace(self, name=name, learning_rate=self.learning_rate * share, muon_rate=self.muon_rate * share)
 
     def for_adapting(self, name: str) -> "TrainingRecipe":
-        """Adapt the recipe to a published base: train all that an adapter holds, end to end, on crops of 256 px."""
-        return replace(self.for_tuning(name), objective="end-to-end", patch=256, batch=4)
+        """Adapt the recipe to a published base: train all that an adapter holds, end to end, on crops of 256 px.
+
+        Activations are computed again for the backward pass: without that, SANA 1.6B needs a large GPU.
+        """
+        tuned = self.for_tuning(name)
+        return replace(tuned, objective="end-to-end", patch=256, batch=4, gradient_checkpointing=True)
 
     def check(self, where: Path | str = "recipe") -> None:
         """Raise UsageError for the first invalid value."""

@@ -20,6 +20,7 @@ def test_a_recipe_for_adapting_is_end_to_end_with_a_lower_rate() -> None:
     recipe = TrainingRecipe(learning_rate=1e-3).for_adapting("mine")
     recipe.check()
     assert (recipe.name, recipe.objective, recipe.learning_rate) == ("mine", "end-to-end", 2e-4)
+    assert recipe.gradient_checkpointing
 
 
 def test_a_recipe_file_overrides_the_defaults(tmp_path: Path) -> None:
