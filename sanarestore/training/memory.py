@@ -28,13 +28,15 @@ from sanarestore.training.refining import RouterObjective, WordingObjective
 from sanarestore.training.shapes import is_by_shapes, shaped_objective, without_values
 from sanarestore.training.starting import Start
 
+CPU = torch.device("cpu")
+
 WORKER_BYTES = 400 * 2**20
 """Memory of a process that makes crops, without its photographs: the interpreter and PyTorch."""
 
 LENGTH = 32
 """Tokens of a prompt, where the captions are not known."""
 
-RAISED = frozenset("layer_norm group_norm softmax log_softmax norm pow rsqrt sum prod cumsum exp log mse_loss".split())
+RAISED = frozenset(["layer_norm", "group_norm", "softmax", "log_softmax", "norm", "pow", "rsqrt", "sum", "prod", "cumsum", "exp", "log", "mse_loss"])
 """Operations that autocast computes in float32 on CUDA, but not on a CPU (those that our networks use)."""
 
 
@@ -73,7 +75,7 @@ class Memory:
 class Setting:
     """How a training is computed, as far as it affects memory."""
 
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     processes: int = 1
     is_sharded: bool = False
     """Whether the transformer's weights are divided among the processes (FSDP2)."""
@@ -88,7 +90,7 @@ def estimate_memory(
 ) -> Memory:
     """Estimate the peak of each process of a training, from configurations alone where the base is a published one.
 
-    `start.dtype` is the arithmetic of the networks. `objective` is that of `recipe` and `start`, if it is there already.
+    `start.dtype` is the arithmetic of the networks; `objective` is that of `recipe` and `start`, if it exists already.
     """
     setting = setting or Setting()
     with torch.random.fork_rng(devices=[]):
@@ -162,7 +164,7 @@ class _Step:
         if isinstance(self._objective, RouterObjective):
             self._objective.weigh(batch)  # what is learnt from it is small
         elif not isinstance(self._objective, WordingObjective):  # a small network, whose operations depend on values
-            self._objective.loss(batch).backward()
+            torch.autograd.backward(self._objective.loss(batch))  # a tensor's method would suspend _CudaCasts
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:
