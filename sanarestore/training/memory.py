@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import _engine_run_backward
 from torch.overrides import TorchFunctionMode
 
 from sanarestore.degradations.requests import Request
@@ -36,8 +37,10 @@ WORKER_BYTES = 400 * 2**20
 LENGTH = 32
 """Tokens of a prompt, where the captions are not known."""
 
-RAISED = frozenset(["layer_norm", "group_norm", "softmax", "log_softmax", "norm", "pow", "rsqrt", "sum", "prod", "cumsum", "exp", "log", "mse_loss"])
-"""Operations that autocast computes in float32 on CUDA, but not on a CPU (those that our networks use)."""
+RAISED = frozenset(
+    ["layer_norm", "group_norm", "softmax", "norm", "pow", "rsqrt", "sum", "prod", "cumsum", "exp", "log", "mse_loss"]
+)
+"""Operations of our networks that autocast computes in float32 on CUDA, but not on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,7 +167,9 @@ class _Step:
         if isinstance(self._objective, RouterObjective):
             self._objective.weigh(batch)  # what is learnt from it is small
         elif not isinstance(self._objective, WordingObjective):  # a small network, whose operations depend on values
-            torch.autograd.backward(self._objective.loss(batch))  # a tensor's method would suspend _CudaCasts
+            loss = self._objective.loss(batch)
+            # `loss.backward()` would suspend _CudaCasts, and blocks are computed again in the backward pass.
+            _engine_run_backward((loss,), (torch.ones_like(loss),), False, False, (), True, accumulate_grad=True)
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:
