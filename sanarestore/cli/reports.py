@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.text import Text
 
 from sanarestore.cli import console
-from sanarestore.cli.pace import Pace, figure
+from sanarestore.cli.pace import Pace, figure, spoken_duration
 from sanarestore.errors import ExitCode, UsageError
 from sanarestore.ndjson import SCHEMA_VERSION, Lines
 
@@ -299,7 +299,7 @@ class TrainingReport:
         speed = f"{fields['images_per_second']:.0f} images/s"
         line = f"step {fields['step']}/{fields['steps']}  loss {fields['loss']:.4g}  {speed}"
         share = max(fields["share"], 1e-9)
-        left = f"{fields['minutes'] * (1 - share) / share:.0f} min left"
+        left = f"{spoken_duration(60 * fields['minutes'] * (1 - share) / share)} left"
         self._progress.update(self._task, completed=share, description=line + gain, left=left)
         if self._json and fresh:
             console.print_json(fields)

@@ -73,10 +73,7 @@ def too_large(training: Training, memory: Memory, free: int, fact: str = "") -> 
     found = [(words, changed, changed.memory().total) for words, changed in _changes(training)]
     useful = [(words, total) for words, _, total in found if total < WORTH_IT * memory.total]
     fitting = [f"{words} ({spoken_size(total)})" for words, total in useful if total <= free]
-    if fitting:
-        step = f"It would fit with {_any_of(fitting)}."
-    else:
-        step = _together(training, free)
+    step = f"It would fit with {_any_of(fitting)}." if fitting else _together(training, free)
     return UsageError(
         fact or f"a training step takes about {spoken_size(memory.total)} of memory, and {spoken_size(free)} are free",
         where=str(training.setting.device), next_step=step,

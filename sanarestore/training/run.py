@@ -16,13 +16,16 @@ from sanarestore.degradations.wordings import word_files
 from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.files import copy_folder, hash_text, sampled_hash
 from sanarestore.images.signature import READ
+from sanarestore.model.prompts import MAX_TOKENS
 from sanarestore.training.captions import captions_of_pairs, captions_of_recipe
 from sanarestore.training.checkpoint import find_checkpoint
 from sanarestore.training.claim import claimed, decoded_in
 from sanarestore.training.data import Batch, OverviewSamples, PairSamples, PhotoSamples, WordingSamples
+from sanarestore.training.fitting import Training, fitting_objective
+from sanarestore.training.lengths import pixels_of, scaled
 from sanarestore.training.loop import Progress, Schedule, Trainer
+from sanarestore.training.memory import LENGTH, Setting
 from sanarestore.training.objective import PartsObjective
-from sanarestore.training.objectives import new_objective
 from sanarestore.training.photos import hold_back, hold_back_pairs, hold_back_sources
 from sanarestore.training.ranks import Ranks
 from sanarestore.training.recipe import TrainingRecipe
@@ -69,9 +72,14 @@ class Run:
         """Which stage of how many this is; empty if it is the only one."""
         self.recipe = recipe
         self.folder = order.folder
-        samples, validation, self._used, pairs = _data(order.data, recipe, decoded_in(order.folder))
-        self._samples = samples
-        objective = new_objective(recipe, order.start)
+        self.samples, validation, self._used, pairs = _data(order.data, recipe, decoded_in(order.folder))
+        self.kind = "wordings" if recipe.objective == "wording" else "pairs" if pairs else "photos"
+        self.count = len(self._used)
+        """Photographs or pairs to train on."""
+        self.pixels = 0 if self.kind == "wordings" else pixels_of([paths[0] for paths in self._used])
+        """Pixels of the photographs, or of the targets of the pairs."""
+        self.training = _training(order, recipe, pairs, ranks or Ranks(), self.pixels)
+        objective, self.memory = fitting_objective(self.training)
         self._prepare_captions(objective, pairs)
         self.trainer = Trainer(
             order.folder, objective, recipe, order.schedule, validation, origin=origin_of(order),
@@ -94,7 +102,7 @@ class Run:
 
     def steps(self) -> Generator[Progress, None, None]:
         """Train to the end, yielding after each step; closing the generator saves a checkpoint."""
-        with closing(self.trainer.run(self._samples)) as steps:
+        with closing(self.trainer.run(self.samples)) as steps:
             yield from steps
 
     def finish(self) -> Path:
@@ -148,7 +156,15 @@ def runs(order: Order, recipe: TrainingRecipe, ranks: Ranks | None = None) -> It
 def choose_recipe(order: Order) -> TrainingRecipe:
     """The recipe of an order; see `Order.recipe`. UsageError if it cannot be read or is wrong."""
     recipe = _recipe(order)
-    return recipe.with_steps(order.steps) if order.steps else recipe
+    if order.steps:
+        return recipe.with_steps(order.steps)
+    is_own = order.resume and (order.folder / "recipe.json").is_file()
+    if order.recipe or is_own or order.base == SCRATCH or order.schedule.max_minutes:
+        return recipe
+    # Nobody has said how long to train.
+    low_rank = bool(order.rank) or weights.is_adapter(weights.resolve(order.base))
+    is_cpu = torch.device(order.schedule.device).type == "cpu"
+    return scaled(recipe, pixels_of(_images(order.data)), low_rank=low_rank, is_cpu=is_cpu)
 
 
 def _recipe(order: Order) -> TrainingRecipe:
@@ -225,6 +241,24 @@ def origin_of(order: Order) -> str:
         own = weights.fingerprint(weights.chosen(None, order.base), order.base)
         return f"{Path(order.base).name} {own[:16]}{low_rank}"
     return f"{Path(order.base).name} {sampled_hash(folder, *parts)[:16]}{low_rank}"
+
+
+def _images(data: Path) -> list[Path]:
+    """The clean photographs of the data, and the targets of pairs."""
+    if data.suffix.lower() == ".csv":
+        return [pair.target for pair in read_pairs(data)]
+    return [each.path for each in images.find([str(data)]).images]
+
+
+def _training(order: Order, recipe: TrainingRecipe, pairs: Sequence[Pair], ranks: Ranks, pixels: int) -> Training:
+    """What decides on the memory of a run."""
+    longest = max((len(prompt) for pair in pairs for prompt in pair.prompts), default=0)
+    setting = Setting(
+        device=torch.device(order.schedule.device), processes=ranks.count, is_sharded=order.schedule.sharded,
+        # A token has three characters or more, and pairs two images of three bytes a pixel.
+        length=min(max(longest // 3, LENGTH), MAX_TOKENS), data_bytes=3 * pixels * (2 if pairs else 1),
+    )  # fmt: skip
+    return Training(recipe=recipe, start=order.start, setting=setting)
 
 
 def _make(folder: Path) -> None:

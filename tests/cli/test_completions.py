@@ -31,7 +31,7 @@ FLAGS = {
     "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed", "--verbose", "-v"},
     "train": {
         "--recipe", "--output", "-o", "--base", "--steps", "--max-minutes", "--resume", "--device", "--dtype",
-        "--threads", "--compile", "--lora", "--rank", "--export", "--devices", "--shard",
+        "--threads", "--compile", "--lora", "--rank", "--export", "--devices", "--shard", "--dry-run",
     },
     "bench": {
         "--data", "--data-dir", "--download", "--sizes", "--rounds", "--task", "--sigma", "--quality", "--scale",

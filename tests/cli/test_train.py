@@ -89,6 +89,8 @@ def test_training_on_photos_gives_a_model_that_restores(photos: Path, capsys: py
     assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--json") == 0
     shown = capsys.readouterr()
     lines = [json.loads(line) for line in shown.out.splitlines()]
+    plan, *lines = lines
+    assert (plan["event"], plan["steps"], plan["samples"], plan["held_back"]) == ("plan", 4, 2, 1)
     assert [(line["schema_version"], line["step"]) for line in lines] == [(2, 2), (2, 4)]
     assert shown.err == ""
     (stage,) = stages("run/model")
