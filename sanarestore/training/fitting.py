@@ -1,8 +1,10 @@
 """Whether a training fits into the memory of its device, and what would make it fit."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 
@@ -12,7 +14,7 @@ from sanarestore.errors import UsageError
 from sanarestore.training.memory import Memory, Setting, estimate_memory
 from sanarestore.training.objective import Objective
 from sanarestore.training.objectives import new_objective
-from sanarestore.training.recipe import FLOWING, LATENT_OBJECTIVES, LATENT_STRIDE, TrainingRecipe
+from sanarestore.training.recipe import LATENT_OBJECTIVES, LATENT_STRIDE, TrainingRecipe
 from sanarestore.training.shapes import is_by_shapes
 from sanarestore.training.starting import Start
 
@@ -40,9 +42,9 @@ class Training:
         """Estimate its memory."""
         return estimate_memory(self.recipe, self.start, self.setting, objective)
 
-    def changed(self, **changes: object) -> "Training":
-        """The training with other fields of its recipe."""
-        return replace(self, recipe=replace(self.recipe, **changes))  # type: ignore[arg-type]
+
+Change = tuple[str, str, Callable[[Training], Training]]
+"""A change of a training: its group, its words, and what it does."""
 
 
 def fitting_objective(training: Training) -> tuple[Objective, Memory]:
@@ -70,63 +72,74 @@ def free_bytes(setting: Setting) -> int | None:
 
 def too_large(training: Training, memory: Memory, free: int, fact: str = "") -> UsageError:
     """The error of a training that takes more than `free` bytes: it names changes that would make it fit."""
-    found = [(words, changed, changed.memory().total) for words, changed in _changes(training)]
-    useful = [(words, total) for words, _, total in found if total < WORTH_IT * memory.total]
-    fitting = [f"{words} ({spoken_size(total)})" for words, total in useful if total <= free]
-    step = f"It would fit with {_any_of(fitting)}." if fitting else _together(training, free)
+    changes = list(_changes(training))
+    fitting: dict[str, str] = {}
+    for group, words, change in changes:
+        if group not in fitting and (total := change(training).memory().total) <= min(free, WORTH_IT * memory.total):
+            fitting[group] = f"{words} ({spoken_size(total)})"
+    step = f"It would fit with {_joined([*fitting.values()], 'or')}." if fitting else _together(training, changes, free)
+    need = spoken_size(memory.total)
     return UsageError(
-        fact or f"a training step takes about {spoken_size(memory.total)} of memory, and {spoken_size(free)} are free",
+        fact or f"a training step takes about {need} of memory, and {spoken_size(free)} are free",
         where=str(training.setting.device), next_step=step,
     )  # fmt: skip
 
 
-def _together(training: Training, free: int) -> str:
-    """Advice where no single change is enough: changes one after the other, the cheapest first, until it fits."""
-    words: list[str] = []
+def _together(training: Training, changes: list[Change], free: int) -> str:
+    """Advice where no single change is enough: one after the other, the cheapest first, until the training fits."""
+    applied: dict[str, str] = {}
     total = training.memory().total
-    while total > free:
-        for name, changed in _changes(training):
-            if (smaller := changed.memory().total) < WORTH_IT * total:
-                words, training, total = [*words, name], changed, smaller
-                break
-        else:
-            return f"Even with {_all_of(words)} it takes {spoken_size(total)}: use a device with more memory."
-    return f"It would fit with {_all_of(words)} together ({spoken_size(total)})."
+    for group, words, change in changes:
+        changed = training if group in applied else change(training)
+        if (smaller := changed.memory().total) < WORTH_IT * total:
+            applied[group], training, total = words, changed, smaller
+        if total <= free:
+            return f"It would fit with {_joined([*applied.values()], 'and')} together ({spoken_size(total)})."
+    what = f"Even with {_joined([*applied.values()], 'and')} it takes {spoken_size(total)}: use" if applied else "Use"
+    return f"{what} a device with more memory."
 
 
-def _changes(training: Training) -> Iterator[tuple[str, Training]]:
-    """Changes that save memory, in words; those come first that cost the result least."""
+def _changes(training: Training) -> Iterator[Change]:
+    """Changes that save memory: a group, of which one is enough, words and what changes. Those that cost the result
+    least come first."""
     recipe, start, setting = training.recipe, training.start, training.setting
     own = recipe.batch // setting.processes
-    is_flowing = recipe.objective in FLOWING
     if recipe.objective in LATENT_OBJECTIVES and not recipe.gradient_checkpointing:
-        yield f"gradient_checkpointing = true {_RECIPE}", training.changed(gradient_checkpointing=True)
+        yield "checkpointing", f"gradient_checkpointing = true {_RECIPE}", _field(gradient_checkpointing=True)
     if own > recipe.accumulate and recipe.objective != "router":
-        yield f"accumulate = {own} {_RECIPE}", training.changed(accumulate=own)
+        yield "accumulate", f"accumulate = {own} {_RECIPE}", _field(accumulate=own)
     if start.dtype == torch.float32 and setting.device.type == "cuda":
-        yield "--dtype bfloat16", replace(training, start=replace(start, dtype=torch.bfloat16))
-    for optimizer in ("adamw8bit", "came8bit"):
-        if not recipe.optimizer.endswith("8bit") and not setting.is_sharded:
-            yield f'optimizer = "{optimizer}" {_RECIPE}', training.changed(optimizer=optimizer)
+        yield "dtype", "--dtype bfloat16", partial(_started, dtype=torch.bfloat16)
+    if not recipe.optimizer.endswith("8bit") and not setting.is_sharded:
+        for optimizer in ("adamw8bit", "came8bit"):
+            yield "optimizer", f'optimizer = "{optimizer}" {_RECIPE}', _field(optimizer=optimizer)
     if recipe.ema:
-        yield f"ema = 0 {_RECIPE}", training.changed(ema=0.0)
+        yield "ema", f"ema = 0 {_RECIPE}", _field(ema=0.0)
     side = LATENT_STRIDE if recipe.objective in LATENT_OBJECTIVES else max(16, 2 ** len(recipe.model.widths))
     smaller = recipe.patch // 2 // side * side
     if smaller >= SMALLEST_PATCH:
-        yield f"patch = {smaller} {_RECIPE}", training.changed(patch=smaller)
-    if start.rank is None and start.base and is_flowing and not weights.is_adapter(weights.resolve(start.base)):
-        yield "--lora", replace(training, start=replace(start, rank=RANK))
-    if start.rank is None and start.base and is_flowing and not setting.is_sharded:
-        for count in (2, 4, 8):
-            if recipe.batch % count == 0 and count > setting.processes and setting.device.type == "cuda":
-                words = f"--shard on {count} devices" + ("" if recipe.optimizer == "adamw" else ' and "adamw"')
-                changed = training.changed(optimizer="adamw", accumulate=1)
-                yield words, replace(changed, setting=replace(setting, processes=count, is_sharded=True))
+        yield "patch", f"patch = {smaller} {_RECIPE}", _field(patch=smaller)
+    if start.rank is not None or not is_by_shapes(start) or weights.is_adapter(weights.resolve(str(start.base))):
+        return
+    yield "lora", "--lora", partial(_started, rank=RANK)
+    for count in (2, 4, 8):
+        if recipe.batch % count == 0 and count > setting.processes and setting.device.type == "cuda":
+            also = "" if recipe.optimizer == "adamw" else ' and optimizer = "adamw"'
+            yield "shard", f"--shard on {count} devices{also}", partial(_sharded, count=count)
 
 
-def _any_of(words: list[str]) -> str:
-    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+def _field(**changes: object) -> Callable[[Training], Training]:
+    return lambda training: replace(training, recipe=replace(training.recipe, **changes))  # type: ignore[arg-type]
 
 
-def _all_of(words: list[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else "all of that"
+def _started(training: Training, **changes: Any) -> Training:
+    return replace(training, start=replace(training.start, **changes))
+
+
+def _sharded(training: Training, count: int) -> Training:
+    recipe = replace(training.recipe, optimizer="adamw", accumulate=1)
+    return replace(training, recipe=recipe, setting=replace(training.setting, processes=count, is_sharded=True))
+
+
+def _joined(words: list[str], last: str) -> str:
+    return f" {last} ".join(filter(None, (", ".join(words[:-1]), words[-1])))

@@ -370,8 +370,10 @@ class Trainer:
         return total
 
     def _autocast(self) -> torch.autocast:
+        # Its cache would keep a cast copy of every weight until the end of the forward pass.
         return torch.autocast(
-            self._device.type, dtype=torch.bfloat16, enabled=self.schedule.arithmetic != torch.float32
+            self._device.type, dtype=torch.bfloat16, enabled=self.schedule.arithmetic != torch.float32,
+            cache_enabled=not self.recipe.gradient_checkpointing,
         )  # fmt: skip
 
     def _clip(self) -> float:

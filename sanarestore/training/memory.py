@@ -158,7 +158,7 @@ class _Step:
         live.forget_most()
         # The second part begins with the gradients of the first; later ones are like it.
         for part in [*whole.parts(recipe.accumulate)][:2]:
-            with self._arithmetic(), torch.autocast("cpu", torch.bfloat16, enabled=self._dtype != torch.float32):
+            with self._arithmetic():
                 self._loss(part)
         peak = live.most - before
         return peak, held_by(each.grad for each in self._parameters if each.grad is not None)
@@ -167,7 +167,10 @@ class _Step:
         if isinstance(self._objective, RouterObjective):
             self._objective.weigh(batch)  # what is learnt from it is small
         elif not isinstance(self._objective, WordingObjective):  # a small network, whose operations depend on values
-            loss = self._objective.loss(batch)
+            recipe, is_cast = self._recipe, self._dtype != torch.float32
+            cached = not recipe.gradient_checkpointing
+            with torch.autocast("cpu", torch.bfloat16, enabled=is_cast, cache_enabled=cached):
+                loss = self._objective.loss(batch)
             # `loss.backward()` would suspend _CudaCasts, and blocks are computed again in the backward pass.
             _engine_run_backward((loss,), (torch.ones_like(loss),), False, False, (), True, accumulate_grad=True)
 

@@ -23,7 +23,6 @@ from sanarestore.training.memory import Memory
 from sanarestore.training.objective import PartsObjective
 from sanarestore.training.run import Run
 
-
 LONG_TRIAL = 5.0
 """Seconds from which a trial step is not repeated."""
 
@@ -129,7 +128,7 @@ def trial_seconds(trainer: Trainer, samples: Any, step: int) -> float:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         batch = batch_at(drawn, recipe, step, rank=ranks.rank, count=ranks.count)
         try:
-            # The first one compiles, chooses algorithms, and takes memory from the system; a long one shows little of it.
+            # The first one also compiles and chooses algorithms, which is little beside a long step.
             passes = _timed(lambda: trainer.backward(batch), device)
             if passes < LONG_TRIAL or trainer.schedule.compile:
                 passes = _timed(lambda: trainer.backward(batch), device)
