@@ -75,7 +75,8 @@ def too_large(training: Training, memory: Memory, free: int, fact: str = "") -> 
     changes = list(_changes(training))
     fitting: dict[str, str] = {}
     for group, words, change in changes:
-        if group not in fitting and (total := change(training).memory().total) <= min(free, WORTH_IT * memory.total):
+        total = memory.total if group in fitting else change(training).memory().total
+        if total <= min(free, WORTH_IT * memory.total):
             fitting[group] = f"{words} ({spoken_size(total)})"
     step = f"It would fit with {_joined([*fitting.values()], 'or')}." if fitting else _together(training, changes, free)
     need = spoken_size(memory.total)

@@ -9,7 +9,8 @@ import torch
 from sanarestore.errors import UsageError
 from sanarestore.training import fitting
 from sanarestore.training.fitting import Training, fitting_objective, free_bytes
-from sanarestore.training.memory import Setting
+from sanarestore.training.memory import Memory, Setting
+from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.starting import Start
 from tests.published import TINY_RECIPE
 from tests.training.test_memory import RECIPE
@@ -24,39 +25,75 @@ def refusal(monkeypatch: pytest.MonkeyPatch, training: Training, free: float) ->
     return str(caught.value)
 
 
-def test_single_changes_that_make_a_training_fit_are_named_with_their_figures(
-    narrow: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    training = Training(recipe=replace(RECIPE, objective="end-to-end"), start=Start(base=narrow), setting=Setting())
-    need = training.memory().total
-    message = refusal(monkeypatch, training, 0.8 * need)
-    assert message.startswith(f"cpu: a training step takes about 0.1 GB of memory, and {0.8 * need / 1e6:.1f} MB")
-    assert "gradient_checkpointing = true in the recipe (" in message
-    assert "accumulate = 2 in the recipe (" in message
-    named = [float(size) for size in re.findall(r"\((\d+\.\d) MB\)", message)]
-    assert len(named) >= 2
-    assert all(size * 1e6 <= 0.8 * need for size in named)
-
-
-def test_changes_are_combined_where_none_is_enough(narrow: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    training = Training(recipe=replace(RECIPE, objective="end-to-end"), start=Start(base=narrow), setting=Setting())
-    message = refusal(monkeypatch, training, 45e6)
-    assert re.search(r"It would fit with gradient_checkpointing = true in the recipe.* and .* together", message)
-    assert "use a device with more memory" in refusal(monkeypatch, training, 1e6)
-
-
-def test_training_all_weights_of_a_published_model_is_referred_to_lora_and_to_sharding(
+def test_changes_that_make_a_training_fit_are_named_with_their_figures(
     narrow: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = replace(RECIPE, objective="flow", batch=4, patch=64, gradient_checkpointing=True)
-    training = Training(recipe=recipe, start=Start(base=narrow), setting=Setting(device=torch.device("cuda")))
-    message = refusal(monkeypatch, training, 0.75 * training.memory().total)
-    assert "--lora (" in message
-    assert "--shard on 2 devices (" in message
-    assert "--shard on 4 devices" not in message, "two are enough"
-    assert "ema = 0" not in message, "that alone is too little"
-    assert "--dtype bfloat16" not in refusal(monkeypatch, replace(training, setting=Setting()), 1e6), "slow on a CPU"
+    recipe = replace(RECIPE, objective="flow", patch=192, optimizer="adamw8bit", ema=0.0)
+    training = Training(recipe=recipe, start=Start(base=narrow, rank=2), setting=Setting())
+    need = training.memory().total
+    message = refusal(monkeypatch, training, 0.9 * need)
+    assert message.startswith(
+        f"cpu: a training step takes about {need / 1e6:.1f} MB of memory, and {0.9 * need / 1e6:.1f}"
+    )
+    assert "accumulate = 2 in the recipe (" in message
+    assert "patch = 96 in the recipe (" in message
+    named = [float(size) for size in re.findall(r"\((\d+\.\d) MB\)", message)]
+    assert len(named) >= 2
+    assert all(size * 1e6 <= 0.9 * need for size in named)
+
+
+def plain(recipe: TrainingRecipe, start: Start, setting: Setting, objective: object = None) -> Memory:
+    """A memory that is easily reckoned: 100 MB of trained weights, and a byte of activations per pixel."""
+    trained = 10 if start.rank else 100 // (setting.processes if setting.is_sharded else 1)
+    kept = 0.1 if recipe.gradient_checkpointing else 1.0
+    moments = {"adamw": 2.0, "adamw8bit": 0.5, "came8bit": 0.25}[recipe.optimizer]
+    return Memory(
+        frozen=10**7, trained=trained * 10**6, gradients=trained * 10**6, optimizer=round(moments * trained * 1e6),
+        ema=trained * 10**6 if recipe.ema else 0,
+        activations=round(kept * recipe.batch // setting.processes * recipe.patch**2 / recipe.accumulate * 100),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def whole(narrow: str, monkeypatch: pytest.MonkeyPatch) -> Training:
+    """A training of all weights on a GPU, whose memory is `plain`: 510 MB, and 26 MB of activations."""
+    monkeypatch.setattr(fitting, "estimate_memory", plain)
+    recipe = replace(RECIPE, objective="flow", batch=4, patch=256)
+    return Training(recipe=recipe, start=Start(base=narrow), setting=Setting(device=torch.device("cuda")))
+
+
+def test_training_all_weights_is_referred_to_lora_and_to_sharding(
+    whole: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = refusal(monkeypatch, whole, 340e6)
+    assert message == (
+        "cuda: a training step takes about 0.5 GB of memory, and 0.3 GB are free. "
+        "It would fit with --lora (86.2 MB) or --shard on 2 devices (0.3 GB)."
+    )
+
+
+def test_the_optimizer_that_is_nearest_to_the_recipe_s_is_named(
+    whole: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = refusal(monkeypatch, whole, 400e6)
+    assert 'optimizer = "adamw8bit" in the recipe (0.4 GB)' in message
+    assert "came8bit" not in message, "one of them is enough"
+    assert "ema" not in message, "that alone is too little"
+
+
+def test_changes_are_combined_where_none_is_enough(whole: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = replace(whole, start=replace(whole.start, rank=4), recipe=replace(whole.recipe, patch=512))
+    message = refusal(monkeypatch, chosen, 52e6)
+    assert message.endswith(
+        'It would fit with gradient_checkpointing = true in the recipe and optimizer = "adamw8bit" in the recipe '
+        "together (45.0 MB)."
+    )
+    assert "use a device with more memory" in refusal(monkeypatch, chosen, 1e6)
+
+
+def test_bfloat16_is_not_advised_on_a_cpu(whole: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--dtype" not in refusal(monkeypatch, replace(whole, setting=Setting()), 1e6)
+    assert "--shard" not in refusal(monkeypatch, replace(whole, setting=Setting()), 1e6)
 
 
 def test_what_fits_is_created() -> None:
