@@ -18,6 +18,9 @@ _WIDTH = 80
 _INDENT = 11
 """Columns of the names in front of the lines."""
 
+_UNBROKEN = "\N{NO-BREAK SPACE}"
+"""Stands between a figure and its unit until lines are broken."""
+
 _SPOKEN = {
     "frozen": "frozen weights", "trained": "trained weights", "gradients": "gradients", "optimizer": "optimizer",
     "ema": "EMA", "activations": "activations", "workers": "workers",
@@ -37,7 +40,7 @@ def lines(plan: "Plan") -> list[str]:
             text, _WIDTH, initial_indent=f"  {name:<{_INDENT - 2}}", subsequent_indent=" " * _INDENT,
             break_long_words=False, break_on_hyphens=False,
         )  # fmt: skip
-    return found
+    return [line.replace(_UNBROKEN, " ") for line in found]
 
 
 def warning(plan: "Plan") -> str:
@@ -69,12 +72,9 @@ def _base(plan: "Plan") -> str:
 
 def _steps(plan: "Plan") -> str:
     crops = f"{plan.batch} crops of {plan.patch} px"
-    divided = []
-    if plan.processes > 1:
-        divided.append(f"{plan.processes} processes")
+    crops += f" in {plan.processes} processes" if plan.processes > 1 else ""
     if plan.accumulate > 1:
-        divided.append(f"{plan.accumulate} parts")
-    crops += f" in {' of '.join(divided)}" if divided else ""
+        crops += f"{', each in' if plan.processes > 1 else ' in'} {plan.accumulate} parts"
     done = f", {plan.step:,} of them done" if plan.step else ""
     if not plan.megapixels:
         return f"{plan.steps:,} steps of {plan.batch} prompts{done}"
@@ -93,7 +93,7 @@ def _memory(plan: "Plan") -> str:
 def _time(plan: "Plan") -> str:
     if plan.seconds_per_step is None or plan.seconds is None:
         return "not estimated"
-    pace = f"{_seconds(plan.seconds_per_step)} a step on {plan.device} in {plan.dtype}, as a trial step took"
+    pace = f"{_seconds(plan.seconds_per_step)} a step on {plan.device} in {plan.dtype}, by a trial step"
     if plan.max_minutes and plan.seconds == plan.max_minutes * 60:
         fitting = math.floor(plan.seconds / plan.seconds_per_step)
         return f"{spoken_duration(plan.seconds)}, the limit, for about {fitting:,} steps: {pace}"
@@ -124,4 +124,5 @@ def _seconds(seconds: float) -> str:
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count / 1e6, 0.1):.{0 if count >= 1e7 else 1}f} MB"
+    text = f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count / 1e6, 0.1):.{0 if count >= 1e7 else 1}f} MB"
+    return text.replace(" ", _UNBROKEN)
