@@ -84,7 +84,8 @@ def _steps(plan: "Plan") -> str:
 
 def _memory(plan: "Plan") -> str:
     parts = {name: size for name, size in plan.memory.items() if name != "total"}
-    named = [f"{_SPOKEN[name]} {_size(size)}" for name, size in parts.items() if size >= 0.005 * plan.memory["total"]]
+    shown = {name: size for name, size in parts.items() if size >= 0.005 * plan.memory["total"]}
+    named = [f"{_SPOKEN[name]} {_size(size)}".replace(" ", _UNBROKEN) for name, size in shown.items()]
     free = "" if plan.memory_free is None else f" of {_size(plan.memory_free)} free on {plan.device}"
     each = "each process takes about " if plan.processes > 1 else "about "
     return f"{each}{_size(plan.memory['total'])}{free}: {', '.join(named)}"

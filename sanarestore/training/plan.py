@@ -151,7 +151,8 @@ def result_bytes(objective: Any) -> int:
     transformer = parts.latent.transformer if parts.latent else None
     if not parts.base:
         latent = [parts.latent.autoencoder, transformer] if parts.latent else []
-        return refiner + 2 * _count([parts.encoder, parts.reader, *latent]) + _count([parts.experts])
+        experts = parts.experts.parameters if parts.experts else 0  # 8 bits each
+        return refiner + 2 * _count([parts.encoder, parts.reader, *latent]) + experts
     if parts.refiner_lora or transformer is None:
         return refiner
     changed = 4 * _count([parts.lora]) if parts.lora else 2 * _count([transformer.transformer])
@@ -183,6 +184,10 @@ def _room(folder: Path, needed: int, *, is_first: bool) -> int:
     and the result.
     """
     place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not place.is_dir():
+        raise UsageError(
+            "cannot be made a folder (Not a directory)", where=folder, next_step="Name another one with -o."
+        )
     try:
         if is_first:
             with tempfile.TemporaryFile(dir=place) as file:

@@ -109,7 +109,7 @@ def test_a_dry_run_shows_the_plan_and_leaves_nothing_behind(photos: Path, capsys
     assert [line.split()[0] for line in shown.err.splitlines() if line[2] != " "] == [
         "data", "base", "steps", "memory", "time", "disk"
     ]  # fmt: skip
-    assert "2 photos, 0.008 MP in all, 1 more for validation" in shown.err
+    assert "2 photos, 0.0082 MP in all, 1 more for validation" in shown.err
     assert "4 steps of 2 crops of 32 px: 1.0 passes over 2 photos" in shown.err
     assert all(len(line) <= 80 for line in shown.err.splitlines())
     assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--dry-run", "--json") == 0
