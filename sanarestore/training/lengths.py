@@ -63,10 +63,10 @@ def scaled(recipe: TrainingRecipe, pixels: int, *, low_rank: bool, is_cpu: bool)
 
 
 def _pixels_per_step(recipe: TrainingRecipe) -> int:
-    return recipe.batch * recipe.patch**2
+    return recipe.batch * recipe.patch * recipe.patch
 
 
 def _rounded(steps: float) -> int:
     """A number of steps with two digits that mean something."""
-    unit = 10 ** max(len(str(int(steps))) - 2, 0)
+    unit = int(10 ** max(len(str(int(steps))) - 2, 0))
     return round(steps / unit) * unit

@@ -366,7 +366,7 @@ class Trainer:
                 with self._autocast():
                     loss = self._loss(self._move(part)) / parts
                 total += float(loss.detach())
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
         return total
 
     def _autocast(self) -> torch.autocast:

@@ -201,8 +201,8 @@ class _Step:
         share = whole / trained * (1 - 1 / self._setting.processes)
         # Two blocks at a time, what belongs to no block, and the gradients of one block before they are divided.
         gathered = 2 * max(blocks) + (whole - sum(blocks)) + max(blocks)
-        left = [round(size * (1 - share)) for size in (trained, gradients, moments, ema)]
-        return self._parts(*left, activations + gathered)
+        trained, gradients, moments, ema = (round(size * (1 - share)) for size in (trained, gradients, moments, ema))
+        return self._parts(trained, gradients, moments, ema, activations + gathered)
 
 
 class _CudaCasts(TorchFunctionMode):
