@@ -114,6 +114,8 @@ def _changes(training: Training) -> Iterator[Change]:
     if not recipe.optimizer.endswith("8bit") and not setting.is_sharded:
         for optimizer in ("adamw8bit", "came8bit"):
             yield "optimizer", f'optimizer = "{optimizer}" {_RECIPE}', _field(optimizer=optimizer)
+    if recipe.workers and setting.device.type == "cpu":
+        yield "workers", f"workers = 0 {_RECIPE}", _field(workers=0)
     if recipe.ema:
         yield "ema", f"ema = 0 {_RECIPE}", _field(ema=0.0)
     side = LATENT_STRIDE if recipe.objective in LATENT_OBJECTIVES else max(16, 2 ** len(recipe.model.widths))

@@ -23,7 +23,7 @@ def test_the_plan_is_aligned_and_within_80_columns() -> None:
     assert lines(PLAN) == [
         "  data     240 pairs, 175.2 MP in all, 4 more for validation",
         "  base     owner/sana-checkpoint-with-a-long-name, LoRA of rank 32; end-to-end",
-        "           trains 42.4 M of 2.0 G weights by adamw",
+        "           trains 42.4 M of 2.0 G weights by muon",
         "  steps    4,000 steps of 4 crops of 256 px: 6.0 passes over 240 pairs",
         "  memory   about 6.0 GB of 24.1 GB free on cuda:0: frozen weights 3.9 GB,",
         "           trained weights 170 MB, gradients 170 MB, optimizer 340 MB,",
@@ -40,6 +40,11 @@ def test_a_resumed_run_several_processes_and_stages_are_named() -> None:
     shown = " ".join(" ".join(found).split())
     assert "4 crops of 256 px in 2 processes, each in 2 parts, 100 of them done" in shown
     assert "each process takes about" in shown
+
+
+def test_low_rank_weights_alone_are_trained_by_adamw() -> None:
+    """Muon trains kernels of convolutions, of which there are none."""
+    assert "weights by adamw" in " ".join(" ".join(lines(replace(PLAN, objective="flow"))).split())
 
 
 def test_a_run_on_words_shows_no_pixels() -> None:
