@@ -9,6 +9,7 @@ import torch
 from sanarestore.flow import Flow
 from sanarestore.model.adapter import write_adapter
 from sanarestore.model.autoencoder import Autoencoder
+from sanarestore.model.base import CLASSES
 from sanarestore.model.condition import ConditionKind, new_condition
 from sanarestore.model.loading import LatentPath
 from sanarestore.model.prompts import PromptEncoder
@@ -109,6 +110,30 @@ def write_published(folder: Path, encoder: PromptEncoder, *, sprint: bool = Fals
     (folder / "model_index.json").write_text(json.dumps(index))
     (folder / "README.md").write_text("---\nlicense: other\nlicense_name: some-weights-licence\n---\n# tiny\n")
     return folder
+
+
+def write_narrow(folder: Path, *, width: int = 128) -> str:
+    """Write a base in the published layout that is wide enough to measure its memory; it has no text encoder."""
+    heads, channels = width // 16, (16, 32, 64, 64, 128, 128)
+    transformer = tiny_transformer(
+        num_attention_heads=heads, attention_head_dim=16, num_layers=4, num_cross_attention_heads=heads,
+        cross_attention_head_dim=16, cross_attention_dim=width,
+    )  # fmt: skip
+    autoencoder = tiny_autoencoder(encoder_block_out_channels=channels, decoder_block_out_channels=channels)
+    transformer.save_pretrained(folder / "transformer")
+    autoencoder.save_pretrained(folder / "vae")
+    return write_configurations(folder)
+
+
+def write_configurations(folder: Path, **configs: dict[str, Any]) -> str:
+    """Write what a base has beside its weights: the index, the scheduler, and configurations of other parts."""
+    scheduler = {"_class_name": "DPMSolverMultistepScheduler", "flow_shift": 3.0}
+    for name, config in {"scheduler": scheduler, **configs}.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        file = "scheduler_config.json" if name == "scheduler" else "config.json"
+        (folder / name / file).write_text(json.dumps(config))
+    (folder / "model_index.json").write_text(json.dumps({part: ["diffusers", name] for part, name in CLASSES.items()}))
+    return str(folder)
 
 
 def write_adapted(folder: Path, encoder: PromptEncoder, *, sprint: bool = False) -> None:

@@ -18,6 +18,7 @@ from sanarestore.evaluation.speed.timings import Timing
 from sanarestore.ndjson import SCHEMA_VERSION
 from sanarestore.training.journal import Record
 from sanarestore.training.loop import Progress
+from sanarestore.training.plan import Plan
 from sanarestore.training.variants import PairOutcome
 
 PAGE = Path(__file__).parents[1] / "docs" / "json.md"
@@ -51,7 +52,7 @@ def test_the_schema_version_is_documented() -> None:
     [
         ("restore", set(Outcome(path=Path("a"), status="done").to_json())),
         ("degrade", set(PairOutcome(source=Path("a"), variant=0, status="done").to_json())),
-        ("train", field_names(Progress)),
+        ("train", {"event", *field_names(Progress, Plan)}),
         ("bench", field_names(Row)),
         ("seams", field_names(Measured)),
         ("doctor", field_names(Finding)),

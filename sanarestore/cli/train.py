@@ -85,6 +85,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the checkpoint in RUN; more --steps lengthen the run.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show the plan: steps, memory, time and disk. Nothing is written or trained."),
+    ] = False,
     export: Annotated[
         bool, typer.Option("--export", help="Write the model of RUN's checkpoint without training; with --resume.")
     ] = False,
@@ -141,6 +145,8 @@ def train(
         raise UsageError(
             "this applies only to low-rank adapters", where="--rank", next_step="Add --lora, or leave it out."
         )
+    if dry_run and export:
+        raise UsageError("there is nothing to plan", where="--dry-run", next_step="Leave out --export.")
     if export and not resume:
         raise UsageError("this writes the model of a checkpoint", where="--export", next_step="Add --resume.")
     from sanarestore.cli import launching
@@ -176,20 +182,43 @@ def train(
     )  # fmt: skip
     chosen = choose_recipe(order)
     ranks = Ranks.joined(place)
+    wants_quiet = quiet
     quiet, as_json = quiet or not ranks.is_first, as_json and ranks.is_first
     try:
         for each in runs(order, chosen, ranks):
+            if not export:
+                _show_plan(each, tries=dry_run or not wants_quiet, quiet=quiet, as_json=as_json)
+            if dry_run:
+                break
             with each.begun() as before, TrainingReport(quiet=quiet, as_json=as_json) as report:
-                report.begin(before, each.name, each.preflight.notes)
+                report.begin(before, each.name)
                 if not export:
                     _run(each, report)
                 each.finish()
             report.end(each.trainer.results)
     finally:
         ranks.leave()
+    if dry_run:
+        return
     model = folder / "model"
     kind = "adapter" if weights.is_adapter(model) else "model"
     console.say(f"the {kind} is in {model}: use it with --{kind} {model}", quiet=quiet or as_json)
+
+
+def _show_plan(run: "Run", *, tries: bool, quiet: bool, as_json: bool) -> None:
+    """Show the plan of a run; every process takes part in it, because all must try a step together."""
+    from sanarestore.cli import console, plan_lines
+    from sanarestore.training.plan import plan_of
+
+    for note in run.preflight.notes if not quiet and not as_json else ():
+        console.print_word("note", "yellow", note)
+    plan = plan_of(run, tries=tries)
+    if as_json:
+        console.print_json({"event": "plan", **plan.to_dict()})
+    elif not quiet:
+        console.say_lines(plan_lines.lines(plan))
+        if warning := plan_lines.warning(plan):
+            console.print_word("note", "yellow", warning)
 
 
 def _check_compiler() -> None:

@@ -1,11 +1,12 @@
 """Progress of `train`: loss, speed, time left and validation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.progress import BarColumn, Progress, TextColumn
 
 from sanarestore.cli import console
+from sanarestore.cli.pace import spoken_duration
 from sanarestore.evaluation.columns import Place, table
 
 if TYPE_CHECKING:
@@ -36,12 +37,10 @@ class TrainingReport:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def begin(self, results: "Results | None", name: str, notes: Sequence[str] = ()) -> None:
-        """Show the validation before training, notes on the data, and the name of the stage if there are several."""
+    def begin(self, results: "Results | None", name: str) -> None:
+        """Show the validation before training, and the name of the stage if there are several."""
         if self._quiet or self._json:
             return
-        for note in notes:
-            console.print_word("note", "yellow", note)
         if name:
             console.say(name)
         if results is None or results.before is None:
@@ -79,7 +78,7 @@ class TrainingReport:
         speed = f"{fields['images_per_second']:.0f} images/s"
         line = f"step {fields['step']}/{fields['steps']}  loss {fields['loss']:.4g}  {speed}"
         share = max(fields["share"], 1e-9)
-        left = f"{fields['minutes'] * (1 - share) / share:.0f} min left"
+        left = f"{spoken_duration(60 * fields['minutes'] * (1 - share) / share)} left"
         self._progress.update(self._task, completed=share, description=line + gain, left=left)
         if self._json and fresh:
             console.print_json(fields)

@@ -43,8 +43,16 @@ def free_memory() -> int:
     free: int = psutil.virtual_memory().available
     for limit, use in _CGROUPS:
         with suppress(OSError, ValueError):  # no such version, or "max"
-            free = min(free, int(Path(limit).read_text()) - int(Path(use).read_text()))
+            free = min(free, int(Path(limit).read_text()) - int(Path(use).read_text()) + _cached(Path(use).parent))
     return max(free, 0)
+
+
+def _cached(group: Path) -> int:
+    """Bytes of files that a container has read and the system drops when memory is short; they count as used."""
+    with suppress(OSError):
+        found = re.search(r"^(?:total_)?inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
+        return int(found[1]) if found else 0
+    return 0
 
 
 def memory_to_restore(header: Header, result: Header, *, tile: int | None, is_generated: bool = False) -> int:
@@ -77,9 +85,9 @@ class Budget:
     def take(self, key: object, size: int) -> None:
         """Take bytes for a file, waiting for other files; OutOfMemory if it would not fit alone."""
         if size > self._size:
-            allowed = f"{_spoken(self._size)} are " + ("allowed" if self._is_chosen else "free for it")
+            allowed = f"{spoken_size(self._size)} are " + ("allowed" if self._is_chosen else "free for it")
             raise OutOfMemory(
-                f"it needs about {_spoken(size)} of memory, and {allowed}",
+                f"it needs about {spoken_size(size)} of memory, and {allowed}",
                 next_step="Raise --memory-per-file, if the machine has more, or cut the image into parts."
                 if self._is_chosen else "Close other programs, use fewer --devices, or cut the image into parts.",
             )  # fmt: skip
@@ -94,5 +102,6 @@ class Budget:
             self._changed.notify_all()
 
 
-def _spoken(size: int) -> str:
+def spoken_size(size: int) -> str:
+    """A number of bytes for people: 12.0 MB, 3.4 GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

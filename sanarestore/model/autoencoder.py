@@ -10,13 +10,13 @@ The map lies between the plain ResBlock stages at the finest resolutions and all
 resolution in the published configurations. This is the only module that converts [0, 1] to [-1, 1].
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sanarestore.model.blocks import run_blocks
+from sanarestore.model.blocks import recomputed, run_blocks
 
 
 class Autoencoder(nn.Module):
@@ -31,6 +31,8 @@ class Autoencoder(nn.Module):
         self.encoder: Any = dc.encoder
         self.decoder: Any = dc.decoder
         self.config: Any = dc.config
+        self.gradient_checkpointing = False
+        """Whether the backward pass computes each block again, so that training keeps fewer activations."""
         stages = len(dc.config.encoder_block_out_channels)
         self._encoder_depth = _leading(dc.config.encoder_block_types, stages)
         self._decoder_depth = _leading(dc.config.decoder_block_types, stages)
@@ -98,15 +100,15 @@ class Autoencoder(nn.Module):
         """Run the convolutional stages: [B,3,H,W] in [0,1] -> map [B,C,h,w], downsampled by `encoder_downsample`."""
         with _exactly(image_BCHW.device):
             hidden: Tensor = self.encoder.conv_in(image_BCHW.float() * 2 - 1)
-        return run_blocks(self.encoder.down_blocks[: self._encoder_depth], hidden.to(self.dtype))
+        return self._run(self.encoder.down_blocks[: self._encoder_depth], hidden.to(self.dtype))
 
     def encode_deep(self, map_BChw: Tensor) -> Tensor:
         """Run the attention stages: map -> scaled latent in float32."""
-        return self.to_latent(run_blocks(self.deep_encoder, map_BChw))
+        return self.to_latent(self._run(self.deep_encoder, map_BChw))
 
     def decode_deep(self, latent_BZHW: Tensor) -> Tensor:
         """Run the attention stages: scaled latent -> map [B,C,h,w], downsampled by `decoder_downsample`."""
-        return run_blocks(self.deep_decoder, self.from_latent(latent_BZHW))
+        return self._run(self.deep_decoder, self.from_latent(latent_BZHW))
 
     @property
     def deep_encoder(self) -> list[nn.Module]:
@@ -136,11 +138,20 @@ class Autoencoder(nn.Module):
 
     def decode_shallow(self, map_BChw: Tensor) -> Tensor:
         """Run the convolutional stages: map -> [B,3,H,W] around [0,1], in float32."""
-        hidden = run_blocks(reversed(self.decoder.up_blocks[: self._decoder_depth]), map_BChw).float()
-        with _exactly(map_BChw.device):
+        hidden = self._run(reversed(self.decoder.up_blocks[: self._decoder_depth]), map_BChw)
+        image: Tensor = recomputed(self._to_image, hidden) if self.gradient_checkpointing else self._to_image(hidden)
+        return image
+
+    def _to_image(self, hidden_BCHW: Tensor) -> Tensor:
+        """Apply the decoder's last norm and convolution."""
+        hidden = hidden_BCHW.float()
+        with _exactly(hidden.device):
             hidden = self.decoder.norm_out(hidden.movedim(1, -1)).movedim(-1, 1)
             image: Tensor = self.decoder.conv_out(self.decoder.conv_act(hidden))
         return image / 2 + 0.5
+
+    def _run(self, blocks: Iterable[nn.Module], hidden_BCHW: Tensor) -> Tensor:
+        return run_blocks(blocks, hidden_BCHW, checkpointed=self.gradient_checkpointing)
 
 
 def _exactly(device: torch.device) -> torch.autocast:

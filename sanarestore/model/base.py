@@ -102,7 +102,7 @@ def write_module(folder: Path, module: Any) -> None:
 def read_flow(folder: Path) -> Flow:
     """Read solver and shift from scheduler/scheduler_config.json; WeightsError for an unknown scheduler."""
     path = folder / "scheduler/scheduler_config.json"
-    config = _read_json(path)
+    config = read_json(path)
     kind = str(config.get("_class_name"))
     if kind not in SOLVERS:
         raise WeightsError(
@@ -113,7 +113,7 @@ def read_flow(folder: Path) -> Flow:
 
 
 def _check_index(folder: Path) -> None:
-    index = _read_json(folder / "model_index.json")
+    index = read_json(folder / "model_index.json")
     for part, wanted in CLASSES.items():
         found = (index.get(part) or [None, None])[1]
         if found != wanted:
@@ -156,7 +156,8 @@ def _variant(folder: Path) -> str | None:
     return None if None in found or not found else sorted(found)[0]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file of a base; WeightsError if it is missing or invalid."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

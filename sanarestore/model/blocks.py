@@ -5,26 +5,46 @@ Shape suffixes: B batch, C channels, H W positions, D features, F features of al
 The kernels replace a block only if it is as published: they would bypass hooks on its layers, which training adds.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sanarestore.kernels import choice, feed_forward, residual
 from sanarestore.kernels.reference import Norm
 
 
-def run_blocks(blocks: Iterable[Any], hidden_BCHW: Tensor) -> Tensor:
-    """Run blocks, or sequences of blocks, one after another."""
+def run_blocks(blocks: Iterable[Any], hidden_BCHW: Tensor, *, checkpointed: bool = False) -> Tensor:
+    """Run blocks, or sequences of blocks, one after another.
+
+    If `checkpointed`, the backward pass computes each block again from its input, and only the inputs are kept.
+    """
     for block in blocks:
         if type(block) is nn.Sequential:
-            hidden_BCHW = run_blocks(block, hidden_BCHW)
+            hidden_BCHW = run_blocks(block, hidden_BCHW, checkpointed=checkpointed)
+        elif checkpointed:
+            hidden_BCHW = recomputed(_run_block, block, hidden_BCHW)
         else:
-            kind = type(block).__name__
-            hidden_BCHW = residual_block(block, hidden_BCHW) if kind == "ResBlock" else block(hidden_BCHW)
+            hidden_BCHW = _run_block(block, hidden_BCHW)
     return hidden_BCHW
+
+
+def recomputed(work: Callable[..., Any], *given: Any) -> Any:
+    """Call `work`, and call it again in the backward pass instead of keeping what that needs (Chen et al. 2016).
+
+    It must draw no random numbers. Without gradients this is a plain call.
+    """
+    if not torch.is_grad_enabled():
+        return work(*given)
+    return checkpoint(work, *given, use_reentrant=False, preserve_rng_state=False)
+
+
+def _run_block(block: Any, hidden_BCHW: Tensor) -> Tensor:
+    result: Tensor = residual_block(block, hidden_BCHW) if type(block).__name__ == "ResBlock" else block(hidden_BCHW)
+    return result
 
 
 def residual_block(block: Any, given_BCHW: Tensor) -> Tensor:

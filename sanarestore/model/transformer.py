@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sanarestore.model.blocks import recomputed
 from sanarestore.model.condition import PatchEmbedCondition, ProjectionCondition
 
 TIMESTEPS = 1000
@@ -64,6 +65,11 @@ class ConditionedTransformer(nn.Module):
     def blocks(self) -> Iterable[nn.Module]:
         """The transformer's blocks, in order."""
         return self.transformer.transformer_blocks  # type: ignore[return-value]
+
+    def checkpoint_gradients(self) -> None:
+        """Compute each block again in the backward pass, so that training keeps only the blocks' inputs."""
+        transformer: Any = self.transformer
+        transformer.enable_gradient_checkpointing(recomputed)
 
     def forward(self, latent_BCHW: Tensor, condition_BCHW: Tensor, tokens: Tokens, time_B: Tensor) -> Tensor:
         """Velocity at `time_B` in [0, 1], [B,C,H,W] in float32; H and W are multiples of the patch size (1)."""

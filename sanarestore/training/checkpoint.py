@@ -33,11 +33,15 @@ def write(run: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     for name, group in tensors.items():
-        # Safetensors accepts contiguous tensors only, and none that share memory.
-        plain = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in group.items()}
-        save_file(plain, fresh / f"{name}.safetensors")
+        # Without a name, the copies of a group are freed before those of the next are made.
+        save_file(_plain(group), fresh / f"{name}.safetensors")
     write_json(fresh / STATE, dict(state))
     replace_folder(fresh, current, old)
+
+
+def _plain(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies as safetensors accepts them: contiguous, and none that share memory."""
+    return {key: tensor.detach().cpu().contiguous().clone() for key, tensor in group.items()}
 
 
 def find_checkpoint(run: Path) -> Path | None:

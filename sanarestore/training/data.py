@@ -4,6 +4,7 @@ Sample i is a pure function of (recipe, photos, i). So any number of worker proc
 and resumed, see the same samples in the same order.
 """
 
+import copy
 import os
 import signal
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -319,6 +320,21 @@ def numbered_batches(
     finally:
         # PyTorch ends them when the iterator is freed, but a traceback, as of Ctrl-C, keeps it until the program ends.
         getattr(loaded, "_shutdown_workers", lambda: None)()
+
+
+def batch_at(samples: Dataset[Sample], recipe: TrainingRecipe, step: int, *, rank: int = 0, count: int = 1) -> Batch:
+    """The part of a step's batch that the process `rank` of `count` takes, made in this process."""
+    own = recipe.batch // count
+    first = step * recipe.batch + rank * own
+    return replace(collate([samples[number] for number in range(first, first + own)]), number=step, first=first)
+
+
+def without_files(samples: Dataset[Sample]) -> Dataset[Sample]:
+    """The same samples, but decoded photos are kept in memory only."""
+    other = copy.copy(samples)
+    if isinstance(other, PhotoSamples | PairSamples):
+        other._cache = PhotoCache()
+    return other
 
 
 class _Excused(Dataset[Any]):

@@ -358,14 +358,7 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = share * group["initial_lr"]
-        parts = self.recipe.accumulate
-        total = 0.0
-        for part in batch.parts(parts):
-            with _attention(self._device), self.autocast():
-                loss = self._loss(self._move(part)) / parts
-            total += float(loss.detach())
-            loss.backward()
-        value, norm = self.ranks.mean(total), self._clip()
+        value, norm = self.ranks.mean(self.backward(batch)), self._clip()
         if fault := self._guard.fault(value, norm):
             raise Diverged(
                 f"{fault} at step {self.step + 1}",
@@ -379,10 +372,25 @@ class Trainer:
             self.step += 1
         return value
 
+    def backward(self, batch: Batch) -> float:
+        """Add the gradients of a batch, computed in the recipe's parts, to those that are there; return its loss."""
+        parts = self.recipe.accumulate
+        total = 0.0
+        for part in batch.parts(parts):
+            # What is computed again in the backward pass must be computed by the same operations.
+            with _attention(self._device):
+                with self.autocast():
+                    loss = self._loss(self._move(part)) / parts
+                total += float(loss.detach())
+                loss.backward()  # type: ignore[no-untyped-call]
+        return total
+
     def autocast(self) -> torch.autocast:
         """The arithmetic of the run, for the block."""
+        # Its cache would keep a cast copy of every weight until the end of the forward pass.
         return torch.autocast(
-            self._device.type, dtype=torch.bfloat16, enabled=self.schedule.arithmetic != torch.float32
+            self._device.type, dtype=torch.bfloat16, enabled=self.schedule.arithmetic != torch.float32,
+            cache_enabled=not self.recipe.gradient_checkpointing,
         )  # fmt: skip
 
     def _clip(self) -> float:

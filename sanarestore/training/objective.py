@@ -70,6 +70,9 @@ class PartsObjective:
             )  # fmt: skip
         self._everything.requires_grad_(False)
         self.modules.requires_grad_(True)
+        if recipe.gradient_checkpointing and parts.latent:
+            parts.latent.transformer.checkpoint_gradients()
+            parts.latent.autoencoder.gradient_checkpointing = True
 
     def to(self, device: torch.device) -> None:
         self._everything.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

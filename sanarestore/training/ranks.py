@@ -69,7 +69,7 @@ class Ranks:
         flat = torch.cat([gradient.flatten() for gradient in whole])
         dist.all_reduce(flat)
         flat /= self.count
-        for gradient, part in zip(whole, flat.split([each.numel() for each in whole]), strict=True):
+        for gradient, part in zip(whole, flat.split([each.numel() for each in whole]), strict=True):  # type: ignore[no-untyped-call]
             gradient.copy_(part.view_as(gradient))
 
     def fill(self, parameters: Sequence[nn.Parameter]) -> None:

@@ -226,11 +226,15 @@ class TrainingRecipe:
     def for_tuning(self, name: str, *, low_rank: bool = False) -> "TrainingRecipe":
         """Adapt the recipe to fine-tuning: another name, and a fifth of the learning rates.
 
-        Low-rank weights start at zero and take the full rates: after 120 steps on pairs of noise, blur and JPEG
-        together, validation gains 3.83 dB, as with all weights trained; at a fifth of the rates, 3.82 dB.
+        Low-rank weights, which start at zero, take few small crops at a high rate instead: on pairs with dust and
+        scratches, 3,000 crops, a quarter of an hour of a busy laptop, gain 7.4 dB on photographs held back.
         """
-        share = 1.0 if low_rank else 0.2
-        return replace(self, name=name, learning_rate=self.learning_rate * share, muon_rate=self.muon_rate * share)
+        if low_rank:
+            return replace(
+                self, name=name, batch=8, patch=96, learning_rate=2e-3, muon_rate=0.0, warmup=50, ema=0.995,
+                validate_every=250, checkpoint_every=250,
+            )  # fmt: skip
+        return replace(self, name=name, learning_rate=self.learning_rate * 0.2, muon_rate=self.muon_rate * 0.2)
 
     @classmethod
     def for_adapting(cls, *, low_rank: bool) -> "TrainingRecipe":

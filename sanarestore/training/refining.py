@@ -161,7 +161,7 @@ class RouterObjective(PartsObjective):
 
         A result is judged by the middle of its crop: nearly as good a measure, in a quarter of the time.
         """
-        new = self._weighable(batch)
+        new = self.weigh(batch)
         again = self._replay.draw(REPLAYED * len(batch.prompts), stream(self.recipe.seed, "replay", batch.number))
         self._replay.add(new)
         samples = Weighable.joined([new, again])
@@ -172,7 +172,7 @@ class RouterObjective(PartsObjective):
             return decibels(samples.squared(share_BE), self.recipe.loss_floor).mean()
 
     @torch.no_grad()
-    def _weighable(self, batch: Batch) -> Weighable:
+    def weigh(self, batch: Batch) -> Weighable:
         """Refine the crops by every refiner."""
         prompt_BD, whole = self._prompts(batch), self._whole(batch)
         side, stride = batch.degraded_BCHW.shape[2], self.parts.refiner.stride

@@ -10,20 +10,23 @@ from typing import Any
 
 import torch
 
-from sanarestore import __version__, weights
-from sanarestore.degradations.pairs import Pair
+from sanarestore import __version__, images, weights
+from sanarestore.degradations.pairs import Pair, list_pairs
 from sanarestore.degradations.wordings import word_files
 from sanarestore.errors import UsageError
 from sanarestore.files import copy_folder, sampled_hash
+from sanarestore.model.prompts import MAX_TOKENS
 from sanarestore.training.captions import captions_of_pairs, captions_of_recipe
 from sanarestore.training.card import Trained, write_card
 from sanarestore.training.checkpoint import find_checkpoint
 from sanarestore.training.claim import claimed, decoded_in
 from sanarestore.training.data import Batch, OverviewSamples, PairSamples, PhotoSamples, WordingSamples
+from sanarestore.training.fitting import Training, fitting_objective
 from sanarestore.training.latents import SHARD, LatentSamples, encode, plan_latents
+from sanarestore.training.lengths import pixels_of, scaled
 from sanarestore.training.loop import Progress, Schedule, Trainer
+from sanarestore.training.memory import LENGTH, Setting
 from sanarestore.training.objective import PartsObjective
-from sanarestore.training.objectives import new_objective
 from sanarestore.training.preflight import Preflight, check_pairs, check_photos, fingerprint_of
 from sanarestore.training.ranks import Ranks
 from sanarestore.training.recipe import TrainingRecipe
@@ -80,10 +83,16 @@ class Run:
         self.folder = order.folder
         self.preflight = check_data(order.data, recipe)
         self._files = [(path,) for path in word_files()] if recipe.objective == "wording" else self.preflight.files
-        self._samples, validation = _samples(self.preflight, recipe, decoded_in(order.folder))
+        self.samples, validation = _samples(self.preflight, recipe, decoded_in(order.folder))
         listed = (*self.preflight.pairs, *self.preflight.held_pairs)
         self._data_facts = _facts(self._files, validation, recipe, listed)
-        objective = new_objective(recipe, order.start)
+        self.kind = "wordings" if recipe.objective == "wording" else "pairs" if listed else "photos"
+        self.count = len(self._files)
+        """Photographs or pairs to train on."""
+        self.pixels = 0 if self.kind == "wordings" else pixels_of([paths[0] for paths in self._files])
+        """Pixels of the photographs, or of the targets of the pairs."""
+        self.training = _training(order, recipe, listed, ranks or Ranks(), self.pixels)
+        objective, self.memory = fitting_objective(self.training)
         self._prepare_captions(objective, listed)
         self.trainer = Trainer(
             order.folder, objective, recipe, order.schedule, validation, origin=origin_of(order),
@@ -118,9 +127,9 @@ class Run:
         device = torch.device(self.order.schedule.device)
         missing = min(plan.crops, len(plan.missing) * SHARD)
         with trainer.autocast():
-            for done in encode(plan, self._samples, autoencoder.encode, self.recipe, device, trainer.ranks):
+            for done in encode(plan, self.samples, autoencoder.encode, self.recipe, device, trainer.ranks):
                 yield done, missing
-        self._samples = LatentSamples(plan, self.recipe)
+        self.samples = LatentSamples(plan, self.recipe)
 
     def steps(self) -> Generator[Progress, None, None]:
         """Train to the end, yielding after each step; closing it saves a checkpoint and writes the report."""
@@ -128,7 +137,7 @@ class Run:
         trackers = Trackers(self.order.track if is_first else (), self.folder, self.recipe)
         trackers.start(before.gains if before and not self.trainer.step else None)
         try:
-            with closing(self.trainer.run(self._samples)) as steps:
+            with closing(self.trainer.run(self.samples)) as steps:
                 for progress in steps:
                     yield replace(progress, notes=(*progress.notes, *trackers.log(progress)))
         finally:
@@ -195,7 +204,15 @@ def choose_recipe(order: Order) -> TrainingRecipe:
     """The recipe of an order; see `Order.recipe`. UsageError if it cannot be read or is wrong."""
     recipe = _recipe(order)
     recipe = recipe.with_cached_passes(order.cached_passes) if order.cached_passes else recipe
-    return recipe.with_steps(order.steps) if order.steps else recipe
+    if order.steps:
+        return recipe.with_steps(order.steps)
+    is_own = order.resume and (order.folder / "recipe.json").is_file()
+    if order.recipe or is_own or order.base == SCRATCH or order.schedule.max_minutes or recipe.stages:
+        return recipe
+    # Nobody has said how long to train.
+    low_rank = bool(order.rank) or weights.is_adapter(weights.resolve(order.base))
+    is_cpu = torch.device(order.schedule.device).type == "cpu"
+    return scaled(recipe, pixels_of(_images(order.data)), low_rank=low_rank, is_cpu=is_cpu)
 
 
 def _recipe(order: Order) -> TrainingRecipe:
@@ -274,6 +291,24 @@ def origin_of(order: Order) -> str:
         own = weights.fingerprint(weights.chosen(None, order.base), order.base)
         return f"{Path(order.base).name} {own[:16]}{low_rank}"
     return f"{Path(order.base).name} {sampled_hash(folder, *parts)[:16]}{low_rank}"
+
+
+def _images(data: Path) -> list[Path]:
+    """The clean photographs of the data, and the targets of pairs."""
+    if data.suffix.lower() == ".csv":
+        return [pair.target for pair in list_pairs(data).pairs]  # faults are told later, all together
+    return [each.path for each in images.find([str(data)]).images]
+
+
+def _training(order: Order, recipe: TrainingRecipe, pairs: Sequence[Pair], ranks: Ranks, pixels: int) -> Training:
+    """What decides on the memory of a run."""
+    longest = max((len(prompt) for pair in pairs for prompt in pair.prompts), default=0)
+    setting = Setting(
+        device=torch.device(order.schedule.device), processes=ranks.count, is_sharded=order.schedule.sharded,
+        # A token has three characters or more, and pairs two images of three bytes a pixel.
+        length=min(max(longest // 3, LENGTH), MAX_TOKENS), data_bytes=3 * pixels * (2 if pairs else 1),
+    )  # fmt: skip
+    return Training(recipe=recipe, start=order.start, setting=setting)
 
 
 def _make(folder: Path) -> None:

@@ -10,7 +10,7 @@ from sanarestore.degradations.wordings import vocabulary
 from sanarestore.errors import UsageError, WeightsError
 from sanarestore.model import adapter as adapters
 from sanarestore.model.adapter import Adapter, read_adapter
-from sanarestore.model.base import load_base
+from sanarestore.model.base import Base, load_base
 from sanarestore.model.condition import new_condition
 from sanarestore.model.experts import Experts
 from sanarestore.model.loading import LatentPath, RestorationModel, adapted_path, load_model, load_refiner
@@ -54,11 +54,15 @@ class Start:
             parts = self._from_published(self.base, recipe)
         return _with_lora(parts, self.base, recipe.objective, self.rank) if self.rank else parts
 
+    def _read(self, name: str, dtype: torch.dtype) -> Base:
+        """A published base; `training.shapes` builds it without its weights."""
+        return load_base(name, dtype=dtype)
+
     def _from_published(self, name: str, recipe: TrainingRecipe) -> Parts:
         """A published base, with a new condition and a new refiner."""
         # A transformer that is trained whole is float32; one that is frozen below a LoRA need not be.
         frozen = self.dtype if self.rank else torch.float32
-        base = load_base(name, dtype=frozen)
+        base = self._read(name, frozen)
         width = int(base.transformer.config.caption_channels)
         torch.manual_seed(recipe.seed)
         condition = new_condition(recipe.latent.condition, base.transformer).float()

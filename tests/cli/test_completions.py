@@ -31,7 +31,7 @@ FLAGS = {
     "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed", "--verbose", "-v"},
     "train": {
         "--recipe", "--output", "-o", "--base", "--steps", "--max-minutes", "--resume", "--device", "--dtype",
-        "--threads", "--compile", "--lora", "--rank", "--export", "--devices", "--shard", "--track",
+        "--threads", "--compile", "--lora", "--rank", "--export", "--devices", "--shard", "--track", "--dry-run",
         "--cache-latents",
     },
     "bench": {

@@ -93,6 +93,8 @@ def test_training_on_photos_gives_a_model_that_restores(photos: Path, capsys: py
     assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--json") == 0
     shown = capsys.readouterr()
     lines = [json.loads(line) for line in shown.out.splitlines()]
+    plan, *lines = lines
+    assert (plan["event"], plan["steps"], plan["samples"], plan["held_back"]) == ("plan", 4, 2, 1)
     assert [(line["schema_version"], line["step"]) for line in lines] == [(2, 2), (2, 4)]
     assert shown.err == ""
     (stage,) = stages("run/model")
@@ -163,6 +165,38 @@ def test_a_run_is_recorded_by_trackers(photos: Path, monkeypatch: pytest.MonkeyP
     assert set(fake.logged[0][1]) == {f"validation/{name}" for name in ("noise:25", "jpeg:20", "blur:1.6", "lowres:2")}
     assert [step for step, _ in fake.pictures] == [0, 4]
     assert fake.is_finished
+
+
+def test_a_dry_run_shows_the_plan_and_leaves_nothing_behind(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(Path().rglob("*"))
+    assert train("photos", "--recipe", "tiny.toml", "--dry-run") == 0
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert [line.split()[0] for line in shown.err.splitlines() if line[2] != " "] == [
+        "data", "base", "steps", "memory", "time", "disk"
+    ]  # fmt: skip
+    assert "2 photos, 0.0082 MP in all, 1 more for validation" in shown.err
+    assert "4 steps of 2 crops of 32 px: 1.0 passes over 2 photos" in shown.err
+    assert all(len(line) <= 80 for line in shown.err.splitlines())
+    assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--dry-run", "--json") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["event"] == "plan"
+    assert json.loads(line)["seconds_per_step"] > 0
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_dry_run_refuses_what_a_run_would(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run/model").mkdir(parents=True)
+    assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--dry-run") == 2
+    assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--dry-run", "--resume", "--export") == 2
+    assert "--dry-run: there is nothing to plan" in capsys.readouterr().err
+
+
+def test_a_run_begins_with_its_plan(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("photos", "--recipe", "tiny.toml", "-o", "run") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("  data ")
+    assert any(line.startswith("validation before training") for line in lines)
 
 
 def test_training_on_pairs_gives_a_model(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

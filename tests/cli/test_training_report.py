@@ -43,7 +43,7 @@ def test_training_progress_fits_a_small_terminal(terminal: Terminal) -> None:
         made.step({**step(5, -10.25), "step": 15000, "steps": 16000, "loss": -24.69581, "images_per_second": 1250.0})
         line = seen(terminal, made)[0].strip()
     assert line.startswith("step 15000/16000  loss -24.7  1250 images/s  validation -10.25 dB ━")
-    assert line.endswith("min left")
+    assert line.endswith(" 30 s left")
     assert len(line) <= 80
 
 
@@ -90,3 +90,9 @@ def test_results_are_shown_neither_with_json_nor_quietly(capsys: pytest.CaptureF
         made.end(FOUND)
     TrainingReport().end(Results(before=FOUND.before))
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_time_left_of_a_long_training_is_shown_in_hours(capsys: pytest.CaptureFixture[str]) -> None:
+    with TrainingReport() as made:
+        made.step({**step(1), "share": 0.001, "minutes": 62.0})
+    assert capsys.readouterr().err.splitlines()[-1].endswith("1032 h 18 min left")

@@ -59,6 +59,8 @@ def test_free_memory_is_that_of_the_container(tmp_path, monkeypatch: pytest.Monk
     (tmp_path / "current").write_text("2000000\n")
     monkeypatch.setattr(budget, "_CGROUPS", ((str(tmp_path / "max"), str(tmp_path / "current")),))
     assert free_memory() == 3_000_000
+    (tmp_path / "memory.stat").write_text("anon 500000\ninactive_file 1500000\nactive_file 7\n")
+    assert free_memory() == 4_500_000, "what was read from files can be dropped"
     (tmp_path / "max").write_text("max\n")
     assert free_memory() > 10**8
 

@@ -11,6 +11,7 @@ from sanarestore import images
 from sanarestore.degradations.requests import PLAIN
 from sanarestore.model.prompts import PromptEncoder
 from tests.conftest import photo
+from tests.published import write_narrow
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,3 +50,9 @@ def photos(tmp_path: Path) -> list[Path]:
         images.write(images.Image(pixels_HWC=photo(*size, seed=index), depth="uint8", format="png"), path)
         paths.append(path)
     return paths
+
+
+@pytest.fixture(scope="session")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A base in the published layout that is wide enough to measure its memory."""
+    return write_narrow(tmp_path_factory.mktemp("narrow"))
