@@ -8,7 +8,7 @@ Not counted: workspaces within an operation, the allocator's fragments, and the 
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -110,6 +110,9 @@ class _Step:
     """A training step of fake tensors."""
 
     def __init__(self, objective: Any, recipe: TrainingRecipe, dtype: torch.dtype, setting: Setting) -> None:
+        if recipe.objective == "flow" and recipe.agreement_weight:
+            # Which samples are computed twice depends on the times drawn; at most all are, as with twice the draws.
+            objective.recipe = replace(recipe, agreement_weight=0.0, draws=2 * recipe.draws)
         self._objective, self._recipe, self._dtype, self._setting = objective, recipe, dtype, setting
         self._parameters = [each for each in objective.modules.parameters() if each.requires_grad]
         trained = {id(each) for each in objective.modules.parameters()}

@@ -89,6 +89,13 @@ def test_every_objective_is_estimated_without_changing_it(name: str) -> None:
         assert found.activations > 0
 
 
+def test_the_agreement_of_two_seeds_is_estimated_as_twice_the_draws(narrow: str) -> None:
+    recipe, start = replace(RECIPE, objective="flow"), Start(base=narrow, rank=2)
+    agreeing = estimate_memory(replace(recipe, agreement_weight=0.5), start)
+    assert agreeing == estimate_memory(replace(recipe, draws=2), start)
+    assert agreeing.activations > estimate_memory(recipe, start).activations
+
+
 def test_a_published_model_is_estimated_from_its_configuration(tmp_path: Path) -> None:
     recipe = TrainingRecipe(objective="flow", patch=256, batch=2, optimizer="adamw", gradient_checkpointing=True)
     base = write_configurations(tmp_path, transformer=CHECKPOINTS["Sana_1600M_1024px"].changes, vae=DC_AE)
