@@ -200,7 +200,7 @@ def _write(path: Path, words: Sequence[Words], latents: Sequence[tuple[Tensor, T
 @functools.lru_cache(maxsize=64)
 def _opened(path: Path) -> tuple[Any, list[Any]]:
     """An open shard, and the words of its crops."""
-    opened: Any = safe_open(path, framework="pt")  # type: ignore[no-untyped-call]
+    opened: Any = safe_open(path, framework="pt")
     return opened, json.loads(opened.metadata()["words"])
 
 

@@ -103,6 +103,8 @@ class Shapes(Start):
             rank = adapters.rank_of(found.folder / adapters.LORA) if found.change == "lora" else None
         if found.condition:
             recipe = replace(recipe, latent=replace(recipe.latent, condition=found.condition))
+        # The low-rank weights are the transformer's, whatever is trained now.
+        recipe = replace(recipe, objective="flow") if rank else recipe
         parts = Start.parts(replace(self, base=found.base, rank=rank), recipe)
         refiner = Refiner(found.refiner) if found.refiner else parts.refiner
         return replace(parts, refiner=refiner, is_adapted=True)

@@ -173,7 +173,7 @@ def test_a_dry_run_shows_the_plan_and_leaves_nothing_behind(photos: Path, capsys
     shown = capsys.readouterr()
     assert shown.out == ""
     assert [line.split()[0] for line in shown.err.splitlines() if line[2] != " "] == [
-        "data", "base", "steps", "memory", "time", "disk"
+        "note", "data", "base", "steps", "memory", "time", "disk"
     ]  # fmt: skip
     assert "2 photos, 0.0082 MP in all, 1 more for validation" in shown.err
     assert "4 steps of 2 crops of 32 px: 1.0 passes over 2 photos" in shown.err
@@ -195,7 +195,8 @@ def test_a_dry_run_refuses_what_a_run_would(photos: Path, capsys: pytest.Capture
 def test_a_run_begins_with_its_plan(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("photos", "--recipe", "tiny.toml", "-o", "run") == 0
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("  data ")
+    assert lines[0] == "note 3 photographs are few: a long training learns them by heart"
+    assert lines[1].startswith("  data ")
     assert any(line.startswith("validation before training") for line in lines)
 
 
@@ -346,13 +347,13 @@ def test_one_photograph_is_enough(photos: Path, capsys: pytest.CaptureFixture[st
     assert train("photos/0.png", "--recipe", "tiny.toml", "-o", "again", "--json") == 0
     shown_again = capsys.readouterr()
     assert shown_again.err == ""
-    assert json.loads(shown_again.out.splitlines()[0])["validation"] is not None
+    assert json.loads(shown_again.out.splitlines()[1])["validation"] is not None
 
 
 def test_pairs_of_one_photograph_are_enough(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["degrade", "photos/0.png", "-o", "pairs", "--variants", "2", "--recipe", "noise", "-q"]) == 0
     assert train("pairs/pairs.csv", "--recipe", "tiny.toml", "-o", "run", "--json") == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[0])["validation"] is not None
+    assert json.loads(capsys.readouterr().out.splitlines()[1])["validation"] is not None
 
 
 def test_all_faults_of_pairs_are_shown_before_weights_are_loaded(

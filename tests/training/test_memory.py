@@ -90,9 +90,10 @@ def test_every_objective_is_estimated_without_changing_it(name: str) -> None:
 
 
 def test_the_agreement_of_two_seeds_is_estimated_as_twice_the_draws(narrow: str) -> None:
-    recipe, start = replace(RECIPE, objective="flow"), Start(base=narrow, rank=2)
+    # With fewer draws, encoding the crops takes more than the transformer.
+    recipe, start = replace(RECIPE, objective="flow", draws=64), Start(base=narrow, rank=2)
     agreeing = estimate_memory(replace(recipe, agreement_weight=0.5), start)
-    assert agreeing == estimate_memory(replace(recipe, draws=2), start)
+    assert agreeing == estimate_memory(replace(recipe, draws=128), start)
     assert agreeing.activations > estimate_memory(recipe, start).activations
 
 
