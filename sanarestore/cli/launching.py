@@ -8,7 +8,8 @@ from typing import Any
 
 import typer
 
-from sanarestore.errors import UsageError
+from sanarestore.errors import SanarestoreError
+from sanarestore.training.claim import LAUNCHER
 
 
 def is_needed(device: str) -> bool:
@@ -33,7 +34,7 @@ def own_device(device: str) -> str:
 
 
 def launch(context: typer.Context, folder: Path, device: str) -> None:
-    """Run the command of a context once per device, and wait; UsageError if a process fails.
+    """Run the command of a context once per device, and wait; SanarestoreError if a process fails.
 
     KeyboardInterrupt and exit codes are passed on.
     """
@@ -43,14 +44,17 @@ def launch(context: typer.Context, folder: Path, device: str) -> None:
     ]  # fmt: skip
     # Each process uses its share of the cores; torchrun would give each a single one.
     threads = max(1, (os.cpu_count() or 1) // len(_devices(device)))
-    process = subprocess.Popen(command, env={"OMP_NUM_THREADS": str(threads), **os.environ})
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, LAUNCHER: str(os.getpid())}
+    # A session of its own: signals of a terminal would reach the processes twice, and `kill` never.
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         code = process.wait()
     except KeyboardInterrupt:
-        process.wait()  # the processes have the signal too, and save a checkpoint
+        process.terminate()
+        process.wait()  # the processes finish a step together, and save a checkpoint
         raise
     if code:
-        raise UsageError(
+        raise SanarestoreError(
             f"a process of the training ended with code {code}", where="--devices",
             next_step="See the message above; --resume continues from the last checkpoint.",
         )  # fmt: skip

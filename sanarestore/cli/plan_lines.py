@@ -96,9 +96,12 @@ def _time(plan: "Plan") -> str:
     if plan.seconds_per_step is None or plan.seconds is None:
         return "not estimated"
     pace = f"{_seconds(plan.seconds_per_step)} a step on {plan.device} in {plan.dtype}, by a trial step"
-    if plan.max_minutes and plan.seconds == plan.max_minutes * 60:
+    if plan.max_minutes and not plan.seconds_left:
+        return f"the limit of {plan.max_minutes:g} min is used up: give more --max-minutes to train on"
+    if plan.max_minutes and plan.seconds == plan.seconds_left:
         fitting = math.floor(plan.seconds / plan.seconds_per_step)
-        return f"{spoken_duration(plan.seconds)}, the limit, for about {fitting:,} steps: {pace}"
+        used = f"{plan.minutes:.1f} of {plan.max_minutes:g} min are used; " if plan.minutes else ""
+        return f"{used}{spoken_duration(plan.seconds)}, the limit, for about {fitting:,} steps: {pace}"
     return f"about {spoken_duration(plan.seconds)}: {pace}"
 
 

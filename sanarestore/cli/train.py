@@ -1,5 +1,6 @@
 """`sanarestore train`: a folder of clean photographs or pairs.csv in, a model folder out."""
 
+import shlex
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,7 +69,8 @@ def train(
             "--max-minutes",
             min=0.01,
             metavar="MIN",
-            help="Time limit in minutes, by which the learning rate schedule and the run end.",
+            help="Time limit in minutes, by which the learning rate schedule and the run end; with --resume, earlier "
+            "sessions count.",
             show_default="none",
         ),
     ] = None,
@@ -245,6 +247,7 @@ def _run(run: "Run", report: "TrainingReport") -> None:
     except KeyboardInterrupt:
         if run.trainer.ranks.is_first:
             console.say(
-                f"step {run.trainer.step} is saved: repeat the command with --resume -o {run.order.folder} to continue"
+                f"step {run.trainer.step} is saved: repeat the command with --resume -o "
+                f"{shlex.quote(str(run.folder))} to continue"
             )
         raise

@@ -85,8 +85,12 @@ def rows_of(text: str) -> Iterator[Row | Fault]:
                 before = after
             else:
                 return
-        except csv.Error:
-            yield _open_quote(before) if _is_open(lines[before]) else _stray_quote(before)
+        except csv.Error as error:
+            if "field limit" in str(error):
+                fact = f"a field has more than {csv.field_size_limit():,} characters"
+                yield Fault(before + 1, fact, "Shorten the caption, or check for a missing comma.")
+            else:
+                yield _open_quote(before) if _is_open(lines[before]) else _stray_quote(before)
         start, faults = before + 1, faults + 1
 
 

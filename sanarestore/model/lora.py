@@ -60,6 +60,11 @@ class Lora(nn.Module):
         for name, layer in layers.items():
             layer.register_forward_hook(partial(_added, self.changes[_key(name)]))
 
+    @property
+    def rank(self) -> int:
+        """Rank of the changes."""
+        return len(next(iter(self.changes.values())).lora_A)  # type: ignore[arg-type]
+
     @classmethod
     def of_transformer(cls, transformer: nn.Module, rank: int) -> Self:
         """Adapt every linear layer and ungrouped convolution in a SANA transformer's blocks."""

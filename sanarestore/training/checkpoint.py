@@ -5,20 +5,23 @@
 """
 
 import json
+import os
 import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sanarestore.files import replace_folder
 from sanarestore.model.tensors import write_json
+from sanarestore.training.claim import LAUNCHER
 
 CURRENT, FRESH, OLD = NAMES = ("checkpoint", "checkpoint.new", "checkpoint.old")
 
@@ -63,9 +66,18 @@ def read_tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
 
 @dataclass
 class StopRequest:
-    """Whether a signal has asked a training of several processes to stop."""
+    """Whether a training of several processes is to stop."""
 
     asked: bool = False
+    parent: int = field(default_factory=os.getppid)
+    launcher: int = field(default_factory=lambda: int(os.environ.get(LAUNCHER, "0")))
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a signal has come, or the process that has started this one is gone."""
+        if self.asked or os.getppid() != self.parent:
+            return True
+        return self.launcher > 0 and not psutil.pid_exists(self.launcher)
 
 
 @contextmanager

@@ -9,6 +9,9 @@ from pathlib import Path
 from sanarestore.engine.lock import Lock
 from sanarestore.errors import UsageError
 
+LAUNCHER = "SANARESTORE_LAUNCHER"
+"""Environment variable: number of the process that has started those of a training."""
+
 _DECODED = ".decoded-"
 
 

@@ -127,7 +127,7 @@ class Trainer:
         self.step = 0
         self.ranks = ranks or Ranks()
         self._device = torch.device(schedule.device)
-        _check_division(recipe, self.ranks)
+        check_division(recipe, self.ranks)
         objective.to(self._device)
         if schedule.sharded:
             _check_sharded(recipe)
@@ -263,7 +263,7 @@ class Trainer:
                     speed = self.recipe.batch * (len(recent) - 1) / (recent[-1] - recent[0])
                     progress = self._report(loss, rate * self.recipe.learning_rate, speed, batch.notes)
                     yield progress
-                    if self.ranks.count > 1 and self.ranks.any(stop.asked):
+                    if self.ranks.count > 1 and self.ranks.any(stop.is_due):
                         raise KeyboardInterrupt
                     if progress.share >= 1:
                         break
@@ -498,7 +498,7 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _check_division(recipe: TrainingRecipe, ranks: Ranks) -> None:
+def check_division(recipe: TrainingRecipe, ranks: Ranks) -> None:
     """UsageError if a batch cannot be divided into equal parts."""
     if recipe.batch % (ranks.count * recipe.accumulate):
         among = f"{ranks.count} processes" if ranks.count > 1 else ""

@@ -15,6 +15,9 @@ from sanarestore.training.muon import MUON_DECAY, MUON_SIDE, Muon
 from sanarestore.training.ranks import like
 from sanarestore.training.recipe import TrainingRecipe
 
+LONGEST_WARMUP = 0.1
+"""Share of a run that its warm-up takes at most."""
+
 BETAS = (0.9, 0.99)
 """Decays of AdamW's moments, in 32 and in 8 bits."""
 
@@ -90,10 +93,13 @@ def bytes_per_parameter(optimizer: str, shapes: Iterable[Sequence[int]]) -> floa
 
 
 def lr_scale(recipe: TrainingRecipe, step: int, progress: float) -> float:
-    """Factor on the peak rates: linear warm-up by steps, times a half cosine over `progress` down to `final_rate`."""
+    """Factor on the peak rates: linear warm-up by steps, times a half cosine over `progress` down to `final_rate`.
+
+    The warm-up ends after a tenth of the run at the latest: a run with a short time limit would learn nothing else.
+    """
     cosine = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
     share = recipe.final_rate + (1 - recipe.final_rate) * cosine
-    return share * min(1.0, (step + 1) / max(recipe.warmup, 1))
+    return share * min(1.0, max((step + 1) / max(recipe.warmup, 1), progress / LONGEST_WARMUP))
 
 
 class EMA:

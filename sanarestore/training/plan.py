@@ -1,9 +1,10 @@
 """The plan of a run, before it begins: data, steps, memory, time by a trial step, and room on the disk."""
 
+import math
 import os
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import disk_usage
@@ -15,12 +16,13 @@ from torch import nn
 from sanarestore.engine.budget import spoken_size
 from sanarestore.errors import UsageError
 from sanarestore.training import checkpoint
-from sanarestore.training.data import batch_at, without_files
+from sanarestore.training.data import Batch, batch_at, without_files
 from sanarestore.training.fitting import free_bytes, too_large
 from sanarestore.training.lengths import passes_of
 from sanarestore.training.loop import Trainer
 from sanarestore.training.memory import Memory
 from sanarestore.training.objective import PartsObjective
+from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.run import Run
 
 LONG_TRIAL = 5.0
@@ -68,7 +70,9 @@ class Plan:
     seconds_per_step: float | None
     """Seconds of a step, as a trial step took; null if none was tried."""
     max_minutes: float | None
-    """The time limit."""
+    """The time limit, earlier sessions of the run included."""
+    minutes: float
+    """Minutes that earlier sessions of a run to resume have taken."""
     checkpoint_bytes: int
     result_bytes: int
     """Size of the model or adapter, about."""
@@ -80,7 +84,12 @@ class Plan:
         if self.seconds_per_step is None:
             return None
         whole = (self.steps - self.step) * self.seconds_per_step
-        return min(whole, self.max_minutes * 60) if self.max_minutes else whole
+        return min(whole, self.seconds_left) if self.max_minutes else whole
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds up to the time limit; infinite without one."""
+        return max(0.0, self.max_minutes - self.minutes) * 60 if self.max_minutes else math.inf
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -104,15 +113,16 @@ def plan_of(run: Run, *, tries: bool = True) -> Plan:
     result = result_bytes(trainer.objective)
     room = _room(run.folder, 2 * saved + result, is_first=trainer.ranks.is_first)
     return Plan(
-        stage=run.name, base=run.order.base, rank=run.order.rank, objective=recipe.objective,
-        optimizer=recipe.optimizer, device=run.order.schedule.device,
+        stage=run.name, base=run.order.base, rank=_rank(trainer.objective), objective=recipe.objective,
+        optimizer=_optimizer(recipe), device=run.order.schedule.device,
         dtype=str(run.order.schedule.arithmetic).removeprefix("torch."), processes=trainer.ranks.count, kind=run.kind,
-        samples=run.count, held_back=sum(len(batch.prompts) for batch in trainer.validation[:1]),
+        samples=run.count, held_back=held_back(trainer.validation, run.kind),
         megapixels=run.pixels / 1e6, trained_parameters=trained, parameters=_parameters(trainer.objective), step=step,
         steps=recipe.steps, batch=recipe.batch, accumulate=recipe.accumulate, patch=recipe.patch,
         passes=passes_of(recipe, run.pixels, recipe.steps), memory={**memory.parts(), "total": memory.total},
         memory_free=free, seconds_per_step=_try(run, step, memory, free) if tries else None,
-        max_minutes=run.order.schedule.max_minutes, checkpoint_bytes=saved, result_bytes=result, disk_free=room,
+        max_minutes=run.order.schedule.max_minutes, minutes=_minutes(run), checkpoint_bytes=saved,
+        result_bytes=result, disk_free=room,
     )  # fmt: skip
 
 
@@ -175,6 +185,31 @@ def _done(run: Run) -> int:
     """Steps that a run to resume has done."""
     found = checkpoint.find_checkpoint(run.folder) if run.order.resume else None
     return int(checkpoint.read_state(found)["step"]) if found else 0
+
+
+def _minutes(run: Run) -> float:
+    """Minutes that a run to resume has taken."""
+    found = checkpoint.find_checkpoint(run.folder) if run.order.resume else None
+    return float(checkpoint.read_state(found)["minutes"]) if found else 0.0
+
+
+def _optimizer(recipe: TrainingRecipe) -> str:
+    """Name of the optimizer that trains: without a rate of its own, Muon leaves everything to AdamW."""
+    return "adamw" if recipe.optimizer == "muon" and not recipe.muon_rate else recipe.optimizer
+
+
+def _rank(objective: Any) -> int | None:
+    """Rank of the low-rank weights that are trained; None if weights themselves are."""
+    if not isinstance(objective, PartsObjective):
+        return None
+    lora = objective.parts.refiner_lora or objective.parts.lora
+    return lora.rank if lora else None
+
+
+def held_back(validation: Sequence[Batch], kind: str) -> int:
+    """Photographs or pairs to validate on: a photograph is in the batch of every degradation, a pair in one."""
+    counts = [len(batch.prompts) for batch in validation]
+    return sum(counts) if kind == "pairs" else max(counts, default=0)
 
 
 def _room(folder: Path, needed: int, *, is_first: bool) -> int:

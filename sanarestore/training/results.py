@@ -53,6 +53,9 @@ class Results:
     @property
     def warning(self) -> str:
         """A sentence about the degradations that got worse; empty if there are none."""
+        if self.before and self.after and self.after.gain < self.before.gain - NOTICED:
+            fall = self.before.gain - self.after.gain
+            return f"training has made the result worse by {fall:.2f} dB: lower learning_rate and muon_rate"
         lost = ", ".join(f"{label} by {decibels:.2f} dB" for label, decibels in self.worse.items())
         return f"worse than the base with its experts, which training has dropped: {lost}" if lost else ""
 

@@ -24,7 +24,7 @@ from sanarestore.training.data import Batch, OverviewSamples, PairSamples, Photo
 from sanarestore.training.fitting import Training, fitting_objective
 from sanarestore.training.latents import SHARD, LatentSamples, encode, plan_latents
 from sanarestore.training.lengths import pixels_of, scaled
-from sanarestore.training.loop import Progress, Schedule, Trainer
+from sanarestore.training.loop import Progress, Schedule, Trainer, check_division
 from sanarestore.training.memory import LENGTH, Setting
 from sanarestore.training.objective import PartsObjective
 from sanarestore.training.preflight import Preflight, check_pairs, check_photos, fingerprint_of
@@ -79,6 +79,7 @@ class Run:
         self.order = order
         self.name = name
         """Which stage of how many this is; empty if it is the only one."""
+        recipe = divided(recipe, ranks or Ranks())
         self.recipe = recipe
         self.folder = order.folder
         self.preflight = check_data(order.data, recipe)
@@ -198,6 +199,18 @@ def runs(order: Order, recipe: TrainingRecipe, ranks: Ranks | None = None) -> It
     if ranks is None or ranks.is_first:
         copy_folder(folder / "model", order.folder / "model")
         write_report(order.folder, [order.folder / f"stage-{number}" for number in range(1, len(stages) + 1)])
+
+
+def divided(recipe: TrainingRecipe, ranks: Ranks) -> TrainingRecipe:
+    """The recipe with as many parts a batch as several processes leave; UsageError if the batch cannot be divided.
+
+    `accumulate` saves memory on one device, and each of several computes fewer crops anyway.
+    """
+    most = min(recipe.accumulate, max(1, recipe.batch // ranks.count))
+    parts = next((parts for parts in range(most, 0, -1) if recipe.batch % (ranks.count * parts) == 0), None)
+    recipe = replace(recipe, accumulate=parts) if parts and ranks.count > 1 else recipe
+    check_division(recipe, ranks)
+    return recipe
 
 
 def choose_recipe(order: Order) -> TrainingRecipe:

@@ -20,9 +20,6 @@ VALIDATED = ("noise:25", "jpeg:20", "blur:1.6", "lowres:2")
 CORRECTIONS_VALIDATED = (("lowlight:2", "lowlight"), ("colour:0.2", "colour"))
 """Degradations that validate global colour correction, and the kind that the prompt asks for."""
 
-MOST_LABELS = 3
-"""Different labels of validation pairs above which their levels are left out: drawn levels are all different."""
-
 UNPROMPTED = "no caption"
 """Label of pairs that have neither label nor caption."""
 
@@ -66,8 +63,8 @@ def overview_validation(paths: Sequence[Path], side: int = 64) -> list[Batch]:
 def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:
     """A batch for each label, of the middle of every pair, with its own prompt.
 
-    The label is the pair's own, the operations that made it; in lists without labels, the caption stands for it. Of
-    many different labels, the levels are left out.
+    The label is the pair's own, the operations that made it; in lists without labels, the caption stands for it. If all
+    labels differ, the levels are left out.
     """
     cache = PhotoCache()
     samples: dict[str, list[Sample]] = {}
@@ -87,8 +84,9 @@ def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:
 
 
 def _label_of(pair: Pair, pairs: Sequence[Pair]) -> str:
-    labels = {each.label for each in pairs}
-    label = pair.label if len(labels) <= MOST_LABELS else re.sub(r":[\d.]+", "", pair.label)
+    # Levels that are drawn are all different, and would leave one pair to each label.
+    are_drawn = len(pairs) > 1 and len({each.label for each in pairs}) == len(pairs)
+    label = re.sub(r":[\d.]+", "", pair.label) if are_drawn else pair.label
     return label or pair.prompts[0] or UNPROMPTED
 
 

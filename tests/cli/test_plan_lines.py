@@ -14,7 +14,7 @@ PLAN = Plan(
         "frozen": 3_860_000_000, "trained": 170_000_000, "gradients": 170_000_000, "optimizer": 340_000_000,
         "ema": 170_000_000, "activations": 1_270_000_000, "workers": 0, "total": 5_980_000_000,
     },
-    memory_free=24_100_000_000, seconds_per_step=0.84, max_minutes=None, checkpoint_bytes=680_000_000,
+    memory_free=24_100_000_000, seconds_per_step=0.84, max_minutes=None, minutes=0.0, checkpoint_bytes=680_000_000,
     result_bytes=146_000_000, disk_free=71_000_000_000,
 )  # fmt: skip
 

@@ -135,6 +135,7 @@ def refused(listed: Path, content: str | bytes) -> str:
         (HEAD + OK + 'c1.png,n1.png,"remove noise\n' + "c2.png,n2.png,x\n", 'line 3: the quote (") that begins'),
         (HEAD + 'c1.png,n1.png,"noise\n' + OK + 'c2.png,n2.png,"x"\n', 'line 2: the quote (") that begins'),
         (HEAD + 'c1.png,n1.png,"noise\n' + OK + 'c2.png,n2.png,blur"\n', "closed only in line 4, with other pairs"),
+        (HEAD + "c1.png,n1.png," + "x" * 200_000 + "\n", "line 2: a field has more than 131,072 characters"),
         (HEAD + 'c1.png,n1.png,"remove "noise" now"\n', 'line 2: text follows the quote (")'),
         (HEAD + "c0.png,n0.png,remove noise, then blur\n", "there are 4 fields, and the header has 3. Put quotes"),
         (HEAD + 'c0.png,n0.png, "noise, blur"\n', "Remove the spaces in front of quotes"),

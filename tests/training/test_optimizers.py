@@ -175,3 +175,10 @@ def test_the_ema_decays_faster_at_early_steps() -> None:
         module.weight.fill_(1.0)
     average.update(module, step=0)
     assert average.state()["weight"].item() == pytest.approx(0.9)
+
+
+def test_the_warm_up_of_a_short_run_ends_after_a_tenth_of_it() -> None:
+    recipe = TrainingRecipe(warmup=1000, final_rate=1.0)
+    assert lr_scale(recipe, 9, 0.05) == pytest.approx(0.5)
+    assert lr_scale(recipe, 19, 0.1) == pytest.approx(1.0)
+    assert lr_scale(recipe, 99, 0.001) == pytest.approx(0.1), "a long run warms up by steps"

@@ -30,6 +30,11 @@ def test_degradations_that_the_base_restores_better_are_named_with_the_loss() ->
     assert Results(base=FOUND.base, after=validation(noise=28, jpeg=22.91)).warning == ""
 
 
+def test_a_training_that_harms_is_warned_of() -> None:
+    harmed = Results(before=FOUND.before, base=FOUND.base, after=validation(noise=15, jpeg=22))
+    assert harmed.warning.startswith("training has made the result worse by 5.00 dB")
+
+
 def test_results_are_kept_in_the_folder(tmp_path: Path) -> None:
     FOUND.save(tmp_path)
     assert Results.load(tmp_path) == FOUND
