@@ -82,6 +82,7 @@ def train(
             metavar="PASSES",
             help="Encode the crops of this many passes over the data once, and repeat them; for the objective flow.",
             show_default="the recipe's",
+            rich_help_panel=MACHINE,
         ),
     ] = None,
     resume: Annotated[

@@ -39,7 +39,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> 
     [
         ("restore", "--gpu", "Use --devices, as in --devices cuda:0."),
         ("restore", "--device", "Use --devices, as in --devices cuda:0."),
-        ("train", "--gpu", "Use --device, as in --device cuda."),
+        ("train", "--gpu", "Use --devices, as in --devices cuda:0."),
         ("restore", "--output-format", "Use --format, as in --format png."),
         ("restore", "--noise", 'Use --prompt "remove noise".'),
         ("restore", "--denoise", 'Use --prompt "remove noise".'),

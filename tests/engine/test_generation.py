@@ -178,7 +178,7 @@ def test_strips_of_tokens_are_halved_when_memory_runs_out(
     assert (restored - expected).abs().max() < ROUNDING
     off: Any = Restorer(RestoreOptions(tiling="off"), device="cpu", model=model)
     monkeypatch.setattr(off._generation._transformer.transformer.transformer_blocks[1].ff, "forward", small)
-    with pytest.raises(OutOfMemory, match=r"untiled.*Leave out --tiling off"):
+    with pytest.raises(OutOfMemory, match=r"untiled.*Leave out tiling='off'"):
         off(image)
 
 
@@ -205,7 +205,7 @@ def test_blended_windows_keep_their_size_when_memory_runs_out(
     assert np.abs(restorer(image).pixels_HWC - expected).max() < ROUNDING
     assert restorer.tile == 96
     most = 0
-    with pytest.raises(OutOfMemory, match=r"with windows of 96 px.*smaller --tile"):
+    with pytest.raises(OutOfMemory, match=r"with windows of 96 px.*smaller tile"):
         restorer(image)
 
 
