@@ -17,8 +17,8 @@ from sanarestore.evaluation.seams import Measured
 from sanarestore.evaluation.speed.timings import Timing
 from sanarestore.ndjson import SCHEMA_VERSION
 from sanarestore.training.journal import Record
-from sanarestore.training.loop import Progress
 from sanarestore.training.plan import Plan
+from sanarestore.training.progress import Progress
 from sanarestore.training.variants import PairOutcome
 
 PAGE = Path(__file__).parents[1] / "docs" / "json.md"

@@ -153,7 +153,8 @@ def train(
     if export and not resume:
         raise UsageError("this writes the model of a checkpoint", where="--export", next_step="Add --resume.")
     from sanarestore.cli import launching
-    from sanarestore.training.run import Order, choose_recipe, run_folder, runs
+    from sanarestore.training.order import Order, choose_recipe, run_folder
+    from sanarestore.training.run import runs
     from sanarestore.training.tracking import check_trackers
 
     trackers = tuple(name.strip() for name in track.split(",")) if track else ()
@@ -167,7 +168,7 @@ def train(
     from sanarestore.cli import console
     from sanarestore.cli.training_report import TrainingReport
     from sanarestore.engine.devices import pick_device
-    from sanarestore.training.loop import Schedule
+    from sanarestore.training.progress import Schedule
     from sanarestore.training.ranks import Ranks
 
     if threads is not None:
@@ -196,7 +197,7 @@ def train(
             with each.begun() as before, TrainingReport(quiet=quiet, as_json=as_json) as report:
                 report.begin(before, each.name)
                 if not export:
-                    _run(each, report)
+                    _run(each, report, folder)
                 each.finish()
             report.end(each.trainer.results)
     finally:
@@ -235,8 +236,8 @@ def _check_compiler() -> None:
         )
 
 
-def _run(run: "Run", report: "TrainingReport") -> None:
-    """Run all steps; an interrupted run says how to resume it."""
+def _run(run: "Run", report: "TrainingReport", folder: Path) -> None:
+    """Run all steps; an interrupted run says how to resume it, by the folder of all stages."""
     from sanarestore.cli import console
 
     try:
@@ -249,6 +250,6 @@ def _run(run: "Run", report: "TrainingReport") -> None:
         if run.trainer.ranks.is_first:
             console.say(
                 f"step {run.trainer.step} is saved: repeat the command with --resume -o "
-                f"{shlex.quote(str(run.folder))} to continue"
+                f"{shlex.quote(str(folder))} to continue"
             )
         raise

@@ -172,7 +172,7 @@ def _plain(drawn: list[tuple[str, float]], rng: np.random.Generator, general: fl
     return Plan(
         operations=operations,
         removed=(True,) * len(operations),
-        # A model is told of what its reader does not know by one text, which it learns by heart.
+        # Prompt readers do not know this kind: all its pairs share one prompt, which a model recognizes by its text.
         prompt=unread[0] if unread else word(rng, asked),
         request=Request(understood=False) if unread else Request.of(*asked),
         label="+".join(_label(name, level) for name, level in drawn),

@@ -13,7 +13,7 @@ from sanarestore.flow import interpolate, training_times, velocity
 from sanarestore.model.loading import LatentPath
 from sanarestore.model.runners.windowed import causal_velocity
 from sanarestore.model.transformer import Tokens
-from sanarestore.training.data import Batch
+from sanarestore.training.batching import Batch
 from sanarestore.training.losses import off_unit_variance
 from sanarestore.training.objective import PartsObjective
 from sanarestore.training.parts import Parts

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from torch.utils.data import Dataset
 from sanarestore.degradations.requests import Request
 from sanarestore.files import hash_text, write_atomically
 from sanarestore.model.autoencoder import Autoencoder
-from sanarestore.training.data import Batch, Sample, numbered_batches
+from sanarestore.training.batching import numbered_batches
+from sanarestore.training.data import Sample
 from sanarestore.training.ranks import Ranks
 from sanarestore.training.recipe import TrainingRecipe
 
@@ -202,13 +203,3 @@ def _opened(path: Path) -> tuple[Any, list[Any]]:
     """An open shard, and the words of its crops."""
     opened: Any = safe_open(path, framework="pt")
     return opened, json.loads(opened.metadata()["words"])
-
-
-def with_latents(batch: Batch, device: torch.device) -> Batch:
-    """Move a batch's latents to a device, if it has any."""
-    if batch.degraded_latent_BCHW is None or batch.target_latent_BCHW is None:
-        return batch
-    return replace(
-        batch, degraded_latent_BCHW=batch.degraded_latent_BCHW.to(device),
-        target_latent_BCHW=batch.target_latent_BCHW.to(device),
-    )  # fmt: skip

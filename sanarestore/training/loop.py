@@ -11,7 +11,6 @@ import platform
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,20 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sanarestore import __version__
-from sanarestore.engine.devices import pick_dtype
 from sanarestore.errors import Diverged, UsageError
 from sanarestore.model.tensors import write_json
-from sanarestore.old_names import renamed_recipe, renamed_tensors
-from sanarestore.options import DType
+from sanarestore.old_names import renamed_tensors
 from sanarestore.training import checkpoint
+from sanarestore.training.batching import Batch, batches
 from sanarestore.training.checkpoint import StopRequest, stopping, uninterrupted
-from sanarestore.training.data import Batch, batches
 from sanarestore.training.guard import LossGuard
-from sanarestore.training.latents import with_latents
 from sanarestore.training.objective import Objective
-from sanarestore.training.optimizers import EMA, lr_scale, optimizers
+from sanarestore.training.optimizers import EMA, load_state, lr_scale, optimizers, state_of
+from sanarestore.training.progress import Progress, Schedule
 from sanarestore.training.ranks import Ranks, full, like, norm_of, partitioned, unsharded
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.results import Results
+from sanarestore.training.resuming import check_division, check_resumable, check_sharded, recipe_identity
 from sanarestore.training.scores import Validation
 from sanarestore.training.validator import Validator
 
@@ -43,61 +41,6 @@ MOST_SETBACKS = 2
 
 SETBACK_RATE = 0.5
 """Factor on all learning rates after each time that a run went back."""
-
-FREE_FIELDS = (
-    "workers", "validate_every", "checkpoint_every", "pictures_every", "accumulate", "gradient_checkpointing",
-)  # fmt: skip
-"""Fields of a recipe that may change when a run is resumed: they change nothing but rounding."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
-    """Progress of a run after one step."""
-
-    step: int
-    """Steps done so far."""
-    steps: int
-    """Steps in all."""
-    loss: float
-    learning_rate: float
-    images_per_second: float
-    """Crops per second over the last hundred steps."""
-    minutes: float
-    """Minutes of training, summed over the run's sessions."""
-    share: float
-    """Share of the run that is done, by steps or by minutes, in [0, 1]."""
-    validation: float | None = None
-    """PSNR gain of the EMA weights on the validation set in dB, each PSNR at most 40 dB; None between validations."""
-    validations: dict[str, float] | None = None
-    """Such a gain for each degradation of the validation set; None between validations."""
-    notes: tuple[str, ...] = ()
-    """Messages for the user about the step's samples: photos that cannot be read."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**asdict(self), "notes": list(self.notes)}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Schedule:
-    """How a run is computed, and when it ends."""
-
-    device: str = "cpu"
-    max_minutes: float | None = None
-    """Time limit: the cosine schedule and the run end by then."""
-    compile: bool = False
-    """torch.compile the loss; worthwhile where elementwise operations cost as much as convolutions."""
-    dtype: DType = "auto"
-    """Arithmetic of the networks; weights and EMA are always float32. auto is bfloat16 on CUDA and float32 elsewhere.
-    bfloat16 trains twice as fast on a CPU that supports it (AMX), and a hundred times slower on any other."""
-
-    sharded: bool = False
-    """Shard the transformer's weights over the processes (FSDP2), instead of holding all of them in each."""
-
-    @property
-    def arithmetic(self) -> torch.dtype:
-        """The torch type that `dtype` selects on this device."""
-        return pick_dtype(self.dtype, torch.device(self.device))
 
 
 class Trainer:
@@ -130,7 +73,7 @@ class Trainer:
         check_division(recipe, self.ranks)
         objective.to(self._device)
         if schedule.sharded:
-            _check_sharded(recipe)
+            check_sharded(recipe)
             objective.shard(self.ranks)
         self._optimizers = optimizers(objective.modules, recipe, schedule.arithmetic)
         self._ema = EMA(objective.modules, recipe.ema)
@@ -195,30 +138,7 @@ class Trainer:
             raise UsageError(
                 "there is no checkpoint to resume from", where=self.folder, next_step="Leave out --resume."
             )
-        state = checkpoint.read_state(found)
-        # Fields that were added since the checkpoint was written take their defaults.
-        known = {**_recipe_identity(TrainingRecipe()), **_recipe_identity_of(state["recipe"])}
-        changed = _differences(known, _recipe_identity(self.recipe))
-        if self.recipe.steps > known["steps"]:
-            changed = [name for name in changed if name != "steps"]
-        if changed:
-            raise UsageError(
-                f"the run began with another recipe: it differs in {', '.join(changed)}",
-                where=self.folder,
-                next_step="Resume with its own recipe and at least as many steps, or start a new folder.",
-            )
-        if state["origin"] != self.origin:
-            raise UsageError(
-                f"the run began from {state['origin'] or 'other weights'}, not from {self.origin or 'these'}",
-                where=self.folder,
-                next_step="Give the --base, --lora and --rank that it began with.",
-            )
-        if state.get("data", self.data) != self.data:
-            raise UsageError(
-                "the photos or pairs are not those that the run began with",
-                where=self.folder,
-                next_step="Bring them back as they were, or begin another run with --base and this one's model.",
-            )
+        check_resumable(checkpoint.read_state(found), self.recipe, self.folder, origin=self.origin, data=self.data)
         self._load(found)
 
     def _load(self, found: Path) -> None:
@@ -229,7 +149,7 @@ class Trainer:
         weights = renamed_tensors(checkpoint.read_tensors(found, "model"))
         modules.load_state_dict({name: _placed(weights[name], places, name) for name in weights}, strict=True)
         self._ema.load(renamed_tensors(checkpoint.read_tensors(found, "average")))
-        self._load_optimizer(checkpoint.read_tensors(found, "optimizer"))
+        load_state(self._optimizers, checkpoint.read_tensors(found, "optimizer"))
         self.step, self._minutes_before = int(state["step"]), float(state["minutes"])
         self._setbacks = int(state.get("setbacks", 0))
         self._guard = LossGuard()
@@ -311,12 +231,12 @@ class Trainer:
         tensors = {
             "model": self.objective.modules.state_dict(),
             "average": self._ema.state(),
-            "optimizer": self._optimizer_state(),
+            "optimizer": state_of(self._optimizers),
         }
         # Every process takes part in collecting sharded tensors.
         whole = {name: {key: full(tensor) for key, tensor in group.items()} for name, group in tensors.items()}
         if self.ranks.is_first:
-            checkpoint.write(self.folder, whole, {**state, "recipe": _recipe_identity(self.recipe)})
+            checkpoint.write(self.folder, whole, {**state, "recipe": recipe_identity(self.recipe)})
 
     def validate(self, *, is_last: bool = False) -> Validation:
         """Measure the EMA weights on the validation batches."""
@@ -330,7 +250,7 @@ class Trainer:
         with self._with_ema(), torch.no_grad():
             modules.eval()
             try:
-                yield [self._move(batch) for batch in self.validation]
+                yield [batch.to(self._device) for batch in self.validation]
             finally:
                 modules.train()
 
@@ -380,7 +300,7 @@ class Trainer:
             # What is computed again in the backward pass must be computed by the same operations.
             with _attention(self._device):
                 with self.autocast():
-                    loss = self._loss(self._move(part)) / parts
+                    loss = self._loss(part.to(self._device)) / parts
                 total += float(loss.detach())
                 loss.backward()  # type: ignore[no-untyped-call]
         return total
@@ -404,16 +324,6 @@ class Trainer:
             for alike in partitioned(parameters):
                 nn.utils.clip_grads_with_norm_(alike, self.recipe.clip, like(norm, alike[0]))
         return float(norm)
-
-    def _move(self, batch: Batch) -> Batch:
-        degraded, target = (
-            tensor.to(self._device, memory_format=torch.channels_last, non_blocking=True)
-            for tensor in (batch.degraded_BCHW, batch.target_BCHW)
-        )
-        return replace(
-            with_latents(batch, self._device), degraded_BCHW=degraded, target_BCHW=target,
-            statistics_BK=batch.statistics_BK.to(self._device),
-        )  # fmt: skip
 
     def _report(self, loss: float, rate: float, speed: float, notes: tuple[str, ...]) -> Progress:
         share = self.share
@@ -460,25 +370,6 @@ class Trainer:
             "python": platform.python_version(),
         }  # fmt: skip
 
-    def _optimizer_state(self) -> dict[str, Tensor]:
-        return {
-            f"{which}.{index}.{key}": torch.as_tensor(value)
-            for which, optimizer in enumerate(self._optimizers)
-            for index, entry in optimizer.state_dict()["state"].items()
-            for key, value in entry.items()
-        }
-
-    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self._optimizers]
-        for name, tensor in tensors.items():
-            which, index, key = name.split(".", 2)
-            place = _parameters(self._optimizers[int(which)])[int(index)]
-            # Only what has the parameter's shape is sharded as it is.
-            moved = like(tensor, place) if tensor.shape == place.shape else tensor
-            states[int(which)].setdefault(int(index), {})[key] = moved
-        for optimizer, state in zip(self._optimizers, states, strict=True):
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
 
 def _attention(device: torch.device) -> AbstractContextManager[Any]:
     """Avoid fused attention on CPUs: its backward pass on short prompts is slow, a quarter of a training step."""
@@ -492,47 +383,3 @@ def _is_due(step: int, every: int) -> bool:
 def _placed(whole: Tensor, places: dict[str, Any], name: str) -> Tensor:
     """A loaded tensor, sharded as the module's own is."""
     return like(whole, places[name]) if isinstance(places.get(name), Tensor) else whole
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def check_division(recipe: TrainingRecipe, ranks: Ranks) -> None:
-    """UsageError if a batch cannot be divided into equal parts."""
-    if recipe.batch % (ranks.count * recipe.accumulate):
-        among = f"{ranks.count} processes" if ranks.count > 1 else ""
-        parts = f"{recipe.accumulate} parts" if recipe.accumulate > 1 else ""
-        raise UsageError(
-            f"a batch of {recipe.batch} cannot be divided equally into {' of '.join(filter(None, (parts, among)))}",
-            where="batch in the recipe",
-            next_step=f"Use a multiple of {ranks.count * recipe.accumulate}.",
-        )
-    if recipe.objective == "router" and ranks.count * recipe.accumulate > 1:
-        raise UsageError(
-            "a router remembers samples and cannot be trained in parts", where="objective",
-            next_step="Use one process and accumulate = 1.",
-        )  # fmt: skip
-
-
-def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Fields that two recipes differ in."""
-    return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
-
-
-def _check_sharded(recipe: TrainingRecipe) -> None:
-    """UsageError if the optimizer needs whole weights: Muon and CAME take matrices, 8-bit states whole blocks."""
-    if recipe.optimizer != "adamw" and (recipe.optimizer, recipe.muon_rate) != ("muon", 0):
-        raise UsageError(
-            f"the optimizer '{recipe.optimizer}' does not train sharded weights", where="--shard",
-            next_step='Write optimizer = "adamw" in the recipe, or leave out --shard.',
-        )  # fmt: skip
-
-
-def _recipe_identity(recipe: TrainingRecipe) -> dict[str, Any]:
-    """The recipe's fields that must be equal to resume: all but those that do not affect the weights."""
-    return _recipe_identity_of(json.loads(json.dumps(recipe.to_dict())))
-
-
-def _recipe_identity_of(table: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in renamed_recipe(table).items() if key not in FREE_FIELDS}

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from sanarestore.degradations.requests import Request
 from sanarestore.model.colour_correction import COLOUR_STATISTICS
-from sanarestore.training.data import Batch
+from sanarestore.training.batching import Batch
 from sanarestore.training.live_bytes import LiveBytes, held_by
 from sanarestore.training.objective import Objective
 from sanarestore.training.optimizers import optimizers, state_bytes

@@ -16,7 +16,7 @@ from sanarestore.errors import UsageError
 from sanarestore.model.colour_correction import WholePhoto
 from sanarestore.model.prompts import pool
 from sanarestore.model.transformer import Tokens
-from sanarestore.training.data import Batch
+from sanarestore.training.batching import Batch
 from sanarestore.training.losses import psnr_loss
 from sanarestore.training.mixing import Mixture
 from sanarestore.training.parts import Parts

@@ -1,7 +1,7 @@
 """Choose the optimizers of a recipe and count their memory; the learning-rate schedule, and the EMA of weights."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -90,6 +90,29 @@ def bytes_per_parameter(optimizer: str, shapes: Iterable[Sequence[int]]) -> floa
         each.step()
     count: int = sum(parameter.numel() for parameter in parameters)
     return state_bytes(made) / count
+
+
+def state_of(made: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """The state of optimizers as tensors named `optimizer.parameter.key`, by number."""
+    return {
+        f"{which}.{index}.{key}": torch.as_tensor(value)
+        for which, optimizer in enumerate(made)
+        for index, entry in optimizer.state_dict()["state"].items()
+        for key, value in entry.items()
+    }
+
+
+def load_state(made: Sequence[torch.optim.Optimizer], tensors: Mapping[str, Tensor]) -> None:
+    """Load the state that `state_of` returned, sharded as the parameters are."""
+    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in made]
+    for name, tensor in tensors.items():
+        which, index, key = name.split(".", 2)
+        place = [each for group in made[int(which)].param_groups for each in group["params"]][int(index)]
+        # Only what has the parameter's shape is sharded as it is.
+        moved = like(tensor, place) if tensor.shape == place.shape else tensor
+        states[int(which)].setdefault(int(index), {})[key] = moved
+    for optimizer, state in zip(made, states, strict=True):
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def lr_scale(recipe: TrainingRecipe, step: int, progress: float) -> float:

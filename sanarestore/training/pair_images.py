@@ -76,7 +76,7 @@ def headers_of(paths: Iterable[Path]) -> Headers:
 def look(pairs: Sequence[Pair], headers: Headers, progress: Progress) -> list[Seen]:
     """Decode and compare the images of an even sample of at most `MOST_PAIRS` pairs.
 
-    `progress` is told how many pairs of how many were decoded.
+    `progress` is called with the number of pairs decoded and of all pairs.
     """
     step = max(1.0, len(pairs) / MOST_PAIRS)
     sample = [pairs[int(index * step)] for index in range(min(len(pairs), MOST_PAIRS))]

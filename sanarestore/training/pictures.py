@@ -14,7 +14,7 @@ from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
 from sanarestore.files import write_atomically
-from sanarestore.training.data import Batch
+from sanarestore.training.batching import Batch
 from sanarestore.training.scores import decibels_of
 
 FOLDER = "pictures"

@@ -4,7 +4,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import disk_usage
@@ -16,7 +16,8 @@ from torch import nn
 from sanarestore.engine.budget import spoken_size
 from sanarestore.errors import UsageError
 from sanarestore.training import checkpoint
-from sanarestore.training.data import Batch, batch_at, without_files
+from sanarestore.training.batching import batch_at
+from sanarestore.training.data import without_files
 from sanarestore.training.fitting import free_bytes, too_large
 from sanarestore.training.lengths import passes_of
 from sanarestore.training.loop import Trainer
@@ -116,7 +117,7 @@ def plan_of(run: Run, *, tries: bool = True) -> Plan:
         stage=run.name, base=run.order.base, rank=_rank(trainer.objective), objective=recipe.objective,
         optimizer=_optimizer(recipe), device=run.order.schedule.device,
         dtype=str(run.order.schedule.arithmetic).removeprefix("torch."), processes=trainer.ranks.count, kind=run.kind,
-        samples=run.count, held_back=held_back(trainer.validation, run.kind),
+        samples=run.count, held_back=run.facts.held_back,
         megapixels=run.pixels / 1e6, trained_parameters=trained, parameters=_parameters(trainer.objective), step=step,
         steps=recipe.steps, batch=recipe.batch, accumulate=recipe.accumulate, patch=recipe.patch,
         passes=passes_of(recipe, run.pixels, recipe.steps), memory={**memory.parts(), "total": memory.total},
@@ -204,12 +205,6 @@ def _rank(objective: Any) -> int | None:
         return None
     lora = objective.parts.refiner_lora or objective.parts.lora
     return lora.rank if lora else None
-
-
-def held_back(validation: Sequence[Batch], kind: str) -> int:
-    """Photographs or pairs to validate on: a photograph is in the batch of every degradation, a pair in one."""
-    counts = [len(batch.prompts) for batch in validation]
-    return sum(counts) if kind == "pairs" else max(counts, default=0)
 
 
 def _room(folder: Path, needed: int, *, is_first: bool) -> int:

@@ -100,7 +100,7 @@ def check_pairs(listed: Path, recipe: TrainingRecipe, progress: Progress = _sile
     """Read a list of pairs, look into its images, and hold some back for validation.
 
     One UsageError names all faults of the list and of its images, by line. Large images take up to a second each:
-    `progress` is told how many pairs of how many are compared.
+    `progress` is called with the number of pairs compared and of all pairs.
     """
     found = list_pairs(listed)
     headers = headers_of(path for pair in found.pairs for path in (pair.target, pair.degraded))
@@ -185,7 +185,7 @@ def _few(photographs: int, again: bool) -> list[str]:
     notes = []
     if photographs < FEW:
         counted = "one photograph is" if photographs == 1 else f"{photographs} photographs are"
-        notes.append(f"{counted} few: a long training learns them by heart")
+        notes.append(f"{counted} few: a long training overfits them")
     if again:
         notes.append("validation uses crops of the training photographs: there is only one")
     return notes

@@ -1,16 +1,15 @@
 """A training recipe: everything that decides what a run learns, read from TOML, each field checked and documented."""
 
-import json
 import tomllib
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from sanarestore.errors import UsageError
 from sanarestore.model.condition import KINDS, ConditionKind
-from sanarestore.model.experts import REMOVES
 from sanarestore.old_names import renamed_recipe
+from sanarestore.training.recipe_table import build, changed, experts_of, over, weights_of
 
 OBJECTIVES = ("colour-correction", "refiner", "wording", "expert", "router", "autoencoder", "flow", "end-to-end")
 """Objectives in the order in which a complete model is trained, each from the folder of the one before."""
@@ -210,14 +209,14 @@ class TrainingRecipe:
         if not isinstance(listed, (list, tuple)) or not all(isinstance(stage, dict) for stage in listed):
             raise UsageError("'stage' must be a list of tables", where=where, next_step="Write [[stage]] before each.")
         stages = tuple(
-            cls.from_dict(_over(table, stage), f"{where}, stage {number}") for number, stage in enumerate(listed, 1)
+            cls.from_dict(over(table, stage), f"{where}, stage {number}") for number, stage in enumerate(listed, 1)
         )
-        shape = _build(ModelShape, table.pop("model", {}), where)
-        latent = _build(LatentShape, table.pop("latent", {}), where)
-        degradations = _weights(table.pop("degradations", {}), where)
-        experts = _experts(table.pop("experts", {}), where)
+        shape = build(ModelShape, table.pop("model", {}), where)
+        latent = build(LatentShape, table.pop("latent", {}), where)
+        degradations = weights_of(table.pop("degradations", {}), where)
+        experts = experts_of(table.pop("experts", {}), where)
         recipe: TrainingRecipe = replace(
-            _build(cls, table, where), model=shape, latent=latent, experts=experts, stages=stages
+            build(cls, table, where), model=shape, latent=latent, experts=experts, stages=stages
         )  # fmt: skip
         recipe = replace(recipe, degradations=degradations) if degradations else recipe
         recipe.check(where)
@@ -348,68 +347,4 @@ class TrainingRecipe:
 
     def changed(self) -> dict[str, Any]:
         """Fields that differ from the defaults, as plain values: enough to build the recipe again."""
-        return _changed(self.to_dict(), TrainingRecipe().to_dict())
-
-
-def _over(table: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's table with the fields of a stage over it; the tables of networks are joined field by field."""
-    joined = {**json.loads(json.dumps(table)), **stage}
-    for name in ("model", "latent"):
-        if name in table and name in stage:
-            joined[name] = {**table[name], **stage[name]}
-    return joined
-
-
-def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        if name in ("model", "latent"):
-            if inner := _changed(value, defaults[name]):
-                found[name] = inner
-        elif value != defaults[name]:
-            found[name] = value
-    return found
-
-
-def _experts(table: Any, where: Path | str) -> dict[str, str]:
-    """Check a table, name of an expert -> model."""
-    if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
-        raise UsageError(f"'experts' must be a table of models, not {table!r}", where=where)
-    unknown = sorted(table.keys() - set(REMOVES))
-    if unknown:
-        raise UsageError(
-            f"'{unknown[0]}' is not the name of an expert", where=where, next_step=f"Known: {', '.join(REMOVES)}."
-        )
-    return dict(table)
-
-
-def _weights(table: Any, where: Path | str) -> dict[str, float]:
-    """Check a table, recipe line -> weight; each weight must be a number."""
-    if not isinstance(table, dict):
-        raise UsageError(f"'degradations' must be a table, not {table!r}", where=where)
-    for line, weight in table.items():
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
-            raise UsageError(f"the weight of '{line}' must be a number, not {weight!r}", where=where)
-    return {line: float(weight) for line, weight in table.items()}
-
-
-def _build(kind: Any, table: dict[str, Any], where: Path | str) -> Any:
-    known = {entry.name: entry for entry in fields(kind)}
-    values: dict[str, Any] = {}
-    for name, value in table.items():
-        if name not in known:
-            raise UsageError(
-                f"'{name}' is not a field of a recipe", where=where, next_step=f"Known: {', '.join(known)}."
-            )
-        default: Any = known[name].default
-        wanted: type = type(default)
-        if wanted is float and isinstance(value, int):
-            value = float(value)
-        part = type(default[0]) if wanted is tuple and default else str
-        if wanted is tuple and isinstance(value, list) and all(type(each) is part for each in value):
-            value = tuple(value)
-        if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
-            kind_told = f"a list of {part.__name__}" if wanted is tuple else wanted.__name__
-            raise UsageError(f"'{name}' must be {kind_told}, not {value!r}", where=where)
-        values[name] = value
-    return kind(**values)
+        return changed(self.to_dict(), TrainingRecipe().to_dict())

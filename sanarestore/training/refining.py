@@ -17,7 +17,7 @@ from sanarestore.errors import UsageError
 from sanarestore.model.prompts import pool
 from sanarestore.model.reading import ABSENT, KEPT, REMOVED, Reader
 from sanarestore.model.routing import ROUTING_FEATURES, routing_features
-from sanarestore.training.data import Batch
+from sanarestore.training.batching import Batch
 from sanarestore.training.generating import generate
 from sanarestore.training.losses import decibels
 from sanarestore.training.mixing import Mixture

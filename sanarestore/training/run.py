@@ -1,81 +1,58 @@
 """A training as a user asks for it: recipe, data and base brought together, stage after stage, in one folder."""
 
-import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from sanarestore import __version__, images, weights
-from sanarestore.degradations.pairs import Pair, list_pairs
+from sanarestore import __version__
+from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.wordings import word_files
 from sanarestore.errors import UsageError
-from sanarestore.files import copy_folder, sampled_hash
+from sanarestore.files import copy_folder
 from sanarestore.model.prompts import MAX_TOKENS
+from sanarestore.model.tensors import write_json
+from sanarestore.training.batching import Batch
 from sanarestore.training.captions import captions_of_pairs, captions_of_recipe
 from sanarestore.training.card import Trained, write_card
 from sanarestore.training.checkpoint import find_checkpoint
 from sanarestore.training.claim import claimed, decoded_in
-from sanarestore.training.data import Batch, OverviewSamples, PairSamples, PhotoSamples, WordingSamples
+from sanarestore.training.data import OverviewSamples, PairSamples, PhotoSamples, WordingSamples
 from sanarestore.training.fitting import Training, fitting_objective
 from sanarestore.training.latents import SHARD, LatentSamples, encode, plan_latents
-from sanarestore.training.lengths import pixels_of, scaled
-from sanarestore.training.loop import Progress, Schedule, Trainer, check_division
+from sanarestore.training.lengths import pixels_of
+from sanarestore.training.loop import Trainer
 from sanarestore.training.memory import LENGTH, Setting
 from sanarestore.training.objective import PartsObjective
+from sanarestore.training.order import SCRATCH, Order, earlier_stages, origin_of, refuse_taken
 from sanarestore.training.preflight import Preflight, check_pairs, check_photos, fingerprint_of
+from sanarestore.training.progress import Progress
 from sanarestore.training.ranks import Ranks
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.record import MOST_CAPTIONS, DataFacts, RunRecord
 from sanarestore.training.report import write_report
 from sanarestore.training.results import Results
-from sanarestore.training.starting import Start
+from sanarestore.training.resuming import check_division
 from sanarestore.training.tracking import Trackers
 from sanarestore.training.validation import overview_validation, pair_validation, validation_batches
-
-SCRATCH = "scratch"
-"""Name of the base for fresh weights."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
-    """What a user asks a training for."""
-
-    data: Path
-    """A folder of clean photographs, or a list of pairs."""
-    folder: Path
-    """The folder of the run."""
-    recipe: Path | None = None
-    """A recipe; None for that of the run to resume, or otherwise the embedded model's, adjusted to the base."""
-    base: str = weights.EMBEDDED
-    """Name of a model, a published base or an adapter, or `SCRATCH`."""
-    rank: int | None = None
-    """Rank of low-rank weights to train; None to train weights themselves, or as the adapter that is the base."""
-    steps: int | None = None
-    """Steps in all; None for the recipe's."""
-    cached_passes: int | None = None
-    """Passes over the data whose latents are encoded once, in stages whose objective is flow; None for the recipe's."""
-    resume: bool = False
-    schedule: Schedule = field(default_factory=Schedule)
-    track: tuple[str, ...] = ()
-    """Trackers that record the run."""
-
-    @property
-    def start(self) -> Start:
-        """What the networks begin from."""
-        base = None if self.base == SCRATCH else self.base
-        return Start(base=base, rank=self.rank, dtype=self.schedule.arithmetic)
 
 
 class Run:
     """One training of one recipe, ready to begin: data found, weights loaded, captions embedded."""
 
-    def __init__(self, order: Order, recipe: TrainingRecipe, ranks: Ranks | None = None, name: str = "") -> None:
-        """Read data and weights; UsageError, NoImagesError or WeightsError if anything is wrong with them."""
+    def __init__(
+        self, order: Order, recipe: TrainingRecipe, ranks: Ranks | None = None, *, name: str = "",
+        whole: TrainingRecipe | None = None,
+    ) -> None:  # fmt: skip
+        """Read data and weights; UsageError, NoImagesError or WeightsError if anything is wrong with them.
+
+        `whole` is the recipe of all stages, of which this run is the one called `name`.
+        """
+        self._whole = whole
         self.order = order
         self.name = name
         """Which stage of how many this is; empty if it is the only one."""
@@ -86,7 +63,8 @@ class Run:
         self._files = [(path,) for path in word_files()] if recipe.objective == "wording" else self.preflight.files
         self.samples, validation = _samples(self.preflight, recipe, decoded_in(order.folder))
         listed = (*self.preflight.pairs, *self.preflight.held_pairs)
-        self._data_facts = _facts(self._files, validation, recipe, listed)
+        self.facts = _facts(self._files, validation, recipe, listed)
+        """The data in numbers."""
         self.kind = "wordings" if recipe.objective == "wording" else "pairs" if listed else "photos"
         self.count = len(self._files)
         """Photographs or pairs to train on."""
@@ -114,7 +92,10 @@ class Run:
                 refuse_taken(self.folder)  # by a run that has ended meanwhile
             found = self.trainer.begin()
             if self.trainer.ranks.is_first:
-                self._data_facts.save(self.folder)
+                self.facts.save(self.folder)
+                if self._whole is not None:
+                    # Where --resume looks for it.
+                    write_json(self.folder.parent / "recipe.json", self._whole.to_dict())
             yield found
 
     def encode(self) -> Iterator[tuple[int, int]]:
@@ -127,9 +108,14 @@ class Run:
         self.trainer.note(plan.note)
         device = torch.device(self.order.schedule.device)
         missing = min(plan.crops, len(plan.missing) * SHARD)
-        with trainer.autocast():
-            for done in encode(plan, self.samples, autoencoder.encode, self.recipe, device, trainer.ranks):
-                yield done, missing
+
+        def encoded(image_BCHW: Tensor) -> Tensor:
+            with trainer.autocast():
+                latent_BCHW: Tensor = autoencoder.encode(image_BCHW)
+                return latent_BCHW
+
+        for done in encode(plan, self.samples, encoded, self.recipe, device, trainer.ranks):
+            yield done, missing
         self.samples = LatentSamples(plan, self.recipe)
 
     def steps(self) -> Generator[Progress, None, None]:
@@ -193,7 +179,8 @@ def runs(order: Order, recipe: TrainingRecipe, ranks: Ranks | None = None) -> It
             schedule = replace(order.schedule, max_minutes=minutes * stage.steps / whole if minutes else None)
             begun = order.resume and find_checkpoint(folder) is not None
             own = replace(order, folder=folder, base=base, rank=rank, schedule=schedule, resume=begun)
-            yield Run(own, stage, ranks, f"stage {number} of {len(stages)}: {stage.objective}")
+            name = f"stage {number} of {len(stages)}: {stage.objective}"
+            yield Run(own, stage, ranks, name=name, whole=recipe)
         # An adapter is trained further as the kind that it is.
         base, rank = str(folder / "model"), None
     if ranks is None or ranks.is_first:
@@ -211,106 +198,6 @@ def divided(recipe: TrainingRecipe, ranks: Ranks) -> TrainingRecipe:
     recipe = replace(recipe, accumulate=parts) if parts and ranks.count > 1 else recipe
     check_division(recipe, ranks)
     return recipe
-
-
-def choose_recipe(order: Order) -> TrainingRecipe:
-    """The recipe of an order; see `Order.recipe`. UsageError if it cannot be read or is wrong."""
-    recipe = _recipe(order)
-    recipe = recipe.with_cached_passes(order.cached_passes) if order.cached_passes else recipe
-    if order.steps:
-        return recipe.with_steps(order.steps)
-    is_own = order.resume and (order.folder / "recipe.json").is_file()
-    if order.recipe or is_own or order.base == SCRATCH or order.schedule.max_minutes or recipe.stages:
-        return recipe
-    # Nobody has said how long to train.
-    low_rank = bool(order.rank) or weights.is_adapter(weights.resolve(order.base))
-    is_cpu = torch.device(order.schedule.device).type == "cpu"
-    return scaled(recipe, pixels_of(_images(order.data)), low_rank=low_rank, is_cpu=is_cpu)
-
-
-def _recipe(order: Order) -> TrainingRecipe:
-    own = order.folder / "recipe.json"
-    if order.recipe is None and order.resume and own.is_file():
-        return TrainingRecipe.from_dict(json.loads(own.read_text(encoding="utf-8")), own)
-    if order.recipe is not None:
-        return TrainingRecipe.load(order.recipe)
-    embedded = TrainingRecipe.load(weights.resolve(weights.EMBEDDED) / "recipe.toml")
-    if order.base == SCRATCH:
-        return embedded
-    folder, name = weights.resolve(order.base), order.folder.name
-    low_rank = bool(order.rank)
-    if weights.is_adapter(folder):
-        index = weights.read_adapter_index(folder)
-        low_rank = index.get("change") == "lora" or index.get("refiner") is None
-        folder = weights.resolve(index["base"])
-    if weights.is_model(folder):
-        return embedded.for_tuning(name, low_rank=low_rank)
-    return TrainingRecipe.for_adapting(low_rank=low_rank)
-
-
-def run_folder(output: Path | None, *, resume: bool) -> Path:
-    """The folder of a run, a dated one if none is named; UsageError if --resume lacks it, or it is taken."""
-    if output is None:
-        if resume:
-            raise UsageError("needs the run's folder", where="--resume", next_step="Name it with -o.")
-        return Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    if not resume:
-        refuse_taken(output)
-    elif not output.is_dir():
-        raise UsageError("there is no checkpoint to resume from", where=output, next_step="Leave out --resume.")
-    return output
-
-
-def refuse_taken(folder: Path) -> None:
-    """UsageError if there is a checkpoint or a model of an earlier run."""
-    # A checkpoint without its state was never finished: there is nothing to continue from.
-    taken = [name for name in ("checkpoint", "checkpoint.new") if (folder / name / "state.json").is_file()]
-    taken += [name for name in ("model", "stage-1") if (folder / name).exists()]
-    if taken:
-        raise UsageError(
-            f"there is a {taken[0]} of an earlier run",
-            where=folder,
-            next_step="Continue that run with --resume, or name another folder with -o.",
-        )
-
-
-def earlier_stages(models: Sequence[str]) -> list[dict[str, Any]]:
-    """List the training stages that these models and adapters record, each once; others have none."""
-    found: list[dict[str, Any]] = []
-    for model in models:
-        if model == SCRATCH:
-            continue
-        folder = weights.resolve(model)
-        if weights.is_model(folder):
-            training = weights.read_manifest(folder).get("training", {})
-        elif weights.is_adapter(folder):
-            training = weights.read_adapter_index(folder).get("training", {})
-        else:
-            continue
-        # Older manifests record only the last run.
-        stages = training.get("stages", [training] if training else [])
-        found += [stage for stage in stages if stage not in found]
-    return found
-
-
-def origin_of(order: Order) -> str:
-    """Name and hash of the base's weights, and the rank if low-rank changes are trained."""
-    if order.base == SCRATCH:
-        return order.base
-    folder = weights.resolve(order.base)
-    low_rank = f", by changes of rank {order.rank}" if order.rank else ""
-    parts = (*weights.BASE_PARTS, "text_encoder", "tokenizer")
-    if weights.is_adapter(folder):
-        own = weights.fingerprint(weights.chosen(None, order.base), order.base)
-        return f"{Path(order.base).name} {own[:16]}{low_rank}"
-    return f"{Path(order.base).name} {sampled_hash(folder, *parts)[:16]}{low_rank}"
-
-
-def _images(data: Path) -> list[Path]:
-    """The clean photographs of the data, and the targets of pairs."""
-    if data.suffix.lower() == ".csv":
-        return [pair.target for pair in list_pairs(data).pairs]  # faults are told later, all together
-    return [each.path for each in images.find([str(data)]).images]
 
 
 def _training(order: Order, recipe: TrainingRecipe, pairs: Sequence[Pair], ranks: Ranks, pixels: int) -> Training:

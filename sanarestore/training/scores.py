@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sanarestore.evaluation.metrics import WINDOW, ssim
-from sanarestore.training.data import Batch
+from sanarestore.training.batching import Batch
 
 UNSEEN = 1e-4
 """Floor of squared errors in validation, 40 dB: without it, a photo out of focus would outweigh all others."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sanarestore.model.loading import LatentPath
 from sanarestore.model.transformer import Tokens
-from sanarestore.training.data import Batch
+from sanarestore.training.batching import Batch
 from sanarestore.training.generating import drawn_noise
 from sanarestore.training.mixing import Mixture
 from sanarestore.training.objective import Objective, PartsObjective

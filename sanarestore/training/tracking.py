@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sanarestore.errors import UsageError
-from sanarestore.training.loop import Progress
 from sanarestore.training.pictures import picture_of
+from sanarestore.training.progress import Progress
 from sanarestore.training.recipe import TrainingRecipe
 
 PROJECT = "sanarestore"

@@ -11,7 +11,8 @@ from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.degradations.requests import DEFAULT_PROMPT, Request
 from sanarestore.errors import ImageError
 from sanarestore.images import Pixels
-from sanarestore.training.data import Batch, Sample, collate, overview_sample, statistics_of
+from sanarestore.training.batching import Batch, collate
+from sanarestore.training.data import Sample, overview_sample, statistics_of
 from sanarestore.training.photos import Photo, PhotoCache, Window, common_size, to_tensor
 
 VALIDATED = ("noise:25", "jpeg:20", "blur:1.6", "lowres:2")

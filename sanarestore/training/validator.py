@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from sanarestore.training.data import Batch
+from sanarestore.training.batching import Batch
 from sanarestore.training.objective import Objective
 from sanarestore.training.pictures import chosen, write_pictures
 from sanarestore.training.recipe import TrainingRecipe

@@ -21,7 +21,7 @@ from sanarestore import images
 from sanarestore.cli.app import run
 from sanarestore.engine.lock import Lock
 from sanarestore.model.loading import load_model
-from sanarestore.model.prompts import PromptEncoder
+from sanarestore.model.prompts import PromptEncoder, load_encoder
 from sanarestore.training.card_check import check_card
 from sanarestore.training.loop import Trainer
 from sanarestore.training.recipe import TrainingRecipe
@@ -195,7 +195,7 @@ def test_a_dry_run_refuses_what_a_run_would(photos: Path, capsys: pytest.Capture
 def test_a_run_begins_with_its_plan(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("photos", "--recipe", "tiny.toml", "-o", "run") == 0
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "note 3 photographs are few: a long training learns them by heart"
+    assert lines[0] == "note 3 photographs are few: a long training overfits them"
     assert lines[1].startswith("  data ")
     assert any(line.startswith("validation before training") for line in lines)
 
@@ -541,7 +541,9 @@ def test_training_goes_on_from_an_adapter(photos: Path, capsys: pytest.CaptureFi
     assert "the adapter that is trained further has rank 2" in capsys.readouterr().err
 
 
-def test_stages_are_trained_one_after_the_other_and_resumed(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stages_are_trained_one_after_the_other_and_resumed(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     staged = RECIPE.replace("[model]", """
 [[stage]]
 steps = 2
@@ -567,9 +569,11 @@ patch = 48
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "_optimize", interrupted)
         assert train("photos", "--recipe", "staged.toml", "-o", "parts") == 130
+    assert "--resume -o parts to continue" in capsys.readouterr().err
     assert not Path("parts/model").exists()
     assert train("photos", "--recipe", "staged.toml", "-o", "parts", "-q") == 2
-    assert train("photos", "--recipe", "staged.toml", "-o", "parts", "--resume", "-q") == 0
+    # The run has stored its recipe, with all stages.
+    assert train("photos", "-o", "parts", "--resume", "-q") == 0
     whole, parts = (Path(run, "model/restoration/refiner.safetensors").read_bytes() for run in ("whole", "parts"))
     assert whole == parts
 
@@ -677,21 +681,14 @@ def test_the_text_encoder_is_released_before_training(
 ) -> None:
     monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("cache").absolute())
     write_published(Path("base"), encoder)
-    loads, loaded = [], starting_of_encoders()
+    loads = []
 
     def counted(folder: Path) -> PromptEncoder:
         loads.append(folder)
-        return loaded(folder)
+        return load_encoder(folder)
 
     monkeypatch.setattr("sanarestore.model.base.load_encoder", counted)
     Path("tiny.toml").write_text(LATENT_RECIPE.replace("{objective}", "flow").replace('"noise:25"', '"combined"'))
     arguments = ["train", "photos", "--recipe", "tiny.toml", "--base", "base", "-o", "run", "-q"]
     assert run([*arguments, "--steps", "30"]) == 0
     assert len(loads) == 1, "thirty steps of random wordings need no other embedding"
-
-
-def starting_of_encoders() -> Callable[[Path], PromptEncoder]:
-    """The function that loads text encoders."""
-    from sanarestore.model.prompts import load_encoder
-
-    return load_encoder

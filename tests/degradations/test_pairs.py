@@ -175,7 +175,7 @@ def refused(listed: Path, content: str | bytes) -> str:
 def test_a_wrong_list_is_refused_with_one_clear_message(folder: Path, content: str | bytes, fact: str) -> None:
     message = refused(folder / "pairs.csv", content)
     assert fact in message
-    assert "\n" not in message, "one fault is told in one line"
+    assert "\n" not in message, "one fault takes one line"
 
 
 def test_all_faults_are_named_by_line_in_order(folder: Path) -> None:

@@ -4,7 +4,7 @@ import torch
 
 from sanarestore.degradations.requests import DEFAULT_PROMPT, Request
 from sanarestore.model.colour_correction import colour_statistics, overview
-from sanarestore.training.data import Batch
+from sanarestore.training.batching import Batch
 from tests.conftest import photo
 
 

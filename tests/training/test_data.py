@@ -20,15 +20,8 @@ from sanarestore.degradations.wordings import Language, word_strangely
 from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.training import photos as photos_module
 from sanarestore.training.backdrops import before_backdrop
-from sanarestore.training.data import (
-    WORKER_NICENESS,
-    OverviewSamples,
-    PairSamples,
-    PhotoSamples,
-    Sample,
-    WordingSamples,
-    batches,
-)
+from sanarestore.training.batching import WORKER_NICENESS, batches
+from sanarestore.training.data import OverviewSamples, PairSamples, PhotoSamples, Sample, WordingSamples
 from sanarestore.training.photos import Photo, PhotoCache, Window
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.validation import pair_validation

@@ -10,7 +10,8 @@ import torch
 from sanarestore import images
 from sanarestore.degradations.pairs import Pair
 from sanarestore.training import latents
-from sanarestore.training.data import PairSamples, PhotoSamples, collate
+from sanarestore.training.batching import collate
+from sanarestore.training.data import PairSamples, PhotoSamples
 from sanarestore.training.latents import LatentPlan, LatentSamples, encode, plan_latents
 from sanarestore.training.objectives import new_objective
 from sanarestore.training.ranks import Ranks

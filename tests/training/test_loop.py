@@ -19,10 +19,12 @@ from sanarestore.model.colour_correction import COLOUR_STATISTICS
 from sanarestore.model.loading import load_model
 from sanarestore.model.reading import is_reader
 from sanarestore.training import checkpoint
-from sanarestore.training.data import Batch, PhotoSamples, WordingSamples
-from sanarestore.training.loop import Progress, Schedule, Trainer
+from sanarestore.training.batching import Batch
+from sanarestore.training.data import PhotoSamples, WordingSamples
+from sanarestore.training.loop import Trainer
 from sanarestore.training.objectives import new_objective
 from sanarestore.training.photos import hold_back
+from sanarestore.training.progress import Progress, Schedule
 from sanarestore.training.recipe import OPTIMIZERS, ModelShape, TrainingRecipe
 from sanarestore.training.starting import Start
 from sanarestore.training.validation import validation_batches

@@ -9,11 +9,12 @@ import torch
 
 from sanarestore.evaluation.speed.random_models import CHECKPOINTS, DC_AE
 from sanarestore.model.colour_correction import COLOUR_STATISTICS
-from sanarestore.training.data import Batch
+from sanarestore.training.batching import Batch
 from sanarestore.training.live_bytes import LiveBytes, held_by
-from sanarestore.training.loop import Schedule, Trainer
+from sanarestore.training.loop import Trainer
 from sanarestore.training.memory import Setting, estimate_memory
 from sanarestore.training.objectives import new_objective
+from sanarestore.training.progress import Schedule
 from sanarestore.training.recipe import OBJECTIVES, TrainingRecipe
 from sanarestore.training.shapes import AnyPrompts
 from sanarestore.training.starting import Start

@@ -28,7 +28,7 @@ from sanarestore.model.refiner import Refiner
 from sanarestore.model.runners.windowed import causal
 from sanarestore.model.transformer import Tokens
 from sanarestore.options import RestoreOptions
-from sanarestore.training.data import Batch
+from sanarestore.training.batching import Batch
 from sanarestore.training.generating import AutoencoderObjective, drawn_noise, generate
 from sanarestore.training.losses import decibels
 from sanarestore.training.objective import Objective

@@ -10,10 +10,12 @@ import torch
 
 from sanarestore.errors import UsageError
 from sanarestore.training import fitting, plan
-from sanarestore.training.loop import Schedule, Trainer
+from sanarestore.training.loop import Trainer
+from sanarestore.training.order import SCRATCH, Order, choose_recipe
 from sanarestore.training.plan import plan_of, trial_seconds
+from sanarestore.training.progress import Schedule
 from sanarestore.training.recipe import TrainingRecipe
-from sanarestore.training.run import SCRATCH, Order, Run, choose_recipe
+from sanarestore.training.run import Run
 from tests.published import TINY_RECIPE
 from tests.training.test_objectives import made
 

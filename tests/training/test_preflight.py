@@ -60,7 +60,7 @@ def test_pairs_without_faults_are_split_and_measured(listed: Path) -> None:
     assert found.megapixels == pytest.approx(8 * 96 * 128 / 1e6)
     assert found.smallest == found.largest == (128, 96)
     assert found.fingerprint == fingerprint_of([(pair.target, pair.degraded) for pair in found.pairs])
-    assert found.notes == ("4 photographs are few: a long training learns them by heart",)
+    assert found.notes == ("4 photographs are few: a long training overfits them",)
 
 
 def test_all_faults_of_texts_and_images_are_one_error(listed: Path) -> None:

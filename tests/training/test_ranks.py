@@ -17,8 +17,9 @@ from sanarestore import images
 from sanarestore.errors import UsageError
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.training.data import PhotoSamples
-from sanarestore.training.loop import Schedule, Trainer
+from sanarestore.training.loop import Trainer
 from sanarestore.training.objectives import new_objective
+from sanarestore.training.progress import Schedule
 from sanarestore.training.ranks import Ranks
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.starting import Start

@@ -11,10 +11,11 @@ from torch import Tensor
 from sanarestore.degradations.requests import Request
 from sanarestore.model.colour_correction import colour_statistics, overview
 from sanarestore.model.prompts import PromptEncoder
-from sanarestore.training.data import Batch
-from sanarestore.training.loop import Schedule, Trainer
+from sanarestore.training.batching import Batch
+from sanarestore.training.loop import Trainer
 from sanarestore.training.objective import Objective
 from sanarestore.training.objectives import new_objective
+from sanarestore.training.progress import Schedule
 from sanarestore.training.recipe import LATENT_OBJECTIVES, TrainingRecipe
 from sanarestore.training.starting import Start
 from tests.conftest import photo

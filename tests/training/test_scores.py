@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sanarestore.evaluation.metrics import psnr, ssim
-from sanarestore.training.data import Batch
+from sanarestore.training.batching import Batch
 from sanarestore.training.scores import LabelScore, Validation, measure, measure_each
 from tests.training.labelled import labelled
 

@@ -9,8 +9,8 @@ import pytest
 from accelerate import PartialState, tracking
 
 from sanarestore.errors import UsageError
-from sanarestore.training.loop import Progress
 from sanarestore.training.pictures import write_pictures
+from sanarestore.training.progress import Progress
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.tracking import Trackers, check_trackers
 from tests.training.labelled import labelled

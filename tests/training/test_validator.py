@@ -13,10 +13,11 @@ from sanarestore.images import Image
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.model.refiner import Refiner
 from sanarestore.options import RestoreOptions
-from sanarestore.training.data import Batch
-from sanarestore.training.loop import Schedule, Trainer
+from sanarestore.training.batching import Batch
+from sanarestore.training.loop import Trainer
 from sanarestore.training.objective import Objective
 from sanarestore.training.objectives import new_objective
+from sanarestore.training.progress import Schedule
 from sanarestore.training.results import Results
 from sanarestore.training.scores import decibels_of, measure
 from sanarestore.training.settings import at_settings, by_base

@@ -1,0 +1,152 @@
+"""What a user asks a training for, and what follows from it before any data are read: recipe, folder, history."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sanarestore import images, weights
+from sanarestore.degradations.pairs import list_pairs
+from sanarestore.errors import UsageError
+from sanarestore.files import sampled_hash
+from sanarestore.training.lengths import pixels_of, scaled
+from sanarestore.training.progress import Schedule
+from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.starting import Start
+
+SCRATCH = "scratch"
+"""Name of the base for fresh weights."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What a user asks a training for."""
+
+    data: Path
+    """A folder of clean photographs, or a list of pairs."""
+    folder: Path
+    """The folder of the run."""
+    recipe: Path | None = None
+    """A recipe; None for that of the run to resume, or otherwise the embedded model's, adjusted to the base."""
+    base: str = weights.EMBEDDED
+    """Name of a model, a published base or an adapter, or `SCRATCH`."""
+    rank: int | None = None
+    """Rank of low-rank weights to train; None to train weights themselves, or as the adapter that is the base."""
+    steps: int | None = None
+    """Steps in all; None for the recipe's."""
+    cached_passes: int | None = None
+    """Passes over the data whose latents are encoded once, in stages whose objective is flow; None for the recipe's."""
+    resume: bool = False
+    schedule: Schedule = field(default_factory=Schedule)
+    track: tuple[str, ...] = ()
+    """Trackers that record the run."""
+
+    @property
+    def start(self) -> Start:
+        """What the networks begin from."""
+        base = None if self.base == SCRATCH else self.base
+        return Start(base=base, rank=self.rank, dtype=self.schedule.arithmetic)
+
+
+def choose_recipe(order: Order) -> TrainingRecipe:
+    """The recipe of an order; see `Order.recipe`. UsageError if it cannot be read or is wrong."""
+    recipe = _recipe(order)
+    recipe = recipe.with_cached_passes(order.cached_passes) if order.cached_passes else recipe
+    if order.steps:
+        return recipe.with_steps(order.steps)
+    is_own = order.resume and (order.folder / "recipe.json").is_file()
+    if order.recipe or is_own or order.base == SCRATCH or order.schedule.max_minutes or recipe.stages:
+        return recipe
+    # Nobody has said how long to train.
+    low_rank = bool(order.rank) or weights.is_adapter(weights.resolve(order.base))
+    is_cpu = torch.device(order.schedule.device).type == "cpu"
+    return scaled(recipe, pixels_of(_images(order.data)), low_rank=low_rank, is_cpu=is_cpu)
+
+
+def _recipe(order: Order) -> TrainingRecipe:
+    own = order.folder / "recipe.json"
+    if order.recipe is None and order.resume and own.is_file():
+        return TrainingRecipe.from_dict(json.loads(own.read_text(encoding="utf-8")), own)
+    if order.recipe is not None:
+        return TrainingRecipe.load(order.recipe)
+    embedded = TrainingRecipe.load(weights.resolve(weights.EMBEDDED) / "recipe.toml")
+    if order.base == SCRATCH:
+        return embedded
+    folder, name = weights.resolve(order.base), order.folder.name
+    low_rank = bool(order.rank)
+    if weights.is_adapter(folder):
+        index = weights.read_adapter_index(folder)
+        low_rank = index.get("change") == "lora" or index.get("refiner") is None
+        folder = weights.resolve(index["base"])
+    if weights.is_model(folder):
+        return embedded.for_tuning(name, low_rank=low_rank)
+    return TrainingRecipe.for_adapting(low_rank=low_rank)
+
+
+def run_folder(output: Path | None, *, resume: bool) -> Path:
+    """The folder of a run, a dated one if none is named; UsageError if --resume lacks it, or it is taken."""
+    if output is None:
+        if resume:
+            raise UsageError("needs the run's folder", where="--resume", next_step="Name it with -o.")
+        return Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    if not resume:
+        refuse_taken(output)
+    elif not output.is_dir():
+        raise UsageError("there is no checkpoint to resume from", where=output, next_step="Leave out --resume.")
+    return output
+
+
+def refuse_taken(folder: Path) -> None:
+    """UsageError if there is a checkpoint or a model of an earlier run."""
+    # A checkpoint without its state was never finished: there is nothing to continue from.
+    taken = [name for name in ("checkpoint", "checkpoint.new") if (folder / name / "state.json").is_file()]
+    taken += [name for name in ("model", "stage-1") if (folder / name).exists()]
+    if taken:
+        raise UsageError(
+            f"there is a {taken[0]} of an earlier run",
+            where=folder,
+            next_step="Continue that run with --resume, or name another folder with -o.",
+        )
+
+
+def earlier_stages(models: Sequence[str]) -> list[dict[str, Any]]:
+    """List the training stages that these models and adapters record, each once; others have none."""
+    found: list[dict[str, Any]] = []
+    for model in models:
+        if model == SCRATCH:
+            continue
+        folder = weights.resolve(model)
+        if weights.is_model(folder):
+            training = weights.read_manifest(folder).get("training", {})
+        elif weights.is_adapter(folder):
+            training = weights.read_adapter_index(folder).get("training", {})
+        else:
+            continue
+        # Older manifests record only the last run.
+        stages = training.get("stages", [training] if training else [])
+        found += [stage for stage in stages if stage not in found]
+    return found
+
+
+def origin_of(order: Order) -> str:
+    """Name and hash of the base's weights, and the rank if low-rank changes are trained."""
+    if order.base == SCRATCH:
+        return order.base
+    folder = weights.resolve(order.base)
+    low_rank = f", by changes of rank {order.rank}" if order.rank else ""
+    parts = (*weights.BASE_PARTS, "text_encoder", "tokenizer")
+    if weights.is_adapter(folder):
+        own = weights.fingerprint(weights.chosen(None, order.base), order.base)
+        return f"{Path(order.base).name} {own[:16]}{low_rank}"
+    return f"{Path(order.base).name} {sampled_hash(folder, *parts)[:16]}{low_rank}"
+
+
+def _images(data: Path) -> list[Path]:
+    """The clean photographs of the data, and the targets of pairs."""
+    if data.suffix.lower() == ".csv":
+        return [pair.target for pair in list_pairs(data).pairs]  # faults are told later, all together
+    return [each.path for each in images.find([str(data)]).images]
