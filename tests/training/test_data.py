@@ -1,15 +1,10 @@
 """Training samples: determined by the recipe, the photos and the sample's number alone."""
 
-import multiprocessing
-import os
-import signal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from sanarestore import images
 from sanarestore.degradations.grammar import read_grammar
@@ -17,14 +12,13 @@ from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import stream
 from sanarestore.degradations.requests import LIGHT_AND_COLOUR, Request
 from sanarestore.degradations.wordings import Language, word_strangely
-from sanarestore.errors import NoImagesError, UsageError
+from sanarestore.errors import NoImagesError
 from sanarestore.training import photos as photos_module
 from sanarestore.training.backdrops import before_backdrop
-from sanarestore.training.batching import WORKER_NICENESS, batches
-from sanarestore.training.data import OverviewSamples, PairSamples, PhotoSamples, Sample, WordingSamples
+from sanarestore.training.batching import batches
+from sanarestore.training.data import OverviewSamples, PairSamples, PhotoSamples, WordingSamples
 from sanarestore.training.photos import Photo, PhotoCache, Window
 from sanarestore.training.recipe import TrainingRecipe
-from sanarestore.training.validation import pair_validation
 from tests.conftest import photo
 
 
@@ -228,50 +222,6 @@ def test_framings_contain_the_crop(photos: list[Path]) -> None:
             )  # fmt: skip
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_batches_are_the_same_for_any_number_of_workers(photos: list[Path], workers: int) -> None:
-    samples = PhotoSamples(photos, recipe())
-    got = list(batches(samples, recipe(workers=workers), first_step=2))
-    assert len(got) == 2
-    assert torch.equal(got[0].degraded_BCHW[1], samples[7]["degraded"])
-    assert torch.equal(got[0].statistics_BK[1], samples[7]["statistics"])
-    assert got[1].prompts[2] == samples[11]["prompt"]
-
-
-class _Priorities(WordingSamples):
-    """Samples whose notes hold the niceness of their process, and whether it ignores signals of the terminal."""
-
-    def __getitem__(self, index: int) -> Sample:
-        ignores = all(signal.getsignal(each) is signal.SIG_IGN for each in (signal.SIGINT, signal.SIGHUP))
-        return {**super().__getitem__(index), "note": f"{os.nice(0)} {ignores}"}
-
-
-@pytest.mark.usefixtures("english")
-@pytest.mark.skipif(not hasattr(os, "nice"), reason="no priorities to give")
-def test_workers_run_at_a_lower_priority_and_leave_signals_to_the_training() -> None:
-    (batch,) = batches(_Priorities(recipe()), recipe(steps=1, workers=1), first_step=0)
-    assert set(batch.notes) == {f"{min(os.nice(0) + WORKER_NICENESS, 19)} True"}
-
-
-@pytest.mark.usefixtures("english")
-def test_closing_the_batches_ends_the_workers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[object] = []
-
-    class Kept(DataLoader[Any]):
-        """Keeps its iterators, as a traceback does."""
-
-        def __iter__(self) -> Any:
-            kept.append(super().__iter__())
-            return kept[-1]
-
-    monkeypatch.setattr("sanarestore.training.data.DataLoader", Kept)
-    found = batches(WordingSamples(recipe()), recipe(steps=50, workers=1), first_step=0)
-    next(found)
-    assert multiprocessing.active_children()
-    found.close()
-    assert multiprocessing.active_children() == []
-
-
 def test_both_images_of_a_pair_get_the_same_crop(tmp_path: Path) -> None:
     clean = photo(80, 90)
     for name, pixels in (("clean", clean), ("bad", np.clip(clean * 0.5, 0, 1))):
@@ -297,23 +247,6 @@ def test_an_unreadable_photo_is_replaced_by_the_next(photos: list[Path], tmp_pat
         assert torch.equal(samples[3]["degraded"], repeated[3]["degraded"])
         with pytest.raises(NoImagesError, match="not one of them can be read"):
             kind([bad], recipe())[0]
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_pair_of_two_sizes_is_reported_without_a_traceback(tmp_path: Path, workers: int) -> None:
-    """The error of a worker process is raised as it is, without the traceback of that process."""
-    for name, size in (("clean", (80, 90)), ("small", (40, 45))):
-        images.write(images.Image(pixels_HWC=photo(*size), depth="uint8", format="png"), tmp_path / f"{name}.png")
-    pair = Pair(target=tmp_path / "clean.png", degraded=tmp_path / "small.png", prompt="upscale")
-    with pytest.raises(UsageError) as refused:
-        list(batches(PairSamples([pair], recipe()), recipe(workers=workers), first_step=0))
-    assert str(refused.value).startswith(
-        f"{tmp_path / 'small.png'}: its size is not that of {tmp_path / 'clean.png'}: "
-    )
-    assert "45 x 40 and 90 x 80. Enlarge the smaller one first" in str(refused.value)
-    assert "Traceback" not in str(refused.value)
-    with pytest.raises(UsageError, match="its size is not that of"):
-        pair_validation([pair])
 
 
 def test_statistics_of_a_known_photo_need_no_second_decoding(
