@@ -11,10 +11,21 @@ from os import PathLike, fspath
 from typing import Literal, get_args
 
 from sanarestore.errors import UsageError
+from sanarestore.sizes import parse_size
 
 DType = Literal["auto", "float32", "bfloat16"]
 
 DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16")
+
+Precision = Literal["int8", "int4", "fp8"]
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+"""Precisions of quantized weights."""
+
+Offload = Literal["none", "parts", "blocks"]
+
+OFFLOADS: tuple[Offload, ...] = get_args(Offload)
+"""What waits in the host's memory until it is used, each value more than the one before."""
 
 Tiling = Literal["exact", "causal", "multidiffusion", "independent", "off"]
 
@@ -63,6 +74,14 @@ def dtype_of(value: str) -> DType:
         f"'{value}' is not {', '.join(DTYPES[:-1])} or {DTYPES[-1]}", where="--dtype",
         next_step="float16 is not supported, because SANA's weights overflow in it.",
     )  # fmt: skip
+
+
+def precision_named(value: str, where: str) -> Precision:
+    """Check a precision of weights; UsageError, naming the flag, if it is unknown."""
+    for known in PRECISIONS:
+        if value == known:
+            return known
+    raise UsageError(f"'{value}' is not {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}", where=where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +183,15 @@ class RestoreOptions:
     dtype: DType = "auto"
     """Arithmetic inside the networks; auto is bfloat16 on CUDA and float32 elsewhere. The first and last layers of
     refiner and autoencoder are always float32."""
+    quantize: Precision | None = None
+    """Precision of the transformer's weights: int8, int4 or fp8 take less memory and change the result a little; None
+    keeps the model's."""
+    offload: Offload = "none"
+    """What waits in the host's memory while a GPU generates an image: none; parts, all that the current stage does not
+    need; or blocks, of the transformer all but the blocks that are used. Affects memory and speed only."""
+    device_memory: int | str | None = None
+    """Memory of the device that a worker may use, such as 8G, or in bytes; tile, offload and precision are chosen to
+    fit where they are not given. None uses what is free."""
     seed: int = 0
     """Seed of the noise that the latent path starts from; the refiner uses no noise."""
     threads: int | None = None
@@ -173,9 +201,13 @@ class RestoreOptions:
         for name in ("model", "adapter"):
             if isinstance(getattr(self, name), PathLike):
                 object.__setattr__(self, name, fspath(getattr(self, name)))
+        if isinstance(self.device_memory, str):
+            object.__setattr__(self, "device_memory", parse_size(self.device_memory, "--device-memory"))
         _check_texts(self, ("prompt", "model", "adapter"))
         _check_numbers(self, ("strength", "fidelity", "guidance", "scale"), numbers.Real)
-        _check_numbers(self, ("steps", "tile", "overlap", "seed", "threads", "long_side"), numbers.Integral)
+        _check_numbers(
+            self, ("steps", "tile", "overlap", "seed", "threads", "long_side", "device_memory"), numbers.Integral
+        )
         if not 0 <= self.strength <= 1:
             raise UsageError(f"{self.strength:g} is outside 0 to 1", where="--strength")
         if not 0 <= self.fidelity <= 1:
@@ -195,6 +227,7 @@ class RestoreOptions:
         if self.tiling == "off" and self.tile is not None:
             raise UsageError("there are no tiles with --tiling off", where="--tile", next_step="Leave one of them out.")
         dtype_of(self.dtype)
+        self._check_memory()
         if self.threads is not None and self.threads < 1:
             raise UsageError("at least one thread is needed", where="--threads")
 
@@ -218,6 +251,14 @@ class RestoreOptions:
         if self.scale != 1:
             raise UsageError("--scale sets the size too", where="--long-side", next_step="Leave one of them out.")
 
+    def _check_memory(self) -> None:
+        if self.quantize is not None:
+            precision_named(self.quantize, "--quantize")
+        if self.offload not in OFFLOADS:
+            raise UsageError(f"'{self.offload}' is not {', '.join(OFFLOADS[:-1])} or {OFFLOADS[-1]}", where="--offload")
+        if isinstance(self.device_memory, int) and self.device_memory < 1:
+            raise UsageError(f"{self.device_memory} bytes are no memory", where="--device-memory")
+
     def _check_overlap(self) -> None:
         if self.tiling not in BLENDING:
             if self.overlap is not None:
@@ -238,7 +279,9 @@ class RestoreOptions:
         chosen = dataclasses.asdict(self)
         chosen["scale"] = float(self.scale)  # 2 and 2.0 are the same
         # Models and adapters are identified by their weights, not by name.
-        irrelevant = {"threads", "model", "adapter", "tile", "tiling", "overlap"}
+        irrelevant = {"threads", "model", "adapter", "tile", "tiling", "overlap", "offload"}
+        # Added later: results of versions without them stay known.
+        irrelevant |= {name for name in ("quantize", "device_memory") if chosen[name] is None}
         if self.tiling in BLENDING:
             irrelevant -= {"tiling"}
             chosen["tiling"] = (self.tiling, *self.blended)

@@ -8,7 +8,7 @@ import numpy as np
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from sanarestore.training.live_bytes import LiveBytes
+from sanarestore.engine.live_bytes import LiveBytes
 
 
 class Cost(NamedTuple):

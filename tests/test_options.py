@@ -46,6 +46,10 @@ from sanarestore.options import (
         ({"tile": SMALLEST_TILE - 1}, "--tile"),
         ({"dtype": "float16"}, "--dtype"),
         ({"threads": 0}, "--threads"),
+        ({"quantize": "int2"}, "--quantize"),
+        ({"offload": "all"}, "--offload"),
+        ({"device_memory": 0}, "--device-memory"),
+        ({"device_memory": "eight"}, "--device-memory"),
     ],
 )
 def test_invalid_values_are_refused(choice: dict[str, object], option: str) -> None:
@@ -75,6 +79,11 @@ def test_a_factor_is_the_same_as_a_whole_number_and_as_a_fraction() -> None:
     assert RestoreOptions(scale=2).fingerprint() == RestoreOptions(scale=2.0).fingerprint()
 
 
+def test_memory_is_given_as_text_or_in_bytes() -> None:
+    assert RestoreOptions(device_memory="8G").device_memory == 8 * 10**9
+    assert RestoreOptions(device_memory="8G") == RestoreOptions(device_memory=8 * 10**9)
+
+
 def test_the_default_strength_is_full() -> None:
     assert RestoreOptions().strength == 1
 
@@ -89,8 +98,10 @@ CHANGES = {
     "seed": 1,
     "steps": 2,
     "guidance": 2.0,
+    "quantize": "int8",
+    "device_memory": "8G",
 }
-SAME = {"model": "other", "adapter": "other", "tile": 128, "tiling": "off", "threads": 3}
+SAME = {"model": "other", "adapter": "other", "tile": 128, "tiling": "off", "threads": 3, "offload": "blocks"}
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RestoreOptions)])

@@ -46,6 +46,12 @@ EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("sanarestore models export --onnx refiner.onnx", "write the refiner for other programs"),
         ("sanarestore models export --expert noise --onnx noise.onnx", "write the expert for noise"),
     ),
+    "quantize": (
+        (
+            "sanarestore models quantize ./adapter --precision int8 -o adapter-int8",
+            "halve what an adapter's model takes",
+        ),
+    ),
     "pull": (("sanarestore models pull owner/model", "fetch a model from the hub"),),
     "config": (("sanarestore config show restore", "list the settings of one command"),),
     "show": (
@@ -90,6 +96,7 @@ _CODES: Mapping[str, Mapping[ExitCode, str]] = {
     "info": _MODEL,
     "verify": _MODEL,
     "export": _MODEL,
+    "quantize": _MODEL,
     "pull": _MODEL,
     "seams": {ExitCode.SOME_FAILED: "measuring failed", ExitCode.NO_IMAGES: "a photo is missing", **_MODEL},
 }

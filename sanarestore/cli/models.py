@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sanarestore.cli import values
 from sanarestore.cli.commands import Command, Program
 from sanarestore.cli.epilogs import epilog
 from sanarestore.cli.flags import Debug, Json, Prompt, Quiet
 from sanarestore.errors import ExitCode
+from sanarestore.options import precision_named
 
 if TYPE_CHECKING:
     from sanarestore.catalogue import Description, Listed
@@ -17,7 +19,7 @@ models = typer.Typer(
     name="models",
     cls=Program,
     epilog=epilog("models"),
-    help="List, describe, verify, fetch and export models.",
+    help="List, describe, verify, fetch, export and quantize models.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -125,6 +127,34 @@ def export(
                 f"  stride {made.stride} px, halo {made.halo} px, opset {made.opset}",
             ]
         )
+
+
+@models.command("quantize", cls=Command, epilog=epilog("quantize"))
+def quantize(
+    name: Name,
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision", metavar="TYPE", help="Precision of the weights: int8, int4 or fp8.", show_default=False,
+            autocompletion=values.precisions,
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="New folder.", show_default=False)],
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Copy a model or an adapter with its transformer in int8, int4 or fp8, for machines with little memory."""
+    from sanarestore.cli import console
+    from sanarestore.model.quantized_copy import write_quantized
+
+    known = precision_named(precision, "--precision")
+    console.show_licences(name)
+    share = write_quantized(name, output, known)
+    if as_json:
+        console.print_json({"name": name, "folder": str(output), "precision": known, "share": round(share, 4)})
+    elif not quiet:
+        console.print_lines([f"{output}: its transformer in {known} takes {share:.0%} of its size in bfloat16"])
 
 
 @models.command("pull", cls=Command, epilog=epilog("pull"))

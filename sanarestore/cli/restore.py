@@ -32,6 +32,7 @@ from sanarestore.cli.flags import (
     Tile,
     Verbose,
 )
+from sanarestore.cli.memory_flags import DeviceMemory, Offload, Quantize
 from sanarestore.cli.pipe import refuse_what_no_pipe_can, through_pipe
 from sanarestore.cli.result_flags import (
     BitDepth,
@@ -55,6 +56,7 @@ from sanarestore.options import (
     parse_bit_depth,
     parse_shard,
 )
+from sanarestore.sizes import parse_size
 
 if TYPE_CHECKING:
     from sanarestore.cli.contact_sheet import ContactSheet
@@ -129,6 +131,9 @@ def restore(
     devices: Devices = "auto",
     ray: Ray = None,
     dtype: Dtype = "auto",
+    quantize: Quantize = None,
+    offload: Offload = "none",
+    device_memory: DeviceMemory = None,
     threads: Threads = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace outputs that already exist.", rich_help_panel=RUN)
@@ -213,7 +218,8 @@ def restore(
     options = RestoreOptions(
         prompt=prompt, strength=strength, model=model, adapter=adapter, fidelity=fidelity, steps=steps,
         guidance=guidance, scale=scale, long_side=long_side, tile=tile, tiling=tiling,  # type: ignore[arg-type]
-        overlap=overlap, dtype=dtype, seed=seed, threads=threads,  # type: ignore[arg-type]
+        overlap=overlap, dtype=dtype, quantize=quantize, offload=offload, device_memory=device_memory,  # type: ignore[arg-type]
+        seed=seed, threads=threads,
     )  # fmt: skip
     write = WriteOptions(
         format=format, quality=quality, bit_depth=parse_bit_depth(bit_depth), keep_dates=keep_dates,  # type: ignore[arg-type]
@@ -221,12 +227,11 @@ def restore(
     )  # fmt: skip
     if ray is not None:
         _refuse_what_no_cluster_can(inputs, output, devices, dry_run=dry_run)
-    from sanarestore.engine.budget import parse_memory
 
     chosen = BatchOptions(
         write=write, name=name, overwrite=overwrite, accept_damaged=accept_damaged, adopt=adopt,
         shard=None if shard is None else parse_shard(shard),
-        memory_per_file=None if memory_per_file is None else parse_memory(memory_per_file),
+        memory_per_file=None if memory_per_file is None else parse_size(memory_per_file, "--memory-per-file"),
     )  # fmt: skip
     if output == "-" or "-" in inputs:
         for flag, is_given in (("--report", report_folder is not None), ("--watch", watch)):

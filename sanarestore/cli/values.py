@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from sanarestore.options import BLENDING, DTYPES, LATENT, OUTPUT_FORMATS, SCHEMES
+from sanarestore.options import BLENDING, DTYPES, LATENT, OFFLOADS, OUTPUT_FORMATS, PRECISIONS, SCHEMES
 from sanarestore.weights import EMBEDDED
 
 Completions = list[tuple[str, str]]
@@ -52,6 +52,18 @@ def tilings(incomplete: str) -> Completions:
     meanings = {"exact": "same result as untiled", "off": "untiled"}
     every = (*SCHEMES, "off")
     return _starting([(each, meanings.get(each, _blended(each))) for each in every], incomplete)
+
+
+def precisions(incomplete: str) -> Completions:
+    """Precisions of quantized weights."""
+    meanings = {"int8": "half of bfloat16", "int4": "a quarter", "fp8": "half, for recent GPUs"}
+    return _starting([(each, meanings[each]) for each in PRECISIONS], incomplete)
+
+
+def offloads(incomplete: str) -> Completions:
+    """What may wait in the host's memory."""
+    meanings = {"none": "all weights on the device", "parts": "those of the current stage", "blocks": "two blocks"}
+    return _starting([(each, meanings[each]) for each in OFFLOADS], incomplete)
 
 
 def tiling_lists(incomplete: str) -> Completions:

@@ -3,7 +3,6 @@
 Imports no torch.
 """
 
-import math
 import re
 import threading
 from contextlib import suppress
@@ -11,8 +10,9 @@ from pathlib import Path
 
 import psutil
 
-from sanarestore.errors import OutOfMemory, UsageError
+from sanarestore.errors import OutOfMemory
 from sanarestore.images import Header, memory_to_read, memory_to_write
+from sanarestore.sizes import spoken_size
 
 KEPT = 0.1
 """Fraction of the free memory that is left to other programs."""
@@ -20,22 +20,11 @@ KEPT = 0.1
 TILE_BYTES = 212
 """Bytes per pixel of a tile that the refiner holds at most, float32 on a CPU; `docs/tiling.md` says how measured."""
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
 """Limit and use of memory of a container, of versions 2 and 1."""
-
-
-def parse_memory(text: str) -> int:
-    """Parse `8G`, `500M`, `2GiB` or a number of bytes; UsageError if it is no size."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", text.strip().lower())
-    size = float(found[1]) * _UNITS.get(found[2], 0) if found else 0.0
-    if not 1 <= size < math.inf:
-        raise UsageError(f"'{text}' is no size", where="--memory-per-file", next_step="Use 8G, 500M or 2GiB.")
-    return round(size)
 
 
 def free_memory() -> int:
@@ -100,8 +89,3 @@ class Budget:
         with self._changed:
             self._taken.pop(key, None)
             self._changed.notify_all()
-
-
-def spoken_size(size: int) -> str:
-    """A number of bytes for people: 12.0 MB, 3.4 GB."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

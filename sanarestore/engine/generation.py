@@ -13,19 +13,21 @@ import torch
 from torch import Tensor
 
 from sanarestore import tiling
+from sanarestore.engine.residency import Residency
 from sanarestore.engine.tiles import Steps, Tiles, release, run_stages
 from sanarestore.errors import OutOfMemory, UsageError
 from sanarestore.flow import Predict, noise_field
 from sanarestore.kernels import choice
 from sanarestore.model.loading import LatentPath, RestorationModel
 from sanarestore.model.prompts import Prompts
+from sanarestore.model.quantization import quantization, quantize
 from sanarestore.model.runners.deep import Core, Pass, decoder_passes, encoder_passes
 from sanarestore.model.runners.exact import exact
 from sanarestore.model.runners.prompt import prompts as as_read
 from sanarestore.model.runners.whole import whole
 from sanarestore.model.runners.windowed import causal, multidiffusion
 from sanarestore.model.transformer import Tokens
-from sanarestore.options import BLENDING, LATENT, RestoreOptions
+from sanarestore.options import BLENDING, LATENT, Precision, RestoreOptions
 
 WINDOWS_AT_ONCE = 4
 """Windows that blending schemes run together on a GPU; fewer leave it idle between small kernels."""
@@ -50,14 +52,15 @@ class Generation:
     def __init__(
         self, latent: LatentPath, prompts: Prompts, options: RestoreOptions, *, prompt: str, steps: int, tiles: Tiles
     ) -> None:
-        """`latent` is moved to the device of `tiles`, in place."""
+        """`latent` is moved to the device of `tiles`, in place, or waits in the host's memory as the options say."""
         self.latent = latent
         self._tiles = tiles
-        self._autoencoder = latent.autoencoder.to(tiles.device)
+        self._autoencoder, self._transformer = latent.autoencoder, latent.transformer
         if choice.available(tiles.device):
             # The kernels need channels-last maps; with such weights, convolutions do not convert them at every call.
             self._autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._transformer = latent.transformer.to(tiles.device)
+        self.residency = Residency(latent, tiles.device, options.offload)
+        tiles.relieve = self.residency.offload_more
         self._encoder_part = encoder_passes(latent.autoencoder)
         self._decoder_part = decoder_passes(latent.autoencoder)
         self._flow = latent.flow
@@ -92,18 +95,21 @@ class Generation:
         If they are a part of an image, `place` selects the matching part of its noise.
         """
         height, width = degraded_CHW.shape[1:]
-        stride, device = self.stride, self._tiles.device
-        shape = (1, self._autoencoder.latent_channels, -(-height // stride), -(-width // stride))
-        condition_1Zhw, latent_1Zhw = torch.empty(shape, device=device), torch.empty(shape, device=device)
-        tiles = self._tiles.count(height, width, stride=stride)
+        condition_1Zhw, latent_1Zhw = self.empty_latent(height, width), self.empty_latent(height, width)
+        tiles = self._tiles.count(height, width, stride=self.stride)
         yield from run_stages(
             [
                 (self.encode(degraded_CHW, condition_1Zhw), tiles + _count(self._encoder_part, tiles)),
-                (self._sample(condition_1Zhw, latent_1Zhw, place or Place(0, 0, height, width)), self._steps),
+                (self.sample(condition_1Zhw, latent_1Zhw, place or Place(0, 0, height, width)), self._steps),
                 (self.decode(latent_1Zhw, generated_CHW), tiles + _count(self._decoder_part, tiles)),
             ]
         )
         self.watch("generated", generated_CHW)
+
+    def empty_latent(self, height: int, width: int) -> Tensor:
+        """An empty latent [1,Z,h,w] on the device, for an image of this size in pixels."""
+        rows, columns = (-(-side // self.stride) for side in (height, width))
+        return torch.empty((1, self._autoencoder.latent_channels, rows, columns), device=self._tiles.device)
 
     def encode(self, image_CHW: Tensor, latent_1Zhw: Tensor) -> Steps:
         """Fill `latent_1Zhw`, on the device, from an image on the host."""
@@ -116,7 +122,13 @@ class Generation:
         )  # fmt: skip
         tiles = self._tiles.count(*image_CHW.shape[1:], stride=self.stride)
         deep = self._deep(self._encoder_part, model.encode_deep, maps, torch.float32)
-        yield from run_stages([(shallow, tiles), (deep, _count(self._encoder_part, tiles))])
+        during = self.residency.steps
+        yield from run_stages(
+            [
+                (during("encode shallow", shallow), tiles),
+                (during("encode deep", deep), _count(self._encoder_part, tiles)),
+            ]
+        )
         latent_1Zhw[0].copy_(maps.pop())
 
     def decode(self, latent_1Zhw: Tensor, image_CHW: Tensor) -> Steps:
@@ -134,7 +146,13 @@ class Generation:
         self.watch("latent", latent_1Zhw[0])
         tiles = self._tiles.count(*image_CHW.shape[1:], stride=self.stride)
         deep = self._deep(self._decoder_part, model.decode_deep, maps, model.dtype)
-        yield from run_stages([(deep, _count(self._decoder_part, tiles)), (shallow(), tiles)])
+        during = self.residency.steps
+        yield from run_stages(
+            [
+                (during("decode deep", deep), _count(self._decoder_part, tiles)),
+                (during("decode shallow", shallow()), tiles),
+            ]
+        )
 
     def _deep(
         self, passes: Sequence[Pass], whole: Callable[[Tensor], Tensor], maps: list[Tensor], dtype: torch.dtype
@@ -194,7 +212,8 @@ class Generation:
             output_downsample=each.output_downsample,
         )  # fmt: skip
 
-    def _sample(self, condition_1Zhw: Tensor, latent_1Zhw: Tensor, place: Place) -> Steps:
+    def sample(self, condition_1Zhw: Tensor, latent_1Zhw: Tensor, place: Place) -> Steps:
+        """Fill `latent_1Zhw` by sampling under a condition; both on the device. `place` selects their noise."""
         stride = self.stride
         _, channels, rows, columns = condition_1Zhw.shape
         top, left = place.top // stride, place.left // stride
@@ -212,7 +231,7 @@ class Generation:
 
         self.watch("condition", condition_1Zhw[0])
         shrink = self._one_by_one if self._options.tiling in BLENDING else None
-        yield from self._tiles.again(steps, max(rows, columns) * stride, shrink=shrink)
+        yield from self.residency.steps("sample", self._tiles.again(steps, max(rows, columns) * stride, shrink=shrink))
 
     def _one_by_one(self) -> None:
         """Run windows one at a time from now on; OutOfMemory if they already are.
@@ -230,10 +249,12 @@ class Generation:
     def predict(self, condition_1Zhw: Tensor) -> Predict:
         """Velocity function for the chosen tiling; a strip holds as many tokens as a tile of the latent."""
         given = (self._transformer, condition_1Zhw)
-        if self._options.tiling in ("off", "independent"):
+        untiled = self._options.tiling in ("off", "independent")
+        if untiled and self._transformer.streamed is None:
             return whole(*given, self._tokens, negative=self._negative, guidance=self._options.guidance)
-        if self._options.tiling == "exact":
-            return exact(*given, self._read, largest=max(self._tiles.size // self.stride, 1) ** 2, **self._led)
+        if untiled or self._options.tiling == "exact":
+            largest = condition_1Zhw[0, 0].numel() if untiled else max(self._tiles.size // self.stride, 1) ** 2
+            return exact(*given, self._read, largest=largest, **self._led)
         windowed = causal if self._options.tiling == "causal" else multidiffusion
         return windowed(*given, self._read, at_once=self._at_once, **self._blended)
 
@@ -275,8 +296,21 @@ def new_generation(
     """Place a model's latent path on the device of `tiles`, in `dtype`; a copy of it if others share the model."""
     latent = copy.deepcopy(model.latent) if shared else model.latent
     assert latent is not None
+    if options.quantize:
+        _quantize(latent.transformer.transformer, options.quantize)
     placed = replace(latent, autoencoder=latent.autoencoder.with_dtype(dtype), transformer=latent.transformer.to(dtype))
     return Generation(placed, model.prompts, options, prompt=prompt, steps=steps_of(options, model), tiles=tiles)
+
+
+def _quantize(transformer: Any, precision: Precision) -> None:
+    """Quantize the transformer, in place; UsageError if it is stored in another precision."""
+    stored = quantization(transformer)
+    if stored is None:
+        quantize(transformer, precision)
+    elif stored != precision:
+        raise UsageError(
+            f"the model's weights are stored in {stored}", where=f"--quantize {precision}", next_step="Leave it out."
+        )
 
 
 def steps_of(options: RestoreOptions, model: RestorationModel) -> int:
@@ -293,6 +327,7 @@ def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
         name for name, chosen in (
             ("--steps", options.steps is not None), ("--guidance", options.guidance != 1),
             (f"--tiling {options.tiling}", options.tiling in LATENT),
+            ("--quantize", options.quantize is not None), ("--offload", options.offload != "none"),
         ) if chosen
     ]  # fmt: skip
     if model.load_latent is None:

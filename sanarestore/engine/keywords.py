@@ -4,7 +4,7 @@ from collections.abc import Callable
 from os import PathLike
 from typing import TypedDict
 
-from sanarestore.options import DType, OutputFormat, Tiling
+from sanarestore.options import DType, Offload, OutputFormat, Precision, Tiling
 
 
 class Keywords(TypedDict, total=False):
@@ -22,6 +22,9 @@ class Keywords(TypedDict, total=False):
     tiling: Tiling
     overlap: int | None
     dtype: DType
+    quantize: Precision | None
+    offload: Offload
+    device_memory: int | str | None
     seed: int
     threads: int | None
 

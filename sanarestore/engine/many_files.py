@@ -8,13 +8,13 @@ from typing import Any, Unpack
 
 from sanarestore.engine import workers
 from sanarestore.engine.batch import Batch
-from sanarestore.engine.budget import parse_memory
 from sanarestore.engine.jobs import Outcome
 from sanarestore.engine.keywords import BatchKeywords
 from sanarestore.engine.python_words import in_python, keywords_named
 from sanarestore.engine.ray_crew import RayCluster, parse_cluster
 from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.options import BatchOptions, RestoreOptions, Shard, WriteOptions, parse_shard
+from sanarestore.sizes import parse_size
 
 _WRITE_FIELDS = frozenset(field.name for field in fields(WriteOptions))
 _OWN = (
@@ -130,7 +130,7 @@ def _bytes(size: Any) -> int | None:
     if size is None:
         return None
     if isinstance(size, str):
-        return parse_memory(size)
+        return parse_size(size, "memory_per_file")
     if type(size) is int and size > 0:
         return size
     raise UsageError(

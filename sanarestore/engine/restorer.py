@@ -23,6 +23,7 @@ from sanarestore.engine.generation import Generation, Place, Watch, is_generated
 from sanarestore.engine.keywords import OF_ONE_IMAGE, CallKeywords, Keywords, WriteKeywords
 from sanarestore.engine.kinds import opened
 from sanarestore.engine.pixels import host_tensor, is_finite, is_gray, mixed, resized, visible, with_visible
+from sanarestore.engine.placement import placement
 from sanarestore.engine.python_words import keywords_named
 from sanarestore.engine.refinement import Refinement
 from sanarestore.engine.result_file import ResultFile
@@ -80,7 +81,6 @@ class Restorer:
         exactly_float32(self.device)
         dtype = pick_dtype(options.dtype, self.device)
         given = loaded or load_model(options.model, options.adapter, dtype=dtype)
-        self._tiles = Tiles(self.device, options.tile, whole=options.tiling == "off")
         prompts = given.prompts
         prompt = options.prompt if options.prompt is not None else str(given.defaults["prompt"])
         self.request = prompts.request(prompt)
@@ -88,16 +88,20 @@ class Restorer:
         wording = prompts.wording(prompt, self.request)
         self.model = given.serving(wording)
         """The model that restores under this prompt, on the CPU; other restorers may share it."""
-        self.prompt_note = "; ".join(_notes(given, options, prompt, wording, self.request)) or None
-        """A note on prompt and steps, for every photograph; None if there is nothing to say."""
         # All wordings at once, so that a large encoder is loaded at most once.
         prompts.fetch([wording, ""] if options.guidance != 1 else [wording])
+        is_used = is_generated(options, self.model)
+        placed = placement(self.model, options, wording, device=self.device, dtype=dtype, is_generated=is_used)
+        notes = (*_notes(given, options, prompt, wording, self.request), *([placed.note] if placed.note else []))
+        self.prompt_note = "; ".join(notes) or None
+        """A note on prompt, steps and memory, for every photograph; None if there is nothing to say."""
+        self._tiles = Tiles(self.device, placed.tile, whole=options.tiling == "off")
         # Casting is in place, and others may use a given model at another precision.
         shared = loaded is not None
         self._generation = None
-        if is_generated(options, self.model):
+        if is_used:
             self._generation = new_generation(
-                self.model, options, prompt=wording, tiles=self._tiles, dtype=dtype, shared=shared
+                self.model, placed.applied(options), prompt=wording, tiles=self._tiles, dtype=dtype, shared=shared
             )
         self._refinement = Refinement(
             self.model, prompts.pooled(wording)[None], self.request, fidelity=options.fidelity, tiles=self._tiles,

@@ -37,6 +37,8 @@ class Tiles:
         self.device = device
         self.size = size or DEFAULT_TILE.get(device.type, 1024)
         self.whole = whole
+        self.relieve: Callable[[], bool] = _unrelieved
+        """Frees memory in another way where tiles cannot be smaller; False if it cannot."""
 
     @contextmanager
     def halved_for(self, longest: int, halvings: int) -> Iterator[None]:
@@ -118,8 +120,10 @@ class Tiles:
         """Run `steps`, retrying from the first with half the tile size when memory runs out; OutOfMemory in the end.
 
         `longest` is the image's longer side in pixels. Steps whose memory depends on something else pass `shrink`,
-        which reduces that, or raises OutOfMemory if it cannot.
+        which reduces that, or raises OutOfMemory if it cannot. Once memory is freed in another way (`relieve`), tiles
+        begin at the size that they had.
         """
+        size = self.size
         while True:
             try:
                 for done, total in steps():
@@ -131,10 +135,15 @@ class Tiles:
                 if not is_out_of_memory(error):
                     raise
             # Outside of the except block the error is freed, and with it the tensors that its traceback held.
-            if shrink:
-                shrink()
-            else:
-                self._halve(longest)
+            try:
+                if shrink:
+                    shrink()
+                else:
+                    self._halve(longest)
+            except OutOfMemory:
+                if not self.relieve():
+                    raise
+                self.size = size
 
     def _largest(self, height: int, width: int, stride: int) -> int:
         # Tiles are cut at multiples of the stride, so a tile that holds the image can be up to a stride larger.
@@ -154,6 +163,11 @@ class Tiles:
             )
         self.size = half
         release(self.device)
+
+
+def _unrelieved() -> bool:
+    """Free nothing: the default of `Tiles.relieve`."""
+    return False
 
 
 def run_stages(stages: Iterable[tuple[Steps, int]]) -> Steps:

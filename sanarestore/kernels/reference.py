@@ -1,7 +1,8 @@
 """Specification of the kernels in plain PyTorch, which also runs wherever the kernels do not.
 
 Shape suffixes: B batch, N tokens, H heads, D features of a head, E = D + 1, F = H D features of a token; for maps
-H W positions, C channels, G = 2 C; for windows T of them, h w positions.
+H W positions, C channels, G = 2 C; for windows T of them, h w positions; for products M rows, K inputs, N outputs,
+P = K / 2 bytes of two codes each, J groups of inputs.
 """
 
 from collections.abc import Sequence
@@ -101,3 +102,46 @@ def add_windows(
 
 def _normed(feature_BNHD: Tensor, norm: Norm) -> Tensor:
     return rms_norm(feature_BNHD.flatten(2), norm).reshape(feature_BNHD.shape)
+
+
+def int8_linear(given_MK: Tensor, code_NK: Tensor, scale_N: Tensor) -> Tensor:
+    """Product with weights in int8, [M,N] in the dtype of the input; W8A8, no bias.
+
+    Rows of the input are rounded to int8 too, each with a scale of its own (`int8_rows`).
+    """
+    code_MK, scale_M1 = int8_rows(given_MK)
+    # Every dtype that networks compute in represents codes exactly.
+    product_MN = F.linear(code_MK.to(given_MK.dtype), code_NK.to(given_MK.dtype))
+    return (product_MN.float() * scale_M1 * scale_N).to(given_MK.dtype)
+
+
+def int8_rows(given_MK: Tensor) -> tuple[Tensor, Tensor]:
+    """Round every row to int8 codes from -127 to 127, [M,K], with float32 scales [M,1]: given = code * scale."""
+    given_MK = given_MK.float()
+    scale_M1 = given_MK.abs().amax(dim=1, keepdim=True).clamp(min=SMALLEST) / 127
+    return (given_MK / scale_M1).round().to(torch.int8), scale_M1
+
+
+def int4_linear(given_MK: Tensor, code_NP: Tensor, scale_NJ: Tensor, zero_NJ: Tensor) -> Tensor:
+    """Product with weights in 4 bits, [M,N] in the dtype of the input; W4A16, no bias."""
+    return F.linear(given_MK, int4_weights(code_NP, scale_NJ, zero_NJ).to(given_MK.dtype))
+
+
+def int4_weights(code_NP: Tensor, scale_NJ: Tensor, zero_NJ: Tensor) -> Tensor:
+    """Weights [N,K] in float32 from codes: weight = (code - zero) * scale, with scale and zero of the group.
+
+    A byte holds the codes, 0 to 15, of inputs 2 p (the lower four bits) and 2 p + 1.
+    """
+    code_NK = torch.stack([code_NP & 15, code_NP >> 4], dim=2).flatten(1)
+    code_NJk = code_NK.view(*scale_NJ.shape, -1).float()
+    weight_NJk = (code_NJk - zero_NJ.float()[..., None]) * scale_NJ.float()[..., None]
+    return weight_NJk.flatten(1)
+
+
+def fp8_linear(given_MK: Tensor, code_NK: Tensor, scale_N: Tensor) -> Tensor:
+    """Product with weights in float8 (e4m3), [M,N] in the dtype of the input; W8A16, no bias.
+
+    Codes are the bytes of the floats, as uint8, so that casting a module does not change them.
+    """
+    weight_NK = code_NK.view(torch.float8_e4m3fn).float() * scale_N[:, None]
+    return F.linear(given_MK, weight_NK.to(given_MK.dtype))

@@ -11,6 +11,7 @@ resolution in the published configurations. This is the only module that convert
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -120,6 +121,17 @@ class Autoencoder(nn.Module):
         """The blocks between `from_latent` and the map, in order."""
         return [block for stage in reversed(self.decoder.up_blocks[self._decoder_depth :]) for block in stage]
 
+    @property
+    def shallow_parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """The modules that `encode_shallow` and `decode_shallow` use."""
+        encoder = _encoder_part(self.encoder, self._encoder_depth)
+        return encoder, [*_decoder_part(self.decoder, self._decoder_depth), self.decoder.norm_out]
+
+    @property
+    def deep_parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """The modules that `encode_deep` and `decode_deep` use."""
+        return [*self.deep_encoder, self.encoder.conv_out], [self.decoder.conv_in, *self.deep_decoder]
+
     def to_latent(self, hidden_BCHW: Tensor) -> Tensor:
         """Apply the encoder's last convolution (3x3) and the scaling factor; float32."""
         latent = self.encoder.conv_out(hidden_BCHW)
@@ -154,9 +166,10 @@ class Autoencoder(nn.Module):
         return run_blocks(blocks, hidden_BCHW, checkpointed=self.gradient_checkpointing)
 
 
-def _exactly(device: torch.device) -> torch.autocast:
-    """Disable autocast, so that the ends are float32 in training too."""
-    return torch.autocast(device.type, enabled=False)
+def _exactly(device: torch.device) -> AbstractContextManager[object]:
+    """Disable autocast where the device has it, so that the ends are float32 in training too."""
+    has_autocast = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if has_autocast else nullcontext()
 
 
 def _leading(kinds: str | Sequence[str], stages: int) -> int:

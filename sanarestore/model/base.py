@@ -20,10 +20,11 @@ from sanarestore import weights
 from sanarestore.errors import WeightsError
 from sanarestore.files import sampled_hash
 from sanarestore.flow import Flow, Solver
+from sanarestore.model import quantization
 from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.prompts import PromptCache, Prompts, load_encoder
 from sanarestore.model.reading import load_embedded_reader
-from sanarestore.model.tensors import write_json, write_tensors
+from sanarestore.model.tensors import load_strictly, read_tensors, write_json, write_tensors
 
 SOLVERS: dict[str, Solver] = {
     "DPMSolverMultistepScheduler": "dpm",
@@ -31,6 +32,11 @@ SOLVERS: dict[str, Solver] = {
     "SCMScheduler": "consistency",
 }
 """Solver of a base, by the scheduler class that it was published with."""
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+QUANTIZATION = "quantization"
+"""Key of a transformer's configuration that names the precision of quantized weights."""
 
 CLASSES = {"transformer": "SanaTransformer2DModel", "vae": "AutoencoderDC"}
 """Classes of the parts in diffusers."""
@@ -49,10 +55,13 @@ class Base:
     prompts: Prompts
 
 
-def load_base(name: str, *, dtype: torch.dtype = torch.float32, cache: Path | None = None) -> Base:
+def load_base(
+    name: str, *, dtype: torch.dtype = torch.float32, cache: Path | None = None, transformer: Path | None = None
+) -> Base:
     """Load a base by folder or hub id (see `weights.resolve`), on the CPU; WeightsError if it is incomplete or invalid.
 
-    The text encoder is loaded only for a prompt whose embedding is not in the folder `cache` (default: the user's).
+    `transformer` is a folder to read that part from, in place of the base's own. The text encoder is loaded only for a
+    prompt whose embedding is not in the folder `cache` (default: the user's).
     """
     from diffusers import AutoencoderDC
 
@@ -62,7 +71,7 @@ def load_base(name: str, *, dtype: torch.dtype = torch.float32, cache: Path | No
     return Base(
         name=name,
         folder=folder,
-        transformer=load_transformer(folder / "transformer", dtype),
+        transformer=load_transformer(transformer or folder / "transformer", dtype),
         autoencoder=Autoencoder(load_module(AutoencoderDC, folder / "vae", torch.float32)).eval().requires_grad_(False),
         flow=read_flow(folder),
         prompts=Prompts(
@@ -72,10 +81,25 @@ def load_base(name: str, *, dtype: torch.dtype = torch.float32, cache: Path | No
 
 
 def load_transformer(folder: Path, dtype: torch.dtype) -> Any:
-    """Load a frozen SanaTransformer2DModel of diffusers; WeightsError if anything is missing or invalid."""
+    """Load a frozen SanaTransformer2DModel of diffusers; WeightsError if anything is missing or invalid.
+
+    Quantized weights, as `write_module` writes them, stay as they are; only what is not quantized has the `dtype`.
+    """
     from diffusers import SanaTransformer2DModel
 
-    return load_module(SanaTransformer2DModel, folder, dtype).eval().requires_grad_(False)
+    config = read_json(folder / "config.json")
+    if QUANTIZATION not in config:
+        return load_module(SanaTransformer2DModel, folder, dtype).eval().requires_grad_(False)
+    try:
+        precision = quantization.precision_of(config.pop(QUANTIZATION))
+    except ValueError as error:
+        raise WeightsError(f"{error}", where=folder / "config.json", next_step=weights.FETCH) from error
+    make: Any = SanaTransformer2DModel.from_config
+    with torch.device("meta"):  # the whole weights are never there
+        transformer = make(config)
+        quantization.prepare(transformer, precision)
+    load_strictly(transformer, read_tensors(folder / WEIGHTS, as_stored=True), folder)
+    return transformer.to(dtype).eval().requires_grad_(False)
 
 
 def write_base(folder: Path, transformer: Any, autoencoder: Autoencoder, flow: Flow) -> dict[str, list[str]]:
@@ -91,12 +115,18 @@ def write_base(folder: Path, transformer: Any, autoencoder: Autoencoder, flow: F
 
 
 def write_module(folder: Path, module: Any) -> None:
-    """Write a transformer or an autoencoder in float16, as `load_base` reads it; the folder's name sets its class."""
+    """Write a transformer or an autoencoder in float16, as `load_base` reads it; the folder's name sets its class.
+
+    Quantized layers are written as they are.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = {key: value for key, value in module.config.items() if key != "_name_or_path"}
+    precision, exact = quantization.quantization(module), quantization.exact_names(module)
+    if precision is not None:
+        config[QUANTIZATION] = precision
     write_json(folder / "config.json", {"_class_name": CLASSES[folder.name], **config})
-    halves = {name: tensor.half() for name, tensor in module.state_dict().items()}
-    write_tensors(folder / "diffusion_pytorch_model.safetensors", halves)
+    tensors = {name: tensor if name in exact else tensor.half() for name, tensor in module.state_dict().items()}
+    write_tensors(folder / WEIGHTS, tensors)
 
 
 def read_flow(folder: Path) -> Flow:

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sanarestore.kernels import choice, feed_forward, residual
 from sanarestore.kernels.reference import Norm
+from sanarestore.model.quantization import QuantizedLinear
 
 
 def run_blocks(blocks: Iterable[Any], hidden_BCHW: Tensor, *, checkpointed: bool = False) -> Tensor:
@@ -103,10 +104,12 @@ def _are_plain(*modules: Any) -> bool:
 
 
 def _pointwise(convolution: Any, given_BHWD: Tensor) -> Tensor:
-    """Run a 1x1 convolution as a matrix product that includes the bias.
+    """Run a 1x1 convolution, which may be quantized, as a matrix product that includes the bias.
 
     float32 keeps the convolution, which may be allowed the faster, less precise TF32 where a product is not.
     """
+    if isinstance(convolution, QuantizedLinear):
+        return convolution.last(given_BHWD)
     if given_BHWD.dtype == torch.float32:
         convolved_BDHW: Tensor = convolution(given_BHWD.permute(0, 3, 1, 2))
         return convolved_BDHW.permute(0, 2, 3, 1)

@@ -14,7 +14,7 @@ restoration/reader.safetensors      the prompt reader; without one, the embedded
 import copy
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from sanarestore.files import files_in, hash_file
 from sanarestore.flow import Flow
 from sanarestore.model import adapter as adapters
 from sanarestore.model.autoencoder import Autoencoder
-from sanarestore.model.base import Base, load_base, load_transformer, write_base
+from sanarestore.model.base import Base, load_base, write_base
 from sanarestore.model.condition import ConditionKind, kind_of, new_condition
 from sanarestore.model.experts import Experts
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder
@@ -157,10 +157,10 @@ def _load_adapted(name: str, adapter: str, dtype: torch.dtype) -> RestorationMod
         # Prompts are shared: the adapter's own are known to both.
         prompts, refiner, load_latent = whole.prompts, copy.deepcopy(whole.refiner), whole.load_latent
         if found.condition:
-            load_latent = functools.cache(lambda: adapted_path(load_base(name, dtype=dtype), found, dtype))
+            load_latent = functools.cache(lambda: adapted_path(adapted_base(found, name, dtype), found))
     else:
-        base = load_base(name, dtype=dtype)
-        prompts, refiner, latent = base.prompts, None, adapted_path(base, found, dtype)
+        base = adapted_base(found, name, dtype)
+        prompts, refiner, latent = base.prompts, None, adapted_path(base, found)
         load_latent = lambda: latent  # noqa: E731
     prompts.known.update(read_tensors(found.folder / adapters.PROMPTS))
     return RestorationModel(
@@ -176,16 +176,23 @@ def _load_adapted(name: str, adapter: str, dtype: torch.dtype) -> RestorationMod
     )
 
 
-def adapted_path(base: Base, found: adapters.Adapter, dtype: torch.dtype, *, merged: bool = True) -> LatentPath:
-    """The latent path of an adapter over its base; low-rank changes are `merged` or left out. Changes the base."""
+def adapted_base(found: adapters.Adapter, name: str, dtype: torch.dtype) -> Base:
+    """Load the base `name` of an adapter; if the adapter has a whole transformer, it is read in place of the base's."""
+    own = found.folder / adapters.TRANSFORMER if found.change == "full" else None
+    base = load_base(name, dtype=dtype, transformer=own)
+    if base.transformer.config.in_channels != base.autoencoder.latent_channels:
+        raise WeightsError("its transformer is of another shape than the base's", where=found.folder)
+    return base
+
+
+def adapted_path(base: Base, found: adapters.Adapter, *, merged: bool = True) -> LatentPath:
+    """The latent path of an adapter over its `adapted_base`; low-rank changes are `merged` or left out.
+
+    Changes the base.
+    """
     if found.condition is None:
         raise WeightsError("it has no condition for its base", where=found.folder, next_step=adapters.NEXT_STEP)
-    if found.change == "full":
-        transformer = load_transformer(found.folder / adapters.TRANSFORMER, dtype)
-        if transformer.config.in_channels != base.transformer.config.in_channels:
-            raise WeightsError("its transformer is of another shape than the base's", where=found.folder)
-        base = replace(base, transformer=transformer)
-    elif found.change == "lora" and merged:
+    if found.change == "lora" and merged:
         adapters.merge_lora(base.transformer, found.folder / adapters.LORA, adapters.PREFIX)
     return _latent_path(base, found.condition, found.folder / adapters.CONDITION)
 

@@ -13,12 +13,13 @@ from sanarestore.errors import WeightsError
 from sanarestore.weights import FETCH
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file, floats as float32, integers unchanged; WeightsError if it is missing or damaged."""
+def read_tensors(path: Path, *, as_stored: bool = False) -> dict[str, Tensor]:
+    """Read a safetensors file, floats as float32, or all `as_stored`; WeightsError if it is missing or damaged."""
     try:
-        return {
-            key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in load_file(path).items()
-        }
+        stored: dict[str, Tensor] = load_file(path)
+        if as_stored:
+            return stored
+        return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in stored.items()}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"not a whole safetensors file ({error})", where=path, next_step=FETCH) from error
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sanarestore.model.blocks import recomputed
 from sanarestore.model.condition import PatchEmbedCondition, ProjectionCondition
+from sanarestore.model.streaming import Streamed
 
 TIMESTEPS = 1000
 """Largest timestep: SANA's transformers take times from 0 to this, those with a guidance embedding (Sprint) 0 to 1."""
@@ -50,6 +51,8 @@ class ConditionedTransformer(nn.Module):
         super().__init__()
         self.transformer = transformer
         self.condition = condition
+        self.streamed: Streamed | None = None
+        """The blocks where they wait in the host's memory; `forward` cannot be called then."""
 
     @property
     def config(self) -> Any:
@@ -63,8 +66,8 @@ class ConditionedTransformer(nn.Module):
 
     @property
     def blocks(self) -> Iterable[nn.Module]:
-        """The transformer's blocks, in order."""
-        return self.transformer.transformer_blocks  # type: ignore[return-value]
+        """The transformer's blocks, in order, each ready to run until the next is taken."""
+        return self.streamed or self.transformer.transformer_blocks  # type: ignore[return-value]
 
     def checkpoint_gradients(self) -> None:
         """Compute each block again in the backward pass, so that training keeps only the blocks' inputs."""

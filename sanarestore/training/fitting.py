@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from sanarestore import weights
-from sanarestore.engine.budget import free_memory, spoken_size
+from sanarestore.engine.budget import free_memory
 from sanarestore.errors import UsageError
+from sanarestore.sizes import spoken_size
 from sanarestore.training.memory import Memory, Setting, estimate_memory
 from sanarestore.training.objective import Objective
 from sanarestore.training.objectives import new_objective

@@ -18,9 +18,9 @@ from torch.autograd.graph import _engine_run_backward
 from torch.overrides import TorchFunctionMode
 
 from sanarestore.degradations.requests import Request
+from sanarestore.engine.live_bytes import LiveBytes, held_by
 from sanarestore.model.colour_correction import COLOUR_STATISTICS
 from sanarestore.training.batching import Batch
-from sanarestore.training.live_bytes import LiveBytes, held_by
 from sanarestore.training.objective import Objective
 from sanarestore.training.optimizers import optimizers, state_bytes
 from sanarestore.training.photos import CACHE_BYTES

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from sanarestore.engine.budget import spoken_size
 from sanarestore.errors import UsageError
+from sanarestore.sizes import spoken_size
 from sanarestore.training import checkpoint
 from sanarestore.training.batching import batch_at
 from sanarestore.training.data import without_files

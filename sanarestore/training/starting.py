@@ -13,9 +13,10 @@ from sanarestore.model.adapter import Adapter, read_adapter
 from sanarestore.model.base import Base, load_base
 from sanarestore.model.condition import new_condition
 from sanarestore.model.experts import Experts
-from sanarestore.model.loading import LatentPath, RestorationModel, adapted_path, load_model, load_refiner
+from sanarestore.model.loading import LatentPath, RestorationModel, adapted_base, adapted_path, load_model, load_refiner
 from sanarestore.model.lora import Lora
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder, new_encoder, train_tokenizer
+from sanarestore.model.quantization import quantization
 from sanarestore.model.reading import is_reader, load_embedded_reader, load_reader
 from sanarestore.model.refiner import Refiner
 from sanarestore.model.refiner_config import RefinerConfig
@@ -47,12 +48,14 @@ class Start:
             return from_scratch(recipe)
         folder = weights.resolve(self.base)
         if weights.is_adapter(folder):
-            return self._from_adapter(self.base, recipe)
-        if weights.is_model(folder):
+            parts = self._from_adapter(self.base, recipe)
+        elif weights.is_model(folder):
             parts = _from_model(self.base, recipe, grown=not self.rank)
         else:
             parts = self._from_published(self.base, recipe)
-        return _with_lora(parts, self.base, recipe.objective, self.rank) if self.rank else parts
+        _check_trainable(parts, self.base)
+        is_new = self.rank and not weights.is_adapter(folder)
+        return _with_lora(parts, self.base, recipe.objective, self.rank) if is_new and self.rank else parts
 
     def _read(self, name: str, dtype: torch.dtype) -> Base:
         """A published base; `training.shapes` builds it without its weights."""
@@ -84,8 +87,8 @@ class Start:
         latent = parts.latent if parts else None
         prompts = parts.prompts if parts else None
         if found.condition:
-            base = load_base(found.base, dtype=self.dtype if found.change == "lora" else torch.float32)
-            latent = adapted_path(base, found, self.dtype if found.change == "lora" else torch.float32, merged=False)
+            base = adapted_base(found, found.base, self.dtype if found.change == "lora" else torch.float32)
+            latent = adapted_path(base, found, merged=False)
             latent.transformer.condition.float()
             latent.autoencoder.with_dtype(self.dtype)
             prompts = prompts or FrozenPrompts(base.prompts, int(base.transformer.config.caption_channels))
@@ -130,6 +133,16 @@ class Start:
         lora = (Lora.of_refiner if of_refiner else Lora.of_transformer)(module, rank)
         lora.load(adapters.read_lora(path, "" if of_refiner else adapters.PREFIX), path)
         return lora
+
+
+def _check_trainable(parts: Parts, name: str) -> None:
+    """UsageError if the transformer's weights are quantized: no gradient can change them."""
+    precision = quantization(parts.latent.transformer.transformer) if parts.latent else None
+    if precision is not None:
+        raise UsageError(
+            f"its transformer is in {precision}, which cannot be trained", where=name,
+            next_step="Train the model that it was quantized from.",
+        )  # fmt: skip
 
 
 def from_scratch(recipe: TrainingRecipe) -> Parts:

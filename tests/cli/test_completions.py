@@ -27,6 +27,7 @@ FLAGS = {
         "--tiling", "--overlap", "--strength", "--verbose", "-v", "--accept-damaged", "--shard", "--memory-per-file",
         "--log-file", "--progress", "--ray", "--format", "--quality", "--bit-depth", "--keep-dates", "--strip",
         "--provenance", "--name", "--long-side", "--preset", "--watch", "--report", "--adopt",
+        "--quantize", "--offload", "--device-memory",
     },
     "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed", "--verbose", "-v"},
     "train": {
@@ -45,6 +46,7 @@ FLAGS = {
         "--steps", "--guidance", "--seed", "--output", "-o", "--device", "--dtype", "--threads",
     },
     "models list": set(), "models info": set(), "models verify": set(), "models pull": set(),
+    "models quantize": {"--precision", "--output", "-o"},
     "models export": {"--onnx", "--expert", "--prompt", "-p", "--overwrite"},
     "doctor": set(),
 }  # fmt: skip

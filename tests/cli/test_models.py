@@ -109,6 +109,20 @@ def test_the_ids_of_published_models_can_be_described_once_fetched(capsys: pytes
     )
 
 
+def test_quantize_writes_a_model_that_restores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "small"
+    command = ["models", "quantize", "sanarestore-mini", "--precision", "int4", "-o", str(folder), "--json"]
+    assert run(command) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["name"] == "sanarestore-mini"
+    assert made["precision"] == "int4"
+    assert 0.25 < made["share"] < 0.45
+    assert run(["models", "verify", str(folder)]) == 0
+    assert run(command) == 2, "the folder exists"
+    assert run([*command[:3], "--precision", "int3", "-o", str(tmp_path / "other")]) == 2
+    assert "'int3' is not int8, int4 or fp8" in " ".join(capsys.readouterr().err.split())
+
+
 def test_export_names_what_is_wrong(tmp_path: Path) -> None:
     assert run(["models", "export", "--onnx", str(tmp_path / "a.onnx"), "--expert", "rain"]) == 2
     assert list(tmp_path.glob("*.onnx")) == []

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from sanarestore.engine import budget
-from sanarestore.engine.budget import Budget, free_memory, memory_to_restore, parse_memory
+from sanarestore.engine.budget import Budget, free_memory, memory_to_restore
 from sanarestore.errors import OutOfMemory, UsageError
 from sanarestore.images import Header
+from sanarestore.sizes import parse_size
 
 
 def header(width: int, height: int) -> Header:
@@ -21,13 +22,13 @@ def header(width: int, height: int) -> Header:
     [("8G", 8 * 10**9), ("500m", 500 * 10**6), ("2GiB", 2**31), ("1.5 GB", 15 * 10**8), ("12345", 12345)],
 )
 def test_sizes_are_parsed(text: str, size: int) -> None:
-    assert parse_memory(text) == size
+    assert parse_size(text, "--memory-per-file") == size
 
 
 @pytest.mark.parametrize("text", ["", "many", "0", "-3G", "3X", "G", "9" * 400])
 def test_other_words_are_no_size(text: str) -> None:
     with pytest.raises(UsageError, match="--memory-per-file"):
-        parse_memory(text)
+        parse_size(text, "--memory-per-file")
 
 
 def test_the_estimate_grows_with_the_image_its_enlargement_and_the_latent_path() -> None:

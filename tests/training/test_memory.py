@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from sanarestore.engine.live_bytes import LiveBytes, held_by
 from sanarestore.evaluation.speed.random_models import CHECKPOINTS, DC_AE
 from sanarestore.model.colour_correction import COLOUR_STATISTICS
 from sanarestore.training.batching import Batch
-from sanarestore.training.live_bytes import LiveBytes, held_by
 from sanarestore.training.loop import Trainer
 from sanarestore.training.memory import Setting, estimate_memory
 from sanarestore.training.objectives import new_objective

@@ -13,9 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Count the bytes of all results for as long as they live; a view keeps its base alive."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str | None = None) -> None:
+        """Count the results on devices of one type only, or all."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = self.most = 0
+        self._device = device
         self._known: set[int] = set()
 
     def forget_most(self) -> None:
@@ -25,7 +27,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = func(*args, **(kwargs or {}))
         taken = {id(storage) for storage in _storages((args, kwargs))}
-        for storage in _storages(given):
+        for storage in _storages(given, self._device):
             if id(storage) not in self._known and id(storage) not in taken:
                 self._known.add(id(storage))
                 self._change(storage.nbytes())
@@ -46,7 +48,8 @@ def held_by(tensors: Iterable[Tensor]) -> int:
     return sum({id(storage): storage.nbytes() for storage in map(Tensor.untyped_storage, tensors)}.values())
 
 
-def _storages(tree: Any) -> Iterator[torch.UntypedStorage]:
+def _storages(tree: Any, device: str | None = None) -> Iterator[torch.UntypedStorage]:
     for leaf in torch.utils._pytree.tree_leaves(tree):
-        if isinstance(leaf, Tensor):
+        # A fake tensor's storage does not know the device that the tensor stands for.
+        if isinstance(leaf, Tensor) and device in (None, leaf.device.type):
             yield leaf.untyped_storage()
