@@ -182,12 +182,19 @@ def adapted_path(base: Base, found: adapters.Adapter, dtype: torch.dtype, *, mer
         raise WeightsError("it has no condition for its base", where=found.folder, next_step=adapters.NEXT_STEP)
     if found.change == "full":
         transformer = load_transformer(found.folder / adapters.TRANSFORMER, dtype)
-        if transformer.config.in_channels != base.transformer.config.in_channels:
+        if not _fits(transformer.config, base.transformer.config):
             raise WeightsError("its transformer is of another shape than the base's", where=found.folder)
         base = replace(base, transformer=transformer)
     elif found.change == "lora" and merged:
         adapters.merge_lora(base.transformer, found.folder / adapters.LORA, adapters.PREFIX)
     return _latent_path(base, found.condition, found.folder / adapters.CONDITION)
+
+
+def _fits(config: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
+    """Whether a transformer can stand in for the base's: it may have another number of blocks, and nothing else."""
+    return all(
+        config.get(name) == value for name, value in base.items() if name != "num_layers" and not name.startswith("_")
+    )
 
 
 def _adapted_refiner(refiner: Refiner | None, found: adapters.Adapter) -> Refiner:

@@ -53,7 +53,8 @@ def fitting_objective(training: Training) -> tuple[Objective, Memory]:
     The weights of a published base are not read before that is known.
     """
     recipe, start = training.recipe, training.start
-    objective = None if is_by_shapes(start) else new_objective(recipe, start)
+    # The objective has the base's depth, and only the estimate another one.
+    objective = None if is_by_shapes(start) or recipe.changes_depth else new_objective(recipe, start)
     memory, free = training.memory(objective), free_bytes(training.setting)
     if free is not None and memory.total > free:
         raise too_large(training, memory, free)
