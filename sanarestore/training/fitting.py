@@ -125,7 +125,10 @@ def _changes(training: Training) -> Iterator[Change]:
         yield "patch", f"patch = {smaller} {_RECIPE}", _field(patch=smaller)
     if start.rank is not None or not is_by_shapes(start) or weights.is_adapter(weights.resolve(str(start.base))):
         return
-    yield "lora", "--lora", partial(_started, rank=RANK)
+    if not recipe.changes_depth:
+        yield "lora", "--lora", partial(_started, rank=RANK)
+    elif recipe.grow and not recipe.new_blocks_only:
+        yield "blocks", f"new_blocks_only = true {_RECIPE}", _field(new_blocks_only=True)
     for count in (2, 4, 8):
         if recipe.batch % count == 0 and count > setting.processes and setting.device.type == "cuda":
             also = "" if recipe.optimizer == "adamw" else ' and optimizer = "adamw"'

@@ -69,7 +69,7 @@ def least_important(importances: Sequence[float], count: int) -> tuple[int, ...]
 
 @torch.no_grad()
 def block_importances(objective: PartsObjective, batches: Iterable[Batch], device: torch.device) -> list[float]:
-    """Importance of every block, in order, for batches of images and an objective that are on a device.
+    """Importance of every block, in order, for batches of images and an objective that is on a device.
 
     Targets are noised as in training. A model that is trained for a single step is measured at time 1 alone.
     """
@@ -82,13 +82,14 @@ def block_importances(objective: PartsObjective, batches: Iterable[Batch], devic
         for block, found in zip(transformer.blocks, similarities, strict=True)
     ]
     try:
-        for batch in batches:
-            tokens = _tokens(objective, batch, device)
-            placed = batch.to(device)
+        # In the parts in which batches are trained on, because memory holds no more.
+        for part in (part for batch in batches for part in batch.parts(objective.recipe.accumulate)):
+            tokens = _tokens(objective, part, device)
+            placed = part.to(device)
             condition_BCHW, clean_BCHW = (
                 path.autoencoder.encode(image_BCHW) for image_BCHW in (placed.degraded_BCHW, placed.target_BCHW)
             )
-            noise_BCHW = drawn_noise(objective.recipe.seed, batch.numbers, clean_BCHW.shape[1:]).to(clean_BCHW)
+            noise_BCHW = drawn_noise(objective.recipe.seed, part.numbers, clean_BCHW.shape[1:]).to(clean_BCHW)
             for time in times:
                 time_B = noise_BCHW.new_full((len(noise_BCHW),), time)
                 transformer(interpolate(clean_BCHW, noise_BCHW, time_B), condition_BCHW, tokens, time_B)

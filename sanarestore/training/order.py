@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from sanarestore.errors import UsageError
 from sanarestore.files import sampled_hash
 from sanarestore.training.lengths import pixels_of, scaled
 from sanarestore.training.progress import Schedule
-from sanarestore.training.recipe import SHIPPED_FOLDER, TrainingRecipe
+from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.starting import Start
 
 SCRATCH = "scratch"
@@ -86,9 +86,6 @@ def _recipe(order: Order) -> TrainingRecipe:
         return TrainingRecipe.from_dict(json.loads(own.read_text(encoding="utf-8")), own)
     if order.recipe is not None:
         return TrainingRecipe.load(order.recipe)
-    if order.grow or order.prune:
-        shipped = TrainingRecipe.load(SHIPPED_FOLDER / ("grow.toml" if order.grow else "prune.toml"))
-        return replace(shipped, name=order.folder.name)
     embedded = TrainingRecipe.load(weights.resolve(weights.EMBEDDED) / "recipe.toml")
     if order.base == SCRATCH:
         return embedded
@@ -98,6 +95,8 @@ def _recipe(order: Order) -> TrainingRecipe:
         index = weights.read_adapter_index(folder)
         low_rank = index.get("change") == "lora" or index.get("refiner") is None
         folder = weights.resolve(index["base"])
+    if order.grow or order.prune:
+        return TrainingRecipe.for_depth(name, grows=bool(order.grow), of_model=weights.is_model(folder))
     if weights.is_model(folder):
         return embedded.for_tuning(name, low_rank=low_rank)
     return TrainingRecipe.for_adapting(low_rank=low_rank)

@@ -256,6 +256,22 @@ class TrainingRecipe:
         """The recipe for a published base, unless another one is named."""
         return cls.load(SHIPPED_FOLDER / ("lora-512.toml" if low_rank else "full-1024.toml"))
 
+    @classmethod
+    def for_depth(cls, name: str, *, grows: bool, of_model: bool) -> "TrainingRecipe":
+        """The recipe for a transformer with more or fewer blocks, unless another one is named.
+
+        A restoration model, which is small, takes small crops at a higher rate: with two of its five blocks removed,
+        the embedded model's latent path is at fidelity 0 better than before after 100 steps.
+        """
+        recipe = replace(cls.load(SHIPPED_FOLDER / ("grow.toml" if grows else "prune.toml")), name=name)
+        if not of_model:
+            return recipe
+        return replace(
+            recipe, steps=1000 if grows else 100, batch=12, accumulate=1, draws=6, patch=128, optimizer="adamw",
+            learning_rate=5e-4, warmup=10, weight_decay=1e-4, ema=0.95, agreement_weight=2.0, caption_dropout=0.0,
+            gradient_checkpointing=False, validate_every=100 if grows else 25, workers=1,
+        )  # fmt: skip
+
     def check(self, where: Path | str = "recipe") -> None:
         """Raise UsageError for the first invalid value."""
         stride = 2 ** len(self.model.widths)

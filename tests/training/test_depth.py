@@ -207,6 +207,14 @@ def test_flags_are_for_the_first_stage(data: Path, base: str) -> None:
     assert [stage.prune for stage in choose_recipe(order).stages] == [2, 0]
 
 
+def test_the_recipe_follows_the_base_where_none_is_named(data: Path, base: str) -> None:
+    order = Order(data=data, folder=data.parent / "mine", base=base, prune=3)
+    found = choose_recipe(order)
+    assert (found.name, found.objective, found.steps, found.patch, found.prune) == ("mine", "flow", 100, 512, 3)
+    found = choose_recipe(replace(order, base=weights.EMBEDDED, prune=None, grow=1, keep_all=True, steps=7))
+    assert (found.patch, found.grow, found.keep_all, found.prune, found.steps) == (128, 1, True, 0, 7)
+
+
 @pytest.mark.parametrize("changes", [{"grow": 4, "keep_all": True}, {"prune": 3}])
 def test_memory_is_estimated_at_the_new_depth_from_configurations(
     data: Path, base: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
