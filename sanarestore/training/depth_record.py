@@ -42,14 +42,14 @@ class DepthRecord:
         """What became of the blocks, in a phrase."""
         gone = [f"{_listed(self.removed)} removed"] if self.removed else []
         new = [f"{self.appended} appended"] if self.appended else []
-        return f"{self.after} instead of {self.before}: {', '.join([*gone, *new])}"
+        return f"{self.before} in the base, {self.after} now: {', '.join([*gone, *new])}"
 
     def cost(self, trained: Validation | None = None) -> str:
-        """Validation with all blocks, without some, and after training, in a phrase; empty if it was not measured."""
+        """Validation of the base, with other blocks, and `trained`, in a phrase; empty if it was not measured."""
         if self.validation_before is None or self.validation_after is None:
             return ""
-        found = f"{self.validation_before.gain:+.2f} dB before, {self.validation_after.gain:+.2f} dB after that"
-        return f"{found}, {trained.gain:+.2f} dB when trained" if trained else found
+        found = f"{self.validation_before.gain:+.2f} dB before, {self.validation_after.gain:+.2f} dB with these blocks"
+        return f"{found}, {trained.gain:+.2f} dB after training" if trained else found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -76,7 +76,7 @@ def test_a_long_training_on_a_cpu_is_warned_of() -> None:
 def test_another_depth_is_named_with_its_cost() -> None:
     depth = DepthRecord(before=20, removed=(5, 7, 8), importances=(0.1,) * 20)
     found = lines(replace(PLAN, depth=depth))
-    assert "  blocks   17 instead of 20: blocks 5, 7 and 8 removed" in found
+    assert "  blocks   20 in the base, 17 now: blocks 5, 7 and 8 removed" in found
     before, after = (
         Validation({"noise": LabelScore(images=1, psnr_before=20, psnr_after=psnr)}) for psnr in (24, 21.5)
     )
@@ -84,5 +84,5 @@ def test_another_depth_is_named_with_its_cost() -> None:
         before=20, removed=(18, 19), appended=40, validation_before=before, validation_after=after
     )  # fmt: skip
     shown = " ".join(" ".join(lines(replace(PLAN, depth=grown))).split())
-    assert "blocks 58 instead of 20: blocks 18 and 19 removed, 40 appended; validation +4.00 dB" in shown
-    assert "+4.00 dB before, +1.50 dB after that steps" in shown
+    assert "blocks 20 in the base, 58 now: blocks 18 and 19 removed, 40 appended; validation +4.00 dB" in shown
+    assert "+4.00 dB before, +1.50 dB with these blocks steps" in shown

@@ -283,11 +283,11 @@ def test_a_base_is_pruned_to_an_adapter_that_restores(
     assert run(arguments) == 0
     shown = capsys.readouterr()
     (removed,) = planned["removed"]
-    assert f"  blocks   3 instead of 4: block {removed} removed; validation" in shown.err
+    assert f"  blocks   4 in the base, 3 now: block {removed} removed; validation" in shown.err
     assert "importance of the blocks" in shown.out
     (row,) = [line.split() for line in shown.out.splitlines() if line.endswith("removed")]
     assert row[0] == str(removed)
-    assert re.search(r"blocks: 3 instead of 4: .* dB when trained", shown.err)
+    assert re.search(r"blocks: 4 in the base, 3 now: .* dB after training", shown.err)
     assert run(["restore", "photos/0.png", "-o", "restored.png", "--adapter", "run/model"]) == 0
     assert images.read("restored.png").height == 64
 

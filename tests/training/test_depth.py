@@ -126,7 +126,7 @@ def test_growth_that_keeps_all_blocks_costs_nothing(data: Path, base: str) -> No
     assert found.after == 7
     assert found.validation_before == found.validation_after
     gain = f"{found.validation_before.gain:+.2f} dB"  # type: ignore[union-attr]
-    assert found.cost() == f"{gain} before, {gain} after that"
+    assert found.cost() == f"{gain} before, {gain} with these blocks"
 
 
 def test_the_new_blocks_alone_can_be_trained(data: Path, base: str) -> None:
