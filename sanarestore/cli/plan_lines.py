@@ -31,12 +31,13 @@ _SPOKEN = {
 def lines(plan: "Plan") -> list[str]:
     """The plan, aligned, for a terminal of 80 columns."""
     texts = {
-        "data": _data(plan), "base": _base(plan), "steps": _steps(plan), "memory": _memory(plan), "time": _time(plan),
-        "disk": _disk(plan),
+        "data": _data(plan), "base": _base(plan), "blocks": _blocks(plan), "steps": _steps(plan),
+        "memory": _memory(plan), "time": _time(plan), "disk": _disk(plan),
     }  # fmt: skip
     found = [f"plan of {plan.stage}"] if plan.stage else []
     for name, text in texts.items():
-        found += textwrap.wrap(
+        # Most plans change no blocks.
+        found += [] if not text else textwrap.wrap(
             text, _WIDTH, initial_indent=f"  {name:<{_INDENT - 2}}", subsequent_indent=" " * _INDENT,
             break_long_words=False, break_on_hyphens=False,
         )  # fmt: skip
@@ -69,6 +70,13 @@ def _base(plan: "Plan") -> str:
     is_all_low_rank = plan.rank is not None and plan.objective in ("refiner", "flow")
     optimizer = "adamw" if is_all_low_rank and plan.optimizer == "muon" else plan.optimizer
     return f"{plan.base}{change}; {plan.objective} trains {trained} of {whole} weights by {optimizer}"
+
+
+def _blocks(plan: "Plan") -> str:
+    if plan.depth is None:
+        return ""
+    cost = plan.depth.cost()
+    return f"{plan.depth.words}{'; validation ' if cost else ''}{cost}"
 
 
 def _steps(plan: "Plan") -> str:

@@ -15,6 +15,7 @@ from sanarestore.options import dtype_of
 
 if TYPE_CHECKING:
     from sanarestore.cli.training_report import TrainingReport
+    from sanarestore.training.depth_record import DepthRecord
     from sanarestore.training.run import Run
 
 RANK = 32
@@ -22,6 +23,9 @@ RANK = 32
 
 SCRATCH = "scratch"
 """Value of --base for fresh weights."""
+
+DEPTH = "Depth of the transformer"
+"""Panel of the options that change its number of blocks."""
 
 
 def train(
@@ -83,6 +87,32 @@ def train(
             help="Encode the crops of this many passes over the data once, and repeat them; for the objective flow.",
             show_default="the recipe's",
             rich_help_panel=MACHINE,
+        ),
+    ] = None,
+    grow: Annotated[
+        int | None,
+        typer.Option(
+            "--grow",
+            min=1,
+            metavar="N",
+            help="Drop the last two blocks of the base's transformer and append N new ones, which have no effect at "
+            "first.",
+            show_default="the recipe's",
+            rich_help_panel=DEPTH,
+        ),
+    ] = None,
+    keep_all: Annotated[
+        bool, typer.Option("--keep-all", help="Drop no blocks; only with --grow.", rich_help_panel=DEPTH)
+    ] = False,
+    prune: Annotated[
+        int | None,
+        typer.Option(
+            "--prune",
+            min=1,
+            metavar="N",
+            help="Remove the N least important blocks of the base's transformer; the first and the last stay.",
+            show_default="the recipe's",
+            rich_help_panel=DEPTH,
         ),
     ] = None,
     resume: Annotated[
@@ -148,6 +178,10 @@ def train(
         raise UsageError(
             "this applies only to low-rank adapters", where="--rank", next_step="Add --lora, or leave it out."
         )
+    if grow and prune:
+        raise UsageError("a run either grows or prunes", where="--grow", next_step="Leave out one of both.")
+    if keep_all and not grow:
+        raise UsageError("this applies only to growth", where="--keep-all", next_step="Add --grow, or leave it out.")
     if dry_run and export:
         raise UsageError("there is nothing to plan", where="--dry-run", next_step="Leave out --export.")
     if export and not resume:
@@ -182,7 +216,8 @@ def train(
     console.show_licences(base if base != SCRATCH else None)
     order = Order(
         data=data, folder=folder, recipe=recipe, base=base, rank=(rank or RANK) if lora else None, steps=steps,
-        resume=resume, schedule=schedule, cached_passes=cache_latents, track=trackers,
+        resume=resume, schedule=schedule, cached_passes=cache_latents, track=trackers, grow=grow,
+        keep_all=keep_all, prune=prune,
     )  # fmt: skip
     chosen = choose_recipe(order)
     ranks = Ranks.joined(place)
@@ -199,7 +234,7 @@ def train(
                 if not export:
                     _run(each, report, folder)
                 each.finish()
-            report.end(each.trainer.results)
+            report.end(each.trainer.results, each.depth)
     finally:
         ranks.leave()
     if dry_run:
@@ -221,8 +256,20 @@ def _show_plan(run: "Run", *, tries: bool, quiet: bool, as_json: bool) -> None:
         console.print_json({"event": "plan", **plan.to_dict()})
     elif not quiet:
         console.say_lines(plan_lines.lines(plan))
+        if run.depth and run.depth.importances:
+            _show_importances(run.depth)
         if warning := plan_lines.warning(plan):
             console.print_word("note", "yellow", warning)
+
+
+def _show_importances(depth: "DepthRecord") -> None:
+    """Show how important the blocks of the base's transformer are, and which are removed."""
+    from sanarestore.cli import console
+    from sanarestore.evaluation.columns import Place, table
+    from sanarestore.training.importance import EXPLAINED, importance_rows
+
+    rows = importance_rows(depth.importances, depth.removed)
+    console.table("importance of the blocks", table(rows, Place.TERMINAL), [EXPLAINED])
 
 
 def _check_compiler() -> None:

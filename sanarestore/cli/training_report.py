@@ -10,6 +10,7 @@ from sanarestore.cli.pace import spoken_duration
 from sanarestore.evaluation.columns import Place, table
 
 if TYPE_CHECKING:
+    from sanarestore.training.depth_record import DepthRecord
     from sanarestore.training.results import Results
 
 
@@ -50,8 +51,11 @@ class TrainingReport:
             before = f"{results.base.gain:+.2f} dB by the base, {before} by its refiner without the experts"
         console.say(f"validation before training: {before}")
 
-    def end(self, results: "Results") -> None:
-        """Show a table of all degradations before and after training, and warn of those that got worse."""
+    def end(self, results: "Results", depth: "DepthRecord | None" = None) -> None:
+        """Show a table of all degradations before and after training, and warn of those that got worse.
+
+        With another `depth` of the transformer, also what that has cost and training has recovered.
+        """
         if self._quiet or self._json or results.after is None:
             return
         from sanarestore.training.results import EXPLAINED, EXPLAINED_BASE
@@ -60,6 +64,8 @@ class TrainingReport:
         console.table("validation by degradation", table(results.rows, Place.TERMINAL), captions)
         if rows := results.setting_rows:
             console.table("validation of the latent path", table(rows, Place.TERMINAL))
+        if depth and (cost := depth.cost(results.after)):
+            console.say(f"blocks: {depth.words}; validation {cost}")
         if results.warning:
             console.print_word("warning", "yellow", results.warning)
 

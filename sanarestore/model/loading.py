@@ -27,7 +27,7 @@ from sanarestore.files import files_in, hash_file
 from sanarestore.flow import Flow
 from sanarestore.model import adapter as adapters
 from sanarestore.model.autoencoder import Autoencoder
-from sanarestore.model.base import Base, load_base, write_base
+from sanarestore.model.base import QUANTIZATION, Base, load_base, read_json, write_base
 from sanarestore.model.condition import ConditionKind, kind_of, new_condition
 from sanarestore.model.experts import Experts
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder
@@ -180,7 +180,7 @@ def adapted_base(found: adapters.Adapter, name: str, dtype: torch.dtype) -> Base
     """Load the base `name` of an adapter; if the adapter has a whole transformer, it is read in place of the base's."""
     own = found.folder / adapters.TRANSFORMER if found.change == "full" else None
     base = load_base(name, dtype=dtype, transformer=own)
-    if base.transformer.config.in_channels != base.autoencoder.latent_channels:
+    if own and not _fits(base.transformer.config, read_json(base.folder / adapters.TRANSFORMER / "config.json")):
         raise WeightsError("its transformer is of another shape than the base's", where=found.folder)
     return base
 
@@ -195,6 +195,12 @@ def adapted_path(base: Base, found: adapters.Adapter, *, merged: bool = True) ->
     if found.change == "lora" and merged:
         adapters.merge_lora(base.transformer, found.folder / adapters.LORA, adapters.PREFIX)
     return _latent_path(base, found.condition, found.folder / adapters.CONDITION)
+
+
+def _fits(config: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
+    """Whether a transformer can stand in for the base's: it may have other blocks or precision, and nothing else."""
+    free = ("num_layers", QUANTIZATION)
+    return all(config.get(name) == value for name, value in base.items() if name not in free and name[:1] != "_")
 
 
 def _adapted_refiner(refiner: Refiner | None, found: adapters.Adapter) -> Refiner:

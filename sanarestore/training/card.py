@@ -15,7 +15,7 @@ from sanarestore.files import write_atomically
 from sanarestore.training.card_check import check_card
 from sanarestore.training.licences import Licence
 from sanarestore.training.record import RunRecord
-from sanarestore.training.report import changed_recipe, curves_svg, data_facts
+from sanarestore.training.report import changed_recipe, curves_svg, data_facts, depth_facts
 from sanarestore.training.results import EXPLAINED, EXPLAINED_BASE
 
 CURVES = "curves.svg"
@@ -152,7 +152,7 @@ def _usage(trained: Trained) -> str:
 
 
 def _numbers(record: RunRecord) -> list[tuple[str, str]]:
-    facts, shown = record.facts, data_facts(record)
+    facts, shown = record.facts, data_facts(record) + depth_facts(record)
     steps, batch = record.steps, int(facts.get("batch", 0))
     shown += [
         ("steps", f"{steps:,} of {batch} crops of {record.recipe.get('patch', 0)} px"),

@@ -1,7 +1,7 @@
 """Curves over the steps of a run: places in an SVG picture, which templates draw."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 300, 58, 12, 28, 34
@@ -9,6 +9,9 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 300, 58, 12, 28, 34
 
 MOST = 8
 """Curves in one picture at most."""
+
+MOST_TICKS = 20
+"""Blocks that are numbered in a picture at most."""
 
 SMOOTHING, FEW = 0.9, 10
 """Decay per point of the mean that smooths a loss, and number of points below which it is much less smooth."""
@@ -69,6 +72,38 @@ def gain_picture(gains: Mapping[str, Points]) -> Picture | None:
         return None
     first = min(points[0][0] for points in shown.values())
     return _picture("Validation", f"PSNR against step {first:,} in dB, over the steps", shown)
+
+
+def importance_picture(importances: Sequence[float], removed: Collection[int]) -> Picture | None:
+    """The importance of each block as a line up from zero, those of removed blocks in another colour; None of none."""
+    if not importances:
+        return None
+    high = max(*importances, 1e-9) * 1.06
+
+    def x(number: float) -> float:
+        return round(LEFT + (number + 0.5) / len(importances) * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(value: float) -> float:
+        return round(HEIGHT - BOTTOM - value / high * (HEIGHT - TOP - BOTTOM), 1)
+
+    groups = {"kept": (210, False), "removed": (0, True)}
+    curves = [
+        Curve(
+            label=label, hue=hue,
+            path="".join(
+                f"M{x(number)} {y(0)}V{y(value)}"
+                for number, value in enumerate(importances) if (number in removed) is is_gone
+            ),
+        )
+        for label, (hue, is_gone) in groups.items()
+    ]  # fmt: skip
+    every = -(-len(importances) // MOST_TICKS)
+    return Picture(
+        title="Importance of the blocks", up="1 - cosine similarity of input and output, by block",
+        curves=[each for each in curves if each.path],
+        x_ticks=[(x(number), str(number)) for number in range(0, len(importances), every)],
+        y_ticks=[(y(value), f"{value:g}") for value in round_numbers(0, high)], zero=None,
+    )  # fmt: skip
 
 
 def smoothed(points: Points) -> list[tuple[int, float]]:

@@ -54,7 +54,8 @@ def fitting_objective(training: Training) -> tuple[Objective, Memory]:
     The weights of a published base are not read before that is known.
     """
     recipe, start = training.recipe, training.start
-    objective = None if is_by_shapes(start) else new_objective(recipe, start)
+    # The objective has the base's depth, and only the estimate another one.
+    objective = None if is_by_shapes(start) or recipe.changes_depth else new_objective(recipe, start)
     memory, free = training.memory(objective), free_bytes(training.setting)
     if free is not None and memory.total > free:
         raise too_large(training, memory, free)
@@ -125,7 +126,10 @@ def _changes(training: Training) -> Iterator[Change]:
         yield "patch", f"patch = {smaller} {_RECIPE}", _field(patch=smaller)
     if start.rank is not None or not is_by_shapes(start) or weights.is_adapter(weights.resolve(str(start.base))):
         return
-    yield "lora", "--lora", partial(_started, rank=RANK)
+    if not recipe.changes_depth:
+        yield "lora", "--lora", partial(_started, rank=RANK)
+    elif recipe.grow and not recipe.new_blocks_only:
+        yield "blocks", f"new_blocks_only = true {_RECIPE}", _field(new_blocks_only=True)
     for count in (2, 4, 8):
         if recipe.batch % count == 0 and count > setting.processes and setting.device.type == "cuda":
             also = "" if recipe.optimizer == "adamw" else ' and optimizer = "adamw"'

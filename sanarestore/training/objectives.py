@@ -20,7 +20,8 @@ from sanarestore.training.starting import Start
 def new_objective(recipe: TrainingRecipe, start: Start = Start()) -> Objective:  # noqa: B008 - it is immutable
     """Create the recipe's objective on the parts that a training begins from; add a latent path if it needs one.
 
-    Low-rank weights (LoRA) change the refiner for the objective refiner, otherwise the transformer.
+    The transformer has the base's depth; `training.depth` changes it afterwards if the recipe asks for that. Low-rank
+    weights (LoRA) change the refiner for the objective refiner, otherwise the transformer.
     """
     parts = start.parts(recipe)
     if not parts.sees_photo and recipe.objective not in FLOWING:
@@ -28,6 +29,16 @@ def new_objective(recipe: TrainingRecipe, start: Start = Start()) -> Objective: 
             f"the objective '{recipe.objective}' would leave the base's condition untrained, and the photo unseen",
             where=parts.base, next_step="Use a recipe whose objective is flow or end-to-end.",
         )  # fmt: skip
+    if recipe.changes_depth and parts.latent is None:
+        raise UsageError(
+            "this base has no transformer whose depth could be changed", where=start.base or "--base",
+            next_step="Name a base with a latent path, or leave out --grow and --prune.",
+        )  # fmt: skip
+    return objective_of(parts, recipe)
+
+
+def objective_of(parts: Parts, recipe: TrainingRecipe) -> Objective:
+    """Create the recipe's objective on these parts; add a latent path if it needs one."""
     kinds: dict[str, Callable[[Parts, TrainingRecipe], Objective]] = {
         "colour-correction": ColourCorrectionObjective,
         "refiner": RefinerObjective,

@@ -40,6 +40,12 @@ class Order:
     """Steps in all; None for the recipe's."""
     cached_passes: int | None = None
     """Passes over the data whose latents are encoded once, in stages whose objective is flow; None for the recipe's."""
+    grow: int | None = None
+    """Blocks to append to the transformer in the first stage; None for the recipe's number."""
+    keep_all: bool = False
+    """Whether growth drops no blocks."""
+    prune: int | None = None
+    """Blocks to remove from the transformer in the first stage; None for the recipe's number."""
     resume: bool = False
     schedule: Schedule = field(default_factory=Schedule)
     track: tuple[str, ...] = ()
@@ -54,12 +60,19 @@ class Order:
 
 def choose_recipe(order: Order) -> TrainingRecipe:
     """The recipe of an order; see `Order.recipe`. UsageError if it cannot be read or is wrong."""
-    recipe = _recipe(order)
+    recipe = _with_depth(_recipe(order), order)
     recipe = recipe.with_cached_passes(order.cached_passes) if order.cached_passes else recipe
     if order.steps:
         return recipe.with_steps(order.steps)
     is_own = order.resume and (order.folder / "recipe.json").is_file()
-    if order.recipe or is_own or order.base == SCRATCH or order.schedule.max_minutes or recipe.stages:
+    if (
+        order.recipe
+        or is_own
+        or recipe.changes_depth
+        or order.base == SCRATCH
+        or order.schedule.max_minutes
+        or recipe.stages
+    ):
         return recipe
     # Nobody has said how long to train.
     low_rank = bool(order.rank) or weights.is_adapter(weights.resolve(order.base))
@@ -82,9 +95,31 @@ def _recipe(order: Order) -> TrainingRecipe:
         index = weights.read_adapter_index(folder)
         low_rank = index.get("change") == "lora" or index.get("refiner") is None
         folder = weights.resolve(index["base"])
+    if order.grow or order.prune:
+        return TrainingRecipe.for_depth(name, grows=bool(order.grow), of_model=weights.is_model(folder))
     if weights.is_model(folder):
         return embedded.for_tuning(name, low_rank=low_rank)
     return TrainingRecipe.for_adapting(low_rank=low_rank)
+
+
+def _with_depth(recipe: TrainingRecipe, order: Order) -> TrainingRecipe:
+    """The recipe with the depth that an order names; UsageError if the order makes no sense of it."""
+    if order.grow is not None or order.prune is not None or order.keep_all:
+        changes = {"grow": order.grow, "prune": order.prune, "keep_all": order.keep_all or None}
+        recipe = recipe.with_depth({name: value for name, value in changes.items() if value is not None})
+    if not any(stage.changes_depth for stage in recipe.staged()):
+        return recipe
+    if order.rank:
+        raise UsageError(
+            "low-rank changes are of the base's own blocks, and do not fit another number of blocks", where="--lora",
+            next_step="Leave it out: all weights, or the new blocks alone, are then trained.",
+        )  # fmt: skip
+    if order.base == SCRATCH:
+        raise UsageError(
+            "new weights have the depth of the recipe", where="--base scratch",
+            next_step="Set layers under [latent] in the recipe, or name the base whose depth is to be changed.",
+        )  # fmt: skip
+    return recipe
 
 
 def run_folder(output: Path | None, *, resume: bool) -> Path:

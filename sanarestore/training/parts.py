@@ -116,6 +116,8 @@ class Parts:
     """Low-rank weights that are trained instead of the transformer's."""
     refiner_lora: Lora | None = None
     """Low-rank weights that are trained instead of the refiner's."""
+    new_blocks: int | None = None
+    """Blocks at the transformer's end that are trained, with the condition, instead of all of it; None for all."""
 
     @property
     def is_published(self) -> bool:
@@ -157,6 +159,9 @@ class Parts:
     def flowing(self) -> dict[str, nn.Module]:
         """Trained modules of the transformer and its condition."""
         transformer = self.path.transformer
+        if self.new_blocks:
+            blocks = nn.ModuleList([*transformer.blocks][-self.new_blocks :])
+            return {"blocks": blocks, "condition": transformer.condition}
         return {"lora": self.lora, "condition": transformer.condition} if self.lora else {"transformer": transformer}
 
     def with_latent_path(self, recipe: TrainingRecipe) -> "Parts":

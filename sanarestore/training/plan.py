@@ -18,6 +18,7 @@ from sanarestore.sizes import spoken_size
 from sanarestore.training import checkpoint
 from sanarestore.training.batching import batch_at
 from sanarestore.training.data import without_files
+from sanarestore.training.depth_record import DepthRecord
 from sanarestore.training.fitting import free_bytes, too_large
 from sanarestore.training.lengths import passes_of
 from sanarestore.training.loop import Trainer
@@ -56,6 +57,8 @@ class Plan:
     trained_parameters: int
     parameters: int
     """Parameters of all networks that a step uses."""
+    depth: DepthRecord | None = None
+    """What becomes of the transformer's blocks; None if it keeps the base's."""
     step: int
     """Steps that are done; 0 unless a run is resumed."""
     steps: int
@@ -97,6 +100,7 @@ class Plan:
         values = {name: getattr(self, name) for name in self.__slots__}
         seconds = self.seconds_per_step
         values["seconds_per_step"] = None if seconds is None else round(seconds, 4)
+        values["depth"] = self.depth.to_dict() if self.depth else None
         return {**values, "passes": round(self.passes, 2), "megapixels": round(self.megapixels, 2)}
 
 
@@ -118,8 +122,9 @@ def plan_of(run: Run, *, tries: bool = True) -> Plan:
         optimizer=_optimizer(recipe), device=run.order.schedule.device,
         dtype=str(run.order.schedule.arithmetic).removeprefix("torch."), processes=trainer.ranks.count, kind=run.kind,
         samples=run.count, held_back=run.facts.held_back,
-        megapixels=run.pixels / 1e6, trained_parameters=trained, parameters=_parameters(trainer.objective), step=step,
-        steps=recipe.steps, batch=recipe.batch, accumulate=recipe.accumulate, patch=recipe.patch,
+        megapixels=run.pixels / 1e6, trained_parameters=trained, parameters=_parameters(trainer.objective),
+        depth=run.depth, step=step, steps=recipe.steps, batch=recipe.batch, accumulate=recipe.accumulate,
+        patch=recipe.patch,
         passes=passes_of(recipe, run.pixels, recipe.steps), memory={**memory.parts(), "total": memory.total},
         memory_free=free, seconds_per_step=_try(run, step, memory, free) if tries else None,
         max_minutes=run.order.schedule.max_minutes, minutes=_minutes(run), checkpoint_bytes=saved,

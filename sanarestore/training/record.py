@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sanarestore.errors import UsageError
 from sanarestore.files import write_atomically
+from sanarestore.training.depth_record import DepthRecord
 from sanarestore.training.pictures import pictures_in
 from sanarestore.training.results import Results
 
@@ -59,6 +61,8 @@ class RunRecord:
     """The record at the last start: device, dtype, versions, origin."""
     data: DataFacts | None
     results: Results
+    depth: DepthRecord | None
+    """What became of the transformer's blocks; None if it has those of the base."""
     losses: Sequence[tuple[int, float]]
     """Step and loss."""
     gains: Mapping[str, Sequence[tuple[int, float]]]
@@ -90,7 +94,8 @@ class RunRecord:
                 gains.setdefault(label, []).append((step, float(gain)))
         return cls(
             folder=folder, recipe=_json(folder / "recipe.json"), facts=facts, data=DataFacts.load(folder),
-            results=Results.load(folder), gains=gains, steps=max(steps, default=0), setbacks=setbacks,
+            results=Results.load(folder), depth=_depth(folder), gains=gains, steps=max(steps, default=0),
+            setbacks=setbacks,
             losses=[(step, float(each["loss"])) for step, each in sorted(steps.items()) if "loss" in each],
             minutes=max((float(each.get("minutes", 0)) for each in steps.values()), default=0.0),
             pictures=pictures_in(folder),
@@ -105,6 +110,12 @@ def _records(path: Path) -> Iterator[Mapping[str, Any]]:
             record = json.loads(line)
             if isinstance(record, dict):
                 yield record
+
+
+def _depth(folder: Path) -> DepthRecord | None:
+    with suppress(UsageError):  # a report shows what can be read
+        return DepthRecord.load(folder)
+    return None
 
 
 def _json(path: Path) -> Mapping[str, Any]:

@@ -13,7 +13,9 @@ from jinja2 import Environment, StrictUndefined, Template
 from sanarestore import __version__
 from sanarestore.evaluation.columns import Place, Table, table
 from sanarestore.files import write_atomically
-from sanarestore.training.curves import Picture, gain_picture, loss_picture
+from sanarestore.training.curves import Picture, gain_picture, importance_picture, loss_picture
+from sanarestore.training.importance import EXPLAINED as IMPORTANCE_EXPLAINED
+from sanarestore.training.importance import importance_rows
 from sanarestore.training.pictures import TITLES
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.record import RunRecord
@@ -60,7 +62,7 @@ def template(name: str) -> Template:
 
 def curves_svg(record: RunRecord) -> str:
     """The curves of a run as one SVG file; empty if there are too few points."""
-    shown = [each for each in (gain_picture(record.gains), loss_picture(record.losses)) if each]
+    shown = [each for each in _pictures(record) if each]
     return template("curves.svg").render(pictures=shown) if shown else ""
 
 
@@ -112,6 +114,19 @@ def data_facts(record: RunRecord) -> list[tuple[str, str]]:
     return facts
 
 
+def depth_facts(record: RunRecord) -> list[tuple[str, str]]:
+    """What became of the transformer's blocks, and what that cost, name and value."""
+    depth = record.depth
+    return [("blocks", depth.words), ("validation", depth.cost(record.results.after))] if depth else []
+
+
+def _pictures(record: RunRecord) -> list[Picture | None]:
+    """All curves of a run, and the importance of its base's blocks; None where there are too few points."""
+    depth = record.depth
+    found = importance_picture(depth.importances, depth.removed) if depth else None
+    return [gain_picture(record.gains), loss_picture(record.losses), found]
+
+
 def _section(record: RunRecord, title: str) -> Section:
     recipe, facts, results = record.recipe, record.facts, record.results
     objective = str(recipe.get("objective", ""))
@@ -120,7 +135,7 @@ def _section(record: RunRecord, title: str) -> Section:
         ("objective", objective), ("base", str(facts.get("origin", ""))), ("steps", steps),
         ("time", f"{record.minutes:.0f} min on {facts.get('device', '?')}, {facts.get('dtype', '')}"),
         ("crops", f"{facts.get('batch', 0):,} per step, {recipe.get('patch', 0)} px"),
-        ("trained parameters", f"{facts.get('trained_parameters', 0):,}"), *data_facts(record),
+        *depth_facts(record), ("trained parameters", f"{facts.get('trained_parameters', 0):,}"), *data_facts(record),
     ]  # fmt: skip
     if record.setbacks:
         shown.append(("setbacks", f"{record.setbacks}: the run diverged and went on at a lower rate"))
@@ -130,7 +145,10 @@ def _section(record: RunRecord, title: str) -> Section:
         tables.append(("Before and after", table(results.rows, Place.PAGE), captions))
     if results.setting_rows:
         tables.append(("The latent path", table(results.setting_rows, Place.PAGE), []))
-    curves = [each for each in (gain_picture(record.gains), loss_picture(record.losses)) if each]
+    if record.depth and record.depth.importances:
+        rows = importance_rows(record.depth.importances, record.depth.removed)
+        tables.append(("Importance of the blocks", table(rows, Place.PAGE), [IMPORTANCE_EXPLAINED]))
+    curves = [each for each in _pictures(record) if each]
     return Section(
         title=f"{title}: {objective}" if title else "", facts=[each for each in shown if each[1]], tables=tables,
         warning=results.warning, curves=curves, grids=_grids(record), recipe=changed_recipe(recipe),

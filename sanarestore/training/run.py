@@ -22,6 +22,8 @@ from sanarestore.training.card import Trained, write_card
 from sanarestore.training.checkpoint import find_checkpoint
 from sanarestore.training.claim import claimed, decoded_in
 from sanarestore.training.data import OverviewSamples, PairSamples, PhotoSamples, WordingSamples
+from sanarestore.training.depth import change_depth, restored_depth
+from sanarestore.training.depth_record import DepthRecord
 from sanarestore.training.fitting import Training, fitting_objective
 from sanarestore.training.latents import SHARD, LatentSamples, encode, plan_latents
 from sanarestore.training.lengths import pixels_of
@@ -73,6 +75,10 @@ class Run:
         self.training = _training(order, recipe, listed, ranks or Ranks(), self.pixels)
         objective, self.memory = fitting_objective(self.training)
         self._prepare_captions(objective, listed)
+        self.depth: DepthRecord | None = None
+        """What became of the transformer's blocks; None if it keeps the base's."""
+        if recipe.changes_depth:
+            objective, self.depth = self._with_depth(objective, validation, ranks or Ranks())
         self.trainer = Trainer(
             order.folder, objective, recipe, order.schedule, validation, origin=origin_of(order),
             data=fingerprint_of(self._files), ranks=ranks,
@@ -90,6 +96,9 @@ class Run:
                 self.trainer.resume()
             elif self.trainer.ranks.is_first:
                 refuse_taken(self.folder)  # by a run that has ended meanwhile
+            if self.depth and self.trainer.ranks.is_first:
+                # Before the first checkpoint, whose weights are of no use without it.
+                self.depth.save(self.folder)
             found = self.trainer.begin()
             if self.trainer.ranks.is_first:
                 self.facts.save(self.folder)
@@ -142,11 +151,20 @@ class Run:
             "steps": trainer.step, "minutes": round(trainer.minutes, 1), "sanarestore": __version__,
             "recipe": recipe.changed(),
         }  # fmt: skip
+        if self.depth:
+            stage["blocks"] = {"before": self.depth.before, "after": self.depth.after, "removed": self.depth.removed}
         model = trainer.finish({"stages": [*earlier_stages([self.order.base, *recipe.experts.values()]), stage]})
         if trainer.ranks.is_first:
             write_report(self.folder)
             write_card(Trained.of(model, recipe.name, base), RunRecord.read(self.folder))
         return model
+
+    def _with_depth(self, objective: Any, validation: Sequence[Batch], ranks: Ranks) -> tuple[Any, DepthRecord]:
+        """The objective at the recipe's depth; a run to resume takes the blocks that it took before."""
+        if self.order.resume:
+            return restored_depth(objective, self.recipe, self.folder)
+        device = torch.device(self.order.schedule.device)
+        return change_depth(objective, self.recipe, self.samples, validation, device, ranks)
 
     def _prepare_captions(self, objective: Any, pairs: Sequence[Pair]) -> None:
         if not isinstance(objective, PartsObjective):

@@ -6,6 +6,7 @@ Shape suffixes: B batch, L tokens, D prompt features.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +19,12 @@ from sanarestore.model import adapter as adapters
 from sanarestore.model.adapter import read_adapter
 from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.base import Base, read_flow, read_json
+from sanarestore.model.depth import append_blocks, depth_of, remove_blocks
 from sanarestore.model.prompts import Prompts
 from sanarestore.model.reading import load_embedded_reader
 from sanarestore.model.refiner import Refiner
 from sanarestore.model.transformer import Tokens
+from sanarestore.training.depth import at_depth
 from sanarestore.training.objective import Objective
 from sanarestore.training.objectives import new_objective
 from sanarestore.training.parts import Parts
@@ -52,10 +55,10 @@ def shaped_objective(recipe: TrainingRecipe, start: Start, mode: FakeTensorMode,
     Raises what `new_objective` does.
     """
     if not is_by_shapes(start):
-        return without_values(new_objective(recipe, start), mode, length)
+        return without_values(at_depth(new_objective(recipe, start), recipe), mode, length)
     shapes = Shapes(base=start.base, rank=start.rank, dtype=start.dtype)
     with torch.device("meta"):
-        return without_values(new_objective(recipe, shapes), mode, length)
+        return without_values(at_depth(new_objective(recipe, shapes), recipe), mode, length)
 
 
 def without_values(objective: Any, mode: FakeTensorMode, length: int) -> Objective:
@@ -100,12 +103,15 @@ class Shapes(Start):
             return Start.parts(self, recipe)
         with torch.device("cpu"):
             found = read_adapter(self.base)
-            rank = adapters.rank_of(found.folder / adapters.LORA) if found.change == "lora" else None
+            is_low_rank = found.change == "lora" and not recipe.changes_depth
+            rank = adapters.rank_of(found.folder / adapters.LORA) if is_low_rank else None
         if found.condition:
             recipe = replace(recipe, latent=replace(recipe.latent, condition=found.condition))
         # The low-rank weights are the transformer's, whatever is trained now.
         recipe = replace(recipe, objective="flow") if rank else recipe
         parts = Start.parts(replace(self, base=found.base, rank=rank), recipe)
+        if found.change == "full":
+            _follow(found.folder / adapters.TRANSFORMER, parts.path.transformer.transformer)
         refiner = Refiner(found.refiner) if found.refiner else parts.refiner
         return replace(parts, refiner=refiner, is_adapted=True)
 
@@ -121,6 +127,15 @@ class Shapes(Start):
             name=name, folder=folder, transformer=nn.Module.to(made[0], dtype), autoencoder=Autoencoder(made[1]),
             flow=read_flow(folder), prompts=Prompts({}, _no_encoder, load_embedded_reader, as_typed=True),
         )  # fmt: skip
+
+
+def _follow(folder: Path, transformer: Any) -> None:
+    """Give the shapes of a base's transformer as many blocks as the one that an adapter holds in a folder."""
+    wanted, depth = int(read_json(folder / "config.json")["num_layers"]), depth_of(transformer)
+    if wanted < depth:
+        remove_blocks(transformer, range(wanted, depth))
+    elif wanted > depth:
+        append_blocks(transformer, wanted - depth)
 
 
 def _no_encoder() -> Any:

@@ -79,16 +79,20 @@ class Start:
         )  # fmt: skip
 
     def _from_adapter(self, name: str, recipe: TrainingRecipe) -> Parts:
-        """An adapter to train further: its base with the adapter's changes, which stay of the kind that they are."""
+        """An adapter to train further: its base with the adapter's changes, which stay of the kind that they are.
+
+        Low-rank changes of a transformer whose depth changes are merged: there is no place for them in new blocks.
+        """
         found = read_adapter(name)
+        is_low_rank = found.change == "lora" and not recipe.changes_depth
         adapters.check_base(found, found.base)
         of_model = weights.is_model(weights.resolve(found.base))
         parts = _from_model(found.base, recipe, grown=False) if of_model else None
         latent = parts.latent if parts else None
         prompts = parts.prompts if parts else None
         if found.condition:
-            base = adapted_base(found, found.base, self.dtype if found.change == "lora" else torch.float32)
-            latent = adapted_path(base, found, merged=False)
+            base = adapted_base(found, found.base, self.dtype if is_low_rank else torch.float32)
+            latent = adapted_path(base, found, merged=recipe.changes_depth)
             latent.transformer.condition.float()
             latent.autoencoder.with_dtype(self.dtype)
             prompts = prompts or FrozenPrompts(base.prompts, int(base.transformer.config.caption_channels))
@@ -102,7 +106,7 @@ class Start:
             refiner=refiner, prompts=prompts, encoder=parts.encoder if parts else None, latent=latent,
             reader=parts.reader if parts else None, defaults=found.defaults, base=found.base, is_adapted=True,
             experts=parts.experts if parts and not found.refiner else None,
-            lora=self._lora(found, latent.transformer.transformer) if latent and found.change == "lora" else None,
+            lora=self._lora(found, latent.transformer.transformer) if latent and is_low_rank else None,
             refiner_lora=None if found.refiner else self._lora(found, refiner),
         )  # fmt: skip
         self._check_adapted(adapted, name, recipe)

@@ -33,7 +33,7 @@ FLAGS = {
     "train": {
         "--recipe", "--output", "-o", "--base", "--steps", "--max-minutes", "--resume", "--device", "--dtype",
         "--threads", "--compile", "--lora", "--rank", "--export", "--devices", "--shard", "--track", "--dry-run",
-        "--cache-latents",
+        "--cache-latents", "--grow", "--keep-all", "--prune",
     },
     "bench": {
         "--data", "--data-dir", "--download", "--sizes", "--rounds", "--task", "--sigma", "--quality", "--scale",

@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 from sanarestore.cli.plan_lines import lines, warning
+from sanarestore.training.depth_record import DepthRecord
 from sanarestore.training.plan import Plan
+from sanarestore.training.scores import LabelScore, Validation
 
 PLAN = Plan(
     stage="", base="owner/sana-checkpoint-with-a-long-name", rank=32, objective="end-to-end", optimizer="muon",
@@ -69,3 +71,18 @@ def test_a_long_training_on_a_cpu_is_warned_of() -> None:
     assert warning(replace(long, device="cuda:0")) == ""
     assert warning(replace(long, max_minutes=60.0)) == ""
     assert warning(replace(long, seconds_per_step=None)) == ""
+
+
+def test_another_depth_is_named_with_its_cost() -> None:
+    depth = DepthRecord(before=20, removed=(5, 7, 8), importances=(0.1,) * 20)
+    found = lines(replace(PLAN, depth=depth))
+    assert "  blocks   20 in the base, 17 now: blocks 5, 7 and 8 removed" in found
+    before, after = (
+        Validation({"noise": LabelScore(images=1, psnr_before=20, psnr_after=psnr)}) for psnr in (24, 21.5)
+    )
+    grown = DepthRecord(
+        before=20, removed=(18, 19), appended=40, validation_before=before, validation_after=after
+    )  # fmt: skip
+    shown = " ".join(" ".join(lines(replace(PLAN, depth=grown))).split())
+    assert "blocks 20 in the base, 58 now: blocks 18 and 19 removed, 40 appended; validation +4.00 dB" in shown
+    assert "+4.00 dB before, +1.50 dB with these blocks steps" in shown

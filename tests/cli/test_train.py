@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from sanarestore.training.card_check import check_card
 from sanarestore.training.loop import Trainer
 from sanarestore.training.recipe import TrainingRecipe
 from tests.conftest import save_photo
-from tests.published import write_published
+from tests.published import tiny_transformer, write_published
 from tests.training.test_tracking import Broken, Fake
 
 RECIPE = """
@@ -263,6 +264,34 @@ def test_a_published_base_becomes_an_adapter(
     assert "the adapter was trained for 1 step, not 4" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_base_is_pruned_to_an_adapter_that_restores(
+    photos: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("cache").absolute())
+    monkeypatch.setattr("sanarestore.training.depth.SAMPLES", 2)
+    base = write_published(Path("base"), encoder)
+    tiny_transformer(caption_channels=encoder.width, num_layers=4).save_pretrained(base / "transformer")
+    Path("tiny.toml").write_text(LATENT_RECIPE.replace("{objective}", "flow"))
+    arguments = ["train", "photos", "--recipe", "tiny.toml", "--base", "base", "-o", "run", "--prune", "1"]
+    assert run([*arguments, "--dry-run", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)["depth"]
+    assert (planned["before"], planned["after"], len(planned["importances"])) == (4, 3, 4)
+    assert planned["validation_before"].keys() == planned["validation_after"].keys() == {
+        "noise:25", "jpeg:20", "blur:1.6", "lowres:2",
+    }  # fmt: skip
+    assert not Path("run").exists()
+    assert run(arguments) == 0
+    shown = capsys.readouterr()
+    (removed,) = planned["removed"]
+    assert f"  blocks   4 in the base, 3 now: block {removed} removed; validation" in shown.err
+    assert "importance of the blocks" in shown.out
+    (row,) = [line.split() for line in shown.out.splitlines() if line.endswith("removed")]
+    assert row[0] == str(removed)
+    assert re.search(r"blocks: 4 in the base, 3 now: .* dB after training", shown.err)
+    assert run(["restore", "photos/0.png", "-o", "restored.png", "--adapter", "run/model"]) == 0
+    assert images.read("restored.png").height == 64
+
+
 def test_the_embedded_model_is_adapted_by_default(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [f"photos/{index}.png,photos/{(index + 1) % 3}.png,remove noise" for index in range(3)]
     Path("pairs.csv").write_text("\n".join(["image_path,condition_image_path,caption", *rows]))
@@ -470,6 +499,10 @@ def test_decoded_photos_of_dead_runs_are_removed_and_none_are_left(photos: Path)
         (("photos", "--recipe", "tiny.toml", "-o", "run", "--device", "cuda:77"), 2, "not on this machine"),
         (("photos", "--recipe", "tiny.toml", "-o", "run", "--base", "./nowhere"), 4, "nowhere"),
         (("photos", "--recipe", "tiny.toml", "-o", "run", "--steps", "0"), 2, "steps"),
+        (("photos", "-o", "run", "--grow", "1", "--prune", "1"), 2, "a run either grows or prunes"),
+        (("photos", "-o", "run", "--keep-all"), 2, "--keep-all: this applies only to growth"),
+        (("photos", "-o", "run", "--grow", "1", "--lora", "--base", "sanarestore-mini"), 2, "low-rank changes are of"),
+        (("photos", "--recipe", "tiny.toml", "-o", "run", "--grow", "1"), 2, "are for the objectives flow and"),
     ],
 )
 def test_invalid_arguments_end_with_their_exit_code_and_message(

@@ -119,6 +119,27 @@ def test_a_full_transformer_replaces_that_of_the_base(base: Path, tmp_path: Path
     assert all(torch.equal(loaded[name], tensor.half().float()) for name, tensor in other.state_dict().items())
 
 
+@pytest.mark.parametrize("layers", [1, 5])
+def test_a_full_transformer_may_have_another_number_of_blocks(
+    base: Path, tmp_path: Path, encoder: PromptEncoder, layers: int
+) -> None:
+    transformer = tiny_transformer(caption_channels=encoder.width, num_layers=layers)
+    adapter = written(tmp_path, encoder, transformer=transformer)
+    latent = load_model(str(base), str(adapter)).latent
+    assert latent is not None
+    assert len([*latent.transformer.blocks]) == latent.transformer.config.num_layers == layers
+
+
+@pytest.mark.parametrize("change", [{"num_attention_heads": 4}, {"patch_size": 2}, {"mlp_ratio": 3.0}])
+def test_a_full_transformer_of_another_shape_is_refused(
+    base: Path, tmp_path: Path, encoder: PromptEncoder, change: dict[str, Any]
+) -> None:
+    transformer = tiny_transformer(caption_channels=encoder.width, **change)
+    adapter = written(tmp_path, encoder, transformer=transformer)
+    with pytest.raises(WeightsError, match="of another shape than the base's"):
+        load_model(str(base), str(adapter))
+
+
 def test_a_base_without_an_adapter_is_refused(base: Path) -> None:
     with pytest.raises(WeightsError, match=r"not a restoration model.*would ignore the photograph.*sanarestore train"):
         load_model(str(base))

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from sanarestore.training.curves import MOST, gain_picture, loss_picture, round_numbers, smoothed
+from sanarestore.training.curves import MOST, gain_picture, importance_picture, loss_picture, round_numbers, smoothed
 
 
 def places(path: str) -> list[tuple[float, float]]:
@@ -53,3 +53,17 @@ def test_smoothing_keeps_a_constant_and_has_no_bias_at_the_beginning() -> None:
 )
 def test_ticks_are_round_numbers(low: float, high: float, expected: list[float]) -> None:
     assert round_numbers(low, high) == pytest.approx(expected)
+
+
+def test_the_importance_of_each_block_is_drawn_and_removed_ones_apart() -> None:
+    found = importance_picture([0.2, 0.1, 0.4], [1])
+    assert found is not None
+    assert [(curve.label, curve.path.count("M")) for curve in found.curves] == [("kept", 2), ("removed", 1)]
+    assert [label for _, label in found.x_ticks] == ["0", "1", "2"]
+    places = dict(found.y_ticks and [(label, place) for place, label in found.y_ticks])
+    assert found.curves[1].path.endswith(f"V{places['0.1']}")
+    assert importance_picture([], []) is None
+    whole = importance_picture([0.0] * 60, [])
+    assert whole is not None
+    assert len(whole.x_ticks) == 20
+    assert [curve.label for curve in whole.curves] == ["kept"]

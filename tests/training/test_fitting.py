@@ -108,3 +108,13 @@ def test_processes_on_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert free_bytes(Setting(processes=4)) == 6 * 10**9, "the others are on other machines"
     assert free_bytes(Setting(device=torch.device("mps"))) is None
+
+
+def test_a_grown_transformer_that_does_not_fit_could_train_its_new_blocks_alone(
+    narrow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(RECIPE, objective="flow", grow=1, keep_all=True, batch=1, patch=64, optimizer="adamw8bit", ema=0.0)
+    training = Training(recipe=recipe, start=Start(base=narrow), setting=Setting())
+    message = refusal(monkeypatch, training, 0.9 * training.memory().total)
+    assert "new_blocks_only = true in the recipe (" in message
+    assert "--lora" not in message
