@@ -41,7 +41,7 @@ def write_quantized(name: str, folder: Path, precision: Precision) -> float:
         raise UsageError("a base restores only with an adapter", where=name, next_step="Name the adapter instead.")
     if (known := quantization(transformer)) is not None:
         raise UsageError(f"it is in {known} already", where=name, next_step="Name the model that it was made from.")
-    whole = sum(each.numel() for each in transformer.parameters()) * 2
+    whole = 2 * sum(int(each.numel()) for each in transformer.parameters())
     quantize(transformer, precision)
     fresh = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
