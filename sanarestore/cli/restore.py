@@ -15,6 +15,8 @@ from sanarestore.cli.flags import (
     CONSOLE,
     MACHINE,
     Adapter,
+    Candidates,
+    ChosenJudge,
     Debug,
     Devices,
     Dtype,
@@ -94,6 +96,8 @@ def restore(
     fidelity: Fidelity = 1.0,
     steps: Steps = None,
     guidance: Guidance = 1.0,
+    candidates: Candidates = 1,
+    judge: ChosenJudge = None,
     scale: Scale = 1.0,
     long_side: LongSide = None,
     seed: Seed = 0,
@@ -212,7 +216,8 @@ def restore(
     """Restore photographs. Folder trees are mirrored, finished files are skipped, and inputs never change."""
     options = RestoreOptions(
         prompt=prompt, strength=strength, model=model, adapter=adapter, fidelity=fidelity, steps=steps,
-        guidance=guidance, scale=scale, long_side=long_side, tile=tile, tiling=tiling,  # type: ignore[arg-type]
+        guidance=guidance, candidates=candidates, judge=judge, scale=scale, long_side=long_side, tile=tile,
+        tiling=tiling,  # type: ignore[arg-type]
         overlap=overlap, dtype=dtype, seed=seed, threads=threads,  # type: ignore[arg-type]
     )  # fmt: skip
     write = WriteOptions(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from os import PathLike
 from typing import TypedDict
 
-from sanarestore.options import DType, OutputFormat, Tiling
+from sanarestore.options import DType, Judge, OutputFormat, Tiling
 
 
 class Keywords(TypedDict, total=False):
@@ -16,6 +16,8 @@ class Keywords(TypedDict, total=False):
     fidelity: float
     steps: int | None
     guidance: float
+    candidates: int
+    judge: str | Judge | None
     scale: float
     long_side: int | None
     tile: int | None

@@ -27,6 +27,7 @@ FLAGS = {
         "--tiling", "--overlap", "--strength", "--verbose", "-v", "--accept-damaged", "--shard", "--memory-per-file",
         "--log-file", "--progress", "--ray", "--format", "--quality", "--bit-depth", "--keep-dates", "--strip",
         "--provenance", "--name", "--long-side", "--preset", "--watch", "--report", "--adopt",
+        "--candidates", "--judge",
     },
     "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed", "--verbose", "-v"},
     "train": {

@@ -480,6 +480,29 @@ def test_a_base_with_an_adapter_restores_photographs(adapted: Path, capsys: pyte
     assert "licence" not in capsys.readouterr().err, "no weights were downloaded"
 
 
+def test_the_best_of_several_candidates_is_kept(adapted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("shoot/deep", "--adapter", "adapter", "--json", "--seed", "3")
+    assert run(["restore", *options, "-o", "best", "--candidates", "3", "--judge", "niqe"]) == 0
+    (line,) = done_lines(capsys.readouterr().out)
+    assert line["judge"] == "niqe"
+    assert [each["seed"] for each in line["candidates"]] == [3, 4, 5]
+    (chosen,) = (each for each in line["candidates"] if each["chosen"])
+    assert chosen["score"] == max(each["score"] for each in line["candidates"])
+    assert run(["restore", *options[:-1], str(chosen["seed"]), "-o", "alone"]) == 0
+    assert done_lines(capsys.readouterr().out)[0]["candidates"] == []
+    assert Path("best/c.png").read_bytes() == Path("alone/c.png").read_bytes()
+    # Another judge or number of candidates may choose otherwise.
+    for changed, done in ((("3", "niqe"), 0), (("2", "niqe"), 1), (("2", "fidelity"), 1)):
+        assert run(["restore", *options, "-o", "best", "--candidates", changed[0], "--judge", changed[1]]) == 0
+        assert len(done_lines(capsys.readouterr().out)) == done
+
+
+def test_a_judge_that_cannot_be_imported_ends_the_batch(adapted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("shoot", "--adapter", "adapter", "--candidates", "2", "--judge", "no_such_module:judge")
+    assert run(["restore", *options]) == 2
+    assert "--judge: 'no_such_module:judge' cannot be imported" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_base_without_an_adapter_is_refused(adapted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["restore", str(adapted), "-o", "out", "--model", "base"]) == 4
     assert "would ignore the photograph" in capsys.readouterr().err
