@@ -165,6 +165,9 @@ class RestoreOptions:
     model, or the base that the adapter names."""
     adapter: str | None = None
     """Folder or hub id of an adapter, which turns a published SANA base into a restoration model; None for none."""
+    autoencoder: str | None = None
+    """Folder or hub id of a DC-AE that replaces the base's autoencoder; None takes that with which the adapter was
+    trained, or the base's own."""
     strength: float = 1.0
     """Fraction of the change to apply: 1 is the restored photograph, 0 exactly the input, values between blend them."""
     fidelity: float = 1.0
@@ -204,10 +207,10 @@ class RestoreOptions:
     """CPU threads per worker; None keeps PyTorch's default. The same number gives the same output bytes."""
 
     def __post_init__(self) -> None:
-        for name in ("model", "adapter"):
+        for name in ("model", "adapter", "autoencoder"):
             if isinstance(getattr(self, name), PathLike):
                 object.__setattr__(self, name, fspath(getattr(self, name)))
-        _check_texts(self, ("prompt", "model", "adapter"))
+        _check_texts(self, ("prompt", "model", "adapter", "autoencoder"))
         _check_numbers(self, ("strength", "fidelity", "guidance", "scale"), numbers.Real)
         whole = ("steps", "tile", "overlap", "seed", "threads", "long_side", "candidates")
         _check_numbers(self, whole, numbers.Integral)
@@ -302,7 +305,7 @@ class RestoreOptions:
         chosen = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         chosen["scale"] = float(self.scale)  # 2 and 2.0 are the same
         # Models and adapters are identified by their weights, not by name.
-        irrelevant = {"threads", "model", "adapter", "tile", "tiling", "overlap", "candidates", "judge"}
+        irrelevant = {"threads", "model", "adapter", "autoencoder", "tile", "tiling", "overlap", "candidates", "judge"}
         if self.tiling in BLENDING:
             irrelevant -= {"tiling"}
             chosen["tiling"] = (self.tiling, *self.blended)

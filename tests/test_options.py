@@ -97,7 +97,7 @@ CHANGES = {
     "guidance": 2.0,
     "candidates": 2,
 }
-SAME = {"model": "other", "adapter": "other", "tile": 128, "tiling": "off", "threads": 3}
+SAME = {"model": "other", "adapter": "other", "autoencoder": "other", "tile": 128, "tiling": "off", "threads": 3}
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RestoreOptions)])

@@ -85,6 +85,16 @@ Adapter = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+OtherAutoencoder = Annotated[
+    str | None,
+    typer.Option(
+        "--autoencoder",
+        metavar="FOLDER",
+        help="Another DC-AE (folder or hub id) in place of the base's; its latents must have the same form.",
+        show_default="the adapter's, or the base's own",
+        rich_help_panel=MODEL,
+    ),
+]
 Fidelity = Annotated[
     float,
     typer.Option(

@@ -24,6 +24,7 @@ from sanarestore.cli.flags import (
     Guidance,
     Json,
     Model,
+    OtherAutoencoder,
     Preset,
     Prompt,
     Quiet,
@@ -93,6 +94,7 @@ def restore(
     ] = 1.0,
     model: Model = None,
     adapter: Adapter = None,
+    autoencoder: OtherAutoencoder = None,
     fidelity: Fidelity = 1.0,
     steps: Steps = None,
     guidance: Guidance = 1.0,
@@ -215,7 +217,8 @@ def restore(
 ) -> None:
     """Restore photographs. Folder trees are mirrored, finished files are skipped, and inputs never change."""
     options = RestoreOptions(
-        prompt=prompt, strength=strength, model=model, adapter=adapter, fidelity=fidelity, steps=steps,
+        prompt=prompt, strength=strength, model=model, adapter=adapter, autoencoder=autoencoder, fidelity=fidelity,
+        steps=steps,
         guidance=guidance, candidates=candidates, judge=judge, scale=scale, long_side=long_side, tile=tile,
         tiling=tiling,  # type: ignore[arg-type]
         overlap=overlap, dtype=dtype, seed=seed, threads=threads,  # type: ignore[arg-type]
@@ -257,6 +260,7 @@ def restore(
             raise typer.Exit(rehearse(batch, options, chosen, parse_devices(devices), as_json=as_json, quiet=quiet))
         batches = iter([batch])
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
+    console.show_licences(options.autoencoder, wanted=weights.WANTED_OF_AUTOENCODERS)
     with (
         _sheet(report_folder, inputs) as sheet,
         reports.Report(

@@ -308,6 +308,7 @@ def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
         name for name, chosen in (
             ("--steps", options.steps is not None), ("--guidance", options.guidance != 1),
             (f"--tiling {options.tiling}", options.tiling in LATENT), ("--candidates", options.candidates > 1),
+            ("--autoencoder", options.autoencoder is not None),
         ) if chosen
     ]  # fmt: skip
     if model.load_latent is None:

@@ -12,6 +12,7 @@ class Keywords(TypedDict, total=False):
 
     model: str | None
     adapter: str | None
+    autoencoder: str | None
     strength: float
     fidelity: float
     steps: int | None

@@ -13,7 +13,7 @@ from sanarestore.options import BLENDING, RestoreOptions, WriteOptions
 if TYPE_CHECKING:
     from sanarestore.model.loading import RestorationModel
 
-_BY_HASH = frozenset(("model", "adapter"))
+_BY_HASH = frozenset(("model", "adapter", "autoencoder"))
 """Options that the hash of the weights stands for; their values may be paths of the user's machine."""
 _SAME_RESULT = frozenset(("threads", "tile", "tiling", "overlap"))
 _TOLD_OF_WRITING = ("format", "quality", "bit_depth", "strip")

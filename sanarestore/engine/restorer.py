@@ -83,7 +83,7 @@ class Restorer:
         keep_pages(self.device)
         exactly_float32(self.device)
         dtype = pick_dtype(options.dtype, self.device)
-        given = loaded or load_model(options.model, options.adapter, dtype=dtype)
+        given = loaded or load_model(options.model, options.adapter, dtype=dtype, autoencoder=options.autoencoder)
         self._tiles = Tiles(self.device, options.tile, whole=options.tiling == "off")
         prompts = given.prompts
         prompt = options.prompt if options.prompt is not None else str(given.defaults["prompt"])
@@ -352,6 +352,8 @@ def _notes(
     """What to tell the user about the prompt and the number of steps."""
     if not request.understood and wording != prompt.strip():
         yield f"the prompt '{prompt}' was not understood; the photograph was restored as without a prompt"
+    if model.note:
+        yield model.note
     if model.serving(wording) is not model:
         known = ", ".join(f"'{each}'" for each in sorted(model.trained_for or ())[:3])
         yield f"the adapter was trained for {known}: for this prompt the base was used, without the adapter"

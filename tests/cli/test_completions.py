@@ -27,13 +27,13 @@ FLAGS = {
         "--tiling", "--overlap", "--strength", "--verbose", "-v", "--accept-damaged", "--shard", "--memory-per-file",
         "--log-file", "--progress", "--ray", "--format", "--quality", "--bit-depth", "--keep-dates", "--strip",
         "--provenance", "--name", "--long-side", "--preset", "--watch", "--report", "--adopt",
-        "--candidates", "--judge",
+        "--candidates", "--judge", "--autoencoder",
     },
     "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed", "--verbose", "-v"},
     "train": {
         "--recipe", "--output", "-o", "--base", "--steps", "--max-minutes", "--resume", "--device", "--dtype",
         "--threads", "--compile", "--lora", "--rank", "--export", "--devices", "--shard", "--track", "--dry-run",
-        "--cache-latents",
+        "--cache-latents", "--autoencoder",
     },
     "bench": {
         "--data", "--data-dir", "--download", "--sizes", "--rounds", "--task", "--sigma", "--quality", "--scale",

@@ -25,7 +25,7 @@ from sanarestore.model.adapter import write_adapter
 from sanarestore.model.loading import REFINER
 from sanarestore.model.prompts import PromptEncoder
 from tests.conftest import photo, random_refiner, save_photo
-from tests.published import latent_path, write_adapted
+from tests.published import latent_path, tiny_autoencoder, write_adapted
 
 
 @pytest.fixture
@@ -478,6 +478,25 @@ def test_a_base_with_an_adapter_restores_photographs(adapted: Path, capsys: pyte
     assert np.abs(out - to_stored(images.read(adapted / "a.png"))).mean() > 1
     assert np.abs(out - other).mean() > 1
     assert "licence" not in capsys.readouterr().err, "no weights were downloaded"
+
+
+def test_another_autoencoder_restores_finished_files_a_second_time(
+    adapted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_autoencoder(seed=6).save_pretrained("other")
+    arguments = ["restore", "shoot/deep", "--adapter", "adapter", "--json", "-o", "out"]
+    made = []
+    for chosen, done in (([], 1), ([], 0), (["--autoencoder", "other"], 1), (["--autoencoder", "other"], 0)):
+        assert run([*arguments, *chosen]) == 0
+        assert len(done_lines(capsys.readouterr().out)) == done
+        made.append(Path("out/c.png").read_bytes())
+    assert made[0] == made[1]
+    assert made[1] != made[2]
+    assert made[2] == made[3]
+    tiny_autoencoder(latent_channels=4).save_pretrained("small")
+    assert run([*arguments, "--autoencoder", "small"]) == 4
+    assert "its latents have 4 channels, and those of the base 8" in " ".join(capsys.readouterr().err.split())
+    assert run([*arguments, "--autoencoder", "nowhere"]) == 4
 
 
 def test_the_best_of_several_candidates_is_kept(adapted: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ from sanarestore.training.card_check import check_card
 from sanarestore.training.loop import Trainer
 from sanarestore.training.recipe import TrainingRecipe
 from tests.conftest import save_photo
-from tests.published import write_published
+from tests.published import tiny_autoencoder, write_published
 from tests.training.test_tracking import Broken, Fake
 
 RECIPE = """
@@ -261,6 +261,27 @@ def test_a_published_base_becomes_an_adapter(
     assert "was trained for" not in capsys.readouterr().err
     assert run(["restore", "photos/0.png", "-o", "four.png", "--adapter", "run/model", "--steps", "4"]) == 0
     assert "the adapter was trained for 1 step, not 4" in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_adapter_restores_with_the_autoencoder_that_it_was_trained_with(
+    photos: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("cache").absolute())
+    write_published(Path("base"), encoder)
+    tiny_autoencoder(seed=6).save_pretrained("other")
+    Path("tiny.toml").write_text(LATENT_RECIPE.replace("{objective}", "end-to-end"))
+    arguments = ["train", "photos", "--recipe", "tiny.toml", "--base", "base", "--lora", "--rank", "2"]
+    assert run([*arguments, "--autoencoder", "other", "-o", "run"]) == 0
+    recorded = json.loads(Path("run/model/adapter.json").read_text())["autoencoder"]
+    assert Path(recorded["name"]) == Path("other").resolve()
+    options = ["restore", "photos/0.png", "--adapter", "run/model"]
+    assert run([*options, "-o", "a.png"]) == run([*options, "-o", "b.png", "--autoencoder", "other"]) == 0
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    assert "was trained with" not in capsys.readouterr().err
+    assert run([*options, "-o", "c.png", "--autoencoder", "base"]) == 0
+    assert "the adapter was trained with the autoencoder" in " ".join(capsys.readouterr().err.split())
+    assert run([*arguments, "--resume", "-o", "run"]) == 2
+    assert "the run began from base" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_embedded_model_is_adapted_by_default(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
