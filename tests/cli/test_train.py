@@ -275,13 +275,11 @@ def test_an_adapter_restores_with_the_autoencoder_that_it_was_trained_with(
     recorded = json.loads(Path("run/model/adapter.json").read_text())["autoencoder"]
     assert Path(recorded["name"]) == Path("other").resolve()
     options = ["restore", "photos/0.png", "--adapter", "run/model"]
-    assert run([*options, "-o", "a.png"]) == run([*options, "-o", "b.png", "--autoencoder", "other"]) == 0
-    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    assert run([*options, "-o", "own.png"]) == 0
     assert "was trained with" not in capsys.readouterr().err
-    assert run([*options, "-o", "c.png", "--autoencoder", "base"]) == 0
+    assert run([*options, "-o", "base.png", "--autoencoder", "base"]) == 0
     assert "the adapter was trained with the autoencoder" in " ".join(capsys.readouterr().err.split())
-    assert run([*arguments, "--resume", "-o", "run"]) == 2
-    assert "the run began from base" in " ".join(capsys.readouterr().err.split())
+    assert Path("own.png").read_bytes() != Path("base.png").read_bytes()
 
 
 def test_the_embedded_model_is_adapted_by_default(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
