@@ -239,7 +239,9 @@ class Restorer:
             restored_HWC = visible_HWC + restored_HWC.mean(axis=2, keepdims=True)
         return mixed(visible_HWC, restored_HWC, self.options.strength)
 
-    def _all_stages(self, degraded_CHW: Tensor, restored_CHW: Tensor, place: Place | None, draw: Draw | None) -> Steps:
+    def _all_stages(
+        self, degraded_CHW: Tensor, restored_CHW: Tensor, place: Place | None = None, draw: Draw | None = None
+    ) -> Steps:
         """Generate an image where the latent path is used, and refine it; `place` says which part of an image it is."""
         size = degraded_CHW.shape[1:]
         stages = []
