@@ -146,10 +146,9 @@ def hash_text(text: str) -> str:
 
 
 def files_in(folder: Path, *parts: str) -> set[str]:
-    """Names relative to a folder, with forward slashes, of all files in some of its parts."""
-    return {
-        path.relative_to(folder).as_posix() for part in parts for path in (folder / part).rglob("*") if path.is_file()
-    }
+    """Names relative to a folder, with forward slashes, of some of its files, and of all files in parts of it."""
+    found = (path for part in parts for path in (folder / part, *(folder / part).rglob("*")))
+    return {path.relative_to(folder).as_posix() for path in found if path.is_file()}
 
 
 def sampled_hash(folder: Path, *parts: str) -> str:

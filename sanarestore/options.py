@@ -5,13 +5,20 @@ import hashlib
 import json
 import math
 import numbers
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
 
 from sanarestore.errors import UsageError
 from sanarestore.sizes import parse_size
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Pixels = npt.NDArray[np.float32]
 
 DType = Literal["auto", "float32", "bfloat16"]
 
@@ -61,8 +68,30 @@ LARGEST_SCALE = 4.0
 MOST_STEPS = 50
 """Most sampling steps allowed; more make no visible difference."""
 
+MOST_CANDIDATES = 64
+"""Most candidates of a photograph: the gain grows with the logarithm of their number, the time with the number."""
+
+JUDGES = ("fidelity", "niqe")
+"""Names of the built-in judges of candidates; the first is the default."""
+
 SMALLEST_TILE = 64
 """Smallest tile side in pixels; smaller tiles would be almost all halo."""
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """What scores candidates for a restored photograph; docs/python.md has an example."""
+
+    @property
+    def name(self) -> str:
+        """A name for messages, JSON and fingerprints; it must change when the scores do."""
+
+    def score(self, degraded: "Pixels", candidate: "Pixels") -> float:
+        """Score one candidate for a photograph; the highest score is kept.
+
+        Both are read-only float32 arrays [H,W,3] of encoded values around [0,1], whole images without alpha. The
+        photograph is as it was given, so with `scale` or `long_side` the candidate has another size.
+        """
 
 
 def dtype_of(value: str) -> DType:
@@ -155,6 +184,9 @@ class RestoreOptions:
     model, or the base that the adapter names."""
     adapter: str | None = None
     """Folder or hub id of an adapter, which turns a published SANA base into a restoration model; None for none."""
+    autoencoder: str | None = None
+    """Folder or hub id of a DC-AE that replaces the base's autoencoder; None takes that with which the adapter was
+    trained, or the base's own."""
     strength: float = 1.0
     """Fraction of the change to apply: 1 is the restored photograph, 0 exactly the input, values between blend them."""
     fidelity: float = 1.0
@@ -165,6 +197,11 @@ class RestoreOptions:
     guidance: float = 1.0
     """Classifier-free guidance of the latent path: values above 1 follow the prompt more closely, at twice the cost; 1
     turns it off."""
+    candidates: int = 1
+    """Samples of the latent path for each photograph, from the seeds `seed`, `seed` + 1 and so on; the best is kept."""
+    judge: str | Judge | None = None
+    """What scores the candidates: fidelity (agreement with the photograph), niqe (quality without a reference), or a
+    `Judge` of one's own, itself or named as module:object; None takes fidelity."""
     scale: float = 1.0
     """Enlarge each side by a factor from 1 to 4 (bicubic) before restoring."""
     long_side: int | None = None
@@ -198,16 +235,15 @@ class RestoreOptions:
     """CPU threads per worker; None keeps PyTorch's default. The same number gives the same output bytes."""
 
     def __post_init__(self) -> None:
-        for name in ("model", "adapter"):
+        for name in ("model", "adapter", "autoencoder"):
             if isinstance(getattr(self, name), PathLike):
                 object.__setattr__(self, name, fspath(getattr(self, name)))
         if isinstance(self.device_memory, str):
             object.__setattr__(self, "device_memory", parse_size(self.device_memory, "--device-memory"))
-        _check_texts(self, ("prompt", "model", "adapter"))
+        _check_texts(self, ("prompt", "model", "adapter", "autoencoder"))
         _check_numbers(self, ("strength", "fidelity", "guidance", "scale"), numbers.Real)
-        _check_numbers(
-            self, ("steps", "tile", "overlap", "seed", "threads", "long_side", "device_memory"), numbers.Integral
-        )
+        whole = ("steps", "tile", "overlap", "seed", "threads", "long_side", "candidates", "device_memory")
+        _check_numbers(self, whole, numbers.Integral)
         if not 0 <= self.strength <= 1:
             raise UsageError(f"{self.strength:g} is outside 0 to 1", where="--strength")
         if not 0 <= self.fidelity <= 1:
@@ -216,6 +252,7 @@ class RestoreOptions:
             raise UsageError(f"{self.steps} is outside 1 to {MOST_STEPS}", where="--steps")
         if not 1 <= self.guidance < math.inf:
             raise UsageError(f"{self.guidance:g} is not a finite number of 1 or more", where="--guidance")
+        self._check_candidates()
         if not 1 <= self.scale <= LARGEST_SCALE:
             raise UsageError(f"{self.scale:g} is outside 1 to {LARGEST_SCALE:g}", where="--scale")
         self._check_long_side()
@@ -242,6 +279,33 @@ class RestoreOptions:
     def blended(self) -> tuple[int, int]:
         """Side and overlap of blended tiles, in pixels."""
         return self.tile or BLENDED_TILE, BLENDED_OVERLAP if self.overlap is None else self.overlap
+
+    @property
+    def judged_by(self) -> str | None:
+        """Name of the judge; None if there is one candidate."""
+        if self.candidates == 1:
+            return None
+        return self.judge.name if isinstance(self.judge, Judge) else self.judge or JUDGES[0]
+
+    def _check_candidates(self) -> None:
+        if not 1 <= self.candidates <= MOST_CANDIDATES:
+            raise UsageError(f"{self.candidates} is outside 1 to {MOST_CANDIDATES}", where="--candidates")
+        if self.judge is None:
+            return
+        if self.candidates == 1:
+            raise UsageError(
+                "there is one candidate, so nothing to judge", where="--judge",
+                next_step="Use --candidates 8, or leave it out.",
+            )  # fmt: skip
+        if isinstance(self.judge, str):
+            is_judge = self.judge in JUDGES or bool(re.fullmatch(r"[\w.]+:[\w.]+", self.judge))
+        else:
+            is_judge = isinstance(self.judge, Judge) and isinstance(self.judge.name, str)
+        if not is_judge:
+            raise UsageError(
+                f"{self.judge!r} is no judge", where="--judge",
+                next_step=f"Use {', '.join(JUDGES)}, module:object, or an object with a name and a method score.",
+            )  # fmt: skip
 
     def _check_long_side(self) -> None:
         if self.long_side is None:
@@ -276,15 +340,20 @@ class RestoreOptions:
 
     def fingerprint(self) -> str:
         """Hash of all options that change the result's pixels; the weights are hashed separately."""
-        chosen = dataclasses.asdict(self)
+        # Not asdict, which would copy a judge of one's own.
+        chosen = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         chosen["scale"] = float(self.scale)  # 2 and 2.0 are the same
         # Models and adapters are identified by their weights, not by name.
-        irrelevant = {"threads", "model", "adapter", "tile", "tiling", "overlap", "offload"}
+        irrelevant = {"threads", "model", "adapter", "autoencoder", "tile", "tiling", "overlap", "candidates", "judge"}
+        irrelevant |= {"offload"}
         # Added later: results of versions without them stay known.
         irrelevant |= {name for name in ("quantize", "device_memory") if chosen[name] is None}
         if self.tiling in BLENDING:
             irrelevant -= {"tiling"}
             chosen["tiling"] = (self.tiling, *self.blended)
+        if self.candidates > 1:
+            irrelevant -= {"judge", "candidates"}
+            chosen["judge"] = self.judged_by
         for name in irrelevant:
             del chosen[name]
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()

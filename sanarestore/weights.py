@@ -155,9 +155,35 @@ def chosen(name: str | None, adapter: str | None) -> str:
     return EMBEDDED if adapter is None else str(read_adapter_index(resolve(adapter))["base"])
 
 
-def fingerprint(name: str, adapter: str | None = None) -> str:
+def autoencoder_folder(name: str) -> Path:
+    """Return the folder of an autoencoder, `vae/` where it is part of a pipeline; `name` is a folder or a hub id."""
+    folder = resolve(name, WANTED_OF_AUTOENCODERS)
+    return folder / "vae" if (folder / "vae").is_dir() else folder
+
+
+def autoencoder_hash(name: str) -> str:
+    """`sampled_hash` of the configuration and the weights of an autoencoder."""
+    folder = autoencoder_folder(name)
+    weights = (path.name for path in folder.glob("diffusion_pytorch_model*"))
+    return sampled_hash(folder, "config.json", *weights)
+
+
+def chosen_autoencoder(name: str | None, adapter: str | None) -> str | None:
+    """The name of the autoencoder that replaces the base's: if none is given, that which the adapter was trained with.
+
+    None for the base's own.
+    """
+    if name is not None or adapter is None:
+        return name
+    recorded = read_adapter_index(resolve(adapter)).get("autoencoder")
+    return str(recorded["name"]) if recorded else None
+
+
+def fingerprint(name: str, adapter: str | None = None, autoencoder: str | None = None) -> str:
     """Hexadecimal digest of the weights of a restoration model, or of a base and its adapter; it includes the embedded
-    model's prompt reader if the model has no reader of its own."""
+    model's prompt reader if the model has no reader of its own, and an autoencoder that replaces the base's."""
+    if autoencoder is not None:
+        return hash_text(f"{fingerprint(name, adapter)}:{autoencoder_hash(autoencoder)}")
     folder = resolve(name)
     if adapter is None:
         read_manifest(folder)

@@ -32,6 +32,12 @@ from sanarestore.options import (
         ({"guidance": 0.9}, "--guidance"),
         ({"guidance": math.nan}, "--guidance"),
         ({"guidance": math.inf}, "--guidance"),
+        ({"candidates": 0}, "--candidates"),
+        ({"candidates": 65}, "--candidates"),
+        ({"judge": "niqe"}, "--judge"),
+        ({"candidates": 2, "judge": "taste"}, "--judge"),
+        ({"candidates": 2, "judge": "taste:"}, "--judge"),
+        ({"candidates": 2, "judge": object()}, "--judge"),
         ({"tiling": "mosaic"}, "--tiling"),
         ({"overlap": 64}, "--overlap"),
         ({"tiling": "off", "overlap": 64}, "--overlap"),
@@ -100,8 +106,12 @@ CHANGES = {
     "guidance": 2.0,
     "quantize": "int8",
     "device_memory": "8G",
+    "candidates": 2,
 }
-SAME = {"model": "other", "adapter": "other", "tile": 128, "tiling": "off", "threads": 3, "offload": "blocks"}
+SAME = {
+    "model": "other", "adapter": "other", "autoencoder": "other", "tile": 128, "tiling": "off", "threads": 3,
+    "offload": "blocks",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RestoreOptions)])
@@ -111,11 +121,38 @@ def test_the_fingerprint_changes_with_the_result(name: str) -> None:
     if name == "overlap":  # which applies only to blended tiles
         assert "overlap" in BLENDED
         return
+    if name == "judge":  # which applies only to several candidates
+        assert "judge" in JUDGED
+        return
     changed = RestoreOptions(**{name: values[name]}).fingerprint()  # type: ignore[arg-type]
     assert (changed != RestoreOptions().fingerprint()) == (name in CHANGES)
 
 
 BLENDED = {"tile": 512, "overlap": 64}
+JUDGED = {"candidates": 4, "judge": "niqe"}
+
+
+class Named:
+    """A judge that a copy would not survive."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def score(self, degraded: object, candidate: object) -> float:
+        return 0.0
+
+    def __deepcopy__(self, memory: object) -> "Named":
+        raise TypeError("it holds a connection")
+
+
+def test_the_fingerprint_includes_the_judge_of_several_candidates() -> None:
+    default = RestoreOptions(candidates=4)
+    judges = ("niqe", "my.judges:taste", Named("one"), Named("two"))
+    prints = {RestoreOptions(candidates=4, judge=judge).fingerprint() for judge in judges}
+    assert len(prints | {default.fingerprint(), RestoreOptions(**JUDGED).fingerprint()}) == 5  # type: ignore[arg-type]
+    assert RestoreOptions(candidates=4, judge="fidelity").fingerprint() == default.fingerprint()
+    assert RestoreOptions(candidates=4, judge=Named("one")).fingerprint() in prints
+    assert (RestoreOptions().judged_by, default.judged_by) == (None, "fidelity")
 
 
 @pytest.mark.parametrize("tiling", BLENDING)

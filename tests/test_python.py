@@ -1,19 +1,26 @@
 """Tests of the package as Python programs see it: public names, lazy imports, examples in docstrings and docs."""
 
+import base64
 import doctest
 import importlib
+import io
+import json
 import re
 import subprocess
 import sys
+import threading
 from dataclasses import fields
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 import sanarestore
 from sanarestore.engine.keywords import OF_ONE_IMAGE, BatchKeywords, Keywords
+from sanarestore.errors import UsageError
 from sanarestore.options import RestoreOptions, WriteOptions
 from tests.conftest import save_photo
 
@@ -77,3 +84,57 @@ def test_the_examples_of_the_page_run_in_their_order(tmp_path: Path, monkeypatch
     names: dict[str, object] = {}
     for example in examples:
         exec(compile(example, "docs/python.md", "exec"), names)
+
+
+class _Endpoint(BaseHTTPRequestHandler):
+    """Gives marks by the number of bytes of the second picture, and keeps what it was asked."""
+
+    asked: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append({"path": self.path, **asked})
+        mark = len(self.asked) * 10 % 30
+        answer = json.dumps({"choices": [{"message": {"content": f"I give {mark}.5 of 100"}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *given: object) -> None:
+        """Print nothing."""
+
+
+def test_the_example_of_a_judge_behind_an_endpoint_asks_for_marks() -> None:
+    text = (DOCS / "python.md").read_text(encoding="utf-8")
+    (example,) = (each for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class Marks" in each)
+    names: dict[str, Any] = {"sanarestore": sanarestore}
+    exec(compile(example, "docs/python.md", "exec"), names)
+    pixels_HWC = np.full((24, 32, 3), 0.5, np.float32)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Endpoint) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        judge = names["Marks"](f"http://127.0.0.1:{server.server_port}/v1", "a-model")
+        restorer = sanarestore.Restorer(fidelity=0, steps=2, candidates=4, judge=judge, device="cpu")
+        restorer(pixels_HWC)
+        server.shutdown()
+    assert [each.score for each in restorer.candidates] == [10.5, 20.5, 0.5, 10.5]
+    assert [each.seed for each in restorer.candidates if each.chosen] == [1]
+    asked = _Endpoint.asked[0]
+    assert (asked["path"], asked["model"]) == ("/v1/chat/completions", "a-model")
+    _, shown, _ = asked["messages"][0]["content"]
+    photograph = Pillow.open(io.BytesIO(base64.b64decode(shown["image_url"]["url"].partition(",")[2])))
+    assert (np.asarray(photograph) == 128).all()
+
+
+def test_workers_take_judges_by_name(tmp_path: Path) -> None:
+    save_photo(tmp_path / "photo.png")
+
+    class Judge:
+        name = "of one's own"
+
+        def score(self, degraded: object, candidate: object) -> float:
+            return 0.0
+
+    with pytest.raises(UsageError, match="by its name") as refused:
+        sanarestore.restore_files(tmp_path, judge=Judge(), candidates=2)
+    assert refused.value.where == "judge"

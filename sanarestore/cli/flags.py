@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from sanarestore.cli import values
+from sanarestore.options import JUDGES
 
 MACHINE = "Speed and memory"
 """Help panel of options for speed and memory."""
@@ -84,6 +85,16 @@ Adapter = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+OtherAutoencoder = Annotated[
+    str | None,
+    typer.Option(
+        "--autoencoder",
+        metavar="FOLDER",
+        help="Another DC-AE (folder or hub id) in place of the base's; its latents must have the same form.",
+        show_default="the adapter's, or the base's own",
+        rich_help_panel=MODEL,
+    ),
+]
 Fidelity = Annotated[
     float,
     typer.Option(
@@ -109,6 +120,26 @@ Guidance = Annotated[
         "--guidance",
         metavar="G",
         help="Guidance of the latent path: above 1 it follows the prompt more closely, in twice the time.",
+        rich_help_panel=MODEL,
+    ),
+]
+Candidates = Annotated[
+    int,
+    typer.Option(
+        "--candidates",
+        metavar="N",
+        help="Samples of the latent path, from N seeds, of which the best is kept; needs 2 --steps or more.",
+        rich_help_panel=MODEL,
+    ),
+]
+ChosenJudge = Annotated[
+    str | None,
+    typer.Option(
+        "--judge",
+        metavar="NAME",
+        autocompletion=values.judges,
+        help="What scores the candidates: fidelity, niqe or module:object; see docs/guide.md.",
+        show_default=JUDGES[0],
         rich_help_panel=MODEL,
     ),
 ]

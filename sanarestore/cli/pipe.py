@@ -79,6 +79,7 @@ def through_pipe(
 
     target = None if output in ("-", None) else Path(str(output))
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
+    console.show_licences(options.autoencoder, wanted=weights.WANTED_OF_AUTOENCODERS)
     with tempfile.TemporaryDirectory(prefix="sanarestore-") as folder:
         given = Path(source)
         if source == "-":

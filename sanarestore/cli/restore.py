@@ -15,6 +15,8 @@ from sanarestore.cli.flags import (
     CONSOLE,
     MACHINE,
     Adapter,
+    Candidates,
+    ChosenJudge,
     Debug,
     Devices,
     Dtype,
@@ -22,6 +24,7 @@ from sanarestore.cli.flags import (
     Guidance,
     Json,
     Model,
+    OtherAutoencoder,
     Preset,
     Prompt,
     Quiet,
@@ -93,9 +96,12 @@ def restore(
     ] = 1.0,
     model: Model = None,
     adapter: Adapter = None,
+    autoencoder: OtherAutoencoder = None,
     fidelity: Fidelity = 1.0,
     steps: Steps = None,
     guidance: Guidance = 1.0,
+    candidates: Candidates = 1,
+    judge: ChosenJudge = None,
     scale: Scale = 1.0,
     long_side: LongSide = None,
     seed: Seed = 0,
@@ -216,10 +222,10 @@ def restore(
 ) -> None:
     """Restore photographs. Folder trees are mirrored, finished files are skipped, and inputs never change."""
     options = RestoreOptions(
-        prompt=prompt, strength=strength, model=model, adapter=adapter, fidelity=fidelity, steps=steps,
-        guidance=guidance, scale=scale, long_side=long_side, tile=tile, tiling=tiling,  # type: ignore[arg-type]
-        overlap=overlap, dtype=dtype, quantize=quantize, offload=offload, device_memory=device_memory,  # type: ignore[arg-type]
-        seed=seed, threads=threads,
+        prompt=prompt, strength=strength, model=model, adapter=adapter, autoencoder=autoencoder, fidelity=fidelity,
+        steps=steps, guidance=guidance, candidates=candidates, judge=judge, scale=scale, long_side=long_side,
+        tile=tile, tiling=tiling, overlap=overlap, dtype=dtype, quantize=quantize, offload=offload,  # type: ignore[arg-type]
+        device_memory=device_memory, seed=seed, threads=threads,
     )  # fmt: skip
     write = WriteOptions(
         format=format, quality=quality, bit_depth=parse_bit_depth(bit_depth), keep_dates=keep_dates,  # type: ignore[arg-type]
@@ -257,6 +263,7 @@ def restore(
             raise typer.Exit(rehearse(batch, options, chosen, parse_devices(devices), as_json=as_json, quiet=quiet))
         batches = iter([batch])
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
+    console.show_licences(options.autoencoder, wanted=weights.WANTED_OF_AUTOENCODERS)
     with (
         _sheet(report_folder, inputs) as sheet,
         reports.Report(

@@ -9,7 +9,7 @@ import typer
 
 from sanarestore import weights
 from sanarestore.cli import values
-from sanarestore.cli.flags import MACHINE, Debug, Dtype, Json, Quiet
+from sanarestore.cli.flags import MACHINE, Debug, Dtype, Json, OtherAutoencoder, Quiet
 from sanarestore.errors import UsageError
 from sanarestore.options import dtype_of
 
@@ -54,6 +54,7 @@ def train(
             autocompletion=values.bases,
         ),
     ] = "sanarestore-mini",
+    autoencoder: OtherAutoencoder = None,
     lora: Annotated[
         bool, typer.Option("--lora", help="Train a small low-rank adapter (LoRA); the base's weights do not change.")
     ] = False,
@@ -214,10 +215,11 @@ def train(
         device=str(place), max_minutes=max_minutes, compile=compile_model, dtype=dtype_of(dtype), sharded=shard
     )
     console.show_licences(base if base != SCRATCH else None)
+    console.show_licences(autoencoder, wanted=weights.WANTED_OF_AUTOENCODERS)
     order = Order(
         data=data, folder=folder, recipe=recipe, base=base, rank=(rank or RANK) if lora else None, steps=steps,
-        resume=resume, schedule=schedule, cached_passes=cache_latents, track=trackers, grow=grow,
-        keep_all=keep_all, prune=prune,
+        resume=resume, schedule=schedule, cached_passes=cache_latents, track=trackers, autoencoder=autoencoder,
+        grow=grow, keep_all=keep_all, prune=prune,
     )  # fmt: skip
     chosen = choose_recipe(order)
     ranks = Ranks.joined(place)

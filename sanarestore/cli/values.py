@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from sanarestore.options import BLENDING, DTYPES, LATENT, OFFLOADS, OUTPUT_FORMATS, PRECISIONS, SCHEMES
+from sanarestore.options import BLENDING, DTYPES, JUDGES, LATENT, OFFLOADS, OUTPUT_FORMATS, PRECISIONS, SCHEMES
 from sanarestore.weights import EMBEDDED
 
 Completions = list[tuple[str, str]]
@@ -45,6 +45,12 @@ def models(incomplete: str) -> Completions:
 def bases(incomplete: str) -> Completions:
     """Models to train from."""
     return [*models(incomplete), *_starting([("scratch", "new weights")], incomplete)]
+
+
+def judges(incomplete: str) -> Completions:
+    """Built-in judges of candidates."""
+    meanings = {"fidelity": "agreement with the photo", "niqe": "quality without a reference"}
+    return _starting([(each, meanings[each]) for each in JUDGES], incomplete)
 
 
 def tilings(incomplete: str) -> Completions:

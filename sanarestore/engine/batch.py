@@ -59,7 +59,8 @@ class Batch:
         if only is not None:
             found = _limited(found, only)
         name = weights.chosen(options.model, options.adapter)
-        self._weights = weights.fingerprint(name, options.adapter)
+        autoencoder = weights.chosen_autoencoder(options.autoencoder, options.adapter)
+        self._weights = weights.fingerprint(name, options.adapter, autoencoder)
         self._settings = ":".join((options.fingerprint(), chosen.write.fingerprint(), self._weights))
         self._journals: dict[Path | None, Journal] = {}
         given: Sequence[images.Found] = found.images
@@ -194,8 +195,9 @@ def restore_one(
 
 def _anchored(options: RestoreOptions) -> RestoreOptions:
     """Options that name the same folders whatever the current folder is when a worker starts."""
-    model, adapter = (None if name is None else weights.anchored(name) for name in (options.model, options.adapter))
-    return replace(options, model=model, adapter=adapter)
+    given = (options.model, options.adapter, options.autoencoder)
+    model, adapter, autoencoder = (None if name is None else weights.anchored(name) for name in given)
+    return replace(options, model=model, adapter=adapter, autoencoder=autoencoder)
 
 
 def _limited(found: images.Findings, only: Set[str]) -> images.Findings:

@@ -44,11 +44,14 @@ def _cached(group: Path) -> int:
     return 0
 
 
-def memory_to_restore(header: Header, result: Header, *, tile: int | None, is_generated: bool = False) -> int:
+def memory_to_restore(
+    header: Header, result: Header, *, tile: int | None, is_generated: bool = False, is_judged: bool = False
+) -> int:
     """Estimate the peak bytes that reading, restoring and writing an image take in the host's memory.
 
     `result` is the header of the result. `tile` is the tile side in pixels where the host computes, None where another
-    device does. The latent path, with `is_generated`, holds an image more.
+    device does. The latent path, with `is_generated`, holds an image more. Candidates, with `is_judged`, hold two: the
+    best one so far, and the current one as the judge degrades it again.
     """
     # Pages are restored one after the other, each at the larger of both sizes.
     pixels = max(header.pixels, result.pixels)
@@ -57,7 +60,7 @@ def memory_to_restore(header: Header, result: Header, *, tile: int | None, is_ge
     working = TILE_BYTES * min(pixels, tile**2) if tile else 0
     return max(
         memory_to_read(header),
-        given + restored + 12 * pixels * (2 if is_generated else 1) + working,
+        given + restored + 12 * pixels * (1 + is_generated + 2 * is_judged) + working,
         restored + result.decoded_bytes + memory_to_write(result),
     )
 

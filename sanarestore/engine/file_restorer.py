@@ -118,7 +118,8 @@ class FileRestorer:
         restored = self._prepared(job, restored, outcome.sha256)
         outcome = replace(
             outcome, megapixels=restored.megapixels, notes=restored.notes, tile=tile, expert=restorer.expert,
-            removes=restorer.request.removes, prompt_note=restorer.prompt_note, **self._where,
+            removes=restorer.request.removes, prompt_note=restorer.prompt_note, candidates=restorer.candidates,
+            judge=restorer.judge.name if restorer.judge and restorer.candidates else None, **self._where,
         )  # fmt: skip
         return _Restored(restored, outcome, accessed)
 
@@ -195,7 +196,7 @@ class FileRestorer:
             return
         size = memory_to_restore(
             header, result, tile=restorer.tile if restorer.device.type == "cpu" else None,
-            is_generated=restorer.generation is not None,
+            is_generated=restorer.generation is not None, is_judged=restorer.judge is not None,
         )  # fmt: skip
         try:
             self._budget.take(job.target, size)

@@ -113,7 +113,7 @@ def _sampling(generation: Generation, noted: "_PerStage", tiles: Tiles, size: tu
     def peak(rows: int) -> int:
         height, width = rows * stride, columns * stride
         condition_1Zhw, latent_1Zhw = generation.empty_latent(height, width), generation.empty_latent(height, width)
-        for _ in generation.sample(condition_1Zhw, latent_1Zhw, Place(0, 0, height, width)):
+        for _ in generation.sample(condition_1Zhw, latent_1Zhw, Place(0, 0, height, width), 0):
             pass
         return noted.peaks["sample"]
 

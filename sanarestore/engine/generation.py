@@ -5,7 +5,7 @@ Shape suffixes: C channels, H W pixels, Z latent channels, h w latent positions,
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -46,6 +46,16 @@ class Place(NamedTuple):
     width: int
 
 
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One of the samples that are drawn for an image."""
+
+    seed: int
+    """Seed of the noise that sampling starts from."""
+    conditions: dict[Place, Tensor] | None = None
+    """Encoded parts of the image, for samples that follow: the first sample fills it. None keeps none."""
+
+
 class Generation:
     """The latent path (SANA), ready for any number of images under one prompt."""
 
@@ -82,28 +92,33 @@ class Generation:
         """Pixels per latent position."""
         return self._autoencoder.stride
 
-    def count(self, height: int, width: int) -> int:
-        """Number of progress steps for an image of this size at the current tile size."""
+    def count(self, height: int, width: int, *, is_encoded: bool = False) -> int:
+        """Number of progress steps for an image of this size at the current tile size, without those of encoding it if
+        it `is_encoded`."""
         tiles = self._tiles.count(height, width, stride=self.stride)
-        return (
-            2 * tiles + self._steps + sum(_count(passes, tiles) for passes in (self._encoder_part, self._decoder_part))
-        )
+        halves = (self._decoder_part,) if is_encoded else (self._encoder_part, self._decoder_part)
+        return self._steps + sum(tiles + _count(passes, tiles) for passes in halves)
 
-    def __call__(self, degraded_CHW: Tensor, generated_CHW: Tensor, place: Place | None = None) -> Steps:
+    def __call__(
+        self, degraded_CHW: Tensor, generated_CHW: Tensor, place: Place | None = None, draw: Draw | None = None
+    ) -> Steps:
         """Fill `generated_CHW`, around [0,1], from `degraded_CHW`; both on the host and of the same, arbitrary size.
 
-        If they are a part of an image, `place` selects the matching part of its noise.
+        If they are a part of an image, `place` selects the matching part of its noise. `draw` is one of several
+        samples; without it, there is one, of the options' seed.
         """
         height, width = degraded_CHW.shape[1:]
-        condition_1Zhw, latent_1Zhw = self.empty_latent(height, width), self.empty_latent(height, width)
+        place, draw = place or Place(0, 0, height, width), draw or Draw(self._options.seed)
+        latent_1Zhw = self.empty_latent(height, width)
         tiles = self._tiles.count(height, width, stride=self.stride)
-        yield from run_stages(
-            [
-                (self.encode(degraded_CHW, condition_1Zhw), tiles + _count(self._encoder_part, tiles)),
-                (self.sample(condition_1Zhw, latent_1Zhw, place or Place(0, 0, height, width)), self._steps),
-                (self.decode(latent_1Zhw, generated_CHW), tiles + _count(self._decoder_part, tiles)),
-            ]
-        )
+        stages = []
+        kept = {} if draw.conditions is None else draw.conditions
+        if place not in kept:
+            kept[place] = self.empty_latent(height, width)
+            stages.append((self.encode(degraded_CHW, kept[place]), tiles + _count(self._encoder_part, tiles)))
+        stages.append((self.sample(kept[place], latent_1Zhw, place, draw.seed), self._steps))
+        stages.append((self.decode(latent_1Zhw, generated_CHW), tiles + _count(self._decoder_part, tiles)))
+        yield from run_stages(stages)
         self.watch("generated", generated_CHW)
 
     def empty_latent(self, height: int, width: int) -> Tensor:
@@ -212,15 +227,15 @@ class Generation:
             output_downsample=each.output_downsample,
         )  # fmt: skip
 
-    def sample(self, condition_1Zhw: Tensor, latent_1Zhw: Tensor, place: Place) -> Steps:
-        """Fill `latent_1Zhw` by sampling under a condition; both on the device. `place` selects their noise."""
+    def sample(self, condition_1Zhw: Tensor, latent_1Zhw: Tensor, place: Place, seed: int) -> Steps:
+        """Fill `latent_1Zhw` by sampling under a condition; both on the device. `place` and `seed` select the noise."""
         stride = self.stride
         _, channels, rows, columns = condition_1Zhw.shape
         top, left = place.top // stride, place.left // stride
         height, width = (-(-side // stride) for side in (place.height, place.width))
 
         def drawn(number: int) -> Tensor:
-            noise_1ZHW = self._draw(self._options.seed, channels, height, width, number)
+            noise_1ZHW = self._draw(seed, channels, height, width, number)
             return noise_1ZHW[:, :, top : top + rows, left : left + columns].to(self._tiles.device)
 
         def steps() -> Steps:
@@ -321,13 +336,14 @@ def steps_of(options: RestoreOptions, model: RestorationModel) -> int:
 def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
     """Whether the latent path runs: the model has one, and recommends it or a fidelity below 1 needs it.
 
-    UsageError if flags of the latent path are given but would have no effect.
+    UsageError if flags of the latent path are given but would have no effect, and for candidates that would be alike.
     """
     asked = [
         name for name, chosen in (
             ("--steps", options.steps is not None), ("--guidance", options.guidance != 1),
-            (f"--tiling {options.tiling}", options.tiling in LATENT),
-            ("--quantize", options.quantize is not None), ("--offload", options.offload != "none"),
+            (f"--tiling {options.tiling}", options.tiling in LATENT), ("--candidates", options.candidates > 1),
+            ("--autoencoder", options.autoencoder is not None), ("--quantize", options.quantize is not None),
+            ("--offload", options.offload != "none"),
         ) if chosen
     ]  # fmt: skip
     if model.load_latent is None:
@@ -340,6 +356,11 @@ def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
         raise UsageError(
             "this only matters with --fidelity below 1", where=asked[0],
             next_step="Lower --fidelity, or leave it out.",
+        )  # fmt: skip
+    if options.candidates > 1 and steps_of(options, model) == 1:
+        raise UsageError(
+            "with one sampling step, candidates are nearly the same", where="--candidates",
+            next_step="Use more --steps, such as 8, or leave it out.",
         )  # fmt: skip
     return options.fidelity < 1 or model.refines_generated
 

@@ -1,6 +1,6 @@
 """Jobs (which file to restore, and where to), their progress and their outcomes. Imports no torch."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,6 +92,20 @@ class Stamp:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """One of the samples that were judged."""
+
+    page: int = 1
+    """Number of the page in its file, from 1."""
+    seed: int
+    """Seed that it was sampled from."""
+    score: float
+    """The judge's score; the highest wins, the first one of several."""
+    chosen: bool = False
+    """Whether it is the result."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """The result of one job, or of a file that is no job."""
 
@@ -121,6 +135,10 @@ class Outcome:
     not restored in this run."""
     prompt_note: str | None = None
     """A note on the prompt for the user, the same for every file of a batch."""
+    judge: str | None = None
+    """Name of the judge; None if there were no candidates."""
+    candidates: tuple[Candidate, ...] = ()
+    """The candidates in the order of their seeds, page after page; empty if there was one sample, or none."""
     sha256: str = ""
     """Hash of the bytes of the input that were read."""
     output_sha256: str = ""
@@ -151,5 +169,7 @@ class Outcome:
             "threads": self.threads,
             "expert": self.expert,
             "removes": None if self.removes is None else list(self.removes),
+            "judge": self.judge,
+            "candidates": [asdict(each) for each in self.candidates],
             "sha256": self.sha256,
         }

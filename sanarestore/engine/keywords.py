@@ -4,7 +4,7 @@ from collections.abc import Callable
 from os import PathLike
 from typing import TypedDict
 
-from sanarestore.options import DType, Offload, OutputFormat, Precision, Tiling
+from sanarestore.options import DType, Judge, Offload, OutputFormat, Precision, Tiling
 
 
 class Keywords(TypedDict, total=False):
@@ -12,10 +12,13 @@ class Keywords(TypedDict, total=False):
 
     model: str | None
     adapter: str | None
+    autoencoder: str | None
     strength: float
     fidelity: float
     steps: int | None
     guidance: float
+    candidates: int
+    judge: str | Judge | None
     scale: float
     long_side: int | None
     tile: int | None

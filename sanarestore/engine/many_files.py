@@ -13,7 +13,7 @@ from sanarestore.engine.keywords import BatchKeywords
 from sanarestore.engine.python_words import in_python, keywords_named
 from sanarestore.engine.ray_crew import RayCluster, parse_cluster
 from sanarestore.errors import NoImagesError, UsageError
-from sanarestore.options import BatchOptions, RestoreOptions, Shard, WriteOptions, parse_shard
+from sanarestore.options import BatchOptions, Judge, RestoreOptions, Shard, WriteOptions, parse_shard
 from sanarestore.sizes import parse_size
 
 _WRITE_FIELDS = frozenset(field.name for field in fields(WriteOptions))
@@ -57,6 +57,10 @@ def restore_files(
             write=write, name=name, overwrite=overwrite, accept_damaged=accept_damaged, adopt=adopt,
             shard=_shard(shard), memory_per_file=_bytes(memory_per_file),
         )  # fmt: skip
+        if isinstance(given.get("judge"), Judge):
+            raise UsageError(
+                "workers import a judge by its name", where="judge", next_step="Name it as 'module:object'."
+            )
         where = workers.parse_devices(_devices(devices)) if ray is None else parse_cluster(ray)
         batch = Batch(_inputs(paths), _output(output), RestoreOptions(prompt=prompt, **given), chosen)
     return _outcomes(batch, where)

@@ -13,7 +13,7 @@ from sanarestore.options import BLENDING, RestoreOptions, WriteOptions
 if TYPE_CHECKING:
     from sanarestore.model.loading import RestorationModel
 
-_BY_HASH = frozenset(("model", "adapter"))
+_BY_HASH = frozenset(("model", "adapter", "autoencoder"))
 """Options that the hash of the weights stands for; their values may be paths of the user's machine."""
 _SAME_RESULT = frozenset(("threads", "tile", "tiling", "overlap"))
 _TOLD_OF_WRITING = ("format", "quality", "bit_depth", "strip")
@@ -57,9 +57,12 @@ def adopted(job: Job, options: RestoreOptions, write: WriteOptions, weights_hash
 def _told(options: RestoreOptions, write: WriteOptions) -> tuple[tuple[str, str], ...]:
     """Names and values of the options that decide a result, without those that are off."""
     left_out = _BY_HASH | _SAME_RESULT
+    if options.candidates == 1:
+        left_out |= {"candidates"}
     if options.tiling in BLENDING:
         left_out -= {"tile", "tiling", "overlap"}
     named = [(each.name, getattr(options, each.name)) for each in fields(options) if each.name not in left_out]
+    named = [(name, options.judged_by if name == "judge" else value) for name, value in named]
     named += [(name, getattr(write, name)) for name in _TOLD_OF_WRITING]
     return tuple(
         (name, str(value)) for name, value in named if value is not None and value is not False and value != "preserve"

@@ -70,7 +70,11 @@ def check(
             failed = Outcome(path=job.path, status="failed", reason=error.reason, error=str(error))
             yield Checked(job=job, outcome=failed)
             continue
-        memory = memory_to_restore(header, result, tile=options.tile or TILE, is_generated=options.fidelity < 1)
+        is_judged = options.candidates > 1
+        memory = memory_to_restore(
+            header, result, tile=options.tile or TILE, is_generated=options.fidelity < 1 or is_judged,
+            is_judged=is_judged,
+        )  # fmt: skip
         yield Checked(job=job, outcome=None, megapixels=result.megapixels, memory=memory)
 
 

@@ -5,9 +5,10 @@ Shape suffixes: C channels, H W pixels of the image, h w pixels of a window, D p
 
 import math
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from typing import Any, Unpack, overload
 
@@ -18,8 +19,11 @@ from torch import Tensor
 
 from sanarestore import images, tiling
 from sanarestore.degradations.requests import Request
+from sanarestore.engine.candidates import best_of
 from sanarestore.engine.devices import exactly_float32, pick_device, pick_dtype
-from sanarestore.engine.generation import Generation, Place, Watch, is_generated, new_generation, steps_of
+from sanarestore.engine.generation import Draw, Generation, Place, Watch, is_generated, new_generation, steps_of
+from sanarestore.engine.jobs import Candidate
+from sanarestore.engine.judges import judge_of, judgement
 from sanarestore.engine.keywords import OF_ONE_IMAGE, CallKeywords, Keywords, WriteKeywords
 from sanarestore.engine.kinds import opened
 from sanarestore.engine.pixels import host_tensor, is_finite, is_gray, mixed, resized, visible, with_visible
@@ -80,7 +84,7 @@ class Restorer:
         keep_pages(self.device)
         exactly_float32(self.device)
         dtype = pick_dtype(options.dtype, self.device)
-        given = loaded or load_model(options.model, options.adapter, dtype=dtype)
+        given = loaded or load_model(options.model, options.adapter, dtype=dtype, autoencoder=options.autoencoder)
         prompts = given.prompts
         prompt = options.prompt if options.prompt is not None else str(given.defaults["prompt"])
         self.request = prompts.request(prompt)
@@ -88,6 +92,10 @@ class Restorer:
         wording = prompts.wording(prompt, self.request)
         self.model = given.serving(wording)
         """The model that restores under this prompt, on the CPU; other restorers may share it."""
+        self.judge = judge_of(options, self.request)
+        """What chooses between candidates; None if there is one."""
+        self.candidates: tuple[Candidate, ...] = ()
+        """The candidates for the last image, with their scores; empty if there was one."""
         # All wordings at once, so that a large encoder is loaded at most once.
         prompts.fetch([wording, ""] if options.guidance != 1 else [wording])
         is_used = is_generated(options, self.model)
@@ -164,8 +172,9 @@ class Restorer:
         """
         pages = (replace(image, more_pages=()), *image.more_pages)
         restored: list[images.Image] = []
+        self.candidates = ()
         for index, page in enumerate(pages):
-            steps = self._page(page)
+            steps = self._page(page, index + 1)
             while True:
                 try:
                     done, total = next(steps)
@@ -175,8 +184,8 @@ class Restorer:
                 yield index * total + done, len(pages) * total
         return replace(restored[0], more_pages=tuple(restored[1:]))
 
-    def _page(self, image: images.Image) -> Generator[tuple[int, int], None, images.Image]:
-        """Restore one page, yielding (steps done, total steps)."""
+    def _page(self, image: images.Image, number: int) -> Generator[tuple[int, int], None, images.Image]:
+        """Restore page `number` of an image, yielding (steps done, total steps)."""
         if not is_finite(image.pixels_HWC):
             raise UnreadableImage(
                 "it holds values that are not finite numbers", next_step="Replace them by numbers first."
@@ -184,8 +193,8 @@ class Restorer:
         image = images.without_provenance(image)
         width, height = self.options.result_size(image.width, image.height)
         if max(width, height) >= max(image.width, image.height):
-            return (yield from self._at_size(self._with_note(resized(image, width, height))))
-        return resized((yield from self._at_size(image)), width, height)
+            return (yield from self._at_size(self._with_note(resized(image, width, height)), image, number))
+        return resized((yield from self._at_size(image, image, number)), width, height)
 
     def _with_note(self, image: images.Image) -> images.Image:
         """The image with a note if it is smaller than `--long-side` even after enlarging."""
@@ -195,65 +204,102 @@ class Restorer:
         note = f"enlarged {LARGEST_SCALE:g} times, to {longest} instead of {asked} pixels: more is not supported"
         return replace(image, notes=(*image.notes, note))
 
-    def _at_size(self, image: images.Image) -> Generator[tuple[int, int], None, images.Image]:
-        """Restore an image at its size, yielding as `stages` does."""
+    def _at_size(
+        self, image: images.Image, given: images.Image, page: int
+    ) -> Generator[tuple[int, int], None, images.Image]:
+        """Restore an image at its size, yielding as `stages` does; `given` is that page before it was enlarged."""
         self._refinement.expert = None
         if self.options.strength == 0 or self.request.removes == ():
             return image
         visible_HWC = visible(image)
+        if self.judge is None:
+            restored_HWC = yield from self._sampled(visible_HWC, None)
+        else:
+            photograph_HWC = visible_HWC if given is image else visible(given)
+            seeds = range(self.options.seed, self.options.seed + self.options.candidates)
+            restored_HWC, judged = yield from best_of(
+                seeds, partial(self._sampled, visible_HWC), partial(judgement, self.judge, photograph_HWC),
+                partial(self._expected, *visible_HWC.shape[:2]), page=page,
+            )  # fmt: skip
+            self.candidates += judged
+        return replace(image, pixels_HWC=with_visible(image, visible_HWC, restored_HWC))
+
+    def _sampled(
+        self, visible_HWC: images.Pixels, draw: Draw | None
+    ) -> Generator[tuple[int, int], None, images.Pixels]:
+        """Restore the pixels once, all [H,W,C]; `draw` is one of several samples. ImageError if they are not finite."""
         degraded_CHW = host_tensor(visible_HWC)
-        restored_HWC = np.empty((image.height, image.width, 3), dtype=np.float32)
+        restored_HWC = np.empty((*visible_HWC.shape[:2], 3), dtype=np.float32)
         restored_CHW = torch.from_numpy(restored_HWC).permute(2, 0, 1)
         if self.options.tiling == "independent":
-            yield from self._alone(degraded_CHW, restored_CHW)
+            yield from self._alone(degraded_CHW, restored_CHW, draw)
         else:
-            yield from self._all_stages(degraded_CHW, restored_CHW)
+            yield from self._all_stages(degraded_CHW, restored_CHW, None, draw)
         if not is_finite(restored_HWC):
             raise ImageError("the model's result is no finite number everywhere", next_step="Try --dtype float32.")
         if is_gray(visible_HWC):
             # Average the changes, not the channels: the mean of three equal floats does not always equal them.
             restored_HWC -= visible_HWC
             restored_HWC = visible_HWC + restored_HWC.mean(axis=2, keepdims=True)
-        restored_HWC = mixed(visible_HWC, restored_HWC, self.options.strength)
-        return replace(image, pixels_HWC=with_visible(image, visible_HWC, restored_HWC))
+        return mixed(visible_HWC, restored_HWC, self.options.strength)
 
-    def _all_stages(self, degraded_CHW: Tensor, restored_CHW: Tensor, place: Place | None = None) -> Steps:
+    def _all_stages(
+        self, degraded_CHW: Tensor, restored_CHW: Tensor, place: Place | None = None, draw: Draw | None = None
+    ) -> Steps:
         """Generate an image where the latent path is used, and refine it; `place` says which part of an image it is."""
         size = degraded_CHW.shape[1:]
         stages = []
         generated_CHW = degraded_CHW
         if self._generation:
             generated_CHW = restored_CHW if self._is_unrefined else torch.empty_like(degraded_CHW)
-            stages.append((self._generation(degraded_CHW, generated_CHW, place), self._generation.count(*size)))
+            is_encoded = draw is not None and (place or Place(0, 0, *size)) in (draw.conditions or {})
+            count = self._generation.count(*size, is_encoded=is_encoded)
+            stages.append((self._generation(degraded_CHW, generated_CHW, place, draw), count))
         if not self._is_unrefined:
             stages.append((self._refinement(degraded_CHW, generated_CHW, restored_CHW), self._refinement.count(*size)))
         yield from run_stages(stages)
 
-    def _alone(self, degraded_CHW: Tensor, restored_CHW: Tensor) -> Steps:
+    def _alone(self, degraded_CHW: Tensor, restored_CHW: Tensor, draw: Draw | None) -> Steps:
         """Restore every window as an image of its own, and blend the results."""
-        size = degraded_CHW.shape[1:]
+        windows = self._windows(*degraded_CHW.shape[1:])
+        restored_CHW.zero_()
+        is_encoded = draw is not None and bool(draw.conditions)
+        yield from run_stages(
+            [
+                (self._window_alone(each, degraded_CHW, restored_CHW, draw), self._count_alone(each, is_encoded))
+                for each in windows
+            ]
+        )
+
+    def _windows(self, height: int, width: int) -> Sequence[tiling.Window]:
+        """The windows that are restored as images of their own."""
         stride = self._generation.stride if self._generation else self._refinement.stride
         tile, overlap = tiling.whole_strides(*self.options.blended, stride)
-        windows = tiling.overlapping(*size, tile=tile, overlap=overlap, stride=stride)
-        restored_CHW.zero_()
-        yield from run_stages([self._window_alone(window, degraded_CHW, restored_CHW) for window in windows])
+        return tiling.overlapping(height, width, tile=tile, overlap=overlap, stride=stride)
 
-    def _window_alone(self, window: tiling.Window, degraded_CHW: Tensor, restored_CHW: Tensor) -> tuple[Steps, int]:
-        """The steps that restore one window, and their expected number."""
+    def _window_alone(
+        self, window: tiling.Window, degraded_CHW: Tensor, restored_CHW: Tensor, draw: Draw | None
+    ) -> Steps:
+        """Restore one window, and add its weighted result."""
         top, bottom, left, right = window.box
+        given_Chw = degraded_CHW[:, top:bottom, left:right]
+        result_Chw = torch.empty(given_Chw.shape)
+        yield from self._all_stages(given_Chw, result_Chw, Place(top, left, *degraded_CHW.shape[1:]), draw)
+        restored_CHW[:, top:bottom, left:right] += window.weight_hw * result_Chw
 
-        def steps() -> Steps:
-            given_Chw = degraded_CHW[:, top:bottom, left:right]
-            result_Chw = torch.empty(given_Chw.shape)
-            place = Place(top, left, *degraded_CHW.shape[1:])
-            yield from self._all_stages(given_Chw, result_Chw, place)
-            restored_CHW[:, top:bottom, left:right] += window.weight_hw * result_Chw
+    def _count_alone(self, window: tiling.Window, is_encoded: bool) -> int:
+        top, bottom, left, right = window.box
+        return self._count(bottom - top, right - left, is_encoded=is_encoded)
 
-        return steps(), self._count(bottom - top, right - left)
+    def _expected(self, height: int, width: int, *, is_encoded: bool) -> int:
+        """Number of progress steps for a whole image, window by window where they are restored independently."""
+        if self.options.tiling != "independent":
+            return self._count(height, width, is_encoded=is_encoded)
+        return sum(self._count_alone(window, is_encoded) for window in self._windows(height, width))
 
-    def _count(self, height: int, width: int) -> int:
+    def _count(self, height: int, width: int, *, is_encoded: bool) -> int:
         """Number of progress steps for an image of this size at the current tile size."""
-        generated = self._generation.count(height, width) if self._generation else 0
+        generated = self._generation.count(height, width, is_encoded=is_encoded) if self._generation else 0
         if self._is_unrefined:
             return generated
         return generated + self._refinement.count(height, width)
@@ -312,6 +358,8 @@ def _notes(
     """What to tell the user about the prompt and the number of steps."""
     if not request.understood and wording != prompt.strip():
         yield f"the prompt '{prompt}' was not understood; the photograph was restored as without a prompt"
+    if model.note:
+        yield model.note
     if model.serving(wording) is not model:
         known = ", ".join(f"'{each}'" for each in sorted(model.trained_for or ())[:3])
         yield f"the adapter was trained for {known}: for this prompt the base was used, without the adapter"

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sanarestore import weights
 from sanarestore.errors import WeightsError
 from sanarestore.model.base import load_module
 
@@ -43,12 +42,6 @@ class AnyAutoencoder(nn.Module):
         """Decode latents to images [B,3,H,W] around [0,1]."""
         image: Tensor = self.autoencoder.decode(latent_BCHW)[0]
         return image / 2 + 0.5
-
-
-def autoencoder_folder(name: str) -> Path:
-    """Return the folder of an autoencoder, `vae/` where it is part of a pipeline; `name` is a folder or a hub id."""
-    folder = weights.resolve(name, weights.WANTED_OF_AUTOENCODERS)
-    return folder / "vae" if (folder / "vae").is_dir() else folder
 
 
 def load_autoencoder(folder: Path) -> AnyAutoencoder:

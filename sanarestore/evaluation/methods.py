@@ -14,12 +14,13 @@ from sanarestore.engine.devices import pick_device, pick_dtype
 from sanarestore.engine.generation import is_generated, steps_of
 from sanarestore.engine.restorer import Restorer
 from sanarestore.errors import UsageError
-from sanarestore.evaluation.autoencoders import autoencoder_class, autoencoder_folder, load_autoencoder
+from sanarestore.evaluation.autoencoders import autoencoder_class, load_autoencoder
 from sanarestore.evaluation.benchmark import Method
 from sanarestore.evaluation.peers import peer
 from sanarestore.evaluation.tasks import Trial
 from sanarestore.files import sampled_hash
 from sanarestore.images import Pixels
+from sanarestore.model.base import autoencoder_in
 from sanarestore.model.loading import load_model
 from sanarestore.options import RestoreOptions
 from sanarestore.tiling import mirror
@@ -43,7 +44,7 @@ class Ours(Method):
         self._options = options = replace(options, dtype=arithmetic)  # type: ignore[arg-type]
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        self.model = load_model(options.model, options.adapter)
+        self.model = load_model(options.model, options.adapter, autoencoder=options.autoencoder)
         self.name = self.model.name
         self.settings = f"{options.fingerprint()[:16]}:{self.model.fingerprint[:16]}"
         self.prompt = options.prompt
@@ -113,7 +114,8 @@ def our_methods(
     ours = Ours(options, device, seeds=seeds)
     methods: list[Method] = [method for name in dict.fromkeys(peers) for method in peer(name, device)]
     if ours.is_generated:
-        methods.append(AutoencoderReconstruction(ours.model.folder / "vae", device))
+        other = weights.chosen_autoencoder(options.autoencoder, options.adapter)
+        methods.append(AutoencoderReconstruction(autoencoder_in(ours.model.folder, other), device))
     return [*methods, ours]
 
 
@@ -124,7 +126,7 @@ def autoencoder_sources(options: RestoreOptions, names: Sequence[str]) -> tuple[
     """
     own = weights.chosen(options.model, options.adapter)
     found = [(own, folder) for folder in [weights.resolve(own) / "vae"] if folder.is_dir()]
-    found += [(name, autoencoder_folder(name)) for name in names]
+    found += [(name, weights.autoencoder_folder(name)) for name in names]
     for _, folder in found:
         autoencoder_class(folder)
     if not found:

@@ -134,7 +134,7 @@ class Bench:
             raise UsageError(
                 "off is what the others are compared with", where="--tilings", next_step="Name others, or leave it out."
             )
-        self.model: RestorationModel = load_model(options.model, options.adapter)
+        self.model: RestorationModel = load_model(options.model, options.adapter, autoencoder=options.autoencoder)
         plain = replace(options, tile=None, tiling="off")
         self.schemes = {"off": plain}
         if tilings is None:

@@ -65,6 +65,10 @@ class Adapter:
     """Revision of a base from the hub."""
     prompts: frozenset[str] | None = None
     """Wordings that the adapter was trained for, where its base restores all other prompts itself; None for all."""
+    autoencoder: str | None = None
+    """Name of the autoencoder that the adapter was trained with in place of the base's; None for the base's."""
+    autoencoder_sha256: str | None = None
+    """`sampled_hash` of its folder."""
 
 
 def read_adapter(name: str) -> Adapter:
@@ -84,6 +88,8 @@ def read_adapter(name: str) -> Adapter:
             licence=_licence(content),
             revision=content.get("revision"),
             prompts=frozenset(map(str, content["prompts"])) if content.get("prompts") else None,
+            autoencoder=str(content["autoencoder"]["name"]) if content.get("autoencoder") else None,
+            autoencoder_sha256=str(content["autoencoder"]["sha256"]) if content.get("autoencoder") else None,
         )
         hashes = dict(content["sha256"])
         if not isinstance(adapter.base, str) or not isinstance(adapter.defaults["prompt"], str):
@@ -112,6 +118,7 @@ def write_adapter(
     refiner: nn.Module | None = None,
     refiner_lora: dict[str, Tensor] | None = None,
     trained_for: Collection[str] | None = None,
+    autoencoder: str | None = None,
 ) -> None:
     """Write an adapter that `read_adapter` reads: refiner and full transformer in float16, other tensors unchanged.
 
@@ -119,6 +126,7 @@ def write_adapter(
     `<module>.lora_B.weight` [out, r] under the transformer's module names, at scale 1. `transformer`, a diffusers
     model, is written whole instead; both need a `condition`. `refiner_lora` holds such tensors for the base's refiner,
     instead of a whole `refiner`. `trained_for` are the wordings that the adapter restores, None for all.
+    `autoencoder` is the name, from `weights.pinned`, of the one that replaces the base's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / PROMPTS, prompts)
@@ -140,6 +148,9 @@ def write_adapter(
         path for path in folder.rglob("*") if path.is_file() and (path.suffix in (".safetensors", ".json"))
         and path.name != INDEX
     )  # fmt: skip
+    recorded = None
+    if autoencoder is not None:
+        recorded = {"name": autoencoder, "sha256": weights.autoencoder_hash(autoencoder)}
     content = {
         "format": 1,
         "base": base,
@@ -151,6 +162,7 @@ def write_adapter(
         "refiner": refiner.config.to_dict() if refiner is not None else None,  # type: ignore[union-attr, operator]
         "defaults": defaults,
         "prompts": None if trained_for is None else sorted(trained_for),
+        "autoencoder": recorded,
         "training": training,
         "sha256": {path.relative_to(folder).as_posix(): hash_file(path) for path in files},
     }
@@ -164,6 +176,24 @@ def check_base(found: Adapter, name: str) -> None:
             f"it was trained on other weights than these of {name}", where=found.folder,
             next_step=f"Leave out --model, or name {found.base}.",
         )  # fmt: skip
+
+
+def note_on_autoencoder(found: Adapter, chosen: str | None) -> str | None:
+    """A note if another autoencoder is chosen than an adapter was trained with; None if it is the same.
+
+    WeightsError if the adapter's own has changed since, and no other is chosen.
+    """
+    if chosen is None:
+        if found.autoencoder is not None and weights.autoencoder_hash(found.autoencoder) != found.autoencoder_sha256:
+            raise WeightsError(
+                f"it was trained with other weights than these of the autoencoder {found.autoencoder}",
+                where=found.folder, next_step="Bring that one back, or choose one with --autoencoder.",
+            )  # fmt: skip
+        return None
+    if found.autoencoder is not None and weights.autoencoder_hash(chosen) == found.autoencoder_sha256:
+        return None
+    own = f"the autoencoder {found.autoencoder}" if found.autoencoder else "its base's own autoencoder"
+    return f"the adapter was trained with {own}, not with {chosen}: the result may be worse"
 
 
 def read_lora(path: Path, prefix: str = "") -> dict[str, Tensor]:

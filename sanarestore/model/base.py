@@ -56,15 +56,15 @@ class Base:
 
 
 def load_base(
-    name: str, *, dtype: torch.dtype = torch.float32, cache: Path | None = None, transformer: Path | None = None
-) -> Base:
+    name: str, *, dtype: torch.dtype = torch.float32, cache: Path | None = None, transformer: Path | None = None,
+    autoencoder: str | None = None,
+) -> Base:  # fmt: skip
     """Load a base by folder or hub id (see `weights.resolve`), on the CPU; WeightsError if it is incomplete or invalid.
 
-    `transformer` is a folder to read that part from, in place of the base's own. The text encoder is loaded only for a
-    prompt whose embedding is not in the folder `cache` (default: the user's).
+    `transformer` is a folder to read that part from, in place of the base's own; `autoencoder` a folder or hub id (see
+    `autoencoder_in`). The text encoder is loaded only for a prompt whose embedding is not in the folder `cache`
+    (default: the user's).
     """
-    from diffusers import AutoencoderDC
-
     folder = weights.resolve(name)
     _check_index(folder)
     encoder = sampled_hash(folder, "text_encoder", "tokenizer")
@@ -72,12 +72,62 @@ def load_base(
         name=name,
         folder=folder,
         transformer=load_transformer(transformer or folder / "transformer", dtype),
-        autoencoder=Autoencoder(load_module(AutoencoderDC, folder / "vae", torch.float32)).eval().requires_grad_(False),
+        autoencoder=load_autoencoder(autoencoder_in(folder, autoencoder)),
         flow=read_flow(folder),
         prompts=Prompts(
             {}, lambda: load_encoder(folder), load_embedded_reader, cache=PromptCache(encoder, cache), as_typed=True
         ),
     )
+
+
+def load_autoencoder(folder: Path) -> Autoencoder:
+    """Load a frozen AutoencoderDC of diffusers in float32; WeightsError if anything is missing or invalid."""
+    from diffusers import AutoencoderDC
+
+    return Autoencoder(load_module(AutoencoderDC, folder, torch.float32)).eval().requires_grad_(False)
+
+
+def autoencoder_in(base: Path, other: str | None) -> Path:
+    """The folder of the autoencoder of a base, or of another that replaces it: a DC-AE whose latents have one form.
+
+    WeightsError if the other one's latents have other channels, another stride or another scaling factor: the
+    transformer was trained on latents of the base's. Versions 1.0 and 1.1 of DC-AE and its Lite share all three.
+    """
+    if other is None:
+        return base / "vae"
+    folder = weights.autoencoder_folder(other)
+    wanted, found = (read_json(each / "config.json") for each in (base / "vae", folder))
+    kind = found.get("_class_name")
+    if kind != CLASSES["vae"]:
+        raise WeightsError(
+            f"it holds {kind or 'no autoencoder'}, not an {CLASSES['vae']}", where=folder,
+            next_step="Name a DC-AE in diffusers' layout with --autoencoder.",
+        )  # fmt: skip
+    ours, theirs = _latent_form(wanted, base / "vae"), _latent_form(found, folder)
+    for name, value in ours.items():
+        if theirs[name] != value:
+            raise WeightsError(
+                f"its latents have {theirs[name]:g} {name}, and those of the base {value:g}", where=folder,
+                next_step="Name a DC-AE with latents like the base's, such as another version of the same.",
+            )  # fmt: skip
+    return folder
+
+
+def _latent_form(config: dict[str, Any], folder: Path) -> dict[str, float]:
+    """What must be equal for two autoencoders to share latents; values that a configuration leaves out are diffusers'
+    defaults. WeightsError if it is invalid."""
+    try:
+        encoder, decoder = (len(config[f"{half}_block_out_channels"]) for half in ("encoder", "decoder"))
+        return {
+            "channels": int(config.get("latent_channels", 32)),
+            "pixels a side when encoded": 2 ** (encoder - 1),
+            "pixels a side when decoded": 2 ** (decoder - 1),
+            "as scaling factor": float(config.get("scaling_factor", 1.0)),
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"the configuration is not that of a DC-AE ({error!r})", where=folder, next_step=weights.FETCH
+        ) from error
 
 
 def load_transformer(folder: Path, dtype: torch.dtype) -> Any:

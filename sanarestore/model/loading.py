@@ -27,7 +27,7 @@ from sanarestore.files import files_in, hash_file
 from sanarestore.flow import Flow
 from sanarestore.model import adapter as adapters
 from sanarestore.model.autoencoder import Autoencoder
-from sanarestore.model.base import QUANTIZATION, Base, load_base, read_json, write_base
+from sanarestore.model.base import QUANTIZATION, Base, autoencoder_in, load_base, read_json, write_base
 from sanarestore.model.condition import ConditionKind, kind_of, new_condition
 from sanarestore.model.experts import Experts
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder
@@ -75,6 +75,8 @@ class RestorationModel:
     """Wordings that an adapter was trained for; `base` restores all others. None: this model restores every prompt."""
     base: "RestorationModel | None" = None
     """The model without its adapter, where that was trained for some prompts only."""
+    note: str | None = None
+    """What users should know of every result; None if there is nothing to say."""
 
     def serving(self, wording: str) -> "RestorationModel":
         """The model that restores photographs under the wording of a prompt: this one, or its base."""
@@ -94,17 +96,19 @@ class RestorationModel:
 
 
 def load_model(
-    name: str | None = None, adapter: str | None = None, *, dtype: torch.dtype = torch.float32
-) -> RestorationModel:
+    name: str | None = None, adapter: str | None = None, *, dtype: torch.dtype = torch.float32,
+    autoencoder: str | None = None,
+) -> RestorationModel:  # fmt: skip
     """Load by name (see `weights.resolve`); WeightsError if anything is missing, damaged or of another shape.
 
-    `adapter` is a folder or hub id; `name` is then its base. `dtype` is the transformer's.
+    `adapter` is a folder or hub id; `name` is then its base. `dtype` is the transformer's. `autoencoder` is a folder or
+    hub id of one that replaces the base's own, or that with which the adapter was trained.
     """
     name = weights.chosen(name, adapter)
-    return _load_adapted(name, adapter, dtype) if adapter else _load_whole(name, dtype)
+    return _load_adapted(name, adapter, dtype, autoencoder) if adapter else _load_whole(name, dtype, autoencoder)
 
 
-def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
+def _load_whole(name: str, dtype: torch.dtype, autoencoder: str | None) -> RestorationModel:
     folder = weights.resolve(name)
     manifest = weights.read_manifest(folder)
     try:
@@ -123,12 +127,14 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
     needed |= {weights.READER} if is_reader(folder) else set()
     weights.verify(folder, hashes, needed | files_in(folder, *parts))
     refiner = load_refiner(config, folder / REFINER)
+    if kind and autoencoder:
+        autoencoder_in(folder, autoencoder)  # told now, though it is loaded later
     of_experts = renamed_tensors(read_tensors(folder / EXPERTS)) if experts else {}
 
     @functools.cache
     def load_latent() -> LatentPath:
         assert kind is not None
-        return _latent_path(load_base(name, dtype=dtype), kind, folder / CONDITION)
+        return _latent_path(load_base(name, dtype=dtype, autoencoder=autoencoder), kind, folder / CONDITION)
 
     return RestorationModel(
         name=title,
@@ -137,7 +143,7 @@ def _load_whole(name: str, dtype: torch.dtype) -> RestorationModel:
         experts=Experts.from_tensors(experts, refiner, of_experts, folder / EXPERTS) if experts else None,
         prompts=_prompts(folder),
         defaults=defaults,
-        fingerprint=weights.fingerprint(name),
+        fingerprint=weights.fingerprint(name, autoencoder=autoencoder),
         load_latent=load_latent if kind else None,
     )
 
@@ -148,18 +154,20 @@ def _prompts(folder: Path) -> Prompts:
     return Prompts(read_tensors(folder / PROMPTS), lambda: load_encoder(folder), own)
 
 
-def _load_adapted(name: str, adapter: str, dtype: torch.dtype) -> RestorationModel:
+def _load_adapted(name: str, adapter: str, dtype: torch.dtype, autoencoder: str | None) -> RestorationModel:
     found, folder = adapters.read_adapter(adapter), weights.resolve(name)
     adapters.check_base(found, name)
+    note = adapters.note_on_autoencoder(found, autoencoder)
+    autoencoder = autoencoder or found.autoencoder
     whole: RestorationModel | None = None
     if weights.is_model(folder):
-        whole = _load_whole(name, dtype)
+        whole = _load_whole(name, dtype, autoencoder)
         # Prompts are shared: the adapter's own are known to both.
         prompts, refiner, load_latent = whole.prompts, copy.deepcopy(whole.refiner), whole.load_latent
         if found.condition:
-            load_latent = functools.cache(lambda: adapted_path(adapted_base(found, name, dtype), found))
+            load_latent = functools.cache(lambda: adapted_path(adapted_base(found, name, dtype, autoencoder), found))
     else:
-        base = adapted_base(found, name, dtype)
+        base = adapted_base(found, name, dtype, autoencoder)
         prompts, refiner, latent = base.prompts, None, adapted_path(base, found)
         load_latent = lambda: latent  # noqa: E731
     prompts.known.update(read_tensors(found.folder / adapters.PROMPTS))
@@ -169,17 +177,21 @@ def _load_adapted(name: str, adapter: str, dtype: torch.dtype) -> RestorationMod
         refiner=_adapted_refiner(refiner, found),
         prompts=prompts,
         defaults=found.defaults,
-        fingerprint=weights.fingerprint(name, adapter),
+        fingerprint=weights.fingerprint(name, adapter, autoencoder),
+        note=note,
         load_latent=load_latent,
         trained_for=found.prompts,
         base=whole if found.prompts else None,
     )
 
 
-def adapted_base(found: adapters.Adapter, name: str, dtype: torch.dtype) -> Base:
-    """Load the base `name` of an adapter; if the adapter has a whole transformer, it is read in place of the base's."""
+def adapted_base(found: adapters.Adapter, name: str, dtype: torch.dtype, autoencoder: str | None = None) -> Base:
+    """Load the base `name` of an adapter; if the adapter has a whole transformer, it is read in place of the base's.
+
+    `autoencoder` as for `load_base`.
+    """
     own = found.folder / adapters.TRANSFORMER if found.change == "full" else None
-    base = load_base(name, dtype=dtype, transformer=own)
+    base = load_base(name, dtype=dtype, transformer=own, autoencoder=autoencoder)
     if own and not _fits(base.transformer.config, read_json(base.folder / adapters.TRANSFORMER / "config.json")):
         raise WeightsError("its transformer is of another shape than the base's", where=found.folder)
     return base

@@ -36,6 +36,8 @@ class Order:
     """Name of a model, a published base or an adapter, or `SCRATCH`."""
     rank: int | None = None
     """Rank of low-rank weights to train; None to train weights themselves, or as the adapter that is the base."""
+    autoencoder: str | None = None
+    """Folder or hub id of an autoencoder that replaces the base's; None for the base's own, or an adapter's."""
     steps: int | None = None
     """Steps in all; None for the recipe's."""
     cached_passes: int | None = None
@@ -55,7 +57,7 @@ class Order:
     def start(self) -> Start:
         """What the networks begin from."""
         base = None if self.base == SCRATCH else self.base
-        return Start(base=base, rank=self.rank, dtype=self.schedule.arithmetic)
+        return Start(base=base, rank=self.rank, dtype=self.schedule.arithmetic, autoencoder=self.autoencoder)
 
 
 def choose_recipe(order: Order) -> TrainingRecipe:
@@ -168,11 +170,13 @@ def earlier_stages(models: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def origin_of(order: Order) -> str:
-    """Name and hash of the base's weights, and the rank if low-rank changes are trained."""
+    """Name and hash of the base's weights, the rank if low-rank changes are trained, and another autoencoder's hash."""
     if order.base == SCRATCH:
         return order.base
     folder = weights.resolve(order.base)
     low_rank = f", by changes of rank {order.rank}" if order.rank else ""
+    if order.autoencoder:
+        low_rank += f", with the autoencoder {weights.autoencoder_hash(order.autoencoder)[:16]}"
     parts = (*weights.BASE_PARTS, "text_encoder", "tokenizer")
     if weights.is_adapter(folder):
         own = weights.fingerprint(weights.chosen(None, order.base), order.base)

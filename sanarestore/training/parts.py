@@ -104,6 +104,8 @@ class Parts:
     """The text encoder of a restoration model; None for a published base, which keeps its own."""
     latent: LatentPath | None
     defaults: dict[str, Any]
+    autoencoder: str | None = None
+    """Name of the autoencoder that replaces the base's, as an adapter records it; None for the base's own."""
     reader: Reader | None = None
     """The model's own prompt reader; None if it has none and uses the embedded model's."""
     experts: Experts | None = None
@@ -200,7 +202,7 @@ class Parts:
             transformer=transformer.transformer if transformer and not self.lora else None,
             refiner=None if self.refiner_lora else self.refiner,
             refiner_lora=self.refiner_lora.tensors() if self.refiner_lora else None,
-            trained_for=self.prompts.trained_for if self.refiner_lora else None,
+            trained_for=self.prompts.trained_for if self.refiner_lora else None, autoencoder=self.autoencoder,
         )  # fmt: skip
 
 

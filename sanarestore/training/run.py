@@ -196,7 +196,11 @@ def runs(order: Order, recipe: TrainingRecipe, ranks: Ranks | None = None) -> It
             minutes = order.schedule.max_minutes
             schedule = replace(order.schedule, max_minutes=minutes * stage.steps / whole if minutes else None)
             begun = order.resume and find_checkpoint(folder) is not None
-            own = replace(order, folder=folder, base=base, rank=rank, schedule=schedule, resume=begun)
+            # Later stages begin from a model that has the autoencoder, or from an adapter that names it.
+            autoencoder = order.autoencoder if number == 1 else None
+            own = replace(
+                order, folder=folder, base=base, rank=rank, schedule=schedule, resume=begun, autoencoder=autoencoder
+            )
             name = f"stage {number} of {len(stages)}: {stage.objective}"
             yield Run(own, stage, ranks, name=name, whole=recipe)
         # An adapter is trained further as the kind that it is.

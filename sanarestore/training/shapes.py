@@ -18,7 +18,7 @@ from sanarestore.degradations.requests import Request
 from sanarestore.model import adapter as adapters
 from sanarestore.model.adapter import read_adapter
 from sanarestore.model.autoencoder import Autoencoder
-from sanarestore.model.base import Base, read_flow, read_json
+from sanarestore.model.base import Base, autoencoder_in, read_flow, read_json
 from sanarestore.model.depth import append_blocks, depth_of, remove_blocks
 from sanarestore.model.prompts import Prompts
 from sanarestore.model.reading import load_embedded_reader
@@ -56,7 +56,7 @@ def shaped_objective(recipe: TrainingRecipe, start: Start, mode: FakeTensorMode,
     """
     if not is_by_shapes(start):
         return without_values(at_depth(new_objective(recipe, start), recipe), mode, length)
-    shapes = Shapes(base=start.base, rank=start.rank, dtype=start.dtype)
+    shapes = Shapes(base=start.base, rank=start.rank, dtype=start.dtype, autoencoder=start.autoencoder)
     with torch.device("meta"):
         return without_values(at_depth(new_objective(recipe, shapes), recipe), mode, length)
 
@@ -109,7 +109,8 @@ class Shapes(Start):
             recipe = replace(recipe, latent=replace(recipe.latent, condition=found.condition))
         # The low-rank weights are the transformer's, whatever is trained now.
         recipe = replace(recipe, objective="flow") if rank else recipe
-        parts = Start.parts(replace(self, base=found.base, rank=rank), recipe)
+        autoencoder = self.autoencoder or found.autoencoder
+        parts = Start.parts(replace(self, base=found.base, rank=rank, autoencoder=autoencoder), recipe)
         if found.change == "full":
             _follow(found.folder / adapters.TRANSFORMER, parts.path.transformer.transformer)
         refiner = Refiner(found.refiner) if found.refiner else parts.refiner
@@ -120,9 +121,10 @@ class Shapes(Start):
 
         folder = weights.resolve(name)
         made = []
-        for kind, part in ((SanaTransformer2DModel, "transformer"), (AutoencoderDC, "vae")):
+        places = (folder / "transformer", autoencoder_in(folder, self.autoencoder))
+        for kind, place in zip((SanaTransformer2DModel, AutoencoderDC), places, strict=True):
             build: Any = kind
-            made.append(build.from_config(read_json(folder / part / "config.json")).eval().requires_grad_(False))
+            made.append(build.from_config(read_json(place / "config.json")).eval().requires_grad_(False))
         return Base(
             name=name, folder=folder, transformer=nn.Module.to(made[0], dtype), autoencoder=Autoencoder(made[1]),
             flow=read_flow(folder), prompts=Prompts({}, _no_encoder, load_embedded_reader, as_typed=True),

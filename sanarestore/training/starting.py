@@ -37,6 +37,8 @@ class Start:
     """Rank of low-rank weights to train; None to train weights themselves, or as the adapter that is the base."""
     dtype: torch.dtype = torch.float32
     """Type of frozen weights of the latent path; trained weights are float32."""
+    autoencoder: str | None = None
+    """Folder or hub id of the autoencoder that replaces the base's; None for the base's, or for an adapter's."""
 
     def parts(self, recipe: TrainingRecipe) -> Parts:
         """Load or create the parts; UsageError if they do not fit the recipe, WeightsError if they cannot be read."""
@@ -45,21 +47,27 @@ class Start:
                 raise UsageError(
                     "fresh weights are not adapted", where="--lora", next_step="Name a --base, or leave it out."
                 )
+            if self.autoencoder:
+                raise UsageError(
+                    "fresh weights have an autoencoder of their own", where="--autoencoder",
+                    next_step="Name a --base, or leave it out.",
+                )  # fmt: skip
             return from_scratch(recipe)
         folder = weights.resolve(self.base)
         if weights.is_adapter(folder):
             parts = self._from_adapter(self.base, recipe)
         elif weights.is_model(folder):
-            parts = _from_model(self.base, recipe, grown=not self.rank)
+            parts = _from_model(self.base, recipe, grown=not self.rank, autoencoder=self.autoencoder)
+            parts = replace(parts, autoencoder=_pinned(self.autoencoder))
         else:
-            parts = self._from_published(self.base, recipe)
+            parts = replace(self._from_published(self.base, recipe), autoencoder=_pinned(self.autoencoder))
         _check_trainable(parts, self.base)
         is_new = self.rank and not weights.is_adapter(folder)
         return _with_lora(parts, self.base, recipe.objective, self.rank) if is_new and self.rank else parts
 
     def _read(self, name: str, dtype: torch.dtype) -> Base:
         """A published base; `training.shapes` builds it without its weights."""
-        return load_base(name, dtype=dtype)
+        return load_base(name, dtype=dtype, autoencoder=self.autoencoder)
 
     def _from_published(self, name: str, recipe: TrainingRecipe) -> Parts:
         """A published base, with a new condition and a new refiner."""
@@ -87,11 +95,15 @@ class Start:
         is_low_rank = found.change == "lora" and not recipe.changes_depth
         adapters.check_base(found, found.base)
         of_model = weights.is_model(weights.resolve(found.base))
-        parts = _from_model(found.base, recipe, grown=False) if of_model else None
+        autoencoder = self.autoencoder
+        if adapters.note_on_autoencoder(found, autoencoder) is None:
+            autoencoder = found.autoencoder
+        parts = _from_model(found.base, recipe, grown=False, autoencoder=autoencoder) if of_model else None
         latent = parts.latent if parts else None
         prompts = parts.prompts if parts else None
         if found.condition:
-            base = adapted_base(found, found.base, self.dtype if is_low_rank else torch.float32)
+            dtype = self.dtype if is_low_rank else torch.float32
+            base = adapted_base(found, found.base, dtype, autoencoder)
             latent = adapted_path(base, found, merged=recipe.changes_depth)
             latent.transformer.condition.float()
             latent.autoencoder.with_dtype(self.dtype)
@@ -107,7 +119,7 @@ class Start:
             reader=parts.reader if parts else None, defaults=found.defaults, base=found.base, is_adapted=True,
             experts=parts.experts if parts and not found.refiner else None,
             lora=self._lora(found, latent.transformer.transformer) if latent and is_low_rank else None,
-            refiner_lora=None if found.refiner else self._lora(found, refiner),
+            refiner_lora=None if found.refiner else self._lora(found, refiner), autoencoder=_pinned(autoencoder),
         )  # fmt: skip
         self._check_adapted(adapted, name, recipe)
         return adapted
@@ -163,9 +175,13 @@ def from_scratch(recipe: TrainingRecipe) -> Parts:
     )  # fmt: skip
 
 
-def _from_model(name: str, recipe: TrainingRecipe, *, grown: bool) -> Parts:
+def _from_model(name: str, recipe: TrainingRecipe, *, grown: bool, autoencoder: str | None = None) -> Parts:
     """A restoration model; its refiner is `grown` to the recipe's shape, but not below low-rank weights."""
-    model = load_model(name)
+    model = load_model(name, autoencoder=autoencoder)
+    if autoencoder and model.load_latent is None:
+        raise UsageError(
+            "this base has no latent path, so this has no effect", where="--autoencoder", next_step="Leave it out."
+        )
     torch.manual_seed(recipe.seed)
     shape = recipe.model
     refiner = model.refiner
@@ -177,6 +193,10 @@ def _from_model(name: str, recipe: TrainingRecipe, *, grown: bool) -> Parts:
         reader=load_reader(model.folder) if is_reader(model.folder) else None, defaults=model.defaults,
         experts=_experts(recipe, model) if refiner is model.refiner else None,
     )  # fmt: skip
+
+
+def _pinned(autoencoder: str | None) -> str | None:
+    return None if autoencoder is None else weights.pinned(autoencoder, weights.WANTED_OF_AUTOENCODERS)
 
 
 def _with_lora(parts: Parts, base: str, objective: str, rank: int) -> Parts:

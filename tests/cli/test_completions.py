@@ -28,12 +28,13 @@ FLAGS = {
         "--log-file", "--progress", "--ray", "--format", "--quality", "--bit-depth", "--keep-dates", "--strip",
         "--provenance", "--name", "--long-side", "--preset", "--watch", "--report", "--adopt",
         "--quantize", "--offload", "--device-memory",
+        "--candidates", "--judge", "--autoencoder",
     },
     "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed", "--verbose", "-v"},
     "train": {
         "--recipe", "--output", "-o", "--base", "--steps", "--max-minutes", "--resume", "--device", "--dtype",
         "--threads", "--compile", "--lora", "--rank", "--export", "--devices", "--shard", "--track", "--dry-run",
-        "--cache-latents", "--grow", "--keep-all", "--prune",
+        "--cache-latents", "--grow", "--keep-all", "--prune", "--autoencoder",
     },
     "bench": {
         "--data", "--data-dir", "--download", "--sizes", "--rounds", "--task", "--sigma", "--quality", "--scale",

@@ -25,7 +25,7 @@ from sanarestore.model.adapter import write_adapter
 from sanarestore.model.loading import REFINER
 from sanarestore.model.prompts import PromptEncoder
 from tests.conftest import photo, random_refiner, save_photo
-from tests.published import latent_path, write_adapted
+from tests.published import latent_path, tiny_autoencoder, write_adapted
 
 
 @pytest.fixture
@@ -478,6 +478,48 @@ def test_a_base_with_an_adapter_restores_photographs(adapted: Path, capsys: pyte
     assert np.abs(out - to_stored(images.read(adapted / "a.png"))).mean() > 1
     assert np.abs(out - other).mean() > 1
     assert "licence" not in capsys.readouterr().err, "no weights were downloaded"
+
+
+def test_another_autoencoder_restores_finished_files_a_second_time(
+    adapted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_autoencoder(seed=6).save_pretrained("other")
+    arguments = ["restore", "shoot/deep", "--adapter", "adapter", "--json", "-o", "out"]
+    made = []
+    for chosen, done in (([], 1), ([], 0), (["--autoencoder", "other"], 1), (["--autoencoder", "other"], 0)):
+        assert run([*arguments, *chosen]) == 0
+        assert len(done_lines(capsys.readouterr().out)) == done
+        made.append(Path("out/c.png").read_bytes())
+    assert made[0] == made[1]
+    assert made[1] != made[2]
+    assert made[2] == made[3]
+    tiny_autoencoder(latent_channels=4).save_pretrained("small")
+    assert run([*arguments, "--autoencoder", "small"]) == 4
+    assert "its latents have 4 channels, and those of the base 8" in " ".join(capsys.readouterr().err.split())
+    assert run([*arguments, "--autoencoder", "nowhere"]) == 4
+
+
+def test_the_best_of_several_candidates_is_kept(adapted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("shoot/deep", "--adapter", "adapter", "--json", "--seed", "3")
+    assert run(["restore", *options, "-o", "best", "--candidates", "3", "--judge", "niqe"]) == 0
+    (line,) = done_lines(capsys.readouterr().out)
+    assert line["judge"] == "niqe"
+    assert [each["seed"] for each in line["candidates"]] == [3, 4, 5]
+    (chosen,) = (each for each in line["candidates"] if each["chosen"])
+    assert chosen["score"] == max(each["score"] for each in line["candidates"])
+    assert run(["restore", *options[:-1], str(chosen["seed"]), "-o", "alone"]) == 0
+    assert done_lines(capsys.readouterr().out)[0]["candidates"] == []
+    assert Path("best/c.png").read_bytes() == Path("alone/c.png").read_bytes()
+    # Another judge or number of candidates may choose otherwise.
+    for changed, done in ((("3", "niqe"), 0), (("2", "niqe"), 1), (("2", "fidelity"), 1)):
+        assert run(["restore", *options, "-o", "best", "--candidates", changed[0], "--judge", changed[1]]) == 0
+        assert len(done_lines(capsys.readouterr().out)) == done
+
+
+def test_a_judge_that_cannot_be_imported_ends_the_batch(adapted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("shoot", "--adapter", "adapter", "--candidates", "2", "--judge", "no_such_module:judge")
+    assert run(["restore", *options]) == 2
+    assert "--judge: 'no_such_module:judge' cannot be imported" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_base_without_an_adapter_is_refused(adapted: Path, capsys: pytest.CaptureFixture[str]) -> None:

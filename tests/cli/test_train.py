@@ -27,7 +27,7 @@ from sanarestore.training.card_check import check_card
 from sanarestore.training.loop import Trainer
 from sanarestore.training.recipe import TrainingRecipe
 from tests.conftest import save_photo
-from tests.published import tiny_transformer, write_published
+from tests.published import tiny_autoencoder, tiny_transformer, write_published
 from tests.training.test_tracking import Broken, Fake
 
 RECIPE = """
@@ -290,6 +290,25 @@ def test_a_base_is_pruned_to_an_adapter_that_restores(
     assert re.search(r"blocks: 4 in the base, 3 now: .* dB after training", shown.err)
     assert run(["restore", "photos/0.png", "-o", "restored.png", "--adapter", "run/model"]) == 0
     assert images.read("restored.png").height == 64
+
+
+def test_an_adapter_restores_with_the_autoencoder_that_it_was_trained_with(
+    photos: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("cache").absolute())
+    write_published(Path("base"), encoder)
+    tiny_autoencoder(seed=6).save_pretrained("other")
+    Path("tiny.toml").write_text(LATENT_RECIPE.replace("{objective}", "end-to-end"))
+    arguments = ["train", "photos", "--recipe", "tiny.toml", "--base", "base", "--lora", "--rank", "2"]
+    assert run([*arguments, "--autoencoder", "other", "-o", "run"]) == 0
+    recorded = json.loads(Path("run/model/adapter.json").read_text())["autoencoder"]
+    assert Path(recorded["name"]) == Path("other").resolve()
+    options = ["restore", "photos/0.png", "--adapter", "run/model"]
+    assert run([*options, "-o", "own.png"]) == 0
+    assert "was trained with" not in capsys.readouterr().err
+    assert run([*options, "-o", "base.png", "--autoencoder", "base"]) == 0
+    assert "the adapter was trained with the autoencoder" in " ".join(capsys.readouterr().err.split())
+    assert Path("own.png").read_bytes() != Path("base.png").read_bytes()
 
 
 def test_the_embedded_model_is_adapted_by_default(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ def measured(model: RestorationModel, tile: int, size: tuple[int, int], **chosen
     made = new_generation(model, options, prompt=PROMPT, tiles=Tiles(CPU, tile), dtype=torch.float32, shared=True)
     image, result = torch.rand(3, *size), torch.empty(3, *size)
     condition, latent = made.empty_latent(*size), made.empty_latent(*size)
-    stages = {"sample": made.sample(condition, latent, Place(0, 0, *size))}
+    stages = {"sample": made.sample(condition, latent, Place(0, 0, *size), 0)}
     peaks = {}
     for name, steps in stages.items():
         with LiveBytes() as live:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from sanarestore import weights
 from sanarestore.errors import WeightsError
-from sanarestore.evaluation.autoencoders import autoencoder_folder, load_autoencoder
+from sanarestore.evaluation.autoencoders import load_autoencoder
 from tests.conftest import photo
 from tests.published import tiny_autoencoder, tiny_transformer
 
@@ -43,7 +44,7 @@ def tiny_taesd() -> Any:
 def test_a_reconstruction_equals_that_of_diffusers(tmp_path: Path, make: Any, stride: int) -> None:
     theirs = make()
     theirs.save_pretrained(tmp_path / "whole/vae")
-    folder = autoencoder_folder(str(tmp_path / "whole"))
+    folder = weights.autoencoder_folder(str(tmp_path / "whole"))
     ours = load_autoencoder(folder)
     assert ours.stride == stride
     image = torch.from_numpy(photo(64, 32)).permute(2, 0, 1)[None]

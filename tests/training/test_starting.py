@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from sanarestore.errors import UsageError, WeightsError
+from sanarestore.model.adapter import read_adapter
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.training.objectives import new_objective
+from sanarestore.training.order import Order, origin_of
+from sanarestore.training.shapes import Shapes
 from sanarestore.training.starting import Start
-from tests.published import TINY_RECIPE, write_published
+from tests.published import TINY_RECIPE, tiny_autoencoder, write_published
 
 FLOW = replace(TINY_RECIPE, objective="flow")
 
@@ -65,3 +68,46 @@ def test_an_adapter_is_refused_if_its_base_has_changed(base: str, tmp_path: Path
     weights.write_bytes(bytes(changed))
     with pytest.raises(WeightsError, match="it was trained on other weights"):
         Start(base=str(tmp_path / "adapter")).parts(FLOW)
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> str:
+    """Another autoencoder, with a lighter decoder."""
+    changed = tiny_autoencoder(seed=5, decoder_block_out_channels=[4, 4, 8, 8, 8, 8])
+    changed.save_pretrained(tmp_path / "other")
+    return str(tmp_path / "other")
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_an_adapter_records_the_autoencoder_that_it_is_trained_with(
+    base: str, other: str, rank: int | None, tmp_path: Path
+) -> None:
+    objective = new_objective(FLOW, Start(base=base, rank=rank, autoencoder=other))
+    wanted = tiny_autoencoder(seed=5, decoder_block_out_channels=[4, 4, 8, 8, 8, 8]).state_dict()
+    objective.save(tmp_path / "adapter", FLOW, {})
+    assert read_adapter(str(tmp_path / "adapter")).autoencoder == other
+    for name in (other, None):  # trained further, it keeps it
+        start = Start(base=str(tmp_path / "adapter"), autoencoder=name)
+        again = start.parts(FLOW)
+        assert again.autoencoder == other
+        assert all(torch.equal(value, wanted[key]) for key, value in again.path.autoencoder.state_dict().items())
+        with torch.device("meta"):
+            shapes = Shapes(base=start.base, autoencoder=start.autoencoder).parts(FLOW)
+        assert shapes.path.autoencoder.decoder.conv_out.weight.shape[1] == 4
+    new_objective(FLOW, Start(base=base, rank=rank)).save(tmp_path / "plain", FLOW, {})
+    assert read_adapter(str(tmp_path / "plain")).autoencoder is None
+
+
+def test_an_autoencoder_for_fresh_weights_or_a_refiner_alone_is_refused(other: str, tiny_folder: Path) -> None:
+    for name in (None, str(tiny_folder)):
+        with pytest.raises(UsageError) as refused:
+            Start(base=name, autoencoder=other).parts(replace(TINY_RECIPE, objective="refiner"))
+        assert refused.value.where == "--autoencoder"
+
+
+def test_a_run_is_not_resumed_with_another_autoencoder(base: str, other: str, tmp_path: Path) -> None:
+    plain = Order(data=tmp_path, folder=tmp_path, base=base)
+    swapped = replace(plain, autoencoder=other)
+    assert origin_of(plain) != origin_of(swapped)
+    assert origin_of(swapped) == origin_of(replace(plain, autoencoder=other))
+    assert origin_of(replace(plain, autoencoder=str(Path(base, "vae")))) not in (origin_of(plain), origin_of(swapped))

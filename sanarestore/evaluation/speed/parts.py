@@ -197,7 +197,7 @@ def _filled(result: Tensor, steps: Iterator[object]) -> Tensor:
 def _model(options: RestoreOptions, dtype: torch.dtype) -> RestorationModel:
     if options.model is not None and options.model.startswith(RANDOM):
         return random_model(options.model, dtype=dtype)
-    return load_model(options.model, options.adapter, dtype=dtype)
+    return load_model(options.model, options.adapter, dtype=dtype, autoencoder=options.autoencoder)
 
 
 def _noise(side: int) -> images.Image:
