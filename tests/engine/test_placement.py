@@ -37,7 +37,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def chosen(model: RestorationModel, memory: float | None, device: torch.device = CUDA, **options: Any) -> Placement:
-    given = None if memory is None else round(memory * 1.1 * GB) + (RESERVE if device is CUDA else 0)
+    given = None if memory is None else round(memory * (1.1 * GB if device is CUDA else 1.4 * GB))
+    given = None if given is None else given + (RESERVE if device is CUDA else 0)
     return placement(
         model, RestoreOptions(device_memory=given, **options), "", device=device, dtype=torch.bfloat16,
         is_generated=True,
@@ -101,7 +102,7 @@ def test_a_cpu_offloads_nothing(model: RestorationModel) -> None:
 
 
 def test_the_restorer_uses_and_says_what_was_chosen(model: RestorationModel) -> None:
-    options = RestoreOptions(device_memory=round(1.3 * 1.1 * GB), fidelity=0.5)
+    options = RestoreOptions(device_memory=round(1.3 * 1.4 * GB), fidelity=0.5)
     restorer = Restorer(options, device="cpu", model=model)
     assert restorer.tile == 512
     assert "weights are in int4" in str(restorer.prompt_note)
