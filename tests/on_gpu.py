@@ -8,7 +8,7 @@ It prints one JSON object per line, and writes them to FOLDER/on_gpu.jsonl:
     product    relative error and milliseconds of quantized products beside bfloat16, at the sizes of a block
     memory     peak and seconds of a restoration by precision and offload, beside the estimate
 
-Without a GPU, `--device cpu --quick` runs all of it on the smallest sizes; `peak` then counts new tensors only, without the
+Without a GPU, `--device cpu --quick` runs all of it on the smallest sizes; `peak` then counts new tensors only, and no
 weights.
 """
 

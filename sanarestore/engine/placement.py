@@ -25,8 +25,8 @@ RESERVE = 768 * 2**20
 """Bytes of a GPU that are left for its context, for libraries and for what else is drawn on it."""
 
 FRAGMENTS = {"cpu": 0.4}
-"""Share of the estimate that is added for gaps between tensors and for workspaces; 0.1 on other devices. On a CPU, whose
-heap keeps what is freed, 0.26 and 0.35 were measured."""
+"""Share of the estimate that is added for gaps between tensors and for workspaces; 0.1 on other devices. On a CPU,
+whose heap keeps what is freed, 0.26 and 0.35 were measured."""
 
 _WORDS: dict[Offload, str] = {
     "none": "",
