@@ -94,7 +94,7 @@ class _Search:
                 return self._placed(precision, self._widened(precision, tile, offload, free), offload, memory)
         least = min(self._peak(*each) for each in tried) * (1 + fragments) + reserve
         raise UsageError(
-            f"at least {spoken_size(round(least))} are needed", where=f"--device-memory {spoken_size(memory)}",
+            f"{memory / 1e6:.0f} MB are not enough; at least {least / 1e6:.0f} MB are needed", where="--device-memory",
             next_step="Raise it, or use a smaller model.",
         )  # fmt: skip
 
