@@ -14,7 +14,7 @@ from sanarestore.evaluation.columns import Place, Table, table
 from sanarestore.files import write_atomically
 from sanarestore.training.card_check import check_card
 from sanarestore.training.licences import Licence
-from sanarestore.training.record import RunRecord
+from sanarestore.training.record import RunRecord, shortened
 from sanarestore.training.report import changed_recipe, curves_svg, data_facts, depth_facts
 from sanarestore.training.results import EXPLAINED, EXPLAINED_BASE
 
@@ -130,7 +130,7 @@ def _purpose(trained: Trained, record: RunRecord) -> str:
     kind = f"An adapter of {trained.base_shown}" if trained.is_adapter else "A model"
     data = record.data
     if data is not None and data.captions:
-        named = ", ".join(f"`{_plain(each)}`" if each else "no prompt" for each in data.captions)
+        named = ", ".join(f"`{_plain(shortened(each))}`" if each else "no prompt" for each in data.captions)
         more = f", and {data.other_captions:,} more" if data.other_captions else ""
         return f"{kind} that restores photographs, trained on pairs with the captions {named}{more}."
     lines = list(record.recipe.get("degradations", {}))
@@ -146,7 +146,7 @@ def _usage(trained: Trained) -> str:
     with_prompt = f" --prompt '{prompt}'" if prompt not in ("", DEFAULT_PROMPT) else ""
     text = f"```console\n$ pip install sanarestore\n$ {command}{with_prompt}\n```"
     if trained.prompts:
-        named = ", ".join(f"`{_plain(each)}`" if each else "none" for each in trained.prompts[:20])
+        named = ", ".join(f"`{_plain(shortened(each))}`" if each else "none" for each in trained.prompts[:20])
         text += f"\n\nTrained for these prompts; the base restores photographs under all others: {named}."
     return text
 

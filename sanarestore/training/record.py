@@ -18,6 +18,9 @@ DATA = "data.json"
 MOST_CAPTIONS = 20
 """Captions that are shown, the most frequent first."""
 
+LONGEST = 80
+"""Characters of a caption that are shown."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataFacts:
@@ -123,3 +126,9 @@ def _json(path: Path) -> Mapping[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         return content if isinstance(content, dict) else {}
     return {}
+
+
+def shortened(text: str) -> str:
+    """A text in one line of `LONGEST` characters at most."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"

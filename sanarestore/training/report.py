@@ -18,7 +18,7 @@ from sanarestore.training.importance import EXPLAINED as IMPORTANCE_EXPLAINED
 from sanarestore.training.importance import importance_rows
 from sanarestore.training.pictures import TITLES
 from sanarestore.training.recipe import TrainingRecipe
-from sanarestore.training.record import RunRecord
+from sanarestore.training.record import RunRecord, shortened
 from sanarestore.training.results import EXPLAINED, EXPLAINED_BASE
 
 FILE = "report.html"
@@ -110,7 +110,8 @@ def data_facts(record: RunRecord) -> list[tuple[str, str]]:
     facts = [("trained on", f"{data.trained:,} {data.kind}, {size}"), ("held back", f"{data.held_back:,} {data.kind}")]
     if data.captions:
         more = f", and {data.other_captions:,} more" if data.other_captions else ""
-        facts.append(("captions", ", ".join(f"“{each}”" if each else "none" for each in data.captions) + more))
+        named = (f"“{shortened(each)}”" if each else "none" for each in data.captions)
+        facts.append(("captions", ", ".join(named) + more))
     return facts
 
 

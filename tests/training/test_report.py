@@ -3,14 +3,15 @@
 import json
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sanarestore.training.pictures import write_pictures
 from sanarestore.training.recipe import TrainingRecipe
-from sanarestore.training.record import DataFacts, RunRecord
-from sanarestore.training.report import changed_recipe, toml, write_report
+from sanarestore.training.record import DataFacts, RunRecord, shortened
+from sanarestore.training.report import changed_recipe, data_facts, toml, write_report
 from tests.training.labelled import labelled
 from tests.training.test_results import FOUND
 
@@ -112,3 +113,12 @@ def test_the_recipe_is_shown_as_toml_that_gives_the_same_recipe() -> None:
 @pytest.mark.parametrize("value", [True, 3, 0.1, 1e-5, "a\nb\u2028c", ["a", "b"], [1, 2]])
 def test_values_of_toml_are_read_back(value: object) -> None:
     assert tomllib.loads(toml({"name": value})) == {"name": value}
+
+
+def test_long_captions_are_shortened(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    replace(DATA, captions=("y" * 3000,)).save(folder)
+    assert dict(data_facts(RunRecord.read(folder)))["captions"] == f"“{'y' * 79}…”, and 2 more"
+    assert shortened("remove\n dust ") == "remove dust"
+    assert shortened("x" * 80) == "x" * 80
+    assert shortened("x" * 81) == "x" * 79 + "…"
