@@ -59,8 +59,8 @@ class Adapter:
     refiner: RefinerConfig | None
     """None: the refiner is the base's, with low-rank changes."""
     defaults: dict[str, Any]
-    """Recommended settings: prompt, steps, `steps_range`, the smallest and largest number of steps trained
-    for, and `solver`, if it is not the base's."""
+    """Recommended settings: prompt, steps, `steps_range`, the smallest and largest number of steps trained for,
+    `solver`, if it is not the base's, and `scale`, if training images were enlarged."""
     solver: Solver | None = None
     """Solver that the transformer was trained for; None for the base's."""
     licence: str = weights.NOT_STATED

@@ -62,8 +62,8 @@ class RestorationModel:
     refiner: Refiner
     prompts: Prompts
     defaults: dict[str, Any]
-    """Recommended settings: `prompt` when none is given, `steps` of the flow and its `solver`, and `latent`: whether the
-    latent path is worth its time at fidelity 1."""
+    """Recommended settings: `prompt` when none is given, `steps` of the flow, `latent`: whether the latent path is
+    worth its time at fidelity 1, and `scale`: how many times training images were enlarged, if they were."""
     fingerprint: str
     """Identifies the weights that made a result."""
     experts: Experts | None = None

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sanarestore import weights
 from sanarestore.errors import UsageError
 from sanarestore.flow import SIGMA_DATA, Field, training_angles, trigonometric
+from sanarestore.model.base import read_json
 from sanarestore.model.lora import Lora
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 from sanarestore.training.batching import Batch
@@ -93,11 +95,27 @@ def check_teacher(parts: Parts, recipe: TrainingRecipe, base: str | None) -> Non
             step = "Train it by the objective flow first, or set teacher = false in the recipe (consistency training)."
             raise UsageError(fact, where=where, next_step=step)
     if parts.latent is not None and parts.latent.transformer.config.qk_norm is None:
-        # Sprint adds the norms and trains them in; an adapter has no place for them.
-        raise UsageError(
-            "its attention does not normalise queries and keys, without which distillation diverges", where=where,
-            next_step="Name a base with such norms, as those of SANA-1.5 and Sprint, or the embedded model.",
-        )  # fmt: skip
+        raise _without_norms(where)
+
+
+def check_stages(recipe: TrainingRecipe, base: str) -> None:
+    """UsageError if a later stage would distil a base that cannot be distilled: said before hours of training."""
+    if all(stage.objective != "distillation" for stage in recipe.stages[1:]):
+        return
+    folder = weights.resolve(base)
+    if weights.is_adapter(folder):
+        folder = weights.resolve(str(weights.read_adapter_index(folder)["base"]))
+    path = folder / "transformer/config.json"
+    if path.is_file() and read_json(path).get("qk_norm") is None:
+        raise _without_norms(base)
+
+
+def _without_norms(where: str) -> UsageError:
+    # Sprint adds the norms and trains them in; an adapter has no place for them.
+    return UsageError(
+        "its attention does not normalise queries and keys, without which distillation is unstable", where=where,
+        next_step="Name a base with such norms, as those of SANA-1.5 and Sprint, or leave out the distillation.",
+    )  # fmt: skip
 
 
 def refuse_distilled(parts: Parts, base: str | None) -> None:
@@ -137,13 +155,13 @@ def normalized_tangent(
     # Fused attention has no forward-mode derivative.
     with sdpa_kernel(SDPBackend.MATH):
         # The factor keeps the derivative bounded near pi/2, where tan(t) grows without limit.
-        predicted_BCHW, change_BCHW = torch.func.jvp(
-            student, (noised_BCHW, angle_B), (both_B111 * slope_BCHW, both_B111.flatten())
-        )
+        found: Any = torch.func.jvp(student, (noised_BCHW, angle_B), (both_B111 * slope_BCHW, both_B111.flatten()))
+    predicted_BCHW, change_BCHW = found
     tangent_BCHW = cosine_B111.square() * (slope_BCHW - predicted_BCHW)
     tangent_BCHW = SIGMA_DATA * (tangent_BCHW - share * (both_B111 * noised_BCHW + change_BCHW))
     size_B111 = tangent_BCHW.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-    return tangent_BCHW / (size_B111 + TANGENT_FLOOR)
+    normalized_BCHW: Tensor = tangent_BCHW / (size_B111 + TANGENT_FLOOR)
+    return normalized_BCHW
 
 
 def _teacher_of(transformer: ConditionedTransformer, lora: Lora | None) -> tuple[ConditionedTransformer, Lora | None]:

@@ -10,6 +10,7 @@ from typing import Any
 from sanarestore.errors import UsageError
 from sanarestore.model.condition import KINDS, ConditionKind
 from sanarestore.old_names import renamed_recipe
+from sanarestore.options import LARGEST_SCALE
 from sanarestore.training.recipe_table import build, changed, experts_of, over, weights_of
 
 OBJECTIVES = (
@@ -41,7 +42,7 @@ LATENT_STRIDE = 2 ** (LATENT_STAGES - 1)
 
 SHIPPED_FOLDER = Path(__file__).parent / "recipes"
 
-SHIPPED = ("lora-512", "full-1024", "multi-tile", "refiner", "grow", "prune")
+SHIPPED = ("lora-512", "full-1024", "multi-tile", "refiner", "grow", "prune", "distill", "sr-x4")
 """Names of the recipes that come with the package."""
 
 DEPTH_FIELDS = ("grow", "keep_all", "new_blocks_only", "prune")
@@ -118,6 +119,9 @@ class TrainingRecipe:
     them: a third more time, a fraction of the memory."""
     patch: int = 96
     """Side of a crop in pixels, a multiple of the refiner's stride."""
+    scale: int = 1
+    """In lists of pairs, how many times as large targets are as degraded images, which are then enlarged bicubically
+    first, as `restore --scale` does. Crops of clean photographs are degraded by lines such as lowres:4 instead."""
     optimizer: str = "muon"
     """muon: Muon for the kernels of convolutions, AdamW for the rest; adamw: AdamW for all; adamw8bit: AdamW with
     moments in 8 bits; came: CAME, with factored second moments; came8bit: CAME with momentum in 8 bits."""
@@ -311,6 +315,7 @@ class TrainingRecipe:
             "of the latent path's channels, each must divide four times its neighbours": any(
                 4 * one % other or 4 * other % one for one, other in pairwise(self.latent.channels)
             ),
+            f"scale must be from 1 to {LARGEST_SCALE:g}": not 1 <= self.scale <= LARGEST_SCALE,
             "candidates must be at least 1, and shrink_most too": min(self.candidates, self.shrink_most) < 1,
             "steps, batch, accumulate and draws must be positive, and workers not negative": (
                 min(self.steps, self.batch, self.accumulate, self.draws) < 1 or self.workers < 0

@@ -23,7 +23,9 @@ from sanarestore.training.distilling import (
 )
 from sanarestore.training.memory import Setting, estimate_memory
 from sanarestore.training.objectives import new_objective, objective_of
+from sanarestore.training.order import Order
 from sanarestore.training.ranks import Ranks
+from sanarestore.training.run import runs
 from sanarestore.training.starting import Start, from_scratch
 from tests.published import CHANNELS, SPRINT, latent_path, tiny_transformer, write_published
 from tests.published import TINY_RECIPE as TINY
@@ -179,7 +181,8 @@ def test_an_adapter_of_many_steps_becomes_one_of_few_that_brings_its_solver(
     assert index["change"] == ("lora" if rank else "full")
     assert {"steps": 1, "steps_range": [1, 4], "solver": "consistency"}.items() <= index["defaults"].items()
     found = load_model(None, str(tmp_path / "student")).latent
-    assert teacher and found
+    assert teacher
+    assert found
     assert (teacher.flow.solver, found.flow.solver) == ("dpm", "consistency")
     with pytest.raises(UsageError, match="distilled to few steps"):
         new_objective(FLOW, Start(base=str(tmp_path / "student")))
@@ -242,6 +245,9 @@ def test_what_cannot_be_distilled_is_refused(tmp_path: Path, encoder: PromptEnco
         new_objective(RECIPE, Start(base=base))
     with pytest.raises(UsageError, match="does not normalise queries and keys"):
         new_objective(replace(RECIPE, teacher=False), Start(base=base))
+    staged = replace(FLOW, stages=(FLOW, RECIPE))
+    with pytest.raises(UsageError, match="does not normalise queries and keys"):
+        next(runs(Order(data=tmp_path, folder=tmp_path / "run", base=base), staged))
     few = replace(from_scratch(RECIPE), latent=latent_path(prompt_width=8, **SPRINT), defaults={"prompt": "x"})
     with pytest.raises(UsageError, match="model of few steps"):
         check_teacher(few, RECIPE, "sprint")

@@ -173,9 +173,15 @@ def test_the_loss_of_one_repeated_batch_falls(name: str) -> None:
     # The flow's loss is a squared error, the reader's is in nats, the others' are in decibels. A refiner starts at the
     # identity and learns slowly.
     # Distillation's loss is the size of a tangent, which is small where the transformer is new.
-    least = {"distillation": 0.005, "flow": 0.1, "wording": 1.0, "refiner": 0.1, "expert": 0.1, "router": 0.3, "colour-correction": 0.1}.get(
-        name, 1.0
-    )
+    least = {
+        "distillation": 0.005,
+        "flow": 0.1,
+        "wording": 1.0,
+        "refiner": 0.1,
+        "expert": 0.1,
+        "router": 0.3,
+        "colour-correction": 0.1,
+    }.get(name, 1.0)
     assert losses[-1] < losses[0] - least, losses
 
 
