@@ -23,6 +23,11 @@ from torch import Tensor
 
 Solver = Literal["euler", "dpm", "consistency"]
 
+SOLVERS: tuple[Solver, ...] = ("euler", "dpm", "consistency")
+
+Field = Callable[[Tensor, Tensor], Tensor]
+"""(x [B,C,H,W], s [B]) -> v [B,C,H,W], in training."""
+
 Predict = Callable[[Tensor, float], Tensor]
 """(x [B,C,H,W], s) -> v [B,C,H,W]."""
 
@@ -31,6 +36,12 @@ Noise = Callable[[int], Tensor]
 
 LARGEST_ANGLE, MIDDLE_ANGLE = 1.57080, 1.3
 """Sprint's starting angle, and the intermediate angle of its two-step schedule, in radians (Chen et al. 2025)."""
+
+SIGMA_DATA = 0.5
+"""Standard deviation of the latents in the units of the consistency papers; here it is 1, and so is that of noise."""
+
+ANGLE_MEAN, ANGLE_SPREAD = 0.2, 1.6
+"""Mean and standard deviation of log(`SIGMA_DATA` tan(t)) in training, as in Sprint (Chen et al. 2025)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +74,14 @@ class Flow:
         return _dpm(predict, noise(0), steps, self.shift)
 
 
+def solver_of(value: object) -> Solver:
+    """Check a solver from a configuration; ValueError if it is unknown."""
+    for solver in SOLVERS:
+        if value == solver:
+            return solver
+    raise ValueError(f"'{value}' is not a solver; they are {', '.join(SOLVERS)}")
+
+
 def interpolate(clean_BCHW: Tensor, noise_BCHW: Tensor, time_B: Tensor) -> Tensor:
     """Interpolate linearly from clean latent to noise: x at time s, [B,C,H,W]."""
     time_B111 = time_B[:, None, None, None]
@@ -88,6 +107,28 @@ def training_times(count: int, generator: torch.Generator, *, shift: float, p_on
     logits = torch.randn(count, generator=generator)
     one = torch.rand(count, generator=generator) < p_one
     return torch.where(one, torch.ones(()), shift_times(torch.sigmoid(logits), shift))
+
+
+def training_angles(count: int, generator: torch.Generator) -> Tensor:
+    """Draw training angles t between 0 and pi/2, [B] on the CPU: log-normal in tan(t), the ratio of noise to signal."""
+    logarithm_B = ANGLE_MEAN + ANGLE_SPREAD * torch.randn(count, generator=generator)
+    return torch.atan(logarithm_B.exp() / SIGMA_DATA)
+
+
+def trigonometric(field: Field) -> Field:
+    """The field of the trigonometric path, (x', t) -> dx'/dt, from that of the straight path.
+
+    As x' = (cos(t) + sin(t)) x, both paths visit the same points, and dx'/dt = ((cos(t) - sin(t)) x' + v) / (cos(t) +
+    sin(t)). The clean latent cos(t) x' - sin(t) dx'/dt is x - s v, the same on both.
+    """
+
+    def predicted(latent_BCHW: Tensor, angle_B: Tensor) -> Tensor:
+        cosine_B111, sine_B111 = (each[:, None, None, None] for each in (angle_B.cos(), angle_B.sin()))
+        length_B111 = cosine_B111 + sine_B111
+        velocity_BCHW = field(latent_BCHW / length_B111, (sine_B111 / length_B111).flatten())
+        return ((cosine_B111 - sine_B111) * latent_BCHW + velocity_BCHW) / length_B111
+
+    return predicted
 
 
 def noise_field(seed: int, *shape: int) -> Noise:

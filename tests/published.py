@@ -25,7 +25,7 @@ WIDTH = 16
 
 
 TINY_RECIPE = TrainingRecipe(
-    name="tiny", seed=3, patch=64, loss_floor=1e-4,
+    name="tiny", seed=3, patch=64, loss_floor=1e-4, teacher=False,
     model=ModelShape(
         widths=(8, 8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), prompt_width=8, prompt_layers=1,
         prompt_heads=2, vocabulary=300, colour_correction=4,

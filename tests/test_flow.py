@@ -13,8 +13,11 @@ from sanarestore.flow import (
     interpolate,
     noise_field,
     shift_times,
+    solver_of,
     sprint_angles,
+    training_angles,
     training_times,
+    trigonometric,
     velocity,
 )
 from sanarestore.model.condition import new_condition
@@ -48,6 +51,40 @@ def test_interpolation_goes_from_the_clean_latent_to_noise() -> None:
     assert torch.allclose(middle[1], (clean[1] + noise[1]) / 2)
     time = torch.tensor([0.2, 0.5, 0.9])[:, None, None, None]
     assert torch.allclose(middle - time * velocity(clean, noise), clean, atol=1e-6)
+
+
+def test_both_paths_have_the_same_field_and_end() -> None:
+    """On the trigonometric path, the derivative is cos(t) e - sin(t) z; its end is the same clean latent."""
+    clean, noise = torch.randn(2, 4, *SHAPE[1:], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    angle = torch.tensor([0.01, 0.6, 1.2, torch.pi / 2], dtype=torch.float64)
+    cosine, sine = angle.cos()[:, None, None, None], angle.sin()[:, None, None, None]
+    asked = []
+
+    def straight(latent: Tensor, time: Tensor) -> Tensor:
+        asked.append((latent, time))
+        return (latent - clean) / time[:, None, None, None]
+
+    point = cosine * clean + sine * noise
+    found = trigonometric(straight)(point, angle)
+    assert torch.allclose(found, cosine * noise - sine * clean, atol=1e-12)
+    assert torch.allclose(cosine * point - sine * found, clean, atol=1e-12)
+    ((latent, time),) = asked
+    assert torch.allclose(latent, interpolate(clean, noise, time))
+    assert float(time[3]) == pytest.approx(1)
+
+
+def test_training_angles_are_log_normal_in_the_ratio_of_noise() -> None:
+    angle = training_angles(20_000, torch.Generator().manual_seed(0))
+    assert 0 < float(angle.min()) < 0.02 < 1.56 < float(angle.max()) < torch.pi / 2
+    logarithm = (0.5 * angle.tan()).log()
+    assert float(logarithm.mean()) == pytest.approx(0.2, abs=0.05)
+    assert float(logarithm.std()) == pytest.approx(1.6, abs=0.05)
+
+
+def test_an_unknown_solver_is_an_error() -> None:
+    assert solver_of("consistency") == "consistency"
+    with pytest.raises(ValueError, match="'heun' is not a solver; they are euler, dpm, consistency"):
+        solver_of("heun")
 
 
 @pytest.mark.parametrize("solver", ["euler", "dpm", "consistency"])

@@ -67,7 +67,7 @@ def _base(plan: "Plan") -> str:
     change = "" if plan.rank is None else f", LoRA of rank {plan.rank}"
     trained, whole = (_large(count) for count in (plan.trained_parameters, plan.parameters))
     # Low-rank weights are matrices, which Muon leaves to AdamW; other objectives train a whole refiner beside them.
-    is_all_low_rank = plan.rank is not None and plan.objective in ("refiner", "flow")
+    is_all_low_rank = plan.rank is not None and plan.objective in ("refiner", "flow", "distillation")
     optimizer = "adamw" if is_all_low_rank and plan.optimizer == "muon" else plan.optimizer
     return f"{plan.base}{change}; {plan.objective} trains {trained} of {whole} weights by {optimizer}"
 

@@ -363,6 +363,9 @@ def _notes(
     if model.serving(wording) is not model:
         known = ", ".join(f"'{each}'" for each in sorted(model.trained_for or ())[:3])
         yield f"the adapter was trained for {known}: for this prompt the base was used, without the adapter"
+    scale = model.defaults.get("scale")
+    if scale and options.scale != scale and options.long_side is None:
+        yield f"the model was trained on images enlarged {scale} times: the result may be worse without --scale {scale}"
     lowest, highest = model.defaults.get("steps_range") or (1, math.inf)
     steps = steps_of(options, model)
     if is_generated(options, model) and not lowest <= steps <= highest:

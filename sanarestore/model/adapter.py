@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sanarestore import weights
 from sanarestore.errors import WeightsError
 from sanarestore.files import files_in, hash_file, sampled_hash
+from sanarestore.flow import Solver, solver_of
 from sanarestore.model.base import write_module
 from sanarestore.model.condition import ConditionKind, kind_of
 from sanarestore.model.refiner_config import RefinerConfig
@@ -58,7 +59,10 @@ class Adapter:
     refiner: RefinerConfig | None
     """None: the refiner is the base's, with low-rank changes."""
     defaults: dict[str, Any]
-    """Recommended settings: prompt, steps, and `steps_range`, the smallest and largest number of steps trained for."""
+    """Recommended settings: prompt, steps, `steps_range`, the smallest and largest number of steps trained for,
+    `solver`, if it is not the base's, and `scale`, if training images were enlarged."""
+    solver: Solver | None = None
+    """Solver that the transformer was trained for; None for the base's."""
     licence: str = weights.NOT_STATED
     """The licence of the base, as its card states it."""
     revision: str | None = None
@@ -85,6 +89,7 @@ def read_adapter(name: str) -> Adapter:
             change=_change(content["change"]),
             refiner=RefinerConfig.from_dict(content["refiner"]) if content["refiner"] else None,
             defaults=dict(content["defaults"]),
+            solver=solver_of(content["defaults"]["solver"]) if "solver" in content["defaults"] else None,
             licence=_licence(content),
             revision=content.get("revision"),
             prompts=frozenset(map(str, content["prompts"])) if content.get("prompts") else None,

@@ -14,7 +14,7 @@ restoration/reader.safetensors      the prompt reader; without one, the embedded
 import copy
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,8 @@ class RestorationModel:
     refiner: Refiner
     prompts: Prompts
     defaults: dict[str, Any]
-    """Recommended settings: `prompt` when none is given, `steps` of the flow, and `latent`: whether the latent path is
-    worth its time at fidelity 1."""
+    """Recommended settings: `prompt` when none is given, `steps` of the flow, `latent`: whether the latent path is
+    worth its time at fidelity 1, and `scale`: how many times training images were enlarged, if they were."""
     fingerprint: str
     """Identifies the weights that made a result."""
     experts: Experts | None = None
@@ -206,7 +206,8 @@ def adapted_path(base: Base, found: adapters.Adapter, *, merged: bool = True) ->
         raise WeightsError("it has no condition for its base", where=found.folder, next_step=adapters.NEXT_STEP)
     if found.change == "lora" and merged:
         adapters.merge_lora(base.transformer, found.folder / adapters.LORA, adapters.PREFIX)
-    return _latent_path(base, found.condition, found.folder / adapters.CONDITION)
+    path = _latent_path(base, found.condition, found.folder / adapters.CONDITION)
+    return replace(path, flow=replace(path.flow, solver=found.solver)) if found.solver else path
 
 
 def _fits(config: Mapping[str, Any], base: Mapping[str, Any]) -> bool:

@@ -196,7 +196,7 @@ class PairSamples(Dataset[Sample]):
         top = int(rng.integers(0, max(height - patch, 0) // 8 + 1)) * 8
         left = int(rng.integers(0, max(width - patch, 0) // 8 + 1)) * 8
         flip = rng.random() < 0.5
-        photos = [self._cache.photo(path) for path in (pair.degraded, pair.target)]
+        photos = self._cache.pair(pair, self.recipe.scale)
         both = (photo.crop(top, left, patch, patch) for photo in photos)
         prompts = pair.prompts
         choice = stream(self.recipe.seed, "caption", index)
@@ -213,7 +213,7 @@ class PairSamples(Dataset[Sample]):
         )
 
     def _size(self, pair: Pair) -> tuple[int, int]:
-        return common_size(pair, self._cache)
+        return common_size(pair, self._cache, self.recipe.scale)
 
 
 def overview_sample(overview_HWC: Pixels, plan: Plan, side: int, rng: np.random.Generator) -> Sample:

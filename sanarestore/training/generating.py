@@ -68,7 +68,7 @@ class FlowObjective(PartsObjective):
     def loss(self, batch: Batch) -> Tensor:
         latent, recipe = self.parts.path, self.recipe
         with torch.no_grad():
-            given_BCHW, wanted_BCHW = self._latents(batch)
+            given_BCHW, wanted_BCHW = self.latents(batch)
             condition_BCHW, clean_BCHW = (each.repeat(recipe.draws, 1, 1, 1) for each in (given_BCHW, wanted_BCHW))
             tokens = self._tokens(batch).repeated(recipe.draws)
         noise_BCHW, time_B = (
@@ -89,7 +89,7 @@ class FlowObjective(PartsObjective):
         agreed: Tensor = loss + recipe.agreement_weight * apart.square().mean()
         return agreed
 
-    def _latents(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def latents(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Latents [B,C,H,W] of the degraded and the target images."""
         if batch.degraded_latent_BCHW is not None and batch.target_latent_BCHW is not None:
             return batch.degraded_latent_BCHW, batch.target_latent_BCHW
@@ -166,18 +166,19 @@ def drawn_noise(seed: int, numbers: Sequence[int], shape: Sequence[int]) -> Tens
 
     A sample's noise depends on its number alone, so that parts of a batch see the same noise as the whole.
     """
-    return torch.stack([torch.randn(*shape, generator=_drawing(seed, "generate", each)) for each in numbers])
+    return torch.stack([torch.randn(*shape, generator=drawing(seed, "generate", each)) for each in numbers])
 
 
 def _noise_and_times(batch: Batch, recipe: TrainingRecipe, shape: Sequence[int], shift: float) -> tuple[Tensor, Tensor]:
     """Draw noise [D*B,C,H,W] and times [D*B] for D draws of every sample: all samples' first draws, then the second."""
     noises, times = [], []
     for number in batch.numbers:
-        generator = _drawing(recipe.seed, "flow", number)
+        generator = drawing(recipe.seed, "flow", number)
         noises.append(torch.randn(recipe.draws, *shape, generator=generator))
         times.append(training_times(recipe.draws, generator, shift=shift, p_one=recipe.p_one))
     return torch.stack(noises, dim=1).flatten(0, 1), torch.stack(times, dim=1).flatten()
 
 
-def _drawing(seed: int, purpose: str, number: int) -> torch.Generator:
+def drawing(seed: int, purpose: str, number: int) -> torch.Generator:
+    """A generator on the CPU for what the sample of a number draws for a purpose."""
     return torch.Generator().manual_seed(int(stream(seed, purpose, number).integers(2**62)))

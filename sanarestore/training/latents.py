@@ -43,7 +43,7 @@ AT_ONCE = 8
 
 SHAPING = (
     "seed", "patch", "caption_dropout", "gray", "quantized_fraction", "jpeg_offset_fraction", "shrink", "shrink_most",
-    "synthetic_fraction", "backdrops", "candidates", "degradations",
+    "synthetic_fraction", "backdrops", "candidates", "degradations", "scale",
 )  # fmt: skip
 """Fields of a recipe that decide what a crop looks like."""
 

@@ -91,6 +91,8 @@ class PartsObjective:
             parts = replace(parts, experts=None)
         if self.refines_generated and parts.latent:
             parts = replace(parts, defaults={**parts.defaults, "latent": True})
+        if recipe.scale > 1:
+            parts = replace(parts, defaults={**parts.defaults, "scale": recipe.scale})
         if self.steps_range is not None:
             earlier = parts.defaults.get("steps_range") or self.steps_range
             both = [*zip(earlier, self.steps_range, strict=True)]

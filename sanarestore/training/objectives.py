@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from sanarestore.errors import UsageError
+from sanarestore.training.distilling import DistillationObjective, check_teacher, refuse_distilled
 from sanarestore.training.generating import AutoencoderObjective, EndToEndObjective, FlowObjective
 from sanarestore.training.objective import Objective
 from sanarestore.training.parts import Parts
@@ -27,8 +28,12 @@ def new_objective(recipe: TrainingRecipe, start: Start = Start()) -> Objective: 
     if not parts.sees_photo and recipe.objective not in FLOWING:
         raise UsageError(
             f"the objective '{recipe.objective}' would leave the base's condition untrained, and the photo unseen",
-            where=parts.base, next_step="Use a recipe whose objective is flow or end-to-end.",
+            where=parts.base, next_step="Use a recipe whose first objective is flow or end-to-end.",
         )  # fmt: skip
+    if recipe.objective == "distillation":
+        check_teacher(parts, recipe, start.base)
+    if recipe.objective == "flow":
+        refuse_distilled(parts, start.base)
     if recipe.changes_depth and parts.latent is None:
         raise UsageError(
             "this base has no transformer whose depth could be changed", where=start.base or "--base",
@@ -48,6 +53,7 @@ def objective_of(parts: Parts, recipe: TrainingRecipe) -> Objective:
         "autoencoder": AutoencoderObjective,
         "flow": FlowObjective,
         "end-to-end": EndToEndObjective,
+        "distillation": DistillationObjective,
     }
     parts = parts.with_latent_path(recipe) if recipe.objective in LATENT_OBJECTIVES else parts
     return kinds[recipe.objective](parts, recipe)

@@ -73,10 +73,11 @@ def headers_of(paths: Iterable[Path]) -> Headers:
     return dict(zip(distinct, _in_threads(_header, distinct), strict=True))
 
 
-def look(pairs: Sequence[Pair], headers: Headers, progress: Progress) -> list[Seen]:
+def look(pairs: Sequence[Pair], headers: Headers, progress: Progress, scale: int = 1) -> list[Seen]:
     """Decode and compare the images of an even sample of at most `MOST_PAIRS` pairs.
 
-    `progress` is called with the number of pairs decoded and of all pairs.
+    Degraded images are enlarged `scale` times first. `progress` is called with the number of pairs decoded and of all
+    pairs.
     """
     step = max(1.0, len(pairs) / MOST_PAIRS)
     sample = [pairs[int(index * step)] for index in range(min(len(pairs), MOST_PAIRS))]
@@ -89,7 +90,7 @@ def look(pairs: Sequence[Pair], headers: Headers, progress: Progress) -> list[Se
         header = headers[target]
         is_large = isinstance(header, images.Header) and header.megapixels > LARGE
         with alone if is_large else nullcontext():
-            return list(_seen(target, by_target[target]))
+            return list(_seen(target, by_target[target], scale))
 
     seen: list[Seen] = []
     for found in _in_threads(of_target, list(by_target)):
@@ -116,10 +117,11 @@ def unreadable(
     return faults
 
 
-def wrong_size(pair: Pair, headers: Headers, name: Callable[[Path], str]) -> Fault | None:
-    """The fault of a pair whose images differ in size; None if they do not, or one of them has no header."""
+def wrong_size(pair: Pair, headers: Headers, name: Callable[[Path], str], scale: int = 1) -> Fault | None:
+    """The fault of a pair whose target is not `scale` times as large as its degraded image; None if it is, or one of
+    them has no header."""
     wanted, own = _size(headers[pair.target]), _size(headers[pair.degraded])
-    if wanted is None or own is None or wanted == own:
+    if wanted is None or own is None or wanted == (own[0] * scale, own[1] * scale):
         return None
     (width, height), (own_width, own_height) = wanted, own
     ratio = width / own_width
@@ -128,7 +130,9 @@ def wrong_size(pair: Pair, headers: Headers, name: Callable[[Path], str]) -> Fau
         f"{name(pair.degraded)} has {own_width} x {own_height} pixels, and its target {name(pair.target)} has "
         f"{width} x {height}"
     )
-    if (width, height) == (own_height, own_width):
+    if scale > 1:
+        step = f"With scale = {scale} in the recipe, targets must have exactly {scale} times the width and height."
+    elif (width, height) == (own_height, own_width):
         step = "The orientation was applied to one of them only: save both upright."
     elif abs(width * own_height - height * own_width) <= max(width, height, own_width, own_height):
         larger, times = ("target", ratio) if ratio > 1 else ("degraded image", 1 / ratio)
@@ -139,6 +143,8 @@ def wrong_size(pair: Pair, headers: Headers, name: Callable[[Path], str]) -> Fau
                 "In pairs of low and high resolution, enlarge the degraded image to the size of its target first, for "
                 "example with ImageMagick: magick small.png -resize 'WIDTHxHEIGHT!' enlarged.png."
             )
+            if wanted == (own_width * round(ratio), own_height * round(ratio)):
+                step = f"If all pairs are of low and high resolution, set scale = {round(ratio)} in the recipe."
     return Fault(pair.line, fact, step)
 
 
@@ -175,7 +181,7 @@ def _header(path: Path) -> images.Header | ImageError:
         return error
 
 
-def _seen(path: Path, pairs: Sequence[Pair]) -> Iterable[Seen]:
+def _seen(path: Path, pairs: Sequence[Pair], scale: int) -> Iterable[Seen]:
     """Decode a target once, and then the degraded images of its pairs one by one."""
     target = _read(path)
     if not isinstance(target, Image):
@@ -185,7 +191,7 @@ def _seen(path: Path, pairs: Sequence[Pair]) -> Iterable[Seen]:
         if not isinstance(degraded, Image):
             yield Seen(line=pair.line, error=degraded, path=pair.degraded)
         elif isinstance(target, Image):
-            yield _compare(pair.line, target, degraded)
+            yield _compare(pair.line, target, degraded, scale)
 
 
 def _read(path: Path) -> Image | ImageError | OutOfMemory:
@@ -195,9 +201,10 @@ def _read(path: Path) -> Image | ImageError | OutOfMemory:
         return error
 
 
-def _compare(line: int, target: Image, degraded: Image) -> Seen:
-    """What the images of a pair show; nothing if their sizes differ."""
+def _compare(line: int, target: Image, degraded: Image, scale: int) -> Seen:
+    """What the images of a pair show; nothing if their sizes differ after enlarging."""
     first, second = target.pixels_HWC, degraded.pixels_HWC
+    second = resize(second, second.shape[1] * scale, second.shape[0] * scale) if scale > 1 else second
     if first.shape[:2] != second.shape[:2]:
         return Seen(line=line)
     if first.shape == second.shape and np.array_equal(first, second):

@@ -39,6 +39,9 @@ MAPPED_FROM = 32 * 2**20
 """Bytes above which a decoded photo is memory-mapped instead of read."""
 
 
+SUPPORT = 3
+"""Pixels to each side that a bicubically enlarged pixel depends on, and one more."""
+
 Item = TypeVar("Item")
 
 
@@ -110,6 +113,44 @@ class Photo:
         return float(sum(np.abs(np.diff(codes, axis=axis)).mean() for axis in (0, 1) if codes.shape[axis] > 1))
 
 
+class EnlargedPhoto(Photo):
+    """A photo enlarged by a whole number, as `restore --scale` does it; only the parts that are cut are computed."""
+
+    def __init__(self, path: Path, cache: "PhotoCache", scale: int) -> None:
+        super().__init__(path, cache)
+        self._scale = scale
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width after enlarging; ImageError if the photo cannot be read."""
+        height, width = self.codes.shape[:2]
+        return height * self._scale, width * self._scale
+
+    @cached_property
+    def overview(self) -> Pixels:
+        """The whole enlarged photo's `overview`, [h, w, 3]."""
+        return overview(to_tensor(self._enlarged(*self.codes.shape[:2]))).numpy().transpose(1, 2, 0)
+
+    def crop(self, top: int, left: int, height: int, width: int) -> Pixels:
+        """Cut a part [height, width, 3] of the enlarged photo in float, mirrored beyond its border."""
+        sides = zip((top, left), (height, width), self.size, strict=True)
+        rows, columns = (mirror(np.arange(first, first + length), size) for first, length, size in sides)
+        # A window with the resampling filter's support around it gives the same pixels as the whole photo.
+        (low, high), (near, far) = (self._window(places) for places in (rows, columns))
+        window = self._enlarged(high - low, far - near, low, near)
+        return window[np.ix_(rows - low * self._scale, columns - near * self._scale)]
+
+    def _window(self, places: npt.NDArray[np.integer]) -> tuple[int, int]:
+        """First and last row or column of the stored photo, exclusive, that these of the enlarged one depend on."""
+        first, last = int(places.min()) // self._scale, int(places.max()) // self._scale
+        return max(first - SUPPORT, 0), last + 1 + SUPPORT
+
+    def _enlarged(self, height: int, width: int, top: int = 0, left: int = 0) -> Pixels:
+        """Enlarge a part of the stored photo, which ends at its border at the latest."""
+        stored = _as_colour(self.codes[top : top + height, left : left + width])
+        return resize(stored, stored.shape[1] * self._scale, stored.shape[0] * self._scale)
+
+
 class PhotoCache:
     """Photos by path. The last used ones stay decoded, within `CACHE_BYTES`.
 
@@ -122,11 +163,18 @@ class PhotoCache:
         self._written = 0
         self._kept: OrderedDict[Path, npt.NDArray[np.generic]] = OrderedDict()
         self._bytes = 0
-        self._photos: dict[Path, Photo] = {}
+        self._photos: dict[tuple[Path, int], Photo] = {}
 
-    def photo(self, path: Path) -> Photo:
-        """The photo at a path, the same object each time; its file is not read yet."""
-        return self._photos.setdefault(path, Photo(path, self))
+    def photo(self, path: Path, scale: int = 1) -> Photo:
+        """The photo at a path, enlarged `scale` times, the same object each time; its file is not read yet."""
+        if (path, scale) not in self._photos:
+            made = EnlargedPhoto(path, self, scale) if scale > 1 else Photo(path, self)
+            self._photos[path, scale] = made
+        return self._photos[path, scale]
+
+    def pair(self, pair: Pair, scale: int = 1) -> tuple[Photo, Photo]:
+        """The degraded image of a pair, enlarged `scale` times, and its target."""
+        return self.photo(pair.degraded, scale), self.photo(pair.target)
 
     def read(self, path: Path) -> npt.NDArray[np.generic]:
         """Return the codes [H, W, C] as the file stores them."""
@@ -217,9 +265,9 @@ def readable(items: Sequence[Item], seed: int, index: int, look: Callable[[Item]
     raise NoImagesError("not one of them can be read", where=str(items[0]), next_step=note)
 
 
-def common_size(pair: Pair, cache: PhotoCache) -> tuple[int, int]:
-    """Height and width of both images of a pair; UsageError if they differ."""
-    degraded, target = cache.photo(pair.degraded).size, cache.photo(pair.target).size
+def common_size(pair: Pair, cache: PhotoCache, scale: int = 1) -> tuple[int, int]:
+    """Height and width of both images of a pair, the degraded one enlarged `scale` times; UsageError if they differ."""
+    degraded, target = (photo.size for photo in cache.pair(pair, scale))
     if degraded != target:
         sizes = " and ".join(f"{width} x {height}" for height, width in (degraded, target))
         raise UsageError(

@@ -109,8 +109,8 @@ def check_pairs(listed: Path, recipe: TrainingRecipe, progress: Progress = _sile
     def name(path: Path) -> str:
         return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
-    sizes = {pair: wrong_size(pair, headers, name) for pair in found.pairs}
-    seen = look(found.pairs, headers, progress)
+    sizes = {pair: wrong_size(pair, headers, name, recipe.scale) for pair in found.pairs}
+    seen = look(found.pairs, headers, progress, recipe.scale)
     step = "Save both images upright."
     turned = [
         Fault(each.line, "an orientation tag was applied to one of the two images only", step)
@@ -124,9 +124,11 @@ def check_pairs(listed: Path, recipe: TrainingRecipe, progress: Progress = _sile
     if again:
         held = train[:: -(-len(train) // recipe.validation_photos)]
     photographs = len({pair.target for pair in found.pairs})
+    # Targets are as large as enlarged inputs.
+    cropped = headers if recipe.scale == 1 else {pair.target: headers[pair.target] for pair in found.pairs}
     return Preflight(
         pairs=train, held_pairs=held, photographs=photographs, validates_on_training=again, **_extent(headers),
-        notes=(*_doubts(seen, found.pairs), *_small(headers, recipe.patch), *_few(photographs, again)),
+        notes=(*_doubts(seen, found.pairs), *_small(cropped, recipe.patch), *_few(photographs, again)),
     )  # fmt: skip
 
 

@@ -10,9 +10,13 @@ from typing import Any
 from sanarestore.errors import UsageError
 from sanarestore.model.condition import KINDS, ConditionKind
 from sanarestore.old_names import renamed_recipe
+from sanarestore.options import LARGEST_SCALE
 from sanarestore.training.recipe_table import build, changed, experts_of, over, weights_of
 
-OBJECTIVES = ("colour-correction", "refiner", "wording", "expert", "router", "autoencoder", "flow", "end-to-end")
+OBJECTIVES = (
+    "colour-correction", "refiner", "wording", "expert", "router", "autoencoder", "flow", "end-to-end",
+    "distillation",
+)  # fmt: skip
 """Objectives in the order in which a complete model is trained, each from the folder of the one before."""
 
 OPTIMIZERS = ("muon", "adamw", "adamw8bit", "came", "came8bit")
@@ -24,6 +28,12 @@ LATENT_OBJECTIVES = OBJECTIVES[5:]
 FLOWING = OBJECTIVES[6:]
 """Objectives that train the latent path's transformer."""
 
+DEEPENED = ("flow", "end-to-end")
+"""Objectives that may begin with another number of blocks."""
+
+ON_LATENTS = ("flow", "distillation")
+"""Objectives that need no more of a crop than its latents, which can be encoded once."""
+
 LATENT_STAGES = 6
 """Stages of a new autoencoder, as many as in the published ones."""
 
@@ -32,7 +42,7 @@ LATENT_STRIDE = 2 ** (LATENT_STAGES - 1)
 
 SHIPPED_FOLDER = Path(__file__).parent / "recipes"
 
-SHIPPED = ("lora-512", "full-1024", "multi-tile", "refiner", "grow", "prune")
+SHIPPED = ("lora-512", "full-1024", "multi-tile", "refiner", "grow", "prune", "distill", "sr-x4")
 """Names of the recipes that come with the package."""
 
 DEPTH_FIELDS = ("grow", "keep_all", "new_blocks_only", "prune")
@@ -90,7 +100,8 @@ class TrainingRecipe:
     objective: str = "refiner"
     """colour-correction: global colour correction, on overviews; refiner: the pixel network; wording: the prompt
     reader, from words alone; expert: the refiner for some degradations only; router: the weights of the experts for a
-    photograph; autoencoder: reconstruction; flow: velocities of latents; end-to-end: refiner and latent path jointly.
+    photograph; autoencoder: reconstruction; flow: velocities of latents; end-to-end: refiner and latent path jointly;
+    distillation: a transformer of many sampling steps becomes one of few.
     """
 
     name: str = "model"
@@ -108,6 +119,9 @@ class TrainingRecipe:
     them: a third more time, a fraction of the memory."""
     patch: int = 96
     """Side of a crop in pixels, a multiple of the refiner's stride."""
+    scale: int = 1
+    """In lists of pairs, how many times as large targets are as degraded images, which are then enlarged bicubically
+    first, as `restore --scale` does. Crops of clean photographs are degraded by lines such as lowres:4 instead."""
     optimizer: str = "muon"
     """muon: Muon for the kernels of convolutions, AdamW for the rest; adamw: AdamW for all; adamw8bit: AdamW with
     moments in 8 bits; came: CAME, with factored second moments; came8bit: CAME with momentum in 8 bits."""
@@ -137,11 +151,17 @@ class TrainingRecipe:
     harms a photograph more than a timid one."""
     p_one: float = 0.5
     """Under flow, share of times that are exactly 1, the only time at which one-step sampling calls the model."""
+    teacher: bool = True
+    """Under distillation, follow the velocities of the base as it is before training. Without a teacher, the straight
+    lines from images to noise are followed (consistency training), which needs more steps and less of the base."""
+    tangent_warmup: int = 500
+    """Under distillation, steps until the transformer's own change along the path counts in full."""
     draws: int = 1
-    """Under flow, times and noises drawn per crop: encoding its latents costs more than training on them."""
+    """Under flow and distillation, times and noises drawn per crop: encoding its latents costs more than training on
+    them."""
     cached_passes: int = 0
-    """Under flow, passes over the data whose crops are encoded once, before training, and then repeated with new noise;
-    0 encodes every crop anew."""
+    """Under flow and distillation, passes over the data whose crops are encoded once, before training, and then
+    repeated with new noise; 0 encodes every crop anew."""
     grow: int = 0
     """Blocks to append to the transformer before training, after its last two are dropped; they have no effect at
     first (SANA-1.5, Xie et al. 2025)."""
@@ -295,6 +315,7 @@ class TrainingRecipe:
             "of the latent path's channels, each must divide four times its neighbours": any(
                 4 * one % other or 4 * other % one for one, other in pairwise(self.latent.channels)
             ),
+            f"scale must be from 1 to {LARGEST_SCALE:g}": not 1 <= self.scale <= LARGEST_SCALE,
             "candidates must be at least 1, and shrink_most too": min(self.candidates, self.shrink_most) < 1,
             "steps, batch, accumulate and draws must be positive, and workers not negative": (
                 min(self.steps, self.batch, self.accumulate, self.draws) < 1 or self.workers < 0
@@ -309,7 +330,9 @@ class TrainingRecipe:
             f"with several tiles, patch must be a multiple of {LATENT_STRIDE} times their number": (
                 self.tiles < 1 or (self.tiles > 1 and self.patch % (LATENT_STRIDE * self.tiles))
             ),
-            "cached_passes are for the objective flow alone": self.cached_passes and self.objective != "flow",
+            f"cached_passes are for the objectives {' and '.join(ON_LATENTS)}": (
+                self.cached_passes and self.objective not in ON_LATENTS
+            ),
             "tiles are for the objective flow alone": self.tiles > 1 and self.objective != "flow",
             "experts are for the objective router alone": self.experts and self.objective != "router",
             **self._depth_problems(),
@@ -327,6 +350,7 @@ class TrainingRecipe:
                 self.agreement_weight,
                 self.flow_shift,
                 self.cached_passes,
+                self.tangent_warmup,
                 self.grow,
                 self.prune,
                 self.validation_photos,
@@ -356,8 +380,8 @@ class TrainingRecipe:
         """What is wrong with `DEPTH_FIELDS`; those beside stages are checked in the first stage."""
         is_grown = bool(self.grow)
         return {} if self.stages else {
-            f"grow and prune are for the objectives {' and '.join(FLOWING)}": (
-                self.changes_depth and self.objective not in FLOWING
+            f"grow and prune are for the objectives {' and '.join(DEEPENED)}": (
+                self.changes_depth and self.objective not in DEEPENED
             ),
             "grow and prune exclude each other": is_grown and bool(self.prune),
             "keep_all and new_blocks_only need grow": (self.keep_all or self.new_blocks_only) and not is_grown,
@@ -388,16 +412,16 @@ class TrainingRecipe:
         return replace(self, stages=shares)
 
     def with_cached_passes(self, passes: int) -> "TrainingRecipe":
-        """The recipe with latents encoded once in its stages of flow; UsageError if it has none."""
-        if all(stage.objective != "flow" for stage in self.staged()):
+        """The recipe with latents encoded once in its stages of `ON_LATENTS`; UsageError if it has none."""
+        if all(stage.objective not in ON_LATENTS for stage in self.staged()):
             raise UsageError(
-                "latents are encoded once for the objective flow alone", where="--cache-latents",
-                next_step="Leave it out, or use a recipe with that objective.",
+                f"latents are encoded once for the objectives {' and '.join(ON_LATENTS)} alone",
+                where="--cache-latents", next_step="Leave it out, or use a recipe with one of these objectives.",
             )  # fmt: skip
         stages = tuple(
-            replace(stage, cached_passes=passes) if stage.objective == "flow" else stage for stage in self.stages
+            replace(stage, cached_passes=passes) if stage.objective in ON_LATENTS else stage for stage in self.stages
         )
-        return replace(self, stages=stages, cached_passes=passes if self.objective == "flow" else 0)
+        return replace(self, stages=stages, cached_passes=passes if self.objective in ON_LATENTS else 0)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as TOML and JSON hold them."""

@@ -24,6 +24,7 @@ from sanarestore.training.claim import claimed, decoded_in
 from sanarestore.training.data import OverviewSamples, PairSamples, PhotoSamples, WordingSamples
 from sanarestore.training.depth import change_depth, restored_depth
 from sanarestore.training.depth_record import DepthRecord
+from sanarestore.training.distilling import check_stages
 from sanarestore.training.fitting import Training, fitting_objective
 from sanarestore.training.latents import SHARD, LatentSamples, encode, plan_latents
 from sanarestore.training.lengths import pixels_of
@@ -188,6 +189,8 @@ def runs(order: Order, recipe: TrainingRecipe, ranks: Ranks | None = None) -> It
         return
     if not order.resume:
         refuse_taken(order.folder)
+    if order.base != SCRATCH:
+        check_stages(recipe, order.base)
     whole = sum(stage.steps for stage in stages)
     base, rank, folder = order.base, order.rank, order.folder
     for number, stage in enumerate(stages, start=1):
@@ -263,7 +266,7 @@ def check_data(data: Path, recipe: TrainingRecipe) -> Preflight:
 def _samples(found: Preflight, recipe: TrainingRecipe, decoded: Path) -> tuple[Any, list[Batch]]:
     """Training samples and validation batches; the folder `decoded` holds decoded photos during the run."""
     if found.pairs:
-        return PairSamples(found.pairs, recipe, decoded), pair_validation(found.held_pairs)
+        return PairSamples(found.pairs, recipe, decoded), pair_validation(found.held_pairs, scale=recipe.scale)
     if recipe.objective == "colour-correction":
         return OverviewSamples(found.photos, recipe, decoded), overview_validation(found.held_photos)
     if recipe.objective == "wording":

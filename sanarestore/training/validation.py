@@ -61,8 +61,8 @@ def overview_validation(paths: Sequence[Path], side: int = 64) -> list[Batch]:
     return found
 
 
-def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:
-    """A batch for each label, of the middle of every pair, with its own prompt.
+def pair_validation(pairs: Sequence[Pair], side: int = 192, *, scale: int = 1) -> list[Batch]:
+    """A batch for each label, of the middle of every pair, with its own prompt; inputs are enlarged `scale` times.
 
     The label is the pair's own, the operations that made it; in lists without labels, the caption stands for it. If all
     labels differ, the levels are left out.
@@ -70,8 +70,8 @@ def pair_validation(pairs: Sequence[Pair], side: int = 192) -> list[Batch]:
     cache = PhotoCache()
     samples: dict[str, list[Sample]] = {}
     for pair in pairs:
-        photos = [cache.photo(path) for path in (pair.degraded, pair.target)]
-        height, width = common_size(pair, cache)
+        photos = cache.pair(pair, scale)
+        height, width = common_size(pair, cache, scale)
         # Crops start on the JPEG grid, as in training.
         top, left = ((max(size - side, 0) // 2) // 8 * 8 for size in (height, width))
         degraded, target = (to_tensor(photo.crop(top, left, side, side)) for photo in photos)

@@ -706,6 +706,51 @@ steps = 2
 )
 
 
+ENLARGED = (
+    LATENT_RECIPE.replace('objective = "{objective}"', "scale = 2").replace("steps = 4\n", "")
+    + """
+[[stage]]
+objective = "flow"
+steps = 2
+
+[[stage]]
+objective = "distillation"
+steps = 2
+"""
+)
+
+
+def test_one_step_of_super_resolution_is_learnt_from_pairs_of_two_sizes(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An adapter of a flow is distilled; `restore --scale` then enlarges as the training did."""
+    Path("flow.toml").write_text(LATENT_RECIPE.replace("{objective}", "flow"))
+    assert run(["train", "photos", "--recipe", "flow.toml", "--base", "scratch", "-o", "flow", "-q"]) == 0
+    Path("small").mkdir()
+    for path in sorted(photos.glob("*.png")):
+        image = images.read(path)
+        pixels = images.resize(image.pixels_HWC, image.width // 2, image.height // 2)
+        images.write(images.Image(pixels_HWC=pixels, depth="uint8", format="png"), Path("small", path.name))
+    rows = [f"photos/{path.name},small/{path.name},enlarge" for path in sorted(photos.glob("*.png"))]
+    Path("pairs.csv").write_text("\n".join(["image_path,condition_image_path,caption", *rows]))
+    Path("sr.toml").write_text(ENLARGED)
+    arguments = ["train", "pairs.csv", "--recipe", "sr.toml", "--base", "flow/model", "--lora", "--rank", "2"]
+    assert run([*arguments, "-o", "run", "-q"]) == 0
+    index = json.loads(Path("run/model/adapter.json").read_text())
+    assert {"scale": 2, "steps": 1, "steps_range": [1, 4]}.items() <= index["defaults"].items()
+    capsys.readouterr()
+    restore = ["restore", "small/0.png", "--adapter", "run/model", "--fidelity", "0"]
+    assert run([*restore, "-o", "large.png", "--scale", "2", "--steps", "4"]) == 0
+    large, wanted = images.read("large.png"), images.read("photos/0.png")
+    assert (large.width, large.height) == (wanted.width, wanted.height)
+    assert "may be worse" not in capsys.readouterr().err
+    assert run([*restore, "-o", "same.png"]) == 0
+    assert "images enlarged 2 times" in capsys.readouterr().err
+    Path("sr.toml").write_text(ENLARGED.replace("scale = 2", "scale = 4"))
+    assert run([*arguments, "-o", "other", "-q"]) == 2
+    assert "must have exactly 4 times" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("lora", [[], ["--lora", "--rank", "2"]])
 def test_a_published_base_is_adapted_in_stages(
     lora: list[str], photos: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch,

@@ -8,8 +8,9 @@ import pytest
 from sanarestore import images
 from sanarestore.degradations.pairs import Pair
 from sanarestore.errors import UsageError
+from sanarestore.model.colour_correction import overview
 from sanarestore.training import photos as photos_module
-from sanarestore.training.photos import PhotoCache, Window, hold_back_pairs, hold_back_sources
+from sanarestore.training.photos import PhotoCache, Window, hold_back_pairs, hold_back_sources, to_tensor
 
 
 def test_the_cache_stays_within_its_size(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,6 +28,24 @@ def test_a_crop_larger_than_the_photo_is_mirrored(photos: list[Path]) -> None:
     assert np.array_equal(crop[8:48], whole[:, :16])
     assert np.array_equal(crop[7], whole[0, :16])
     assert np.array_equal(crop[48], whole[39, :16])
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_a_part_of_an_enlarged_photo_is_that_of_the_whole(photos: list[Path], scale: int) -> None:
+    """As `restore --scale` enlarges it: bicubically, in float, neither clipped nor rounded."""
+    stored = images.read(photos[1]).pixels_HWC
+    height, width = (scale * side for side in stored.shape[:2])
+    whole = images.resize(stored, width, height)
+    enlarged = PhotoCache().photo(photos[1], scale)
+    assert enlarged.size == (height, width)
+    for top, left, rows, columns in ((0, 0, 16, 24), (17, 31, 20, 9), (height - 30, width - 25, 30, 25)):
+        part = enlarged.crop(top, left, rows, columns)
+        assert np.allclose(part, whole[top : top + rows, left : left + columns], atol=1e-6)
+    mirrored = enlarged.crop(-8, width - 8, 24, 16)
+    assert np.allclose(mirrored[8:, :8], whole[:16, -8:], atol=1e-6)
+    assert np.allclose(mirrored[7, :8], whole[0, -8:], atol=1e-6)
+    assert np.allclose(mirrored[8:, 8], whole[:16, -1], atol=1e-6)
+    assert np.allclose(enlarged.overview, overview(to_tensor(whole)).numpy().transpose(1, 2, 0), atol=1e-6)
 
 
 def test_a_square_is_a_crop_resized_and_clipped(photos: list[Path]) -> None:

@@ -88,8 +88,8 @@ def damage(path: Path) -> None:
         (lambda folder: (folder / "n1.png").write_bytes(b"text"), "line 3: n1.png: it is not an image"),
         (lambda folder: (folder / "n1.png").write_bytes(b"GIF89a" + bytes(60)), "line 3: n1.png: it is a GIF file"),
         (lambda folder: damage(folder / "c1.png"), "line 3: c1.png: "),
-        (lambda folder: save(folder / "n1.png", photo(48, 64)), "the target is 2.00 times as large. In pairs of low"),
-        (lambda folder: save(folder / "n1.png", photo(32, 43)), "the target is 2.98 times as large"),
+        (lambda folder: save(folder / "n1.png", photo(48, 64)), "2.00 times as large. If all pairs are"),
+        (lambda folder: save(folder / "n1.png", photo(32, 43)), "the target is 2.98 times as large. In pairs of low"),
         (lambda folder: save(folder / "c1.png", photo(48, 64)), "the degraded image is 2.00 times as large. Shrink"),
         (lambda folder: save(folder / "n1.png", photo(128, 96)), "The orientation was applied to one of them only"),
         (lambda folder: save(folder / "n1.png", photo(96, 120)), "and its target c1.png has 128 x 96. Both must show"),
@@ -101,6 +101,21 @@ def test_an_image_that_does_not_fit_is_one_clear_message(listed: Path, spoil: ob
     assert found.startswith("line 3: ")
     assert fact in found
     assert "\n" not in found
+
+
+def test_small_inputs_are_taken_if_the_recipe_says_how_many_times_smaller_they_are(listed: Path) -> None:
+    for index in range(4):
+        save(listed.parent / f"n{index}.png", photo(48, 64, index))
+    recipe = TrainingRecipe(scale=2, patch=64, validation_photos=1)
+    found = check_pairs(listed, recipe)
+    assert (len(found.pairs), len(found.held_pairs)) == (3, 1)
+    assert not [note for note in found.notes if "smaller than the crops" in note], "targets are large enough"
+    assert "set scale = 2 in the recipe" in message(listed)
+    with pytest.raises(UsageError, match=r"n0.png has 64 x 48 .* must have exactly 4 times the width and height"):
+        check_pairs(listed, replace(recipe, scale=4))
+    save(listed.parent / "n1.png", photo(96, 128))
+    with pytest.raises(UsageError, match=r"line 3: n1.png has 128 x 96 .* exactly 2 times"):
+        check_pairs(listed, recipe)
 
 
 def test_both_images_of_a_row_are_looked_into(listed: Path) -> None:

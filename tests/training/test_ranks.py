@@ -82,14 +82,17 @@ def train_and_keep(ranks: Ranks, folder: Path, photos: list[Path], recipe: Train
     trained(folder, photos, recipe, ranks, base=base)
 
 
-def test_two_processes_equal_one(tmp_path: Path, photos: list[Path]) -> None:
+@pytest.mark.parametrize("objective", ["refiner", "distillation"])
+def test_two_processes_equal_one(objective: str, tmp_path: Path, photos: list[Path]) -> None:
     base = str(tmp_path / "base")
-    new_objective(RECIPE).save(tmp_path / "base", RECIPE, {})
-    in_processes(2, train_and_keep, tmp_path / "two", photos, RECIPE, base)
-    one = trained(tmp_path / "one", photos, RECIPE, Ranks(), base=base)
-    two = resumed(tmp_path / "two", RECIPE, base)
+    before = replace(RECIPE, objective="flow") if objective == "distillation" else RECIPE
+    new_objective(before).save(tmp_path / "base", before, {})
+    recipe = replace(RECIPE, objective=objective, teacher=True, tangent_warmup=2)
+    in_processes(2, train_and_keep, tmp_path / "two", photos, recipe, base)
+    one = trained(tmp_path / "one", photos, recipe, Ranks(), base=base)
+    two = resumed(tmp_path / "two", recipe, base)
     assert two.step == one.step == 3
-    assert_close(weights_of(one), weights_of(two), beginning(RECIPE, base))
+    assert_close(weights_of(one), weights_of(two), beginning(recipe, base))
 
 
 def resumed(folder: Path, recipe: TrainingRecipe, base: str | None = None) -> Trainer:

@@ -20,7 +20,7 @@ def write(folder: Path, text: str) -> Path:
 def test_shipped_recipes_are_read_by_name(name: str) -> None:
     recipe = TrainingRecipe.load(Path(name))
     assert recipe.name == name
-    assert {stage.objective for stage in recipe.staged()} <= {"flow", "end-to-end", "refiner"}
+    assert {stage.objective for stage in recipe.staged()} <= {"flow", "end-to-end", "refiner", "distillation"}
     # Pruning recovers in 100 steps (Xie et al. 2025).
     assert all(stage.steps >= (100 if name == "prune" else 1000) for stage in recipe.staged())
 

@@ -53,6 +53,18 @@ def test_pairs_are_validated_without_further_degradation(tmp_path: Path) -> None
     assert pair_validation([]) == []
 
 
+def test_small_inputs_of_pairs_are_enlarged_before_they_are_validated(tmp_path: Path) -> None:
+    clean = photo(96, 128)
+    small = images.resize(clean, 32, 24)
+    for name, pixels in (("clean", clean), ("small", small)):
+        images.write(images.Image(pixels_HWC=pixels, depth="float32", format="tiff"), tmp_path / f"{name}.tif")
+    pair = Pair(target=tmp_path / "clean.tif", degraded=tmp_path / "small.tif", prompt="enlarge")
+    (batch,) = pair_validation([pair], side=64, scale=4)
+    enlarged = images.resize(small, 128, 96)
+    assert torch.equal(batch.target_BCHW[0], to_tensor(clean[16:80, 32:96]))
+    assert torch.allclose(batch.degraded_BCHW[0], to_tensor(enlarged[16:80, 32:96]), atol=1e-6)
+
+
 def test_pairs_are_validated_by_label_or_else_by_caption(tmp_path: Path) -> None:
     for name in ("clean", "bad"):
         images.write(images.Image(pixels_HWC=photo(48, 48), depth="uint8", format="png"), tmp_path / f"{name}.png")
