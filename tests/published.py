@@ -14,7 +14,8 @@ from sanarestore.model.condition import ConditionKind, new_condition
 from sanarestore.model.loading import LatentPath
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.model.transformer import ConditionedTransformer
-from sanarestore.training.recipe import LatentShape, ModelShape, TrainingRecipe
+from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.recipe_shapes import LatentShape, ModelShape
 from tests.conftest import random_refiner
 
 CHANNELS = 8

@@ -15,7 +15,8 @@ from sanarestore.sizes import spoken_size
 from sanarestore.training.memory import Memory, Setting, estimate_memory
 from sanarestore.training.objective import Objective
 from sanarestore.training.objectives import new_objective
-from sanarestore.training.recipe import LATENT_OBJECTIVES, LATENT_STRIDE, TrainingRecipe
+from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.recipe_shapes import LATENT_OBJECTIVES, LATENT_STRIDE
 from sanarestore.training.shapes import is_by_shapes
 from sanarestore.training.starting import Start
 

@@ -8,7 +8,7 @@ from sanarestore.model.condition import new_condition
 from sanarestore.model.loading import LatentPath
 from sanarestore.model.transformer import ConditionedTransformer
 from sanarestore.training.linear_filter import begin_as_linear_filter, has_room
-from sanarestore.training.recipe import LatentShape
+from sanarestore.training.recipe_shapes import LatentShape
 from sanarestore.training.transform_code import begin_as_transform_code
 
 FLOW_SHIFT = 3.0

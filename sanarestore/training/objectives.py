@@ -7,7 +7,8 @@ from sanarestore.training.distilling import DistillationObjective, check_teacher
 from sanarestore.training.generating import AutoencoderObjective, EndToEndObjective, FlowObjective
 from sanarestore.training.objective import Objective
 from sanarestore.training.parts import Parts
-from sanarestore.training.recipe import FLOWING, LATENT_OBJECTIVES, TrainingRecipe
+from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.recipe_shapes import FLOWING, LATENT_OBJECTIVES
 from sanarestore.training.refining import (
     ColourCorrectionObjective,
     ExpertObjective,

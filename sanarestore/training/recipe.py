@@ -3,42 +3,18 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from sanarestore.errors import UsageError
-from sanarestore.model.condition import KINDS, ConditionKind
 from sanarestore.old_names import renamed_recipe
-from sanarestore.options import LARGEST_SCALE
+from sanarestore.training.recipe_check import problems
+from sanarestore.training.recipe_shapes import (
+    ON_LATENTS,
+    LatentShape,
+    ModelShape,
+)
 from sanarestore.training.recipe_table import build, changed, experts_of, over, weights_of
-
-OBJECTIVES = (
-    "colour-correction", "refiner", "wording", "expert", "router", "autoencoder", "flow", "end-to-end",
-    "distillation",
-)  # fmt: skip
-"""Objectives in the order in which a complete model is trained, each from the folder of the one before."""
-
-OPTIMIZERS = ("muon", "adamw", "adamw8bit", "came", "came8bit")
-"""Optimizers of a run; `training.optimizers` makes them."""
-
-LATENT_OBJECTIVES = OBJECTIVES[5:]
-"""Objectives that need a latent path."""
-
-FLOWING = OBJECTIVES[6:]
-"""Objectives that train the latent path's transformer."""
-
-DEEPENED = ("flow", "end-to-end")
-"""Objectives that may begin with another number of blocks."""
-
-ON_LATENTS = ("flow", "distillation")
-"""Objectives that need no more of a crop than its latents, which can be encoded once."""
-
-LATENT_STAGES = 6
-"""Stages of a new autoencoder, as many as in the published ones."""
-
-LATENT_STRIDE = 2 ** (LATENT_STAGES - 1)
-"""Downsampling factor of the autoencoder: pixels per latent position."""
 
 SHIPPED_FOLDER = Path(__file__).parent / "recipes"
 
@@ -48,49 +24,6 @@ SHIPPED = ("lora-512", "full-1024", "multi-tile", "refiner", "grow", "prune", "d
 DEPTH_FIELDS = ("grow", "keep_all", "new_blocks_only", "prune")
 """Fields that change the transformer's depth before training. Of a recipe of several stages, those beside the stages
 are for the first one alone: the others begin from its result."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelShape:
-    """Network to train from scratch.
-
-    A base keeps its shape, but gains the `widths`, `spectrum` and `colour_correction` that it lacks.
-    """
-
-    widths: tuple[int, ...] = (32, 64, 128, 256)
-    """Refiner channels per level (see RefinerConfig)."""
-    encoder_blocks: tuple[int, ...] = (2, 2, 1)
-    decoder_blocks: tuple[int, ...] = (2, 1, 1)
-    spectrum: int = 0
-    """Bands of the refiner's power spectrum (see RefinerConfig)."""
-    colour_correction: int = 0
-    """Features of the refiner's global colour correction (see RefinerConfig)."""
-    prompt_width: int = 128
-    """Features of the text encoder."""
-    prompt_layers: int = 2
-    prompt_heads: int = 4
-    vocabulary: int = 1536
-    """Tokens of the byte-level BPE tokenizer."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LatentShape:
-    """Shape of a new latent path of the published classes; a base that has one keeps it."""
-
-    channels: tuple[int, ...] = (16, 32, 64, 128, 256, 128)
-    """Channels of the autoencoder's stages, at 1, 1/2 ... 1/32 of the resolution; the last three have attention. Each
-    number divides four times the one before and after it, as the shortcuts around resampling layers require."""
-    blocks: tuple[int, ...] = (0, 1, 1, 2, 1, 1)
-    """Blocks per stage, in the encoder and again in the decoder."""
-    latent_channels: int = 32
-    head_width: int = 32
-    """Features of an attention head, in the autoencoder and in the transformer."""
-    heads: int = 8
-    """Attention heads of the transformer; its width is heads times head_width."""
-    layers: int = 5
-    condition: ConditionKind = "patch-embed"
-    """Input of the degraded latent, for a published base too: patch-embed, apart from the noisy latent, or projection,
-    mixed with it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -294,98 +227,9 @@ class TrainingRecipe:
 
     def check(self, where: Path | str = "recipe") -> None:
         """Raise UsageError for the first invalid value."""
-        stride = 2 ** len(self.model.widths)
-        levels = {
-            len(self.model.widths),
-            *(len(blocks) + 1 for blocks in (self.model.encoder_blocks, self.model.decoder_blocks)),
-        }
-        problems = {
-            "widths must be three or more, and block counts one fewer": len(levels) > 1 or min(levels) < 3,
-            f"patch must be a positive multiple of {stride}": self.patch < stride or self.patch % stride,
-            "patch must be a multiple of 16 with a coarse_weight": self.coarse_weight and self.patch % 16,
-            f"patch must be a multiple of {LATENT_STRIDE} for this objective": (
-                self.objective in LATENT_OBJECTIVES and self.patch % LATENT_STRIDE
-            ),
-            f"objective must be one of {', '.join(OBJECTIVES)}": self.objective not in OBJECTIVES,
-            f"optimizer must be one of {', '.join(OPTIMIZERS)}": self.optimizer not in OPTIMIZERS,
-            f"condition must be one of {', '.join(KINDS)}": self.latent.condition not in KINDS,
-            "the latent path's channels must be six, one for each halving, and blocks as many": (
-                {len(self.latent.channels), len(self.latent.blocks)} != {LATENT_STAGES}
-            ),
-            "of the latent path's channels, each must divide four times its neighbours": any(
-                4 * one % other or 4 * other % one for one, other in pairwise(self.latent.channels)
-            ),
-            f"scale must be from 1 to {LARGEST_SCALE:g}": not 1 <= self.scale <= LARGEST_SCALE,
-            "candidates must be at least 1, and shrink_most too": min(self.candidates, self.shrink_most) < 1,
-            "steps, batch, accumulate and draws must be positive, and workers not negative": (
-                min(self.steps, self.batch, self.accumulate, self.draws) < 1 or self.workers < 0
-            ),
-            "shares must be between 0 and 1": not all(
-                0 <= share <= 1
-                for share in (
-                    *(self.p_one, self.gray, self.quantized_fraction, self.jpeg_offset_fraction, self.shrink),
-                    *(self.synthetic_fraction, self.backdrops, self.ema, self.final_rate, self.caption_dropout),
-                )
-            ),
-            f"with several tiles, patch must be a multiple of {LATENT_STRIDE} times their number": (
-                self.tiles < 1 or (self.tiles > 1 and self.patch % (LATENT_STRIDE * self.tiles))
-            ),
-            f"cached_passes are for the objectives {' and '.join(ON_LATENTS)}": (
-                self.cached_passes and self.objective not in ON_LATENTS
-            ),
-            "tiles are for the objective flow alone": self.tiles > 1 and self.objective != "flow",
-            "experts are for the objective router alone": self.experts and self.objective != "router",
-            **self._depth_problems(),
-            "weights of degradations must be positive": min(self.degradations.values()) <= 0,
-            "rates, floors, decays and counts must not be negative": min(
-                self.learning_rate,
-                self.muon_rate,
-                self.final_rate,
-                self.warmup,
-                self.weight_decay,
-                self.clip,
-                self.loss_floor,
-                self.coarse_weight,
-                self.harm_weight,
-                self.agreement_weight,
-                self.flow_shift,
-                self.cached_passes,
-                self.tangent_warmup,
-                self.grow,
-                self.prune,
-                self.validation_photos,
-                self.validate_every,
-                self.checkpoint_every,
-                self.pictures_every,
-            )
-            < 0,
-            "widths, heads and layers must be positive": min(
-                *self.model.widths,
-                self.model.prompt_width,
-                self.model.prompt_layers,
-                self.model.prompt_heads,
-                *self.latent.channels,
-                self.latent.latent_channels,
-                self.latent.head_width,
-                self.latent.heads,
-                self.latent.layers,
-            )
-            < 1,
-        }
-        for problem, found in problems.items():
+        for problem, found in problems(self).items():
             if found:
                 raise UsageError(problem, where=where)
-
-    def _depth_problems(self) -> dict[str, bool]:
-        """What is wrong with `DEPTH_FIELDS`; those beside stages are checked in the first stage."""
-        is_grown = bool(self.grow)
-        return {} if self.stages else {
-            f"grow and prune are for the objectives {' and '.join(DEEPENED)}": (
-                self.changes_depth and self.objective not in DEEPENED
-            ),
-            "grow and prune exclude each other": is_grown and bool(self.prune),
-            "keep_all and new_blocks_only need grow": (self.keep_all or self.new_blocks_only) and not is_grown,
-        }  # fmt: skip
 
     @property
     def changes_depth(self) -> bool:

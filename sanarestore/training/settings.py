@@ -14,7 +14,7 @@ from sanarestore.training.batching import Batch
 from sanarestore.training.generating import drawn_noise
 from sanarestore.training.mixing import Mixture
 from sanarestore.training.objective import Objective, PartsObjective
-from sanarestore.training.recipe import FLOWING
+from sanarestore.training.recipe_shapes import FLOWING
 from sanarestore.training.scores import Restore
 
 

@@ -24,7 +24,8 @@ from sanarestore.model.tensors import read_tensors
 from sanarestore.model.transformer import ConditionedTransformer
 from sanarestore.training.growing import grow
 from sanarestore.training.parts import FrozenPrompts, Parts, plain_wordings
-from sanarestore.training.recipe import FLOWING, ModelShape, TrainingRecipe
+from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.recipe_shapes import FLOWING, ModelShape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from sanarestore.model.condition import new_condition
 from sanarestore.model.transformer import ConditionedTransformer, Tokens
 from sanarestore.training.latent_path import new_transformer
 from sanarestore.training.linear_filter import DOUBT, begin_as_linear_filter, coefficients, has_room
-from sanarestore.training.recipe import LatentShape
+from sanarestore.training.recipe_shapes import LatentShape
 from tests.published import SPRINT, tiny_transformer
 
 SHAPE = LatentShape(latent_channels=8, head_width=16, heads=4, layers=2, condition="patch-embed")

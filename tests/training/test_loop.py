@@ -25,7 +25,8 @@ from sanarestore.training.loop import Trainer
 from sanarestore.training.objectives import new_objective
 from sanarestore.training.photos import hold_back
 from sanarestore.training.progress import Progress, Schedule
-from sanarestore.training.recipe import OPTIMIZERS, ModelShape, TrainingRecipe
+from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.recipe_shapes import OPTIMIZERS, ModelShape
 from sanarestore.training.starting import Start
 from sanarestore.training.validation import validation_batches
 from tests.conftest import photo

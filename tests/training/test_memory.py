@@ -15,7 +15,8 @@ from sanarestore.training.loop import Trainer
 from sanarestore.training.memory import Setting, estimate_memory
 from sanarestore.training.objectives import new_objective
 from sanarestore.training.progress import Schedule
-from sanarestore.training.recipe import OBJECTIVES, TrainingRecipe
+from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.recipe_shapes import OBJECTIVES
 from sanarestore.training.shapes import AnyPrompts
 from sanarestore.training.starting import Start
 from tests.published import TINY_RECIPE, write_configurations

@@ -33,7 +33,8 @@ from sanarestore.training.generating import AutoencoderObjective, drawn_noise, g
 from sanarestore.training.losses import decibels
 from sanarestore.training.objective import Objective
 from sanarestore.training.objectives import new_objective
-from sanarestore.training.recipe import LATENT_OBJECTIVES, OBJECTIVES, LatentShape, TrainingRecipe
+from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.recipe_shapes import LATENT_OBJECTIVES, OBJECTIVES, LatentShape
 from sanarestore.training.refining import RouterObjective
 from sanarestore.training.starting import Start, from_scratch
 from tests.conftest import photo

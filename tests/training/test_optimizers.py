@@ -10,7 +10,8 @@ from sanarestore.training.adamw8bit import AdamW8bit
 from sanarestore.training.came import CAME
 from sanarestore.training.muon import Muon
 from sanarestore.training.optimizers import EMA, bytes_per_parameter, lr_scale, optimizers, state_bytes
-from sanarestore.training.recipe import OPTIMIZERS, TrainingRecipe
+from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.recipe_shapes import OPTIMIZERS
 
 IN_8_BITS = [("adamw8bit", "adamw"), ("came8bit", "came")]
 

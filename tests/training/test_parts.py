@@ -15,7 +15,7 @@ from sanarestore.model.prompts import PromptCache, PromptEncoder, Prompts
 from sanarestore.model.reading import Reader, is_reader
 from sanarestore.training.latent_path import new_latent_path
 from sanarestore.training.parts import FrozenPrompts, plain_wordings, usual_prompts
-from sanarestore.training.recipe import LATENT_STRIDE, LatentShape
+from sanarestore.training.recipe_shapes import LATENT_STRIDE, LatentShape
 from sanarestore.training.starting import Start, from_scratch
 from tests.published import TINY_RECIPE as RECIPE
 

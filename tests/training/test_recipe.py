@@ -7,7 +7,8 @@ import pytest
 
 from sanarestore import weights
 from sanarestore.errors import UsageError
-from sanarestore.training.recipe import SHIPPED, ModelShape, TrainingRecipe
+from sanarestore.training.recipe import SHIPPED, TrainingRecipe
+from sanarestore.training.recipe_shapes import ModelShape
 
 
 def write(folder: Path, text: str) -> Path:

@@ -16,7 +16,8 @@ from sanarestore.training.loop import Trainer
 from sanarestore.training.objective import Objective
 from sanarestore.training.objectives import new_objective
 from sanarestore.training.progress import Schedule
-from sanarestore.training.recipe import LATENT_OBJECTIVES, TrainingRecipe
+from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.recipe_shapes import LATENT_OBJECTIVES
 from sanarestore.training.starting import Start
 from tests.conftest import photo
 from tests.published import TINY_RECIPE, write_published

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sanarestore.training.latent_path import new_latent_path
-from sanarestore.training.recipe import LatentShape
+from sanarestore.training.recipe_shapes import LatentShape
 from sanarestore.training.transform_code import begin_as_transform_code, stages
 from tests.conftest import photo
 

@@ -1,0 +1,113 @@
+"""Checks of a recipe's values."""
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from sanarestore.model.condition import KINDS
+from sanarestore.options import LARGEST_SCALE
+from sanarestore.training.recipe_shapes import (
+    DEEPENED,
+    LATENT_OBJECTIVES,
+    LATENT_STAGES,
+    LATENT_STRIDE,
+    OBJECTIVES,
+    ON_LATENTS,
+    OPTIMIZERS,
+)
+
+if TYPE_CHECKING:
+    from sanarestore.training.recipe import TrainingRecipe
+
+
+def problems(recipe: "TrainingRecipe") -> dict[str, object]:
+    """What may be wrong with a recipe, each true if it is."""
+    stride = 2 ** len(recipe.model.widths)
+    levels = {
+        len(recipe.model.widths),
+        *(len(blocks) + 1 for blocks in (recipe.model.encoder_blocks, recipe.model.decoder_blocks)),
+    }
+    return {
+        "widths must be three or more, and block counts one fewer": len(levels) > 1 or min(levels) < 3,
+        f"patch must be a positive multiple of {stride}": recipe.patch < stride or recipe.patch % stride,
+        "patch must be a multiple of 16 with a coarse_weight": recipe.coarse_weight and recipe.patch % 16,
+        f"patch must be a multiple of {LATENT_STRIDE} for this objective": (
+            recipe.objective in LATENT_OBJECTIVES and recipe.patch % LATENT_STRIDE
+        ),
+        f"objective must be one of {', '.join(OBJECTIVES)}": recipe.objective not in OBJECTIVES,
+        f"optimizer must be one of {', '.join(OPTIMIZERS)}": recipe.optimizer not in OPTIMIZERS,
+        f"condition must be one of {', '.join(KINDS)}": recipe.latent.condition not in KINDS,
+        "the latent path's channels must be six, one for each halving, and blocks as many": (
+            {len(recipe.latent.channels), len(recipe.latent.blocks)} != {LATENT_STAGES}
+        ),
+        "of the latent path's channels, each must divide four times its neighbours": any(
+            4 * one % other or 4 * other % one for one, other in pairwise(recipe.latent.channels)
+        ),
+        f"scale must be from 1 to {LARGEST_SCALE:g}": not 1 <= recipe.scale <= LARGEST_SCALE,
+        "candidates must be at least 1, and shrink_most too": min(recipe.candidates, recipe.shrink_most) < 1,
+        "steps, batch, accumulate and draws must be positive, and workers not negative": (
+            min(recipe.steps, recipe.batch, recipe.accumulate, recipe.draws) < 1 or recipe.workers < 0
+        ),
+        "shares must be between 0 and 1": not all(
+            0 <= share <= 1
+            for share in (
+                *(recipe.p_one, recipe.gray, recipe.quantized_fraction, recipe.jpeg_offset_fraction, recipe.shrink),
+                *(recipe.synthetic_fraction, recipe.backdrops, recipe.ema, recipe.final_rate, recipe.caption_dropout),
+            )
+        ),
+        f"with several tiles, patch must be a multiple of {LATENT_STRIDE} times their number": (
+            recipe.tiles < 1 or (recipe.tiles > 1 and recipe.patch % (LATENT_STRIDE * recipe.tiles))
+        ),
+        f"cached_passes are for the objectives {' and '.join(ON_LATENTS)}": (
+            recipe.cached_passes and recipe.objective not in ON_LATENTS
+        ),
+        "tiles are for the objective flow alone": recipe.tiles > 1 and recipe.objective != "flow",
+        "experts are for the objective router alone": recipe.experts and recipe.objective != "router",
+        **_depth_problems(recipe),
+        "weights of degradations must be positive": min(recipe.degradations.values()) <= 0,
+        "rates, floors, decays and counts must not be negative": min(
+            recipe.learning_rate,
+            recipe.muon_rate,
+            recipe.final_rate,
+            recipe.warmup,
+            recipe.weight_decay,
+            recipe.clip,
+            recipe.loss_floor,
+            recipe.coarse_weight,
+            recipe.harm_weight,
+            recipe.agreement_weight,
+            recipe.flow_shift,
+            recipe.cached_passes,
+            recipe.tangent_warmup,
+            recipe.grow,
+            recipe.prune,
+            recipe.validation_photos,
+            recipe.validate_every,
+            recipe.checkpoint_every,
+            recipe.pictures_every,
+        )
+        < 0,
+        "widths, heads and layers must be positive": min(
+            *recipe.model.widths,
+            recipe.model.prompt_width,
+            recipe.model.prompt_layers,
+            recipe.model.prompt_heads,
+            *recipe.latent.channels,
+            recipe.latent.latent_channels,
+            recipe.latent.head_width,
+            recipe.latent.heads,
+            recipe.latent.layers,
+        )
+        < 1,
+    }
+
+
+def _depth_problems(recipe: "TrainingRecipe") -> dict[str, object]:
+    """What is wrong with the depth; that beside stages is checked in the first stage."""
+    is_grown = bool(recipe.grow)
+    return {} if recipe.stages else {
+        f"grow and prune are for the objectives {' and '.join(DEEPENED)}": (
+            recipe.changes_depth and recipe.objective not in DEEPENED
+        ),
+        "grow and prune exclude each other": is_grown and bool(recipe.prune),
+        "keep_all and new_blocks_only need grow": (recipe.keep_all or recipe.new_blocks_only) and not is_grown,
+    }  # fmt: skip
