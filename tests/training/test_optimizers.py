@@ -67,9 +67,10 @@ def test_the_first_steps_in_8_bits_follow_those_in_32(name: str, reference: str)
 
 @pytest.mark.parametrize(("name", "reference"), IN_8_BITS)
 def test_training_in_8_bits_reaches_the_loss_of_32(name: str, reference: str) -> None:
-    in_8, in_32 = trained(name, 200)[1], trained(reference, 200)[1]
-    assert sum(in_32[-20:]) < 0.5 * sum(in_32[:20])
-    assert sum(in_8[-20:]) == pytest.approx(sum(in_32[-20:]), rel=0.03)
+    in_8, in_32 = trained(name, 400)[1], trained(reference, 400)[1]
+    assert sum(in_32[-60:]) < 0.5 * sum(in_32[:60])
+    # The rounding of another processor changes the last losses of CAME by several percent, up as well as down.
+    assert sum(in_8[-60:]) == pytest.approx(sum(in_32[-60:]), rel=0.05)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
