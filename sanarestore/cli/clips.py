@@ -1,5 +1,6 @@
 """`restore` of clips: video files that are named, and folders of frames with `--frames`."""
 
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,7 +48,12 @@ def are_named(inputs: Sequence[str], *, frames: bool) -> bool:
     """Whether the inputs are clips: `--frames` is given, or a file is named that is a video."""
     from sanarestore.video.reading import is_clip
 
-    return frames or any(is_clip(Path(each)) and not Path(each).is_dir() for each in inputs)
+    return frames or any(is_clip(Path(each)) and _is_name(each) for each in inputs)
+
+
+def _is_name(given: str) -> bool:
+    """Whether an input names a file, and is no folder, pattern or list."""
+    return not Path(given).is_dir() and (Path(given).exists() or not (given.startswith("@") or glob.has_magic(given)))
 
 
 def refuse_what_only_clips_have(clip: "ClipOptions") -> None:

@@ -9,14 +9,9 @@ from typing import Any
 
 from sanarestore.errors import DamagedImage, MissingImage, UnreadableImage
 from sanarestore.images.image import check_size
+from sanarestore.images.signature import VIDEO_SUFFIXES
 from sanarestore.video.library import pyav
 from sanarestore.video.planes import Planes, planes_of
-
-SUFFIXES = frozenset((
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".mxf", ".3gp", ".ogv",
-    ".y4m", ".flv", ".vob", ".nut",
-))  # fmt: skip
-"""Suffixes of video files, in lower case; a file that is named with one of them is restored as a clip."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +52,7 @@ class ClipFrame:
 
 def is_clip(path: Path) -> bool:
     """Whether a file is named as a video."""
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def info_of(path: Path) -> ClipInfo:
