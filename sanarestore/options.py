@@ -373,3 +373,23 @@ class BatchOptions:
             raise UsageError(
                 "results are recognised by their provenance", where="--adopt", next_step="Add --provenance."
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipOptions:
+    """Options that only clips have."""
+
+    temporal: float = 1.0
+    """Strength of the filter over time: 1 averages frames where they agree, 0 restores every frame by itself."""
+    codec: str | None = None
+    """Codec of video: ffv1, av1, or an encoder of PyAV; None takes that of the output's suffix."""
+
+    def __post_init__(self) -> None:
+        _check_texts(self, ("codec",))
+        _check_numbers(self, ("temporal",), numbers.Real)
+        if not 0 <= self.temporal <= 1:
+            raise UsageError(f"{self.temporal:g} is outside 0 to 1", where="--temporal")
+
+    def fingerprint(self) -> str:
+        """Hash of the options; the encoder that a codec stands for is hashed separately."""
+        return hashlib.sha256(json.dumps({"temporal": self.temporal}).encode()).hexdigest()[:16]

@@ -9,11 +9,11 @@ import typer
 
 from sanarestore.cli import values
 from sanarestore.errors import ExitCode, UsageError
-from sanarestore.options import BatchOptions, RestoreOptions
+from sanarestore.options import BatchOptions, ClipOptions, RestoreOptions
 
 if TYPE_CHECKING:
     from sanarestore.cli.reports import Report
-    from sanarestore.engine.clip_jobs import ClipJob, ClipOptions
+    from sanarestore.engine.clip_jobs import ClipJob
 
 CLIPS = "Video"
 """Help panel of options for clips."""
@@ -56,7 +56,7 @@ def _is_name(given: str) -> bool:
     return not Path(given).is_dir() and (Path(given).exists() or not (given.startswith("@") or glob.has_magic(given)))
 
 
-def refuse_what_only_clips_have(clip: "ClipOptions") -> None:
+def refuse_what_only_clips_have(clip: ClipOptions) -> None:
     """Raise UsageError for options of clips that would have no effect on photographs."""
     for flag, is_given in (("--temporal", clip.temporal != 1), ("--codec", clip.codec is not None)):
         if is_given:
@@ -67,7 +67,7 @@ def refuse_what_only_clips_have(clip: "ClipOptions") -> None:
 
 
 def restore_clips(
-    inputs: Sequence[str], output: str | None, options: RestoreOptions, chosen: BatchOptions, clip: "ClipOptions", *,
+    inputs: Sequence[str], output: str | None, options: RestoreOptions, chosen: BatchOptions, clip: ClipOptions, *,
     frames: bool, devices: str, refused: Sequence[tuple[str, bool]], fail_fast: bool, dry_run: bool, as_json: bool,
     progress: bool, quiet: bool, verbose: bool, debug: bool, log: Path | None,
 ) -> ExitCode:  # fmt: skip
@@ -102,7 +102,7 @@ def restore_clips(
 
 
 def _run(
-    jobs: "Sequence[ClipJob]", options: RestoreOptions, chosen: BatchOptions, clip: "ClipOptions", device: str,
+    jobs: "Sequence[ClipJob]", options: RestoreOptions, chosen: BatchOptions, clip: ClipOptions, device: str,
     report: "Report", *, fail_fast: bool, debug: bool,
 ) -> None:  # fmt: skip
     from sanarestore.cli import console
@@ -139,7 +139,7 @@ def _refuse_formats_of_images(chosen: BatchOptions) -> None:
             raise UsageError("video does not have it", where=flag, next_step="Leave it out.")
 
 
-def _rehearse(jobs: "Sequence[ClipJob]", clip: "ClipOptions", chosen: BatchOptions, *, as_json: bool) -> ExitCode:
+def _rehearse(jobs: "Sequence[ClipJob]", clip: ClipOptions, chosen: BatchOptions, *, as_json: bool) -> ExitCode:
     """List what would be written, and what would fail."""
     from sanarestore.cli import console
     from sanarestore.engine.clip_jobs import rehearsed

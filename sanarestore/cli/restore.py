@@ -46,12 +46,12 @@ from sanarestore.cli.result_flags import (
     ToldProvenance,
 )
 from sanarestore.cli.watch import batches_as_files_arrive, refuse_what_cannot_be_watched
-from sanarestore.engine.clip_jobs import ClipOptions
 from sanarestore.errors import UsageError
 from sanarestore.options import (
     BLENDED_OVERLAP,
     BLENDING,
     BatchOptions,
+    ClipOptions,
     RestoreOptions,
     WriteOptions,
     parse_bit_depth,

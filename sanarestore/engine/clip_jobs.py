@@ -1,10 +1,8 @@
 """Clips to restore: what is named as one, where its result goes, and its outcome. Imports no torch."""
 
-import hashlib
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +11,13 @@ from sanarestore.engine.jobs import Job, Outcome
 from sanarestore.engine.naming import Naming
 from sanarestore.engine.planning import plan
 from sanarestore.errors import NoImagesError, UnwritableImage, UsageError
-from sanarestore.options import WriteOptions
+from sanarestore.options import ClipOptions, WriteOptions
 from sanarestore.video.library import CONTAINERS
 from sanarestore.video.reading import count_frames, info_of, is_clip
 from sanarestore.video.writing import Encoding
 
 HIDDEN = ".sanarestore-clip"
 """Name of the folder for what is finished, in an output folder; for an output file, its name is in front."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClipOptions:
-    """Options that only clips have."""
-
-    temporal: float = 1.0
-    """Strength of the temporal filter: 1 averages what agrees over time, 0 restores every frame by itself."""
-    codec: str | None = None
-    """Codec of video: ffv1, av1, or an encoder of PyAV; None takes that of the output's suffix."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temporal <= 1:
-            raise UsageError(f"{self.temporal:g} is outside 0 to 1", where="--temporal")
-
-    def fingerprint(self) -> str:
-        """A text that is the same for the same options."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

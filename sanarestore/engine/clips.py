@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from sanarestore import images, weights
-from sanarestore.engine.clip_jobs import ClipJob, ClipOptions, ClipOutcome
+from sanarestore.engine.clip_jobs import ClipJob, ClipOutcome
 from sanarestore.engine.file_restorer import FileRestorer
 from sanarestore.engine.jobs import Job, Outcome, Stamp, TileDone
 from sanarestore.engine.lock import Lock
@@ -27,7 +27,7 @@ from sanarestore.engine.segments import Segments
 from sanarestore.engine.temporal import TemporalFilter
 from sanarestore.errors import SanarestoreError, UnwritableImage
 from sanarestore.files import hash_file, hash_text, place, temporary_beside, unwritable
-from sanarestore.options import BatchOptions
+from sanarestore.options import BatchOptions, ClipOptions
 from sanarestore.video.planes import Planes, blank, changed, to_rgb
 from sanarestore.video.reading import ClipFrame, ClipInfo, count_frames, frames_of, info_of
 from sanarestore.video.writing import Encoding, SegmentWriter, join
@@ -83,7 +83,9 @@ class ClipRestorer:
         frames = frames_of(job.source, info, start=resumed, accept_damaged=self._chosen.accept_damaged)
         temporal = self._filter(parts)
         while group := list(islice(frames, 1)):
-            path, cuts, times = parts.begun(), [], []
+            path = parts.begun()
+            cuts: list[int] = []
+            times: list[tuple[int, int]] = []
             writer = SegmentWriter(path, encoding, info, *size)
             try:
                 for frame in _up_to(PART, group[0], frames):
@@ -142,7 +144,8 @@ class ClipRestorer:
         temporal = self._filter(parts)
         pixels, notes = 0.0, dict.fromkeys(parts.notes)
         for start in range(resumed, total, PART):
-            folder, cuts, group = parts.begun(), [], job.frames[start : start + PART]
+            folder, group = parts.begun(), job.frames[start : start + PART]
+            cuts: list[int] = []
             folder.mkdir()
             for number, each in enumerate(group):
                 made = yield from self._frame(replace(each, temporary=folder / each.target.name), temporal)

@@ -6,12 +6,12 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Unpack
 
-from sanarestore.engine.clip_jobs import ClipOptions, ClipOutcome, frames_job, video_jobs
+from sanarestore.engine.clip_jobs import ClipOutcome, frames_job, video_jobs
 from sanarestore.engine.clips import ClipRestorer
 from sanarestore.engine.keywords import BatchKeywords
 from sanarestore.engine.python_words import keywords_named
 from sanarestore.engine.restorer import Restorer
-from sanarestore.options import BatchOptions, RestoreOptions, WriteOptions
+from sanarestore.options import BatchOptions, ClipOptions, RestoreOptions, WriteOptions
 
 _WRITE_FIELDS = frozenset(field.name for field in fields(WriteOptions))
 _OWN = ("output", "prompt", "temporal", "codec", "device", "overwrite", "accept_damaged")

@@ -67,8 +67,10 @@ class Segments:
         part.replace(target)
         self.done.append(dict(record))
         with write_atomically(self._state) as file:
-            arrays = {} if state is None else {"result": state.result_CHW.numpy(), "frames": state.frames_HW.numpy()}
-            np.savez(file, **arrays)
+            if state is None:
+                np.savez(file)
+            else:
+                np.savez(file, result=state.result_CHW.numpy(), frames=state.frames_HW.numpy())
         self._write()
         before.unlink(missing_ok=True)
 

@@ -78,7 +78,7 @@ def formats_of(encoder: str) -> list[str]:
 def _is_encoder(name: str) -> bool:
     av = pyav()
     try:
-        return av.codec.Codec(name, "w").type == "video"
+        return bool(av.codec.Codec(name, "w").type == "video")
     except av.codec.codec.UnknownCodecError:
         return False
 

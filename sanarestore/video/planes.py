@@ -15,7 +15,7 @@ import numpy.typing as npt
 from sanarestore.errors import UnreadableImage
 from sanarestore.images import Pixels
 
-Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Plane = npt.NDArray[np.unsignedinteger]
 
 _PLANAR = {
     "nv12": "yuv420p", "nv21": "yuv420p", "nv16": "yuv422p", "nv24": "yuv444p", "p010le": "yuv420p10le",
@@ -104,7 +104,8 @@ def to_rgb(planes: Planes) -> Pixels:
 
 def changed(planes: Planes, before_HWC: Pixels, after_HWC: Pixels) -> Planes:
     """The planes after a change of the image that `to_rgb` gave; where nothing changed, the codes stay."""
-    codes = []
+    codes: list[Plane] = []
+    moved: tuple[Pixels, ...]
     if planes.kind == "yuv":
         moved = _luma_chroma(after_HWC - before_HWC, planes.weights)
     else:
@@ -121,7 +122,7 @@ def changed(planes: Planes, before_HWC: Pixels, after_HWC: Pixels) -> Planes:
 def blank(planes: Planes, width: int, height: int) -> Planes:
     """Black planes of another size, of the same kind."""
     full_height, full_width = planes.codes[0].shape
-    codes = []
+    codes: list[Plane] = []
     for index, codes_hw in enumerate(planes.codes):
         # Chroma has as many samples per sample of luma as before, rounded up.
         down = (-(-full_height // codes_hw.shape[0]), -(-full_width // codes_hw.shape[1])) if index else (1, 1)
@@ -170,14 +171,16 @@ def _upsampled(planes: Planes) -> tuple[Pixels, ...]:
 def _wider(plane_hw: Pixels, width: int) -> Pixels:
     """Twice the columns; each sample lies on an even column (MPEG-2's siting)."""
     after = np.concatenate([plane_hw[:, 1:], plane_hw[:, -1:]], axis=1)
-    return np.stack([plane_hw, (plane_hw + after) / 2], axis=2).reshape(len(plane_hw), -1)[:, :width]
+    wide_hW: Pixels = np.stack([plane_hw, (plane_hw + after) / 2], axis=2).reshape(len(plane_hw), -1)[:, :width]
+    return wide_hW
 
 
 def _higher(plane_hw: Pixels, height: int) -> Pixels:
     """Twice the rows; each sample lies between two rows."""
     before = np.concatenate([plane_hw[:1], plane_hw[:-1]])
     after = np.concatenate([plane_hw[1:], plane_hw[-1:]])
-    pairs = np.stack([0.75 * plane_hw + 0.25 * before, 0.75 * plane_hw + 0.25 * after], axis=1)
+    above_hw, below_hw = 0.75 * plane_hw + 0.25 * before, 0.75 * plane_hw + 0.25 * after
+    pairs: Pixels = np.stack([above_hw, below_hw], axis=1).astype(np.float32)
     return pairs.reshape(-1, plane_hw.shape[1])[:height]
 
 
@@ -186,10 +189,11 @@ def _reduced(plane_HW: Pixels, size: tuple[int, ...]) -> Pixels:
     height, width = size
     if width < plane_HW.shape[1]:
         padded = np.pad(plane_HW, ((0, 0), (1, 2)), mode="edge")
-        plane_HW = (padded[:, :-2:2] + 2 * padded[:, 1:-1:2] + padded[:, 2::2])[:, :width] / 4
+        around = padded[:, :-2:2] + 2 * padded[:, 1:-1:2] + padded[:, 2::2]
+        plane_HW = np.multiply(around[:, :width], 0.25, dtype=np.float32)
     if height < plane_HW.shape[0]:
         padded = np.pad(plane_HW, ((0, 1), (0, 0)), mode="edge")
-        plane_HW = ((padded[:-1:2] + padded[1::2]) / 2)[:height]
+        plane_HW = np.multiply((padded[:-1:2] + padded[1::2])[:height], 0.5, dtype=np.float32)
     return plane_HW
 
 

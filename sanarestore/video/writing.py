@@ -52,9 +52,7 @@ class Encoding:
 
 def _instead(format: str) -> Iterator[str]:  # noqa: A002 - the word users say
     """Formats that may replace one, best first."""
-    is_deep = any(
-        format.endswith((f"{bits}le", f"{bits}be")) for bits in ("9", "10", "12", "14", "16")
-    )
+    is_deep = any(format.endswith((f"{bits}le", f"{bits}be")) for bits in ("9", "10", "12", "14", "16"))
     if format in ("gbrp", "rgb24", "bgr24", "rgb0", "bgr0", "0rgb", "0bgr"):
         yield from ("gbrp", "bgr0", "yuv444p")
     if format in ("nv12", "nv21"):

@@ -37,10 +37,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def restorer(
-    model: RestorationModel, clip: ClipOptions = ClipOptions(), *, overwrite: bool = False, **options: Any  # noqa: B008
+    model: RestorationModel, clip: ClipOptions | None = None, *, overwrite: bool = False, **options: Any
 ) -> ClipRestorer:
     return ClipRestorer(
-        Restorer(RestoreOptions(**options), device="cpu", model=model), clip, BatchOptions(overwrite=overwrite)
+        Restorer(RestoreOptions(**options), device="cpu", model=model),
+        clip or ClipOptions(),
+        BatchOptions(overwrite=overwrite),
     )
 
 
@@ -143,9 +145,7 @@ def video(tmp_path: Path) -> Path:
     return save_clip(tmp_path / "clip.mkv", frames=FRAMES, times=[0, 40, 100, 120, 160, 240, 250])
 
 
-def test_a_video_keeps_times_tags_rotation_and_sound(
-    video: Path, tmp_path: Path, tiny_model: RestorationModel
-) -> None:
+def test_a_video_keeps_times_tags_rotation_and_sound(video: Path, tmp_path: Path, tiny_model: RestorationModel) -> None:
     before = video.read_bytes()
     (job,) = video_jobs([str(video)], str(tmp_path / "out.mkv"), ClipOptions())
     outcome = outcome_of(job, restorer(tiny_model))
