@@ -6,8 +6,8 @@
 (16, 24, 3)
 
 `restore` restores one image in memory or one file, and `Restorer` any number of them with one model. `restore_files`
-does what the command does, with folders, in worker processes, and `restore_clip` restores video. All are imported when they are first used, so that
-``sanarestore --help`` answers at once. docs/python.md has examples.
+does what the command does, with folders, in worker processes, and `restore_clip` restores video. All are imported when
+they are first used, so that ``sanarestore --help`` answers at once. docs/python.md has examples.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,8 @@ __version__ = "0.1.0"
 __all__ = ["RestoreOptions", "Restorer", "errors", "images", "restore", "restore_clip", "restore_files"]
 
 _PLACES = {
-    "restore_files": "engine.many_files", "restore": "engine.one_image", "restore_clip": "engine.one_clip", "Restorer": "engine.restorer",
-    "RestoreOptions": "options",
+    "restore_files": "engine.many_files", "restore": "engine.one_image", "restore_clip": "engine.one_clip",
+    "Restorer": "engine.restorer", "RestoreOptions": "options",
 }  # fmt: skip
 
 

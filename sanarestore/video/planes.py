@@ -132,8 +132,8 @@ def blank(planes: Planes, width: int, height: int) -> Planes:
 
 
 def _codes(plane: Any, bits: int) -> Plane:
-    kind = np.uint8 if bits <= 8 else np.uint16
-    rows = np.frombuffer(plane, dtype=kind).reshape(plane.height, -1)
+    kind: type[np.unsignedinteger] = np.uint8 if bits <= 8 else np.uint16
+    rows: Plane = np.frombuffer(plane, dtype=kind).reshape(plane.height, -1)
     return rows[:, : plane.width].copy()
 
 

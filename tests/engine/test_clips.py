@@ -10,12 +10,12 @@ import pytest
 
 from sanarestore import images
 from sanarestore.engine import clips
-from sanarestore.engine.clip_jobs import ClipJob, ClipOptions, ClipOutcome, frames_job, natural, video_jobs
+from sanarestore.engine.clip_jobs import ClipJob, ClipOutcome, frames_job, natural, video_jobs
 from sanarestore.engine.clips import ClipRestorer
 from sanarestore.engine.restorer import Restorer
 from sanarestore.errors import NoImagesError, UsageError
 from sanarestore.model.loading import RestorationModel
-from sanarestore.options import BatchOptions, RestoreOptions, WriteOptions
+from sanarestore.options import BatchOptions, ClipOptions, RestoreOptions, WriteOptions
 from tests.conftest import save_photo
 from tests.video.clip_files import read_clip, save_clip
 
@@ -39,11 +39,8 @@ def folder(tmp_path: Path) -> Path:
 def restorer(
     model: RestorationModel, clip: ClipOptions | None = None, *, overwrite: bool = False, **options: Any
 ) -> ClipRestorer:
-    return ClipRestorer(
-        Restorer(RestoreOptions(**options), device="cpu", model=model),
-        clip or ClipOptions(),
-        BatchOptions(overwrite=overwrite),
-    )
+    one = Restorer(RestoreOptions(**options), device="cpu", model=model)
+    return ClipRestorer(one, clip or ClipOptions(), BatchOptions(overwrite=overwrite))
 
 
 def outcome_of(job: ClipJob, restores: ClipRestorer) -> ClipOutcome:
