@@ -8,7 +8,7 @@ A run that was ended goes on from the last complete part, and writes the same by
 import math
 import os
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -62,11 +62,8 @@ class ClipRestorer:
                 raise UnwritableImage(
                     "it exists already", where=job.target, next_step="Name another output, or use --overwrite."
                 )
-            with ExitStack() as held:
-                _hold(job, held)
+            with _held(job):
                 outcome = yield from (self._frames(job) if job.frames else self._video(job))
-            with suppress(OSError):  # parts of a clip that is not finished stay
-                job.folder.rmdir()
             yield replace(outcome, seconds=perf_counter() - begun)
         except Exception as error:  # as for photographs: one clip that fails does not end the others
             failed = self._files.fail(Job(source=job.source, target=job.target), error, perf_counter() - begun)
@@ -215,12 +212,19 @@ class ClipRestorer:
         )  # fmt: skip
 
 
-def _hold(job: ClipJob, held: ExitStack) -> None:
-    """Lock the hidden folder of a clip. UnwritableImage if it cannot be made."""
+@contextmanager
+def _held(job: ClipJob) -> Iterator[None]:
+    """Lock the hidden folder of a clip, and remove it if nothing is left in it; UnwritableImage if it cannot be made."""
     try:
-        held.enter_context(Lock(job.folder, next_step="Wait for its end, or name another output with -o."))
+        lock = Lock(job.folder, next_step="Wait for its end, or name another output with -o.")
     except OSError as error:
         raise unwritable(job.target, error) from error
+    try:
+        with lock:
+            yield
+    finally:
+        with suppress(OSError):  # parts of a clip that is not finished stay
+            job.folder.rmdir()
 
 
 def _up_to(count: int, first: ClipFrame, rest: Iterator[ClipFrame]) -> Iterator[ClipFrame]:
