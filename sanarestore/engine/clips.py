@@ -97,7 +97,11 @@ class ClipRestorer:
                 raise
             writer.close()
             parts.keep(path, {"frames": len(times), "times": times, "cuts": cuts}, temporal.state)
-        notes = (*parts.notes, *((encoding.note,) if encoding.note else ()), *self._join(job, info, parts))
+        shape = f"its pixels are not square ({info.aspect}), which the result does not say"
+        left_out = [
+            note for note, is_so in ((encoding.note, encoding.note), (shape, info.aspect != 1)) if is_so and note
+        ]
+        notes = (*parts.notes, *left_out, *self._join(job, info, parts))
         outcome = self._outcome(job, parts, resumed, math.prod(size), notes)
         return replace(outcome, sha256=sha256, stamp=stamp)
 
@@ -214,7 +218,7 @@ class ClipRestorer:
 
 @contextmanager
 def _held(job: ClipJob) -> Iterator[None]:
-    """Lock the hidden folder of a clip, and remove it if nothing is left in it; UnwritableImage if it cannot be made."""
+    """Lock the hidden folder of a clip, and remove it if it is empty then; UnwritableImage if it cannot be made."""
     try:
         lock = Lock(job.folder, next_step="Wait for its end, or name another output with -o.")
     except OSError as error:
