@@ -6,8 +6,8 @@
 (16, 24, 3)
 
 `restore` restores one image in memory or one file, and `Restorer` any number of them with one model. `restore_files`
-does what the command does, with folders, in worker processes. All are imported when they are first used, so that
-``sanarestore --help`` answers at once. docs/python.md has examples.
+does what the command does, with folders, in worker processes, and `restore_clip` restores video. All are imported when
+they are first used, so that ``sanarestore --help`` answers at once. docs/python.md has examples.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from sanarestore import errors as errors
     from sanarestore import images as images
     from sanarestore.engine.many_files import restore_files as restore_files
+    from sanarestore.engine.one_clip import restore_clip as restore_clip
     from sanarestore.engine.one_image import restore as restore
     from sanarestore.engine.restorer import Restorer as Restorer
     from sanarestore.options import RestoreOptions as RestoreOptions
 
 __version__ = "0.1.0"
 
-__all__ = ["RestoreOptions", "Restorer", "errors", "images", "restore", "restore_files"]
+__all__ = ["RestoreOptions", "Restorer", "errors", "images", "restore", "restore_clip", "restore_files"]
 
 _PLACES = {
-    "restore_files": "engine.many_files", "restore": "engine.one_image", "Restorer": "engine.restorer",
-    "RestoreOptions": "options",
+    "restore_files": "engine.many_files", "restore": "engine.one_image", "restore_clip": "engine.one_clip",
+    "Restorer": "engine.restorer", "RestoreOptions": "options",
 }  # fmt: skip
 
 

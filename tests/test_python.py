@@ -35,7 +35,15 @@ WITH_EXAMPLES = (
 
 
 def test_the_public_names_are_these() -> None:
-    assert sanarestore.__all__ == ["RestoreOptions", "Restorer", "errors", "images", "restore", "restore_files"]
+    assert sanarestore.__all__ == [
+        "RestoreOptions",
+        "Restorer",
+        "errors",
+        "images",
+        "restore",
+        "restore_clip",
+        "restore_files",
+    ]
     for name in sanarestore.__all__:
         assert getattr(sanarestore, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

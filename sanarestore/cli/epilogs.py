@@ -17,6 +17,7 @@ EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("sanarestore restore ./shoot -o ./out --dry-run", "list what would be written, and the time it takes"),
         ("find . -name '*.tif' | sanarestore restore @- -o out", "restore the files of a list"),
         ("sanarestore restore - < a.jpg > b.jpg", "restore from stdin to stdout"),
+        ("sanarestore restore clip.mp4 -o clip.mkv", "restore a video, with the extra video"),
     ),
     "degrade": (
         ("sanarestore degrade ./clean -o ./pairs", "make eight pairs of each photo"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sanarestore.cli import values
+from sanarestore.cli import clips, values
 from sanarestore.cli.dry_run import rehearse
 from sanarestore.cli.flags import (
     CONSOLE,
@@ -54,6 +54,7 @@ from sanarestore.options import (
     BLENDED_OVERLAP,
     BLENDING,
     BatchOptions,
+    ClipOptions,
     RestoreOptions,
     WriteOptions,
     parse_bit_depth,
@@ -141,6 +142,9 @@ def restore(
     offload: Offload = "none",
     device_memory: DeviceMemory = None,
     threads: Threads = None,
+    frames: clips.Frames = False,
+    temporal: clips.Temporal = 1.0,
+    codec: clips.Codec = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace outputs that already exist.", rich_help_panel=RUN)
     ] = False,
@@ -239,6 +243,20 @@ def restore(
         shard=None if shard is None else parse_shard(shard),
         memory_per_file=None if memory_per_file is None else parse_size(memory_per_file, "--memory-per-file"),
     )  # fmt: skip
+    clip = ClipOptions(temporal=temporal, codec=codec)
+    if clips.are_named(inputs, frames=frames):
+        raise typer.Exit(
+            clips.restore_clips(
+                inputs, output, options, chosen, clip, frames=frames, devices=devices, fail_fast=fail_fast,
+                dry_run=dry_run, as_json=as_json, progress=progress, quiet=quiet, verbose=verbose, debug=debug,
+                log=log_file, refused=(
+                    ("--ray", ray is not None), ("--watch", watch), ("--report", report_folder is not None),
+                    ("--shard", shard is not None), ("--adopt", adopt), ("-o -", output == "-"),
+                    ("--memory-per-file", memory_per_file is not None),
+                ),
+            )
+        )  # fmt: skip
+    clips.refuse_what_only_clips_have(clip)
     if output == "-" or "-" in inputs:
         for flag, is_given in (("--report", report_folder is not None), ("--watch", watch)):
             if is_given:

@@ -60,6 +60,11 @@ def tilings(incomplete: str) -> Completions:
     return _starting([(each, meanings.get(each, _blended(each))) for each in every], incomplete)
 
 
+def codecs(incomplete: str) -> Completions:
+    """Codecs of video."""
+    return _starting([("ffv1", "lossless"), ("av1", "small files")], incomplete)
+
+
 def precisions(incomplete: str) -> Completions:
     """Precisions of quantized weights."""
     meanings = {"int8": "half of bfloat16", "int4": "a quarter", "fp8": "half, for recent GPUs"}

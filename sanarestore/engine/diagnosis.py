@@ -36,6 +36,7 @@ GIVES = {
     "raw": "DNG and other camera raw files",
     "ray": "restoring on Ray clusters: --ray",
     "track": "curves of training in TensorBoard: train --track tensorboard",
+    "video": "restoring video files",
     "watch": "restoring as files arrive: restore --watch",
 }
 """What each extra of the package adds, in words; those for developers are left out."""

@@ -11,7 +11,15 @@ from os import PathLike
 from pathlib import Path
 
 from sanarestore.errors import UsageError
-from sanarestore.images.signature import HEAD, SUFFIXES, name_foreign, name_foreign_suffix, sniff, with_article
+from sanarestore.images.signature import (
+    HEAD,
+    SUFFIXES,
+    VIDEO_SUFFIXES,
+    name_foreign,
+    name_foreign_suffix,
+    sniff,
+    with_article,
+)
 from sanarestore.images.walk import fixed_part, match, walk
 
 _CHECK = "Check its name, and put quotes around names with spaces."
@@ -188,6 +196,8 @@ def _judge(path: Path) -> Rejected | None:
     foreign = name_foreign(head) or name_foreign_suffix(path)
     if foreign:
         return Rejected(path, f"it is {with_article(foreign)}, which is not read", "unsupported")
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return Rejected(path, "it is a video, which is only restored if it is named itself", "other")
     return Rejected(path, "it is not a photograph", "other")
 
 

@@ -18,6 +18,12 @@ SUFFIXES = frozenset((
 ))  # fmt: skip
 """Suffixes of the supported formats, in lower case: a file with one of them claims to be a photograph."""
 
+VIDEO_SUFFIXES = frozenset((
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".mxf", ".3gp", ".ogv",
+    ".y4m", ".flv", ".vob", ".nut",
+))  # fmt: skip
+"""Suffixes of video files, in lower case."""
+
 _MAGIC: tuple[tuple[int, bytes, Format], ...] = (
     (8, b"CR\2\0", "raw"),
     (0, b"II*\0", "tiff"),

@@ -34,6 +34,7 @@ from sanarestore.options.choices import (
     dtype_of,
     precision_named,
 )
+from sanarestore.options.clips import ClipOptions
 from sanarestore.options.restoring import (
     RestoreOptions,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "SCHEMES",
     "SMALLEST_TILE",
     "BatchOptions",
+    "ClipOptions",
     "DType",
     "Judge",
     "Offload",

@@ -27,8 +27,8 @@ FLAGS = {
         "--tiling", "--overlap", "--strength", "--verbose", "-v", "--accept-damaged", "--shard", "--memory-per-file",
         "--log-file", "--progress", "--ray", "--format", "--quality", "--bit-depth", "--keep-dates", "--strip",
         "--provenance", "--name", "--long-side", "--preset", "--watch", "--report", "--adopt",
-        "--quantize", "--offload", "--device-memory",
-        "--candidates", "--judge", "--autoencoder",
+        "--quantize", "--offload", "--device-memory", "--candidates", "--judge", "--autoencoder", "--frames",
+        "--temporal", "--codec",
     },
     "degrade": {"--output", "-o", "--recipe", "--variants", "--pairs", "--workers", "--seed", "--verbose", "-v"},
     "train": {

@@ -110,7 +110,9 @@ def test_formats_are_told_by_their_first_bytes(head, format):  # noqa: A002
 
 def test_a_movie_is_not_taken_for_a_picture(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x1cftypisom")
-    assert facts(find([tmp_path]).ignored) == {"a.mp4": ("other", "it is not a photograph")}
+    assert facts(find([tmp_path]).ignored) == {
+        "a.mp4": ("other", "it is a video, which is only restored if it is named itself")
+    }
 
 
 def test_named_files_are_found_whatever_their_content(shoot):

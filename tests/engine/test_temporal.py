@@ -1,0 +1,97 @@
+"""The temporal filter: less flicker, no trails, a new start at a cut, and a state of one frame."""
+
+import numpy as np
+import pytest
+import torch
+
+from sanarestore.engine.temporal import CUT, TemporalFilter, difference
+from sanarestore.images import Pixels
+from tests.engine.clips_made import Made, panned, psnr, with_noise
+
+
+def filtered(clip: Made, strength: float = 1.0) -> Pixels:
+    temporal = TemporalFilter(strength)
+    return np.stack([temporal(*frames) for frames in zip(clip.degraded, clip.restored, strict=True)])
+
+
+def flicker(result: Pixels, clean: Pixels) -> float:
+    """Temporal standard deviation of the error, once the filter has begun, away from the edges."""
+    return float((result - clean)[4:, 16:-16, 16:-16].std(axis=0).mean())
+
+
+@pytest.mark.parametrize("step", [(0.0, 0.0), (1.37, 0.61)])
+def test_flicker_is_halved_and_frames_come_closer_to_the_truth(step: tuple[float, float]) -> None:
+    clip = with_noise(panned(12, step))
+    result = filtered(clip)
+    assert flicker(result, clip.clean) < 0.5 * flicker(clip.restored, clip.clean)
+    assert psnr(result, clip.clean) > psnr(clip.restored, clip.clean) + 2
+
+
+def test_a_moving_thing_leaves_no_trail() -> None:
+    clean = np.repeat(panned(1, (0, 0)), 10, axis=0)
+    thing = 1 - clean[0, :24, :24]
+    where = np.zeros(clean.shape[:3], bool)
+    for number in range(len(clean)):
+        clean[number, 30:54, 6 * number : 6 * number + 24] = thing
+        where[number, 30:54, 6 * number : 6 * number + 24] = True
+    clip = with_noise(clean)
+    result = filtered(clip)
+    left = np.roll(where, 1, axis=0) & ~where  # where the thing was a frame ago
+    left[0] = False
+    for region in (where, left):
+        assert psnr(result[region], clean[region]) > psnr(clip.restored[region], clean[region]) - 0.05
+
+
+def test_a_cut_begins_anew_and_nothing_else_is_one() -> None:
+    clip = with_noise(np.concatenate([panned(5, (1.5, 0.5)), panned(5, (-1.0, 0.5), seed=9)]))
+    temporal = TemporalFilter()
+    cuts = []
+    for number, frames in enumerate(zip(clip.degraded, clip.restored, strict=True)):
+        result = temporal(*frames)
+        cuts += [number] * temporal.is_cut
+        if temporal.is_cut:
+            assert np.array_equal(result, clip.restored[number])
+    assert cuts == [5]
+
+
+def test_light_that_changes_everywhere_is_no_cut_and_leaves_no_trace() -> None:
+    clip = with_noise(panned(2, (0, 0)))
+    temporal = TemporalFilter()
+    temporal(clip.degraded[0], clip.restored[0])
+    brighter = clip.restored[1] + np.float32(0.3)
+    result = temporal(clip.degraded[1] + np.float32(0.3), brighter)
+    assert not temporal.is_cut
+    assert np.array_equal(result, brighter)
+
+
+def test_the_threshold_of_a_cut_lies_between_scenes_and_pans() -> None:
+    scenes = [torch.from_numpy(panned(2, (3.0, 1.0), seed=seed).mean(axis=3)) for seed in range(6)]
+    same = [difference(scene[1], scene[0]) for scene in scenes]
+    other = [difference(scenes[seed][0], scenes[seed - 1][0]) for seed in range(6)]
+    assert max(same) < CUT / 2
+    assert min(other) > CUT
+
+
+def test_strength_0_leaves_frames_as_they_are_and_state_does_not_grow() -> None:
+    clip = with_noise(panned(4, (0.5, 0)))
+    assert np.array_equal(filtered(clip, 0.0), clip.restored)
+    temporal = TemporalFilter()
+    for frames in zip(clip.degraded, clip.restored, strict=True):
+        temporal(*frames)
+        assert temporal.state is not None
+        assert temporal.state.result_CHW.shape == (3, 96, 96)
+        assert temporal.state.frames_HW.shape == (96, 96)
+
+
+def test_a_clean_still_clip_is_not_changed() -> None:
+    clean = np.repeat(panned(1, (0, 0)), 3, axis=0)
+    assert np.abs(filtered(Made(clean, clean, clean)) - clean).max() < 1e-6
+
+
+def test_gray_frames_and_a_change_of_size_are_taken() -> None:
+    temporal = TemporalFilter()
+    gray = with_noise(panned(2, (0, 0))).restored[..., :1]
+    temporal(gray[0], gray[0])
+    assert temporal(gray[1], gray[1]).shape == (96, 96, 1)
+    small = gray[1, :40, :50]
+    assert np.array_equal(temporal(small, small), small)
