@@ -156,6 +156,10 @@ class TrainingRecipe:
     lines from images to noise are followed (consistency training), which needs more steps and less of the base."""
     tangent_warmup: int = 500
     """Under distillation, steps until the transformer's own change along the path counts in full."""
+    time_window: float = 0.02
+    """Under distillation, radians to each side over which that change is averaged, by differences; 0 takes the exact
+    derivative, by forward-mode differentiation. Transformers whose timesteps go to 1000 fluctuate from one to the next:
+    their exact derivative is mostly noise, unless that was trained out of the teacher, as Sprint does."""
     draws: int = 1
     """Under flow and distillation, times and noises drawn per crop: encoding its latents costs more than training on
     them."""
@@ -315,6 +319,7 @@ class TrainingRecipe:
             "of the latent path's channels, each must divide four times its neighbours": any(
                 4 * one % other or 4 * other % one for one, other in pairwise(self.latent.channels)
             ),
+            "time_window must be at most 0.5": self.time_window > 0.5,
             f"scale must be from 1 to {LARGEST_SCALE:g}": not 1 <= self.scale <= LARGEST_SCALE,
             "candidates must be at least 1, and shrink_most too": min(self.candidates, self.shrink_most) < 1,
             "steps, batch, accumulate and draws must be positive, and workers not negative": (
@@ -351,6 +356,7 @@ class TrainingRecipe:
                 self.flow_shift,
                 self.cached_passes,
                 self.tangent_warmup,
+                self.time_window,
                 self.grow,
                 self.prune,
                 self.validation_photos,
