@@ -5,7 +5,7 @@ Shape suffixes: B batch, C channels, H W latent positions.
 A consistency model maps every point of a path from noise to image to its end at once. On the trigonometric path
 x' = cos(t) z + sin(t) e the end is f(x', t) = cos(t) x' - sin(t) F(x', t), where F is the transformer's dx'/dt (see
 `flow.trigonometric`). Training makes f constant along the path: dF moves towards df/dt, the derivative of f along the
-teacher's velocity, computed by forward-mode differentiation. The transformer begins as the teacher.
+teacher's velocity: by forward-mode differentiation, or averaged over a window. The transformer begins as the teacher.
 """
 
 import copy
@@ -75,7 +75,10 @@ class DistillationObjective(FlowObjective):
             with torch.no_grad():
                 slope_BCHW = _field(self.teacher, condition_BCHW, tokens)(noised_BCHW, angle_B)
         share = min(batch.number / recipe.tangent_warmup, 1.0) if recipe.tangent_warmup else 1.0
-        return consistency_loss(_field(student, condition_BCHW, tokens), noised_BCHW, angle_B, slope_BCHW, share)
+        return consistency_loss(
+            _field(student, condition_BCHW, tokens), noised_BCHW, angle_B, slope_BCHW,
+            share=share, window=recipe.time_window,
+        )  # fmt: skip
 
 
 def check_teacher(parts: Parts, recipe: TrainingRecipe, base: str | None) -> None:
@@ -127,41 +130,62 @@ def refuse_distilled(parts: Parts, base: str | None) -> None:
         )  # fmt: skip
 
 
-def consistency_loss(student: Field, noised_BCHW: Tensor, angle_B: Tensor, slope_BCHW: Tensor, share: float) -> Tensor:
-    """The mean squared distance of F from itself moved by the normalised tangent; see `normalized_tangent`.
+def consistency_loss(
+    student: Field, noised_BCHW: Tensor, angle_B: Tensor, slope_BCHW: Tensor, *, share: float, window: float
+) -> Tensor:
+    """The mean squared distance of F from itself moved by the normalised tangent.
 
-    Its value is the size of the tangents, near 1 until they vanish; validation shows progress, the loss does not.
+    `share` in [0, 1] is that of the tangent's terms with the student's own derivative, which are unstable at first;
+    `window` is that of `change_along`. The loss is the size of the tangents, near 1 until they vanish; validation shows
+    progress, the loss does not.
     """
     # First with gradients: autocast keeps cast weights, and must not keep some without a gradient.
     predicted_BCHW = student(noised_BCHW, angle_B)
     with torch.no_grad():
-        tangent_BCHW = normalized_tangent(student, noised_BCHW, angle_B, slope_BCHW, share)
-    loss: Tensor = (predicted_BCHW - predicted_BCHW.detach() - tangent_BCHW).square().mean()
+        fixed_BCHW = predicted_BCHW.detach()
+        change_BCHW = change_along(student, noised_BCHW, angle_B, slope_BCHW, window)
+        tangent_BCHW = normalized_tangent(fixed_BCHW, change_BCHW, noised_BCHW, angle_B, slope_BCHW, share)
+    loss: Tensor = (predicted_BCHW - fixed_BCHW - tangent_BCHW).square().mean()
     return loss
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def normalized_tangent(
-    student: Field, noised_BCHW: Tensor, angle_B: Tensor, slope_BCHW: Tensor, share: float
+    predicted_BCHW: Tensor, change_BCHW: Tensor, noised_BCHW: Tensor, angle_B: Tensor, slope_BCHW: Tensor, share: float
 ) -> Tensor:
-    """The tangent cos(t) df/dt along the slope dx'/dt, divided by its own size, [B,C,H,W]; without gradients.
+    """The tangent cos(t) df/dt along the slope dx'/dt, divided by its own size, [B,C,H,W].
 
-    `share` in [0, 1] is that of the terms with the student's own derivative, which are unstable at first (Lu & Song
-    2025, section 4.1, whose units differ by `SIGMA_DATA`). The size is the root of the mean square, so that it does not
-    grow with the crop (Chen et al. 2025).
+    Lu & Song (2025, section 4.1), whose units differ by `SIGMA_DATA`. The size is the root of the mean square, so that
+    it does not grow with the crop (Chen et al. 2025).
+    """
+    cosine_B111, sine_B111 = _sides(angle_B)
+    tangent_BCHW = cosine_B111.square() * (slope_BCHW - predicted_BCHW)
+    tangent_BCHW = SIGMA_DATA * (tangent_BCHW - share * (cosine_B111 * sine_B111 * noised_BCHW + change_BCHW))
+    size_B111 = tangent_BCHW.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    normalized_BCHW: Tensor = tangent_BCHW / (size_B111 + TANGENT_FLOOR)
+    return normalized_BCHW
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def change_along(student: Field, noised_BCHW: Tensor, angle_B: Tensor, slope_BCHW: Tensor, window: float) -> Tensor:
+    """cos(t) sin(t) dF/dt along the slope dx'/dt, [B,C,H,W]: the mean within `window` radians, or exact if that is 0.
+
+    Transformers whose timesteps go to 1000 fluctuate from one to the next: their exact derivative is mostly noise.
     """
     cosine_B111, sine_B111 = _sides(angle_B)
     both_B111 = cosine_B111 * sine_B111
+    if window:
+        before_B, after_B = (angle_B - window).clamp(min=0), (angle_B + window).clamp(max=torch.pi / 2)
+        first_BCHW, last_BCHW = (
+            student(noised_BCHW + (at_B - angle_B)[:, None, None, None] * slope_BCHW, at_B)
+            for at_B in (before_B, after_B)
+        )
+        return both_B111 * (last_BCHW - first_BCHW) / (after_B - before_B)[:, None, None, None]
     # Fused attention has no forward-mode derivative.
     with sdpa_kernel(SDPBackend.MATH):
         # The factor keeps the derivative bounded near pi/2, where tan(t) grows without limit.
         found: Any = torch.func.jvp(student, (noised_BCHW, angle_B), (both_B111 * slope_BCHW, both_B111.flatten()))
-    predicted_BCHW, change_BCHW = found
-    tangent_BCHW = cosine_B111.square() * (slope_BCHW - predicted_BCHW)
-    tangent_BCHW = SIGMA_DATA * (tangent_BCHW - share * (both_B111 * noised_BCHW + change_BCHW))
-    size_B111 = tangent_BCHW.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-    normalized_BCHW: Tensor = tangent_BCHW / (size_B111 + TANGENT_FLOOR)
-    return normalized_BCHW
+    change_BCHW: Tensor = found[1]
+    return change_BCHW
 
 
 def _teacher_of(transformer: ConditionedTransformer, lora: Lora | None) -> tuple[ConditionedTransformer, Lora | None]:

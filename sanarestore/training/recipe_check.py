@@ -42,6 +42,7 @@ def problems(recipe: "TrainingRecipe") -> dict[str, object]:
         "of the latent path's channels, each must divide four times its neighbours": any(
             4 * one % other or 4 * other % one for one, other in pairwise(recipe.latent.channels)
         ),
+        "time_window must be at most 0.5": recipe.time_window > 0.5,
         f"scale must be from 1 to {LARGEST_SCALE:g}": not 1 <= recipe.scale <= LARGEST_SCALE,
         "candidates must be at least 1, and shrink_most too": min(recipe.candidates, recipe.shrink_most) < 1,
         "steps, batch, accumulate and draws must be positive, and workers not negative": (
@@ -78,6 +79,7 @@ def problems(recipe: "TrainingRecipe") -> dict[str, object]:
             recipe.flow_shift,
             recipe.cached_passes,
             recipe.tangent_warmup,
+            recipe.time_window,
             recipe.grow,
             recipe.prune,
             recipe.validation_photos,

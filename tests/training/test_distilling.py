@@ -17,6 +17,7 @@ from sanarestore.model.prompts import PromptEncoder
 from sanarestore.training.distilling import (
     TANGENT_FLOOR,
     DistillationObjective,
+    change_along,
     check_teacher,
     consistency_loss,
     normalized_tangent,
@@ -31,7 +32,7 @@ from tests.published import CHANNELS, SPRINT, latent_path, tiny_transformer, wri
 from tests.published import TINY_RECIPE as TINY
 from tests.training.test_objectives import batch
 
-RECIPE = replace(TINY, objective="distillation", teacher=True, tangent_warmup=0, batch=4)
+RECIPE = replace(TINY, objective="distillation", teacher=True, tangent_warmup=0, time_window=0.0, batch=4)
 FLOW = replace(TINY, objective="flow")
 NORMS = {"qk_norm": "rms_norm_across_heads"}
 
@@ -69,10 +70,31 @@ def test_the_tangent_is_that_of_finite_differences() -> None:
     with torch.no_grad():
         change = angle.cos()[:, None, None, None] * (end(apart) - end(-apart)) / (2 * apart) * SIGMA_DATA
         size = change.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-        found = normalized_tangent(field, point, angle, slope, 1.0)
+        changes = [change_along(field, point, angle, slope, window) for window in (0.0, apart)]
+        found = normalized_tangent(field(point, angle), changes[0], point, angle, slope, 1.0)
+        averaged = normalized_tangent(field(point, angle), changes[1], point, angle, slope, 1.0)
     expected = change / (size + TANGENT_FLOOR)
     assert float(size.min()) > 0.02, "there is something to compare"
     torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(averaged, found, atol=0.02, rtol=0.02)
+
+
+def test_the_averaged_change_ignores_fluctuations_and_stays_on_the_path() -> None:
+    """A field that wiggles within a thousandth of its time range, as networks with fine timesteps do."""
+    asked = []
+
+    def field(point: Tensor, angle: Tensor) -> Tensor:
+        asked.append(angle)
+        wiggle = 0.05 * torch.sin(800 * angle)
+        return (angle.square() + wiggle)[:, None, None, None] * torch.ones_like(point)
+
+    point, angle = drawn(0), torch.tensor([0.0, 0.5, 1.0, torch.pi / 2])
+    exact, mean = (change_along(field, point, angle, torch.zeros_like(point), window) for window in (0.0, 0.05))
+    expected = angle.cos() * angle.sin() * 2 * angle
+    assert float((mean[:, 0, 0, 0] - expected).abs().max()) < 0.6
+    assert float((exact[:, 0, 0, 0] - expected).abs().max()) > 6
+    assert min(float(each.min()) for each in asked) >= 0
+    assert max(float(each.max()) for each in asked) <= torch.pi / 2 + 1e-6
 
 
 def test_before_training_the_student_is_the_teacher_and_the_warm_up_costs_nothing() -> None:
@@ -108,7 +130,8 @@ class Scaling(torch.nn.Module):
         return self.net(angle[:, None])[:, :, None, None] * point  # type: ignore[no-any-return]
 
 
-def test_one_step_learns_where_the_path_of_the_teacher_ends() -> None:
+@pytest.mark.parametrize("window", [0.0, 0.02])
+def test_one_step_learns_where_the_path_of_the_teacher_ends(window: float) -> None:
     """Latents N(0, c^2) have known paths: noise e ends at c e, while one step of the teacher gives their mean, 0."""
     spread, count = 0.4, 256
 
@@ -138,7 +161,9 @@ def test_one_step_learns_where_the_path_of_the_teacher_ends() -> None:
 
     mean = learn(300, lambda point, angle: (student(point, angle) - taught(point, angle)).square().mean())
     assert abs(mean) < 0.1, "the teacher's single step"
-    end = learn(600, lambda point, angle: consistency_loss(student, point, angle, taught(point, angle), 1.0))
+    end = learn(
+        600, lambda point, angle: consistency_loss(student, point, angle, taught(point, angle), share=1, window=window)
+    )
     assert end == pytest.approx(spread, abs=0.06)
 
 
