@@ -89,7 +89,7 @@ class TrainingRecipe:
     lines from images to noise are followed (consistency training), which needs more steps and less of the base."""
     tangent_warmup: int = 500
     """Under distillation, steps until the transformer's own change along the path counts in full."""
-    time_window: float = 0.02
+    time_window: float = 0.15
     """Under distillation, radians to each side over which that change is averaged, by differences; 0 takes the exact
     derivative, by forward-mode differentiation. Transformers whose timesteps go to 1000 fluctuate from one to the next:
     their exact derivative is mostly noise, unless that was trained out of the teacher, as Sprint does."""
