@@ -14,7 +14,7 @@ from sanarestore.files import hash_file
 from sanarestore.model.loading import EXPERTS, REFINER, load_model
 from sanarestore.model.refiner_config import RefinerConfig
 from sanarestore.old_names import OBJECTIVES, RECIPE, TENSORS, renamed_recipe, renamed_tensors
-from sanarestore.training.recipe import OBJECTIVES as KNOWN
+from sanarestore.training.recipe_shapes import OBJECTIVES as KNOWN
 from sanarestore.training.recipe import TrainingRecipe
 
 
