@@ -48,6 +48,8 @@ class Placement:
 
     def applied(self, options: RestoreOptions) -> RestoreOptions:
         """The options with what was chosen; the tile of a blending scheme stays, because it decides the result."""
+        if (self.offload, self.quantize) == (options.offload, options.quantize):
+            return options
         return replace(options, offload=self.offload, quantize=self.quantize)
 
 
