@@ -14,8 +14,8 @@ from sanarestore.files import hash_file
 from sanarestore.model.loading import EXPERTS, REFINER, load_model
 from sanarestore.model.refiner_config import RefinerConfig
 from sanarestore.old_names import OBJECTIVES, RECIPE, TENSORS, renamed_recipe, renamed_tensors
-from sanarestore.training.recipe_shapes import OBJECTIVES as KNOWN
 from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.recipe_shapes import OBJECTIVES as KNOWN
 
 
 def test_tensors_are_renamed_part_by_part() -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from sanarestore import options
 from sanarestore.model.loading import RestorationModel
 from sanarestore.model.refiner import Refiner
 from sanarestore.model.refiner_config import RefinerConfig
@@ -24,7 +23,7 @@ def model(tiny_model: RestorationModel) -> RestorationModel:
 @pytest.fixture
 def tiny_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Allow tiles smaller than the permitted size, so that small images have many."""
-    monkeypatch.setattr(options, "SMALLEST_TILE", 8)
+    monkeypatch.setattr("sanarestore.options.restoring.SMALLEST_TILE", 8)
 
 
 @pytest.fixture
