@@ -1,15 +1,13 @@
 """`sanarestore restore`: files and folders in, restored files out."""
 
-import shlex
-import sys
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sanarestore.cli import clips, values
+from sanarestore.cli.batch_events import sheet_of, shown
 from sanarestore.cli.dry_run import rehearse
 from sanarestore.cli.flags import (
     CONSOLE,
@@ -63,9 +61,7 @@ from sanarestore.options import (
 from sanarestore.sizes import parse_size
 
 if TYPE_CHECKING:
-    from sanarestore.cli.contact_sheet import ContactSheet
-    from sanarestore.cli.reports import Report
-    from sanarestore.engine.jobs import Outcome, TileDone, Waiting
+    pass
 
 RUN = "Batch"
 
@@ -283,7 +279,7 @@ def restore(
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     console.show_licences(options.autoencoder, wanted=weights.WANTED_OF_AUTOENCODERS)
     with (
-        _sheet(report_folder, inputs) as sheet,
+        sheet_of(report_folder, inputs) as sheet,
         reports.Report(
             "restored", 0, quiet=quiet, as_json=as_json, verbose=verbose, progress=progress, log=log_file
         ) as report,
@@ -293,50 +289,9 @@ def restore(
         for batch in batches:
             report.more(len(batch.jobs) + len(batch.refused))
             with closing(batch.run(where)) as events:
-                if _show(events, report, sheet, fail_fast=fail_fast, debug=debug):
+                if shown(events, report, sheet, fail_fast=fail_fast, debug=debug):
                     break
     raise typer.Exit(report.exit_code)
-
-
-def _sheet(folder: Path | None, inputs: Sequence[str]) -> "AbstractContextManager[ContactSheet | None]":
-    """The pages for `--report`; None without a folder. UsageError if its pictures would be inputs of the next run."""
-    if folder is None:
-        return nullcontext()
-    above = [each for each in inputs if Path(each).is_dir() and folder.resolve().is_relative_to(Path(each).resolve())]
-    if above:
-        raise UsageError(
-            f"it lies in the input {above[0]}, and its pictures would be restored by the next run", where=folder,
-            next_step="Name a folder outside of the inputs with --report.",
-        )  # fmt: skip
-    from sanarestore.cli.contact_sheet import ContactSheet
-
-    return ContactSheet(folder, shlex.join(["sanarestore", *sys.argv[1:]]))
-
-
-def _show(
-    events: "Iterable[Waiting | TileDone | Outcome]", report: "Report", sheet: "ContactSheet | None", *,
-    fail_fast: bool, debug: bool,
-) -> bool:  # fmt: skip
-    """Report what a batch yields; True if a file has failed and the others are not to be done."""
-    from sanarestore.cli import console
-    from sanarestore.engine.jobs import TileDone, Waiting
-
-    for event in events:
-        if isinstance(event, Waiting):
-            report.expect(event.files, event.size)
-        elif isinstance(event, TileDone):
-            report.part(
-                event.path, event.done, event.total, megapixels=event.megapixels, size=event.size,
-                label=event.expert or "",
-            )  # fmt: skip
-        else:
-            report.add(event)
-            if sheet is not None:
-                sheet.add(event)
-            console.say_lines(event.trace.splitlines() if debug else ())
-            if fail_fast and event.status == "failed":
-                return True
-    return False
 
 
 def _refuse_what_no_cluster_can(inputs: list[str], output: str | None, devices: str, *, dry_run: bool) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sanarestore import tiling
+from sanarestore.engine.latent_use import steps_of
 from sanarestore.engine.residency import Residency
 from sanarestore.engine.tiles import Steps, Tiles, release, run_stages
 from sanarestore.errors import OutOfMemory, UsageError
@@ -27,7 +28,7 @@ from sanarestore.model.runners.prompt import prompts as as_read
 from sanarestore.model.runners.whole import whole
 from sanarestore.model.runners.windowed import causal, multidiffusion
 from sanarestore.model.transformer import Tokens
-from sanarestore.options import BLENDING, LATENT, Precision, RestoreOptions
+from sanarestore.options import BLENDING, Precision, RestoreOptions
 
 WINDOWS_AT_ONCE = 4
 """Windows that blending schemes run together on a GPU; fewer leave it idle between small kernels."""
@@ -326,43 +327,6 @@ def _quantize(transformer: Any, precision: Precision) -> None:
         raise UsageError(
             f"the model's weights are stored in {stored}", where=f"--quantize {precision}", next_step="Leave it out."
         )
-
-
-def steps_of(options: RestoreOptions, model: RestorationModel) -> int:
-    """Number of sampling steps: as asked for, or the model's default."""
-    return options.steps or int(model.defaults.get("steps", 1))
-
-
-def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
-    """Whether the latent path runs: the model has one, and recommends it or a fidelity below 1 needs it.
-
-    UsageError if flags of the latent path are given but would have no effect, and for candidates that would be alike.
-    """
-    asked = [
-        name for name, chosen in (
-            ("--steps", options.steps is not None), ("--guidance", options.guidance != 1),
-            (f"--tiling {options.tiling}", options.tiling in LATENT), ("--candidates", options.candidates > 1),
-            ("--autoencoder", options.autoencoder is not None), ("--quantize", options.quantize is not None),
-            ("--offload", options.offload != "none"),
-        ) if chosen
-    ]  # fmt: skip
-    if model.load_latent is None:
-        if asked:
-            raise UsageError(
-                "this model has no latent path, so this has no effect", where=asked[0], next_step="Leave it out."
-            )
-        return False
-    if asked and options.fidelity == 1 and not model.refines_generated:
-        raise UsageError(
-            "this only matters with --fidelity below 1", where=asked[0],
-            next_step="Lower --fidelity, or leave it out.",
-        )  # fmt: skip
-    if options.candidates > 1 and steps_of(options, model) == 1:
-        raise UsageError(
-            "with one sampling step, candidates are nearly the same", where="--candidates",
-            next_step="Use more --steps, such as 8, or leave it out.",
-        )  # fmt: skip
-    return options.fidelity < 1 or model.refines_generated
 
 
 def _unwatched(stage: str, result_CHW: Tensor) -> None:

@@ -5,7 +5,7 @@ Shape suffixes: C channels, H W pixels of the image, h w pixels of a window, D p
 
 import math
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from functools import partial
@@ -17,21 +17,23 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
-from sanarestore import images, tiling
+from sanarestore import images
 from sanarestore.degradations.requests import Request
 from sanarestore.engine.candidates import best_of
 from sanarestore.engine.devices import exactly_float32, pick_device, pick_dtype
-from sanarestore.engine.generation import Draw, Generation, Place, Watch, is_generated, new_generation, steps_of
+from sanarestore.engine.generation import Draw, Generation, Watch, new_generation
 from sanarestore.engine.jobs import Candidate
 from sanarestore.engine.judges import judge_of, judgement
 from sanarestore.engine.keywords import OF_ONE_IMAGE, CallKeywords, Keywords, WriteKeywords
 from sanarestore.engine.kinds import opened
+from sanarestore.engine.latent_use import is_generated, steps_of
 from sanarestore.engine.pixels import host_tensor, is_finite, is_gray, mixed, resized, visible, with_visible
 from sanarestore.engine.placement import placement
 from sanarestore.engine.python_words import keywords_named
 from sanarestore.engine.refinement import Refinement
 from sanarestore.engine.result_file import ResultFile
-from sanarestore.engine.tiles import Steps, Tiles, keep_pages, run_stages
+from sanarestore.engine.stages import Stages
+from sanarestore.engine.tiles import Tiles, keep_pages
 from sanarestore.errors import ImageError, UnreadableImage
 from sanarestore.images.arrays import Array
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
@@ -115,6 +117,7 @@ class Restorer:
             self.model, prompts.pooled(wording)[None], self.request, fidelity=options.fidelity, tiles=self._tiles,
             dtype=dtype, shared=shared,
         )  # fmt: skip
+        self._stages = Stages(options, self._generation, self._refinement)
 
     @overload
     def __call__(self, image: str | PathLike[str] | images.Image, **chosen: Unpack[CallKeywords]) -> images.Image: ...
@@ -219,7 +222,7 @@ class Restorer:
             seeds = range(self.options.seed, self.options.seed + self.options.candidates)
             restored_HWC, judged = yield from best_of(
                 seeds, partial(self._sampled, visible_HWC), partial(judgement, self.judge, photograph_HWC),
-                partial(self._expected, *visible_HWC.shape[:2]), page=page,
+                partial(self._stages.count, *visible_HWC.shape[:2]), page=page,
             )  # fmt: skip
             self.candidates += judged
         return replace(image, pixels_HWC=with_visible(image, visible_HWC, restored_HWC))
@@ -231,10 +234,7 @@ class Restorer:
         degraded_CHW = host_tensor(visible_HWC)
         restored_HWC = np.empty((*visible_HWC.shape[:2], 3), dtype=np.float32)
         restored_CHW = torch.from_numpy(restored_HWC).permute(2, 0, 1)
-        if self.options.tiling == "independent":
-            yield from self._alone(degraded_CHW, restored_CHW, draw)
-        else:
-            yield from self._all_stages(degraded_CHW, restored_CHW, None, draw)
+        yield from self._stages(degraded_CHW, restored_CHW, draw)
         if not is_finite(restored_HWC):
             raise ImageError("the model's result is no finite number everywhere", next_step="Try --dtype float32.")
         if is_gray(visible_HWC):
@@ -242,72 +242,6 @@ class Restorer:
             restored_HWC -= visible_HWC
             restored_HWC = visible_HWC + restored_HWC.mean(axis=2, keepdims=True)
         return mixed(visible_HWC, restored_HWC, self.options.strength)
-
-    def _all_stages(
-        self, degraded_CHW: Tensor, restored_CHW: Tensor, place: Place | None = None, draw: Draw | None = None
-    ) -> Steps:
-        """Generate an image where the latent path is used, and refine it; `place` says which part of an image it is."""
-        size = degraded_CHW.shape[1:]
-        stages = []
-        generated_CHW = degraded_CHW
-        if self._generation:
-            generated_CHW = restored_CHW if self._is_unrefined else torch.empty_like(degraded_CHW)
-            is_encoded = draw is not None and (place or Place(0, 0, *size)) in (draw.conditions or {})
-            count = self._generation.count(*size, is_encoded=is_encoded)
-            stages.append((self._generation(degraded_CHW, generated_CHW, place, draw), count))
-        if not self._is_unrefined:
-            stages.append((self._refinement(degraded_CHW, generated_CHW, restored_CHW), self._refinement.count(*size)))
-        yield from run_stages(stages)
-
-    def _alone(self, degraded_CHW: Tensor, restored_CHW: Tensor, draw: Draw | None) -> Steps:
-        """Restore every window as an image of its own, and blend the results."""
-        windows = self._windows(*degraded_CHW.shape[1:])
-        restored_CHW.zero_()
-        is_encoded = draw is not None and bool(draw.conditions)
-        yield from run_stages(
-            [
-                (self._window_alone(each, degraded_CHW, restored_CHW, draw), self._count_alone(each, is_encoded))
-                for each in windows
-            ]
-        )
-
-    def _windows(self, height: int, width: int) -> Sequence[tiling.Window]:
-        """The windows that are restored as images of their own."""
-        stride = self._generation.stride if self._generation else self._refinement.stride
-        tile, overlap = tiling.whole_strides(*self.options.blended, stride)
-        return tiling.overlapping(height, width, tile=tile, overlap=overlap, stride=stride)
-
-    def _window_alone(
-        self, window: tiling.Window, degraded_CHW: Tensor, restored_CHW: Tensor, draw: Draw | None
-    ) -> Steps:
-        """Restore one window, and add its weighted result."""
-        top, bottom, left, right = window.box
-        given_Chw = degraded_CHW[:, top:bottom, left:right]
-        result_Chw = torch.empty(given_Chw.shape)
-        yield from self._all_stages(given_Chw, result_Chw, Place(top, left, *degraded_CHW.shape[1:]), draw)
-        restored_CHW[:, top:bottom, left:right] += window.weight_hw * result_Chw
-
-    def _count_alone(self, window: tiling.Window, is_encoded: bool) -> int:
-        top, bottom, left, right = window.box
-        return self._count(bottom - top, right - left, is_encoded=is_encoded)
-
-    def _expected(self, height: int, width: int, *, is_encoded: bool) -> int:
-        """Number of progress steps for a whole image, window by window where they are restored independently."""
-        if self.options.tiling != "independent":
-            return self._count(height, width, is_encoded=is_encoded)
-        return sum(self._count_alone(window, is_encoded) for window in self._windows(height, width))
-
-    def _count(self, height: int, width: int, *, is_encoded: bool) -> int:
-        """Number of progress steps for an image of this size at the current tile size."""
-        generated = self._generation.count(height, width, is_encoded=is_encoded) if self._generation else 0
-        if self._is_unrefined:
-            return generated
-        return generated + self._refinement.count(height, width)
-
-    @property
-    def _is_unrefined(self) -> bool:
-        """Whether the generated image is the result, without a refiner."""
-        return self._generation is not None and self.options.fidelity == 0
 
     @property
     def tile(self) -> int:

@@ -11,7 +11,7 @@ from torch import nn
 
 from sanarestore import images, weights
 from sanarestore.engine.devices import pick_device, pick_dtype
-from sanarestore.engine.generation import is_generated, steps_of
+from sanarestore.engine.latent_use import is_generated, steps_of
 from sanarestore.engine.restorer import Restorer
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.autoencoders import autoencoder_class, load_autoencoder

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sanarestore import images, tiling
-from sanarestore.engine.generation import is_generated
+from sanarestore.engine.latent_use import is_generated
 from sanarestore.engine.restorer import Restorer
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.columns import Column, Place, Record

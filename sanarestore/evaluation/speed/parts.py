@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from sanarestore import images, tiling
-from sanarestore.engine.generation import Generation, steps_of
+from sanarestore.engine.generation import Generation
+from sanarestore.engine.latent_use import steps_of
 from sanarestore.engine.pixels import host_tensor
 from sanarestore.engine.restorer import Restorer
 from sanarestore.evaluation.speed.clock import Work, count_work
