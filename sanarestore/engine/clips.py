@@ -25,7 +25,7 @@ from sanarestore.engine.lock import Lock
 from sanarestore.engine.restorer import Restorer
 from sanarestore.engine.segments import Segments
 from sanarestore.engine.temporal import TemporalFilter
-from sanarestore.errors import SanarestoreError, UnwritableImage
+from sanarestore.errors import SanarestoreError, UnwritableImage, UsageError
 from sanarestore.files import hash_file, hash_text, place, temporary_beside, unwritable
 from sanarestore.options import BatchOptions, ClipOptions
 from sanarestore.video.planes import Planes, blank, changed, to_rgb
@@ -42,13 +42,23 @@ class ClipRestorer:
     """Restores clips with one model on one device."""
 
     def __init__(self, restorer: Restorer, clip: ClipOptions, chosen: BatchOptions = BatchOptions()) -> None:  # noqa: B008 - frozen
-        """`chosen` says how frames of a folder are written, and whether results are replaced."""
+        """`chosen` says how frames of a folder are written, and whether results are replaced. UsageError for a restorer
+        that keeps the best of several candidates."""
+        if restorer.judge is not None:
+            raise UsageError(
+                "each frame would keep another sample, and the clip would flicker", where="--candidates",
+                next_step="Leave it out.",
+            )  # fmt: skip
         self._restorer, self._clip, self._chosen = restorer, clip, chosen
         self._files = FileRestorer(restorer, accept_damaged=chosen.accept_damaged, write=chosen.write)
         options = restorer.options
         self._settings = ":".join((
             options.fingerprint(), clip.fingerprint(), chosen.write.fingerprint(),
-            weights.fingerprint(weights.chosen(options.model, options.adapter), options.adapter),
+            weights.fingerprint(
+                weights.chosen(options.model, options.adapter), options.adapter, options.autoencoder
+            ),
+            # Another number rounds differently, and the parts of a clip are to be equal.
+            f"threads {options.threads}",
         ))  # fmt: skip
         # Where nothing is removed, frames stay as they are: averaging them would be a change that nobody asked for.
         is_changed = restorer.options.strength > 0 and restorer.request.removes != ()
@@ -149,7 +159,7 @@ class ClipRestorer:
             cuts: list[int] = []
             folder.mkdir()
             for number, each in enumerate(group):
-                made = yield from self._frame(replace(each, temporary=folder / each.target.name), temporal)
+                made = self._frame(replace(each, temporary=folder / each.target.name), temporal)
                 cuts += [start + number] * temporal.is_cut
                 pixels += made.megapixels
                 notes.update(dict.fromkeys(made.notes))
@@ -159,7 +169,7 @@ class ClipRestorer:
         parts.finish()
         return replace(self._outcome(job, parts, resumed, 0, tuple(notes)), megapixels=pixels)
 
-    def _frame(self, job: Job, temporal: TemporalFilter) -> Generator[TileDone, None, Outcome]:
+    def _frame(self, job: Job, temporal: TemporalFilter) -> Outcome:
         """Restore, filter and write one frame of a folder."""
         read = self._files.read(job)
         given = read.image
@@ -168,7 +178,6 @@ class ClipRestorer:
         made = _finished(self._files.work(job, read))
         image = made.image
         made.image = replace(image, pixels_HWC=self._filtered(given.pixels_HWC, image.pixels_HWC, temporal))
-        yield from ()
         return self._files.write(job, made, 0.0)
 
     def _filtered(self, given_HWC: images.Pixels, restored_HWC: images.Pixels, temporal: TemporalFilter) -> Any:

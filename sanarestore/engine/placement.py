@@ -9,7 +9,7 @@ from sanarestore.engine.footprint import Footprint, footprint
 from sanarestore.errors import UsageError
 from sanarestore.model.loading import RestorationModel
 from sanarestore.model.quantization import quantization
-from sanarestore.options import BLENDING, OFFLOADS, Offload, Precision, RestoreOptions
+from sanarestore.options import OFFLOADS, Offload, Precision, RestoreOptions
 from sanarestore.sizes import spoken_size
 
 SIDE = 4096
@@ -47,7 +47,7 @@ class Placement:
     """What was chosen and what it costs; None if nothing was."""
 
     def applied(self, options: RestoreOptions) -> RestoreOptions:
-        """The options with what was chosen; the tile of a blending scheme stays, because it decides the result."""
+        """The options with what was chosen; their tile stays, because it decides the result of a blending scheme."""
         if (self.offload, self.quantize) == (options.offload, options.quantize):
             return options
         return replace(options, offload=self.offload, quantize=self.quantize)
@@ -102,7 +102,7 @@ class _Search:
 
     def _settings(self) -> Iterator[tuple[Precision | None, int, Offload]]:
         """Precision, tile and offload, those that cost least first."""
-        tiles = TILES if self._options.tile is None else (self._options.tile,)
+        tiles = (self._options.tile,) if self._options.tile else TILES[: 1 if self._options.tiling == "off" else None]
         for precision in self._precisions():
             for tile in tiles:
                 for offload in self._offloads:
@@ -137,5 +137,4 @@ class _Search:
         if precision is not None and self._options.quantize is None:
             words.append(f"the transformer's weights are in {precision}, which changes the result a little")
         note = f"to fit {spoken_size(memory)}: {'; '.join(words)}; about {peak} at the peak for {SIDE}x{SIDE} px"
-        chosen = tile if self._options.tiling not in (*BLENDING, "off") else self._options.tile
-        return Placement(tile=chosen, offload=offload, quantize=precision, note=note)
+        return Placement(tile=tile, offload=offload, quantize=precision, note=note)

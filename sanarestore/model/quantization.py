@@ -4,7 +4,7 @@ Shape suffixes: N outputs, K inputs, P = K / 2 bytes of two codes each, J groups
 L tokens.
 
     int8   a scale for each output; inputs are rounded to int8 too, token by token (W8A8)
-    fp8    float8 e4m3, a scale for each output; inputs too where the device multiplies such floats (W8A8, else W8A16)
+    fp8    float8 e4m3, a scale for each output; inputs become float8 only where the device multiplies such floats
     int4   a scale and a zero for each group of inputs; inputs stay as they are (W4A16)
 
 Linear layers and 1x1 convolutions of the blocks are quantized: 1x1 convolutions are half of a SANA block. Embeddings,

@@ -216,3 +216,9 @@ def test_what_is_no_video_fails_with_a_reason(
     assert outcome.status == "failed"
     assert error in str(outcome.error)
     assert name in str(outcome.error)
+
+
+def test_candidates_are_refused_because_frames_would_be_other_samples(model: RestorationModel) -> None:
+    chosen = Restorer(RestoreOptions(candidates=2, steps=2, fidelity=0), device="cpu", model=model)
+    with pytest.raises(UsageError, match="the clip would flicker"):
+        ClipRestorer(chosen, ClipOptions())

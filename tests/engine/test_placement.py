@@ -90,8 +90,10 @@ def test_what_the_user_chose_stays(model: RestorationModel) -> None:
 
 
 def test_the_windows_of_a_blending_scheme_stay(model: RestorationModel) -> None:
+    options = RestoreOptions(tiling="causal")
     found = chosen(model, 1.0, tiling="causal")
-    assert (found.tile, found.offload) == (None, "blocks")
+    assert (found.tile, found.offload) == (512, "blocks"), "the autoencoder's tiles are chosen"
+    assert found.applied(options).blended == options.blended
 
 
 def test_a_cpu_offloads_nothing(model: RestorationModel) -> None:

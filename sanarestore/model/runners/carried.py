@@ -7,6 +7,8 @@ As in SANA-Video (Chen et al. 2025): a frame attends to itself and to all frames
 that are carried on, here decayed so that old frames fade; and the feed-forward also convolves over time, looking back
 only. The convolution begins as zero, so that a transformer of single frames stays what it is. Without decay and
 convolution, every frame is restored by itself, to the bit.
+
+No option of `restore` uses this runner: with weights that were trained on single frames it gains nothing.
 """
 
 from dataclasses import dataclass, field
@@ -36,7 +38,7 @@ class TemporalFeed(nn.Module):
         self.weights_FDD = nn.ParameterList(
             nn.Parameter(torch.zeros(frames_before + 1, width, width)) for _ in range(layers)
         )
-        """Of each block: for the present frame, the one before, and so on."""
+        """One tensor for each block: matrices for the present frame, the frame before, and so on."""
 
     def forward(self, layer: int, fed: list[Tensor]) -> Tensor:
         """The residual of block `layer`, [B,H,W,D], from that of the present frame and of those before it."""
