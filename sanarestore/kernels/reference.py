@@ -104,6 +104,29 @@ def _normed(feature_BNHD: Tensor, norm: Norm) -> Tensor:
     return rms_norm(feature_BNHD.flatten(2), norm).reshape(feature_BNHD.shape)
 
 
+def codes(value_BCHW: Tensor, scale: float, zero: int) -> Tensor:
+    """Round floats to codes from 0 to 255, as uint8: value = (code - zero) * scale."""
+    return ((value_BCHW / scale).round() + zero).clamp(0, 255).to(torch.uint8)
+
+
+def int8_convolution(
+    code_BIHW: Tensor,
+    code_OIKK: Tensor,
+    scale_O: Tensor,
+    bias_O: Tensor,
+    *,
+    zero: int,
+    stride: int = 1,
+    padding: int = 0,
+) -> Tensor:
+    """Convolution of uint8 codes, of which `zero` stands for 0, with int8 weights, [B,O,H,W] in float32.
+
+    Sums of products are exact; then they are multiplied by `scale_O`, and `bias_O` is added.
+    """
+    sums = F.conv2d(code_BIHW.double() - zero, code_OIKK.double(), stride=stride, padding=padding)
+    return (sums * scale_O[:, None, None] + bias_O[:, None, None]).float()
+
+
 def int8_linear(given_MK: Tensor, code_NK: Tensor, scale_N: Tensor) -> Tensor:
     """Product with weights in int8, [M,N] in the dtype of the input; W8A8, no bias.
 
