@@ -53,6 +53,7 @@ EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
             "halve what an adapter's model takes",
         ),
     ),
+    "calibrate": (("sanarestore models calibrate ./mine ./clean -o mine-fast", "make a model of your own run faster"),),
     "pull": (("sanarestore models pull owner/model", "fetch a model from the hub"),),
     "config": (("sanarestore config show restore", "list the settings of one command"),),
     "show": (
@@ -98,6 +99,7 @@ _CODES: Mapping[str, Mapping[ExitCode, str]] = {
     "verify": _MODEL,
     "export": _MODEL,
     "quantize": _MODEL,
+    "calibrate": {ExitCode.NO_IMAGES: "there is no photograph", **_MODEL},
     "pull": _MODEL,
     "seams": {ExitCode.SOME_FAILED: "measuring failed", ExitCode.NO_IMAGES: "a photo is missing", **_MODEL},
 }

@@ -158,7 +158,7 @@ Dtype = Annotated[
     typer.Option(
         "--dtype",
         metavar="TYPE",
-        help="Arithmetic of the networks: auto, float32 or bfloat16.",
+        help="Arithmetic of the networks: auto, float32, bfloat16, or int8 (refiners on CPUs).",
         autocompletion=values.dtypes,
         rich_help_panel=MACHINE,
     ),

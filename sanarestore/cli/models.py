@@ -157,6 +157,29 @@ def quantize(
         console.print_lines([f"{output}: its transformer in {known} takes {share:.0%} of its size in bfloat16"])
 
 
+@models.command("calibrate", cls=Command, epilog=epilog("calibrate"))
+def calibrate(
+    name: Name,
+    photos: Annotated[
+        Path, typer.Argument(metavar="PHOTOS", help="Folder of clean photographs, such as those of the training.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="New folder.", show_default=False)],
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Copy a model with its refiners calibrated by photographs: they run faster, and on CPUs also in 8 bits."""
+    from sanarestore.cli import console
+    from sanarestore.training.calibrated_copy import write_calibrated
+
+    show = (lambda refiner: None) if quiet or as_json else (lambda refiner: console.print_lines([f"{refiner} ..."]))
+    write_calibrated(name, photos, output, show)
+    if as_json:
+        console.print_json({"name": name, "folder": str(output)})
+    elif not quiet:
+        console.print_lines([f"{output}: restore with --model {output}, and also with --dtype int8"])
+
+
 @models.command("pull", cls=Command, epilog=epilog("pull"))
 def pull(
     name: Annotated[

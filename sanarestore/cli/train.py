@@ -11,7 +11,7 @@ from sanarestore import weights
 from sanarestore.cli import values
 from sanarestore.cli.flags import MACHINE, Debug, Dtype, Json, OtherAutoencoder, Quiet
 from sanarestore.errors import UsageError
-from sanarestore.options import dtype_of
+from sanarestore.options import training_dtype_of
 
 if TYPE_CHECKING:
     from sanarestore.cli.training_report import TrainingReport
@@ -212,7 +212,7 @@ def train(
     if compile_model and place.type == "cpu":
         _check_compiler()
     schedule = Schedule(
-        device=str(place), max_minutes=max_minutes, compile=compile_model, dtype=dtype_of(dtype), sharded=shard
+        device=str(place), max_minutes=max_minutes, compile=compile_model, dtype=training_dtype_of(dtype), sharded=shard
     )
     console.show_licences(base if base != SCRATCH else None)
     console.show_licences(autoencoder, wanted=weights.WANTED_OF_AUTOENCODERS)

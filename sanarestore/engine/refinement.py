@@ -12,7 +12,10 @@ from torch import Tensor
 
 from sanarestore.degradations.requests import Request
 from sanarestore.engine.tiles import Steps, Tiles
+from sanarestore.errors import UsageError
+from sanarestore.kernels import int8_convolution
 from sanarestore.model.colour_correction import WholePhoto, overview
+from sanarestore.model.folded import FoldedRefiner
 from sanarestore.model.loading import RestorationModel
 from sanarestore.model.refiner import Refiner
 from sanarestore.model.routing import routing_features
@@ -23,13 +26,17 @@ class Refinement:
 
     def __init__(
         self, model: RestorationModel, prompt_1D: Tensor, request: Request, *, fidelity: float, tiles: Tiles,
-        dtype: torch.dtype, shared: bool,
+        dtype: torch.dtype, shared: bool, in_int8: bool = False,
     ) -> None:  # fmt: skip
         """Place the general refiner; experts follow when a photograph first needs them.
 
         `prompt_1D` is the pooled prompt, and `request` is what it asks for. If the model is `shared` with others, its
-        refiner is copied; otherwise it is cast in place.
+        refiner is copied; otherwise it is cast in place. `in_int8`, convolutions run in 8 bits: UsageError if the
+        device or the model does not allow it.
         """
+        if in_int8:
+            _check_int8(model, tiles.device)
+        self._in_int8 = in_int8
         self._model = model
         self._prompt_1D = prompt_1D.to(tiles.device)
         self._request = request
@@ -38,7 +45,7 @@ class Refinement:
         self._dtype = dtype
         # Experts are built from the refiner as it was loaded, so it must stay uncast.
         general = copy.deepcopy(model.refiner) if shared or model.experts else model.refiner
-        self.refiners: dict[str | None, Refiner] = {None: self._placed(general)}
+        self.refiners: dict[str | None, FoldedRefiner] = {None: self._placed(None, general)}
         """Refiners on the device, by the name of the expert; None is the general refiner."""
         self.expert: str | None = None
         """Name of the expert with the largest share in the last photograph; None for the general refiner."""
@@ -64,7 +71,7 @@ class Refinement:
             margin=refiner.margin,
         )
 
-    def _choose(self, degraded_CHW: Tensor) -> list[tuple[float, Refiner]]:
+    def _choose(self, degraded_CHW: Tensor) -> list[tuple[float, FoldedRefiner]]:
         """Choose refiners for the whole photograph, each with the share of its result."""
         experts = self._model.experts
         if experts is None:
@@ -73,14 +80,14 @@ class Refinement:
         self.expert = max(shares, key=lambda name: shares[name])
         for name in shares:
             if name is not None and name not in self.refiners:
-                self.refiners[name] = self._placed(experts.refiner(name, self._model.refiner))
+                self.refiners[name] = self._placed(name, experts.refiner(name, self._model.refiner))
         return [(share, self.refiners[name]) for name, share in shares.items()]
 
-    def _placed(self, refiner: Refiner) -> Refiner:
-        """Cast a refiner and move it to the device, in place."""
+    def _placed(self, name: str | None, refiner: Refiner) -> FoldedRefiner:
+        """Cast a refiner and move it to the device, in place, and fold the prompt into it."""
         refiner.eval().with_dtype(self._dtype)
         refiner.to(device=self._tiles.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return refiner
+        return FoldedRefiner(refiner, self._prompt_1D, self._model.calibrations.get(name), in_int8=self._in_int8)
 
     def _measure(self, degraded_CHW: Tensor) -> WholePhoto | None:
         """Statistics of the whole photograph for every tile; None if the prompt asks for neither light nor colour."""
@@ -91,7 +98,7 @@ class Refinement:
     @torch.inference_mode()
     def _refine_window(
         self,
-        refiners: Sequence[tuple[float, Refiner]],
+        refiners: Sequence[tuple[float, FoldedRefiner]],
         whole: WholePhoto | None,
         degraded_Chw: Tensor,
         generated_Chw: Tensor | None = None,
@@ -103,14 +110,27 @@ class Refinement:
         # A refiner that was not trained on generated images keeps refining the photograph; only the blend changes.
         given = generated if self._model.refines_generated else degraded
         (share, refiner), *others = refiners
-        refined: Tensor = refiner(degraded, given, self._prompt_1D, whole)
+        refined: Tensor = refiner(degraded, given, whole)
         if others:
             refined.mul_(share)
         for share, refiner in others:
-            refined.add_(refiner(degraded, given, self._prompt_1D, whole), alpha=share)
+            refined.add_(refiner(degraded, given, whole), alpha=share)
         if self._fidelity == 1:
             return refined[0]
         return torch.lerp(generated, refined, self._fidelity)[0]
 
     def _to_device(self, window_Chw: Tensor) -> Tensor:
         return window_Chw[None].to(self._tiles.device, memory_format=torch.channels_last)
+
+
+def _check_int8(model: RestorationModel, device: torch.device) -> None:
+    if device.type != "cpu" or not int8_convolution.available():
+        raise UsageError(
+            f"{'this processor' if device.type == 'cpu' else device.type} has no 8-bit convolutions",
+            where="--dtype int8", next_step="Use --dtype auto.",
+        )  # fmt: skip
+    if not model.calibrations:
+        raise UsageError(
+            "the model's refiner is not calibrated", where="--dtype int8",
+            next_step="Use --dtype auto, or calibrate it: sanarestore models calibrate.",
+        )  # fmt: skip

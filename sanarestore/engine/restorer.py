@@ -115,7 +115,7 @@ class Restorer:
             )
         self._refinement = Refinement(
             self.model, prompts.pooled(wording)[None], self.request, fidelity=options.fidelity, tiles=self._tiles,
-            dtype=dtype, shared=shared,
+            dtype=dtype, shared=shared, in_int8=options.dtype == "int8",
         )  # fmt: skip
         self._stages = Stages(options, self._generation, self._refinement)
 

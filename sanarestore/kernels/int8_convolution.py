@@ -62,14 +62,14 @@ class Int8Convolution:
     def added_to(self, sum_BOHW: Tensor, code_BIHW: Tensor) -> Tensor:
         """The result added to a sum, which is changed in place."""
         torch.ops.onednn.qconv2d_pointwise.binary(
-            code_BIHW, 1.0, self.zero, self.packed, self.scale_O, self._zero_O, sum_BOHW, self.bias_O, *self._places,
+            code_BIHW, 1.0, self.zero, self.packed, self.scale_O, self._zeros, sum_BOHW, self.bias_O, *self._places,
             1.0, 0, torch.float32, 1.0, 0, "sum", 1.0, "none", [], "",
         )  # fmt: skip
         return sum_BOHW
 
     def _run(self, code_BIHW: Tensor, dtype: torch.dtype, last: str) -> Tensor:
         result: Tensor = torch.ops.onednn.qconv2d_pointwise(
-            code_BIHW, 1.0, self.zero, self.packed, self.scale_O, self._zero_O, self.bias_O, *self._places,
+            code_BIHW, 1.0, self.zero, self.packed, self.scale_O, self._zeros, self.bias_O, *self._places,
             1.0, 0, dtype, last, [], "",
         )  # fmt: skip
         return result
@@ -80,8 +80,8 @@ class Int8Convolution:
         return [self.stride] * 2, [self.padding] * 2, [1, 1], 1
 
     @property
-    def _zero_O(self) -> Tensor:
-        """Codes of the weights that stand for 0."""
+    def _zeros(self) -> Tensor:
+        """For each output, the weight that stands for 0."""
         return torch.zeros(len(self.scale_O), dtype=torch.int32)
 
 
@@ -90,7 +90,7 @@ def available() -> bool:
     """Whether this machine runs these convolutions: an x86 processor with AVX2, and a PyTorch that has them."""
     return (
         platform.machine() in X86
-        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and torch.backends.cpu.get_cpu_capability() != "DEFAULT"
         and all(hasattr(torch.ops.onednn, name) for name in OPERATIONS)
     )

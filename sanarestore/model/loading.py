@@ -6,6 +6,7 @@ transformer/ vae/ scheduler/   the latent path, in diffusers' own layout; option
 restoration/config.json   format, name, configurations, defaults, sha256 of the parts' files and of tokenizer.json
 restoration/refiner.safetensors
 restoration/experts.safetensors     experts of the refiner, and their router; optional
+restoration/calibration.safetensors  calibrations of the refiner and its experts; optional
 restoration/condition.safetensors   condition of the transformer, where there is a latent path
 restoration/prompts.safetensors     embeddings of the plain wordings, so that the encoder is rarely needed
 restoration/reader.safetensors      the prompt reader; without one, the embedded model's is used
@@ -14,7 +15,7 @@ restoration/reader.safetensors      the prompt reader; without one, the embedded
 import copy
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from sanarestore.flow import Flow
 from sanarestore.model import adapter as adapters
 from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.base import QUANTIZATION, Base, autoencoder_in, load_base, read_json, write_base
+from sanarestore.model.calibration import Calibration, read_calibrations
 from sanarestore.model.condition import ConditionKind, kind_of, new_condition
 from sanarestore.model.experts import Experts
 from sanarestore.model.prompts import PromptEncoder, Prompts, load_encoder
@@ -40,6 +42,7 @@ from sanarestore.old_names import renamed_tensors
 
 REFINER = "restoration/refiner.safetensors"
 EXPERTS = "restoration/experts.safetensors"
+CALIBRATION = "restoration/calibration.safetensors"
 CONDITION = "restoration/condition.safetensors"
 PROMPTS = "restoration/prompts.safetensors"
 
@@ -68,6 +71,8 @@ class RestorationModel:
     """Identifies the weights that made a result."""
     experts: Experts | None = None
     """Refiners for single degradations, which the router uses instead of `refiner` or mixes with it."""
+    calibrations: Mapping[str | None, Calibration] = field(default_factory=dict)
+    """Calibrations of the refiners, by name of the expert, None for the general one: all have one, or none."""
     load_latent: Callable[[], LatentPath] | None = None
     """Returns the latent path, the same each time; None for a model with only a refiner. Whole models load it on the
     first call: at fidelity 1 a model may not need it, and importing diffusers alone takes seconds."""
@@ -125,6 +130,7 @@ def _load_whole(name: str, dtype: torch.dtype, autoencoder: str | None) -> Resto
     parts = ("transformer", "vae", "scheduler") if kind else ()
     needed = {REFINER, PROMPTS, *([CONDITION] if kind else []), *([EXPERTS] if experts else [])}
     needed |= {weights.READER} if is_reader(folder) else set()
+    needed |= {CALIBRATION} & hashes.keys()
     weights.verify(folder, hashes, needed | files_in(folder, *parts))
     refiner = load_refiner(config, folder / REFINER)
     if kind and autoencoder:
@@ -141,6 +147,7 @@ def _load_whole(name: str, dtype: torch.dtype, autoencoder: str | None) -> Resto
         folder=folder,
         refiner=refiner,
         experts=Experts.from_tensors(experts, refiner, of_experts, folder / EXPERTS) if experts else None,
+        calibrations=read_calibrations(folder / CALIBRATION, config, experts) if CALIBRATION in needed else {},
         prompts=_prompts(folder),
         defaults=defaults,
         fingerprint=weights.fingerprint(name, autoencoder=autoencoder),

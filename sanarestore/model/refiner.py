@@ -8,6 +8,9 @@ on pixels at most `Refiner.halo` away, and tiling with that halo changes nothing
 photograph, for global colour correction, come in as an argument (`WholePhoto`).
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -66,44 +69,54 @@ class Refiner(nn.Module):
         neighbourhood. The result is not clipped. The residual is added in float32 even under autocast, so that 16-bit
         codes survive.
         """
-        hidden, modulation, weight_B1HW = self._measure(degraded_BCHW, generated_BCHW, prompt_BD)
-        whole_prompt_BD, prompt_BD = prompt_BD, prompt_BD.to(self.dtype)
+        measures = self.measure(degraded_BCHW, prompt_BD)
+        hidden = self._enter(degraded_BCHW, generated_BCHW, measures.local_BKHW)
+        modulation, body_prompt_BD = measures.modulation_BSHW, prompt_BD.to(self.dtype)
         # Levels are not modules of their own, which would hold tensors for longer: memory limits the tile size.
         skips = []
         for level, down in zip(self.encoder, self.down, strict=True):
             for block in level.children():
-                hidden = block(hidden, prompt_BD)
+                hidden = block(hidden, body_prompt_BD)
             skips.append(hidden)
             hidden = down(hidden)
-        hidden = self.bottleneck(hidden, prompt_BD)
+        hidden = self.bottleneck(hidden, body_prompt_BD)
         for level, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
             hidden = F.pixel_shuffle(up(hidden), 2).add_(skips.pop())
-            finer_modulation = _resize(modulation, hidden)
             for block in level.children():
-                hidden = block(hidden, prompt_BD, finer_modulation)
+                hidden = block(hidden, body_prompt_BD, modulation)
         residual_BCHW = self.head(hidden.float()).float()
-        residual_BCHW.mul_(_resize(weight_B1HW, residual_BCHW))
-        restored_BCHW = generated_BCHW.float() + F.pixel_shuffle(residual_BCHW, 2)
-        if self.colour_correction is None or whole is None:
-            return restored_BCHW
-        corrected_BCHW: Tensor = self.colour_correction(restored_BCHW, whole, whole_prompt_BD)
-        return corrected_BCHW
+        return self.finish(residual_BCHW, measures.weight_B1HW, generated_BCHW, prompt_BD, whole)
 
-    def _measure(
-        self, degraded_BCHW: Tensor, generated_BCHW: Tensor, prompt_BD: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Encoder input [B,C,H/2,W/2], spatial modulation [B,S,H/8,W/8], and weight of the residual [B,1,H/8,W/8]: 0
-        where nothing varies, up to 1."""
+    def measure(self, degraded_BCHW: Tensor, prompt_BD: Tensor) -> "Measures":
+        """Measure a photograph [B,3,H,W] for the prompt [B,D]."""
         statistics = Statistics.of(degraded_BCHW)
         wide = statistics.wide
         if self.config.spectrum:
             wide = torch.cat([wide, self.spectrum(degraded_BCHW)], dim=1)
-        # Centred on zero, so that the zero padding of convolutions is mid-gray, the most neutral border.
-        inputs = F.pixel_unshuffle(torch.cat([degraded_BCHW, generated_BCHW], dim=1) - 0.5, 2)
-        hidden = self.stem(torch.cat([inputs, statistics.local], dim=1))
         energy_B1HW = statistics.variation.square()
-        weight_B1HW = energy_B1HW / (energy_B1HW + LEAST_VARIATION**2)
-        return hidden.to(self.dtype), self.spatial_modulation(wide, prompt_BD).to(self.dtype), weight_B1HW
+        return Measures(
+            statistics.local,
+            self.spatial_modulation(wide, prompt_BD).to(self.dtype),
+            energy_B1HW / (energy_B1HW + LEAST_VARIATION**2),
+        )
+
+    def finish(
+        self, residual_BCHW: Tensor, weight_B1HW: Tensor, generated_BCHW: Tensor, prompt_BD: Tensor,
+        whole: WholePhoto | None,
+    ) -> Tensor:  # fmt: skip
+        """Add the head's result [B,12,H/2,W/2], which is changed, by its weight; then correct light and colour."""
+        residual_BCHW.mul_(resize(weight_B1HW, residual_BCHW.shape[2:]))
+        restored_BCHW = generated_BCHW.float() + F.pixel_shuffle(residual_BCHW, 2)
+        if self.colour_correction is None or whole is None:
+            return restored_BCHW
+        corrected_BCHW: Tensor = self.colour_correction(restored_BCHW, whole, prompt_BD)
+        return corrected_BCHW
+
+    def _enter(self, degraded_BCHW: Tensor, generated_BCHW: Tensor, local_BKHW: Tensor) -> Tensor:
+        """The encoder's input [B,C,H/2,W/2]."""
+        both_BCHW = torch.cat([degraded_BCHW, generated_BCHW], dim=1)
+        hidden: Tensor = self.stem(stem_input(both_BCHW, local_BKHW))
+        return hidden.to(self.dtype)
 
     def spectrum(self, degraded_BCHW: Tensor) -> Tensor:
         """The power spectrum among the wide statistics, [B, bands, H/8, W/8]."""
@@ -159,6 +172,25 @@ class Refiner(nn.Module):
         nn.init.zeros_(self.head.weight)
 
 
+class Measures(NamedTuple):
+    """What a refiner measures in a photograph by formula, before its network."""
+
+    local_BKHW: Tensor
+    """Statistics of each place, [B,2,H/2,W/2]."""
+    modulation_BSHW: Tensor
+    """Features of the spatial modulation, [B,S,H/8,W/8]."""
+    weight_B1HW: Tensor
+    """Weight of the residual, [B,1,H/8,W/8]: 0 where nothing varies, up to 1."""
+
+
+def stem_input(images_BCHW: Tensor, local_BKHW: Tensor) -> Tensor:
+    """Input of the stem, [B,4C+2,H/2,W/2], from one image or two, [B,3,H,W] or [B,6,H,W], and local statistics.
+
+    Images are centred on zero, so that the zero padding of convolutions is mid-gray, the most neutral border.
+    """
+    return torch.cat([F.pixel_unshuffle(images_BCHW - 0.5, 2), local_BKHW], dim=1)
+
+
 class SpatialModulation(nn.Module):
     """Features of the spatial modulation, from wide statistics and prompt: where to smooth noise or sharpen blur."""
 
@@ -198,7 +230,8 @@ class ModulatedBlock(ResidualBlock):
 
     def forward(self, hidden_BCHW: Tensor, prompt_BD: Tensor, modulation_BSHW: Tensor) -> Tensor:  # type: ignore[override]
         scale_BC11, shift_BC11 = self.modulation.project(prompt_BD)[:, :, None, None].chunk(2, dim=1)
-        scale_BCHW = self.gate(modulation_BSHW).add_(1 + scale_BC11)
+        # Resized after the gate, because the modulation is coarser than all levels but the deepest.
+        scale_BCHW = resize(self.gate(modulation_BSHW), hidden_BCHW.shape[2:]).add_(1 + scale_BC11)
         inner_BCHW = F.relu(_modulated(self.conv_in(hidden_BCHW), scale_BCHW, shift_BC11), inplace=True)
         del scale_BCHW  # one of the largest tensors at the finest level
         branch_BCHW: Tensor = self.conv_out(inner_BCHW)
@@ -222,19 +255,16 @@ def _modulated(hidden_BCHW: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(shift, hidden_BCHW, scale, out=None if torch.is_grad_enabled() else hidden_BCHW)
 
 
-def _resize(modulation_BSHW: Tensor, hidden_BCHW: Tensor) -> Tensor:
-    """Resample a map from cells of `DOWNSAMPLE` pixels to the resolution of a level."""
-    height, width = hidden_BCHW.shape[2:]
-    if height < modulation_BSHW.shape[2]:
-        return F.adaptive_avg_pool2d(modulation_BSHW, (height, width))
+def resize(map_BSHW: Tensor, size: Sequence[int]) -> Tensor:
+    """Resample a map from cells of `DOWNSAMPLE` pixels to the height and width of a level; always a new tensor."""
+    height, width = size
+    if height < map_BSHW.shape[2]:
+        return F.adaptive_avg_pool2d(map_BSHW, (height, width))
     if torch.is_grad_enabled():
         # The same as matrix products: compiled for a CPU, the gradient of interpolate writes one position at a time.
-        down, across = (
-            _ramps(*sizes, modulation_BSHW)
-            for sizes in zip(modulation_BSHW.shape[2:], hidden_BCHW.shape[2:], strict=True)
-        )
-        return down.mT @ modulation_BSHW @ across
-    return F.interpolate(modulation_BSHW, size=(height, width), mode="bilinear", align_corners=False)
+        down, across = (_ramps(*sizes, map_BSHW) for sizes in zip(map_BSHW.shape[2:], size, strict=True))
+        return down.mT @ map_BSHW @ across
+    return F.interpolate(map_BSHW, size=(height, width), mode="bilinear", align_corners=False)
 
 
 def _ramps(coarse: int, fine: int, like: Tensor) -> Tensor:

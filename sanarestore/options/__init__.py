@@ -33,6 +33,7 @@ from sanarestore.options.choices import (
     Tiling,
     dtype_of,
     precision_named,
+    training_dtype_of,
 )
 from sanarestore.options.clips import ClipOptions
 from sanarestore.options.restoring import (
@@ -71,4 +72,5 @@ __all__ = [
     "parse_bit_depth",
     "parse_shard",
     "precision_named",
+    "training_dtype_of",
 ]

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
     Pixels = npt.NDArray[np.float32]
 
-DType = Literal["auto", "float32", "bfloat16"]
+DType = Literal["auto", "float32", "bfloat16", "int8"]
 
-DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16")
+DTYPES: tuple[DType, ...] = get_args(DType)
+"""Arithmetic of networks. In int8, that of a refiner on a CPU; training has no int8."""
 
 Precision = Literal["int8", "int4", "fp8"]
 
@@ -82,6 +83,13 @@ class Judge(Protocol):
         Both are read-only float32 arrays [H,W,3] of encoded values around [0,1], whole images without alpha. The
         photograph is as it was given, so with `scale` or `long_side` the candidate has another size.
         """
+
+
+def training_dtype_of(value: str) -> DType:
+    """Check the value of `--dtype` of a training; UsageError if it is unknown, or not for training."""
+    if value == "int8":
+        raise UsageError("networks are not trained in 8 bits", where="--dtype", next_step="Use --dtype auto.")
+    return dtype_of(value)
 
 
 def dtype_of(value: str) -> DType:
