@@ -48,6 +48,7 @@ FLAGS = {
     },
     "models list": set(), "models info": set(), "models verify": set(), "models pull": set(),
     "models quantize": {"--precision", "--output", "-o"},
+    "models calibrate": {"--output", "-o"},
     "models export": {"--onnx", "--expert", "--prompt", "-p", "--overwrite"},
     "doctor": set(),
 }  # fmt: skip
