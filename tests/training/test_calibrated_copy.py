@@ -60,5 +60,5 @@ def test_only_whole_models_are_calibrated_into_new_folders(tiny_folder: Path, ph
 
 
 def test_8_bits_need_a_calibration_and_a_cpu(tiny_folder: Path) -> None:
-    with pytest.raises(UsageError, match="not calibrated|no 8-bit convolutions"):
+    with pytest.raises(UsageError, match=r"not calibrated|no 8-bit convolutions"):
         Restorer(model=str(tiny_folder), dtype="int8")
