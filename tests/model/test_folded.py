@@ -154,3 +154,12 @@ class TestIn8Bits:
         expected = refiner(degraded, degraded, prompt())
         found = FoldedRefiner(refiner, prompt(), own, in_int8=True)(degraded, degraded)
         assert (found - expected).square().mean() < (expected - degraded).square().mean() * 10**-2.5
+
+    @torch.inference_mode()
+    def test_every_16_bit_code_passes_an_untrained_refiner(self) -> None:
+        refiner = Refiner(CONFIG).eval().requires_grad_(False)
+        calibration = calibrate(refiner, [Calibrating(image(seed), prompt()) for seed in range(4)], rounding=4)
+        ramp = (torch.arange(65536).view(1, 1, 256, 256) / 65535).expand(1, 3, -1, -1)
+        ramp = ramp.contiguous(memory_format=torch.channels_last)
+        restored = FoldedRefiner(refiner, prompt(), calibration, in_int8=True)(ramp, ramp)
+        assert torch.equal((restored * 65535).round(), (ramp * 65535).round())
