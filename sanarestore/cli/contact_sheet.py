@@ -6,22 +6,21 @@ The pages need no network. Previews lie beside them, in the photographs' own col
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
-from sanarestore import __version__, images
+from sanarestore import images
 from sanarestore.cli.reports import SPOKEN
 from sanarestore.engine.jobs import Outcome
 from sanarestore.errors import SanarestoreError, UsageError, disk_full
 from sanarestore.files import is_full, write_atomically
 from sanarestore.images import Image, Pixels, from_float, resize
+from sanarestore.templates import write_page
 
 PREVIEW_SIDE = 1280
 """Longest side of a preview in pixels."""
@@ -216,16 +215,11 @@ def _orientation(image: Image) -> int:
 
 
 def _write_pages(folder: Path, command: str, cards: list[Card]) -> None:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    source = resources.files("sanarestore.cli").joinpath("contact_sheet.html").read_text(encoding="utf-8")
-    template = environment.from_string(source)
     parts = [cards[first : first + PER_PAGE] for first in range(0, len(cards), PER_PAGE)] or [[]]
     names = ["index.html", *(f"page-{number}.html" for number in range(2, len(parts) + 1))]
     counts = {status: sum(card.outcome.status == status for card in cards) for status in ("done", "skipped", "failed")}
     for name, part in zip(names, parts, strict=True):
-        text = template.render(
-            mark=MARK, version=__version__, command=command, counts=counts, cards=part, names=names, here=name
-        )
-        with write_atomically(folder / name, durable=False) as file:
-            # A file name may hold bytes that are not text.
-            file.write(text.encode("utf-8", errors="backslashreplace"))
+        write_page(
+            folder / name, __package__, "contact_sheet.html",
+            mark=MARK, command=command, counts=counts, cards=part, names=names, here=name,
+        )  # fmt: skip

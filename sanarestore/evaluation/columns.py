@@ -45,6 +45,16 @@ class Record:
         """Plain values, without those that do not apply."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
+    def to_csv(self) -> dict[str, Any]:
+        """Values of one cell each: the ends of an interval are two cells, and figures image by image are left out."""
+        cells: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            if name.endswith("interval"):
+                cells[f"{name}_low"], cells[f"{name}_high"] = value or ("", "")
+            elif name != "psnr_per_image":
+                cells[name] = value
+        return cells
+
     @classmethod
     def columns(cls, place: Place) -> Iterator[tuple[str, Column]]:
         """Yield the columns of one place, each with the name of its field."""

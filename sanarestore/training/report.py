@@ -3,16 +3,11 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
-
-from sanarestore import __version__
 from sanarestore.evaluation.columns import Place, Table, table
-from sanarestore.files import write_atomically
+from sanarestore.templates import render, write_page
 from sanarestore.training.curves import Picture, gain_picture, importance_picture, loss_picture
 from sanarestore.training.importance import EXPLAINED as IMPORTANCE_EXPLAINED
 from sanarestore.training.importance import importance_rows
@@ -45,25 +40,15 @@ def write_report(folder: Path, stages: Sequence[Path] = ()) -> Path:
     records = [RunRecord.read(stage) for stage in stages or (folder,)]
     sections = [_section(record, f"Stage {number}" if stages else "") for number, record in enumerate(records, start=1)]
     name = str(records[-1].recipe.get("name", folder.name))
-    text = template("report.html").render(title=name, version=__version__, sections=sections)
     path = folder / FILE
-    with write_atomically(path, durable=False) as file:
-        # A caption may hold what is no text.
-        file.write(text.encode("utf-8", errors="backslashreplace"))
+    write_page(path, __package__, "report.html", title=name, sections=sections)
     return path
-
-
-@cache
-def template(name: str) -> Template:
-    """A template of this package; values are escaped."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(resources.files("sanarestore.training").joinpath(name).read_text(encoding="utf-8"))
 
 
 def curves_svg(record: RunRecord) -> str:
     """The curves of a run as one SVG file; empty if there are too few points."""
     shown = [each for each in _pictures(record) if each]
-    return template("curves.svg").render(pictures=shown) if shown else ""
+    return render(__package__, "curves.svg", pictures=shown) if shown else ""
 
 
 def changed_recipe(recipe: Any) -> str:

@@ -19,7 +19,7 @@ from sanarestore.evaluation.seams import (
     discontinuity,
     largest_step,
 )
-from sanarestore.evaluation.seams_report import CROP, Maps, write_seams
+from sanarestore.evaluation.seams_report import CROP, Maps, page_of
 from sanarestore.model.loading import save_model
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.model.runners.windows import windows_of
@@ -175,7 +175,7 @@ def test_the_page_shows_where_schemes_differ(model: str, tmp_path: Path) -> None
     assert shown["independent"]["at its worst seam"].shape == (CROP, CROP, 3)
     exact, independent = (each["difference from untiled"] for each in shown.values())
     assert exact.mean() < independent.mean()
-    write_seams(tmp_path / "page/index.html", rows, maps, command="sanarestore seams a.png")
+    page_of(rows, maps).write(tmp_path / "page/index.html", "sanarestore seams a.png")
     page = (tmp_path / "page/index.html").read_text(encoding="utf-8")
     assert "a &lt;b&gt;.png" in page
     assert page.count("<img") == 6

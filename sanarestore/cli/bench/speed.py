@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sanarestore.cli.bench import outputs
 from sanarestore.cli.bench.plan import numbers
 from sanarestore.errors import UsageError
 from sanarestore.options import RestoreOptions
@@ -39,7 +38,7 @@ def measure(
     options: RestoreOptions, devices: str, sizes: str | None, rounds: int | None, csv: Path | None, *, as_json: bool
 ) -> None:  # fmt: skip
     """Time the parts of a restoration at several sizes, and print and write the rows."""
-    from sanarestore.cli.figures import FigureReport
+    from sanarestore.cli.figures import FigureReport, write_csv
     from sanarestore.evaluation.speed.timings import captioned, growth
     from sanarestore.evaluation.speed.timings import measure as timings_of
 
@@ -52,4 +51,4 @@ def measure(
     report.lines([{"task": SPEED, "growth": powers}] if powers else [])
     report.table(*captioned(timings, powers))
     if csv is not None:
-        outputs.write_csv(csv, timings)
+        write_csv(csv, timings)
