@@ -37,8 +37,6 @@ MARK = '<meta name="generator" content="sanarestore report">'
 _PREVIEWS = "previews"
 _ANOTHER = "Name an empty or a new folder with --report."
 _QUALITY = 90
-_ROWS = 256
-"""Rows compared at a time, so that temporaries do not grow with the image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,10 +116,10 @@ def compare(before_HWC: Pixels, after_HWC: Pixels) -> Change:
 def _claim(folder: Path) -> None:
     index = folder / "index.html"
     if folder.exists() and not folder.is_dir():
-        raise UsageError("it is a file, and a folder is needed", where=folder, next_step=_ANOTHER)
+        raise UsageError("it is a file, not a folder", where=folder, next_step=_ANOTHER)
     try:
         if folder.exists() and any(folder.iterdir()) and MARK not in _text_of(index):
-            raise UsageError("it holds other files, and no earlier report", where=folder, next_step=_ANOTHER)
+            raise UsageError("it holds files that are not an earlier report", where=folder, next_step=_ANOTHER)
         (folder / _PREVIEWS).mkdir(parents=True, exist_ok=True)
         for old in (*(folder / _PREVIEWS).glob("*.webp"), *folder.glob("page-*.html")):
             old.unlink()

@@ -83,9 +83,6 @@ class Refused:
     error: SanarestoreError
 
 
-Message = Ready | Alive | Begun | Progress | Worked | Finished | Refused
-
-
 def receive(stream: BinaryIO) -> Any:
     """Read one object. EOFError if the other end is closed."""
     return rebuild(receive_packed(stream))
