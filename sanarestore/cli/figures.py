@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sanarestore.cli import console
-from sanarestore.cli.reports import counting
+from sanarestore.cli.bars import counting
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.columns import Place, Record, table
 from sanarestore.files import write_atomically

@@ -6,24 +6,14 @@ except with --quiet or --json.
 
 import time
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from sanarestore.cli import console
+from sanarestore.cli.bars import Count
 from sanarestore.cli.pace import Pace, figure
 from sanarestore.errors import ExitCode, UsageError
 from sanarestore.ndjson import SCHEMA_VERSION, Lines
@@ -105,7 +95,7 @@ class Report:
         self._pace = Pace()
         self._progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None),
-            _Count(), TextColumn("{task.fields[pace]}", markup=False),
+            Count(), TextColumn("{task.fields[pace]}", markup=False),
             console=console.stderr, transient=True, expand=True, disable=not console.is_live(quiet=quiet or as_json),
         )  # fmt: skip
         self._is_live = not self._progress.disable
@@ -257,31 +247,6 @@ class Report:
             console.say(f"{counted}  {pace}" if pace else counted)
 
 
-class _Count(ProgressColumn):
-    """Column of parts done and parts in all."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{int(task.completed)}/{int(task.total or 0)}", style="progress.download", justify="right")
-
-
-def counting(*, quiet: bool) -> Progress:
-    """Progress bar that counts whole parts."""
-    return Progress(
-        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), _Count(),
-        TimeRemainingColumn(compact=True), console=console.stderr, transient=True, expand=True,
-        disable=not console.is_live(quiet=quiet),
-    )  # fmt: skip
-
-
-def show_counting(label: str, steps: Iterable[tuple[int, int]], *, quiet: bool) -> None:
-    """Run through steps that yield (done, total), showing a bar."""
-    progress = counting(quiet=quiet)
-    with progress:
-        task = progress.add_task(label)
-        for done, total in steps:
-            progress.update(task, completed=done, total=total)
-
-
 def _opened(log: Path) -> Lines:
     """The log, created if there is none. A photograph named by mistake must not be changed."""
     lines = Lines(log, called="log")
@@ -290,7 +255,7 @@ def _opened(log: Path) -> Lines:
         with log.open("rb") as file:
             if file.read(1) not in (b"", b"{"):
                 raise UsageError(
-                    "it exists already, and is no log", where=log, next_step="Name another file with --log-file."
+                    "it exists already, and is not a log", where=log, next_step="Name another file with --log-file."
                 )
     return lines
 

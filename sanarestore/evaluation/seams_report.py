@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from sanarestore.evaluation.columns import Place, table
 from sanarestore.evaluation.page import CROP, Page, Pictures, Section
-from sanarestore.evaluation.seams import BAND, Borders, Measured, Seen
+from sanarestore.evaluation.seams import Measured, Seen
+from sanarestore.evaluation.seams_metrics import BAND, Borders
 from sanarestore.images import Pixels
 
 MAP = 480

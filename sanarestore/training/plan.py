@@ -58,7 +58,7 @@ class Plan:
     parameters: int
     """Parameters of all networks that a step uses."""
     depth: DepthRecord | None = None
-    """What becomes of the transformer's blocks; None if it keeps the base's."""
+    """The change of the transformer's blocks; None if it keeps the base's."""
     step: int
     """Steps that are done; 0 unless a run is resumed."""
     steps: int
@@ -76,7 +76,7 @@ class Plan:
     max_minutes: float | None
     """The time limit, earlier sessions of the run included."""
     minutes: float
-    """Minutes that earlier sessions of a run to resume have taken."""
+    """Minutes that earlier sessions of a resumed run took."""
     checkpoint_bytes: int
     result_bytes: int
     """Size of the model or adapter, about."""
@@ -145,9 +145,9 @@ def trial_seconds(trainer: Trainer, samples: Any, step: int) -> float:
         batch = batch_at(drawn, recipe, step, rank=ranks.rank, count=ranks.count)
         try:
             # The first one also compiles and chooses algorithms, which is little beside a long step.
-            passes = _timed(lambda: trainer.backward(batch), device)
+            passes = _timed(lambda: trainer.learner.backward(batch), device)
             if passes < LONG_TRIAL or trainer.schedule.compile:
-                passes = _timed(lambda: trainer.backward(batch), device)
+                passes = _timed(lambda: trainer.learner.backward(batch), device)
         finally:
             for parameter in modules.parameters():
                 parameter.grad = None
@@ -194,13 +194,13 @@ def _done(run: Run) -> int:
 
 
 def _minutes(run: Run) -> float:
-    """Minutes that a run to resume has taken."""
+    """Minutes that a resumed run took before."""
     found = checkpoint.find_checkpoint(run.folder) if run.order.resume else None
     return float(checkpoint.read_state(found)["minutes"]) if found else 0.0
 
 
 def _optimizer(recipe: TrainingRecipe) -> str:
-    """Name of the optimizer that trains: without a rate of its own, Muon leaves everything to AdamW."""
+    """Name of the optimizer in use: without a rate of its own, Muon leaves all weights to AdamW."""
     return "adamw" if recipe.optimizer == "muon" and not recipe.muon_rate else recipe.optimizer
 
 

@@ -21,9 +21,9 @@ from sanarestore.model.reading import is_reader
 from sanarestore.training import checkpoint
 from sanarestore.training.batching import Batch
 from sanarestore.training.data import PhotoSamples, WordingSamples
+from sanarestore.training.holding_back import hold_back
 from sanarestore.training.loop import Trainer
 from sanarestore.training.objectives import new_objective
-from sanarestore.training.photos import hold_back
 from sanarestore.training.progress import Progress, Schedule
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.recipe_shapes import OPTIMIZERS, ModelShape
@@ -80,8 +80,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, photos: list[
     assert early + late == losses
     expected, got = weights_of(whole), weights_of(second)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
-    averaged = whole._ema.state()
-    assert all(torch.equal(averaged[name], tensor) for name, tensor in second._ema.state().items())
+    averaged = whole.learner.ema.state()
+    assert all(torch.equal(averaged[name], tensor) for name, tensor in second.learner.ema.state().items())
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -223,7 +223,7 @@ def test_a_trained_model_holds_the_ema_weights(tmp_path: Path, photos: list[Path
     list(made.run(samples))
     folder = made.finish({"base": "scratch"})
     model = load_model(str(folder))
-    averaged = made._ema.state()
+    averaged = made.learner.ema.state()
     for name, tensor in model.refiner.state_dict().items():
         assert torch.equal(tensor, averaged[f"refiner.{name}"].half().float()), name
     assert json.loads((folder / "restoration/config.json").read_text())["training"] == {"base": "scratch"}
@@ -271,13 +271,13 @@ def test_a_diverged_run_stops_with_an_error(tmp_path: Path, photos: list[Path]) 
 
 def break_steps(made: Trainer, monkeypatch: pytest.MonkeyPatch, steps: Callable[[int], bool]) -> None:
     """Make the loss infinite at some steps, counted from the first that is computed."""
-    computed, loss = count(), made._loss
+    computed, loss = count(), made.learner.loss
 
     def broken(batch: Batch) -> torch.Tensor:
         value = loss(batch)
         return value * float("inf") if steps(next(computed)) else value
 
-    monkeypatch.setattr(made, "_loss", broken)
+    monkeypatch.setattr(made.learner, "loss", broken)
 
 
 def test_a_run_that_diverges_goes_back_and_on_at_half_the_rate(
@@ -374,7 +374,7 @@ def test_more_steps_lengthen_a_finished_run(tmp_path: Path, photos: list[Path]) 
 def test_a_run_without_ema_trains_and_saves_its_own_weights(tmp_path: Path, photos: list[Path]) -> None:
     made, samples = trainer(tmp_path, photos, replace(RECIPE, ema=0.0, steps=3))
     list(made.run(samples))
-    assert made._ema.state() == {}
+    assert made.learner.ema.state() == {}
     model = load_model(str(made.finish({})))
     trained = made.objective.modules["refiner"].state_dict()  # type: ignore[index, operator]
     assert all(torch.equal(tensor.half().float(), model.refiner.state_dict()[name]) for name, tensor in trained.items())
@@ -405,7 +405,9 @@ def test_ctrl_c_within_a_step_does_not_change_the_resumed_run(
     whole, samples = trainer(tmp_path / "whole", photos)
     list(whole.run(samples))
     first, samples = trainer(tmp_path / "parts", photos)
-    target = {"AdamW": first._optimizers[0], "average": first._ema, "validation": first._ema}[where]
+    target = {"AdamW": first.learner.optimizers[0], "average": first.learner.ema, "validation": first.learner.ema}[
+        where
+    ]
     name = {"AdamW": "step", "average": "update", "validation": "swap"}[where]
     real, calls = getattr(target, name), 0
 
@@ -425,8 +427,8 @@ def test_ctrl_c_within_a_step_does_not_change_the_resumed_run(
     list(second.run(samples))
     expected, got = weights_of(whole), weights_of(second)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
-    averaged = whole._ema.state()
-    assert all(torch.equal(averaged[name], tensor) for name, tensor in second._ema.state().items())
+    averaged = whole.learner.ema.state()
+    assert all(torch.equal(averaged[name], tensor) for name, tensor in second.learner.ema.state().items())
 
 
 def test_periodic_validation_and_checkpoints_can_be_turned_off(tmp_path: Path, photos: list[Path]) -> None:

@@ -62,11 +62,11 @@ def measure(wanted: Wanted, options: RestoreOptions, devices: str, files: Files,
 
 
 def _download(wanted: Wanted, *, quiet: bool) -> None:
-    from sanarestore.cli import reports
+    from sanarestore.cli.bars import show_counting
     from sanarestore.evaluation.downloads import download
 
     for name in wanted.names if wanted.download else ():
-        reports.show_counting(f"downloading {name.lower()}", download(name, wanted.data_dir), quiet=quiet)
+        show_counting(f"downloading {name.lower()}", download(name, wanted.data_dir), quiet=quiet)
 
 
 def _rows(plan: "Benchmark", devices: str, lines: Any, report: figures.FigureReport) -> "list[Row]":
