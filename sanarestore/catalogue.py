@@ -189,7 +189,7 @@ def _here(name: str, folder: Path, place: Literal["embedded", "cached"]) -> List
 
 
 def _kind(folder: Path) -> Kind | None:
-    """What a folder holds; None if it is none of ours."""
+    """Return the kind of a folder; None if it is not a model or an adapter."""
     if (folder / weights.MANIFEST).is_file():
         return "model"
     if (folder / weights.ADAPTER).is_file():

@@ -228,5 +228,5 @@ def test_options_that_are_no_numbers_are_refused(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("wrong", [{"quality": "90"}, {"quality": 90.5}, {"bit_depth": "8"}])
 def test_options_of_writing_that_are_no_numbers_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="is no whole number"):
+    with pytest.raises(UsageError, match="is not a whole number"):
         WriteOptions(**wrong)

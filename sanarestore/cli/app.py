@@ -120,5 +120,6 @@ def _signals_like_ctrl_c() -> Iterator[None]:
 
 
 def _is_debug(arguments: Sequence[str]) -> bool:
-    """Whether the raw arguments hold --debug: errors in a command line that cannot be parsed need a traceback too."""
+    """Return whether the raw arguments hold --debug: errors in a command line that cannot be parsed need a traceback
+    too."""
     return "--debug" in arguments

@@ -53,7 +53,7 @@ class SettingsContext(typer.Context):
         return super().lookup_default(name, call)  # type: ignore[call-overload]
 
     def origin(self, option: Option) -> str | None:
-        """Where the value of an option was set; None for the command line and the default."""
+        """Return the origin of an option's value; None for the command line and the default."""
         command = self.command.name or ""
         source = self.get_parameter_source(option.name)
         if source is None or source.name == COMMAND_LINE:

@@ -66,7 +66,7 @@ def page_of(command: Any, ctx: Any) -> Page:
 
 
 def usage_pieces(command: Any, ctx: Any) -> list[str]:
-    """What follows the name of a command in its usage: `[OPTIONS] INPUT...`."""
+    """Return what follows the name of a command in its usage: `[OPTIONS] INPUT...`."""
     arguments = [param for param in command.get_params(ctx) if param.param_type_name == "argument"]
     shown = [_placeholder(param) if param.required else f"[{_placeholder(param)}]" for param in arguments]
     return [command.options_metavar or "", *shown]

@@ -139,7 +139,9 @@ def quantize(
             autocompletion=values.precisions,
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="New folder.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="New folder for the copy.", show_default=False)
+    ],
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

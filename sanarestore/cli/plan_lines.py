@@ -45,7 +45,7 @@ def lines(plan: "Plan") -> list[str]:
 
 
 def warning(plan: "Plan") -> str:
-    """What to say of a training that takes very long on a CPU; empty if it does not."""
+    """Return a warning for a training that takes very long on a CPU; empty for others."""
     seconds = plan.seconds
     if plan.device != "cpu" or plan.seconds_per_step is None or seconds is None or seconds <= LONG * 3600:
         return ""
@@ -105,7 +105,7 @@ def _time(plan: "Plan") -> str:
         return "not estimated"
     pace = f"{_seconds(plan.seconds_per_step)} a step on {plan.device} in {plan.dtype}, by a trial step"
     if plan.max_minutes and not plan.seconds_left:
-        return f"the limit of {plan.max_minutes:g} min is used up: give more --max-minutes to train on"
+        return f"the limit of {plan.max_minutes:g} min is used up: raise --max-minutes to continue"
     if plan.max_minutes and plan.seconds == plan.seconds_left:
         fitting = math.floor(plan.seconds / plan.seconds_per_step)
         used = f"{plan.minutes:.1f} of {plan.max_minutes:g} min are used; " if plan.minutes else ""

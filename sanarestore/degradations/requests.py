@@ -104,6 +104,6 @@ def folded(text: str) -> str:
 
 
 def _is_kept(mark: str) -> bool:
-    """Whether a combining mark is kept, as Devanagari signs and kana voicing marks are."""
+    """Return whether a combining mark is kept, as Devanagari signs and kana voicing marks are."""
     name = unicodedata.name(mark, "")
     return name.startswith(("DEVANAGARI", "COMBINING KATAKANA")) and name != "DEVANAGARI SIGN NUKTA"

@@ -100,9 +100,9 @@ class Candidate:
     seed: int
     """Seed that it was sampled from."""
     score: float
-    """The judge's score; the highest wins, the first one of several."""
+    """The judge's score; the highest wins, and the first of equal ones."""
     chosen: bool = False
-    """Whether it is the result."""
+    """Whether this candidate is the result."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -54,7 +54,7 @@ class Worker(ABC, Generic[J]):
         """Wait for its end until `deadline`, a time of `time.monotonic`, and then force it."""
 
     def takes(self, order: Order[J], waiting: int, workers: int) -> bool:
-        """Whether the worker should get this job now."""
+        """Return whether the worker should get this job now."""
         if not self.is_ready or any(each.is_alone for each in self.orders.values()):
             return False
         unworked = sum(not each.is_worked for each in self.orders.values())

@@ -75,7 +75,7 @@ def format_named(output: Path, asked: OutputFormat = "preserve") -> Format | Non
 
 
 def _lies_in_output(each: Found, output: Path) -> bool:
-    """Whether a found file lies in the output folder, and the output folder lies inside the searched folder."""
+    """Return whether a found file lies in the output folder, and the output folder lies inside the searched folder."""
     root = each.root.resolve()
     return output != root and output.is_relative_to(root) and output in each.path.resolve().parents
 
@@ -223,7 +223,8 @@ def _folded(name: str) -> str:
 
 
 def _takes_names_for_the_same(folder: Path) -> bool:
-    """Whether the disk takes names that differ in case or Unicode form for the same; True if it cannot be tried."""
+    """Return whether the disk takes names that differ in case or Unicode form for the same; True if it cannot be
+    tried."""
     probe = temporary_beside(folder / "x")
     probe = probe.with_name(probe.name.replace(".tmp", "-é.tmp"))
     try:

@@ -70,7 +70,7 @@ def parse_cluster(address: str) -> RayCluster:
     host, colon, port = address.rpartition(":")
     if address != "auto" and not (host and "/" not in host and colon and port.isdigit() and 0 < int(port) < 65536):
         raise UsageError(
-            f"'{address}' is no address of a Ray cluster", where="--ray",
+            f"'{address}' is not the address of a Ray cluster", where="--ray",
             next_step="Use auto, or HOST:PORT of the head, on a machine of the cluster.",
         )  # fmt: skip
     if find_spec("ray") is None:

@@ -90,7 +90,7 @@ def shares(resources: Mapping[str, float], threads: int | None, *, on_gpus: bool
 
 
 def is_reachable(address: tuple[str, int]) -> bool:
-    """Whether Ray listens at an address. Ray itself notices a dead machine only after some 15 seconds."""
+    """Return whether Ray listens at an address. Ray itself notices a dead machine only after some 15 seconds."""
     try:
         socket.create_connection(address, timeout=REACH).close()
     except OSError:
@@ -252,7 +252,7 @@ class Hub:
 
 
 def _what_is_wrong(error: Any, host: str) -> SanarestoreError:
-    """What an error in a relay means."""
+    """Explain an error of a relay."""
     if isinstance(error.cause, SanarestoreError):
         return error.cause
     return _not_installed(error.cause or error, host)

@@ -16,7 +16,7 @@ from sanarestore.options import RestoreOptions
 
 
 class Stages:
-    """The latent path, where it is used, and the refiner, where its result is wanted."""
+    """The latent path and the refiner, each if the options use it."""
 
     def __init__(self, options: RestoreOptions, generation: Generation | None, refinement: Refinement) -> None:
         self._options, self._generation, self._refinement = options, generation, refinement
@@ -43,7 +43,7 @@ class Stages:
         return sum(self._count_window(window, is_encoded) for window in self._windows(height, width))
 
     def _whole(self, degraded_CHW: Tensor, restored_CHW: Tensor, place: Place | None, draw: Draw | None) -> Steps:
-        """Restore an image, or the part of one that `place` says, stage by stage."""
+        """Restore an image, or its part at `place`, stage by stage."""
         size = degraded_CHW.shape[1:]
         stages = []
         generated_CHW = degraded_CHW
@@ -57,7 +57,7 @@ class Stages:
         yield from run_stages(stages)
 
     def _windows(self, height: int, width: int) -> Sequence[tiling.Window]:
-        """The windows that are restored as images of their own."""
+        """Return the windows that are restored as images of their own."""
         stride = self._generation.stride if self._generation else self._refinement.stride
         tile, overlap = tiling.whole_strides(*self._options.blended, stride)
         return tiling.overlapping(height, width, tile=tile, overlap=overlap, stride=stride)

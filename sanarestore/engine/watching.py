@@ -61,7 +61,8 @@ def _files(path: Path) -> Iterator[str]:
 
 
 def _is_still(path: str, waiting: dict[str, tuple[Stamp | None, float]]) -> bool:
-    """Whether a file has stood still long enough; what is seen of it is noted, and a file that is gone is forgotten."""
+    """Return whether a file has stood still long enough; what is seen of it is noted, and a file that is gone is
+    forgotten."""
     try:
         stamp = Stamp.of(Path(path))
     except OSError:

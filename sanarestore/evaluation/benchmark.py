@@ -64,7 +64,7 @@ class Method(ABC):
 
     @property
     def conditions(self) -> str:
-        """How and where it computes, in words."""
+        """The conditions of the computation, such as weights and device, in words."""
         return ", ".join(filter(None, [self.details, describe(self.device)]))
 
     def prepare(self, prompt: str | None, seed: int) -> None:  # noqa: B027 - most methods have nothing to load

@@ -46,7 +46,7 @@ class Record:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def to_csv(self) -> dict[str, Any]:
-        """Values of one cell each: the ends of an interval are two cells, and figures image by image are left out."""
+        """Values for one line of CSV: an interval becomes two cells, and `psnr_per_image` is left out."""
         cells: dict[str, Any] = {}
         for name, value in asdict(self).items():
             if name.endswith("interval"):

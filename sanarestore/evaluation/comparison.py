@@ -81,7 +81,7 @@ def read_rows(path: Path) -> list[Earlier]:
 
 
 def _is_row(line: Any) -> bool:
-    """Whether a line of JSON has what `Earlier` needs."""
+    """Return whether a line of JSON has what `Earlier` needs."""
     if not isinstance(line, dict) or not line.keys() >= {field.name for field in fields(Earlier)}:
         return False
     psnr_per_image = line["psnr_per_image"]

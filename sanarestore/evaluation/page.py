@@ -39,7 +39,7 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """A page with the sections of a benchmark's sets, or of the images whose seams are measured."""
+    """A page with a section for each test set, or for each image whose seams are measured."""
 
     title: str
     notes: Sequence[str]

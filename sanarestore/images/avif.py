@@ -1,4 +1,4 @@
-"""AVIF: pixels through libavif, metadata and the turn of the picture from the file's boxes; written with 8 bits."""
+"""AVIF: pixels by libavif, metadata and orientation from the file's boxes; written with 8 bits."""
 
 import io
 
@@ -25,10 +25,10 @@ from sanarestore.images.image import Image, Metadata, check_size, from_stored, t
 from sanarestore.options import WriteOptions
 
 QUALITY = 90
-"""Quality of files if none is asked for; 100 is not lossless either."""
+"""Default quality; even 100 is not lossless."""
 
 _SPEED = 8
-"""A quarter of the time that Pillow's default takes, for files 8 percent larger."""
+"""Speed of the encoder: a quarter of the time of Pillow's default, for files 8 percent larger."""
 _SUBSAMPLED = 90
 """Quality below which colours are written at half the resolution."""
 _LARGEST = 65536
@@ -150,6 +150,6 @@ def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # no
 
 
 def _stand_in(block: bytes) -> bytes:
-    """An empty EXIF block of the same length, in whose place the block is put: Pillow would write it anew."""
+    """Return an empty EXIF block of the same length, which the real one replaces later: Pillow would rewrite it."""
     filler = b"sanarestore puts EXIF here "
     return (b"II*\0\x08\0\0\0\0\0\0\0\0\0" + filler * (len(block) // len(filler) + 1))[: len(block)]

@@ -10,7 +10,7 @@ _SRGB_GAMMA, _SRGB_PRIMARIES = 45455, (31270, 32900, 64000, 33000, 30000, 60000,
 
 
 def srgb_said(image: Image, _: Format) -> Carried:
-    """Leave out a profile that means sRGB, where the format says so by code points."""
+    """Leave out a profile equivalent to sRGB, for formats that state sRGB by code points."""
     if image.metadata.icc is None or not colour.is_srgb(image.metadata.icc):
         return image.metadata, []
     return replace(image.metadata, icc=None), []
@@ -107,7 +107,7 @@ def _chunks(given: bytes) -> list[tuple[str, bytes]]:
 
 
 def _is_plain(chunks: bytes, *, has_profile: bool) -> bool:
-    """Whether the picture looks the same without these chunks: they say sRGB, or a profile replaces them."""
+    """Return whether the picture looks the same without these chunks: they say sRGB, or a profile replaces them."""
     said = dict(_chunks(chunks))
     if said.keys() - {"sRGB", "gAMA", "cHRM"}:
         return False

@@ -35,7 +35,7 @@ class Block:
     """None is as in WebP."""
 
     def way(self, format: Format) -> Way:  # noqa: A002 - the word users say
-        """What becomes of it in a format."""
+        """Return how a format keeps it."""
         ways: dict[Format, Way] = {
             "tiff": self.tiff, "png": self.png, "jpeg": self.jpeg, "webp": self.webp, "avif": self.avif or self.webp,
             "jxl": self.jxl or self.webp,
@@ -150,7 +150,7 @@ TABLE: tuple[Block, ...] = (
         name="TIFF page tags 285, 286, 287, 297, 337, 343, 344, 345",
         tiff=Way("the same tags"), png=_IN_EXIF, jpeg=_IN_EXIF, webp=_IN_EXIF,
     ),
-    # The last one, because others put EXIF blocks together again.
+    # The thumbnail comes last, because other steps rebuild the EXIF block.
     Block(
         name="thumbnail in EXIF", tiff=Way("left out, noted", thumbnail.made_anew), png=_THUMBNAIL, jpeg=_THUMBNAIL,
         webp=_THUMBNAIL,

@@ -26,7 +26,7 @@ _CHECK = "Check its name, and put quotes around names with spaces."
 _COPY = "Restore it from a backup or copy it again."
 _PERMISSIONS = "Check its permissions."
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
-_NO_FILE = "it is a pipe, a socket or a device, and no file"
+_NO_FILE = "it is a pipe, a socket or a device, not a file"
 _DEAD_LINK = "it is a link to a file that is missing"
 
 
@@ -197,7 +197,7 @@ def _judge(path: Path) -> Rejected | None:
     if foreign:
         return Rejected(path, f"it is {with_article(foreign)}, which is not read", "unsupported")
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        return Rejected(path, "it is a video, which is only restored if it is named itself", "other")
+        return Rejected(path, "it is a video; name the file itself to restore it", "other")
     return Rejected(path, "it is not a photograph", "other")
 
 

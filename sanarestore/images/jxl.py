@@ -1,4 +1,4 @@
-"""JPEG XL, read: pixels through libjxl, exactly; metadata from the boxes around the codestream."""
+"""Read JPEG XL: exact pixels by libjxl, metadata from the boxes around the codestream."""
 
 from sanarestore.errors import UnreadableImage
 from sanarestore.images import exif

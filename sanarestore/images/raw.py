@@ -71,7 +71,7 @@ def header_of(data: Source) -> Foreign:
 
 
 def _is_cut(data: bytes) -> bool:
-    """Whether the file ends before its pixels do; LibRaw would fill up what is missing."""
+    """Return whether the file ends before its pixels do; LibRaw would fill up what is missing."""
     if data[4:8] == b"ftyp":
         return is_cut(data)
     if data.startswith(_FUJIFILM):

@@ -201,7 +201,7 @@ def _zero_codes(tables: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _zeros_are_flat(header: bytes, zeros: dict[int, int], frame: Frame) -> bool:
-    """Whether a long run of zero bits may be a flat area, in a scan with this header.
+    """Return whether a long run of zero bits may be a flat area, in a scan with this header.
 
     In many files it cannot: with the usual tables zeros stand for coefficients that all are -1. Then the run is a hole.
     """

@@ -71,7 +71,7 @@ def _check_codecs(page: Any) -> None:
 
 
 def _is_plain(page: Any, size: int) -> bool:
-    """Whether the pixels lie in the file one after the other, complete and without compression."""
+    """Return whether the pixels lie in the file one after the other, complete and without compression."""
     if not len(page.dataoffsets) or len(page.dataoffsets) != len(page.databytecounts) or not page.is_contiguous:
         return False
     needed = math.prod(page.shaped) * page._dtype.itemsize

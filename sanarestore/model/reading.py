@@ -193,7 +193,7 @@ def _request(said_K3: Sequence[Sequence[float]], understood: float) -> Request:
 
 
 def is_reader(folder: Path) -> bool:
-    """Whether a model folder has a reader of its own."""
+    """Return whether a model folder has a reader of its own."""
     return (folder / weights.READER).is_file()
 
 

@@ -237,7 +237,7 @@ def statistics_of(overview_HWC: Pixels) -> Tensor:
 
 
 def without_files(samples: Dataset[Sample]) -> Dataset[Sample]:
-    """The same samples, but decoded photos are kept in memory only."""
+    """Return the same samples, with decoded photos kept in memory only."""
     other = copy.copy(samples)
     if isinstance(other, PhotoSamples | PairSamples):
         other._cache = PhotoCache()

@@ -36,7 +36,8 @@ class Record:
         return str(PurePosixPath(next(iter(self.files))).with_suffix(""))
 
     def describes(self, recipe: str, seed: int, sha256: str, output: Path) -> bool:
-        """Whether the pair has these inputs, and its files are in the output folder with their recorded sizes."""
+        """Return whether the pair has these inputs, and its files are in the output folder with their recorded
+        sizes."""
         same = (self.recipe, self.seed, self.sha256) == (recipe, seed, sha256)
         return same and all(_size(output / file) == size for file, size in self.files.items())
 

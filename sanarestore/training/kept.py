@@ -34,7 +34,7 @@ def check_kept(settings: Settings, names: Sequence[str], listed: Path, known: Ma
 
 
 def _check_list(settings: Settings, listed: Path, known: Mapping[str, Record]) -> None:
-    """UsageError if there is a list that is not of this recipe, seed and number of variants."""
+    """Raise UsageError if there is a list that is not of this recipe, seed and number of variants."""
     if not listed.is_file():
         return
     variants = 0
@@ -65,7 +65,7 @@ def _listed(listed: Path, output: Path) -> Iterator[str]:
                 yield Path(os.path.relpath(whole, root)).as_posix()
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise UsageError(
-            "it exists already, and is no list of pairs", where=listed, next_step="Name another file with --pairs."
+            "it exists already, and is not a list of pairs", where=listed, next_step="Name another file with --pairs."
         ) from error
 
 

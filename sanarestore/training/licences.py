@@ -1,4 +1,5 @@
-"""Licences of bases on the cards of what is trained from them: identifiers that hubs know, and what publishing asks."""
+"""Licences of bases, for the cards of models trained from them: identifiers that hubs know, and conditions of
+publishing."""
 
 import re
 import shutil
@@ -13,7 +14,7 @@ PERMISSIVE = frozenset({
     "cc", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc0-1.0", "cdla-permissive-1.0", "cdla-permissive-2.0",
     "ecl-2.0", "isc", "mit", "ms-pl", "ncsa", "pddl", "postgresql", "unlicense", "wtfpl", "zlib",
 })  # fmt: skip
-"""Identifiers of licences that ask for little more than their text."""
+"""Identifiers of licences that require little more than a copy of their text."""
 
 CONDITIONAL = frozenset({
     "agpl-3.0", "apple-amlr", "apple-ascl", "bigcode-openrail-m", "bigscience-bloom-rail-1.0",
@@ -28,10 +29,10 @@ CONDITIONAL = frozenset({
 """Identifiers of licences with further conditions, such as the same licence for derived works."""
 
 OTHER, UNKNOWN = "other", "unknown"
-"""Identifiers for a licence with a name of its own, and for none that is stated."""
+"""Identifiers for a licence with its own name, and for none stated."""
 
 IDENTIFIERS = PERMISSIVE | CONDITIONAL | {OTHER, UNKNOWN}
-"""What the field `license` of a model card may hold."""
+"""Values of the field `license` in a model card."""
 
 _NVIDIA = re.compile(r"\bnscl\b|nvidia", re.IGNORECASE)
 
@@ -41,7 +42,7 @@ class Licence:
     """The licence of a base."""
 
     said: str
-    """As the base's card states it, or `weights.NOT_STATED`."""
+    """The licence as the base's card states it, or `weights.NOT_STATED`."""
     files: tuple[Path, ...] = ()
     """Files of the base that hold its text."""
 
@@ -74,7 +75,7 @@ class Licence:
             shutil.copyfile(path, folder / path.name)
 
     def asks(self, base: str) -> list[str]:
-        """What the licence asks of those who publish what was trained from the base, a sentence each."""
+        """Return the licence's conditions for publishing weights trained from the base, a sentence each."""
         kept = " and ".join(f"`{path.name}`" for path in self.files)
         text = f"Keep {kept}, the text of the base's licence, in this folder." if kept else (
             "Add the text of the base's licence: no file of it was found in the base's folder."

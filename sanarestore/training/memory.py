@@ -111,7 +111,7 @@ class _Step:
 
     def __init__(self, objective: Any, recipe: TrainingRecipe, dtype: torch.dtype, setting: Setting) -> None:
         if recipe.objective == "flow" and recipe.agreement_weight:
-            # Which samples are computed twice depends on the times drawn; at most all are, as with twice the draws.
+            # The times drawn decide which samples are computed twice; at most all are, as with twice the draws.
             objective.recipe = replace(recipe, agreement_weight=0.0, draws=2 * recipe.draws)
         self._objective, self._recipe, self._dtype, self._setting = objective, recipe, dtype, setting
         self._parameters = [each for each in objective.modules.parameters() if each.requires_grad]

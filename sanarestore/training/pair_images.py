@@ -1,4 +1,4 @@
-"""The images of pairs, looked into before training: headers of all files, and the pixels of an even sample of pairs."""
+"""Check the images of pairs before training: headers of all files, and the pixels of an even sample of pairs."""
 
 import os
 import threading
@@ -22,10 +22,10 @@ from sanarestore.training.direction import Side, degraded_side
 THREADS = min(4, os.cpu_count() or 1)
 
 MOST_PAIRS = 1000
-"""Pairs whose images are decoded, 2000 files at most; an even sample of more pairs."""
+"""Most pairs whose images are decoded, 2000 files in all; of more pairs, an even sample."""
 
 LARGE = 25.0
-"""Megapixels from which one pair at a time is decoded: a pair of this size takes 600 MB in each thread."""
+"""Megapixels above which one pair at a time is decoded: a pair of this size takes 600 MB in each thread."""
 
 SQUARE = 512
 """Side of the part in the middle of a pair whose noise and sharpness are compared, in pixels."""
@@ -40,8 +40,8 @@ SAME_SCENE = 0.2
 """Correlation of reduced images below which two images show different scenes."""
 
 TURNED = 0.02
-"""Gain in correlation from which orientation tags count as applied to one image only, if it also halves what lacks to
-1."""
+"""Gain in correlation above which an orientation tag counts as applied to one image only, if it also halves the
+distance to 1."""
 
 BACKUP = "Restore the file from a backup, or remove the line."
 
@@ -52,11 +52,11 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
-    """What the pixels of a pair show."""
+    """Findings about the pixels of a pair."""
 
     line: int
     error: ImageError | OutOfMemory | None = None
-    """Why an image cannot be decoded."""
+    """The error of an image that cannot be decoded."""
     path: Path | None = None
     """The image that cannot be decoded."""
     side: Side | None = None
@@ -68,7 +68,7 @@ class Seen:
 
 
 def headers_of(paths: Iterable[Path]) -> Headers:
-    """The headers of distinct files, or the errors of those that cannot be read."""
+    """Return the headers of distinct files, or the errors of those that cannot be read."""
     distinct = list(dict.fromkeys(paths))
     return dict(zip(distinct, _in_threads(_header, distinct), strict=True))
 
@@ -76,8 +76,7 @@ def headers_of(paths: Iterable[Path]) -> Headers:
 def look(pairs: Sequence[Pair], headers: Headers, progress: Progress, scale: int = 1) -> list[Seen]:
     """Decode and compare the images of an even sample of at most `MOST_PAIRS` pairs.
 
-    Degraded images are enlarged `scale` times first. `progress` is called with the number of pairs decoded and of all
-    pairs.
+    Degraded images are enlarged `scale` times first. `progress` is called with the numbers of decoded and of all pairs.
     """
     step = max(1.0, len(pairs) / MOST_PAIRS)
     sample = [pairs[int(index * step)] for index in range(min(len(pairs), MOST_PAIRS))]
@@ -102,7 +101,7 @@ def look(pairs: Sequence[Pair], headers: Headers, progress: Progress, scale: int
 def unreadable(
     pairs: Sequence[Pair], headers: Headers, seen: Sequence[Seen], name: Callable[[Path], str]
 ) -> list[Fault]:
-    """A fault for every file that cannot be read, in the first line that names it."""
+    """Return a fault for every file that cannot be read, in the first line that names it."""
     errors: dict[Path, ImageError | OutOfMemory] = {
         path: found for path, found in headers.items() if isinstance(found, ImageError)
     }
@@ -111,15 +110,15 @@ def unreadable(
     for path, error in errors.items():
         first, *more = sorted({pair.line for pair in pairs if path in (pair.target, pair.degraded)})
         also = f" (also in {_lines(more)})" if more else ""
-        # Training accepts no damage: the step of the error is one of `restore`.
+        # Training accepts no damage, so the advice of the error, which is for `restore`, is replaced.
         step = BACKUP if isinstance(error, DamagedImage) else error.next_step
         faults.append(Fault(first, f"{name(path)}: {error.fact}{also}", step))
     return faults
 
 
 def wrong_size(pair: Pair, headers: Headers, name: Callable[[Path], str], scale: int = 1) -> Fault | None:
-    """The fault of a pair whose target is not `scale` times as large as its degraded image; None if it is, or one of
-    them has no header."""
+    """Return the fault of a pair whose target is not `scale` times as large as its degraded image; None if it is, or if
+    a header is missing."""
     wanted, own = _size(headers[pair.target]), _size(headers[pair.degraded])
     if wanted is None or own is None or wanted == (own[0] * scale, own[1] * scale):
         return None
@@ -149,7 +148,7 @@ def wrong_size(pair: Pair, headers: Headers, name: Callable[[Path], str], scale:
 
 
 def told_lines(seen: Iterable[Seen], most: int = 5) -> str:
-    """The lines of pairs in words: "lines 3, 4 and 9", with the number of further ones."""
+    """Name the lines of pairs: "lines 3, 4 and 9", with the number of further ones."""
     return _lines(sorted(each.line for each in seen), most)
 
 
@@ -166,7 +165,7 @@ def _lines(numbers: Sequence[int], most: int = 5) -> str:
 
 
 def _in_threads(work: Callable[[Path], Value], paths: Sequence[Path]) -> Iterator[Value]:
-    """Yield the results in the order of the paths; Ctrl-C does not wait for paths that are not begun."""
+    """Yield the results in the order of the paths; Ctrl-C cancels the work that has not begun."""
     with ThreadPoolExecutor(THREADS) as pool:
         try:
             yield from pool.map(work, paths)
@@ -202,7 +201,7 @@ def _read(path: Path) -> Image | ImageError | OutOfMemory:
 
 
 def _compare(line: int, target: Image, degraded: Image, scale: int) -> Seen:
-    """What the images of a pair show; nothing if their sizes differ after enlarging."""
+    """Compare the images of a pair; without findings if their sizes differ after enlarging."""
     first, second = target.pixels_HWC, degraded.pixels_HWC
     second = resize(second, second.shape[1] * scale, second.shape[0] * scale) if scale > 1 else second
     if first.shape[:2] != second.shape[:2]:
@@ -225,11 +224,11 @@ def _likeness(first_HWC: Pixels, second_HWC: Pixels, turns: Sequence[int]) -> fl
     """Correlation of two images, reduced and turned upright; 1 if one of them is flat, as plain fields are."""
     small = []
     for image, orientation in zip((first_HWC, second_HWC), turns, strict=True):
-        # A grid of pixels is enough of a large image, and much faster than all of them.
+        # For a large image, a grid of pixels is enough, and much faster.
         every = max(1, min(image.shape[:2]) // (8 * SMALL))
         gray = resize(image[::every, ::every].mean(axis=2, keepdims=True, dtype=np.float32), SMALL, SMALL)[..., 0]
         gray = gray.T if orientation >= 5 else gray
-        # Transposed or not, the tags of a kind then differ by mirroring each of the two axes.
+        # Among transposed or untransposed orientations, tags differ only by mirroring the axes.
         rows, columns = _MIRRORED[orientation]
         small.append(gray[::rows, ::columns])
     if min(float(each.std()) for each in small) < FLAT:

@@ -99,7 +99,7 @@ class Ranks:
         return float(shared)
 
     def any(self, is_so: bool) -> bool:
-        """Whether something is so in at least one process."""
+        """Return whether something is so in at least one process."""
         return self.mean(float(is_so)) > 0
 
     def shard(self, transformer: nn.Module) -> None:

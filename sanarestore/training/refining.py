@@ -128,7 +128,7 @@ class WordingObjective(PartsObjective):
 
 
 def _said(wording: Wording) -> list[int]:
-    """What a prompt says of each kind: ABSENT, REMOVED or KEPT, as in `model.reading`."""
+    """Return the class of each kind in a prompt: ABSENT, REMOVED or KEPT, as in `model.reading`."""
     said = dict.fromkeys(wording.removed, REMOVED) | dict.fromkeys(wording.kept, KEPT)
     return [said.get(kind, ABSENT) for kind in KINDS]
 

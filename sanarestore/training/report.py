@@ -21,7 +21,7 @@ FILE = "report.html"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """What the page shows of one stage."""
+    """The part of the page for one stage."""
 
     title: str
     facts: Sequence[tuple[str, str]]
@@ -36,7 +36,7 @@ class Section:
 
 
 def write_report(folder: Path, stages: Sequence[Path] = ()) -> Path:
-    """Write the report of a run, or of all its `stages`, from what their folders hold; OSError if the disk refuses."""
+    """Write the report of a run, or of all its `stages`, from their folders; OSError if the file cannot be written."""
     records = [RunRecord.read(stage) for stage in stages or (folder,)]
     sections = [_section(record, f"Stage {number}" if stages else "") for number, record in enumerate(records, start=1)]
     name = str(records[-1].recipe.get("name", folder.name))
@@ -46,13 +46,13 @@ def write_report(folder: Path, stages: Sequence[Path] = ()) -> Path:
 
 
 def curves_svg(record: RunRecord) -> str:
-    """The curves of a run as one SVG file; empty if there are too few points."""
+    """Draw the curves of a run as one SVG file; empty if there are too few points."""
     shown = [each for each in _pictures(record) if each]
     return render(__package__, "curves.svg", pictures=shown) if shown else ""
 
 
 def changed_recipe(recipe: Any) -> str:
-    """The fields of a recipe that differ from the defaults, as TOML."""
+    """Return the fields of a recipe that differ from the defaults, as TOML."""
     try:
         found = TrainingRecipe.from_dict(dict(recipe)).changed()
     except Exception:  # a recipe of another version is shown as it is
@@ -61,7 +61,7 @@ def changed_recipe(recipe: Any) -> str:
 
 
 def toml(values: dict[str, Any]) -> str:
-    """Plain values as TOML: single fields first, then tables."""
+    """Write plain values as TOML: single fields first, then tables."""
     tables = {name: value for name, value in values.items() if isinstance(value, dict)}
     lines = [f"{name} = {_value(value)}" for name, value in values.items() if name not in tables and value is not None]
     for name, inner in tables.items():
@@ -87,7 +87,7 @@ def _value(value: Any) -> str:
 
 
 def data_facts(record: RunRecord) -> list[tuple[str, str]]:
-    """What the data is, name and value."""
+    """Facts about the data, name and value."""
     data = record.data
     if data is None:
         return []
@@ -101,13 +101,13 @@ def data_facts(record: RunRecord) -> list[tuple[str, str]]:
 
 
 def depth_facts(record: RunRecord) -> list[tuple[str, str]]:
-    """What became of the transformer's blocks, and what that cost, name and value."""
+    """Facts about the change of the transformer's blocks and its cost, name and value."""
     depth = record.depth
     return [("blocks", depth.words), ("validation", depth.cost(record.results.after))] if depth else []
 
 
 def _pictures(record: RunRecord) -> list[Picture | None]:
-    """All curves of a run, and the importance of its base's blocks; None where there are too few points."""
+    """Return all curves of a run, and the importance of its base's blocks; None for those with too few points."""
     depth = record.depth
     found = importance_picture(depth.importances, depth.removed) if depth else None
     return [gain_picture(record.gains), loss_picture(record.losses), found]
@@ -124,7 +124,7 @@ def _section(record: RunRecord, title: str) -> Section:
         *depth_facts(record), ("trained parameters", f"{facts.get('trained_parameters', 0):,}"), *data_facts(record),
     ]  # fmt: skip
     if record.setbacks:
-        shown.append(("setbacks", f"{record.setbacks}: the run diverged and went on at a lower rate"))
+        shown.append(("setbacks", f"{record.setbacks}: the run diverged and continued at a lower rate"))
     tables: list[tuple[str, Table, Sequence[str]]] = []
     if results.rows:
         captions = [EXPLAINED, EXPLAINED_BASE] if results.base else [EXPLAINED]
@@ -142,7 +142,7 @@ def _section(record: RunRecord, title: str) -> Section:
 
 
 def _grids(record: RunRecord) -> list[tuple[str, str]]:
-    """The last grid of pictures and the first one; those between stay in the folder."""
+    """Return the last grid of pictures and the first one; the others stay in the folder."""
     ends = dict([*record.pictures[-1:], *record.pictures[:1]])
     names = ", ".join(TITLES[:-1]) + f" and {TITLES[-1]}"
     return [(f"{names}, step {step:,}", _address(path)) for step, path in ends.items()]

@@ -64,8 +64,8 @@ def overview_validation(paths: Sequence[Path], side: int = 64) -> list[Batch]:
 def pair_validation(pairs: Sequence[Pair], side: int = 192, *, scale: int = 1) -> list[Batch]:
     """A batch for each label, of the middle of every pair, with its own prompt; inputs are enlarged `scale` times.
 
-    The label is the pair's own, the operations that made it; in lists without labels, the caption stands for it. If all
-    labels differ, the levels are left out.
+    The label of a pair names the operations that made it; in lists without labels, it is the caption. If all labels
+    differ, levels are left out of them.
     """
     cache = PhotoCache()
     samples: dict[str, list[Sample]] = {}
@@ -85,7 +85,7 @@ def pair_validation(pairs: Sequence[Pair], side: int = 192, *, scale: int = 1) -
 
 
 def _label_of(pair: Pair, pairs: Sequence[Pair]) -> str:
-    # Levels that are drawn are all different, and would leave one pair to each label.
+    # Random levels all differ, and would leave one pair for each label.
     are_drawn = len(pairs) > 1 and len({each.label for each in pairs}) == len(pairs)
     label = re.sub(r":[\d.]+", "", pair.label) if are_drawn else pair.label
     return label or pair.prompts[0] or UNPROMPTED

@@ -245,7 +245,7 @@ def _make(job: PhotoJob, read: _Read, variant: int) -> PairOutcome:
 
 
 def _is_text(path: Path) -> bool:
-    """Whether all bytes of the path could be decoded (Python keeps the others as lone surrogates)."""
+    """Return whether all bytes of the path could be decoded (Python keeps the others as lone surrogates)."""
     return not any("\ud800" <= letter <= "\udfff" for letter in str(path))
 
 
@@ -263,7 +263,7 @@ def _store(job: PhotoJob, folder: str, variant: int, clean: images.Image, pixels
 
 
 def _is_stored(operation: Operation) -> bool:
-    """Whether the operation rounds to 8 bits."""
+    """Return whether the operation rounds to 8 bits."""
     return operation.kind == "jpeg" or (isinstance(operation, Photograph) and bool(operation.jpegs))
 
 

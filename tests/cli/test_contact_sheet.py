@@ -194,5 +194,5 @@ def test_a_file_in_place_of_the_reports_folder_is_refused_before_the_work(
     photograph, page = save_photo(tmp_path / "a.png"), tmp_path / "page"
     page.write_text("my own")
     assert run(["restore", str(photograph), "-o", str(tmp_path / "out"), "--report", str(page)]) == 2
-    assert "it is a file, and a folder is needed" in capsys.readouterr().err
+    assert "it is a file, not a folder" in capsys.readouterr().err
     assert (page.read_text(), (tmp_path / "out").exists()) == ("my own", False)

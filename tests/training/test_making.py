@@ -407,7 +407,7 @@ def test_lists_of_others_are_not_replaced(tmp_path: Path) -> None:
     for name, content in (("notes.csv", b"a,b\n1,2\n"), ("binary.csv", b"\xff\xfe\0"), ("line.txt", b"one line\n")):
         listed = tmp_path / name
         listed.write_bytes(content)
-        with pytest.raises(UsageError, match="is no list of pairs"):
+        with pytest.raises(UsageError, match="is not a list of pairs"):
             make(folder, output, pairs=listed)
         assert listed.read_bytes() == content
     with pytest.raises(UsageError, match="not known to be of this output"):

@@ -43,7 +43,7 @@ class Listed(Record):
 
 
 def refuse_beside_list(names: list[str], flags: Mapping[str, object]) -> None:
-    """UsageError for a set or a flag that is given beside `--list` and has no effect."""
+    """Raise UsageError for a set or a flag that is given beside `--list` and has no effect."""
     useless = [*names, *(flag for flag, value in flags.items() if value)]
     if useless:
         raise UsageError(
@@ -116,7 +116,7 @@ def find_sets(names: list[str], folders: list[Path], data_dir: Path | None) -> "
 
 
 def _refuse_twice(named: list[tuple[str, str]]) -> None:
-    """UsageError if two of the sets, each as it is named and as it is known, are the same."""
+    """Raise UsageError if two of the sets, each as it is named and as it is known, are the same."""
     known = [each for _, each in named]
     for place, (name, each) in enumerate(named):
         if each in known[:place]:

@@ -15,7 +15,7 @@ SIZES = "256,512,1024,2048"
 
 
 def refuse(names: Sequence[str], flags: Mapping[str, object]) -> None:
-    """UsageError for a set or a flag that is given beside `speed` and has no effect."""
+    """Raise UsageError for a set or a flag that is given beside `speed` and has no effect."""
     useless = [*names, *(flag for flag, value in flags.items() if value)]
     if useless:
         raise UsageError(
@@ -25,7 +25,7 @@ def refuse(names: Sequence[str], flags: Mapping[str, object]) -> None:
 
 
 def refuse_elsewhere(sizes: str | None, rounds: int | None) -> None:
-    """UsageError for a flag of `speed` that is given without it."""
+    """Raise UsageError for a flag of `speed` that is given without it."""
     for flag, value in (("--sizes", sizes), ("--rounds", rounds)):
         if value is not None:
             raise UsageError(
