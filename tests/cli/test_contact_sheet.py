@@ -183,7 +183,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for folder, said in (("file/report", "nothing can be written there"), ("file", "it is a file, and a folder")):
+    for folder, said in (("file/report", "nothing can be written there"), ("file", "it is a file, not a folder")):
         with pytest.raises(UsageError, match=rf"{folder}: {said}.*--report"):
             ContactSheet(tmp_path / folder, "")
 

@@ -520,8 +520,12 @@ def test_decoded_photos_of_dead_runs_are_removed_and_none_are_left(photos: Path)
         (("photos", "--recipe", "tiny.toml", "-o", "run", "--steps", "0"), 2, "steps"),
         (("photos", "-o", "run", "--grow", "1", "--prune", "1"), 2, "a run cannot both grow and prune"),
         (("photos", "-o", "run", "--keep-all"), 2, "--keep-all: this applies only to growth"),
-        (("photos", "-o", "run", "--grow", "1", "--lora", "--base", "sanarestore-mini"), 2, "low-rank changes are of"),
-        (("photos", "--recipe", "tiny.toml", "-o", "run", "--grow", "1"), 2, "are for the objectives flow and"),
+        (
+            ("photos", "-o", "run", "--grow", "1", "--lora", "--base", "sanarestore-mini"),
+            2,
+            "low-rank changes belong to",
+        ),
+        (("photos", "--recipe", "tiny.toml", "-o", "run", "--grow", "1"), 2, "apply only to the objectives flow and"),
     ],
 )
 def test_invalid_arguments_end_with_their_exit_code_and_message(

@@ -1,4 +1,4 @@
-"""pairs.csv: written atomically, read back unchanged, and refused with everything that is wrong, by line."""
+"""pairs.csv: written atomically, read back unchanged, and refused with all faults by line."""
 
 import os
 from pathlib import Path
@@ -80,7 +80,7 @@ OK = "c0.png,n0.png,remove noise\n"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with files to list, which is not the current one."""
+    """A folder with files to list, different from the current one."""
     files(tmp_path, *(f"lists/{kind}{number}.png" for kind in "cn" for number in range(4)), "lists/sub/Noisy.TIF")
     files(tmp_path, "here.png")
     monkeypatch.chdir(tmp_path)
@@ -155,10 +155,10 @@ def refused(listed: Path, content: str | bytes) -> str:
         (HEAD + "c0.png,nn0.png,x\n", "Is n0.png meant?"),
         (HEAD + "c0.png,here.png,x\n", "Write ../here.png"),
         (HEAD + "c0.png,/elsewhere/n0.png,x\n", "There is a file of this name beside the list: write n0.png"),
-        (HEAD + "c0.png,C:\\photos\\n0.png,x\n", "It is a path of a Windows computer"),
+        (HEAD + "c0.png,C:\\photos\\n0.png,x\n", "It is a Windows path"),
         (HEAD + "c0.png,sub\\Noisy.TIF,x\n", "Write / in place of \\ between folders"),
-        (HEAD + "c0.png,~/n0.png,x\n", "~ and variables are not replaced"),
-        (HEAD + "c0.png,$HOME/n0.png,x\n", "~ and variables are not replaced"),
+        (HEAD + "c0.png,~/n0.png,x\n", "~ and variables are not expanded"),
+        (HEAD + "c0.png,$HOME/n0.png,x\n", "~ and variables are not expanded"),
         (HEAD + "c0.png,file:///n0.png,x\n", "without file://"),
         (HEAD + "c0.png,https://example.com/n0.png,x\n", "It is an address: download the image"),
         (HEAD + "c0.png, n0.png,x\n", "Remove the spaces around the path"),

@@ -26,7 +26,7 @@ from tests.engine.test_generation import image_of, ran
 
 
 class Scores:
-    """A judge whose scores are given, and which keeps copies of what it saw."""
+    """A judge with fixed scores, which keeps copies of the images it saw."""
 
     name = "given"
 
@@ -148,7 +148,7 @@ def test_judges_see_gray_in_three_channels_and_cannot_change_it(model: Restorati
 
 
 def test_at_most_two_candidates_are_held() -> None:
-    """The best so far and the current one; those that lost are freed."""
+    """The best so far and the current one; all others are freed."""
     import gc
     import weakref
 

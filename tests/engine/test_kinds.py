@@ -198,7 +198,7 @@ def test_a_format_that_cannot_hold_the_result_is_refused_before_the_work(restore
 
 
 def test_the_file_is_written_as_the_keywords_say(restorer: Restorer, tmp_path: Path) -> None:
-    """As `--format`, `--quality`, `--bit-depth` and `--strip` do; what is returned stays as it was."""
+    """They act like `--format`, `--quality`, `--bit-depth` and `--strip`, and do not change the returned image."""
     path = save_photo(tmp_path / "a.png", 20, 30)
     result = restorer(path, output=tmp_path / "b.tif", bit_depth=16)
     assert (result.depth, images.read(tmp_path / "b.tif").depth) == ("uint8", "uint16")

@@ -1,4 +1,4 @@
-"""Tests of `restore_files`: what it takes, and errors that name keywords."""
+"""Tests of `restore_files`: its inputs, and errors that name keywords."""
 
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def test_paths_are_any_iterable_of_paths(shoot: Path) -> None:
     [
         ({"prompt": 5}, "^prompt: 5 is not a text"), ({"model": 5}, "^model: 5 is not a text"),
         ({"devices": 5}, "^devices: 5 is not a device"), ({"devices": []}, r"^devices: \[\] is not a device"),
-        ({"devices": ","}, "^devices: ',' is not a device"),
+        ({"devices": ","}, "^devices: ',' names no device"),
         ({"memory_per_file": 0}, "^memory_per_file: 0 is not a valid size"),
         ({"memory_per_file": 1.5}, "^memory_per_file: 1.5"),
         ({"memory_per_file": "much"}, "^memory_per_file: 'much' is not a valid size"),
@@ -60,7 +60,7 @@ def test_paths_are_any_iterable_of_paths(shoot: Path) -> None:
         ({"long_side": 0}, "^long_side: 0 px"), ({"long_side": 9, "scale": 2}, "^long_side: scale sets the size too"),
         ({"format": "jpeg", "bit_depth": 16}, "^bit_depth: .*Use format='tiff' or 'png' for 16 bits"),
         ({"tile": 64, "tiling": "off"}, "^tile: there are no tiles with tiling='off'"),
-        ({"name": "x/y"}, "^name: .*Name a folder with output"), ({"output": "-"}, "^output: '-' is stdout"),
+        ({"name": "x/y"}, "^name: .*Name a folder with output"), ({"output": "-"}, "^output: '-' means stdout"),
     ],
 )  # fmt: skip
 def test_wrong_values_are_refused_by_the_name_of_the_keyword(shoot: Path, chosen: dict[str, Any], said: str) -> None:

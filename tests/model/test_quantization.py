@@ -107,7 +107,7 @@ def test_codes_of_4_bits_have_an_error_of_half_a_step_at_most_without_clipping()
     assert scale.shape == zero.shape == (6, 64 // group_size(64))
     low, high = codes & 15, codes >> 4
     read = (torch.stack([low, high], dim=2).flatten(1).float() - zero.float()) * scale.float()
-    # Even random weights have groups in which clipping pays; no error is larger than what clipping may cut off.
+    # Clipping helps in some groups even of random weights; no error exceeds what clipping may cut off.
     assert (read - weight).abs().max() < 0.2
     assert (read - weight).square().mean().sqrt() < 2 / 15 / 12**0.5 * 1.05
     constant = int4_codes(torch.zeros(2, 64))

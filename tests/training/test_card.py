@@ -1,4 +1,4 @@
-"""The model card: its front matter as hubs read it, what it tells and what it keeps to itself."""
+"""The model card: its front matter as hubs read it, its content, and private facts that it omits."""
 
 import json
 from dataclasses import replace
@@ -59,7 +59,7 @@ def test_the_text_tells_use_data_recipe_figures_and_limits(record: RunRecord) ->
     text = card(HUB, record, Licence(said="mit"), has_curves=True)
     for shown in (
         "$ sanarestore restore ./photos -o ./restored --adapter ./model --prompt 'remove dust'",
-        "`remove <b>dust</b>`, no prompt, and 2 more", "the base restores photographs under all others",
+        "`remove <b>dust</b>`, no prompt, and 2 more", "with all others, the base restores photographs",
         "| trained on | 3 pairs, 5.0 MB |", "| steps | 100 of 16 crops of 96 px |", '"noise:5-40" = 0.5',
         "| noise | 2 | 20.00 | 25.00 | 27.00 | 26.80 | +6.80 |", "noise by 0.20 dB", f"]({CURVES})",
         "4 images", "It works only with the weights", "check that you may publish them",

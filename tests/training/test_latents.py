@@ -1,4 +1,4 @@
-"""Latents that are encoded once: what they hold, when they are encoded again, and training on them."""
+"""Latents that are encoded once: content, encoding again, and training."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -101,7 +101,7 @@ def test_processes_encode_different_parts(photos: list[Path], objective: Any, tm
 
 
 def _apart(rank: int) -> Ranks:
-    """One of two processes that wait for nobody."""
+    """One of two processes that do not wait for each other."""
 
     class Apart(Ranks):
         def wait(self) -> None: ...

@@ -69,7 +69,7 @@ def test_the_first_steps_in_8_bits_follow_those_in_32(name: str, reference: str)
 def test_training_in_8_bits_reaches_the_loss_of_32(name: str, reference: str) -> None:
     in_8, in_32 = trained(name, 400)[1], trained(reference, 400)[1]
     assert sum(in_32[-60:]) < 0.5 * sum(in_32[:60])
-    # The rounding of another processor changes the last losses of CAME by several percent, up as well as down.
+    # Rounding on another processor changes the last losses of CAME by several percent in both directions.
     assert sum(in_8[-60:]) == pytest.approx(sum(in_32[-60:]), rel=0.05)
 
 

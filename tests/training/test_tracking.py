@@ -1,4 +1,4 @@
-"""Trackers of experiments: what they are given, and that none of them ends a training."""
+"""Trackers of experiments: their data, and errors that do not end a training."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.training.labelled import labelled
 
 
 class Fake(tracking.GeneralTracker):  # type: ignore[misc]
-    """Keeps what it is given."""
+    """A tracker that keeps its data."""
 
     name = "fake"
     requires_logging_directory = False
@@ -50,7 +50,7 @@ class Fake(tracking.GeneralTracker):  # type: ignore[misc]
 
 
 class Broken(Fake):
-    """Loses its connection at the first loss."""
+    """A tracker that loses its connection at the first loss."""
 
     name = "broken"
 
@@ -100,7 +100,7 @@ def test_a_tracker_is_given_losses_rates_gains_and_pictures(tmp_path: Path) -> N
 def test_a_tracker_that_fails_is_left_out_with_a_note(tmp_path: Path) -> None:
     trackers = Trackers(("broken", "fake"), tmp_path, TrainingRecipe())
     trackers.start()
-    assert trackers.log(progress(10)) == ("broken does not record this run any more: ConnectionError: no network",)
+    assert trackers.log(progress(10)) == ("broken stopped recording this run: ConnectionError: no network",)
     assert trackers.log(progress(20)) == ()
     trackers.finish()
     assert len(next(each for each in Fake.made if each.name == "fake").logged) == 2

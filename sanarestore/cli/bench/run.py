@@ -6,11 +6,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sanarestore.cli import figures
 from sanarestore.cli.bench.plan import Wanted, check, plans_of
 from sanarestore.options import RestoreOptions
 
 if TYPE_CHECKING:
+    from sanarestore.cli import figures
     from sanarestore.evaluation.benchmark import Benchmark
     from sanarestore.evaluation.comparison import Change
     from sanarestore.evaluation.published import Published
@@ -31,6 +31,8 @@ class Files:
 
 def measure(wanted: Wanted, options: RestoreOptions, devices: str, files: Files, *, as_json: bool, quiet: bool) -> None:
     """Measure, show the rows set by set, compare them with earlier ones, and write them."""
+    from sanarestore.cli import figures
+
     check(wanted, options)
     figures.check_writable(files.csv, files.page)
     from sanarestore.engine.workers import parse_devices
@@ -69,7 +71,7 @@ def _download(wanted: Wanted, *, quiet: bool) -> None:
         show_counting(f"downloading {name.lower()}", download(name, wanted.data_dir), quiet=quiet)
 
 
-def _rows(plan: "Benchmark", devices: str, lines: Any, report: figures.FigureReport) -> "list[Row]":
+def _rows(plan: "Benchmark", devices: str, lines: Any, report: "figures.FigureReport") -> "list[Row]":
     """Measure one benchmark, showing progress by images and cases."""
     from sanarestore.engine.workers import parse_devices
     from sanarestore.evaluation.rows import rows
@@ -98,7 +100,7 @@ def _with_published(plan: "Benchmark", rows: "Sequence[Row]") -> "list[Row | Pub
     return found
 
 
-def _show(rows: "Sequence[Row | Published]", report: figures.FigureReport) -> None:
+def _show(rows: "Sequence[Row | Published]", report: "figures.FigureReport") -> None:
     """Show the rows of one set."""
     from sanarestore.evaluation.captions import remarks, sources, title_of
     from sanarestore.evaluation.columns import Place
@@ -115,7 +117,7 @@ def _show(rows: "Sequence[Row | Published]", report: figures.FigureReport) -> No
         report.note(f"FID of {max(few)} images says little: below {FID_IMAGES} it is biased upwards")
 
 
-def _show_changes(changes: "Sequence[Change]", unmatched: Sequence[str], report: figures.FigureReport) -> None:
+def _show_changes(changes: "Sequence[Change]", unmatched: Sequence[str], report: "figures.FigureReport") -> None:
     """Show what changed since an earlier benchmark, and what cannot be compared."""
     report.lines({"compared": True, **change.to_json()} for change in changes)
     report.lines({"compared": False, "reason": sentence} for sentence in unmatched)

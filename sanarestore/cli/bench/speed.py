@@ -38,7 +38,9 @@ def measure(
     options: RestoreOptions, devices: str, sizes: str | None, rounds: int | None, csv: Path | None, *, as_json: bool
 ) -> None:  # fmt: skip
     """Time the parts of a restoration at several sizes, and print and write the rows."""
-    from sanarestore.cli.figures import FigureReport, write_csv
+    from sanarestore.cli.figures import FigureReport, check_writable, write_csv
+
+    check_writable(csv)
     from sanarestore.evaluation.speed.timings import captioned, growth
     from sanarestore.evaluation.speed.timings import measure as timings_of
 
