@@ -208,14 +208,14 @@ def licence_notice(name: str, records: Path | None = None, wanted: tuple[str, ..
     if not is_hub_id(name):
         return None
     path = records or platformdirs.user_data_path("sanarestore") / "licences.json"
-    key, said = pinned(name, wanted), licence(folder)
+    key, stated = pinned(name, wanted), licence(folder)
     known = _known_licences(path)
-    if known.get(key) == said:
+    if known.get(key) == stated:
         return None
     with suppress(OSError):  # the notice is then repeated next time
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**known, key: said}, indent=2) + "\n", encoding="utf-8")
-    return f"{name}: its weights come under the licence '{said}'; its text is in {folder}"
+        path.write_text(json.dumps({**known, key: stated}, indent=2) + "\n", encoding="utf-8")
+    return f"{name}: its weights come under the licence '{stated}'; its text is in {folder}"
 
 
 def _known_licences(path: Path) -> dict[str, str]:
@@ -228,8 +228,8 @@ def _known_licences(path: Path) -> dict[str, str]:
 
 def licence(folder: Path) -> str:
     """Return the licence in the front matter, or else the text, of the model card; `NOT_STATED` if there is none."""
-    said, text = read_card(folder)
-    if found := said.get("license_name") or said.get("license"):
+    fields, text = read_card(folder)
+    if found := fields.get("license_name") or fields.get("license"):
         return found
     # Cards of published SANA checkpoints have only this line: - **License:** [NSCL v2-custom](./LICENSE.txt).
     named = _LICENCE_LINE.search(text)

@@ -97,7 +97,7 @@ def restore_clips(
         jobs = video_jobs(inputs, output, clip)
         _check_library()
     if dry_run:
-        return _rehearse(jobs, clip, chosen, as_json=as_json)
+        return _list_plans(jobs, clip, chosen, as_json=as_json)
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     with reports.Report(
         "restored", len(jobs), quiet=quiet, as_json=as_json, verbose=verbose, progress=progress, log=log
@@ -144,17 +144,17 @@ def _refuse_formats_of_images(chosen: BatchOptions) -> None:
             raise UsageError("it does not apply to video", where=flag, next_step="Leave it out.")
 
 
-def _rehearse(jobs: "Sequence[ClipJob]", clip: ClipOptions, chosen: BatchOptions, *, as_json: bool) -> ExitCode:
+def _list_plans(jobs: "Sequence[ClipJob]", clip: ClipOptions, chosen: BatchOptions, *, as_json: bool) -> ExitCode:
     """List what would be written, and what would fail."""
     from sanarestore.cli import console
-    from sanarestore.engine.clip_jobs import rehearsed
+    from sanarestore.engine.clip_jobs import clip_plan
     from sanarestore.errors import SanarestoreError
 
     code = ExitCode.DONE
     for job in jobs:
         named = {"input": str(job.source), "output": str(job.target)}
         try:
-            found = rehearsed(job, clip, overwrite=chosen.overwrite)
+            found = clip_plan(job, clip, overwrite=chosen.overwrite)
         except SanarestoreError as error:
             code = ExitCode.SOME_FAILED
             console.print_word("failed", "red", str(error))

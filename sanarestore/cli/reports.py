@@ -88,7 +88,7 @@ class Report:
         self._ignored = 0
         self._unreadable = 0
         self._failures: list[Reported] = []
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._is_prompt_said = False
         self._megapixels = 0.0
         self._begun = self._said = time.perf_counter()
@@ -160,9 +160,9 @@ class Report:
         if outcome.path in self._files:
             self._progress.remove_task(self._files.pop(outcome.path))
         self._advance()
-        if outcome.error and outcome.error not in self._told:
+        if outcome.error and outcome.error not in self._reported:
             # Shown once: every variant of an unreadable photo fails for the same reason.
-            self._told.add(outcome.error)
+            self._reported.add(outcome.error)
             console.print_word("failed", "red", outcome.error)
         elif outcome.notes and not self._quiet and not self._json:
             console.print_word("note", "yellow", f"{outcome.path}: {'; '.join(outcome.notes)}")

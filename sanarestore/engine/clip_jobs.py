@@ -101,7 +101,7 @@ def frames_job(inputs: Sequence[str], output: str | None, write: WriteOptions, n
     return ClipJob(source=folder, target=target, frames=made.jobs)
 
 
-def rehearsed(job: ClipJob, chosen: ClipOptions, *, overwrite: bool) -> dict[str, Any]:
+def clip_plan(job: ClipJob, chosen: ClipOptions, *, overwrite: bool) -> dict[str, Any]:
     """Return the plan for a clip: frames, width, height, codec. It raises the errors of the work itself that headers
     reveal."""
     if job.frames:

@@ -129,9 +129,9 @@ class FileRestorer:
         if options.strip:
             restored = replace(restored, metadata=images.stripped(restored.metadata))
         if options.provenance:
-            told = provenance(restorer.model, restorer.options, options, sha256)
+            record = provenance(restorer.model, restorer.options, options, sha256)
             try:
-                restored = replace(restored, metadata=images.with_provenance(restored.metadata, told))
+                restored = replace(restored, metadata=images.with_provenance(restored.metadata, record))
             except UnwritableImage as error:
                 raise UnwritableImage(error.fact, where=job.output, next_step=error.next_step) from error
         return images.prepared(restored, job.format, options)

@@ -291,7 +291,7 @@ def _none_left(message: NoneLeft, cluster: RayCluster) -> SanarestoreError:
     if message.host:
         return OutOfMemory(
             "the worker process ended while it started, perhaps for want of memory", where=message.host,
-            next_step=f"Close other programs there. It said: {processes.in_one_line(message.printed)}",
+            next_step=f"Close other programs there. It printed: {processes.in_one_line(message.printed)}",
         )  # fmt: skip
     return SanarestoreError(
         "no machine of the Ray cluster is left that could work", where=f"--ray {cluster.address}",

@@ -164,8 +164,8 @@ class Restorer:
                 most = max(most, done / max(total, done))
                 progress(most)
         progress(1.0)
-        said = () if self.prompt_note is None else (self.prompt_note,)
-        return replace(restored, notes=restored.notes + said)
+        notes = () if self.prompt_note is None else (self.prompt_note,)
+        return replace(restored, notes=restored.notes + notes)
 
     def stages(self, image: images.Image) -> Generator[tuple[int, int], None, images.Image]:
         """Restore one image, yielding (steps done, total steps); the generator returns the restored image.

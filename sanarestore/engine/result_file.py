@@ -81,8 +81,8 @@ class ResultFile:
         if self.options.strip:
             ready = replace(ready, metadata=images.stripped(ready.metadata))
         if self.options.provenance:
-            told = provenance(model, restoring, self.options, self.sha256)
-            ready = replace(ready, metadata=images.with_provenance(ready.metadata, told))
+            record = provenance(model, restoring, self.options, self.sha256)
+            ready = replace(ready, metadata=images.with_provenance(ready.metadata, record))
         ready = images.prepared(ready, self.format, self.options)
         images.write(
             ready, self.path, format=images.format_written(image, self.format, self.options), options=self.options

@@ -83,8 +83,10 @@ def parse_devices(text: str) -> tuple[str, ...]:
 def _count_gpus() -> int:
     """Ask a process of its own, so that this one holds neither torch nor a GPU."""
     code = "import torch; print(torch.cuda.device_count())"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False)
-    return int(said.stdout) if said.stdout.strip().isdigit() else 0
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False
+    )
+    return int(printed.stdout) if printed.stdout.strip().isdigit() else 0
 
 
 class Crew(Generic[J]):
@@ -256,7 +258,7 @@ class Crew(Generic[J]):
         elif not self._crew and self._waiting:
             raise OutOfMemory(
                 "the worker process ended while it started, perhaps for want of memory", where=worker.device,
-                next_step=f"Close other programs. It said: {in_one_line(worker.last_words)}",
+                next_step=f"Close other programs. It printed: {in_one_line(worker.last_words)}",
             )  # fmt: skip
 
 

@@ -59,13 +59,13 @@ _COMMENT = Way(_USER_COMMENT, texts.texts_to_xmp(("Comment",)))
 _TIME = Way("XMP xmp:ModifyDate, if that is free, otherwise noted", texts.texts_to_xmp(("tIME",)))
 _NONE = Way("left out, noted", texts.chunks_left_out)
 _IN_EXIF = Way("in the EXIF block")
-_THUMBNAIL = Way("made of the result, noted", thumbnail.made_anew)
+_THUMBNAIL = Way("made of the result, noted", thumbnail.with_new_thumbnail)
 
 TABLE: tuple[Block, ...] = (
     Block(
         name="ICC profile",
         tiff=Way("tag 34675"), png=Way("iCCP"), jpeg=Way("APP2"), webp=Way("ICCP; a gray profile is refused"),
-        avif=Way("colr"), jxl=Way("said by code points if it is sRGB; others are refused", blocks.srgb_said),
+        avif=Way("colr"), jxl=Way("code points if it is sRGB; others are refused", blocks.without_srgb_profile),
     ),
     Block(
         name="EXIF, with GPS and maker notes",
@@ -152,8 +152,8 @@ TABLE: tuple[Block, ...] = (
     ),
     # The thumbnail comes last, because other steps rebuild the EXIF block.
     Block(
-        name="thumbnail in EXIF", tiff=Way("left out, noted", thumbnail.made_anew), png=_THUMBNAIL, jpeg=_THUMBNAIL,
-        webp=_THUMBNAIL,
+        name="thumbnail in EXIF", tiff=Way("left out, noted", thumbnail.with_new_thumbnail),
+        png=_THUMBNAIL, jpeg=_THUMBNAIL, webp=_THUMBNAIL,
     ),
 )  # fmt: skip
 

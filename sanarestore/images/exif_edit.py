@@ -106,9 +106,9 @@ def bare(block: bytes, colour_tags: frozenset[int]) -> bytes | None:
     layout, directory = exif.parse(block)
     kept = {tag: entry for tag, entry in directory.items() if tag == _ORIENTATION or tag in colour_tags}
     inner = (directory[ifd.EXIF].directory if ifd.EXIF in directory else None) or {}
-    told = {tag: entry for tag, entry in inner.items() if tag in (_COLOUR_SPACE, _GAMMA, _INTEROPERABILITY)}
-    if told:
-        kept[ifd.EXIF] = Entry(ifd.LONG, b"", told)
+    colours = {tag: entry for tag, entry in inner.items() if tag in (_COLOUR_SPACE, _GAMMA, _INTEROPERABILITY)}
+    if colours:
+        kept[ifd.EXIF] = Entry(ifd.LONG, b"", colours)
     return exif.build(kept, layout) if kept else None
 
 

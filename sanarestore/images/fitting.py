@@ -44,7 +44,7 @@ def fitted(metadata: Metadata, before: Size, after: Size) -> tuple[Metadata, tup
     return changed, (*notes, *more)
 
 
-def told_upright(metadata: Metadata, width: int, height: int) -> Metadata:
+def upright_metadata(metadata: Metadata, width: int, height: int) -> Metadata:
     """Return the metadata of a photograph that was turned upright, with new pixel dimensions and XMP orientation."""
     if metadata.exif:
         metadata = replace(metadata, exif=exif_edit.with_dimensions(metadata.exif, width, height))

@@ -82,7 +82,7 @@ def parse(codestream: bytes) -> JxlHeader:
     )  # fmt: skip
 
 
-def srgb_said(codestream: bytes) -> bytes:
+def with_srgb_curve(codestream: bytes) -> bytes:
     """Return the codestream of a picture in linear light with sRGB primaries, its header changed to sRGB's curve.
 
     The pixels of a lossless picture stay as they are; those of a lossy one get the curve as they are decoded.

@@ -11,7 +11,7 @@ from sanarestore.images import colour
 from sanarestore.images.boxes import boxes
 from sanarestore.images.codes import Stored, spoken
 from sanarestore.images.image import Image, to_stored
-from sanarestore.images.jxl_header import srgb_said
+from sanarestore.images.jxl_header import with_srgb_curve
 from sanarestore.options import WriteOptions
 
 QUALITY = 90
@@ -71,7 +71,7 @@ def _plain(stored_HWS: Stored) -> Stored:
 def _linearize(stored_HWS: Stored, channels: int) -> None:
     """Remove the sRGB curve from 16-bit colours, in place, because the encoder treats them as linear light.
 
-    The decoder applies it again, because `srgb_said` writes so into the header; black and white keep their codes.
+    The decoder applies it again, because `with_srgb_curve` writes so into the header; black and white keep their codes.
     """
     x = np.arange(65536) / 65535
     linear = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
@@ -89,7 +89,7 @@ def _with_metadata(data: bytes, image: Image) -> bytes:
     for box in boxes(data):
         body = data[box.start : box.end]
         if box.kind in (b"jxlc", b"jxlp"):
-            body = srgb_said(body) if box.kind == b"jxlc" else body[:4] + srgb_said(body[4:])
+            body = with_srgb_curve(body) if box.kind == b"jxlc" else body[:4] + with_srgb_curve(body[4:])
             parts += [_box(*each) for each in added]
             added = []
         parts.append(_box(box.kind, body))

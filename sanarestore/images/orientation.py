@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from sanarestore.images import exif, ifd
-from sanarestore.images.fitting import told_upright
+from sanarestore.images.fitting import upright_metadata
 from sanarestore.images.foreign import turned, upright
 from sanarestore.images.image import Format, Image
 
@@ -27,7 +27,7 @@ def turned_upright(image: Image) -> Image:
         return image
     pixels_HWC, alpha_HW = turned(image.pixels_HWC, *turn), image.alpha_HW
     height, width = pixels_HWC.shape[:2]
-    metadata = told_upright(replace(image.metadata, exif=upright(block)), width, height)
+    metadata = upright_metadata(replace(image.metadata, exif=upright(block)), width, height)
     if metadata.dpi is not None and pixels_HWC.shape[:2] != image.pixels_HWC.shape[:2]:
         metadata = replace(metadata, dpi=metadata.dpi[::-1])
     return replace(

@@ -29,7 +29,7 @@ def side_of(block: bytes) -> int | None:
     return min(_longest_side(found) or LARGEST, LARGEST)
 
 
-def made_anew(image: Image, target: Format) -> Carried:
+def with_new_thumbnail(image: Image, target: Format) -> Carried:
     """Add a thumbnail of the image to its EXIF block, if the input had one and the format can hold it."""
     block, side = image.metadata.exif, image.thumbnail
     if block is None or side is None:

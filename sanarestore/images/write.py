@@ -199,9 +199,9 @@ def prepared(
     if image.alpha_kind == "associated" and target != "tiff":
         image = _divided(image, FORMAT_NAMES[target])
     if options.strip:
-        told = provenance_of(image.metadata) if options.provenance else None
+        record = provenance_of(image.metadata) if options.provenance else None
         bare = stripped(image.metadata)
-        image = replace(image, metadata=with_provenance(bare, told) if told else bare, thumbnail=None)
+        image = replace(image, metadata=with_provenance(bare, record) if record else bare, thumbnail=None)
     return carried(turned_upright(image) if target in UPRIGHT else image, target)
 
 

@@ -115,11 +115,11 @@ def numbered_batches(
     """Yield batches of samples by their numbers, prepared in `workers` processes; closing the generator ends the
     processes."""
     loader: DataLoader[Batch | SanarestoreError] = DataLoader(
-        _Excused(samples),
+        _WithErrors(samples),
         batch_sampler=numbers,
         num_workers=workers,
-        collate_fn=_collate_or_excuse,
-        worker_init_fn=_modestly,
+        collate_fn=_collate_or_error,
+        worker_init_fn=_lower_priority,
         prefetch_factor=4 if workers else None,
         multiprocessing_context="spawn" if workers else None,
         pin_memory=torch.cuda.is_available(),
@@ -143,7 +143,7 @@ def batch_at(samples: Dataset[Sample], recipe: TrainingRecipe, step: int, *, ran
     return replace(collate([samples[number] for number in range(first, first + own)]), number=step, first=first)
 
 
-class _Excused(Dataset[Any]):
+class _WithErrors(Dataset[Any]):
     """Samples that return SanarestoreErrors as values, because a DataLoader would wrap raised ones in its worker's
     traceback."""
 
@@ -157,7 +157,7 @@ class _Excused(Dataset[Any]):
             return error
 
 
-def _collate_or_excuse(samples: list[Sample | SanarestoreError]) -> Batch | SanarestoreError:
+def _collate_or_error(samples: list[Sample | SanarestoreError]) -> Batch | SanarestoreError:
     errors = [sample for sample in samples if isinstance(sample, SanarestoreError)]
     return errors[0] if errors else collate([sample for sample in samples if not isinstance(sample, SanarestoreError)])
 
@@ -183,7 +183,7 @@ def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
     return torch.stack(found) if found else None
 
 
-def _modestly(_worker: int) -> None:
+def _lower_priority(_worker: int) -> None:
     """Give a worker one thread and, where possible, low priority: a training step waits for its slowest thread.
 
     Signals of the terminal reach every process, but only the training acts on them; it ends its workers.

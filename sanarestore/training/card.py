@@ -73,7 +73,7 @@ def write_card(trained: Trained, record: RunRecord) -> Path:
 
     ValueError if the front matter has a fault, which would be an error of this module.
     """
-    licence = Licence.of(weights.resolve(trained.base)) if trained.base else Licence(said=weights.NOT_STATED)
+    licence = Licence.of(weights.resolve(trained.base)) if trained.base else Licence(stated=weights.NOT_STATED)
     licence.copy(trained.folder)
     curves = curves_svg(record)
     if curves:
@@ -103,12 +103,12 @@ def card(trained: Trained, record: RunRecord, licence: Licence, *, has_curves: b
     if has_curves:
         parts.append(f"\n![Validation and loss over the steps]({CURVES})\n")
     parts.append(_SECTION.format("Limits", _bullets(_limits(trained, record))))
-    asked = licence.asks(trained.base_shown) if trained.base else [
+    conditions = licence.conditions(trained.base_shown) if trained.base else [
         "The weights come from your own data. Choose a licence, and replace `license: unknown`."
     ]  # fmt: skip
     if record.data is not None and record.data.captions:
-        asked.append("The captions above and in the files come from your data: check that you may publish them.")
-    parts.append(_SECTION.format(f"Before you publish this {kind}", _bullets(asked)))
+        conditions.append("The captions above and in the files come from your data: check that you may publish them.")
+    parts.append(_SECTION.format(f"Before you publish this {kind}", _bullets(conditions)))
     parts.append(f"\nWritten by sanarestore {__version__}. This file may be edited.\n")
     return "".join(parts)
 

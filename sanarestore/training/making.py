@@ -136,7 +136,7 @@ class _Work:
 
     def __init__(self, settings: Settings, journal: PairJournal) -> None:
         self._settings, self._journal = settings, journal
-        self._told: defaultdict[str, set[int]] = defaultdict(set)
+        self._reported: defaultdict[str, set[int]] = defaultdict(set)
         """Name of a photo -> the variants whose outcomes are known."""
         self._rows: dict[tuple[str, int], PairRow] = {}
 
@@ -150,7 +150,7 @@ class _Work:
         with closing(crew.run(jobs)) as events:
             for job, event in events:
                 for outcome in _outcomes(job, event):
-                    if outcome.variant is not None and outcome.variant not in self._told[job.name]:
+                    if outcome.variant is not None and outcome.variant not in self._reported[job.name]:
                         self._keep(job, outcome, outcome.variant)
                         yield outcome
 
@@ -160,7 +160,7 @@ class _Work:
 
     def _begin(self, job: PhotoJob) -> PhotoJob:
         """The job without the variants that were made before a worker died."""
-        return replace(job, variants=tuple(each for each in job.variants if each not in self._told[job.name]))
+        return replace(job, variants=tuple(each for each in job.variants if each not in self._reported[job.name]))
 
     def _keep(self, job: PhotoJob, outcome: PairOutcome, variant: int) -> None:
         """Record a pair and list it."""
@@ -168,7 +168,7 @@ class _Work:
             self._journal.add(_record(outcome, variant, self._settings))
         if outcome.status in ("done", "skipped"):
             self._rows[job.name, variant] = _row(outcome, variant)
-        self._told[job.name].add(variant)
+        self._reported[job.name].add(variant)
 
 
 def _build(_device: str) -> Callable[[], Task]:

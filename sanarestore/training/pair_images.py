@@ -147,7 +147,7 @@ def wrong_size(pair: Pair, headers: Headers, name: Callable[[Path], str], scale:
     return Fault(pair.line, fact, step)
 
 
-def told_lines(seen: Iterable[Seen], most: int = 5) -> str:
+def named_lines(seen: Iterable[Seen], most: int = 5) -> str:
     """Name the lines of pairs: "lines 3, 4 and 9", with the number of further ones."""
     return _lines(sorted(each.line for each in seen), most)
 

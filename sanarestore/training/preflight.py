@@ -25,7 +25,7 @@ from sanarestore.training.pair_images import (
     Seen,
     headers_of,
     look,
-    told_lines,
+    named_lines,
     unreadable,
     wrong_size,
 )
@@ -157,7 +157,10 @@ def check_photos(data: Path, recipe: TrainingRecipe) -> Preflight:
     return Preflight(
         photos=photos, held_photos=photos[:count] if again else held, photographs=len(paths),
         **_extent(headers),
-        notes=(*passed_over, *failed, *_twins(data, paths), *_small(headers, recipe.patch), *_few(len(paths), again)),
+        notes=(
+            *passed_over, *failed, *_equal_names(data, paths), *_small(headers, recipe.patch),
+            *_few(len(paths), again),
+        ),
     )  # fmt: skip
 
 
@@ -172,11 +175,11 @@ def _doubts(seen: Sequence[Seen], pairs: Sequence[Pair]) -> list[str]:
         )
     others = [each for each in seen if each.is_other_scene]
     if others:
-        notes.append(f"the two images of a pair seem to show different scenes in {told_lines(others)}")
+        notes.append(f"the two images of a pair seem to show different scenes in {named_lines(others)}")
     equal = [each for each in seen if each.is_equal]
     if equal:
         notes.append(
-            f"input and target are equal in {told_lines(equal)}: such pairs teach the network to change nothing"
+            f"input and target are equal in {named_lines(equal)}: such pairs teach the network to change nothing"
         )
     if len(seen) < len(pairs):
         notes.append(f"the headers of all images were read, and the pixels of {len(seen)} of {len(pairs)} pairs")
@@ -289,7 +292,7 @@ def _holds_pairs(data: Path, listed: Path | None) -> UsageError:
     return UsageError("it holds pairs, not clean photographs", where=data, next_step=step)
 
 
-def _twins(data: Path, paths: Sequence[Path]) -> list[str]:
+def _equal_names(data: Path, paths: Sequence[Path]) -> list[str]:
     """Return a note on two folders in DATA that hold files of the same names."""
     names: dict[str, set[str]] = {}
     for path in paths:

@@ -129,8 +129,8 @@ class WordingObjective(PartsObjective):
 
 def _said(wording: Wording) -> list[int]:
     """Return the class of each kind in a prompt: ABSENT, REMOVED or KEPT, as in `model.reading`."""
-    said = dict.fromkeys(wording.removed, REMOVED) | dict.fromkeys(wording.kept, KEPT)
-    return [said.get(kind, ABSENT) for kind in KINDS]
+    classes = dict.fromkeys(wording.removed, REMOVED) | dict.fromkeys(wording.kept, KEPT)
+    return [classes.get(kind, ABSENT) for kind in KINDS]
 
 
 class RouterObjective(PartsObjective):
