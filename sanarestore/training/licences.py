@@ -97,8 +97,8 @@ class Licence:
                 f"The base comes under NVIDIA's licence for SANA's weights ({self.stated}), which also covers derived "
                 "weights. Read its text first; these are the points to look for.",
                 text, named,
-                "Licences of NVIDIA's source code allow research and other non-commercial use only. Say so, and bind those "
-                "who use your weights to the same limit.",
+                "Licences of NVIDIA's source code allow research and other non-commercial use only. Say so, and bind "
+                "those who use your weights to the same limit.",
                 "Say which files are derived: all weights in this folder.",
                 "The base's text encoder, Gemma, has terms of use of its own. It is not in this folder, but "
                 "`prompts.safetensors` holds its embeddings of prompts.",
