@@ -19,7 +19,7 @@ from sanarestore.errors import UsageError
 
 
 @dataclass(slots=True)
-class Run:
+class Invocation:
     """What the program must know of a command when it has ended."""
 
     debug: bool = False
@@ -136,7 +136,7 @@ class SettingsCommand(Command):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; errors about a flag that was not typed say where it was set."""
-        if isinstance(ctx.obj, Run):
+        if isinstance(ctx.obj, Invocation):
             ctx.obj.debug = ctx.obj.debug or bool(ctx.params.get("debug"))
             ctx.obj.kept = epilogs.KEPT[self.name or ""](ctx.params)
         try:

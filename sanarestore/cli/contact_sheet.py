@@ -40,7 +40,7 @@ _QUALITY = 90
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
+class Difference:
     """How far a result differs from its input."""
 
     decibels: float
@@ -90,7 +90,7 @@ class ContactSheet:
             self._cards.append(self._drawing.submit(_draw, self._folder, len(self._cards), outcome))
 
 
-def compare(before_HWC: Pixels, after_HWC: Pixels) -> Change:
+def compare(before_HWC: Pixels, after_HWC: Pixels) -> Difference:
     """Compare two images of one size; differences count equally in all channels."""
     side = min(DETAIL_SIDE, *before_HWC.shape[:2])
     squared, difference, most, place = 0.0, 0.0, -1.0, (0, 0)
@@ -107,7 +107,7 @@ def compare(before_HWC: Pixels, after_HWC: Pixels) -> Change:
             if found > most:
                 most, place = found, (min(top, height - side), min(left, width - side))
     mean = squared / before_HWC.size
-    return Change(
+    return Difference(
         decibels=math.inf if mean == 0 else -10 * math.log10(mean),
         brightness=255 * difference / before_HWC.size, detail=place,
     )  # fmt: skip

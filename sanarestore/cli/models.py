@@ -13,7 +13,7 @@ from sanarestore.errors import ExitCode
 from sanarestore.options import precision_named
 
 if TYPE_CHECKING:
-    from sanarestore.catalogue import Description, Listed
+    from sanarestore.catalogue import Description, ListedModel
 
 models = typer.Typer(
     name="models",
@@ -196,7 +196,7 @@ def pull(
         console.print_lines([f"{name}: {_bytes(size)} in {folder}"])
 
 
-def _listed(model: "Listed") -> list[str]:
+def _listed(model: "ListedModel") -> list[str]:
     """Two lines of one model, that fit a terminal of 80 columns."""
     facts = {
         "model": "restoration model", "adapter": "adapter", "base": "base, needs an adapter",

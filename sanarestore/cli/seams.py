@@ -91,7 +91,7 @@ def seams(
     )  # fmt: skip
     from sanarestore import images, weights
     from sanarestore.cli import console, figures
-    from sanarestore.evaluation.seams import Bench
+    from sanarestore.evaluation.seams import SeamBench
     from sanarestore.evaluation.seams_report import Maps, page_of
 
     figures.check_writable(None, output)
@@ -99,7 +99,7 @@ def seams(
     names = {path: path.as_posix() if short.count(path.name) > 1 else path.name for path in inputs}
     targets = {path: _clean(path, clean) for path in inputs}
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
-    bench = Bench(options, device, asked, overlap=overlap)
+    bench = SeamBench(options, device, asked, overlap=overlap)
     maps, rows = Maps(), []
     with figures.FigureReport(len(inputs) * len(bench.compared), quiet=quiet, as_json=as_json) as report:
         for path in inputs:

@@ -74,7 +74,7 @@ class TrainingReport:
         self._progress.update(self._task, completed=done / total, description=f"encoding crop {done}/{total}", left="")
 
     def step(self, fields: Mapping[str, Any]) -> None:
-        """Show one step, given `training.progress.Progress` as a mapping; JSON lines only at validations."""
+        """Show one step, given `TrainingProgress` as a mapping; JSON lines only at validations."""
         for note in set(fields["notes"]) - self._told if not self._quiet and not self._json else ():
             self._told.add(note)
             console.print_word("note", "yellow", note)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sanarestore.degradations.faults import Fault, joined, refusal
-from sanarestore.degradations.list_text import Row, looks_like_file, separator_of
+from sanarestore.degradations.list_text import ListRow, looks_like_file, separator_of
 
 COLUMNS = ("image_path", "condition_image_path", "caption")
 """Clean target, degraded input, prompt."""
@@ -33,7 +33,7 @@ _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
 _ENDINGS = ("path", "paths", "file", "files", "filename", "image", "img", "name", "text")
 
 
-def columns_of(header: Row, first_line: str, path: Path) -> dict[str, int]:
+def columns_of(header: ListRow, first_line: str, path: Path) -> dict[str, int]:
     """Return the place of each of `COLUMNS` in the header; letter case and spaces around names do not matter.
 
     UsageError if a column is missing or appears twice; it suggests the column that is probably meant.
@@ -54,7 +54,7 @@ def is_header(cells: Sequence[str]) -> bool:
     return set(COLUMNS) <= {cell.strip().casefold() for cell in cells}
 
 
-def _without(missing: Sequence[str], header: Row, first_line: str) -> Fault:
+def _without(missing: Sequence[str], header: ListRow, first_line: str) -> Fault:
     """Return the fault of a first line that lacks columns."""
     line, cells = header.line, [cell.strip() for cell in header.cells]
     if re.match(r"sep=", cells[0], re.IGNORECASE):

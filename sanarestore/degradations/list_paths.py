@@ -17,7 +17,7 @@ _QUOTES = "'\"`“”„‘’«»"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FoundFile:
     """A file that was found."""
 
     path: Path
@@ -41,7 +41,7 @@ class Lookup:
     """The folder of the list, absolute."""
     _names: dict[Path, list[str]] = field(default_factory=dict)
 
-    def find(self, cell: str, *, advise: bool = True) -> Place | Absent:
+    def find(self, cell: str, *, advise: bool = True) -> FoundFile | Absent:
         """Return the file that a cell names; if there is none and `advise` is true, search for the cause."""
         if not cell.strip():
             return Absent("a path is empty", "Write the path of the image.")
@@ -59,7 +59,7 @@ class Lookup:
         if not stat.S_ISREG(found.st_mode):
             return Absent(f"{cell} is a pipe, a socket or a device, not a file", "Name an image file.")
         identity = (found.st_dev, found.st_ino) if found.st_ino else os.path.normcase(os.path.normpath(path))
-        return Place(path, identity)
+        return FoundFile(path, identity)
 
     def _cause(self, cell: str) -> str:
         """Advise on a missing file, by the spelling of its path and by files with similar names."""

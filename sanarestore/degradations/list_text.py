@@ -37,7 +37,7 @@ _IN_EXCEL = "Save it as UTF-8; in Excel, choose the type 'CSV UTF-8'."
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ListRow:
     """The cells of a row, and the line on which it begins."""
 
     line: int
@@ -69,7 +69,7 @@ def read_text(path: Path) -> str:
     return text
 
 
-def rows_of(text: str) -> Iterator[Row | Fault]:
+def rows_of(text: str) -> Iterator[ListRow | Fault]:
     """Split a list into rows, and yield a fault for each quote that is not closed; the line after it is read again."""
     lines = lines_of(text)
     start = faults = 0
@@ -82,7 +82,7 @@ def rows_of(text: str) -> Iterator[Row | Fault]:
                 if _swallows(lines[before + 1 : after]):
                     yield _open_quote(before, after)
                     break
-                yield Row(before + 1, tuple(cells))
+                yield ListRow(before + 1, tuple(cells))
                 before = after
             else:
                 return

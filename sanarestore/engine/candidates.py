@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from torch import Tensor
 
-from sanarestore.engine.generation import Draw, Place
+from sanarestore.engine.generation import Draw, Region
 from sanarestore.engine.jobs import Candidate
 from sanarestore.engine.tiles import Steps, run_stages
 from sanarestore.images import Pixels
@@ -29,7 +29,7 @@ def best_of(
     `expected(is_encoded=...)` is the number of steps of a sample. Progress counts the steps of all samples. Two samples
     are held at once: the best so far, and the current one. The photograph is encoded once, for the first sample.
     """
-    conditions: dict[Place, Tensor] = {}
+    conditions: dict[Region, Tensor] = {}
     scores: list[float] = []
     best_HWC: list[Pixels] = []
 

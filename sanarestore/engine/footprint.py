@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sanarestore import tiling
 from sanarestore.degradations.requests import Request
-from sanarestore.engine.generation import Generation, Place, new_generation
+from sanarestore.engine.generation import Generation, Region, new_generation
 from sanarestore.engine.live_bytes import LiveBytes, held_by
 from sanarestore.engine.refinement import Refinement
 from sanarestore.engine.residency import Residency, Stage, bytes_by_stage
@@ -113,7 +113,7 @@ def _sampling(generation: Generation, noted: "_PerStage", tiles: Tiles, size: tu
     def peak(rows: int) -> int:
         height, width = rows * stride, columns * stride
         condition_1Zhw, latent_1Zhw = generation.empty_latent(height, width), generation.empty_latent(height, width)
-        for _ in generation.sample(condition_1Zhw, latent_1Zhw, Place(0, 0, height, width), 0):
+        for _ in generation.sample(condition_1Zhw, latent_1Zhw, Region(0, 0, height, width), 0):
             pass
         return noted.peaks["sample"]
 

@@ -38,7 +38,7 @@ Watch = Callable[[str, Tensor], None]
 """Callback for a finished stage: its name and its result [C,H,W], which must not be changed or kept."""
 
 
-class Place(NamedTuple):
+class Region(NamedTuple):
     """Top-left corner of a part of an image, and the size of the whole image, in pixels."""
 
     top: int
@@ -53,7 +53,7 @@ class Draw:
 
     seed: int
     """Seed of the noise that sampling starts from."""
-    conditions: dict[Place, Tensor] | None = None
+    conditions: dict[Region, Tensor] | None = None
     """Encoded parts of the image: the first sample fills the dict, and later ones reuse it. None keeps none."""
 
 
@@ -100,7 +100,7 @@ class Generation:
         return encoding + self._steps + self._coding.decoding_steps(tiles)
 
     def __call__(
-        self, degraded_CHW: Tensor, generated_CHW: Tensor, place: Place | None = None, draw: Draw | None = None
+        self, degraded_CHW: Tensor, generated_CHW: Tensor, place: Region | None = None, draw: Draw | None = None
     ) -> Steps:
         """Fill `generated_CHW`, around [0,1], from `degraded_CHW`; both on the host and of the same, arbitrary size.
 
@@ -108,7 +108,7 @@ class Generation:
         samples; the default is the sample of the options' seed.
         """
         height, width = degraded_CHW.shape[1:]
-        place, draw = place or Place(0, 0, height, width), draw or Draw(self._options.seed)
+        place, draw = place or Region(0, 0, height, width), draw or Draw(self._options.seed)
         latent_1Zhw = self.empty_latent(height, width)
         tiles = self._tiles.count(height, width, stride=self.stride)
         stages = []
@@ -134,7 +134,7 @@ class Generation:
         self.watch("latent", latent_1Zhw[0])
         yield from self._coding.decode(latent_1Zhw, image_CHW, self.residency.steps)
 
-    def sample(self, condition_1Zhw: Tensor, latent_1Zhw: Tensor, place: Place, seed: int) -> Steps:
+    def sample(self, condition_1Zhw: Tensor, latent_1Zhw: Tensor, place: Region, seed: int) -> Steps:
         """Fill `latent_1Zhw` by sampling under a condition; both on the device. `place` and `seed` select the noise."""
         stride = self.stride
         _, channels, rows, columns = condition_1Zhw.shape

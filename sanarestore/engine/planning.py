@@ -18,7 +18,7 @@ _LISTED = " and ".join(", ".join(FORMAT_NAMES[each] for each in WRITTEN).rsplit(
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BatchPlan:
     """What is to be done with the found files."""
 
     jobs: tuple[Job, ...]
@@ -33,7 +33,7 @@ def plan(
     inputs: Sequence[str],
     output: str | None,
     naming: Naming = Naming(),  # noqa: B008 - frozen
-) -> Plan:
+) -> BatchPlan:
     """Pair every input with its output.
 
     Without `output`, a folder `shoot` goes to `shoot-restored` beside it and a file `a.jpg` to `a-restored.jpg`. The
@@ -150,7 +150,7 @@ def _beside(folder: Path) -> Path:
     return whole.with_name(f"{whole.name}-restored")
 
 
-def _accepted(planned: Iterable[Job], naming: Naming) -> Plan:
+def _accepted(planned: Iterable[Job], naming: Naming) -> BatchPlan:
     """Tell jobs with an output of their own from jobs that are refused."""
     jobs = list(planned)
     names = _Names(jobs)
@@ -172,7 +172,7 @@ def _accepted(planned: Iterable[Job], naming: Naming) -> Plan:
         else:
             taken[target] = job
             accepted.append(job.anchored())
-    return Plan(tuple(accepted), tuple(refused))
+    return BatchPlan(tuple(accepted), tuple(refused))
 
 
 def _refused(job: Job, fact: str, next_step: str, reason: str = "collision") -> Outcome:

@@ -122,7 +122,7 @@ class RayCrew(Crew[J]):
                          inherited=inherited)  # fmt: skip
         self._build_there = build
         self._cluster, self._threads = cluster, threads
-        self._hub: Hub | None = None
+        self._hub: HubProcess | None = None
 
     def dismiss(self) -> None:
         """End all workers, and the process that speaks to Ray."""
@@ -135,7 +135,7 @@ class RayCrew(Crew[J]):
         if not self._waiting:
             return
         chosen = {name: value for name, value in os.environ.items() if name.startswith(_SHARED)}
-        self._hub = Hub(self._heard, self._inherited)
+        self._hub = HubProcess(self._heard, self._inherited)
         self._hub.connect(
             Setup(
                 address=self._cluster.address, version=sanarestore.__version__, most=len(self._waiting),
@@ -183,7 +183,7 @@ class RayCrew(Crew[J]):
 class RemoteWorker(Worker[J]):
     """A worker on a machine of the cluster, reached through the hub."""
 
-    def __init__(self, joined: Joined, hub: "Hub") -> None:
+    def __init__(self, joined: Joined, hub: "HubProcess") -> None:
         super().__init__(joined.device)
         self.host = joined.host
         self._number, self._hub = joined.number, hub
@@ -200,7 +200,7 @@ class RemoteWorker(Worker[J]):
         """Nothing: the hub sees to it, and it may take long."""
 
 
-class Hub:
+class HubProcess:
     """The process that speaks to Ray, and the pipes to it."""
 
     def __init__(self, heard: "queue.Queue[tuple[Any, Any]]", inherited: Sequence[int]) -> None:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Generic, Literal
 
-from sanarestore.engine.orders import J, Order, Worker
+from sanarestore.engine.orders import J, PendingJob, Worker
 from sanarestore.engine.processes import environment, in_one_line, read_last_words, start_module
 from sanarestore.engine.wire import (
     Alive,
@@ -114,7 +114,7 @@ class Crew(Generic[J]):
         self._inherited = tuple(inherited)
         self._heard: queue.Queue[tuple[Worker[J], Any]] = queue.Queue()
         self._crew: list[Worker[J]] = []
-        self._waiting: deque[Order[J]] = deque()
+        self._waiting: deque[PendingJob[J]] = deque()
         self._numbers = 0
         self._checked = time.monotonic()
 
@@ -124,7 +124,7 @@ class Crew(Generic[J]):
         Jobs begin in their order. Closing the generator early ends the workers. UsageError, WeightsError or DiskFull
         if a worker says that no job can be done; OutOfMemory if no worker survives its start.
         """
-        self._waiting.extend(Order(job) for job in jobs)
+        self._waiting.extend(PendingJob(job) for job in jobs)
         try:
             self._open()
             while self._waiting or any(worker.orders for worker in self._crew):
@@ -229,7 +229,7 @@ class Crew(Generic[J]):
         worker.stop()
         worker.end(time.monotonic())
         orders = dict(worker.orders)
-        again: list[Order[J]] = []
+        again: list[PendingJob[J]] = []
         if number is not None and lost is not None:
             yield orders.pop(number).job, lost
             again = list(orders.values())
@@ -247,7 +247,7 @@ class Crew(Generic[J]):
         self._wait_again(again)
         self._replace(worker)
 
-    def _wait_again(self, orders: Sequence["Order[J]"]) -> None:
+    def _wait_again(self, orders: Sequence["PendingJob[J]"]) -> None:
         """Put orders back, before the others and in their order."""
         self._waiting.extendleft(reversed([replace(order, is_worked=False) for order in orders]))
 

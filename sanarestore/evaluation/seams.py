@@ -43,7 +43,7 @@ def _added_steps(row: "Measured") -> float | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stage(Record):
+class StageRow(Record):
     """What one stage of a scheme differs by from the same stage untiled."""
 
     tiling: Annotated[str, Column("", words=True, merges=True)]
@@ -80,16 +80,16 @@ class Measured(Record):
     seconds: Annotated[float, Column("s", "{:.1f}")]
     peak_bytes: Annotated[int | None, Column("MiB", lambda count: f"{count / 2**20:.0f}")]
 
-    def by_stage(self) -> list[Stage]:
+    def by_stage(self) -> list[StageRow]:
         """List the stages one by one."""
         return [
-            Stage(tiling=self.tiling, stage=stage, seam_psnr=inside, off_seam_psnr=outside)
+            StageRow(tiling=self.tiling, stage=stage, seam_psnr=inside, off_seam_psnr=outside)
             for stage, (inside, outside) in self.stages.items()
         ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
+class SchemeRun:
     """The results of a run, stage by stage [C,H,W], for measurements and pictures."""
 
     maps: dict[str, Map]
@@ -97,11 +97,11 @@ class Seen:
     peak_bytes: int | None
 
 
-Watched = Callable[[str, str, Seen, Seen, Borders], None]
+Watched = Callable[[str, str, SchemeRun, SchemeRun, Borders], None]
 """Is called with the image's name, the scheme, its run, the untiled run, and the borders of the scheme's tiles."""
 
 
-class Bench:
+class SeamBench:
     """A model, and the options under which schemes are compared."""
 
     def __init__(
@@ -150,7 +150,7 @@ class Bench:
             shift_psnr = self._shift_psnr(scheme, image, changed_CHW, untiled)
             yield self._compared(name, scheme, image, clean, reference, seen, borders, shift_psnr)
 
-    def run(self, scheme: str, image: images.Image) -> Seen:
+    def run(self, scheme: str, image: images.Image) -> SchemeRun:
         """Restore an image once, and keep the results of all stages."""
         restorer = self._restorers[scheme]
         maps: dict[str, Map] = {}
@@ -161,7 +161,7 @@ class Bench:
         # Where tiles are restored independently, only the result covers the whole image.
         kept = maps if self.schemes[scheme].tiling != "independent" else {}
         result = np.moveaxis(restored.pixels_HWC, 2, 0)
-        return Seen(maps={**kept, "result": result}, seconds=seconds, peak_bytes=peak)
+        return SchemeRun(maps={**kept, "result": result}, seconds=seconds, peak_bytes=peak)
 
     def borders(self, scheme: str, height: int, width: int, stage: str = "result") -> Borders:
         """Return where tiles meet at a stage; the result has the borders of all earlier stages too."""
@@ -217,8 +217,8 @@ class Bench:
         return psnr(np.square(difference(changed_CHW, changed_moved_CHW, *shift)))
 
     def _compared(
-        self, name: str, scheme: str, image: images.Image, clean: images.Image | None, reference: Seen, seen: Seen,
-        borders: Borders, shift_psnr: float | None,
+        self, name: str, scheme: str, image: images.Image, clean: images.Image | None, reference: SchemeRun,
+        seen: SchemeRun, borders: Borders, shift_psnr: float | None,
     ) -> Measured:  # fmt: skip
         stages = {
             stage: banded_psnr(

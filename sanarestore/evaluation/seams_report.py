@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from sanarestore.evaluation.columns import Place, table
 from sanarestore.evaluation.page import CROP, Page, Pictures, Section
-from sanarestore.evaluation.seams import Measured, Seen
+from sanarestore.evaluation.seams import Measured, SchemeRun
 from sanarestore.evaluation.seams_metrics import BAND, Borders
 from sanarestore.images import Pixels
 
@@ -25,7 +25,7 @@ class Maps:
     def __init__(self) -> None:
         self._by_image: dict[str, list[Pictures]] = {}
 
-    def add(self, image: str, scheme: str, seen: Seen, untiled: Seen, borders: Borders) -> None:
+    def add(self, image: str, scheme: str, seen: SchemeRun, untiled: SchemeRun, borders: Borders) -> None:
         """Keep the map of differences, and the crop at the border where the difference is largest."""
         result, reference = (np.moveaxis(each.maps["result"], 0, 2) for each in (seen, untiled))
         error = np.square(result - reference).mean(axis=2)

@@ -26,7 +26,7 @@ from sanarestore.training.guard import LossGuard
 from sanarestore.training.learner import Learner
 from sanarestore.training.objective import Objective
 from sanarestore.training.optimizers import lr_scale
-from sanarestore.training.progress import Progress, Schedule
+from sanarestore.training.progress import Schedule, TrainingProgress
 from sanarestore.training.ranks import Ranks, unsharded
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.results import Results
@@ -147,7 +147,7 @@ class Trainer:
             self._guard.load(state["guard"])
         self._begun = time.monotonic()
 
-    def run(self, samples: Any) -> Generator[Progress, None, None]:
+    def run(self, samples: Any) -> Generator[TrainingProgress, None, None]:
         """Train from the current step on, yielding after each step; save a checkpoint even when closed early.
 
         If the loss is not a number or rises far above its earlier level, the run goes back to its last checkpoint and
@@ -162,7 +162,7 @@ class Trainer:
                 else:
                     return
 
-    def _train(self, samples: Any, stop: StopRequest) -> Generator[Progress, None, None]:
+    def _train(self, samples: Any, stop: StopRequest) -> Generator[TrainingProgress, None, None]:
         recent: list[float] = [time.monotonic()]
         try:
             with closing(self._batches(samples)) as found:
@@ -257,7 +257,7 @@ class Trainer:
             self.step += 1
         return loss
 
-    def _report(self, loss: float, rate: float, speed: float, notes: tuple[str, ...]) -> Progress:
+    def _report(self, loss: float, rate: float, speed: float, notes: tuple[str, ...]) -> TrainingProgress:
         share = self.share
         due = self._is_validating and (_is_due(self.step, self.recipe.validate_every) or share >= 1)
         found = self.validate(is_last=share >= 1) if due else None
@@ -265,7 +265,7 @@ class Trainer:
             with self._evaluating() as batches:
                 self._validator.draw(batches, self.step)
         notes, self._notes = (*self._notes, *notes), []
-        progress = Progress(
+        progress = TrainingProgress(
             step=self.step,
             steps=self.recipe.steps,
             loss=loss,

@@ -51,7 +51,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
+class PairFindings:
     """Findings about the pixels of a pair."""
 
     line: int
@@ -73,7 +73,7 @@ def headers_of(paths: Iterable[Path]) -> Headers:
     return dict(zip(distinct, _in_threads(_header, distinct), strict=True))
 
 
-def look(pairs: Sequence[Pair], headers: Headers, progress: Progress, scale: int = 1) -> list[Seen]:
+def look(pairs: Sequence[Pair], headers: Headers, progress: Progress, scale: int = 1) -> list[PairFindings]:
     """Decode and compare the images of an even sample of at most `MOST_PAIRS` pairs.
 
     Degraded images are enlarged `scale` times first. `progress` is called with the numbers of decoded and of all pairs.
@@ -85,13 +85,13 @@ def look(pairs: Sequence[Pair], headers: Headers, progress: Progress, scale: int
         by_target.setdefault(pair.target, []).append(pair)
     alone = threading.Lock()
 
-    def of_target(target: Path) -> list[Seen]:
+    def of_target(target: Path) -> list[PairFindings]:
         header = headers[target]
         is_large = isinstance(header, images.Header) and header.megapixels > LARGE
         with alone if is_large else nullcontext():
             return list(_seen(target, by_target[target], scale))
 
-    seen: list[Seen] = []
+    seen: list[PairFindings] = []
     for found in _in_threads(of_target, list(by_target)):
         seen += found
         progress(len(seen), len(sample))
@@ -99,7 +99,7 @@ def look(pairs: Sequence[Pair], headers: Headers, progress: Progress, scale: int
 
 
 def unreadable(
-    pairs: Sequence[Pair], headers: Headers, seen: Sequence[Seen], name: Callable[[Path], str]
+    pairs: Sequence[Pair], headers: Headers, seen: Sequence[PairFindings], name: Callable[[Path], str]
 ) -> list[Fault]:
     """Return a fault for every file that cannot be read, in the first line that names it."""
     errors: dict[Path, ImageError | OutOfMemory] = {
@@ -147,7 +147,7 @@ def wrong_size(pair: Pair, headers: Headers, name: Callable[[Path], str], scale:
     return Fault(pair.line, fact, step)
 
 
-def named_lines(seen: Iterable[Seen], most: int = 5) -> str:
+def named_lines(seen: Iterable[PairFindings], most: int = 5) -> str:
     """Name the lines of pairs: "lines 3, 4 and 9", with the number of further ones."""
     return _lines(sorted(each.line for each in seen), most)
 
@@ -180,15 +180,15 @@ def _header(path: Path) -> images.Header | ImageError:
         return error
 
 
-def _seen(path: Path, pairs: Sequence[Pair], scale: int) -> Iterable[Seen]:
+def _seen(path: Path, pairs: Sequence[Pair], scale: int) -> Iterable[PairFindings]:
     """Decode a target once, and then the degraded images of its pairs one by one."""
     target = _read(path)
     if not isinstance(target, Image):
-        yield Seen(line=pairs[0].line, error=target, path=path)
+        yield PairFindings(line=pairs[0].line, error=target, path=path)
     for pair in pairs:
         degraded = _read(pair.degraded)
         if not isinstance(degraded, Image):
-            yield Seen(line=pair.line, error=degraded, path=pair.degraded)
+            yield PairFindings(line=pair.line, error=degraded, path=pair.degraded)
         elif isinstance(target, Image):
             yield _compare(pair.line, target, degraded, scale)
 
@@ -200,21 +200,21 @@ def _read(path: Path) -> Image | ImageError | OutOfMemory:
         return error
 
 
-def _compare(line: int, target: Image, degraded: Image, scale: int) -> Seen:
+def _compare(line: int, target: Image, degraded: Image, scale: int) -> PairFindings:
     """Compare the images of a pair; without findings if their sizes differ after enlarging."""
     first, second = target.pixels_HWC, degraded.pixels_HWC
     second = resize(second, second.shape[1] * scale, second.shape[0] * scale) if scale > 1 else second
     if first.shape[:2] != second.shape[:2]:
-        return Seen(line=line)
+        return PairFindings(line=line)
     if first.shape == second.shape and np.array_equal(first, second):
-        return Seen(line=line, is_equal=True)
+        return PairFindings(line=line, is_equal=True)
     turns = [orientation_of(image.metadata.exif) for image in (target, degraded)]
     stored = _likeness(first, second, [1, 1])
     upright = _likeness(first, second, turns) if turns[0] != turns[1] else stored
     is_turned = upright > stored + TURNED and 1 - stored > 2 * (1 - upright)
     top, left = (max(0, (size - SQUARE) // 2) for size in first.shape[:2])
     middle = [image[top : top + SQUARE, left : left + SQUARE] for image in (first, second)]
-    return Seen(
+    return PairFindings(
         line=line, side=degraded_side(middle[0], middle[1]), is_turned=is_turned,
         is_other_scene=not is_turned and stored < SAME_SCENE,
     )  # fmt: skip

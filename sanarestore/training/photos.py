@@ -46,7 +46,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class CropWindow:
     """A square of a photo."""
 
     top: int
@@ -78,7 +78,7 @@ class Photo:
         """The whole photo's `overview`, [h, w, 3]."""
         return overview(to_tensor(_as_colour(self.codes))).numpy().transpose(1, 2, 0)
 
-    def framing(self, window: Window, rng: np.random.Generator) -> Pixels:
+    def framing(self, window: CropWindow, rng: np.random.Generator) -> Pixels:
         """Cut a random part of the overview, around the middle of a window, to stand for the whole photo.
 
         A network would memorise the colour statistics of a few dozen whole photos; random parts vary enough.
@@ -101,12 +101,12 @@ class Photo:
         columns = mirror(np.arange(left, left + width), codes.shape[1])
         return _as_colour(codes[np.ix_(rows, columns)])
 
-    def square(self, window: Window, side: int) -> Pixels:
+    def square(self, window: CropWindow, side: int) -> Pixels:
         """Cut a window and shrink it to [side, side, 3]."""
         cut = self.crop(window.top, window.left, window.span, window.span)
         return cut if window.span == side else np.clip(resize(cut, side, side), 0, 1)
 
-    def detail(self, window: Window, *, every: int) -> float:
+    def detail(self, window: CropWindow, *, every: int) -> float:
         """Mean absolute difference of pixels `every` apart in a window: detail at about the scale it is shrunk to."""
         rows, columns = (slice(first, first + window.span, every) for first in (window.top, window.left))
         codes = self.codes[rows, columns].astype(np.float32)

@@ -32,7 +32,7 @@ LONG_TRIAL = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class TrainingPlan:
     """What a run will do and take."""
 
     stage: str
@@ -104,7 +104,7 @@ class Plan:
         return {**values, "passes": round(self.passes, 2), "megapixels": round(self.megapixels, 2)}
 
 
-def plan_of(run: Run, *, tries: bool = True) -> Plan:
+def plan_of(run: Run, *, tries: bool = True) -> TrainingPlan:
     """Plan a run, if it `tries` with a step that changes nothing; UsageError if memory or disk are too small for it.
 
     Every process of a run must ask for it.
@@ -117,7 +117,7 @@ def plan_of(run: Run, *, tries: bool = True) -> Plan:
     saved = 4 * trained * (2 if recipe.ema else 1) + memory.optimizer * sharing
     result = result_bytes(trainer.objective)
     room = _room(run.folder, 2 * saved + result, is_first=trainer.ranks.is_first)
-    return Plan(
+    return TrainingPlan(
         stage=run.name, base=run.order.base, rank=_rank(trainer.objective), objective=recipe.objective,
         optimizer=_optimizer(recipe), device=run.order.schedule.device,
         dtype=str(run.order.schedule.arithmetic).removeprefix("torch."), processes=trainer.ranks.count, kind=run.kind,

@@ -21,8 +21,8 @@ from sanarestore.training.holding_back import hold_back, hold_back_pairs, hold_b
 from sanarestore.training.journal import NAME
 from sanarestore.training.pair_images import (
     Headers,
+    PairFindings,
     Progress,
-    Seen,
     headers_of,
     look,
     named_lines,
@@ -164,7 +164,7 @@ def check_photos(data: Path, recipe: TrainingRecipe) -> Preflight:
     )  # fmt: skip
 
 
-def _doubts(seen: Sequence[Seen], pairs: Sequence[Pair]) -> list[str]:
+def _doubts(seen: Sequence[PairFindings], pairs: Sequence[Pair]) -> list[str]:
     """Return notes on doubts that the pixels of pairs raise."""
     notes = []
     sides = Counter(each.side for each in seen if each.side)

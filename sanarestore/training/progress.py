@@ -10,7 +10,7 @@ from sanarestore.options import DType
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
+class TrainingProgress:
     """Progress of a run after one step."""
 
     step: int

@@ -20,7 +20,7 @@ FILE = "report.html"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Section:
+class StageSection:
     """The part of the page for one stage."""
 
     title: str
@@ -113,7 +113,7 @@ def _pictures(record: RunRecord) -> list[Picture | None]:
     return [gain_picture(record.gains), loss_picture(record.losses), found]
 
 
-def _section(record: RunRecord, title: str) -> Section:
+def _section(record: RunRecord, title: str) -> StageSection:
     recipe, facts, results = record.recipe, record.facts, record.results
     objective = str(recipe.get("objective", ""))
     steps = f"{record.steps:,} of {facts.get('steps', record.steps):,}"
@@ -135,7 +135,7 @@ def _section(record: RunRecord, title: str) -> Section:
         rows = importance_rows(record.depth.importances, record.depth.removed)
         tables.append(("Importance of the blocks", table(rows, Place.PAGE), [IMPORTANCE_EXPLAINED]))
     curves = [each for each in _pictures(record) if each]
-    return Section(
+    return StageSection(
         title=f"{title}: {objective}" if title else "", facts=[each for each in shown if each[1]], tables=tables,
         warning=results.warning, curves=curves, grids=_grids(record), recipe=changed_recipe(recipe),
     )  # fmt: skip

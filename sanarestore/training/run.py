@@ -33,7 +33,7 @@ from sanarestore.training.memory import LENGTH, Setting
 from sanarestore.training.objective import PartsObjective
 from sanarestore.training.order import SCRATCH, Order, earlier_stages, origin_of, refuse_taken
 from sanarestore.training.preflight import Preflight, check_pairs, check_photos, fingerprint_of
-from sanarestore.training.progress import Progress
+from sanarestore.training.progress import TrainingProgress
 from sanarestore.training.ranks import Ranks
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.record import MOST_CAPTIONS, DataFacts, RunRecord
@@ -128,7 +128,7 @@ class Run:
             yield done, missing
         self.samples = LatentSamples(plan, self.recipe)
 
-    def steps(self) -> Generator[Progress, None, None]:
+    def steps(self) -> Generator[TrainingProgress, None, None]:
         """Train to the end, yielding after each step; closing it saves a checkpoint and writes the report."""
         is_first, before = self.trainer.ranks.is_first, self.trainer.results.before
         trackers = Trackers(self.order.track if is_first else (), self.folder, self.recipe)

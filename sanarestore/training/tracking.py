@@ -7,7 +7,7 @@ from typing import Any
 
 from sanarestore.errors import UsageError
 from sanarestore.training.pictures import picture_of
-from sanarestore.training.progress import Progress
+from sanarestore.training.progress import TrainingProgress
 from sanarestore.training.recipe import TrainingRecipe
 
 PROJECT = "sanarestore"
@@ -61,7 +61,7 @@ class Trackers:
             self._log({f"validation/{label}": gain for label, gain in results.items()}, 0)
         self._log_picture(0)
 
-    def log(self, progress: Progress) -> tuple[str, ...]:
+    def log(self, progress: TrainingProgress) -> tuple[str, ...]:
         """Log the progress after a step; return notes for the user about trackers that failed."""
         values: dict[str, float] = {}
         if progress.step % LOGGED_EVERY == 0 or progress.validation is not None or progress.step == 1:

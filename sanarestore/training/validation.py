@@ -13,7 +13,7 @@ from sanarestore.errors import ImageError
 from sanarestore.images import Pixels
 from sanarestore.training.batching import Batch, collate
 from sanarestore.training.data import Sample, overview_sample, statistics_of
-from sanarestore.training.photos import Photo, PhotoCache, Window, common_size, to_tensor
+from sanarestore.training.photos import CropWindow, Photo, PhotoCache, common_size, to_tensor
 
 VALIDATED = ("noise:25", "jpeg:20", "blur:1.6", "lowres:2")
 """Degradations of the validation photos."""
@@ -121,10 +121,10 @@ def _sample(plan: Plan, clean_HWC: Pixels, overview_HWC: Pixels) -> Sample:
     )
 
 
-def _most_detailed(photo: Photo, span: int) -> Window:
+def _most_detailed(photo: Photo, span: int) -> CropWindow:
     """The most detailed square of a grid: one out of focus cannot measure restored sharpness."""
     height, width = photo.size
-    grid = (Window(top, left, span) for top in _starts(height, span) for left in _starts(width, span))
+    grid = (CropWindow(top, left, span) for top in _starts(height, span) for left in _starts(width, span))
     return max(grid, key=lambda window: photo.detail(window, every=2))
 
 

@@ -18,7 +18,7 @@ from sanarestore.engine.jobs import Status
 from sanarestore.errors import DamagedImage, DiskFull, MissingImage, OutOfMemory, SanarestoreError, UnreadableImage
 from sanarestore.files import hash_bytes, unwritable, write_atomically
 from sanarestore.images import Pixels
-from sanarestore.training.journal import Record
+from sanarestore.training.journal import PairRecord
 
 DEGRADED, TARGET = "degraded", "target"
 """Folders in the output: degraded inputs, and targets that are not the clean photo itself."""
@@ -83,7 +83,7 @@ class PairOutcome:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
+class VariantSettings:
     """What all pairs of a run share."""
 
     output: Path
@@ -100,10 +100,10 @@ class PhotoJob:
     photo: Path
     name: str
     """The photo's name below the output, by `naming.name_photos`."""
-    settings: Settings
+    settings: VariantSettings
     variants: tuple[int, ...]
     """The variants to make: fewer than all after a worker has died with the others made."""
-    known: tuple[Record | None, ...]
+    known: tuple[PairRecord | None, ...]
     """For every variant of the photo, the journal's record of the file of that name."""
 
 

@@ -7,7 +7,7 @@ import torch
 
 from sanarestore.degradations.requests import Request
 from sanarestore.engine.footprint import footprint
-from sanarestore.engine.generation import Place, new_generation
+from sanarestore.engine.generation import Region, new_generation
 from sanarestore.engine.live_bytes import LiveBytes, held_by
 from sanarestore.engine.refinement import Refinement
 from sanarestore.engine.tiles import Tiles
@@ -32,7 +32,7 @@ def measured(model: RestorationModel, tile: int, size: tuple[int, int], **chosen
     made = new_generation(model, options, prompt=PROMPT, tiles=Tiles(CPU, tile), dtype=torch.float32, shared=True)
     image, result = torch.rand(3, *size), torch.empty(3, *size)
     condition, latent = made.empty_latent(*size), made.empty_latent(*size)
-    stages = {"sample": made.sample(condition, latent, Place(0, 0, *size), 0)}
+    stages = {"sample": made.sample(condition, latent, Region(0, 0, *size), 0)}
     peaks = {}
     for name, steps in stages.items():
         with LiveBytes() as live:

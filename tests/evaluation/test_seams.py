@@ -9,7 +9,7 @@ import pytest
 from sanarestore import images
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.columns import Place
-from sanarestore.evaluation.seams import Bench, Measured
+from sanarestore.evaluation.seams import Measured, SeamBench
 from sanarestore.evaluation.seams_report import CROP, Maps, page_of
 from sanarestore.model.loading import save_model
 from sanarestore.model.prompts import PromptEncoder
@@ -35,7 +35,7 @@ def image_of(height: int, width: int) -> images.Image:
 
 
 def measured(model: str, tilings: list[str], height: int = 192, width: int = 256) -> dict[str, Measured]:
-    bench = Bench(RestoreOptions(model=model, tile=96), "cpu", tilings, overlap=32)
+    bench = SeamBench(RestoreOptions(model=model, tile=96), "cpu", tilings, overlap=32)
     image = image_of(height, width)
     return {row.tiling: row for row in bench.measure("photo", image, image_of(height, width))}
 
@@ -76,7 +76,7 @@ def test_an_image_within_one_tile_has_no_seams(model: str) -> None:
 
 
 def test_borders_include_those_of_all_stages(model: str) -> None:
-    bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["exact", "causal"], overlap=32)
+    bench = SeamBench(RestoreOptions(model=model, tile=96), "cpu", ["exact", "causal"], overlap=32)
     assert bench.borders("exact", 192, 256, stage="latent") == ((96,), (64, 160))
     assert bench.borders("exact", 192, 256) == ((96,), (64, 80, 160)), "the borders of the refiner are included"
     assert bench.shift("exact", 192, 256) == (64, 32), "the shift is half of 96 and of 80, rounded to strides of 32"
@@ -84,7 +84,7 @@ def test_borders_include_those_of_all_stages(model: str) -> None:
 
 
 def test_borders_of_unaligned_windows_equal_those_of_the_runners(model: str) -> None:
-    bench = Bench(RestoreOptions(model=model, tile=100), "cpu", ["causal", "independent"], overlap=40)
+    bench = SeamBench(RestoreOptions(model=model, tile=100), "cpu", ["causal", "independent"], overlap=40)
     restorer = bench._restorers["causal"]
     assert restorer.generation is not None
     blended = restorer.generation._blended
@@ -96,25 +96,25 @@ def test_borders_of_unaligned_windows_equal_those_of_the_runners(model: str) -> 
 
 
 def test_all_schemes_that_change_the_result_are_compared_by_default(model: str, tiny_folder: Path) -> None:
-    assert Bench(RestoreOptions(model=model), "cpu").compared == ("exact", *BLENDING)
-    assert Bench(RestoreOptions(model=str(tiny_folder)), "cpu").compared == ("exact", "independent")
-    assert Bench(RestoreOptions(), "cpu").compared == ("exact", "independent"), (
+    assert SeamBench(RestoreOptions(model=model), "cpu").compared == ("exact", *BLENDING)
+    assert SeamBench(RestoreOptions(model=str(tiny_folder)), "cpu").compared == ("exact", "independent")
+    assert SeamBench(RestoreOptions(), "cpu").compared == ("exact", "independent"), (
         "the embedded model uses only its refiner"
     )
-    assert Bench(RestoreOptions(fidelity=0.5), "cpu").compared == ("exact", *BLENDING)
+    assert SeamBench(RestoreOptions(fidelity=0.5), "cpu").compared == ("exact", *BLENDING)
 
 
 def test_schemes_that_cannot_be_compared_are_refused(model: str, tiny_folder: Path) -> None:
     with pytest.raises(UsageError, match="--tilings: off is what the others are compared with"):
-        Bench(RestoreOptions(model=model), "cpu", ["exact", "off"])
+        SeamBench(RestoreOptions(model=model), "cpu", ["exact", "off"])
     with pytest.raises(UsageError, match="'mosaic' is not exact"):
-        Bench(RestoreOptions(model=model), "cpu", ["mosaic"])
+        SeamBench(RestoreOptions(model=model), "cpu", ["mosaic"])
     with pytest.raises(UsageError, match="no latent path"):
-        Bench(RestoreOptions(model=str(tiny_folder)), "cpu", ["causal"])
+        SeamBench(RestoreOptions(model=str(tiny_folder)), "cpu", ["causal"])
 
 
 def test_the_page_shows_where_schemes_differ(model: str, tmp_path: Path) -> None:
-    bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["exact", "independent"], overlap=32)
+    bench = SeamBench(RestoreOptions(model=model, tile=96), "cpu", ["exact", "independent"], overlap=32)
     maps = Maps()
     rows = list(bench.measure("a <b>.png", image_of(192, 256), watch=maps.add))
     shown = {each.title: each.pictures for each in maps.of("a <b>.png")}
@@ -130,7 +130,7 @@ def test_the_page_shows_where_schemes_differ(model: str, tmp_path: Path) -> None
 
 
 def test_steps_are_shown_relative_to_the_untiled_result(model: str) -> None:
-    bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["independent"], overlap=32)
+    bench = SeamBench(RestoreOptions(model=model, tile=96), "cpu", ["independent"], overlap=32)
     (row,) = bench.measure("a.png", image_of(192, 256))
     assert row.discontinuity is not None
     assert row.untiled_discontinuity

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from sanarestore.training.data import PhotoSamples, WordingSamples
 from sanarestore.training.holding_back import hold_back
 from sanarestore.training.loop import Trainer
 from sanarestore.training.objectives import new_objective
-from sanarestore.training.progress import Progress, Schedule
+from sanarestore.training.progress import Schedule, TrainingProgress
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.recipe_shapes import OPTIMIZERS, ModelShape
 from sanarestore.training.starting import Start
@@ -128,6 +129,20 @@ def test_weights_stay_float32_when_training_in_bfloat16(tmp_path: Path, photos: 
     assert losses["bfloat16"] != losses["float32"]
 
 
+def run_whole_and_in_parts(begun: Callable[[str], tuple[Trainer, Any]]) -> tuple[Trainer, Trainer]:
+    """Train without a stop, and with one after two steps; the losses are equal. Returns both trainers at the end."""
+    whole, samples = begun("whole")
+    losses = [progress.loss for progress in whole.run(samples)]
+    first, samples = begun("parts")
+    running = first.run(samples)
+    early = [progress.loss for progress in islice(running, 2)]
+    running.close()
+    second, samples = begun("parts")
+    second.resume()
+    assert early + [progress.loss for progress in second.run(samples)] == losses
+    return whole, second
+
+
 @pytest.mark.parametrize("objective", ["autoencoder", "flow", "end-to-end", "distillation"])
 def test_a_resumed_latent_objective_equals_an_uninterrupted_one(
     tmp_path: Path, photos: list[Path], objective: str
@@ -145,15 +160,7 @@ def test_a_resumed_latent_objective_equals_an_uninterrupted_one(
         made = new_objective(recipe, Start(base=str(tmp_path / "base")))
         return Trainer(tmp_path / folder, made, recipe, Schedule()), PhotoSamples(photos, recipe)
 
-    whole, samples = begun("whole")
-    losses = [progress.loss for progress in whole.run(samples)]
-    first, samples = begun("parts")
-    running = first.run(samples)
-    early = [progress.loss for progress in islice(running, 2)]
-    running.close()
-    second, samples = begun("parts")
-    second.resume()
-    assert early + [progress.loss for progress in second.run(samples)] == losses
+    whole, second = run_whole_and_in_parts(begun)
     expected, got = weights_of(whole), weights_of(second)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
@@ -165,15 +172,7 @@ def test_a_resumed_reader_run_equals_an_uninterrupted_one(tmp_path: Path, monkey
     def begun(folder: str) -> tuple[Trainer, WordingSamples]:
         return Trainer(tmp_path / folder, new_objective(recipe), recipe, Schedule()), WordingSamples(recipe)
 
-    whole, samples = begun("whole")
-    losses = [progress.loss for progress in whole.run(samples)]
-    first, samples = begun("parts")
-    running = first.run(samples)
-    early = [progress.loss for progress in islice(running, 2)]
-    running.close()
-    second, samples = begun("parts")
-    second.resume()
-    assert early + [progress.loss for progress in second.run(samples)] == losses
+    _, second = run_whole_and_in_parts(begun)
     assert is_reader(second.finish({}))
 
 
@@ -461,5 +460,7 @@ def test_unreadable_photos_are_reported_once_and_left_out(tmp_path: Path, photos
 
 
 def test_progress_converts_to_json() -> None:
-    progress = Progress(step=1, steps=2, loss=0.5, learning_rate=1e-3, images_per_second=3, minutes=1, share=0.5)
+    progress = TrainingProgress(
+        step=1, steps=2, loss=0.5, learning_rate=1e-3, images_per_second=3, minutes=1, share=0.5
+    )
     assert json.loads(json.dumps(progress.to_dict()))["validation"] is None

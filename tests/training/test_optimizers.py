@@ -183,3 +183,13 @@ def test_the_warm_up_of_a_short_run_ends_after_a_tenth_of_it() -> None:
     assert lr_scale(recipe, 9, 0.05) == pytest.approx(0.5)
     assert lr_scale(recipe, 19, 0.1) == pytest.approx(1.0)
     assert lr_scale(recipe, 99, 0.001) == pytest.approx(0.1), "a long run warms up by steps"
+
+
+@pytest.mark.parametrize("kind", [AdamW8bit, CAME])
+def test_weights_without_a_gradient_stay_and_have_no_state(kind: type[AdamW8bit | CAME]) -> None:
+    parameters = [nn.Parameter(torch.ones(2, 3)) for _ in range(2)]
+    parameters[0].grad = torch.ones(2, 3)
+    optimizer = kind(parameters, lr=0.1, weight_decay=0.5)
+    optimizer.step()
+    assert list(optimizer.state) == parameters[:1]
+    assert torch.equal(parameters[1], torch.ones(2, 3))

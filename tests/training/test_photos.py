@@ -8,7 +8,7 @@ import pytest
 from sanarestore import images
 from sanarestore.model.colour_correction import overview
 from sanarestore.training import photos as photos_module
-from sanarestore.training.photos import PhotoCache, Window, to_tensor
+from sanarestore.training.photos import CropWindow, PhotoCache, to_tensor
 
 
 def test_the_cache_stays_within_its_size(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,8 +48,8 @@ def test_a_part_of_an_enlarged_photo_is_that_of_the_whole(photos: list[Path], sc
 
 def test_a_square_is_a_crop_resized_and_clipped(photos: list[Path]) -> None:
     photo = PhotoCache().photo(photos[0])
-    assert np.array_equal(photo.square(Window(10, 20, 32), 32), photo.crop(10, 20, 32, 32))
-    shrunk = photo.square(Window(10, 20, 48), 32)
+    assert np.array_equal(photo.square(CropWindow(10, 20, 32), 32), photo.crop(10, 20, 32, 32))
+    shrunk = photo.square(CropWindow(10, 20, 48), 32)
     assert np.array_equal(shrunk, np.clip(images.resize(photo.crop(10, 20, 48, 48), 32, 32), 0, 1))
 
 
@@ -58,9 +58,9 @@ def test_detail_is_the_mean_difference_at_the_given_distance(tmp_path: Path) -> 
     stripes[:, 1::2] = 10 / 255
     images.write(images.Image(pixels_HWC=stripes, depth="uint8", format="png"), tmp_path / "stripes.png")
     photo = PhotoCache().photo(tmp_path / "stripes.png")
-    assert photo.detail(Window(8, 8, 32), every=1) == pytest.approx(10)
-    assert photo.detail(Window(8, 8, 32), every=2) == 0
-    assert photo.detail(Window(8, 8, 1), every=1) == 0
+    assert photo.detail(CropWindow(8, 8, 32), every=1) == pytest.approx(10)
+    assert photo.detail(CropWindow(8, 8, 32), every=2) == 0
+    assert photo.detail(CropWindow(8, 8, 1), every=1) == 0
 
 
 def test_size_and_overview_of_a_photo_survive_eviction_of_its_pixels(

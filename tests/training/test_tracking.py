@@ -10,7 +10,7 @@ from accelerate import PartialState, tracking
 
 from sanarestore.errors import UsageError
 from sanarestore.training.pictures import write_pictures
-from sanarestore.training.progress import Progress
+from sanarestore.training.progress import TrainingProgress
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.tracking import Trackers, check_trackers
 from tests.training.labelled import labelled
@@ -67,8 +67,8 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     PartialState._reset_state()
 
 
-def progress(step: int, validation: float | None = None) -> Progress:
-    return Progress(
+def progress(step: int, validation: float | None = None) -> TrainingProgress:
+    return TrainingProgress(
         step=step, steps=40, loss=step / 10, learning_rate=1e-3, images_per_second=3, minutes=1, share=step / 40,
         validation=validation, validations=None if validation is None else {"noise:25": validation, "jpeg:20": 0.5},
     )  # fmt: skip

@@ -23,7 +23,7 @@ LEVELS_OF = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Listed(Record):
+class ListedSet(Record):
     """A set known by name."""
 
     dataset: Annotated[str, Column("", words=True)]
@@ -65,7 +65,7 @@ def list_sets(data_dir: Path | None, *, as_json: bool) -> None:
         console.table(f"Test sets in {data_folder(data_dir)}", table(listed, Place.TERMINAL))
 
 
-def _listed(known: "Set", data_dir: Path | None) -> Listed:
+def _listed(known: "Set", data_dir: Path | None) -> ListedSet:
     from sanarestore.errors import NoImagesError
     from sanarestore.evaluation.datasets import find_set
 
@@ -74,7 +74,7 @@ def _listed(known: "Set", data_dir: Path | None) -> Listed:
         find_set(known.name, data_dir)
     except NoImagesError as error:
         reason = error.fact
-    return Listed(
+    return ListedSet(
         dataset=known.name, title=known.title, task=known.task, found=reason is None, images=known.count,
         downloads=known.remote is not None, published=known.published, reason=reason,
     )  # fmt: skip
