@@ -32,7 +32,7 @@ PER_PAGE = 200
 """Photographs on one page."""
 
 MARK = '<meta name="generator" content="sanarestore report">'
-"""By this line in its `index.html`, a folder is known to hold an earlier report, which may be replaced."""
+"""Line in `index.html` that marks a folder as an earlier report, which may be replaced."""
 
 _PREVIEWS = "previews"
 _ANOTHER = "Name an empty or a new folder with --report."
@@ -77,7 +77,7 @@ class ContactSheet:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Of a batch that was interrupted, what is drawn so far is shown.
+        # After an interruption, the pages show the photographs drawn so far.
         self._drawing.shutdown(cancel_futures=kind is not None)
         cards = [each.result() for each in self._cards if not each.cancelled()]
         # What failed comes first: it is what someone looks for.
@@ -140,7 +140,7 @@ def _draw(folder: Path, number: int, outcome: Outcome) -> Card:
         return Card(outcome=outcome)
     try:
         before, after = images.read(outcome.path, accept_damaged=True), images.read(outcome.output)
-    except SanarestoreError as error:  # a file may be moved while the batch goes on
+    except SanarestoreError as error:  # a file may be moved while the batch runs
         return Card(outcome=outcome, facts=(f"no preview: {error.fact}",))
     if after.format in images.UPRIGHT:
         before = images.turned_upright(before)

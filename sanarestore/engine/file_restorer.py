@@ -124,7 +124,7 @@ class FileRestorer:
         return _Restored(restored, outcome, accessed)
 
     def _prepared(self, job: Job, restored: images.Image, sha256: str) -> images.Image:
-        """The image as it is written, with its provenance if that is wanted."""
+        """The image to write, with its provenance if the options ask for it."""
         options, restorer = self._write, self._restorer
         if options.strip:
             restored = replace(restored, metadata=images.stripped(restored.metadata))

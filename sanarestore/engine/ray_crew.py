@@ -48,7 +48,7 @@ ENDING = 10.0
 """Seconds that the hub may take to end the workers and itself."""
 
 MOST_MACHINES = 5
-"""Machines that may be lost with the same job before it is taken for the cause."""
+"""Number of machines that may be lost with the same job before the job counts as the cause."""
 
 EXPECTED = 16
 """Workers to expect of a cluster, before it is asked."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 CPUS = 4
-"""CPUs that a worker takes if nothing else is said."""
+"""Default number of CPUs of a worker."""
 
 REACH = 3.0
 """Seconds in which a machine must accept a connection to count as alive."""

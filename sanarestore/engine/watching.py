@@ -9,7 +9,7 @@ from sanarestore.engine.jobs import Stamp
 from sanarestore.errors import UsageError
 
 STILL = 2.0
-"""Seconds that size and time of a file must stand still before it is taken for whole."""
+"""Seconds for which size and time of a file must not change before it counts as complete."""
 
 _TICK = 500
 """Milliseconds between looks at files that are being written."""

@@ -39,7 +39,7 @@ GRACE = 2.0
 """Seconds that workers have to end before they are killed."""
 
 SILENCE = 60.0
-"""Seconds without a sign of life after which a worker is taken for dead; it sends one every second."""
+"""Seconds without a sign of life after which a worker counts as dead; it sends one every second."""
 
 READING = 60.0
 """CPU seconds that reading a job may take."""

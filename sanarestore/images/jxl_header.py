@@ -184,5 +184,5 @@ def _colours(read: _Bits) -> tuple[bool, int, int, int | None]:
     place = read.at + 2  # the first two bits say how long the code point is
     transfer = _UNKNOWN if has_gamma else read.symbol()
     if not is_known or has_gamma or transfer not in (1, 8, 13, 16, 18):
-        raise UnreadableImage("its colours are described in a way that no profile is made of", next_step=_EXPORT)
+        raise UnreadableImage("its colour description cannot be converted to a profile", next_step=_EXPORT)
     return space == _GRAY, primaries, transfer, place

@@ -115,7 +115,7 @@ def decode_picture(data: bytes, accept_damaged: bool) -> tuple[Stored, list[str]
             raise
         stray = _stray(message, picture)
         if stray:
-            notes.append(f"{stray} stray bytes at the end of the JPEG data are passed over")
+            notes.append(f"{stray} stray bytes at the end of the JPEG data are ignored")
         else:
             notes.append(damaged(_fact(message), accepted=accept_damaged))
         return simplejpeg.decode_jpeg(picture, colours, strict=False), notes
@@ -139,7 +139,7 @@ def frame_of(segments: Iterable[Segment]) -> Frame:
 def spans(data: Source) -> Iterator[tuple[int, int, int]]:
     """Markers with the bounds of their segments, up to and including the first scan, which ends with the file.
 
-    Bytes between segments, which some programs leave there, are passed over as libjpeg does.
+    Bytes between segments, which some programs leave there, are ignored, as by libjpeg.
     """
     at = 2
     while at + 4 <= len(data):

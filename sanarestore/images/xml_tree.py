@@ -82,7 +82,7 @@ class _UnreadError(Exception):
 def parse(data: bytes) -> Element | None:
     """The root element of a document in UTF-8; None if it cannot be parsed, or declares entities, which XMP never does.
 
-    NUL bytes after the document, with which some programs fill up, are passed over.
+    NUL bytes after the document, which some programs add as padding, are ignored.
     """
     reader = _Reader(data.rstrip(b"\0"))
     try:

@@ -55,7 +55,7 @@ def changed_recipe(recipe: Any) -> str:
     """Return the fields of a recipe that differ from the defaults, as TOML."""
     try:
         found = TrainingRecipe.from_dict(dict(recipe)).changed()
-    except Exception:  # a recipe of another version is shown as it is
+    except Exception:  # a recipe of another version is shown unchanged
         found = dict(recipe)
     return toml(found)
 

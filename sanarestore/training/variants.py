@@ -159,7 +159,7 @@ class PairMaker:
                 outcome = read.earlier.get(variant) or _make(job, read, variant)
             except DiskFull:
                 raise
-            except Exception as error:  # the other variants go on
+            except Exception as error:  # the other variants are still made
                 outcome = _failed(job, variant, error)
             yield replace(outcome, seconds=seconds + time.perf_counter() - begun)
             seconds = 0.0

@@ -22,7 +22,7 @@ class Files:
     """Where results go, and what they are compared with; None where a flag is not given."""
 
     output: Path | None
-    """Folder that keeps scores: a run goes on from there."""
+    """Folder that keeps scores, from which a later run continues."""
     csv: Path | None
     page: Path | None
     old: Path | None

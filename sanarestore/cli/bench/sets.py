@@ -116,7 +116,7 @@ def find_sets(names: list[str], folders: list[Path], data_dir: Path | None) -> "
 
 
 def _refuse_twice(named: list[tuple[str, str]]) -> None:
-    """Raise UsageError if two of the sets, each as it is named and as it is known, are the same."""
+    """Raise UsageError if two of the sets, given as (name as typed, known name), are the same."""
     known = [each for _, each in named]
     for place, (name, each) in enumerate(named):
         if each in known[:place]:
