@@ -20,12 +20,12 @@ from sanarestore.errors import UsageError
 
 @dataclass(slots=True)
 class Invocation:
-    """What the program must know of a command when it has ended."""
+    """Facts about a command for the end of the program."""
 
     debug: bool = False
     """Whether errors are shown with their traceback."""
     kept: str = "nothing was begun"
-    """What is there after an interruption."""
+    """Phrase that says what is kept after an interruption."""
 
 
 class SettingsContext(typer.Context):

@@ -41,7 +41,7 @@ _QUALITY = 90
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """How far a result differs from its input."""
+    """The difference of a result from its input."""
 
     decibels: float
     """PSNR of the result against the input in dB, of values clipped to [0, 1]; infinite if they are equal."""
@@ -53,7 +53,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Card:
-    """What a page shows of one photograph."""
+    """The part of a page for one photograph."""
 
     outcome: Outcome
     views: tuple[tuple[str, str, str], ...] = ()

@@ -17,7 +17,7 @@ class HelpEntry:
     names: tuple[str, ...]
     """Long flags first."""
     metavar: str
-    """What stands for the value; empty for flags and commands."""
+    """Placeholder of the value; empty for flags and commands."""
     text: str
 
 
@@ -36,7 +36,7 @@ class HelpPage:
     path: str
     """The command with all commands above it, such as `sanarestore restore`."""
     pieces: tuple[str, ...]
-    """What follows in the line of usage."""
+    """The rest of the usage line."""
     about: str
     panels: tuple[Panel, ...]
     examples: tuple[tuple[str, str], ...]

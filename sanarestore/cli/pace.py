@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Paced(Protocol):
-    """What is counted of one file."""
+    """The properties of a file that its pace counts."""
 
     @property
     def path(self) -> Path: ...

@@ -43,7 +43,7 @@ _UNREADABLE = frozenset({"unreadable", "missing"})
 
 
 class Reported(Protocol):
-    """What a report needs to know about one file."""
+    """The properties of a file's outcome that a report needs."""
 
     @property
     def path(self) -> Path: ...

@@ -63,7 +63,7 @@ class Option:
     """bool, int, float, str or Path; of the items, if it is a list."""
     is_list: bool
     noun: str
-    """What a value must be, such as "a number of pixels"."""
+    """Description of a valid value, such as "a number of pixels"."""
 
     def variable(self, command: str) -> str:
         """Name of the environment variable, such as SANARESTORE_RESTORE_TILE."""

@@ -33,7 +33,7 @@ PLAIN = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to do to a photograph."""
+    """A request: the kinds of degradation to remove."""
 
     removes: tuple[str, ...] | None = None
     """The kinds to remove, in the order of `KINDS`; None to restore as without a prompt."""

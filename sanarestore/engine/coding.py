@@ -22,8 +22,8 @@ class Coding:
 
     def __init__(self, autoencoder: Autoencoder, tiles: Tiles) -> None:
         self._autoencoder, self._tiles = autoencoder, tiles
-        self._encoder_passes = encoder_passes(autoencoder)
-        self._decoder_passes = decoder_passes(autoencoder)
+        self.encoder_passes = encoder_passes(autoencoder)
+        self.decoder_passes = decoder_passes(autoencoder)
 
     @property
     def stride(self) -> int:
@@ -32,11 +32,11 @@ class Coding:
 
     def encoding_steps(self, tiles: int) -> int:
         """Number of progress steps of `encode` for an image of so many tiles."""
-        return tiles + _count(self._encoder_passes, tiles)
+        return tiles + _count(self.encoder_passes, tiles)
 
     def decoding_steps(self, tiles: int) -> int:
         """Number of progress steps of `decode` for an image of so many tiles."""
-        return tiles + _count(self._decoder_passes, tiles)
+        return tiles + _count(self.decoder_passes, tiles)
 
     def empty_latent(self, height: int, width: int) -> Tensor:
         """An empty latent [1,Z,h,w] on the device, for an image of this size in pixels."""
@@ -53,11 +53,11 @@ class Coding:
             output_downsample=model.encoder_downsample,
         )  # fmt: skip
         tiles = self._tiles.count(*image_CHW.shape[1:], stride=self.stride)
-        deep = self._deep(self._encoder_passes, model.encode_deep, maps, torch.float32)
+        deep = self._deep(self.encoder_passes, model.encode_deep, maps, torch.float32)
         yield from run_stages(
             [
                 (during("encode shallow", shallow), tiles),
-                (during("encode deep", deep), _count(self._encoder_passes, tiles)),
+                (during("encode deep", deep), _count(self.encoder_passes, tiles)),
             ]
         )
         latent_1Zhw[0].copy_(maps.pop())
@@ -75,10 +75,10 @@ class Coding:
             )  # fmt: skip
 
         tiles = self._tiles.count(*image_CHW.shape[1:], stride=self.stride)
-        deep = self._deep(self._decoder_passes, model.decode_deep, maps, model.dtype)
+        deep = self._deep(self.decoder_passes, model.decode_deep, maps, model.dtype)
         yield from run_stages(
             [
-                (during("decode deep", deep), _count(self._decoder_passes, tiles)),
+                (during("decode deep", deep), _count(self.decoder_passes, tiles)),
                 (during("decode shallow", shallow()), tiles),
             ]
         )

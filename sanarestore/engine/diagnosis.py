@@ -54,13 +54,13 @@ class Finding:
     group: str
     """versions, optional, devices, memory, model or folders."""
     name: str
-    """What was looked at."""
+    """The subject of the check."""
     status: Status
     """ok; missing if restoring works without it; problem if restoring fails for it."""
     found: str
-    """What was found, in words."""
+    """The finding, in words."""
     next_step: str = ""
-    """What to do about it, a command where there is one; empty if nothing is to be done."""
+    """The next step, a command where there is one; empty if nothing is to be done."""
 
     def to_json(self) -> dict[str, Any]:
         """The fields of a JSON line."""

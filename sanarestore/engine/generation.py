@@ -72,7 +72,7 @@ class Generation:
             latent.autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.residency = Residency(latent, tiles.device, options.offload)
         tiles.relieve = self.residency.offload_more
-        self._coding = Coding(latent.autoencoder, tiles)
+        self.coding = Coding(latent.autoencoder, tiles)
         self._flow = latent.flow
         self._options = options
         self._steps = steps
@@ -90,14 +90,14 @@ class Generation:
     @property
     def stride(self) -> int:
         """Pixels per latent position."""
-        return self._coding.stride
+        return self.coding.stride
 
     def count(self, height: int, width: int, *, is_encoded: bool = False) -> int:
         """Number of progress steps for an image of this size at the current tile size; one that `is_encoded` needs
         fewer."""
         tiles = self._tiles.count(height, width, stride=self.stride)
-        encoding = 0 if is_encoded else self._coding.encoding_steps(tiles)
-        return encoding + self._steps + self._coding.decoding_steps(tiles)
+        encoding = 0 if is_encoded else self.coding.encoding_steps(tiles)
+        return encoding + self._steps + self.coding.decoding_steps(tiles)
 
     def __call__(
         self, degraded_CHW: Tensor, generated_CHW: Tensor, place: Region | None = None, draw: Draw | None = None
@@ -115,24 +115,24 @@ class Generation:
         kept = {} if draw.conditions is None else draw.conditions
         if place not in kept:
             kept[place] = self.empty_latent(height, width)
-            stages.append((self.encode(degraded_CHW, kept[place]), self._coding.encoding_steps(tiles)))
+            stages.append((self.encode(degraded_CHW, kept[place]), self.coding.encoding_steps(tiles)))
         stages.append((self.sample(kept[place], latent_1Zhw, place, draw.seed), self._steps))
-        stages.append((self.decode(latent_1Zhw, generated_CHW), self._coding.decoding_steps(tiles)))
+        stages.append((self.decode(latent_1Zhw, generated_CHW), self.coding.decoding_steps(tiles)))
         yield from run_stages(stages)
         self.watch("generated", generated_CHW)
 
     def empty_latent(self, height: int, width: int) -> Tensor:
         """An empty latent [1,Z,h,w] on the device, for an image of this size in pixels."""
-        return self._coding.empty_latent(height, width)
+        return self.coding.empty_latent(height, width)
 
     def encode(self, image_CHW: Tensor, latent_1Zhw: Tensor) -> Steps:
         """Fill `latent_1Zhw`, on the device, from an image on the host."""
-        return self._coding.encode(image_CHW, latent_1Zhw, self.residency.steps)
+        return self.coding.encode(image_CHW, latent_1Zhw, self.residency.steps)
 
     def decode(self, latent_1Zhw: Tensor, image_CHW: Tensor) -> Steps:
         """Fill `image_CHW`, on the host and around [0,1], from a latent on the device."""
         self.watch("latent", latent_1Zhw[0])
-        yield from self._coding.decode(latent_1Zhw, image_CHW, self.residency.steps)
+        yield from self.coding.decode(latent_1Zhw, image_CHW, self.residency.steps)
 
     def sample(self, condition_1Zhw: Tensor, latent_1Zhw: Tensor, place: Region, seed: int) -> Steps:
         """Fill `latent_1Zhw` by sampling under a condition; both on the device. `place` and `seed` select the noise."""

@@ -33,7 +33,7 @@ so a file that was changed just now can change once more and keep its stamp."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Earlier:
-    """How the result of an earlier run relates to a job with the same output."""
+    """Relation of an earlier run's result to a job with the same output."""
 
     source: str
     """Path of the input that the result was made from."""

@@ -24,7 +24,7 @@ class Fidelity:
     """A judge by agreement with the photograph (`agreement`): a log-likelihood, 0 at best."""
 
     request: Request
-    """What the prompt asks to remove; the candidate is degraded by these kinds again before it is compared."""
+    """Request of the prompt; the candidate is degraded again by the kinds that it removes, then compared."""
     name = "fidelity"
 
     def score(self, degraded: Pixels, candidate: Pixels) -> float:

@@ -19,7 +19,7 @@ ALL_APART = "{stem}-{ext}"
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """How results are called."""
+    """Rules for the names of results."""
 
     format: OutputFormat = "preserve"
     """The format whose suffix results get; preserve keeps the suffix of each input."""

@@ -19,7 +19,7 @@ _LISTED = " and ".join(", ".join(FORMAT_NAMES[each] for each in WRITTEN).rsplit(
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """What is to be done with the found files."""
+    """The jobs for the files found, and the refused files."""
 
     jobs: tuple[Job, ...]
     refused: tuple[Outcome, ...]

@@ -14,7 +14,7 @@ REACH = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a worker takes of a machine."""
+    """The share of a machine that a worker takes."""
 
     cpus: int
     gpus: int
@@ -27,7 +27,7 @@ class Slot:
     node: str
     """Ray's name of the machine, a new one whenever Ray is started there."""
     address: tuple[str, int]
-    """Where Ray listens there."""
+    """Address at which Ray listens there."""
     host: str
     share: Share
     state: Literal["free", "taken", "barred"] = "free"

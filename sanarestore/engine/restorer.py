@@ -90,7 +90,7 @@ class Restorer:
         prompts = given.prompts
         prompt = options.prompt if options.prompt is not None else str(given.defaults["prompt"])
         self.request = prompts.request(prompt)
-        """What the prompt asks for."""
+        """Request of the prompt."""
         wording = prompts.wording(prompt, self.request)
         self.model = given.serving(wording)
         """The model that restores under this prompt, on the CPU; other restorers may share it."""

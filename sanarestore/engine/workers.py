@@ -55,7 +55,7 @@ class Lost:
     reason: Literal["crashed", "stuck"]
     fact: str
     printed: str = ""
-    """What the worker printed last."""
+    """Last output of the worker."""
 
 
 @dataclass(frozen=True, slots=True)

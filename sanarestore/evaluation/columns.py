@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 
 class Place(Flag):
-    """Where a column is shown."""
+    """Places where a column is shown."""
 
     TERMINAL = auto()
     PERCEPTUAL = auto()
@@ -27,10 +27,10 @@ class Column:
 
     title: str
     form: str | Callable[[Any], str] = "{}"
-    """How the value is written, with its unit."""
+    """Format of the value, with its unit."""
     on: Place = Place.TERMINAL | Place.PAGE
     value: Callable[[Any], Any] | None = None
-    """How to get the value from the record, if it is not the field; the cell is empty for None."""
+    """Function that gets the value from the record, if it is not the field; the cell is empty for None."""
     words: bool = False
     """Whether it holds words, not figures."""
     merges: bool = False

@@ -23,7 +23,7 @@ PRECISION = 0.005
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EarlierRows:
-    """What an earlier benchmark wrote of a row."""
+    """A row of an earlier benchmark, with the fields that are compared."""
 
     dataset: str
     task: str

@@ -44,7 +44,7 @@ def _added_steps(row: "Measured") -> float | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageRow(Record):
-    """What one stage of a scheme differs by from the same stage untiled."""
+    """The difference of one stage of a scheme from the same stage untiled."""
 
     tiling: Annotated[str, Column("", words=True, merges=True)]
     stage: Annotated[str, Column("stage", words=True)]

@@ -40,7 +40,7 @@ since 2, which `combined` has drawn since 4."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Levels:
-    """How strong each task's degradation is."""
+    """Levels of each task's degradation."""
 
     sigma: tuple[float, ...] = (15, 25, 50)
     """For denoise: standard deviation of the noise, in 8-bit codes."""

@@ -13,7 +13,7 @@ from sanarestore.images.texts import Carried
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a format holds a block."""
+    """The way in which a format holds a block."""
 
     text: str
     """For the documentation."""

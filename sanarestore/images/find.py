@@ -51,11 +51,11 @@ class Rejected:
     path: Path
     """The path, or the input as it was written."""
     fact: str
-    """What is wrong, as in an error: "it is empty"."""
+    """The fault, as in an error: "it is empty"."""
     reason: str
     """The same in one word: "missing" or "unreadable" for failures, "unsupported" or "other" for ignored files."""
     next_step: str = ""
-    """What to do, a sentence; empty for ignored files."""
+    """The next step, a sentence; empty for ignored files."""
 
     def __str__(self) -> str:
         """Path, fact and next step, in the form of an error message."""

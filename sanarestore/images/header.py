@@ -39,7 +39,7 @@ class Header:
     sample_bytes: int
     """Bytes of a sample as it is decoded, before conversion to the depth."""
     alpha_kind: AlphaKind = "unassociated"
-    """What alpha is, as in `Image`."""
+    """Kind of alpha, as in `Image`."""
     extra: int = 0
     """Number of channels beyond colours and alpha."""
     more: tuple["Header", ...] = ()

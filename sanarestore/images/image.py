@@ -62,7 +62,7 @@ class Extra:
     codes_HWS: Stored
     """The codes as stored, [H, W, S] with S of 1 or more; only enlarging changes them."""
     kinds: tuple[AlphaKind, ...]
-    """What TIFF calls each of them."""
+    """Code of each of them in TIFF."""
     before: int = 0
     """Number of them that the file stores before alpha; the others follow it."""
 
@@ -74,7 +74,7 @@ class Extra:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JpegCoding:
-    """How a JPEG file was compressed."""
+    """Compression of a JPEG file."""
 
     quality: int
     """Quality of libjpeg, from 1 to 100, whose tables are the nearest."""
@@ -92,7 +92,7 @@ class Image:
 
     pixels_HWC: Pixels
     depth: Depth
-    """How the file stores the values, and how they will be written."""
+    """Depth of the values in the file and in the result."""
     format: Format
     alpha_HW: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32] | None = None
     """The alpha channel as stored; only enlarging changes it."""
@@ -108,7 +108,7 @@ class Image:
     thumbnail: int | None = None
     """Longest side in pixels of the thumbnail in EXIF; a thumbnail of the result replaces it in the file written."""
     notes: tuple[str, ...] = ()
-    """What reading had to change, in words for the user ("palette converted to RGB")."""
+    """Changes that reading had to make, in words for the user ("palette converted to RGB")."""
     more_pages: tuple["Image", ...] = ()
     """The other full-size pages of a TIFF file, each with metadata of its own; they have no further pages."""
 

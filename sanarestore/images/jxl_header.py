@@ -17,7 +17,7 @@ _MOST_NAME = 1071 + 1024
 
 @dataclass(frozen=True, slots=True)
 class JxlHeader:
-    """What the codestream says of the picture."""
+    """Properties of the picture in the codestream's header."""
 
     width: int
     """Before it is turned upright."""

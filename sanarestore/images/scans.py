@@ -48,7 +48,7 @@ Spans = list[tuple[int, int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What the header of a JPEG file says of its picture."""
+    """Properties of the picture in the header of a JPEG file."""
 
     marker: int
     height: int
@@ -74,7 +74,7 @@ class _Scans:
     """The coded part of a file."""
 
     end: int = 0
-    """Where it ends, after the end marker."""
+    """Its end, after the end marker."""
     count: int = 0
     is_ended: bool = False
     """Whether there is an end marker."""

@@ -23,7 +23,7 @@ from sanarestore.options import WriteOptions
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    """What is needed to write a format."""
+    """The functions and suffixes of a format."""
 
     encode: Callable[[Image, WriteOptions], bytes]
     check: Callable[[Image], None] | None

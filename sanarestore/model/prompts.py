@@ -113,7 +113,7 @@ class PromptCache:
 
 
 class Reads(Protocol):
-    """What `Prompts` needs of a `model.reading.Reader`."""
+    """The part of a `model.reading.Reader` that `Prompts` needs."""
 
     def read(self, prompts: Sequence[str]) -> list[Request]:
         """Return what each prompt asks for."""

@@ -43,7 +43,7 @@ class BatchOptions:
     """Options of a batch, besides those that decide how a photograph is restored."""
 
     write: WriteOptions = WriteOptions()  # noqa: RUF009 - frozen
-    """How results are written."""
+    """Options of writing results."""
     name: str | None = None
     """Template of the names of results, see `engine.naming`; None keeps the names of inputs."""
     overwrite: bool = False

@@ -44,9 +44,9 @@ class Sample(TypedDict):
     """[K] float32: the `colour_statistics` of the whole degraded photograph."""
     prompt: str
     request: Request | None
-    """What the prompt asks for; None if the prompt has to be read first."""
+    """Request of the prompt; None if the prompt has to be read first."""
     wording: NotRequired[Wording]
-    """What the prompt says; only in samples for the prompt reader."""
+    """Wording of the prompt; only in samples for the prompt reader."""
     degraded_latent: NotRequired[Tensor]
     """[C, H, W]: the degraded image's latent, in samples without images (see `latents`)."""
     target_latent: NotRequired[Tensor]

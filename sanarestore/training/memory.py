@@ -57,7 +57,7 @@ class Memory:
     ema: int
     """The EMA of the trained weights."""
     activations: int
-    """What else is alive at the peak: mostly activations that the backward pass needs, or copies of a checkpoint."""
+    """Other bytes at the peak: mostly activations that the backward pass needs, or copies of a checkpoint."""
     workers: int = 0
     """Processes that make crops, on a CPU; on other devices they take the host's memory."""
 
@@ -76,7 +76,7 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
-    """How a training is computed, as far as it affects memory."""
+    """Settings of a training that affect memory."""
 
     device: torch.device = CPU
     processes: int = 1

@@ -25,7 +25,7 @@ from sanarestore.training.recipe import TrainingRecipe
 
 
 class Objective(Protocol):
-    """What the training loop requires of an objective."""
+    """The interface of an objective for the training loop."""
 
     modules: nn.Module
     """All trained modules."""

@@ -27,7 +27,7 @@ KEPT_PROMPTS = 512
 
 
 class FrozenPrompts(nn.Module):
-    """What prompts ask for and their embeddings, the same as in restoration; nothing here is trained."""
+    """Requests and embeddings of prompts, the same as in restoration; nothing here is trained."""
 
     def __init__(self, prompts: Prompts, width: int) -> None:
         super().__init__()

@@ -33,10 +33,10 @@ LONG_TRIAL = 5.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingPlan:
-    """What a run will do and take."""
+    """The plan of a run: its steps, memory, time and disk space."""
 
     stage: str
-    """Which stage of how many this is; empty if it is the only one."""
+    """Number of the stage and of all stages, in words; empty for a single stage."""
     base: str
     rank: int | None
     """Rank of low-rank weights; None if weights themselves are trained."""
@@ -47,7 +47,7 @@ class TrainingPlan:
     """Type of the arithmetic."""
     processes: int
     kind: str
-    """What the data are: pairs, photos or wordings."""
+    """Kind of the data: pairs, photos or wordings."""
     samples: int
     """Photographs or pairs to train on."""
     held_back: int
@@ -66,7 +66,7 @@ class TrainingPlan:
     accumulate: int
     patch: int
     passes: float
-    """How often all steps go through all pixels of the data."""
+    """Number of passes over all pixels of the data."""
     memory: dict[str, int]
     """Bytes of one process by part, and their sum as `total`."""
     memory_free: int | None

@@ -28,7 +28,7 @@ one only: the others start from its result."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingRecipe:
-    """What a run learns, and how."""
+    """The recipe of a run: objective, data, and schedule."""
 
     objective: str = "refiner"
     """colour-correction: global colour correction, on overviews; refiner: the pixel network; wording: the prompt

@@ -58,7 +58,7 @@ class Run:
         self._whole = whole
         self.order = order
         self.name = name
-        """Which stage of how many this is; empty if it is the only one."""
+        """Number of the stage and of all stages, in words; empty for a single stage."""
         recipe = divided(recipe, ranks or Ranks())
         self.recipe = recipe
         self.folder = order.folder

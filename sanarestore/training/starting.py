@@ -30,7 +30,7 @@ from sanarestore.training.recipe_shapes import FLOWING, ModelShape
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
-    """What a training begins from."""
+    """The weights that a training begins with."""
 
     base: str | None = None
     """Name of a model, a published base or an adapter; None for random weights."""

@@ -35,13 +35,13 @@ class PairOutcome:
     status: Status
     """`skipped` when an earlier run made the very same pair."""
     reason: str | None = None
-    """Why the pair failed or the file was ignored, in a word that `docs/json.md` explains; None otherwise."""
+    """Reason of a failed pair or an ignored file, in a word that `docs/json.md` explains; None otherwise."""
     files: tuple[Path, ...] = ()
     """The degraded file, then the target if it is not the clean photo itself."""
     sizes: tuple[int, ...] = ()
     """Bytes of each file."""
     label: str = ""
-    """What was done, as in `noise:25+jpeg:20`; an operation with `!` stays in the target."""
+    """Operations of the pair, as in `noise:25+jpeg:20`; an operation with `!` stays in the target."""
     prompt: str = ""
     sha256: str = ""
     """Hash of the clean photo's file."""
@@ -49,7 +49,7 @@ class PairOutcome:
     """Seconds for degrading and writing; those for reading the photo count with its first pair."""
     megapixels: float = 0.0
     error: str | None = None
-    """What is wrong with a failed pair, and what to do; None otherwise."""
+    """Fault of a failed pair, with the next step; None otherwise."""
     notes: tuple[str, ...] = ()
     trace: str = ""
     """Traceback of an unexpected error."""
@@ -84,7 +84,7 @@ class PairOutcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VariantSettings:
-    """What all pairs of a run share."""
+    """Settings that all pairs of a run share."""
 
     output: Path
     recipe: str

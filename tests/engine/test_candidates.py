@@ -184,7 +184,7 @@ def test_tiles_are_halved_when_memory_runs_out(
     image = image_of(100, 130)
     restorer = restorer_of(model, candidates=3, judge=Scores(0, 1, 2), tile=128)
     assert restorer.generation is not None
-    run = restorer.generation._decode_window
+    run = restorer.generation.coding._decode_window
     failures = iter([False] * 3 + [True])
 
     def decode(window: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ def test_tiles_are_halved_when_memory_runs_out(
             raise torch.OutOfMemoryError("out of memory")
         return run(window)
 
-    monkeypatch.setattr(restorer.generation, "_decode_window", decode)
+    monkeypatch.setattr(restorer.generation.coding, "_decode_window", decode)
     restored = restorer(image)
     assert restorer.tile == 64
     single = ran(model, image, seed=2).permute(1, 2, 0).numpy()
@@ -221,7 +221,7 @@ Change = Callable[[RestorationModel], RestorationModel]
     ("change", "chosen", "fact"),
     [
         (lambda model: replace(model, load_latent=None), {}, "no latent path"),
-        (lambda model: replace(model, defaults={**model.defaults, "latent": False}), {}, "--fidelity below 1"),
+        (lambda model: replace(model, defaults={**model.defaults, "latent": False}), {}, "--fidelity is below 1"),
         (lambda model: model, {"steps": 1}, "nearly the same"),
         (lambda model: replace(model, defaults={**model.defaults, "steps": 1}), {"fidelity": 0}, "nearly the same"),
     ],

@@ -19,7 +19,7 @@ Number = TypeVar("Number")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What the flags ask for."""
+    """The benchmark that the flags describe."""
 
     names: Sequence[str]
     folders: Sequence[Path]

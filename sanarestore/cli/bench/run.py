@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Files:
-    """Where results go, and what they are compared with; None where a flag is not given."""
+    """Files for results, and earlier results to compare with; None for flags that are not set."""
 
     output: Path | None
     """Folder that keeps scores, from which a later run continues."""

@@ -34,7 +34,7 @@ class ListedSet(Record):
     downloads: bool
     published: str
     reason: str | None
-    """Why it was not found."""
+    """Reason why it was not found."""
 
     @property
     def presence(self) -> str:
