@@ -48,7 +48,7 @@ def restored(size: Size, fidelity: float, scheme: Tiling = "exact") -> Cost:
         degraded_CHW = torch.empty(*size, 3).permute(2, 0, 1)
 
         def work() -> None:
-            for _ in subject._all_stages(degraded_CHW, torch.empty(*size, 3).permute(2, 0, 1)):
+            for _ in subject._stages(degraded_CHW, torch.empty(*size, 3).permute(2, 0, 1)):
                 pass
 
         return cost(work)
