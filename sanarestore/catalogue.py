@@ -39,7 +39,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Listed:
+class ListedModel:
     """A model in the list."""
 
     name: str
@@ -64,7 +64,7 @@ class Listed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class ModelPart:
     """A part of a model: a network, or a table."""
 
     name: str
@@ -87,7 +87,7 @@ class Description:
     experts: tuple[str, ...]
     defaults: Mapping[str, Any]
     """Settings where the user gives none."""
-    parts: tuple[Part, ...]
+    parts: tuple[ModelPart, ...]
     stages: tuple[Mapping[str, Any], ...]
     """Stages of its training, oldest first, as its manifest tells them."""
     sha256: Mapping[str, str]
@@ -116,7 +116,7 @@ class Verified:
         return {**asdict(self), "folder": str(self.folder)}
 
 
-def listed() -> Iterator[Listed]:
+def listed() -> Iterator[ListedModel]:
     """The embedded model, the models in the hub's cache, and the published ones that are not there."""
     yield _here(weights.EMBEDDED, weights.resolve(weights.EMBEDDED), "embedded")
     cached = dict(cached_models())
@@ -124,7 +124,7 @@ def listed() -> Iterator[Listed]:
         yield _here(name, folder, "cached")
     for name, parameters in PUBLISHED.items():
         if name not in cached:
-            yield Listed(name=name, kind="base", place="published", parameters=parameters)
+            yield ListedModel(name=name, kind="base", place="published", parameters=parameters)
 
 
 def cached_models() -> Iterator[tuple[str, Path]]:
@@ -179,9 +179,9 @@ def verified(name: str) -> Verified:
     return Verified(name=name, folder=folder, files=len(hashes), unknown=len(unknown), wrong=tuple(wrong))
 
 
-def _here(name: str, folder: Path, place: Literal["embedded", "cached"]) -> Listed:
+def _here(name: str, folder: Path, place: Literal["embedded", "cached"]) -> ListedModel:
     parts = list(_parts(folder))
-    return Listed(
+    return ListedModel(
         name=name, kind=_kind_of(name, folder), place=place, parameters=sum(each.parameters for each in parts),
         size=sum(each.stat().st_size for each in folder.rglob("*") if each.is_file()), licence=weights.licence(folder),
         folder=folder,
@@ -189,7 +189,7 @@ def _here(name: str, folder: Path, place: Literal["embedded", "cached"]) -> List
 
 
 def _kind(folder: Path) -> Kind | None:
-    """What a folder holds; None if it is none of ours."""
+    """Return the kind of a folder; None if it is not a model or an adapter."""
     if (folder / weights.MANIFEST).is_file():
         return "model"
     if (folder / weights.ADAPTER).is_file():
@@ -226,7 +226,7 @@ def _hashes(folder: Path, index: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _parts(folder: Path) -> Iterator[Part]:
+def _parts(folder: Path) -> Iterator[ModelPart]:
     """Parts with weights, read from the heads of their files."""
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*.safetensors")):
@@ -238,7 +238,7 @@ def _parts(folder: Path) -> Iterator[Part]:
         counts: dict[str, int] = {}
         for path in paths:
             counts |= _values(path)
-        yield Part(name=name, parameters=sum(counts.values()), size=sum(path.stat().st_size for path in paths))
+        yield ModelPart(name=name, parameters=sum(counts.values()), size=sum(path.stat().st_size for path in paths))
 
 
 def _values(path: Path) -> dict[str, int]:

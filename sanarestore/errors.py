@@ -23,7 +23,7 @@ from os import PathLike
 
 
 class ExitCode(IntEnum):
-    """What a command's exit status means."""
+    """Exit codes of commands."""
 
     DONE = 0
     """All files are done, now or in an earlier run."""
@@ -44,7 +44,7 @@ class SanarestoreError(Exception):
 
     exit_code = ExitCode.SOME_FAILED
     reason = "error"
-    """Why a file failed, in one word for programs."""
+    """Reason of a failure, in one word for programs."""
 
     def __init__(
         self,

@@ -89,7 +89,7 @@ def _link(temporary: Path, target: Path) -> None:
 
 
 def is_full(error: OSError) -> bool:
-    """Whether an error says that the disk or a quota is full."""
+    """Return whether an error says that the disk or a quota is full."""
     return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -146,7 +146,7 @@ def hash_text(text: str) -> str:
 
 
 def files_in(folder: Path, *parts: str) -> set[str]:
-    """Names relative to a folder, with forward slashes, of some of its files, and of all files in parts of it."""
+    """List files of a folder, and all files of some of its subfolders, by their relative names with forward slashes."""
     found = (path for part in parts for path in (folder / part, *(folder / part).rglob("*")))
     return {path.relative_to(folder).as_posix() for path in found if path.is_file()}
 

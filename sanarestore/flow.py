@@ -49,7 +49,7 @@ class Flow:
     """Flow-matching settings of a base model, read from its scheduler's configuration."""
 
     shift: float = 3.0
-    """How far times are moved towards noise (`shift_times`)."""
+    """Shift of times towards noise (`shift_times`)."""
     solver: Solver = "dpm"
     """euler: first order; dpm: DPM-Solver++ (Lu et al. 2022), second order; consistency: predict the clean latent, then
     add new noise up to the next time, as Sprint does."""

@@ -19,7 +19,7 @@ RECIPE = {"drawn": "synthetic_fraction", "stored": "quantized_fraction", "shifte
 """Fields of a training recipe."""
 
 DROPPED = {"loss": ("psnr",), "fresh_flow": (False,), "generated_weight": (0.3,)}
-"""Fields of a training recipe that are gone, with their former defaults: with these, nothing changes without them."""
+"""Removed fields of a training recipe, with their former defaults, which are still accepted."""
 
 MODEL_SHAPE = {"tone": "colour_correction"}
 """Fields of a training recipe's table `model`."""

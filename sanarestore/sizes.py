@@ -1,4 +1,4 @@
-"""Sizes in bytes, as users give them and as they are told."""
+"""Sizes in bytes: parse those of users, and write sizes for users."""
 
 import math
 import re
@@ -9,14 +9,14 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "
 
 
 def parse_size(text: str, where: str) -> int:
-    """Parse `8G`, `500M`, `2GiB` or a number of bytes; UsageError, naming the flag, if it is no size."""
+    """Parse `8G`, `500M`, `2GiB` or a number of bytes; UsageError, naming the flag, for any other text."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", text.strip().lower())
     size = float(found[1]) * _UNITS.get(found[2], 0) if found else 0.0
     if not 1 <= size < math.inf:
-        raise UsageError(f"'{text}' is no size", where=where, next_step="Use 8G, 500M or 2GiB.")
+        raise UsageError(f"'{text}' is not a valid size", where=where, next_step="Use 8G, 500M or 2GiB.")
     return round(size)
 
 
 def spoken_size(size: int) -> str:
-    """A number of bytes for people: 12.0 MB, 3.4 GB."""
+    """Write a number of bytes for people: 12.0 MB, 3.4 GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

@@ -30,10 +30,10 @@ ADAPTER = "adapter.json"
 """The file that marks a folder as an adapter and lists the hashes of its other files."""
 
 CARD = "README.md"
-"""The model card. It may be edited: no hash is kept of it."""
+"""The model card, which users may edit, so that no hash of it is kept."""
 
 NOT_STATED = "not stated"
-"""Stands for the licence of a model whose card states none."""
+"""Licence of a model whose card states none."""
 
 BASE_PARTS = ("transformer", "vae", "restoration")
 """Parts of a base that an adapter is trained on. A published base has no restoration/; a restoration model's manifest,
@@ -77,12 +77,12 @@ def resolve(name: str, wanted: tuple[str, ...] = WANTED) -> Path:
 
 
 def is_model(folder: Path) -> bool:
-    """Whether a folder holds a restoration model, rather than a base to be adapted."""
+    """Return whether a folder holds a restoration model, rather than a base to be adapted."""
     return (folder / MANIFEST).is_file()
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter, rather than a model."""
+    """Return whether a folder holds an adapter, rather than a model."""
     return (folder / ADAPTER).is_file() and not is_model(folder)
 
 
@@ -124,7 +124,7 @@ def pinned(name: str, wanted: tuple[str, ...] = WANTED) -> str:
 
 
 def revision_of(name: str) -> str | None:
-    """The revision in the name of a base from the hub; None if it names none."""
+    """Return the revision in a hub name of a base; None if it has none."""
     return name.partition("@")[2] or None if is_hub_id(name) else None
 
 
@@ -169,7 +169,8 @@ def autoencoder_hash(name: str) -> str:
 
 
 def chosen_autoencoder(name: str | None, adapter: str | None) -> str | None:
-    """The name of the autoencoder that replaces the base's: if none is given, that which the adapter was trained with.
+    """Return the name of the autoencoder that replaces the base's: the given one, or the one that the adapter was
+    trained with.
 
     None for the base's own.
     """
@@ -207,14 +208,14 @@ def licence_notice(name: str, records: Path | None = None, wanted: tuple[str, ..
     if not is_hub_id(name):
         return None
     path = records or platformdirs.user_data_path("sanarestore") / "licences.json"
-    key, said = pinned(name, wanted), licence(folder)
+    key, stated = pinned(name, wanted), licence(folder)
     known = _known_licences(path)
-    if known.get(key) == said:
+    if known.get(key) == stated:
         return None
     with suppress(OSError):  # the notice is then repeated next time
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**known, key: said}, indent=2) + "\n", encoding="utf-8")
-    return f"{name}: its weights come under the licence '{said}'; its text is in {folder}"
+        path.write_text(json.dumps({**known, key: stated}, indent=2) + "\n", encoding="utf-8")
+    return f"{name}: its weights come under the licence '{stated}'; its text is in {folder}"
 
 
 def _known_licences(path: Path) -> dict[str, str]:
@@ -226,17 +227,17 @@ def _known_licences(path: Path) -> dict[str, str]:
 
 
 def licence(folder: Path) -> str:
-    """The licence that the front matter or else the text of the model card states; `NOT_STATED` if it states none."""
-    said, text = read_card(folder)
-    if found := said.get("license_name") or said.get("license"):
+    """Return the licence in the front matter, or else the text, of the model card; `NOT_STATED` if there is none."""
+    fields, text = read_card(folder)
+    if found := fields.get("license_name") or fields.get("license"):
         return found
-    # Cards of published SANA checkpoints have only a line for it: - **License:** [NSCL v2-custom](./LICENSE.txt).
+    # Cards of published SANA checkpoints have only this line: - **License:** [NSCL v2-custom](./LICENSE.txt).
     named = _LICENCE_LINE.search(text)
     return named[1].strip() if named else NOT_STATED
 
 
 def read_card(folder: Path) -> tuple[dict[str, str], str]:
-    """Fields of the front matter of a model card as it writes them, and the text after it; empty without a card."""
+    """Return the fields of a model card's front matter, unparsed, and the text after it; empty without a card."""
     card = folder / CARD
     lines = card.read_text(encoding="utf-8", errors="replace").splitlines() if card.is_file() else []
     if lines[:1] != ["---"] or "---" not in lines[1:]:
@@ -278,7 +279,7 @@ def _embedded() -> Path:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name is that of a hub repository, and of no folder here."""
+    """Return whether a name is that of a hub repository, and of no folder here."""
     there = Path(name).expanduser().is_dir()
     return not there and name.count("/") == 1 and not name.startswith((".", "~")) and "\\" not in name
 

@@ -1,4 +1,4 @@
-"""What only a GPU can show, in one run, by hand: kernels, quantized products, memory and speed of large models.
+"""Measurements that need a GPU, run by hand: kernels, quantized products, memory and speed of large models.
 
     python -m tests.on_gpu --output FOLDER [--device cuda:0] [--model SANA1.5_1.6B_1024px] [--sizes 1024,4096] [--quick]
 
@@ -42,7 +42,7 @@ REPEATS = 20
 
 
 def main() -> None:
-    """Measure everything, in the order of its use."""
+    """Run all measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--device", default="cuda:0")
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def _kernels(device: torch.device) -> Iterator[dict[str, Any]]:
-    """Run the tests of the kernels: on a GPU compiled, elsewhere in the interpreter."""
+    """Run the tests of the kernels, compiled on a GPU, elsewhere in the interpreter."""
     chosen = "tests/kernels/on_cuda" if device.type == "cuda" else "tests/kernels/test_interpreted.py"
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-n", "0", "-q", chosen], capture_output=True, text=True, check=False
@@ -93,7 +93,7 @@ def _products(device: torch.device, *, width: int, rows: int) -> Iterator[dict[s
 
 
 def _memory(name: str, device: torch.device, sizes: list[int], *, quick: bool) -> Iterator[dict[str, Any]]:
-    """Restore an image by each precision and offload."""
+    """Restore an image with each precision and offload."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     if quick:  # the same layout, narrow
         small = {"num_attention_heads": 4, "num_cross_attention_heads": 4, "cross_attention_head_dim": 32}
@@ -103,7 +103,7 @@ def _memory(name: str, device: torch.device, sizes: list[int], *, quick: bool) -
         )
     offloads = OFFLOADS if device.type == "cuda" else OFFLOADS[:1]
     for precision in (None, *PRECISIONS):
-        # A restorer that shares its model copies it, so each has one of its own.
+        # A restorer that shares its model copies it, so each loads its own.
         for offload in offloads:
             model = random_model(name, dtype=dtype)
             options = RestoreOptions(quantize=precision, offload=offload, tile=1024)

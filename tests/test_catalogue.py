@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from sanarestore import weights
-from sanarestore.catalogue import PUBLISHED, Listed, describe, listed, verified
+from sanarestore.catalogue import PUBLISHED, ListedModel, describe, listed, verified
 from sanarestore.errors import WeightsError
 from sanarestore.evaluation.speed.random_models import CHECKPOINTS
 
@@ -82,7 +82,7 @@ def test_published_models_need_an_adapter_and_the_embedded_one_does_not() -> Non
 def test_cached_models_are_listed_with_their_files(cached_sana: Path) -> None:
     (found,) = [each for each in listed() if each.place == "cached"]
     size = sum(path.stat().st_size for path in cached_sana.rglob("*") if path.is_file())
-    assert found == Listed(
+    assert found == ListedModel(
         name=SANA, kind="base", place="cached", parameters=48, size=size, licence="strict", folder=cached_sana
     )
 

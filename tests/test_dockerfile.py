@@ -1,4 +1,4 @@
-"""Tests of the Dockerfile: what it copies is there, and it is written as Docker reads it."""
+"""Tests of the Dockerfile: copied files exist, and its syntax is that of Docker."""
 
 import json
 import re
@@ -13,14 +13,14 @@ INSTRUCTIONS = {"ARG", "FROM", "WORKDIR", "COPY", "RUN", "SHELL", "ENV", "VOLUME
 
 
 def instructions() -> list[tuple[str, str]]:
-    """Names and arguments of the instructions in order; lines that end with a backslash go on."""
+    """Names and arguments of the instructions in order; a backslash at the end continues a line."""
     text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     lines = text.replace("\\\n", " ").splitlines()
     return [(line.split()[0], line.split(maxsplit=1)[1]) for line in lines if line.strip()]
 
 
 def let_through() -> list[str]:
-    """What .dockerignore lets into the image, which is nothing else."""
+    """Patterns of files that .dockerignore admits to the image; all others are excluded."""
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert lines[1] == "*"
     return [line[1:] for line in lines if line.startswith("!")]

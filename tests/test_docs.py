@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sanarestore.catalogue import Description, Listed, Verified
+from sanarestore.catalogue import Description, ListedModel, Verified
 from sanarestore.engine.diagnosis import GIVES, Finding
 from sanarestore.engine.jobs import Outcome
 from sanarestore.engine.onnx_file import OnnxFile
@@ -16,9 +16,9 @@ from sanarestore.evaluation.rows import Row
 from sanarestore.evaluation.seams import Measured
 from sanarestore.evaluation.speed.timings import Timing
 from sanarestore.ndjson import SCHEMA_VERSION
-from sanarestore.training.journal import Record
-from sanarestore.training.plan import Plan
-from sanarestore.training.progress import Progress
+from sanarestore.training.journal import PairRecord
+from sanarestore.training.plan import TrainingPlan
+from sanarestore.training.progress import TrainingProgress
 from sanarestore.training.variants import PairOutcome
 
 PAGE = Path(__file__).parents[1] / "docs" / "json.md"
@@ -52,11 +52,11 @@ def test_the_schema_version_is_documented() -> None:
     [
         ("restore", set(Outcome(path=Path("a"), status="done").to_json())),
         ("degrade", set(PairOutcome(source=Path("a"), variant=0, status="done").to_json())),
-        ("train", {"event", *field_names(Progress, Plan)}),
+        ("train", {"event", *field_names(TrainingProgress, TrainingPlan)}),
         ("bench", field_names(Row)),
         ("seams", field_names(Measured)),
         ("doctor", field_names(Finding)),
-        ("models list", {*field_names(Listed), "needs_adapter"}),
+        ("models list", {*field_names(ListedModel), "needs_adapter"}),
         ("models info", field_names(Description)),
         ("models verify", field_names(Verified)),
         ("models export", field_names(OnnxFile)),
@@ -78,4 +78,4 @@ def test_the_fields_of_other_bench_objects_are_documented() -> None:
 
 
 def test_the_fields_of_the_journal_of_pairs_are_documented() -> None:
-    assert field_names(Record) <= named(sections()["degrade"])
+    assert field_names(PairRecord) <= named(sections()["degrade"])

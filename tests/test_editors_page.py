@@ -1,4 +1,4 @@
-"""Tests of the page on photo editors: its commands and its script do what it says."""
+"""Tests of the page on photo editors: its commands and its script work as described."""
 
 import importlib.util
 import os

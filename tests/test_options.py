@@ -121,7 +121,7 @@ def test_the_fingerprint_changes_with_the_result(name: str) -> None:
     if name == "overlap":  # which applies only to blended tiles
         assert "overlap" in BLENDED
         return
-    if name == "judge":  # which applies only to several candidates
+    if name == "judge":  # it applies only to several candidates
         assert "judge" in JUDGED
         return
     changed = RestoreOptions(**{name: values[name]}).fingerprint()  # type: ignore[arg-type]
@@ -133,7 +133,7 @@ JUDGED = {"candidates": 4, "judge": "niqe"}
 
 
 class Named:
-    """A judge that a copy would not survive."""
+    """A judge that cannot be copied."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -228,5 +228,5 @@ def test_options_that_are_no_numbers_are_refused(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("wrong", [{"quality": "90"}, {"quality": 90.5}, {"bit_depth": "8"}])
 def test_options_of_writing_that_are_no_numbers_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="is no whole number"):
+    with pytest.raises(UsageError, match="is not a whole number"):
         WriteOptions(**wrong)

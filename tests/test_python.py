@@ -95,7 +95,7 @@ def test_the_examples_of_the_page_run_in_their_order(tmp_path: Path, monkeypatch
 
 
 class _Endpoint(BaseHTTPRequestHandler):
-    """Gives marks by the number of bytes of the second picture, and keeps what it was asked."""
+    """Endpoint that marks by the number of bytes of the second picture, and records its requests."""
 
     asked: ClassVar[list[dict[str, Any]]] = []
 

@@ -10,7 +10,7 @@ import typer
 from sanarestore import __version__
 from sanarestore.cli import completions
 from sanarestore.cli.bench.command import bench
-from sanarestore.cli.commands import Command, Program, Run, SettingsCommand
+from sanarestore.cli.commands import Command, Invocation, Program, SettingsCommand
 from sanarestore.cli.complaints import ClickUsageError, readable
 from sanarestore.cli.config import config
 from sanarestore.cli.degrade import degrade
@@ -66,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     completions.unwrap_answers()
-    ended = Run(debug=_is_debug(arguments))
+    ended = Invocation(debug=_is_debug(arguments))
     try:
         program = typer.main.get_command(app)
         code = program.main(args=list(arguments), prog_name="sanarestore", standalone_mode=False, obj=ended)
@@ -120,5 +120,6 @@ def _signals_like_ctrl_c() -> Iterator[None]:
 
 
 def _is_debug(arguments: Sequence[str]) -> bool:
-    """Whether the raw arguments hold --debug: errors in a command line that cannot be parsed need a traceback too."""
+    """Return whether the raw arguments hold --debug: errors in a command line that cannot be parsed need a traceback
+    too."""
     return "--debug" in arguments

@@ -1,4 +1,4 @@
-"""What a batch yields, shown: in the report of the run, and on pages with pictures."""
+"""Show what a batch yields: in the report of the run, and on pages with pictures."""
 
 import shlex
 import sys
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 
 def sheet_of(folder: Path | None, inputs: Sequence[str]) -> "AbstractContextManager[ContactSheet | None]":
-    """The pages for `--report`; None without a folder. UsageError if its pictures would be inputs of the next run."""
+    """Return the pages for `--report`, None without a folder; UsageError if its pictures would be inputs of the next
+    run."""
     if folder is None:
         return nullcontext()
     above = [each for each in inputs if Path(each).is_dir() and folder.resolve().is_relative_to(Path(each).resolve())]
     if above:
         raise UsageError(
             f"it lies in the input {above[0]}, and its pictures would be restored by the next run", where=folder,
-            next_step="Name a folder outside of the inputs with --report.",
+            next_step="Name a folder outside the inputs with --report.",
         )  # fmt: skip
     from sanarestore.cli.contact_sheet import ContactSheet
 
@@ -34,7 +35,7 @@ def shown(
     events: "Iterable[Waiting | TileDone | Outcome]", report: "Report", sheet: "ContactSheet | None", *,
     fail_fast: bool, debug: bool,
 ) -> bool:  # fmt: skip
-    """Report what a batch yields; True if a file has failed and the others are not to be done."""
+    """Report what a batch yields; return True if a file has failed and the batch stops at the first failure."""
     from sanarestore.cli import console
     from sanarestore.engine.jobs import TileDone, Waiting
 

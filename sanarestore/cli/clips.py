@@ -1,4 +1,4 @@
-"""`restore` of clips: video files that are named, and folders of frames with `--frames`."""
+"""`restore` for clips: video files, and folders of frames with `--frames`."""
 
 import glob
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ Temporal = Annotated[
     typer.Option(
         "--temporal",
         metavar="0..1",
-        help="How much frames are averaged over time where motion explains them; 0 restores each by itself.",
+        help="Strength of averaging over time, 0 to 1; 0 restores every frame on its own.",
         rich_help_panel=CLIPS,
     ),
 ]
@@ -45,14 +45,14 @@ Codec = Annotated[
 
 
 def are_named(inputs: Sequence[str], *, frames: bool) -> bool:
-    """Whether the inputs are clips: `--frames` is given, or a file is named that is a video."""
+    """Return whether the inputs are clips: with `--frames`, or if one of them is a video file."""
     from sanarestore.video.reading import is_clip
 
     return frames or any(is_clip(Path(each)) and _is_name(each) for each in inputs)
 
 
 def _is_name(given: str) -> bool:
-    """Whether an input names a file, and is no folder, pattern or list."""
+    """Return whether an input is the path of a file, not a folder, a pattern or a list."""
     return not Path(given).is_dir() and (Path(given).exists() or not (given.startswith("@") or glob.has_magic(given)))
 
 
@@ -61,7 +61,7 @@ def refuse_what_only_clips_have(clip: ClipOptions) -> None:
     for flag, is_given in (("--temporal", clip.temporal != 1), ("--codec", clip.codec is not None)):
         if is_given:
             raise UsageError(
-                "it is for clips, and no video is named", where=flag,
+                "it applies only to clips, and no input is a video", where=flag,
                 next_step="Leave it out, or use --frames for a folder of frames.",
             )  # fmt: skip
 
@@ -71,7 +71,8 @@ def restore_clips(
     frames: bool, devices: str, refused: Sequence[tuple[str, bool]], fail_fast: bool, dry_run: bool, as_json: bool,
     progress: bool, quiet: bool, verbose: bool, debug: bool, log: Path | None,
 ) -> ExitCode:  # fmt: skip
-    """Restore clips one after the other; `refused` are flags that clips do not have, and whether they are given."""
+    """Restore clips one after the other; `refused` says for each flag that does not apply to clips whether it was
+    set."""
     from sanarestore import weights
     from sanarestore.cli import console, reports
     from sanarestore.engine.clip_jobs import frames_job, video_jobs
@@ -79,20 +80,24 @@ def restore_clips(
 
     for flag, is_given in refused:
         if is_given:
-            raise UsageError("clips do not have it", where=flag, next_step="Leave it out.")
+            raise UsageError("it does not apply to clips", where=flag, next_step="Leave it out.")
     where = parse_devices(devices)
     if len(where) > 1:
-        raise UsageError("a clip is restored on one device", where="--devices", next_step="Name one.")
+        raise UsageError("a clip is restored on one device only", where="--devices", next_step="Name one device.")
     if frames:
         if clip.codec is not None:
-            raise UsageError("frames are images", where="--codec", next_step="Leave it out, or use --format.")
+            raise UsageError(
+                "it applies only to video, and frames are written as images",
+                where="--codec",
+                next_step="Leave it out, or use --format.",
+            )
         jobs: tuple[ClipJob, ...] = (frames_job(inputs, output, chosen.write, chosen.name),)
     else:
         _refuse_formats_of_images(chosen)
         jobs = video_jobs(inputs, output, clip)
         _check_library()
     if dry_run:
-        return _rehearse(jobs, clip, chosen, as_json=as_json)
+        return _list_plans(jobs, clip, chosen, as_json=as_json)
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
     with reports.Report(
         "restored", len(jobs), quiet=quiet, as_json=as_json, verbose=verbose, progress=progress, log=log
@@ -136,20 +141,20 @@ def _refuse_formats_of_images(chosen: BatchOptions) -> None:
         ("--name", chosen.name is not None), ("--keep-dates", write.keep_dates),
     ):  # fmt: skip
         if is_given:
-            raise UsageError("video does not have it", where=flag, next_step="Leave it out.")
+            raise UsageError("it does not apply to video", where=flag, next_step="Leave it out.")
 
 
-def _rehearse(jobs: "Sequence[ClipJob]", clip: ClipOptions, chosen: BatchOptions, *, as_json: bool) -> ExitCode:
+def _list_plans(jobs: "Sequence[ClipJob]", clip: ClipOptions, chosen: BatchOptions, *, as_json: bool) -> ExitCode:
     """List what would be written, and what would fail."""
     from sanarestore.cli import console
-    from sanarestore.engine.clip_jobs import rehearsed
+    from sanarestore.engine.clip_jobs import clip_plan
     from sanarestore.errors import SanarestoreError
 
     code = ExitCode.DONE
     for job in jobs:
         named = {"input": str(job.source), "output": str(job.target)}
         try:
-            found = rehearsed(job, clip, overwrite=chosen.overwrite)
+            found = clip_plan(job, clip, overwrite=chosen.overwrite)
         except SanarestoreError as error:
             code = ExitCode.SOME_FAILED
             console.print_word("failed", "red", str(error))

@@ -19,13 +19,13 @@ from sanarestore.errors import UsageError
 
 
 @dataclass(slots=True)
-class Run:
-    """What the program must know of a command when it has ended."""
+class Invocation:
+    """Facts about a command for the end of the program."""
 
     debug: bool = False
     """Whether errors are shown with their traceback."""
     kept: str = "nothing was begun"
-    """What is there after an interruption."""
+    """Phrase that says what is kept after an interruption."""
 
 
 class SettingsContext(typer.Context):
@@ -53,7 +53,7 @@ class SettingsContext(typer.Context):
         return super().lookup_default(name, call)  # type: ignore[call-overload]
 
     def origin(self, option: Option) -> str | None:
-        """Where the value of an option was set; None for the command line and the default."""
+        """Return the origin of an option's value; None for the command line and the default."""
         command = self.command.name or ""
         source = self.get_parameter_source(option.name)
         if source is None or source.name == COMMAND_LINE:
@@ -136,7 +136,7 @@ class SettingsCommand(Command):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; errors about a flag that was not typed say where it was set."""
-        if isinstance(ctx.obj, Run):
+        if isinstance(ctx.obj, Invocation):
             ctx.obj.debug = ctx.obj.debug or bool(ctx.params.get("debug"))
             ctx.obj.kept = epilogs.KEPT[self.name or ""](ctx.params)
         try:

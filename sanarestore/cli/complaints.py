@@ -19,7 +19,7 @@ ENVIRONMENT = "ENVIRONMENT"
 
 
 def readable(error: Any) -> UsageError:
-    """What an error of Click says, in our words."""
+    """Reword an error of Click for users."""
     context = error.ctx
     if hasattr(error, "possibilities"):  # an option that is not known
         return _unknown_option(error, context)

@@ -34,7 +34,7 @@ stderr = Console(stderr=True, highlight=False, emoji=False)
 
 
 def is_live(*, quiet: bool) -> bool:
-    """Whether live progress is wanted and possible; FORCE_COLOR does not turn a log into a terminal."""
+    """Return whether live progress is wanted and possible; FORCE_COLOR does not turn a log into a terminal."""
     return not quiet and stderr.file.isatty() and stderr.is_terminal and not stderr.is_dumb_terminal
 
 
@@ -63,7 +63,7 @@ def show_licences(*names: str | None, wanted: tuple[str, ...] = weights.WANTED) 
 
 
 def error(problem: Exception | str, *, trace: bool = False) -> None:
-    """Print what went wrong on stderr, with the traceback if asked; each of several faults has a line."""
+    """Print an error on stderr, a line for each of several faults; with a traceback if that is asked for."""
     if trace and isinstance(problem, Exception):
         say_lines("".join(traceback.format_exception(problem)).splitlines())
     if isinstance(problem, SanarestoreError):

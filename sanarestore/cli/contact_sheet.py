@@ -6,22 +6,21 @@ The pages need no network. Previews lie beside them, in the photographs' own col
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
-from sanarestore import __version__, images
+from sanarestore import images
 from sanarestore.cli.reports import SPOKEN
 from sanarestore.engine.jobs import Outcome
 from sanarestore.errors import SanarestoreError, UsageError, disk_full
 from sanarestore.files import is_full, write_atomically
 from sanarestore.images import Image, Pixels, from_float, resize
+from sanarestore.templates import write_page
 
 PREVIEW_SIDE = 1280
 """Longest side of a preview in pixels."""
@@ -33,18 +32,16 @@ PER_PAGE = 200
 """Photographs on one page."""
 
 MARK = '<meta name="generator" content="sanarestore report">'
-"""By this line in its `index.html`, a folder is known to hold an earlier report, which may be replaced."""
+"""Line in `index.html` that marks a folder as an earlier report, which may be replaced."""
 
 _PREVIEWS = "previews"
 _ANOTHER = "Name an empty or a new folder with --report."
 _QUALITY = 90
-_ROWS = 256
-"""Rows compared at a time, so that temporaries do not grow with the image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
-    """How far a result differs from its input."""
+class Difference:
+    """The difference of a result from its input."""
 
     decibels: float
     """PSNR of the result against the input in dB, of values clipped to [0, 1]; infinite if they are equal."""
@@ -56,7 +53,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Card:
-    """What a page shows of one photograph."""
+    """The part of a page for one photograph."""
 
     outcome: Outcome
     views: tuple[tuple[str, str, str], ...] = ()
@@ -80,7 +77,7 @@ class ContactSheet:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Of a batch that was interrupted, what is drawn so far is shown.
+        # After an interruption, the pages show the photographs drawn so far.
         self._drawing.shutdown(cancel_futures=kind is not None)
         cards = [each.result() for each in self._cards if not each.cancelled()]
         # What failed comes first: it is what someone looks for.
@@ -93,7 +90,7 @@ class ContactSheet:
             self._cards.append(self._drawing.submit(_draw, self._folder, len(self._cards), outcome))
 
 
-def compare(before_HWC: Pixels, after_HWC: Pixels) -> Change:
+def compare(before_HWC: Pixels, after_HWC: Pixels) -> Difference:
     """Compare two images of one size; differences count equally in all channels."""
     side = min(DETAIL_SIDE, *before_HWC.shape[:2])
     squared, difference, most, place = 0.0, 0.0, -1.0, (0, 0)
@@ -110,7 +107,7 @@ def compare(before_HWC: Pixels, after_HWC: Pixels) -> Change:
             if found > most:
                 most, place = found, (min(top, height - side), min(left, width - side))
     mean = squared / before_HWC.size
-    return Change(
+    return Difference(
         decibels=math.inf if mean == 0 else -10 * math.log10(mean),
         brightness=255 * difference / before_HWC.size, detail=place,
     )  # fmt: skip
@@ -119,10 +116,10 @@ def compare(before_HWC: Pixels, after_HWC: Pixels) -> Change:
 def _claim(folder: Path) -> None:
     index = folder / "index.html"
     if folder.exists() and not folder.is_dir():
-        raise UsageError("it is a file, and a folder is needed", where=folder, next_step=_ANOTHER)
+        raise UsageError("it is a file, not a folder", where=folder, next_step=_ANOTHER)
     try:
         if folder.exists() and any(folder.iterdir()) and MARK not in _text_of(index):
-            raise UsageError("it holds other files, and no earlier report", where=folder, next_step=_ANOTHER)
+            raise UsageError("it holds files that are not an earlier report", where=folder, next_step=_ANOTHER)
         (folder / _PREVIEWS).mkdir(parents=True, exist_ok=True)
         for old in (*(folder / _PREVIEWS).glob("*.webp"), *folder.glob("page-*.html")):
             old.unlink()
@@ -143,7 +140,7 @@ def _draw(folder: Path, number: int, outcome: Outcome) -> Card:
         return Card(outcome=outcome)
     try:
         before, after = images.read(outcome.path, accept_damaged=True), images.read(outcome.output)
-    except SanarestoreError as error:  # a file may be moved while the batch goes on
+    except SanarestoreError as error:  # a file may be moved while the batch runs
         return Card(outcome=outcome, facts=(f"no preview: {error.fact}",))
     if after.format in images.UPRIGHT:
         before = images.turned_upright(before)
@@ -216,16 +213,11 @@ def _orientation(image: Image) -> int:
 
 
 def _write_pages(folder: Path, command: str, cards: list[Card]) -> None:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    source = resources.files("sanarestore.cli").joinpath("contact_sheet.html").read_text(encoding="utf-8")
-    template = environment.from_string(source)
     parts = [cards[first : first + PER_PAGE] for first in range(0, len(cards), PER_PAGE)] or [[]]
     names = ["index.html", *(f"page-{number}.html" for number in range(2, len(parts) + 1))]
     counts = {status: sum(card.outcome.status == status for card in cards) for status in ("done", "skipped", "failed")}
     for name, part in zip(names, parts, strict=True):
-        text = template.render(
-            mark=MARK, version=__version__, command=command, counts=counts, cards=part, names=names, here=name
-        )
-        with write_atomically(folder / name, durable=False) as file:
-            # A file name may hold bytes that are not text.
-            file.write(text.encode("utf-8", errors="backslashreplace"))
+        write_page(
+            folder / name, __package__, "contact_sheet.html",
+            mark=MARK, command=command, counts=counts, cards=part, names=names, here=name,
+        )  # fmt: skip

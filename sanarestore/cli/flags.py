@@ -90,7 +90,7 @@ OtherAutoencoder = Annotated[
     typer.Option(
         "--autoencoder",
         metavar="FOLDER",
-        help="Another DC-AE (folder or hub id) in place of the base's; its latents must have the same form.",
+        help="DC-AE (folder or hub id) to use instead of the base's; its latents must have the same shape.",
         show_default="the adapter's, or the base's own",
         rich_help_panel=MODEL,
     ),
@@ -128,7 +128,7 @@ Candidates = Annotated[
     typer.Option(
         "--candidates",
         metavar="N",
-        help="Samples of the latent path, from N seeds, of which the best is kept; needs 2 --steps or more.",
+        help="Number of samples of the latent path; the best one is kept. Needs --steps 2 or more.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -138,7 +138,7 @@ ChosenJudge = Annotated[
         "--judge",
         metavar="NAME",
         autocompletion=values.judges,
-        help="What scores the candidates: fidelity, niqe or module:object; see docs/guide.md.",
+        help="Judge that scores the candidates: fidelity, niqe or module:object; see docs/guide.md.",
         show_default=JUDGES[0],
         rich_help_panel=MODEL,
     ),

@@ -11,13 +11,13 @@ from sanarestore.cli import epilogs
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class HelpEntry:
     """An argument, an option or a command."""
 
     names: tuple[str, ...]
     """Long flags first."""
     metavar: str
-    """What stands for the value; empty for flags and commands."""
+    """Placeholder of the value; empty for flags and commands."""
     text: str
 
 
@@ -26,17 +26,17 @@ class Panel:
     """Entries under a title."""
 
     title: str
-    entries: tuple[Entry, ...]
+    entries: tuple[HelpEntry, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Page:
+class HelpPage:
     """A help page."""
 
     path: str
     """The command with all commands above it, such as `sanarestore restore`."""
     pieces: tuple[str, ...]
-    """What follows in the line of usage."""
+    """The rest of the usage line."""
     about: str
     panels: tuple[Panel, ...]
     examples: tuple[tuple[str, str], ...]
@@ -44,21 +44,21 @@ class Page:
     """Exit code -> meaning."""
 
 
-def page_of(command: Any, ctx: Any) -> Page:
+def page_of(command: Any, ctx: Any) -> HelpPage:
     """The help page of a Click command."""
-    groups: dict[str, list[Entry]] = {"Arguments": [], "Options": []}
+    groups: dict[str, list[HelpEntry]] = {"Arguments": [], "Options": []}
     for param in command.get_params(ctx):
         if param.param_type_name == "argument":
-            groups.setdefault("Arguments", []).append(Entry((_placeholder(param),), "", _text(param, ctx)))
+            groups.setdefault("Arguments", []).append(HelpEntry((_placeholder(param),), "", _text(param, ctx)))
         elif not param.hidden:
             title = getattr(param, "rich_help_panel", None) or "Options"
             names = tuple(sorted(param.opts, key=lambda name: not name.startswith("--")))
-            groups.setdefault(title, []).append(Entry(names, _metavar(param), _text(param, ctx)))
+            groups.setdefault(title, []).append(HelpEntry(names, _metavar(param), _text(param, ctx)))
     for name in command.list_commands(ctx) if hasattr(command, "list_commands") else ():
         each = command.get_command(ctx, name)
-        groups.setdefault("Commands", []).append(Entry((name,), "", _prose(each.help)))
+        groups.setdefault("Commands", []).append(HelpEntry((name,), "", _prose(each.help)))
     name = command.name if ctx.parent else ""
-    return Page(
+    return HelpPage(
         path=ctx.command_path, pieces=tuple(command.collect_usage_pieces(ctx)), about=_prose(command.help),
         panels=tuple(Panel(title, tuple(entries)) for title, entries in groups.items() if entries),
         examples=epilogs.EXAMPLES.get(name, ()), codes=epilogs.codes(name),
@@ -66,13 +66,13 @@ def page_of(command: Any, ctx: Any) -> Page:
 
 
 def usage_pieces(command: Any, ctx: Any) -> list[str]:
-    """What follows the name of a command in its usage: `[OPTIONS] INPUT...`."""
+    """Return what follows the name of a command in its usage: `[OPTIONS] INPUT...`."""
     arguments = [param for param in command.get_params(ctx) if param.param_type_name == "argument"]
     shown = [_placeholder(param) if param.required else f"[{_placeholder(param)}]" for param in arguments]
     return [command.options_metavar or "", *shown]
 
 
-def show(page: Page) -> None:
+def show(page: HelpPage) -> None:
     """Print a help page on stdout."""
     from rich.console import Console
     from rich.padding import Padding

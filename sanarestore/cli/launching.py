@@ -13,7 +13,7 @@ from sanarestore.training.claim import LAUNCHER
 
 
 def is_needed(device: str) -> bool:
-    """Whether several devices are named, and no launcher has started a process for each yet."""
+    """Return whether several devices are named, and no launcher has started a process for each yet."""
     return len(_devices(device)) > 1 and "WORLD_SIZE" not in os.environ
 
 
@@ -34,7 +34,7 @@ def own_device(device: str) -> str:
 
 
 def launch(context: typer.Context, folder: Path, device: str) -> None:
-    """Run the command of a context once per device, and wait; SanarestoreError if a process fails.
+    """Run the command once per device, and wait for all processes; SanarestoreError if one fails.
 
     KeyboardInterrupt and exit codes are passed on.
     """
@@ -45,7 +45,7 @@ def launch(context: typer.Context, folder: Path, device: str) -> None:
     # Each process uses its share of the cores; torchrun would give each a single one.
     threads = max(1, (os.cpu_count() or 1) // len(_devices(device)))
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ, LAUNCHER: str(os.getpid())}
-    # A session of its own: signals of a terminal would reach the processes twice, and `kill` never.
+    # In a session of their own, processes get each signal once; the terminal's would reach them twice, `kill` never.
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         code = process.wait()

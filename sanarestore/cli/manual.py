@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from sanarestore.cli.app import app
-from sanarestore.cli.helppage import Page, Panel, page_of
+from sanarestore.cli.helppage import HelpPage, Panel, page_of
 
 _SETTINGS = (
     "The value of an option is looked for on the command line, in the preset that --preset names, in an environment "
@@ -62,7 +62,7 @@ def write(folder: Path) -> Path:
     return file
 
 
-def _pages(group: Any, context: Any) -> Iterator[Page]:
+def _pages(group: Any, context: Any) -> Iterator[HelpPage]:
     """The pages of all commands, those of groups of commands in place of the group."""
     for name, command in group.commands.items():
         below = command.context_class(command, info_name=name, parent=context)
@@ -81,7 +81,7 @@ def _panels(panels: tuple[Panel, ...] | list[Panel]) -> Iterator[str]:
             yield from (".TP", names + value, _escaped(entry.text))
 
 
-def _examples(page: Page) -> Iterator[str]:
+def _examples(page: HelpPage) -> Iterator[str]:
     for line, meaning in page.examples:
         yield from (".TP", f".B {_escaped(line)}", _escaped(meaning))
 

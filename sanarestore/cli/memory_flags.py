@@ -1,4 +1,4 @@
-"""Flags of `restore` that decide how much of a device's memory it takes."""
+"""Flags of `restore` that limit the device memory it uses."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ Quantize = Annotated[
     typer.Option(
         "--quantize",
         metavar="TYPE",
-        help="Keep the transformer's weights in int8, int4 or fp8: less memory, slightly different results.",
+        help="Precision of the transformer's weights, int8, int4 or fp8: less memory, slightly different results.",
         show_default="as they are stored",
         autocompletion=values.precisions,
         rich_help_panel=MACHINE,
@@ -23,7 +23,7 @@ Offload = Annotated[
     typer.Option(
         "--offload",
         metavar="WHAT",
-        help="Weights that wait in the host's memory while a GPU works: none, parts or blocks; same result.",
+        help="Weights to keep in host memory until a GPU needs them: none, parts or blocks; same result.",
         autocompletion=values.offloads,
         rich_help_panel=MACHINE,
     ),
@@ -33,7 +33,7 @@ DeviceMemory = Annotated[
     typer.Option(
         "--device-memory",
         metavar="SIZE",
-        help="Memory that a device has, such as 8G; tile, offload and precision are chosen to fit.",
+        help="Device memory to fit into, such as 8G; tile, offload and precision are chosen accordingly.",
         show_default="what is free",
         rich_help_panel=MACHINE,
     ),

@@ -13,7 +13,7 @@ from sanarestore.errors import ExitCode
 from sanarestore.options import precision_named
 
 if TYPE_CHECKING:
-    from sanarestore.catalogue import Description, Listed
+    from sanarestore.catalogue import Description, ListedModel
 
 models = typer.Typer(
     name="models",
@@ -139,7 +139,9 @@ def quantize(
             autocompletion=values.precisions,
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="New folder.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="New folder for the copy.", show_default=False)
+    ],
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -217,7 +219,7 @@ def pull(
         console.print_lines([f"{name}: {_bytes(size)} in {folder}"])
 
 
-def _listed(model: "Listed") -> list[str]:
+def _listed(model: "ListedModel") -> list[str]:
     """Two lines of one model, that fit a terminal of 80 columns."""
     facts = {
         "model": "restoration model", "adapter": "adapter", "base": "base, needs an adapter",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Paced(Protocol):
-    """What is counted of one file."""
+    """The properties of a file that its pace counts."""
 
     @property
     def path(self) -> Path: ...
@@ -83,7 +83,7 @@ class Pace:
         return self._megapixels + sum(each[0] for each in parts), self._weight + sum(each[1] for each in parts)
 
     def _weight_of(self, size: int) -> float:
-        """What a file counts for: its bytes, or 1 where sizes are not known."""
+        """Weight of a file: its bytes, or 1 where sizes are not known."""
         return size if self._size else 1
 
 

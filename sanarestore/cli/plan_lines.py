@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sanarestore.cli.pace import figure, spoken_duration
 
 if TYPE_CHECKING:
-    from sanarestore.training.plan import Plan
+    from sanarestore.training.plan import TrainingPlan
 
 LONG = 12.0
 """Hours after which a training on a CPU is called long."""
@@ -28,7 +28,7 @@ _SPOKEN = {
 """Names of the parts of memory."""
 
 
-def lines(plan: "Plan") -> list[str]:
+def lines(plan: "TrainingPlan") -> list[str]:
     """The plan, aligned, for a terminal of 80 columns."""
     texts = {
         "data": _data(plan), "base": _base(plan), "blocks": _blocks(plan), "steps": _steps(plan),
@@ -44,8 +44,8 @@ def lines(plan: "Plan") -> list[str]:
     return [line.replace(_UNBROKEN, " ") for line in found]
 
 
-def warning(plan: "Plan") -> str:
-    """What to say of a training that takes very long on a CPU; empty if it does not."""
+def warning(plan: "TrainingPlan") -> str:
+    """Return a warning for a training that takes very long on a CPU; empty for others."""
     seconds = plan.seconds
     if plan.device != "cpu" or plan.seconds_per_step is None or seconds is None or seconds <= LONG * 3600:
         return ""
@@ -56,14 +56,14 @@ def warning(plan: "Plan") -> str:
     )
 
 
-def _data(plan: "Plan") -> str:
+def _data(plan: "TrainingPlan") -> str:
     if plan.kind == "wordings":
         return "words alone; the images are not used"
     held = f", {plan.held_back} more for validation" if plan.held_back else ""
     return f"{_counted(plan.samples, plan.kind)}, {figure(plan.megapixels, 1)} MP in all{held}"
 
 
-def _base(plan: "Plan") -> str:
+def _base(plan: "TrainingPlan") -> str:
     change = "" if plan.rank is None else f", LoRA of rank {plan.rank}"
     trained, whole = (_large(count) for count in (plan.trained_parameters, plan.parameters))
     # Low-rank weights are matrices, which Muon leaves to AdamW; other objectives train a whole refiner beside them.
@@ -72,14 +72,14 @@ def _base(plan: "Plan") -> str:
     return f"{plan.base}{change}; {plan.objective} trains {trained} of {whole} weights by {optimizer}"
 
 
-def _blocks(plan: "Plan") -> str:
+def _blocks(plan: "TrainingPlan") -> str:
     if plan.depth is None:
         return ""
     cost = plan.depth.cost()
     return f"{plan.depth.words}{'; validation ' if cost else ''}{cost}"
 
 
-def _steps(plan: "Plan") -> str:
+def _steps(plan: "TrainingPlan") -> str:
     crops = f"{plan.batch} crops of {plan.patch} px"
     crops += f" in {plan.processes} processes" if plan.processes > 1 else ""
     if plan.accumulate > 1:
@@ -91,7 +91,7 @@ def _steps(plan: "Plan") -> str:
     return f"{plan.steps:,} steps of {crops}{done}: {passes}"
 
 
-def _memory(plan: "Plan") -> str:
+def _memory(plan: "TrainingPlan") -> str:
     parts = {name: size for name, size in plan.memory.items() if name != "total"}
     shown = {name: size for name, size in parts.items() if size >= 0.005 * plan.memory["total"]}
     named = [f"{_SPOKEN[name]} {_size(size)}".replace(" ", _UNBROKEN) for name, size in shown.items()]
@@ -100,12 +100,12 @@ def _memory(plan: "Plan") -> str:
     return f"{each}{_size(plan.memory['total'])}{free}: {', '.join(named)}"
 
 
-def _time(plan: "Plan") -> str:
+def _time(plan: "TrainingPlan") -> str:
     if plan.seconds_per_step is None or plan.seconds is None:
         return "not estimated"
     pace = f"{_seconds(plan.seconds_per_step)} a step on {plan.device} in {plan.dtype}, by a trial step"
     if plan.max_minutes and not plan.seconds_left:
-        return f"the limit of {plan.max_minutes:g} min is used up: give more --max-minutes to train on"
+        return f"the limit of {plan.max_minutes:g} min is used up: raise --max-minutes to continue"
     if plan.max_minutes and plan.seconds == plan.seconds_left:
         fitting = math.floor(plan.seconds / plan.seconds_per_step)
         used = f"{plan.minutes:.1f} of {plan.max_minutes:g} min are used; " if plan.minutes else ""
@@ -113,7 +113,7 @@ def _time(plan: "Plan") -> str:
     return f"about {spoken_duration(plan.seconds)}: {pace}"
 
 
-def _disk(plan: "Plan") -> str:
+def _disk(plan: "TrainingPlan") -> str:
     kind = "adapter" if plan.rank is not None else "result"
     sizes = f"a checkpoint takes {_size(plan.checkpoint_bytes)}, the {kind} {_size(plan.result_bytes)}"
     return f"{sizes}; {_size(plan.disk_free)} are free"

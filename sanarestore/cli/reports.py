@@ -6,24 +6,14 @@ except with --quiet or --json.
 
 import time
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from sanarestore.cli import console
+from sanarestore.cli.bars import Count
 from sanarestore.cli.pace import Pace, figure
 from sanarestore.errors import ExitCode, UsageError
 from sanarestore.ndjson import SCHEMA_VERSION, Lines
@@ -53,7 +43,7 @@ _UNREADABLE = frozenset({"unreadable", "missing"})
 
 
 class Reported(Protocol):
-    """What a report needs to know about one file."""
+    """The properties of a file's outcome that a report needs."""
 
     @property
     def path(self) -> Path: ...
@@ -98,14 +88,14 @@ class Report:
         self._ignored = 0
         self._unreadable = 0
         self._failures: list[Reported] = []
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._is_prompt_said = False
         self._megapixels = 0.0
         self._begun = self._said = time.perf_counter()
         self._pace = Pace()
         self._progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None),
-            _Count(), TextColumn("{task.fields[pace]}", markup=False),
+            Count(), TextColumn("{task.fields[pace]}", markup=False),
             console=console.stderr, transient=True, expand=True, disable=not console.is_live(quiet=quiet or as_json),
         )  # fmt: skip
         self._is_live = not self._progress.disable
@@ -170,9 +160,9 @@ class Report:
         if outcome.path in self._files:
             self._progress.remove_task(self._files.pop(outcome.path))
         self._advance()
-        if outcome.error and outcome.error not in self._told:
+        if outcome.error and outcome.error not in self._reported:
             # Shown once: every variant of an unreadable photo fails for the same reason.
-            self._told.add(outcome.error)
+            self._reported.add(outcome.error)
             console.print_word("failed", "red", outcome.error)
         elif outcome.notes and not self._quiet and not self._json:
             console.print_word("note", "yellow", f"{outcome.path}: {'; '.join(outcome.notes)}")
@@ -257,31 +247,6 @@ class Report:
             console.say(f"{counted}  {pace}" if pace else counted)
 
 
-class _Count(ProgressColumn):
-    """Column of parts done and parts in all."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{int(task.completed)}/{int(task.total or 0)}", style="progress.download", justify="right")
-
-
-def counting(*, quiet: bool) -> Progress:
-    """Progress bar that counts whole parts."""
-    return Progress(
-        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), _Count(),
-        TimeRemainingColumn(compact=True), console=console.stderr, transient=True, expand=True,
-        disable=not console.is_live(quiet=quiet),
-    )  # fmt: skip
-
-
-def show_counting(label: str, steps: Iterable[tuple[int, int]], *, quiet: bool) -> None:
-    """Run through steps that yield (done, total), showing a bar."""
-    progress = counting(quiet=quiet)
-    with progress:
-        task = progress.add_task(label)
-        for done, total in steps:
-            progress.update(task, completed=done, total=total)
-
-
 def _opened(log: Path) -> Lines:
     """The log, created if there is none. A photograph named by mistake must not be changed."""
     lines = Lines(log, called="log")
@@ -290,7 +255,7 @@ def _opened(log: Path) -> Lines:
         with log.open("rb") as file:
             if file.read(1) not in (b"", b"{"):
                 raise UsageError(
-                    "it exists already, and is no log", where=log, next_step="Name another file with --log-file."
+                    "it exists already, and is not a log", where=log, next_step="Name another file with --log-file."
                 )
     return lines
 

@@ -1,6 +1,5 @@
 """`sanarestore seams`: measure the seams of each tiling scheme on your own photographs."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,16 +91,15 @@ def seams(
     )  # fmt: skip
     from sanarestore import images, weights
     from sanarestore.cli import console, figures
-    from sanarestore.cli.bench import outputs
-    from sanarestore.evaluation.seams import Bench
-    from sanarestore.evaluation.seams_report import Maps, write_seams
+    from sanarestore.evaluation.seams import SeamBench
+    from sanarestore.evaluation.seams_report import Maps, page_of
 
-    outputs.check_writable(None, output)
+    figures.check_writable(None, output)
     short = [path.name for path in inputs]
     names = {path: path.as_posix() if short.count(path.name) > 1 else path.name for path in inputs}
     targets = {path: _clean(path, clean) for path in inputs}
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
-    bench = Bench(options, device, asked, overlap=overlap)
+    bench = SeamBench(options, device, asked, overlap=overlap)
     maps, rows = Maps(), []
     with figures.FigureReport(len(inputs) * len(bench.compared), quiet=quiet, as_json=as_json) as report:
         for path in inputs:
@@ -112,7 +110,7 @@ def seams(
                 report.lines([measured.to_json()])
             report.table(f"{names[path]}, PSNR against the untiled result", rows[-len(bench.compared) :])
     if output is not None:
-        figures.page(output, partial(write_seams, rows=rows, maps=maps))
+        figures.write_page(output, page_of(rows, maps))
 
 
 def _clean(path: Path, clean: Path | None) -> "images.Image | None":

@@ -63,7 +63,7 @@ class Option:
     """bool, int, float, str or Path; of the items, if it is a list."""
     is_list: bool
     noun: str
-    """What a value must be, such as "a number of pixels"."""
+    """Description of a valid value, such as "a number of pixels"."""
 
     def variable(self, command: str) -> str:
         """Name of the environment variable, such as SANARESTORE_RESTORE_TILE."""
@@ -93,7 +93,7 @@ class Option:
         raise UsageError(f"{_shown(value)} is not {self.noun}", where=where, next_step=self._advice(value))
 
     def check_not_empty(self, value: Any, where: str) -> None:
-        """UsageError for an empty text, as an unset variable of a shell gives; only a prompt may be empty."""
+        """Raise UsageError for an empty text, as an unset variable of a shell gives; only a prompt may be empty."""
         items = value if isinstance(value, (list, tuple)) else [value]
         if self.key != "prompt" and "" in items:
             raise UsageError("this is empty", where=where, next_step="Give a value, or leave it out.")
@@ -167,7 +167,7 @@ class Settings:
 
 def load(options: Options, environment: Mapping[str, str] | None = None) -> Settings:
     """Read and check all settings; UsageError names the file or variable, and the key, that is wrong."""
-    # A folder of that name, or a link to nothing, is not what somebody meant, and is said to be unreadable.
+    # A folder of that name or a broken link is a mistake, and an error says so.
     places = (path for path in (PROJECT_FILE, user_file()) if path.is_file() or path.is_dir() or path.is_symlink())
     files = [read(path, options) for path in places]
     variables = dict(_variables(options, os.environ if environment is None else environment))
@@ -183,7 +183,7 @@ def read(path: Path, options: Options) -> SettingsFile:
     except UnicodeDecodeError as error:
         raise UsageError("the file is not UTF-8 text", where=path, next_step="Save it as UTF-8.") from error
     except OSError as error:
-        step = "Name it otherwise: settings are read from a file." if path.is_dir() else ""
+        step = "Rename the folder: settings are read from a file." if path.is_dir() else ""
         fact = "it is a folder" if path.is_dir() else f"the file cannot be read ({error.strerror})"
         raise UsageError(fact, where=path, next_step=step) from error
     presets = tables.pop(PRESET, {})
@@ -249,7 +249,7 @@ def _variable_for(rest: str, known: Mapping[str, tuple[str, str]]) -> str:
 
 
 def refuse_variables(command: str, keys: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-    """UsageError for an environment variable that means an option of a command which takes no settings."""
+    """Raise UsageError for an environment variable that means an option of a command which takes no settings."""
     given = os.environ if environment is None else environment
     for key in keys:
         name = f"{PREFIX}_{command}_{key}".upper().replace("-", "_").replace(" ", "_")

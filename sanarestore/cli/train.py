@@ -25,7 +25,7 @@ SCRATCH = "scratch"
 """Value of --base for fresh weights."""
 
 DEPTH = "Depth of the transformer"
-"""Panel of the options that change its number of blocks."""
+"""Panel of the options that change the number of blocks."""
 
 
 def train(
@@ -85,7 +85,7 @@ def train(
             "--cache-latents",
             min=1,
             metavar="PASSES",
-            help="Encode the crops of this many passes over the data once, and repeat them; for the objective flow.",
+            help="Number of passes over the data whose crops are encoded once and repeated; for the objective flow.",
             show_default="the recipe's",
             rich_help_panel=MACHINE,
         ),
@@ -103,7 +103,8 @@ def train(
         ),
     ] = None,
     keep_all: Annotated[
-        bool, typer.Option("--keep-all", help="Drop no blocks; only with --grow.", rich_help_panel=DEPTH)
+        bool,
+        typer.Option("--keep-all", help="Keep the last two blocks as well; only with --grow.", rich_help_panel=DEPTH),
     ] = False,
     prune: Annotated[
         int | None,
@@ -131,7 +132,7 @@ def train(
         typer.Option(
             "--track",
             metavar="NAMES",
-            help="Record the run with trackers: tensorboard, wandb, trackio or others, separated by commas.",
+            help="Trackers that record the run: tensorboard, wandb, trackio or others, separated by commas.",
             show_default="none",
         ),
     ] = None,
@@ -180,7 +181,9 @@ def train(
             "this applies only to low-rank adapters", where="--rank", next_step="Add --lora, or leave it out."
         )
     if grow and prune:
-        raise UsageError("a run either grows or prunes", where="--grow", next_step="Leave out one of both.")
+        raise UsageError(
+            "a run cannot both grow and prune a transformer", where="--grow", next_step="Leave out one of the two."
+        )
     if keep_all and not grow:
         raise UsageError("this applies only to growth", where="--keep-all", next_step="Add --grow, or leave it out.")
     if dry_run and export:
@@ -265,7 +268,7 @@ def _show_plan(run: "Run", *, tries: bool, quiet: bool, as_json: bool) -> None:
 
 
 def _show_importances(depth: "DepthRecord") -> None:
-    """Show how important the blocks of the base's transformer are, and which are removed."""
+    """Show the importance of the blocks of the base's transformer, and which blocks are removed."""
     from sanarestore.cli import console
     from sanarestore.evaluation.columns import Place, table
     from sanarestore.training.importance import EXPLAINED, importance_rows
@@ -286,7 +289,7 @@ def _check_compiler() -> None:
 
 
 def _run(run: "Run", report: "TrainingReport", folder: Path) -> None:
-    """Run all steps; an interrupted run says how to resume it, by the folder of all stages."""
+    """Run all steps; if interrupted, name the command that resumes the run from the folder of all stages."""
     from sanarestore.cli import console
 
     try:

@@ -39,7 +39,7 @@ class TrainingReport:
         self._progress.stop()
 
     def begin(self, results: "Results | None", name: str) -> None:
-        """Show the validation before training, and the name of the stage if there are several."""
+        """Show the validation before training, with the name of the stage if there are several."""
         if self._quiet or self._json:
             return
         if name:
@@ -54,7 +54,7 @@ class TrainingReport:
     def end(self, results: "Results", depth: "DepthRecord | None" = None) -> None:
         """Show a table of all degradations before and after training, and warn of those that got worse.
 
-        With another `depth` of the transformer, also what that has cost and training has recovered.
+        If the `depth` of the transformer was changed, also show how much quality that cost and training recovered.
         """
         if self._quiet or self._json or results.after is None:
             return
@@ -74,7 +74,7 @@ class TrainingReport:
         self._progress.update(self._task, completed=done / total, description=f"encoding crop {done}/{total}", left="")
 
     def step(self, fields: Mapping[str, Any]) -> None:
-        """Show one step, given `training.progress.Progress` as a mapping; JSON lines only at validations."""
+        """Show one step, given `TrainingProgress` as a mapping; JSON lines only at validations."""
         for note in set(fields["notes"]) - self._told if not self._quiet and not self._json else ():
             self._told.add(note)
             console.print_word("note", "yellow", note)

@@ -72,7 +72,7 @@ def precisions(incomplete: str) -> Completions:
 
 
 def offloads(incomplete: str) -> Completions:
-    """What may wait in the host's memory."""
+    """Kinds of weights that may wait in the host's memory."""
     meanings = {"none": "all weights on the device", "parts": "those of the current stage", "blocks": "two blocks"}
     return _starting([(each, meanings[each]) for each in OFFLOADS], incomplete)
 

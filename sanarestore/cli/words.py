@@ -82,7 +82,7 @@ ADVICE: Mapping[str, Sequence[tuple[str, str]]] = {
     **dict.fromkeys(("simulate", "list", "check", "plan"), _DRY_RUN),
     **dict.fromkeys(("sigma", "noise-level", "level"), _SIGMA),
 }  # fmt: skip
-"""Word -> (a flag, a sentence); the first whose flag the command has is said, one without a flag always."""
+"""Word -> (a flag, a sentence); the first sentence whose flag the command has is shown, or one without a flag."""
 
 NOT_COMMANDS = {
     **dict.fromkeys(("denoise", "deblur", "dejpeg", "upscale", "enhance", "fix", "run", "process"), "restore"),

@@ -66,7 +66,7 @@ def _motion(length: float, rng: np.random.Generator) -> MotionBlur:
 
 
 def _dust(density: float, rng: np.random.Generator) -> DustAndScratches:
-    """Draw dust and scratches, on a negative in two thirds of scans, otherwise on a slide."""
+    """Draw dust and scratches, of a negative in two thirds of the cases, otherwise of a slide."""
     white = float(rng.uniform(0.85, 1) if rng.random() < 2 / 3 else rng.uniform(0.1, 0.4))
     return DustAndScratches(density=density, white=white, seed=_seed(rng))
 

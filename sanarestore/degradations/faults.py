@@ -1,4 +1,4 @@
-"""Faults of a list of pairs, each with its line, told in one message."""
+"""Faults of a list of pairs, each with its line, collected in one message."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ SHOWN = 20
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """What is wrong with a line of a list, and what to do."""
+    """A fault of one line of a list, and what to do about it."""
 
     line: int
     """Number of the line in the file, from 1."""
     fact: str
     """A clause, as in an error: "there is no file noisy/a.png"."""
     next_step: str = ""
-    """A sentence; empty if there is nothing to say."""
+    """A sentence; empty if there is no advice."""
 
 
 def refusal(path: Path, faults: Sequence[Fault]) -> UsageError:
-    """The one error for all faults of a list, in order of their lines; a step that was given is not repeated."""
+    """Return one error for all faults of a list, in the order of their lines; equal advice is shown once."""
     faults = sorted(set(faults))
     if len(faults) == 1:
         (fault,) = faults
@@ -35,7 +35,7 @@ def refusal(path: Path, faults: Sequence[Fault]) -> UsageError:
 
 
 def joined(words: Sequence[str]) -> str:
-    """Words in a sentence: "a", "a and b", "a, b and c"."""
+    """Join words for a sentence: "a", "a and b", "a, b and c"."""
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 

@@ -1,5 +1,5 @@
-"""The columns of a list of pairs: found by their names; other names are recognized, so that the error can say which
-column was probably meant.
+"""Columns of a list of pairs, identified by name; other common names are known, so that an error can suggest the right
+one.
 """
 
 import difflib
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sanarestore.degradations.faults import Fault, joined, refusal
-from sanarestore.degradations.list_text import Row, looks_like_file, separator_of
+from sanarestore.degradations.list_text import ListRow, looks_like_file, separator_of
 
 COLUMNS = ("image_path", "condition_image_path", "caption")
 """Clean target, degraded input, prompt."""
@@ -28,15 +28,15 @@ _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "caption": ("prompt", "text", "instruction", "edit_prompt", "captions", "description", "prompts"),
 }  # fmt: skip
-"""Column -> what other tools and hands call it."""
+"""Column -> other names in use for it."""
 
 _ENDINGS = ("path", "paths", "file", "files", "filename", "image", "img", "name", "text")
 
 
-def columns_of(header: Row, first_line: str, path: Path) -> dict[str, int]:
-    """The place of each of `COLUMNS` in the header; letter case and spaces around names do not matter.
+def columns_of(header: ListRow, first_line: str, path: Path) -> dict[str, int]:
+    """Return the place of each of `COLUMNS` in the header; letter case and spaces around names do not matter.
 
-    UsageError if a column is missing or there twice, with the column that is probably meant.
+    UsageError if a column is missing or appears twice; it suggests the column that is probably meant.
     """
     names = [cell.strip().casefold() for cell in header.cells]
     missing = [column for column in COLUMNS if column not in names]
@@ -50,15 +50,15 @@ def columns_of(header: Row, first_line: str, path: Path) -> dict[str, int]:
 
 
 def is_header(cells: Sequence[str]) -> bool:
-    """Whether the cells name all `COLUMNS`."""
+    """Return whether the cells name all `COLUMNS`."""
     return set(COLUMNS) <= {cell.strip().casefold() for cell in cells}
 
 
-def _without(missing: Sequence[str], header: Row, first_line: str) -> Fault:
-    """The fault of a first line that lacks columns."""
+def _without(missing: Sequence[str], header: ListRow, first_line: str) -> Fault:
+    """Return the fault of a first line that lacks columns."""
     line, cells = header.line, [cell.strip() for cell in header.cells]
     if re.match(r"sep=", cells[0], re.IGNORECASE):
-        return Fault(line, "this line is Excel's note on separators, not a header", "Remove the line.")
+        return Fault(line, "this line is Excel's declaration of the separator, not a header", "Remove the line.")
     separator = separator_of(first_line)
     if separator:
         return Fault(line, f"the columns are separated by {separator}, not by commas", "Save the list with commas.")
@@ -68,7 +68,7 @@ def _without(missing: Sequence[str], header: Row, first_line: str) -> Fault:
         return Fault(line, "this line is a comment, not a header", "Remove the line.")
     guessed = {cell: guess for cell in cells if (guess := _meant(cell)) in missing}
     if any(map(looks_like_file, cells)) and not guessed:
-        return Fault(line, "this line is a pair, and there is no header above it", f"Begin with a line {HEADER}.")
+        return Fault(line, "this line is a pair, and the header is missing", f"Begin with a line {HEADER}.")
     renamed = [f"'{cell}' to {guess}" for cell, guess in guessed.items()]
     columns = [f"{column} ({meaning})" for column, meaning in zip(COLUMNS, _MEANINGS, strict=True)]
     step = f"Rename {joined(renamed)}: the" if renamed else "The"
@@ -79,7 +79,7 @@ def _without(missing: Sequence[str], header: Row, first_line: str) -> Fault:
 
 
 def _meant(name: str) -> str | None:
-    """The column that a name probably stands for."""
+    """Return the column that a name probably stands for."""
     parts = [part for part in re.split(r"[\W_]+", name.casefold()) if part]
     whole = "_".join(parts)
     while len(parts) > 1 and parts[-1] in _ENDINGS:

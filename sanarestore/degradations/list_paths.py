@@ -1,4 +1,4 @@
-"""The files that a list of pairs names: looked up, and searched for where a path is probably written wrongly."""
+"""Look up the files of a list of pairs; where one is missing, guess how its path was miswritten."""
 
 import difflib
 import os
@@ -17,17 +17,17 @@ _QUOTES = "'\"`“”„‘’«»"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FoundFile:
     """A file that was found."""
 
     path: Path
     identity: tuple[int, int] | str
-    """Equal for two names of one file, as with links."""
+    """Identity of the file, equal for two names of one file, as with links."""
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Why a cell names no file, and what to do."""
+    """A cell that names no file: the reason, and what to do."""
 
     fact: str
     next_step: str
@@ -41,8 +41,8 @@ class Lookup:
     """The folder of the list, absolute."""
     _names: dict[Path, list[str]] = field(default_factory=dict)
 
-    def find(self, cell: str, *, advise: bool = True) -> Place | Absent:
-        """The file that a cell names; with `advise`, search for the cause if there is none."""
+    def find(self, cell: str, *, advise: bool = True) -> FoundFile | Absent:
+        """Return the file that a cell names; if there is none and `advise` is true, search for the cause."""
         if not cell.strip():
             return Absent("a path is empty", "Write the path of the image.")
         path = self.folder / cell
@@ -57,16 +57,17 @@ class Lookup:
         if stat.S_ISDIR(found.st_mode):
             return Absent(f"{cell} is a folder, not an image", "Write a line for each pair of files in it.")
         if not stat.S_ISREG(found.st_mode):
-            return Absent(f"{cell} is a pipe, a socket or a device, and no file", "Name an image file.")
+            return Absent(f"{cell} is a pipe, a socket or a device, not a file", "Name an image file.")
         identity = (found.st_dev, found.st_ino) if found.st_ino else os.path.normcase(os.path.normpath(path))
-        return Place(path, identity)
+        return FoundFile(path, identity)
 
     def _cause(self, cell: str) -> str:
-        """What to do about a missing file, from how its path is written and from files of nearly the same name."""
+        """Advise on a missing file, by the spelling of its path and by files with similar names."""
         return _spelling(cell) or self._bare(cell) or self._elsewhere(cell) or self._nearly(self.folder / cell)
 
     def _bare(self, cell: str) -> str:
-        """The advice if the file is there without surrounding spaces or quotes, or is called as a caption would be."""
+        """Advise if the file exists under the name without surrounding spaces or quotes, or if the cell reads like a
+        caption."""
         stripped = cell.strip()
         bare = stripped.strip(_QUOTES)
         if bare != stripped:
@@ -78,7 +79,7 @@ class Lookup:
         return ""
 
     def _elsewhere(self, cell: str) -> str:
-        """The advice if the file lies beside the list, or in the current folder."""
+        """Advise if the file lies beside the list, or in the current folder."""
         path = Path(cell)
         if path.is_absolute():
             below = self.folder / path.name
@@ -88,7 +89,7 @@ class Lookup:
         return ""
 
     def _nearly(self, path: Path) -> str:
-        """The advice if the folder holds a file whose name differs in case, in suffix or by a typing error."""
+        """Advise if the folder holds a file whose name differs in case, in suffix or by a typing error."""
         names = self._listed(path.parent)
         if names is None:
             return f"There is no folder {path.parent}. {RELATIVE}"
@@ -109,23 +110,23 @@ class Lookup:
 
 
 def _spelling(cell: str) -> str:
-    """The advice that the spelling of a path alone gives; empty if nothing is strange about it."""
+    """Advise by the spelling of a path alone; empty if it looks normal."""
     scheme = re.match(r"\s*([a-z][a-z0-9+.-]+):/", cell, re.IGNORECASE)
     if scheme and scheme[1].lower() == "file":
         return "Write the path of the file, without file://."
     if scheme:
         return "It is an address: download the image, and write the path of the file."
     if re.match(r"\s*~|.*\$\w|.*\$\{|%\w+%", cell):
-        return f"Write the whole path: ~ and variables are not replaced. {RELATIVE}"
+        return f"Write the full path: ~ and variables are not expanded. {RELATIVE}"
     if os.sep == "/" and re.match(r"\s*[a-z]:[\\/]|\\\\", cell, re.IGNORECASE):
-        return f"It is a path of a Windows computer. {RELATIVE}"
+        return f"It is a Windows path. {RELATIVE}"
     if os.sep == "/" and "\\" in cell:
         return "Write / in place of \\ between folders."
     return ""
 
 
 def _cut(cell: str) -> str:
-    """A cell for a message; one that an error of the list has made very long is cut."""
+    """Return a cell for a message; a very long one, caused by an error in the list, is cut."""
     return cell if len(cell) <= LONGEST else f"{cell[:LONGEST]}..."
 
 

@@ -1,5 +1,5 @@
-"""The text of a list of pairs, split into rows with their line numbers. Lists are made by hand and by spreadsheets, so
-that what keeps one from being a table is recognized and named.
+"""The text of a list of pairs, split into rows with their line numbers. Lists are written by hand and by spreadsheets,
+so common mistakes are recognized and named.
 """
 
 import csv
@@ -17,7 +17,8 @@ from sanarestore.images.signature import HEAD, name_foreign, sniff, with_article
 SAVE = "Save it as CSV with commas, in UTF-8."
 
 MOST_OPEN = 1000
-"""Unclosed quotes after which no more are looked for: each is looked for to the end of a field's greatest length."""
+"""Number of unclosed quotes after which the search ends, because each search reads as much as the longest field
+allows."""
 
 _BINARY = (
     (b"PK\3\4", "an Excel workbook or a ZIP file"), (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
@@ -25,7 +26,7 @@ _BINARY = (
     (b"\x28\xb5\x2f\xfd", "a Zstandard file"), (b"SQLite format 3", "an SQLite database"),
     (b"\x89HDF", "an HDF5 file"), (b"\x93NUMPY", "a NumPy file"), (b"%PDF", "a PDF file"),
 )  # fmt: skip
-"""First bytes of files that are called .csv by mistake."""
+"""First bytes of files that are named .csv by mistake."""
 
 _MARKED = (
     (b"\xff\xfe\0\0", "UTF-32"), (b"\0\0\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"),
@@ -36,7 +37,7 @@ _IN_EXCEL = "Save it as UTF-8; in Excel, choose the type 'CSV UTF-8'."
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ListRow:
     """The cells of a row, and the line on which it begins."""
 
     line: int
@@ -44,7 +45,7 @@ class Row:
 
     @property
     def is_blank(self) -> bool:
-        """Whether there is nothing in it, or only the commas of a spreadsheet's empty row."""
+        """Whether the row is empty, or has only the commas of a spreadsheet's empty row."""
         return not any(cell.strip() for cell in self.cells)
 
 
@@ -58,7 +59,7 @@ def read_text(path: Path) -> str:
         raise UsageError("it looks like UTF-16 text, not UTF-8", where=path, next_step=_IN_EXCEL)
     if 0 in data:
         line = data[: data.index(0)].count(b"\n") + 1
-        fact = f"line {line}: there is a NUL byte, which no text holds"
+        fact = f"line {line}: there is a NUL byte, which text never contains"
         raise UsageError(fact, where=path, next_step="The file is damaged: save the list again as UTF-8.")
     try:
         text = data.decode("utf-8-sig")
@@ -68,7 +69,7 @@ def read_text(path: Path) -> str:
     return text
 
 
-def rows_of(text: str) -> Iterator[Row | Fault]:
+def rows_of(text: str) -> Iterator[ListRow | Fault]:
     """Split a list into rows, and yield a fault for each quote that is not closed; the line after it is read again."""
     lines = lines_of(text)
     start = faults = 0
@@ -81,7 +82,7 @@ def rows_of(text: str) -> Iterator[Row | Fault]:
                 if _swallows(lines[before + 1 : after]):
                     yield _open_quote(before, after)
                     break
-                yield Row(before + 1, tuple(cells))
+                yield ListRow(before + 1, tuple(cells))
                 before = after
             else:
                 return
@@ -95,18 +96,18 @@ def rows_of(text: str) -> Iterator[Row | Fault]:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a text, each with its end, as a CSV reader counts them."""
+    """Return the lines of a text with their line ends, as a CSV reader counts them."""
     return list(io.StringIO(text, newline=""))
 
 
 def separator_of(line: str) -> str | None:
-    """The name of the character that stands in place of commas in a line; None if there is no other one."""
+    """Return the name of the character that a line uses instead of commas; None if there is none."""
     found = {line.count(mark): name for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars"))}
     return found[max(found)] if max(found) > line.count(",") else None
 
 
 def looks_like_file(cell: str) -> bool:
-    """Whether a cell has the suffix of an image file."""
+    """Return whether a cell ends in the suffix of an image file."""
     return is_image_suffix(PurePath(cell.strip().strip("'\"")).suffix)
 
 
@@ -137,7 +138,7 @@ def _check_head(head: bytes, path: Path) -> None:
 
 
 def _undecodable(data: bytes, path: Path) -> UsageError:
-    """The error for text in another encoding: the lines, and the first character as Windows would show it."""
+    """Return the error for text in another encoding, with the lines and the first character in Windows-1252."""
     wrong = []
     for number, line in enumerate(data.split(b"\n"), start=1):
         try:
@@ -153,7 +154,7 @@ def _undecodable(data: bytes, path: Path) -> UsageError:
 
 
 def _check_kind(text: str, path: Path) -> None:
-    """UsageError for text that is another kind of file."""
+    """Raise UsageError for text of another kind of file."""
     begin = text.lstrip()[:2]
     if not begin:
         raise UsageError("it is empty", where=path, next_step="Add a header line, and a line for each pair.")
@@ -164,7 +165,7 @@ def _check_kind(text: str, path: Path) -> None:
 
 
 def _is_open(line: str) -> bool:
-    """Whether a quote begins in this line and does not end there."""
+    """Return whether a quote begins in this line and does not end there."""
     try:
         list(csv.reader([line], strict=True))
     except csv.Error as error:
@@ -173,7 +174,7 @@ def _is_open(line: str) -> bool:
 
 
 def _swallows(inner: Sequence[str]) -> bool:
-    """Whether the further lines of a row are pairs of their own, which a quote has swallowed."""
+    """Return whether the further lines of a row are pairs of their own, which a quote has swallowed."""
     return any(sum(map(looks_like_file, line.split(","))) >= 2 for line in inner)
 
 

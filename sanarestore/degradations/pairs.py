@@ -12,8 +12,8 @@ from pathlib import Path
 
 from sanarestore.degradations.faults import SHOWN, Fault, refusal
 from sanarestore.degradations.list_columns import COLUMNS, HEADER, columns_of, is_header
-from sanarestore.degradations.list_paths import Absent, Lookup, Place
-from sanarestore.degradations.list_text import Row, lines_of, looks_like_file, read_text, rows_of, separator_of
+from sanarestore.degradations.list_paths import Absent, FoundFile, Lookup
+from sanarestore.degradations.list_text import ListRow, lines_of, looks_like_file, read_text, rows_of, separator_of
 from sanarestore.errors import UsageError
 from sanarestore.files import write_atomically
 
@@ -76,7 +76,7 @@ def list_pairs(path: Path) -> PairList:
     UsageError if the file cannot be read as a table with the right columns, or lists nothing.
     """
     text = read_text(path)
-    rows: list[Row] = []
+    rows: list[ListRow] = []
     faults: list[Fault] = []
     for each in rows_of(text):
         if isinstance(each, Fault):
@@ -94,19 +94,19 @@ def list_pairs(path: Path) -> PairList:
 
 
 class _Reader:
-    """Turns rows into pairs, and adds what is wrong with the others to a list of faults."""
+    """Reader that turns rows into pairs, and adds the faults of other rows to a list."""
 
     def __init__(
         self, columns: Mapping[str, int], header: Sequence[str], lookup: Lookup, faults: list[Fault]
     ) -> None:  # fmt: skip
         self._columns, self._header, self._lookup, self._faults = columns, header, lookup, faults
         self._lines: dict[tuple[object, object, str], int] = {}
-        """Degraded file, target and caption -> the line that has them."""
+        """Degraded file, target and caption -> the line that holds this pair."""
         self._targets: dict[tuple[object, str], tuple[object, int]] = {}
-        """Degraded file and caption -> the target, and the line that says so."""
+        """Degraded file and caption -> the target, and the line that names it."""
 
-    def pair(self, row: Row) -> Pair | None:
-        """The pair of a row; None if there is a fault."""
+    def pair(self, row: ListRow) -> Pair | None:
+        """Return the pair of a row; None if the row has a fault."""
         before = len(self._faults)
         self._check_width(row)
         if len(self._faults) > before:
@@ -125,20 +125,20 @@ class _Reader:
             target=target.path, degraded=degraded.path, prompt=caption, line=row.line, label=label, source=source
         )  # fmt: skip
 
-    def _optional(self, row: Row, column: str) -> str:
-        """The field of a column that `degrade` writes; empty if the list has none."""
+    def _optional(self, row: ListRow, column: str) -> str:
+        """Return the field of an optional column, which `degrade` writes; empty if the list lacks it."""
         names = [name.strip().lower() for name in self._header]
         place = names.index(column) if names.count(column) == 1 else len(row.cells)
         return row.cells[place].strip() if place < len(row.cells) else ""
 
-    def _add(self, row: Row, fact: str, next_step: str = "") -> None:
+    def _add(self, row: ListRow, fact: str, next_step: str = "") -> None:
         self._faults.append(Fault(row.line, fact, next_step))
 
-    def _check_width(self, row: Row) -> None:
+    def _check_width(self, row: ListRow) -> None:
         """Add a fault if a row has too few fields for its pair, or more than the header, apart from empty ones."""
         cells, wanted = row.cells, len(self._header)
         if is_header(cells):
-            self._add(row, "this line is a header again", "Remove the line.")
+            self._add(row, "this line repeats the header", "Remove the line.")
         elif any(cell.strip() for cell in cells[wanted:]):
             step = 'Put quotes around a caption with commas: "remove noise, then sharpen".'
             if any(cell.startswith(' "') for cell in cells):
@@ -156,23 +156,23 @@ class _Reader:
             fact = f"there {'is only 1 field' if len(cells) == 1 else f'are only {len(cells)} fields'}"
             self._add(row, f"{fact}, so that it has no {' and no '.join(missing)}", step)
 
-    def _place(self, row: Row, cell: str) -> Place | None:
-        # No more faults are shown, and looking for causes takes time.
+    def _place(self, row: ListRow, cell: str) -> FoundFile | None:
+        # Further faults are not shown, and the search for causes takes time.
         found = self._lookup.find(cell, advise=len(self._faults) < SHOWN)
         if isinstance(found, Absent):
             self._add(row, found.fact, found.next_step)
             return None
         return found
 
-    def _check_repeated(self, row: Row, target: Place, degraded: Place, name: str, caption: str) -> None:
-        """Add a fault if the pair is one file twice, stands in an earlier line, or contradicts one."""
+    def _check_repeated(self, row: ListRow, target: FoundFile, degraded: FoundFile, name: str, caption: str) -> None:
+        """Add a fault if both files of the pair are the same, or if the pair repeats or contradicts an earlier line."""
         first = self._lines.setdefault((degraded.identity, target.identity, caption), row.line)
         known, line = self._targets.setdefault((degraded.identity, caption), (target.identity, row.line))
         if target.identity == degraded.identity:
             step = "Name the degraded image and the clean one."
             self._add(row, f"target and degraded input are the same file, {name}", step)
         elif first != row.line:
-            self._add(row, f"this pair stands in line {first} already", "Remove one of the two lines.")
+            self._add(row, f"this pair is already in line {first} already", "Remove one of the two lines.")
         elif known != target.identity:
             step = "Correct the wrong line, or write captions that say what differs."
             self._add(row, f"{name} has another target in line {line}, with the same caption", step)

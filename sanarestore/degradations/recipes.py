@@ -37,7 +37,7 @@ CLEAN_ASKED = ("noise", "noise", "noise", "jpeg", "jpeg", "blur", "lowres")
 """Kinds that prompts for clean images name, repeated in proportion to how often people might ask for them."""
 
 UNREAD = {"dust": "remove dust and scratches"}
-"""Kinds that prompt readers do not know, and the prompt of pairs that have one of them."""
+"""Kinds that prompt readers do not know -> the prompt of all pairs with that kind."""
 
 PRESETS = {
     "noise": "noise:10/15/25/35/50",

@@ -33,7 +33,7 @@ PLAIN = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to do to a photograph."""
+    """A request: the kinds of degradation to remove."""
 
     removes: tuple[str, ...] | None = None
     """The kinds to remove, in the order of `KINDS`; None to restore as without a prompt."""
@@ -104,6 +104,6 @@ def folded(text: str) -> str:
 
 
 def _is_kept(mark: str) -> bool:
-    """Whether a combining mark is kept, as Devanagari signs and kana voicing marks are."""
+    """Return whether a combining mark is kept, as Devanagari signs and kana voicing marks are."""
     name = unicodedata.name(mark, "")
     return name.startswith(("DEVANAGARI", "COMBINING KATAKANA")) and name != "DEVANAGARI SIGN NUKTA"

@@ -95,7 +95,7 @@ def word_files() -> tuple[Path, ...]:
 
 
 def is_held_back(wording: Wording) -> bool:
-    """Whether a written sentence is kept out of training."""
+    """Return whether a written sentence is kept out of training."""
     return zlib.crc32(folded(wording.text).encode()) % HELD_BACK_EVERY == 0
 
 

@@ -48,11 +48,11 @@ _READ = ("noise", "jpeg", "blur", "lowres")
 
 
 def agreement(degraded_HWC: Pixels, candidate_yxC: Pixels, request: Request) -> float:
-    """How well a restored image explains a photograph, as above; both have three channels in [0,1].
+    """Measure how well a restored image explains a photograph, as above; both have three channels in [0,1].
 
     A larger image is reduced to the photograph's size first, by antialiased bicubic resampling, and a smaller one is
-    compared with the photograph at its own size. Then follow, as far as the request names them: a Gaussian blur or a
-    low resolution, JPEG, and a change of light or colour, a gain and an offset per channel. Each is fitted.
+    compared with the photograph at its own size. The degradations that the request names are fitted and applied: a
+    Gaussian blur or a low resolution, JPEG, and a change of light or colour, as a gain and an offset per channel.
     """
     kinds = _READ if request.removes is None else request.removes
     degraded_HWC, given_HWC = _at_one_size(degraded_HWC, candidate_yxC)
@@ -75,7 +75,7 @@ def score(powers_of_residual: Sequence[float], noise: float) -> float:
 
 
 def powers(residual_HWC: Pixels) -> list[float]:
-    """Mean squares of the residual's means over 1, 2, 4 and 8 pixels a side, as far as it has as many."""
+    """Mean squares of the residual's means over 1, 2, 4 and 8 pixels a side, without sides that exceed it."""
     found = [_power(residual_HWC)]
     while len(found) < SIDES and min(residual_HWC.shape[:2]) > 1:
         height, width = (side // 2 * 2 for side in residual_HWC.shape[:2])
@@ -88,7 +88,7 @@ def powers(residual_HWC: Pixels) -> list[float]:
 def noise_variance(image_HWC: Pixels) -> float:
     """Variance of white noise: Immerkaer's (1996), mean over channels, in the quarter of the blocks that has least.
 
-    Blocks in which nothing varies are left out, as clipped ones are; 0 without any other.
+    Constant blocks are left out, such as clipped ones; 0 if there are no others.
     """
     spreads = [_noise_of_plane(image_HWC[..., channel]) for channel in range(image_HWC.shape[2])]
     return float(np.mean(np.square(spreads)))
@@ -109,7 +109,7 @@ def _noise_of_plane(plane_HW: Pixels) -> float:
 
 
 def _fitted(degraded_HWC: Pixels, given_HWC: Pixels, kinds: Sequence[str], *, is_lit: bool) -> list[Operation]:
-    """The operations out of those requested that bring the middle of the image closest to the photograph's."""
+    """Fit the requested operations so that the middle of the image comes closest to the photograph's."""
     window = tuple(_middle(side) for side in degraded_HWC.shape[:2])
     degraded_hwC, given_hwC = degraded_HWC[window], given_HWC[window]
     families = [
@@ -131,13 +131,13 @@ def _fitted(degraded_HWC: Pixels, given_HWC: Pixels, kinds: Sequence[str], *, is
 
 
 def _middle(side: int) -> slice:
-    """The middle of a side; it begins at a multiple of 16, so that JPEG's blocks stay where they are."""
+    """Return the middle of a side; it begins at a multiple of 16, so that it is aligned with JPEG's blocks."""
     start = max(side - WINDOW, 0) // 2 // 16 * 16
     return slice(start, min(start + WINDOW, side))
 
 
 def _at_one_size(degraded_HWC: Pixels, candidate_yxC: Pixels) -> tuple[Pixels, Pixels]:
-    """Photograph and restored image at the size of the smaller one."""
+    """Return photograph and restored image at the size of the smaller one."""
     (height, width), (y, x) = degraded_HWC.shape[:2], candidate_yxC.shape[:2]
     if (height, width) == (y, x):
         return degraded_HWC, candidate_yxC
@@ -147,7 +147,8 @@ def _at_one_size(degraded_HWC: Pixels, candidate_yxC: Pixels) -> tuple[Pixels, P
 
 
 def _residual(degraded_HWC: Pixels, given_HWC: Pixels, *, is_lit: bool) -> Pixels:
-    """What is left of the photograph; a change of light or colour is taken out by least squares for each channel."""
+    """Subtract the degraded image from the photograph; a change of light or colour is fitted by least squares per
+    channel."""
     if not is_lit:
         return degraded_HWC - given_HWC
     pixels = given_HWC.shape[0] * given_HWC.shape[1]

@@ -201,7 +201,7 @@ def _anchored(options: RestoreOptions) -> RestoreOptions:
 
 
 def _limited(found: images.Findings, only: Set[str]) -> images.Findings:
-    """What was found at some real paths."""
+    """Limit the files found to those at some real paths."""
 
     def kept(each: images.Found | Rejected) -> bool:
         return os.path.realpath(each.path) in only

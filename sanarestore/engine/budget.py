@@ -50,8 +50,8 @@ def memory_to_restore(
     """Estimate the peak bytes that reading, restoring and writing an image take in the host's memory.
 
     `result` is the header of the result. `tile` is the tile side in pixels where the host computes, None where another
-    device does. The latent path, with `is_generated`, holds an image more. Candidates, with `is_judged`, hold two: the
-    best one so far, and the current one as the judge degrades it again.
+    device does. The latent path (`is_generated`) holds one more image. Candidates (`is_judged`) hold two more: the best
+    one so far, and the current one, which the judge degrades again.
     """
     # Pages are restored one after the other, each at the larger of both sizes.
     pixels = max(header.pixels, result.pixels)

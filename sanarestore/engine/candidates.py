@@ -7,13 +7,13 @@ from collections.abc import Callable, Generator, Sequence
 
 from torch import Tensor
 
-from sanarestore.engine.generation import Draw, Place
+from sanarestore.engine.generation import Draw, Region
 from sanarestore.engine.jobs import Candidate
 from sanarestore.engine.tiles import Steps, run_stages
 from sanarestore.images import Pixels
 
 Sampling = Generator[tuple[int, int], None, Pixels]
-"""Yields (steps done, total steps), and returns the pixels of one sample."""
+"""Generator that yields (steps done, total steps), and returns the pixels of one sample."""
 
 
 def best_of(
@@ -24,12 +24,12 @@ def best_of(
     *,
     page: int,
 ) -> Generator[tuple[int, int], None, tuple[Pixels, tuple[Candidate, ...]]]:
-    """Sample from every seed, and return the pixels with the highest score, and all candidates; the first wins a draw.
+    """Sample from every seed; return the pixels with the highest score, the first of equal ones, and all candidates.
 
-    `expected(is_encoded=...)` is the number of steps of a sample. Progress counts those of all. Two samples are held at
-    once: the best so far, and the current one. The photograph is encoded once, for the first sample.
+    `expected(is_encoded=...)` is the number of steps of a sample. Progress counts the steps of all samples. Two samples
+    are held at once: the best so far, and the current one. The photograph is encoded once, for the first sample.
     """
-    conditions: dict[Place, Tensor] = {}
+    conditions: dict[Region, Tensor] = {}
     scores: list[float] = []
     best_HWC: list[Pixels] = []
 

@@ -1,4 +1,4 @@
-"""Clips to restore: what is named as one, where its result goes, and its outcome. Imports no torch."""
+"""Clips to restore: inputs, outputs and outcomes. Imports no torch."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ from sanarestore.video.reading import count_frames, info_of, is_clip
 from sanarestore.video.writing import Encoding
 
 HIDDEN = ".sanarestore-clip"
-"""Name of the folder for what is finished, in an output folder; for an output file, its name is in front."""
+"""Name of the hidden folder for finished parts, in an output folder; for an output file, the file's name is in
+front."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +33,7 @@ class ClipJob:
 
     @property
     def folder(self) -> Path:
-        """The hidden folder for what is finished."""
+        """The hidden folder for finished parts."""
         return self.target / HIDDEN if self.frames else self.target.with_name(f".{self.target.name}{HIDDEN}")
 
 
@@ -41,9 +42,9 @@ class ClipOutcome(Outcome):
     """The result of one clip."""
 
     frames: int = 0
-    """Frames that were written, in earlier runs too."""
+    """Number of frames written, those of earlier runs included."""
     resumed: int = 0
-    """Frames of them that earlier runs had finished."""
+    """Number of these frames that earlier runs wrote."""
     cuts: tuple[int, ...] = ()
     """Numbers of the frames, from 0, at which another scene begins."""
 
@@ -64,8 +65,8 @@ def video_jobs(inputs: Sequence[str], output: str | None, chosen: ClipOptions) -
     others = [each for each in inputs if not is_clip(Path(each))]
     if others:
         raise UsageError(
-            "photographs and video are restored by runs of their own", where=others[0],
-            next_step="Name only video files, or none.",
+            "photographs and video are restored in separate runs", where=others[0],
+            next_step="Name either video files only, or no video files.",
         )  # fmt: skip
     jobs = [ClipJob(source=Path(each), target=_output_of(Path(each), output, inputs, chosen)) for each in inputs]
     for number, job in enumerate(jobs):
@@ -77,7 +78,7 @@ def video_jobs(inputs: Sequence[str], output: str | None, chosen: ClipOptions) -
 
 
 def frames_job(inputs: Sequence[str], output: str | None, write: WriteOptions, name: str | None = None) -> ClipJob:
-    """The clip of which a folder holds the frames. UsageError for other inputs, NoImagesError for an empty folder."""
+    """Return the clip of a folder of frames. UsageError for other inputs, NoImagesError for an empty folder."""
     folder = Path(inputs[0])
     if len(inputs) != 1 or not folder.is_dir():
         raise UsageError("--frames takes one folder, which holds the frames of one clip", where=inputs[0])
@@ -88,8 +89,8 @@ def frames_job(inputs: Sequence[str], output: str | None, write: WriteOptions, n
     below = [each for each in found.images if len(each.relative.parts) > 1]
     if below:
         raise UsageError(
-            "it lies in another folder below, and one folder is one clip", where=below[0].path,
-            next_step="Name each folder in a run of its own.",
+            "it lies in a subfolder, and one folder is one clip", where=below[0].path,
+            next_step="Restore each folder in a separate run.",
         )  # fmt: skip
     if not found.images:
         raise NoImagesError("no readable image was found", where=folder, next_step="Name the folder of the frames.")
@@ -100,9 +101,9 @@ def frames_job(inputs: Sequence[str], output: str | None, write: WriteOptions, n
     return ClipJob(source=folder, target=target, frames=made.jobs)
 
 
-def rehearsed(job: ClipJob, chosen: ClipOptions, *, overwrite: bool) -> dict[str, Any]:
-    """What would be done with a clip: frames, width, height, codec. The errors of the work itself, as far as headers
-    say."""
+def clip_plan(job: ClipJob, chosen: ClipOptions, *, overwrite: bool) -> dict[str, Any]:
+    """Return the plan for a clip: frames, width, height, codec. It raises the errors of the work itself that headers
+    reveal."""
     if job.frames:
         header = images.measure(job.frames[0].source)
         return {"frames": len(job.frames), "width": header.width, "height": header.height, "codec": "images"}

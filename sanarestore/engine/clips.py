@@ -1,8 +1,8 @@
-"""Clips restored: a video file, or a folder of frames, frame after frame in this process, with a temporal filter.
+"""Restore clips, video files or folders of frames, frame by frame in this process, with a temporal filter.
 
     frames -> restore -> filter over time -> a part of some frames, complete on the disk -> ... -> the parts joined
 
-A run that was ended goes on from the last complete part, and writes the same bytes.
+An interrupted run continues from the last complete part, and writes the same bytes.
 """
 
 import math
@@ -33,7 +33,7 @@ from sanarestore.video.reading import ClipFrame, ClipInfo, count_frames, frames_
 from sanarestore.video.writing import Encoding, SegmentWriter, join
 
 PART = 24
-"""Frames of a part: what a run that is ended loses at most."""
+"""Frames of a part, the most that an interrupted run loses."""
 
 Events = Generator[TileDone, None, ClipOutcome]
 
@@ -46,7 +46,7 @@ class ClipRestorer:
         that keeps the best of several candidates."""
         if restorer.judge is not None:
             raise UsageError(
-                "each frame would keep another sample, and the clip would flicker", where="--candidates",
+                "frames would keep different samples, and the clip would flicker", where="--candidates",
                 next_step="Leave it out.",
             )  # fmt: skip
         self._restorer, self._clip, self._chosen = restorer, clip, chosen
@@ -57,15 +57,15 @@ class ClipRestorer:
             weights.fingerprint(
                 weights.chosen(options.model, options.adapter), options.adapter, options.autoencoder
             ),
-            # Another number rounds differently, and the parts of a clip are to be equal.
+            # Another number of threads rounds differently, and all parts of a clip must be alike.
             f"threads {options.threads}",
         ))  # fmt: skip
-        # Where nothing is removed, frames stay as they are: averaging them would be a change that nobody asked for.
+        # If nothing is to be removed, frames stay as they are: averaging would be a change that nobody asked for.
         is_changed = restorer.options.strength > 0 and restorer.request.removes != ()
         self._strength = clip.temporal * restorer.options.strength if is_changed else 0.0
 
     def restore(self, job: ClipJob) -> Generator[TileDone | ClipOutcome, None, None]:
-        """Restore one clip, yielding its progress frame by frame, and its outcome in the end."""
+        """Restore one clip, yielding its progress frame by frame, and finally its outcome."""
         begun = perf_counter()
         try:
             if not self._chosen.overwrite and not job.frames and os.path.lexists(job.target):
@@ -107,7 +107,7 @@ class ClipRestorer:
                 raise
             writer.close()
             parts.keep(path, {"frames": len(times), "times": times, "cuts": cuts}, temporal.state)
-        shape = f"its pixels are not square ({info.aspect}), which the result does not say"
+        shape = f"pixels are not square ({info.aspect}), and the result does not record that"
         left_out = [
             note for note, is_so in ((encoding.note, encoding.note), (shape, info.aspect != 1)) if is_so and note
         ]
@@ -135,7 +135,7 @@ class ClipRestorer:
         return notes
 
     def _restored(self, planes: Planes, size: tuple[int, int], temporal: TemporalFilter) -> tuple[Planes, bool]:
-        """One frame restored and filtered, and whether it begins another scene."""
+        """Restore and filter one frame; also return whether it begins another scene."""
         given_HWC = to_rgb(planes)
         image = images.Image(pixels_HWC=given_HWC, depth="float32", format="tiff")
         restored = _finished(self._restorer.stages(image))
@@ -174,7 +174,9 @@ class ClipRestorer:
         read = self._files.read(job)
         given = read.image
         if given.more_pages:
-            raise UnwritableImage("it has several pages", where=job.source, next_step="Save each as a file of its own.")
+            raise UnwritableImage(
+                "it has several pages", where=job.source, next_step="Save each page as a file of its own."
+            )
         made = _finished(self._files.work(job, read))
         image = made.image
         made.image = replace(image, pixels_HWC=self._filtered(given.pixels_HWC, image.pixels_HWC, temporal))
@@ -188,13 +190,13 @@ class ClipRestorer:
         return temporal(given_HWC, restored_HWC)
 
     def _filter(self, parts: Segments) -> TemporalFilter:
-        """The filter, going on after the last finished part."""
+        """Return the filter in its state after the last finished part."""
         temporal = TemporalFilter(self._strength)
         temporal.state = parts.state() if self._strength else None
         return temporal
 
     def _place(self, job: ClipJob, parts: Segments) -> None:
-        """Give finished frames their names."""
+        """Move finished frames to their final names."""
         for index, part in enumerate(parts.done):
             folder = parts.path(index)
             if not folder.is_dir():
@@ -227,7 +229,8 @@ class ClipRestorer:
 
 @contextmanager
 def _held(job: ClipJob) -> Iterator[None]:
-    """Lock the hidden folder of a clip, and remove it if it is empty then; UnwritableImage if it cannot be made."""
+    """Lock the hidden folder of a clip, and remove it at the end if it is empty; UnwritableImage if it cannot be
+    created."""
     try:
         lock = Lock(job.folder, next_step="Wait for its end, or name another output with -o.")
     except OSError as error:
@@ -236,18 +239,18 @@ def _held(job: ClipJob) -> Iterator[None]:
         with lock:
             yield
     finally:
-        with suppress(OSError):  # parts of a clip that is not finished stay
+        with suppress(OSError):  # parts of an unfinished clip stay
             job.folder.rmdir()
 
 
 def _up_to(count: int, first: ClipFrame, rest: Iterator[ClipFrame]) -> Iterator[ClipFrame]:
-    """A frame and those that follow it, `count` in all at most."""
+    """Return a frame and those that follow it, at most `count` in all."""
     yield first
     yield from islice(rest, count - 1)
 
 
 def _finished(steps: Generator[Any, None, Any]) -> Any:
-    """What a generator returns."""
+    """Run a generator to its end, and return its value."""
     while True:
         try:
             next(steps)

@@ -54,13 +54,13 @@ class Finding:
     group: str
     """versions, optional, devices, memory, model or folders."""
     name: str
-    """What was looked at."""
+    """The subject of the check."""
     status: Status
     """ok; missing if restoring works without it; problem if restoring fails for it."""
     found: str
-    """What was found, in words."""
+    """The finding, in words."""
     next_step: str = ""
-    """What to do about it, a command where there is one; empty if nothing is to be done."""
+    """The next step, a command where there is one; empty if nothing is to be done."""
 
     def to_json(self) -> dict[str, Any]:
         """The fields of a JSON line."""
@@ -190,7 +190,7 @@ def _unused_gpu(found: Iterable[str]) -> Iterator[Finding]:
 
 
 def _folder(name: str, folder: Path) -> Finding:
-    """Whether files can be written to a folder, or to the nearest folder above it that exists."""
+    """Return whether files can be written to a folder, or to the nearest folder above it that exists."""
     there = next(each for each in (folder, *folder.parents) if each.exists())
     try:
         with tempfile.NamedTemporaryFile(dir=there, prefix=".sanarestore-", suffix=".tmp"):
@@ -214,7 +214,7 @@ def _hub_cache() -> Path:
 
 
 def _requirements() -> list[Requirement]:
-    """What the package's metadata says that it needs; nothing if it is run without being installed."""
+    """Return the requirements in the package's metadata; empty if the package is not installed."""
     try:
         return [Requirement(each) for each in importlib.metadata.requires("sanarestore") or ()]
     except importlib.metadata.PackageNotFoundError:
@@ -222,7 +222,7 @@ def _requirements() -> list[Requirement]:
 
 
 def _is_needed(requirement: Requirement, extra: str = "") -> bool:
-    """Whether the package needs a library on this system, with an extra or without any."""
+    """Return whether the package needs a library on this system, with an extra or without any."""
     return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 

@@ -124,14 +124,14 @@ class FileRestorer:
         return _Restored(restored, outcome, accessed)
 
     def _prepared(self, job: Job, restored: images.Image, sha256: str) -> images.Image:
-        """The image as it is written, with its provenance if that is wanted."""
+        """The image to write, with its provenance if the options ask for it."""
         options, restorer = self._write, self._restorer
         if options.strip:
             restored = replace(restored, metadata=images.stripped(restored.metadata))
         if options.provenance:
-            told = provenance(restorer.model, restorer.options, options, sha256)
+            record = provenance(restorer.model, restorer.options, options, sha256)
             try:
-                restored = replace(restored, metadata=images.with_provenance(restored.metadata, told))
+                restored = replace(restored, metadata=images.with_provenance(restored.metadata, record))
             except UnwritableImage as error:
                 raise UnwritableImage(error.fact, where=job.output, next_step=error.next_step) from error
         return images.prepared(restored, job.format, options)

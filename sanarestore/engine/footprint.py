@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sanarestore import tiling
 from sanarestore.degradations.requests import Request
-from sanarestore.engine.generation import Generation, Place, new_generation
+from sanarestore.engine.generation import Generation, Region, new_generation
 from sanarestore.engine.live_bytes import LiveBytes, held_by
 from sanarestore.engine.refinement import Refinement
 from sanarestore.engine.residency import Residency, Stage, bytes_by_stage
@@ -32,26 +32,26 @@ from sanarestore.model.streaming import weights_of
 from sanarestore.options import OFFLOADS, Offload, RestoreOptions
 
 META = torch.device("meta")
-"""Stands for the device: tensors there have shapes but no values, and those of the host are told apart from them."""
+"""Stand-in for the device: its tensors have shapes but no values, and differ from those of the host."""
 
 MOST_STRIPS = 4
-"""Strips of tokens that are computed; the memory of more follows from the difference to one strip less, both
-with strips between the first and the last."""
+"""Number of strips of tokens that are computed. Memory is extrapolated from the difference between this number and one
+fewer; both have strips between the first and the last."""
 
 BLOCKS = 2
-"""Blocks of the transformer that are computed; all are alike, and what they need is freed after each."""
+"""Blocks of the transformer that are computed; all are alike, and their memory is freed after each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Footprint:
-    """Bytes on the device at the peak of each stage, by what is offloaded."""
+    """Bytes on the device at the peak of each stage, for each kind of offload."""
 
     activations: dict[Stage, int]
-    """Beside the weights, by stage of the latent path; empty without one."""
+    """Bytes of activations by stage of the latent path; empty without one."""
     weights: dict[Offload, dict[Stage, int]]
-    """Weights on the device during each stage."""
+    """Bytes of the weights that are on the device during each stage."""
     refinement: int
-    """The refiner with its weights, without those of the latent path."""
+    """Bytes of the refiner, its weights included, without the latent path."""
 
     def peak(self, offload: Offload) -> int:
         """The largest sum of weights and activations."""
@@ -113,7 +113,7 @@ def _sampling(generation: Generation, noted: "_PerStage", tiles: Tiles, size: tu
     def peak(rows: int) -> int:
         height, width = rows * stride, columns * stride
         condition_1Zhw, latent_1Zhw = generation.empty_latent(height, width), generation.empty_latent(height, width)
-        for _ in generation.sample(condition_1Zhw, latent_1Zhw, Place(0, 0, height, width), 0):
+        for _ in generation.sample(condition_1Zhw, latent_1Zhw, Region(0, 0, height, width), 0):
             pass
         return noted.peaks["sample"]
 
@@ -129,7 +129,7 @@ def _refinement(
     size: tuple[int, int],
 ) -> int:  # fmt: skip
     """Peak of the refiner, with its weights."""
-    # The router reads values. Experts are of the refiner's shape, and most photographs take one of them.
+    # The router needs values. Experts have the refiner's shape, and most photographs use one of them.
     shaped = replace(model, refiner=_without_values(model.refiner), experts=None)
     refinement = Refinement(
         shaped, model.prompts.pooled(wording)[None], Request(), fidelity=options.fidelity, tiles=tiles, dtype=dtype,
@@ -143,13 +143,13 @@ def _refinement(
 
 
 class _OneWindow(Tiles):
-    """Tiles of which each stage computes one, the largest: all others need no more."""
+    """Tiles of which each stage computes only the largest, since no other needs more."""
 
     def map(
         self, function: Callable[..., Tensor], inputs: Sequence[Tensor], output_CHW: Tensor, *, halo: int, stride: int,
         input_downsample: int = 1, output_downsample: int = 1, margin: int = 0,
     ) -> Steps:  # fmt: skip
-        """Compute one window, and leave the output as it is."""
+        """Compute one window, and leave the output unchanged."""
         height, width = (side * output_downsample for side in output_CHW.shape[1:])
         part = self._largest_part(height, width, halo, stride, margin)
         function(*(each.new_empty(len(each), *_sides(part.window, input_downsample)) for each in inputs))
@@ -180,7 +180,7 @@ def _sides(box: tuple[int, int, int, int], downsample: int) -> tuple[int, int]:
 
 
 class _PerStage(Residency):
-    """Weights that stay where they are, while the peak of each stage is noted."""
+    """Leave the weights in place, and record the peak of each stage."""
 
     live: LiveBytes
 
@@ -189,14 +189,14 @@ class _PerStage(Residency):
         self.peaks: dict[Stage, int] = {}
 
     def steps(self, stage: Stage, steps: Steps) -> Steps:
-        """Run the steps of a stage, and note the most bytes."""
+        """Run the steps of a stage, and record its peak in bytes."""
         self.live.forget_most()
         yield from steps
         self.peaks[stage] = self.live.most
 
 
 class _OneStep(Flow):
-    """Takes one step from noise: solvers compute with values, and more steps keep only a few latents more."""
+    """Flow of one step from noise: solvers need values, and more steps add only a few latents."""
 
     def steps(self, predict: Predict, noise: Noise, steps: int) -> Iterator[Tensor]:
         """The latent after one step."""
@@ -218,7 +218,7 @@ def _images(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def _without_values(holder: Any) -> Any:
-    """A copy of a module, or of a dataclass of modules, whose tensors have no values."""
+    """Copy a module, or a dataclass of modules, with tensors that have no values."""
     modules = [holder] if isinstance(holder, nn.Module) else [
         each for field in fields(holder) if isinstance(each := getattr(holder, field.name), nn.Module)
     ]  # fmt: skip

@@ -4,7 +4,7 @@ Shape suffixes: C channels, H W pixels, Z latent channels, h w latent positions,
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sanarestore import tiling
+from sanarestore.engine.coding import Coding
 from sanarestore.engine.latent_use import steps_of
 from sanarestore.engine.residency import Residency
 from sanarestore.engine.tiles import Steps, Tiles, release, run_stages
@@ -22,7 +23,6 @@ from sanarestore.kernels import choice
 from sanarestore.model.loading import LatentPath, RestorationModel
 from sanarestore.model.prompts import Prompts
 from sanarestore.model.quantization import quantization, quantize
-from sanarestore.model.runners.deep import Core, Pass, decoder_passes, encoder_passes
 from sanarestore.model.runners.exact import exact
 from sanarestore.model.runners.prompt import prompts as as_read
 from sanarestore.model.runners.whole import whole
@@ -38,7 +38,7 @@ Watch = Callable[[str, Tensor], None]
 """Callback for a finished stage: its name and its result [C,H,W], which must not be changed or kept."""
 
 
-class Place(NamedTuple):
+class Region(NamedTuple):
     """Top-left corner of a part of an image, and the size of the whole image, in pixels."""
 
     top: int
@@ -53,8 +53,8 @@ class Draw:
 
     seed: int
     """Seed of the noise that sampling starts from."""
-    conditions: dict[Place, Tensor] | None = None
-    """Encoded parts of the image, for samples that follow: the first sample fills it. None keeps none."""
+    conditions: dict[Region, Tensor] | None = None
+    """Encoded parts of the image: the first sample fills the dict, and later ones reuse it. None keeps none."""
 
 
 class Generation:
@@ -66,14 +66,13 @@ class Generation:
         """`latent` is moved to the device of `tiles`, in place, or waits in the host's memory as the options say."""
         self.latent = latent
         self._tiles = tiles
-        self._autoencoder, self._transformer = latent.autoencoder, latent.transformer
+        self._transformer = latent.transformer
         if choice.available(tiles.device):
             # The kernels need channels-last maps; with such weights, convolutions do not convert them at every call.
-            self._autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            latent.autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.residency = Residency(latent, tiles.device, options.offload)
         tiles.relieve = self.residency.offload_more
-        self._encoder_part = encoder_passes(latent.autoencoder)
-        self._decoder_part = decoder_passes(latent.autoencoder)
+        self.coding = Coding(latent.autoencoder, tiles)
         self._flow = latent.flow
         self._options = options
         self._steps = steps
@@ -91,144 +90,51 @@ class Generation:
     @property
     def stride(self) -> int:
         """Pixels per latent position."""
-        return self._autoencoder.stride
+        return self.coding.stride
 
     def count(self, height: int, width: int, *, is_encoded: bool = False) -> int:
-        """Number of progress steps for an image of this size at the current tile size, without those of encoding it if
-        it `is_encoded`."""
+        """Number of progress steps for an image of this size at the current tile size; one that `is_encoded` needs
+        fewer."""
         tiles = self._tiles.count(height, width, stride=self.stride)
-        halves = (self._decoder_part,) if is_encoded else (self._encoder_part, self._decoder_part)
-        return self._steps + sum(tiles + _count(passes, tiles) for passes in halves)
+        encoding = 0 if is_encoded else self.coding.encoding_steps(tiles)
+        return encoding + self._steps + self.coding.decoding_steps(tiles)
 
     def __call__(
-        self, degraded_CHW: Tensor, generated_CHW: Tensor, place: Place | None = None, draw: Draw | None = None
+        self, degraded_CHW: Tensor, generated_CHW: Tensor, place: Region | None = None, draw: Draw | None = None
     ) -> Steps:
         """Fill `generated_CHW`, around [0,1], from `degraded_CHW`; both on the host and of the same, arbitrary size.
 
-        If they are a part of an image, `place` selects the matching part of its noise. `draw` is one of several
-        samples; without it, there is one, of the options' seed.
+        If they are a part of an image, `place` selects the matching part of its noise. `draw` selects one of several
+        samples; the default is the sample of the options' seed.
         """
         height, width = degraded_CHW.shape[1:]
-        place, draw = place or Place(0, 0, height, width), draw or Draw(self._options.seed)
+        place, draw = place or Region(0, 0, height, width), draw or Draw(self._options.seed)
         latent_1Zhw = self.empty_latent(height, width)
         tiles = self._tiles.count(height, width, stride=self.stride)
         stages = []
         kept = {} if draw.conditions is None else draw.conditions
         if place not in kept:
             kept[place] = self.empty_latent(height, width)
-            stages.append((self.encode(degraded_CHW, kept[place]), tiles + _count(self._encoder_part, tiles)))
+            stages.append((self.encode(degraded_CHW, kept[place]), self.coding.encoding_steps(tiles)))
         stages.append((self.sample(kept[place], latent_1Zhw, place, draw.seed), self._steps))
-        stages.append((self.decode(latent_1Zhw, generated_CHW), tiles + _count(self._decoder_part, tiles)))
+        stages.append((self.decode(latent_1Zhw, generated_CHW), self.coding.decoding_steps(tiles)))
         yield from run_stages(stages)
         self.watch("generated", generated_CHW)
 
     def empty_latent(self, height: int, width: int) -> Tensor:
         """An empty latent [1,Z,h,w] on the device, for an image of this size in pixels."""
-        rows, columns = (-(-side // self.stride) for side in (height, width))
-        return torch.empty((1, self._autoencoder.latent_channels, rows, columns), device=self._tiles.device)
+        return self.coding.empty_latent(height, width)
 
     def encode(self, image_CHW: Tensor, latent_1Zhw: Tensor) -> Steps:
         """Fill `latent_1Zhw`, on the device, from an image on the host."""
-        model = self._autoencoder
-        maps = [self._map(latent_1Zhw, model.encoder_channels, model.encoder_downsample)]
-        shallow = self._tiles.map(
-            self._encode_window, (image_CHW,), maps[0],
-            halo=_whole(model.encoder_radius, self.stride), stride=self.stride,
-            output_downsample=model.encoder_downsample,
-        )  # fmt: skip
-        tiles = self._tiles.count(*image_CHW.shape[1:], stride=self.stride)
-        deep = self._deep(self._encoder_part, model.encode_deep, maps, torch.float32)
-        during = self.residency.steps
-        yield from run_stages(
-            [
-                (during("encode shallow", shallow), tiles),
-                (during("encode deep", deep), _count(self._encoder_part, tiles)),
-            ]
-        )
-        latent_1Zhw[0].copy_(maps.pop())
+        return self.coding.encode(image_CHW, latent_1Zhw, self.residency.steps)
 
     def decode(self, latent_1Zhw: Tensor, image_CHW: Tensor) -> Steps:
         """Fill `image_CHW`, on the host and around [0,1], from a latent on the device."""
-        model = self._autoencoder
-        maps = [latent_1Zhw[0]]
-
-        def shallow() -> Steps:
-            yield from self._tiles.map(
-                self._decode_window, (maps.pop(),), image_CHW,
-                halo=_whole(model.decoder_radius, self.stride), stride=self.stride,
-                input_downsample=model.decoder_downsample,
-            )  # fmt: skip
-
         self.watch("latent", latent_1Zhw[0])
-        tiles = self._tiles.count(*image_CHW.shape[1:], stride=self.stride)
-        deep = self._deep(self._decoder_part, model.decode_deep, maps, model.dtype)
-        during = self.residency.steps
-        yield from run_stages(
-            [
-                (during("decode deep", deep), _count(self._decoder_part, tiles)),
-                (during("decode shallow", shallow()), tiles),
-            ]
-        )
+        yield from self.coding.decode(latent_1Zhw, image_CHW, self.residency.steps)
 
-    def _deep(
-        self, passes: Sequence[Pass], whole: Callable[[Tensor], Tensor], maps: list[Tensor], dtype: torch.dtype
-    ) -> Steps:
-        """Run the deep stages, which attend: untiled if one tile holds the image, otherwise pass by pass in tiles.
-
-        `maps` holds the input map, which is replaced by the result, of `dtype`. The caller keeps no other reference to
-        the input, so that it is freed after its pass: two maps may be as large as the image.
-        """
-        height, width = (side * passes[0].input_downsample for side in maps[0].shape[1:])
-
-        def untiled() -> Steps:
-            if self._tiles.count(height, width, stride=self.stride) > 1:
-                return
-            result_CHW = self._room(passes[-1], height, width, dtype)
-            with torch.inference_mode():
-                result_CHW.copy_(whole(self._to_device(maps[0]))[0])
-            maps[:] = [result_CHW]
-            yield 1, 1
-
-        yield from self._tiles.again(untiled, max(height, width))
-        if (tiles := self._tiles.count(height, width, stride=self.stride)) > 1:
-            total, done = _count(passes, tiles), 0
-            for each in passes:
-                given_CHW = maps.pop()
-                maps.append(self._room(each, height, width, dtype if each is passes[-1] else self._autoencoder.dtype))
-                for _ in self._pass(each, given_CHW, maps[0]):
-                    done += 1
-                    yield done, max(total, done)  # more than planned if memory ran out
-
-    def _room(self, each: Pass, height: int, width: int, dtype: torch.dtype) -> Tensor:
-        """Empty host tensor for the map that a pass produces from an image of this size in pixels."""
-        return torch.empty(
-            (each.channels, height // each.output_downsample, width // each.output_downsample), dtype=dtype
-        )
-
-    def _pass(self, each: Pass, given_CHW: Tensor, result_CHW: Tensor) -> Steps:
-        stride = self.stride
-        sums: list[Tensor] = []
-
-        @torch.inference_mode()
-        def run(window_Chw: Tensor) -> Tensor:
-            return each.run(self._to_device(window_Chw), sums[-1] if sums else None)[0]
-
-        @torch.inference_mode()
-        def key_sums(window_Chw: Tensor, core: Core) -> Tensor:
-            assert each.key_sums is not None
-            return each.key_sums(self._to_device(window_Chw), core)
-
-        halo = _whole(each.halo, stride)
-        if each.key_sums:
-            yield from self._tiles.sum(
-                key_sums, given_CHW, sums.append, halo=halo, stride=stride, downsample=each.input_downsample
-            )
-        yield from self._tiles.map(
-            run, (given_CHW,), result_CHW, halo=halo, stride=stride, input_downsample=each.input_downsample,
-            output_downsample=each.output_downsample,
-        )  # fmt: skip
-
-    def sample(self, condition_1Zhw: Tensor, latent_1Zhw: Tensor, place: Place, seed: int) -> Steps:
+    def sample(self, condition_1Zhw: Tensor, latent_1Zhw: Tensor, place: Region, seed: int) -> Steps:
         """Fill `latent_1Zhw` by sampling under a condition; both on the device. `place` and `seed` select the noise."""
         stride = self.stride
         _, channels, rows, columns = condition_1Zhw.shape
@@ -285,23 +191,6 @@ class Generation:
         tile, overlap = (side // self.stride for side in tiling.whole_strides(*self._options.blended, self.stride))
         return {"tile": tile, "overlap": overlap, **self._led}
 
-    @torch.inference_mode()
-    def _encode_window(self, image_Chw: Tensor) -> Tensor:
-        return self._autoencoder.encode_shallow(self._to_device(image_Chw))[0]
-
-    @torch.inference_mode()
-    def _decode_window(self, map_Chw: Tensor) -> Tensor:
-        return self._autoencoder.decode_shallow(self._to_device(map_Chw))[0]
-
-    def _to_device(self, window_Chw: Tensor) -> Tensor:
-        return window_Chw[None].to(self._tiles.device, memory_format=torch.channels_last)
-
-    def _map(self, latent_1Zhw: Tensor, channels: int, downsample: int) -> Tensor:
-        """Empty host tensor for the map between the autoencoder's shallow and deep stages."""
-        positions = self.stride // downsample
-        rows, columns = latent_1Zhw.shape[2:]
-        return torch.empty((channels, rows * positions, columns * positions), dtype=self._autoencoder.dtype)
-
     def _of_prompt(self, token_LD: Tensor) -> Tokens:
         return Tokens.of([token_LD.to(self._tiles.device)])
 
@@ -336,12 +225,3 @@ def _unwatched(stage: str, result_CHW: Tensor) -> None:
 def _drawn(seed: int, channels: int, height: int, width: int, number: int) -> Tensor:
     """Draw `number` of the noise for a latent of this size, [1,Z,h,w]."""
     return noise_field(seed, 1, channels, height, width)(number)
-
-
-def _count(passes: Sequence[Pass], tiles: int) -> int:
-    """Number of progress steps of the autoencoder's deep stages."""
-    return tiles * sum(2 if each.key_sums else 1 for each in passes) if tiles > 1 else 1
-
-
-def _whole(radius: int, stride: int) -> int:
-    return -(-radius // stride) * stride

@@ -23,7 +23,7 @@ class Job:
     temporary: Path | None = None
     """The name under which the result is written, in the folder of `target`; None until the job is handed out."""
     name: str | None = None
-    """What messages call the input; None takes its path."""
+    """Name of the input in messages; None for its path."""
     halvings: int = 0
     """Number of times that the tile side is halved, because a worker died with this job."""
     given_source: Path | None = None
@@ -52,7 +52,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
-    """How much work there is, before it begins."""
+    """Amount of work, before it begins."""
 
     files: int
     size: int
@@ -76,7 +76,8 @@ class TileDone:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What the file system says of a file without reading it; another stamp means that the file may have changed."""
+    """Properties of a file in the file system, without its content; another stamp means that the file may have
+    changed."""
 
     size: int
     modified: int
@@ -100,9 +101,9 @@ class Candidate:
     seed: int
     """Seed that it was sampled from."""
     score: float
-    """The judge's score; the highest wins, the first one of several."""
+    """The judge's score; the highest wins, and the first of equal ones."""
     chosen: bool = False
-    """Whether it is the result."""
+    """Whether this candidate is the result."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,15 +115,15 @@ class Outcome:
     output: Path | None = None
     status: Status
     reason: str | None = None
-    """Why the file failed or was ignored, in a word that `docs/json.md` explains; None otherwise."""
+    """Reason of a failed or ignored file, in a word that `docs/json.md` explains; None otherwise."""
     seconds: float = 0.0
     """Seconds for reading, restoring and writing."""
     megapixels: float = 0.0
     """Megapixels of the result."""
     error: str | None = None
-    """What is wrong with a failed file, and what to do; None otherwise."""
+    """Fault of a failed file, with the next step; None otherwise."""
     notes: tuple[str, ...] = ()
-    """What had to be changed or left out, or why the file was ignored, in words."""
+    """Notes on changes and omissions, or on why the file was ignored."""
     device: str = ""
     tile: int | None = None
     """Tile side used, in pixels, after any halving when memory ran out."""

@@ -33,7 +33,7 @@ so a file that was changed just now can change once more and keep its stamp."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Earlier:
-    """How the result of an earlier run relates to a job with the same output."""
+    """Relation of an earlier run's result to a job with the same output."""
 
     source: str
     """Path of the input that the result was made from."""
@@ -57,11 +57,11 @@ class Journal:
             self._take(line)
 
     def made(self, path: Path) -> bool:
-        """Whether a file is as a run left it, whatever the settings."""
+        """Return whether a file is as a run left it, whatever the settings."""
         return self._line_of(path) is not None
 
     def find(self, job: Job) -> Earlier | None:
-        """What the journal knows of the file at the job's output; None if no run left it so."""
+        """Return the journal's entry for the file at the job's output; None if no run left the file in this state."""
         line = self._line_of(job.target)
         if line is None:
             return None
@@ -146,7 +146,7 @@ def name_of(shard: Shard | None) -> str:
 
 
 def is_journal(path: Path) -> bool:
-    """Whether a file has the name of a journal."""
+    """Return whether a file has the name of a journal."""
     stem, suffix = NAME.split(".")
     return re.fullmatch(rf"{stem}(\.\d+-of-\d+)?\.{suffix}", path.name) is not None
 
@@ -208,7 +208,7 @@ def _is_unchanged(path: Path, recorded: object) -> bool:
 
 
 def _is_as_placed(path: Path, line: Line) -> bool:
-    """Whether an output has the recorded size and time, and was not touched after it got its name."""
+    """Return whether an output has the recorded size and time, and was not touched after it got its name."""
     known, recorded = _known(line.get("output_stamp")), line.get("time")
     if known is None or not isinstance(recorded, int):
         return False

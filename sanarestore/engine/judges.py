@@ -1,6 +1,7 @@
-"""Judges choose one of several candidates for a restored photograph: best of N, as in SANA-1.5 (Xie et al. 2025).
+"""Judges, which choose one of several candidates for a restored photograph: best of N, as in SANA-1.5 (Xie et al.
+2025).
 
-Two judges are built in; every other is an object with a name and a score.
+Two judges are built in; users may supply others, as objects with a name and a method `score`.
 """
 
 import importlib
@@ -20,10 +21,10 @@ from sanarestore.options import JUDGES, Judge, RestoreOptions
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """Scores by the agreement with the photograph (`agreement`): a log-likelihood, 0 at best."""
+    """A judge by agreement with the photograph (`agreement`): a log-likelihood, 0 at best."""
 
     request: Request
-    """What the prompt asks for, and so what the candidate is degraded by again."""
+    """Request of the prompt; the candidate is degraded again by the kinds that it removes, then compared."""
     name = "fidelity"
 
     def score(self, degraded: Pixels, candidate: Pixels) -> float:
@@ -32,7 +33,7 @@ class Fidelity:
 
 @dataclass(frozen=True, slots=True)
 class Naturalness:
-    """Scores by the quality of the candidate alone: NIQE (Mittal et al. 2013), negated, 0 at best."""
+    """A judge by the quality of the candidate alone: NIQE (Mittal et al. 2013), negated, 0 at best."""
 
     name = "niqe"
 
@@ -41,7 +42,7 @@ class Naturalness:
 
 
 def judge_of(options: RestoreOptions, request: Request) -> Judge | None:
-    """The judge that options name; None if there is one candidate. UsageError if there is no such judge.
+    """Return the judge that options name, None for a single candidate; UsageError if there is no such judge.
 
     `request` is what the prompt asks for. The object of a `module:object` is a judge, or a class of judges, which is
     called without arguments.
@@ -61,7 +62,7 @@ def judge_of(options: RestoreOptions, request: Request) -> Judge | None:
         for part in path.split("."):
             found = getattr(found, part)
         found = found() if isinstance(found, type) else found
-    except Exception as error:  # importing a module of others may raise anything
+    except Exception as error:  # a user's module may raise anything
         raise UsageError(
             f"'{name}' cannot be imported ({type(error).__name__}: {error})", where="--judge",
             next_step="Name an object as module:object, with the module's folder in PYTHONPATH.",
@@ -69,31 +70,32 @@ def judge_of(options: RestoreOptions, request: Request) -> Judge | None:
     if isinstance(found, Judge) and isinstance(found.name, str):
         return found
     raise UsageError(
-        f"'{name}' is no judge", where="--judge",
+        f"'{name}' is not a judge", where="--judge",
         next_step="Name an object with a text 'name' and a method 'score(degraded, candidate)'.",
     )  # fmt: skip
 
 
 def judgement(judge: Judge, degraded_HWC: Pixels, candidate_HWC: Pixels) -> float:
-    """The score of a candidate; gray images are repeated to three channels. ImageError if the judge gives no number."""
+    """Return the score of a candidate; gray images are repeated to three channels. ImageError unless it is a finite
+    number."""
     try:
         score = float(judge.score(_seen(degraded_HWC), _seen(candidate_HWC)))
     except (SanarestoreError, MemoryError):
         raise
-    except Exception as error:  # a judge of others may raise anything
+    except Exception as error:  # a user's judge may raise anything
         raise ImageError(
             f"the judge '{judge.name}' failed ({type(error).__name__}: {error})",
-            next_step="Mend the judge, or choose another with --judge.",
+            next_step="Correct the judge, or choose another with --judge.",
         ) from error  # fmt: skip
     if not math.isfinite(score):
         raise ImageError(
-            f"the judge '{judge.name}' gave {score}, which is no score",
-            next_step="Let it give a finite number, or choose another with --judge.",
+            f"the judge '{judge.name}' gave {score}, which is not a score",
+            next_step="Correct it to return a finite number, or choose another with --judge.",
         )
     return score
 
 
 def _seen(pixels_HWC: Pixels) -> Pixels:
-    """A view of an image with three channels, which cannot be written to."""
+    """Return a read-only view of an image with three channels."""
     view_HWC: Pixels = np.broadcast_to(pixels_HWC, (*pixels_HWC.shape[:2], 3))
     return view_HWC

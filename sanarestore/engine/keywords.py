@@ -48,7 +48,7 @@ class BatchKeywords(Keywords, WriteKeywords, total=False):
 
 
 class CallKeywords(WriteKeywords, total=False):
-    """What a call of a `Restorer` with an image takes."""
+    """Keywords of a call of a `Restorer` with an image."""
 
     output: str | PathLike[str] | None
     overwrite: bool

@@ -1,4 +1,4 @@
-"""Whether a model's latent path runs under some options, and in how many steps."""
+"""Decide whether a model's latent path runs, and in how many steps."""
 
 from sanarestore.errors import UsageError
 from sanarestore.model.loading import RestorationModel
@@ -6,14 +6,14 @@ from sanarestore.options import LATENT, RestoreOptions
 
 
 def steps_of(options: RestoreOptions, model: RestorationModel) -> int:
-    """Number of sampling steps: as asked for, or the model's default."""
+    """Return the number of sampling steps: that of the options, or the model's default."""
     return options.steps or int(model.defaults.get("steps", 1))
 
 
 def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
-    """Whether the latent path runs: the model has one, and recommends it or a fidelity below 1 needs it.
+    """Return whether the latent path runs: the model has one, and recommends it or a fidelity below 1 needs it.
 
-    UsageError if flags of the latent path are given but would have no effect, and for candidates that would be alike.
+    UsageError for flags of the latent path that would have no effect, and for candidates that would be alike.
     """
     asked = [
         name for name, chosen in (
@@ -26,12 +26,12 @@ def is_generated(options: RestoreOptions, model: RestorationModel) -> bool:
     if model.load_latent is None:
         if asked:
             raise UsageError(
-                "this model has no latent path, so this has no effect", where=asked[0], next_step="Leave it out."
+                "it has no effect, because this model has no latent path", where=asked[0], next_step="Leave it out."
             )
         return False
     if asked and options.fidelity == 1 and not model.refines_generated:
         raise UsageError(
-            "this only matters with --fidelity below 1", where=asked[0],
+            "it has no effect unless --fidelity is below 1", where=asked[0],
             next_step="Lower --fidelity, or leave it out.",
         )  # fmt: skip
     if options.candidates > 1 and steps_of(options, model) == 1:

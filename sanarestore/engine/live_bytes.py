@@ -14,7 +14,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Count the bytes of all results for as long as they live; a view keeps its base alive."""
 
     def __init__(self, device: str | None = None) -> None:
-        """Count the results on devices of one type only, or all."""
+        """Count tensors on devices of one type, or on all devices."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = self.most = 0
         self._device = device

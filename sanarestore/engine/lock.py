@@ -132,7 +132,7 @@ else:
 
 
 def _is_same(path: Path, handle: int) -> bool:
-    """Whether the open file still has its name."""
+    """Return whether the open file still has its name."""
     try:
         return os.path.samestat(path.stat(), os.fstat(handle))
     except FileNotFoundError:
@@ -149,7 +149,7 @@ def _owner(handle: int) -> dict[str, Any]:
 
 
 def _is_alive(owner: dict[str, Any]) -> bool:
-    """Whether the run that holds a lock still exists; True for runs on other machines."""
+    """Return whether the run that holds a lock still exists; True for runs on other machines."""
     pid = owner.get("pid")
     if owner.get("host") != socket.gethostname() or not isinstance(pid, int) or os.name == "nt":
         return bool(owner)

@@ -1,4 +1,4 @@
-"""`sanarestore.restore_files`: what the command does, from Python. Imports no torch."""
+"""`sanarestore.restore_files`: restore many files from Python, as the command does. Imports no torch."""
 
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
@@ -42,7 +42,7 @@ def restore_files(
     """Restore files, folders, patterns and lists as `sanarestore restore` does; iterate over the outcomes of the files.
 
     `options` are the fields of `RestoreOptions` and `WriteOptions`; `ray` is the address of a Ray cluster, used instead
-    of `devices`. `devices` are a text such as "cuda:0,cuda:1" or a list of names, `shard` is a text such as "1/4" or a
+    of `devices`. `devices` is a text such as "cuda:0,cuda:1" or a list of names, `shard` is a text such as "1/4" or a
     pair such as (1, 4), and `memory_per_file` is a text such as "8G" or a number of bytes. Finished files are skipped,
     and nothing is shown. Closing the iterator early ends the work. The errors of `Batch` are raised at once, those of
     `Batch.run` by the iterator.
@@ -78,7 +78,7 @@ def _inputs(paths: Any) -> list[str]:
     if isinstance(paths, str | PathLike):
         return [_path(paths, "paths")]
     if isinstance(paths, bytes) or not isinstance(paths, Iterable):
-        raise UsageError(f"{paths!r} is no path", where="paths", next_step="Give a path, or a list of paths.")
+        raise UsageError(f"{paths!r} is not a path", where="paths", next_step="Give a path, or a list of paths.")
     names = [_path(each, "paths") for each in paths]
     if not names:
         raise NoImagesError(
@@ -95,7 +95,7 @@ def _output(output: Any) -> str | None:
     name = _path(output, "output")
     if name == "-":
         raise UsageError(
-            "'-' is stdout, and only the command writes there", where="output",
+            "'-' means stdout, to which only the command writes", where="output",
             next_step="Name a folder or a file; restore() returns a result without writing it.",
         )  # fmt: skip
     return name
@@ -104,7 +104,7 @@ def _output(output: Any) -> str | None:
 def _path(given: Any, keyword: str) -> str:
     name = fspath(given) if isinstance(given, str | PathLike) else None
     if not isinstance(name, str):
-        raise UsageError(f"{given!r} is no path", where=keyword, next_step="Give a text or a pathlib.Path.")
+        raise UsageError(f"{given!r} is not a path", where=keyword, next_step="Give a text or a pathlib.Path.")
     return name
 
 
@@ -116,7 +116,7 @@ def _devices(devices: Any) -> str:
         if names:
             return ",".join(names)
     raise UsageError(
-        f"{devices!r} names no device", where="devices", next_step="Give 'cpu', 'cuda:0,cuda:1' or a list of names."
+        f"{devices!r} is not a device", where="devices", next_step="Give 'cpu', 'cuda:0,cuda:1' or a list of names."
     )
 
 
@@ -127,7 +127,9 @@ def _shard(shard: Any) -> Shard | None:
         return parse_shard(shard)
     if isinstance(shard, Sequence) and len(shard) == 2 and all(type(each) is int for each in shard):
         return Shard(*shard)
-    raise UsageError(f"{shard!r} is no part", where="shard", next_step="Use '1/4' to '4/4', or (1, 4) to (4, 4).")
+    raise UsageError(
+        f"{shard!r} is not a valid part", where="shard", next_step="Use '1/4' to '4/4', or (1, 4) to (4, 4)."
+    )
 
 
 def _bytes(size: Any) -> int | None:
@@ -138,5 +140,7 @@ def _bytes(size: Any) -> int | None:
     if type(size) is int and size > 0:
         return size
     raise UsageError(
-        f"{size!r} is no size", where="memory_per_file", next_step="Give a number of bytes, or a text such as '8G'."
+        f"{size!r} is not a valid size",
+        where="memory_per_file",
+        next_step="Give a number of bytes, or a text such as '8G'.",
     )

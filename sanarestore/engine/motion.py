@@ -13,28 +13,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _REDUCTION = 2
-"""Reduction of the finest map on which motion is estimated: frames are restored, and their finest detail is noise."""
+"""Downsampling factor of the finest map on which motion is estimated: a frame's finest detail is mostly noise."""
 
 _SEARCH = 6
-"""Positions searched on each side in quarter resolution: 24 pixels, beyond the motion of the whole frame."""
+"""Positions searched on each side in quarter resolution: 24 pixels, added to the motion of the whole frame."""
 
 _BLOCK = 7
 """Side of the blocks that are compared in quarter resolution."""
 
 _MARGIN = 0.25
-"""Part of its difference by which a block must match better elsewhere, so that noise moves nothing."""
+"""Fraction by which a block must match better elsewhere before it counts as moved, so that noise moves nothing."""
 
 _WINDOW = 11
 """Side of the window in which motion counts as one translation; larger windows blur edges of moving things."""
 
 _ITERATIONS = 3
-"""Warps and corrections."""
+"""Number of rounds of warping and correcting."""
 
 _PRIOR = 2e-3
-"""Weight, in squared gradients, of the motion of blocks: windows without texture move as their block does."""
+"""Weight, in squared gradients, of the block's motion: windows without texture follow their block."""
 
 _TINY = 1e-9
-"""Keeps a frame without texture from a division by zero."""
+"""Added to a divisor, which is zero for a frame without texture."""
 
 
 def global_motion(now_HW: Tensor, before_HW: Tensor) -> Tensor:
@@ -77,14 +77,14 @@ def _matched(now_hw: Tensor, before_hw: Tensor, start_2: Tensor) -> Tensor:
 
 
 def warped(image_CHW: Tensor, flow_2HW: Tensor, *, mode: str = "bicubic") -> Tensor:
-    """The frame before, [C,H,W], moved to where its pixels are now; pixels from outside repeat the edge."""
+    """Move the previous frame, [C,H,W], to where its pixels are now; pixels from outside repeat the edge."""
     grid_HW2 = _grid(flow_2HW)
     moved_1CHW = F.grid_sample(image_CHW[None], grid_HW2[None], mode=mode, padding_mode="border", align_corners=False)
     return moved_1CHW[0]
 
 
 def inside(flow_2HW: Tensor) -> Tensor:
-    """Whether each pixel was inside the frame before, [H,W] of bool."""
+    """Return whether each pixel was inside the previous frame, [H,W] of bool."""
     return (_grid(flow_2HW).abs() <= 1).all(dim=2)
 
 
@@ -149,7 +149,7 @@ def _solved(xx: Tensor, xy: Tensor, yy: Tensor, xe: Tensor, ye: Tensor, *, prior
 
 
 def _halved(map_hw: Tensor) -> Tensor:
-    """Half of a map's size, rounded up, by averages."""
+    """Halve a map by averages; odd sizes are rounded up."""
     height, width = map_hw.shape
     even_hw = F.pad(map_hw[None], (0, width % 2, 0, height % 2), mode="replicate")
     return F.avg_pool2d(even_hw, 2)[0]

@@ -19,14 +19,14 @@ ALL_APART = "{stem}-{ext}"
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """How results are called."""
+    """Rules for the names of results."""
 
     format: OutputFormat = "preserve"
     """The format whose suffix results get; preserve keeps the suffix of each input."""
     template: str | None = None
     """Name of each result without its suffix, with the fields of `FIELDS` in braces; None is `{stem}`."""
     bit_depth: int | None = None
-    """Bit depth of results, on which the format depends where that of an input is only read; None keeps each input's.
+    """Bit depth of results; it decides the format for inputs whose own format is not written. None keeps each input's.
     """
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class Naming:
                 "Name a folder with -o; the tree below the input is mirrored there.",
             )
         if not self.template or not self.template.isprintable():
-            raise _refused(f"'{self.template}' is no file name", "Use a name such as {stem}_restored.")
+            raise _refused(f"'{self.template}' is not a file name", "Use a name such as {stem}_restored.")
         if self.template.endswith(".{ext}") or is_image_suffix(Path(f"x{self.template}").suffix):
             raise _refused(
                 f"'{self.template}' ends with an extension, and it is added to the name", "Leave the extension out."
@@ -69,7 +69,7 @@ class Naming:
         return suffix_of(self.format)
 
     def advice(self, sources: Sequence[Path]) -> str:
-        """What to do about files that would get the same name."""
+        """Advice for files that would get the same name."""
         stems, suffixes = ({split(source)[part].lower() for source in sources} for part in (0, 1))
         if len(stems) == 1 and len(suffixes) > 1 and "ext" not in _fields(self.template or ""):
             return f"Give results names of their own with --name '{ALL_APART}'."

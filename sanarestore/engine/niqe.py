@@ -1,6 +1,6 @@
 """NIQE, the natural image quality evaluator (Mittal et al. 2013): how far an image's statistics are from photographs'.
 
-No reference is needed. `niqe.json` beside this module holds the statistics of photographs; it is made again by
+No reference is needed. `niqe.json` beside this module holds the statistics of photographs; this command makes it again:
 
     python -m sanarestore.engine.niqe FOLDER
 
@@ -37,7 +37,7 @@ SHARP = 0.75
 """A photograph's patches count as pristine from this fraction of the sharpness of its sharpest one."""
 
 UNMEASURED = 1e3
-"""The distance of an image without a patch that varies: more than that of any other."""
+"""Distance of an image without texture, larger than any other."""
 
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Neighbours whose products are measured: right, below, and both diagonals."""
@@ -142,7 +142,7 @@ def _of_patch(normal_hw: Plane) -> list[float]:
 def _asymmetric_fit(values: Plane) -> tuple[float, float, float]:
     """Shape, left and right scale of the asymmetric generalised Gaussian that fits by moments (Lasmar et al. 2009)."""
     values_N = values.ravel()
-    # A patch that hardly varies may lack values on one side of zero.
+    # A nearly flat patch may have values on one side of zero only.
     left, right = (max(_root_mean_square(side_N), 1e-12) for side_N in (values_N[values_N < 0], values_N[values_N > 0]))
     ratio = left / right
     spread = np.abs(values_N).mean() ** 2 / max(np.square(values_N).mean(), 1e-24)

@@ -1,4 +1,4 @@
-"""`sanarestore.restore_clip`: one clip, from Python, in this process."""
+"""`sanarestore.restore_clip`: restore one clip from Python, in this process."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -35,7 +35,7 @@ def restore_clip(
 
     `temporal` is the strength of the filter over time, and `codec` is ffv1, av1 or an encoder of PyAV. `progress` is
     called with the fraction that is done. The other `options` are the fields of `RestoreOptions`, and for frames those
-    of `WriteOptions`. A run that was interrupted is gone on with. A clip that cannot be restored has the status
+    of `WriteOptions`. An interrupted run is continued. A clip that cannot be restored has the status
     "failed"; UsageError for options and inputs that are wrong, WeightsError if weights are missing.
 
     >>> restore_clip("clip.mp4", output="out.mkv", prompt="remove noise").status    # doctest: +SKIP

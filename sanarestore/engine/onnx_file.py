@@ -52,7 +52,7 @@ def export_onnx(
         if model.experts is None or expert not in model.experts.names:
             known = ", ".join(model.experts.names) if model.experts else ""
             raise UsageError(
-                f"'{expert}' is no expert of {name}", where="--expert",
+                f"'{expert}' is not an expert of {name}", where="--expert",
                 next_step=f"Use {known}." if known else "Leave it out.",
             )  # fmt: skip
         refiner = model.experts.refiner(expert, model.refiner)

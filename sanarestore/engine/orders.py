@@ -15,7 +15,7 @@ _SPARE = 2
 
 
 @dataclass(slots=True)
-class Order(Generic[J]):
+class PendingJob(Generic[J]):
     """A job on its way, and what is known of it."""
 
     job: J
@@ -33,7 +33,7 @@ class Worker(ABC, Generic[J]):
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.orders: dict[int, Order[J]] = {}
+        self.orders: dict[int, PendingJob[J]] = {}
         self.is_ready = False
         self.reading: tuple[int, float] | None = None
         self.at_work: int | None = None
@@ -53,8 +53,8 @@ class Worker(ABC, Generic[J]):
     def end(self, deadline: float) -> None:
         """Wait for its end until `deadline`, a time of `time.monotonic`, and then force it."""
 
-    def takes(self, order: Order[J], waiting: int, workers: int) -> bool:
-        """Whether the worker should get this job now."""
+    def takes(self, order: PendingJob[J], waiting: int, workers: int) -> bool:
+        """Return whether the worker should get this job now."""
         if not self.is_ready or any(each.is_alone for each in self.orders.values()):
             return False
         unworked = sum(not each.is_worked for each in self.orders.values())
@@ -62,7 +62,7 @@ class Worker(ABC, Generic[J]):
             return not self.orders
         return unworked < (AHEAD if waiting >= _SPARE * workers or workers == 1 else 1) and len(self.orders) <= AHEAD
 
-    def give(self, number: int, order: Order[J]) -> None:
+    def give(self, number: int, order: PendingJob[J]) -> None:
         """Send a job."""
         self.orders[number] = order
         self.say((number, order.job))

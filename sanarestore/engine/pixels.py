@@ -120,7 +120,7 @@ def mixed(before_HWC: Pixels, after_HWC: Pixels, strength: float) -> Pixels:
 
 
 def is_gray(pixels_HWC: Pixels) -> bool:
-    """Whether there is one channel, or red, green and blue are equal everywhere."""
+    """Return whether there is one channel, or red, green and blue are equal everywhere."""
     if pixels_HWC.shape[2] == 1:
         return True
     strips = (pixels_HWC[top : top + _ROWS] for top in range(0, len(pixels_HWC), _ROWS))
@@ -134,7 +134,8 @@ def host_tensor(pixels_HWC: Pixels) -> Tensor:
 
 
 def is_finite(pixels_HWC: npt.NDArray[np.float32]) -> bool:
-    """Whether no value is NaN or infinite, found from minimum and maximum alone, without a map of the image's size."""
+    """Return whether no value is NaN or infinite, found from minimum and maximum alone, without a map of the image's
+    size."""
     return bool(np.isfinite(pixels_HWC.min()) and np.isfinite(pixels_HWC.max()))
 
 
@@ -151,7 +152,7 @@ def _alpha_depth(image: images.Image) -> images.Depth:
 
 
 def _exceeds(image: images.Image) -> bool:
-    """Whether some premultiplied colours are below 0 or above alpha, as may happen in float files."""
+    """Return whether some premultiplied colours are below 0 or above alpha, as may happen in float files."""
     return bool(((image.pixels_HWC < 0) | (image.pixels_HWC > _alpha(image))).any())
 
 

@@ -1,4 +1,4 @@
-"""How a restoration fits the memory that its device may use: tile, offload and precision."""
+"""Fit a restoration into the memory of its device, by the choice of tile, offload and precision."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from sanarestore.options import OFFLOADS, Offload, Precision, RestoreOptions
 from sanarestore.sizes import spoken_size
 
 SIDE = 4096
-"""Side of the photograph that is planned for, in pixels. A larger one takes more for its tokens alone."""
+"""Side in pixels of the photograph that is planned for. A larger one needs more memory only for its tokens."""
 
 TILES = (1024, 512, 256)
 """Tile sides that are tried one after another; the halo makes smaller ones slower."""
@@ -22,11 +22,11 @@ LARGER_TILES = (4096, 2048)
 """Tile sides that are tried where 1024 fits with room to spare."""
 
 RESERVE = 768 * 2**20
-"""Bytes of a GPU that are left for its context, for libraries and for what else is drawn on it."""
+"""Bytes of a GPU that are left for its context, for libraries and for other programs."""
 
 FRAGMENTS = {"cpu": 0.4}
-"""Share of the estimate that is added for gaps between tensors and for workspaces; 0.1 on other devices. On a CPU,
-whose heap keeps what is freed, 0.26 and 0.35 were measured."""
+"""Fraction that is added to the estimate for gaps between tensors and for workspaces; 0.1 on other devices. On a CPU,
+whose heap keeps freed memory, 0.26 and 0.35 were measured."""
 
 _WORDS: dict[Offload, str] = {
     "none": "",
@@ -37,17 +37,17 @@ _WORDS: dict[Offload, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placement:
-    """What a restoration uses of its device."""
+    """The tile, offload and precision of a restoration."""
 
     tile: int | None
     """Tile side in pixels; None leaves it to the device."""
     offload: Offload
     quantize: Precision | None
     note: str | None = None
-    """What was chosen and what it costs; None if nothing was."""
+    """A note on the choice and its cost; None if nothing was chosen."""
 
     def applied(self, options: RestoreOptions) -> RestoreOptions:
-        """The options with what was chosen; their tile stays, because it decides the result of a blending scheme."""
+        """Return the options with this choice; the tile of a blending scheme stays, because it decides the result."""
         if (self.offload, self.quantize) == (options.offload, options.quantize):
             return options
         return replace(options, offload=self.offload, quantize=self.quantize)
@@ -68,13 +68,13 @@ def placement(
         )
     if options.device_memory is None:
         return Placement(tile=options.tile, offload=options.offload, quantize=options.quantize)
-    assert isinstance(options.device_memory, int), "texts are parsed by the options"
+    assert isinstance(options.device_memory, int), "the options have parsed texts already"
     search = _Search(model, options, wording, device, dtype, is_generated)
     return search.chosen(options.device_memory)
 
 
 class _Search:
-    """The settings that may be tried, and what each would take."""
+    """The settings that may be tried, and the memory that each needs."""
 
     def __init__(
         self, model: RestorationModel, options: RestoreOptions, wording: str, device: torch.device, dtype: torch.dtype,
@@ -87,7 +87,7 @@ class _Search:
         self._known: dict[tuple[int, Precision | None], Footprint] = {}
 
     def chosen(self, memory: int) -> Placement:
-        """The first placement that fits into so many bytes of the device."""
+        """Return the first placement that fits into so many bytes of the device."""
         reserve, fragments = 0 if self._device.type == "cpu" else RESERVE, FRAGMENTS.get(self._device.type, 0.1)
         free = round((memory - reserve) / (1 + fragments))
         tried = list(self._settings())
@@ -101,7 +101,7 @@ class _Search:
         )  # fmt: skip
 
     def _settings(self) -> Iterator[tuple[Precision | None, int, Offload]]:
-        """Precision, tile and offload, those that cost least first."""
+        """Yield precision, tile and offload, those that cost least first."""
         tiles = (self._options.tile,) if self._options.tile else TILES[: 1 if self._options.tiling == "off" else None]
         for precision in self._precisions():
             for tile in tiles:
@@ -116,7 +116,7 @@ class _Search:
         return (None, "int8", "int4") if is_open else (self._options.quantize,)
 
     def _widened(self, precision: Precision | None, tile: int, offload: Offload, free: int) -> int:
-        """The largest tile that fits with the same offload and precision."""
+        """Return the largest tile that fits with the same offload and precision."""
         if tile != TILES[0] or self._options.tile is not None or self._options.tiling == "off":
             return tile
         return next((each for each in LARGER_TILES if self._peak(precision, each, offload) <= free), tile)

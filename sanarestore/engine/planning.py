@@ -18,8 +18,8 @@ _LISTED = " and ".join(", ".join(FORMAT_NAMES[each] for each in WRITTEN).rsplit(
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be done with the found files."""
+class BatchPlan:
+    """The jobs for the files found, and the refused files."""
 
     jobs: tuple[Job, ...]
     refused: tuple[Outcome, ...]
@@ -33,7 +33,7 @@ def plan(
     inputs: Sequence[str],
     output: str | None,
     naming: Naming = Naming(),  # noqa: B008 - frozen
-) -> Plan:
+) -> BatchPlan:
     """Pair every input with its output.
 
     Without `output`, a folder `shoot` goes to `shoot-restored` beside it and a file `a.jpg` to `a-restored.jpg`. The
@@ -75,7 +75,7 @@ def format_named(output: Path, asked: OutputFormat = "preserve") -> Format | Non
 
 
 def _lies_in_output(each: Found, output: Path) -> bool:
-    """Whether a found file lies in the output folder, and the output folder lies inside the searched folder."""
+    """Return whether a found file lies in the output folder, and the output folder lies inside the searched folder."""
     root = each.root.resolve()
     return output != root and output.is_relative_to(root) and output in each.path.resolve().parents
 
@@ -150,7 +150,7 @@ def _beside(folder: Path) -> Path:
     return whole.with_name(f"{whole.name}-restored")
 
 
-def _accepted(planned: Iterable[Job], naming: Naming) -> Plan:
+def _accepted(planned: Iterable[Job], naming: Naming) -> BatchPlan:
     """Tell jobs with an output of their own from jobs that are refused."""
     jobs = list(planned)
     names = _Names(jobs)
@@ -172,7 +172,7 @@ def _accepted(planned: Iterable[Job], naming: Naming) -> Plan:
         else:
             taken[target] = job
             accepted.append(job.anchored())
-    return Plan(tuple(accepted), tuple(refused))
+    return BatchPlan(tuple(accepted), tuple(refused))
 
 
 def _refused(job: Job, fact: str, next_step: str, reason: str = "collision") -> Outcome:
@@ -223,7 +223,8 @@ def _folded(name: str) -> str:
 
 
 def _takes_names_for_the_same(folder: Path) -> bool:
-    """Whether the disk takes names that differ in case or Unicode form for the same; True if it cannot be tried."""
+    """Return whether the disk takes names that differ in case or Unicode form for the same; True if it cannot be
+    tried."""
     probe = temporary_beside(folder / "x")
     probe = probe.with_name(probe.name.replace(".tmp", "-é.tmp"))
     try:

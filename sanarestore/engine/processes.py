@@ -46,12 +46,12 @@ def environment() -> dict[str, str]:
 
 
 def in_one_line(words: str) -> str:
-    """What a process printed, for a sentence."""
+    """Join the output of a process into one line, for a sentence."""
     return " / ".join(line.strip() for line in words.splitlines() if line.strip()) or "nothing"
 
 
 def read_last_words(printed: BinaryIO) -> str:
-    """What a process printed last."""
+    """Read the last output of a process."""
     with suppress(OSError, ValueError):
         size = printed.seek(0, os.SEEK_END)
         printed.seek(max(size - _LAST_WORDS, 0))

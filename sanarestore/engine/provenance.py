@@ -28,7 +28,7 @@ def provenance(
         model=model.name,
         weights=model.fingerprint,
         licence=weights.licence(model.folder),
-        options=_told(options, write),
+        options=_recorded(options, write),
         input=sha256,
     )
 
@@ -41,20 +41,20 @@ def adopted(job: Job, options: RestoreOptions, write: WriteOptions, weights_hash
     """
     try:
         found = images.read(job.target)
-        told = images.provenance_of(found.metadata)
-        if told is None or told.weights != weights_hash or told.options != _told(options, write):
+        record = images.provenance_of(found.metadata)
+        if record is None or record.weights != weights_hash or record.options != _recorded(options, write):
             return None
         header = images.measure(job.source)
         sizes = {options.result_size(header.width, header.height), options.result_size(header.height, header.width)}
-        if (found.width, found.height) not in sizes or told.input != hash_file(job.source):
+        if (found.width, found.height) not in sizes or record.input != hash_file(job.source):
             return None
     except (SanarestoreError, OSError):
         return None
     note = "taken over as the result of an earlier run, by its provenance"
-    return Outcome(path=job.path, output=job.output, status="skipped", sha256=told.input, notes=(note,))
+    return Outcome(path=job.path, output=job.output, status="skipped", sha256=record.input, notes=(note,))
 
 
-def _told(options: RestoreOptions, write: WriteOptions) -> tuple[tuple[str, str], ...]:
+def _recorded(options: RestoreOptions, write: WriteOptions) -> tuple[tuple[str, str], ...]:
     """Names and values of the options that decide a result, without those that are off."""
     left_out = _BY_HASH | _SAME_RESULT
     if options.candidates == 1:

@@ -1,4 +1,4 @@
-"""Errors in the words of Python: keywords of functions in place of flags of the command line. Imports no torch."""
+"""Errors for Python users, which name keywords of functions instead of flags of the command line. Imports no torch."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -18,7 +18,7 @@ _OUTPUT = re.compile(r"(?<= )-o\b")
 
 @contextmanager
 def keywords_named(known: Collection[str]) -> Iterator[None]:
-    """Let errors of the block name keywords of a function, of which these are known, in place of flags."""
+    """Let errors of the block name these keywords of a function instead of flags."""
     try:
         yield
     except SanarestoreError as error:
@@ -28,9 +28,9 @@ def keywords_named(known: Collection[str]) -> Iterator[None]:
 
 
 def in_python(text: str, known: Collection[str], *, is_place: bool = False) -> str:
-    """A sentence that names keywords, as in `format='tiff'`, in place of flags; others than the known ones stay.
+    """Rewrite a sentence to name keywords, as in `format='tiff'`, instead of flags; unknown flags stay.
 
-    `is_place` says that it is what an error is about, which has no value.
+    `is_place` is true for the place of an error, where a flag has no value.
     """
 
     def keyword(flag: str) -> str | None:

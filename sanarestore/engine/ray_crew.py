@@ -48,7 +48,7 @@ ENDING = 10.0
 """Seconds that the hub may take to end the workers and itself."""
 
 MOST_MACHINES = 5
-"""Machines that may be lost with the same job before it is taken for the cause."""
+"""Number of machines that may be lost with the same job before the job counts as the cause."""
 
 EXPECTED = 16
 """Workers to expect of a cluster, before it is asked."""
@@ -70,7 +70,7 @@ def parse_cluster(address: str) -> RayCluster:
     host, colon, port = address.rpartition(":")
     if address != "auto" and not (host and "/" not in host and colon and port.isdigit() and 0 < int(port) < 65536):
         raise UsageError(
-            f"'{address}' is no address of a Ray cluster", where="--ray",
+            f"'{address}' is not the address of a Ray cluster", where="--ray",
             next_step="Use auto, or HOST:PORT of the head, on a machine of the cluster.",
         )  # fmt: skip
     if find_spec("ray") is None:
@@ -122,7 +122,7 @@ class RayCrew(Crew[J]):
                          inherited=inherited)  # fmt: skip
         self._build_there = build
         self._cluster, self._threads = cluster, threads
-        self._hub: Hub | None = None
+        self._hub: HubProcess | None = None
 
     def dismiss(self) -> None:
         """End all workers, and the process that speaks to Ray."""
@@ -135,7 +135,7 @@ class RayCrew(Crew[J]):
         if not self._waiting:
             return
         chosen = {name: value for name, value in os.environ.items() if name.startswith(_SHARED)}
-        self._hub = Hub(self._heard, self._inherited)
+        self._hub = HubProcess(self._heard, self._inherited)
         self._hub.connect(
             Setup(
                 address=self._cluster.address, version=sanarestore.__version__, most=len(self._waiting),
@@ -183,7 +183,7 @@ class RayCrew(Crew[J]):
 class RemoteWorker(Worker[J]):
     """A worker on a machine of the cluster, reached through the hub."""
 
-    def __init__(self, joined: Joined, hub: "Hub") -> None:
+    def __init__(self, joined: Joined, hub: "HubProcess") -> None:
         super().__init__(joined.device)
         self.host = joined.host
         self._number, self._hub = joined.number, hub
@@ -200,7 +200,7 @@ class RemoteWorker(Worker[J]):
         """Nothing: the hub sees to it, and it may take long."""
 
 
-class Hub:
+class HubProcess:
     """The process that speaks to Ray, and the pipes to it."""
 
     def __init__(self, heard: "queue.Queue[tuple[Any, Any]]", inherited: Sequence[int]) -> None:
@@ -291,7 +291,7 @@ def _none_left(message: NoneLeft, cluster: RayCluster) -> SanarestoreError:
     if message.host:
         return OutOfMemory(
             "the worker process ended while it started, perhaps for want of memory", where=message.host,
-            next_step=f"Close other programs there. It said: {processes.in_one_line(message.printed)}",
+            next_step=f"Close other programs there. It printed: {processes.in_one_line(message.printed)}",
         )  # fmt: skip
     return SanarestoreError(
         "no machine of the Ray cluster is left that could work", where=f"--ray {cluster.address}",

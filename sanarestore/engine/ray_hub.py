@@ -6,13 +6,12 @@ end of stdin is the order to end all workers and itself; it also comes when the 
 
 import os
 import signal
-import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 from sanarestore.engine import worker
 from sanarestore.engine.ray_crew import no_cluster
@@ -29,18 +28,13 @@ from sanarestore.engine.ray_messages import (
     Tell,
 )
 from sanarestore.engine.ray_relay import Relay
+from sanarestore.engine.ray_slots import Slot, is_reachable, shares
 from sanarestore.engine.wire import Sender, receive
 from sanarestore.engine.workers import GRACE
 from sanarestore.errors import SanarestoreError, UsageError
 
-CPUS = 4
-"""CPUs that a worker takes if nothing else is said."""
-
 LOOK = 2.0
 """Seconds between looks at the cluster."""
-
-REACH = 3.0
-"""Seconds in which a machine must accept a connection to count as alive."""
 
 SETTLE = 2.0
 """Seconds from the death of a worker to the question if its machine is alive: one that goes down ends workers first."""
@@ -49,53 +43,13 @@ PATIENCE = 120.0
 """Seconds to wait for new machines if all were lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What a worker takes of a machine."""
-
-    cpus: int
-    gpus: int
-
-
-@dataclass(slots=True)
-class Place:
-    """Room for one worker on a machine."""
-
-    node: str
-    """Ray's name of the machine, a new one whenever Ray is started there."""
-    address: tuple[str, int]
-    """Where Ray listens there."""
-    host: str
-    share: Share
-    state: Literal["free", "taken", "barred"] = "free"
-    """Barred after a worker died while it started."""
-
-
 @dataclass(slots=True)
 class Post:
     """A relay on its way to a place, or there."""
 
-    place: Place
+    place: Slot
     relay: Any
     has_joined: bool = False
-
-
-def shares(resources: Mapping[str, float], threads: int | None, *, on_gpus: bool) -> list[Share]:
-    """Divide a machine among workers: one per GPU, or one per `threads` CPUs, at least one where there is a CPU."""
-    cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-    if on_gpus:
-        return [Share(min(threads or CPUS, cpus // gpus), 1)] * gpus if gpus else []
-    share = min(threads or CPUS, cpus)
-    return [Share(share, 0)] * (cpus // share) if cpus else []
-
-
-def is_reachable(address: tuple[str, int]) -> bool:
-    """Whether Ray listens at an address. Ray itself notices a dead machine only after some 15 seconds."""
-    try:
-        socket.create_connection(address, timeout=REACH).close()
-    except OSError:
-        return False
-    return True
 
 
 class Hub:
@@ -103,7 +57,7 @@ class Hub:
 
     def __init__(self, ray: Any, setup: Setup, tell: Any) -> None:
         self._ray, self._setup, self._tell = ray, setup, tell
-        self._places: dict[tuple[str, int], Place] = {}
+        self._places: dict[tuple[str, int], Slot] = {}
         self._posts: dict[int, Post] = {}
         self._numbers = 0
         self._on_gpus = any(node["Resources"].get("GPU", 0) >= 1 for node in self._nodes())
@@ -122,7 +76,7 @@ class Hub:
                 address = node["NodeManagerAddress"], node["NodeManagerPort"]
                 for index, share in enumerate(shares(node["Resources"], self._setup.threads, on_gpus=self._on_gpus)):
                     if (name, index) not in self._places:
-                        self._places[name, index] = Place(name, address, node["NodeManagerHostname"], share)
+                        self._places[name, index] = Slot(name, address, node["NodeManagerHostname"], share)
             if self._posts or any(place.state != "barred" for place in self._places.values()):
                 self._seen = time.monotonic()
                 return True
@@ -188,7 +142,7 @@ class Hub:
     def _nodes(self) -> list[dict[str, Any]]:
         return [node for node in self._ray.nodes() if node["Alive"]]
 
-    def _send_relay(self, place: Place) -> None:
+    def _send_relay(self, place: Slot) -> None:
         affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         kind = self._ray.remote(concurrency_groups={"say": 1, "hear": 1})(Relay).options(
             num_cpus=place.share.cpus, num_gpus=place.share.gpus, max_restarts=0, max_task_retries=0,
@@ -252,7 +206,7 @@ class Hub:
 
 
 def _what_is_wrong(error: Any, host: str) -> SanarestoreError:
-    """What an error in a relay means."""
+    """Explain an error of a relay."""
     if isinstance(error.cause, SanarestoreError):
         return error.cause
     return _not_installed(error.cause or error, host)

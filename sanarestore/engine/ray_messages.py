@@ -13,7 +13,7 @@ from sanarestore.errors import SanarestoreError
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What the hub and the relays must know before work begins."""
+    """Settings that the hub and the relays need before work begins."""
 
     address: str
     """Address of the cluster, or `auto`."""
@@ -61,7 +61,7 @@ class Gone:
     machine_lost: bool
     """Whether its machine is gone, or cannot be reached; otherwise the worker died alone."""
     printed: str = ""
-    """What the worker printed last."""
+    """Last output of the worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class NoneLeft:
     host: str = ""
     """A machine on which a worker died while it started; empty if there are no machines left."""
     printed: str = ""
-    """What that worker printed last."""
+    """Last output of that worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,9 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What a relay heard of its worker."""
+    """Messages of a worker that its relay passes on."""
 
     messages: tuple[bytes, ...]
     has_ended: bool = False
     printed: str = ""
-    """What the worker printed last, if it has ended."""
+    """Last output of the worker, if it has ended."""

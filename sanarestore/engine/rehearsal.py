@@ -95,9 +95,9 @@ def _building(options: RestoreOptions) -> Callable[[str], Callable[[], Task]]:
 
 def _trial(options: RestoreOptions, device: str) -> Task:
     """Build the task of a worker; called there."""
-    from sanarestore.engine.trial import Trial  # imports torch
+    from sanarestore.engine.trial import DeviceTrial  # imports torch
 
-    return Trial(options, device)
+    return DeviceTrial(options, device)
 
 
 def _measured(job: Job) -> images.Header:

@@ -1,10 +1,10 @@
-"""Where the weights of the latent path are while an image is generated: on the device, or in the host's memory.
+"""Place the weights of the latent path, while an image is generated, on the device or in the host's memory.
 
     none     all weights stay on the device
     parts    the weights of each stage are on the device while that stage runs
     blocks   as parts, and the transformer's blocks follow one another
 
-A stage runs once for an image, whatever its tiles. The result is the same to the bit.
+A stage runs once for each image, however many tiles it has. The result is the same to the bit.
 """
 
 from collections.abc import Iterator
@@ -58,7 +58,7 @@ class Residency:
             yield from steps
 
     def offload_more(self) -> bool:
-        """Keep more in the host's memory; False if that cannot be. A stage that runs may go on from its start."""
+        """Keep more weights in the host's memory; False if no more can be. A stage that runs may start again."""
         if self._device.type == "cpu" or self.offload == OFFLOADS[-1]:
             return False
         self._change(OFFLOADS[OFFLOADS.index(self.offload) + 1])

@@ -90,21 +90,21 @@ class Restorer:
         prompts = given.prompts
         prompt = options.prompt if options.prompt is not None else str(given.defaults["prompt"])
         self.request = prompts.request(prompt)
-        """What the prompt asks for."""
+        """Request of the prompt."""
         wording = prompts.wording(prompt, self.request)
         self.model = given.serving(wording)
         """The model that restores under this prompt, on the CPU; other restorers may share it."""
         self.judge = judge_of(options, self.request)
-        """What chooses between candidates; None if there is one."""
+        """The judge of candidates; None if there is only one."""
         self.candidates: tuple[Candidate, ...] = ()
-        """The candidates for the last image, with their scores; empty if there was one."""
+        """The candidates for the last image, with their scores; empty if there was only one."""
         # All wordings at once, so that a large encoder is loaded at most once.
         prompts.fetch([wording, ""] if options.guidance != 1 else [wording])
         is_used = is_generated(options, self.model)
         placed = placement(self.model, options, wording, device=self.device, dtype=dtype, is_generated=is_used)
         notes = (*_notes(given, options, prompt, wording, self.request), *([placed.note] if placed.note else []))
         self.prompt_note = "; ".join(notes) or None
-        """A note on prompt, steps and memory, for every photograph; None if there is nothing to say."""
+        """A note for every photograph on prompt, steps and memory; None for no note."""
         self._tiles = Tiles(self.device, placed.tile, whole=options.tiling == "off")
         # Casting is in place, and others may use a given model at another precision.
         shared = loaded is not None
@@ -164,8 +164,8 @@ class Restorer:
                 most = max(most, done / max(total, done))
                 progress(most)
         progress(1.0)
-        said = () if self.prompt_note is None else (self.prompt_note,)
-        return replace(restored, notes=restored.notes + said)
+        notes = () if self.prompt_note is None else (self.prompt_note,)
+        return replace(restored, notes=restored.notes + notes)
 
     def stages(self, image: images.Image) -> Generator[tuple[int, int], None, images.Image]:
         """Restore one image, yielding (steps done, total steps); the generator returns the restored image.
@@ -210,7 +210,7 @@ class Restorer:
     def _at_size(
         self, image: images.Image, given: images.Image, page: int
     ) -> Generator[tuple[int, int], None, images.Image]:
-        """Restore an image at its size, yielding as `stages` does; `given` is that page before it was enlarged."""
+        """Restore an image at its size, yielding as `stages` does; `given` is the page before it was enlarged."""
         self._refinement.expert = None
         if self.options.strength == 0 or self.request.removes == ():
             return image
@@ -236,7 +236,7 @@ class Restorer:
         restored_CHW = torch.from_numpy(restored_HWC).permute(2, 0, 1)
         yield from self._stages(degraded_CHW, restored_CHW, draw)
         if not is_finite(restored_HWC):
-            raise ImageError("the model's result is no finite number everywhere", next_step="Try --dtype float32.")
+            raise ImageError("the model's result has values that are not finite", next_step="Try --dtype float32.")
         if is_gray(visible_HWC):
             # Average the changes, not the channels: the mean of three equal floats does not always equal them.
             restored_HWC -= visible_HWC
@@ -289,7 +289,7 @@ def _part(progress: Callable[[float], object] | None, number: int, count: int) -
 def _notes(
     model: RestorationModel, options: RestoreOptions, prompt: str, wording: str, request: Request
 ) -> Iterator[str]:
-    """What to tell the user about the prompt and the number of steps."""
+    """Notes for the user on the prompt and the number of steps."""
     if not request.understood and wording != prompt.strip():
         yield f"the prompt '{prompt}' was not understood; the photograph was restored as without a prompt"
     if model.note:

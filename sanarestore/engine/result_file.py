@@ -17,13 +17,13 @@ from sanarestore.files import hash_file, unwritable
 from sanarestore.model.loading import RestorationModel
 from sanarestore.options import RestoreOptions, WriteOptions
 
-_OF_A_FILE = {"keep_dates": "only a file has dates", "provenance": "it tells the hash of a file"}
+_OF_A_FILE = {"keep_dates": "only files have dates", "provenance": "it records the hash of a file"}
 """Options that need the input to be a file, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultFile:
-    """A file for one result, in the format that its suffix names, or that is asked for."""
+    """A file for one result, in the format of the options, or that of its suffix."""
 
     path: Path
     format: images.Format | None
@@ -38,22 +38,22 @@ class ResultFile:
     def checked(
         cls, path: str | PathLike[str] | None, opened: Opened, *, overwrite: bool, **chosen: Unpack[WriteKeywords]
     ) -> "ResultFile | None":
-        """Check that the result may be written to a path, and that its format can hold it; None without a path.
+        """Check that a result may be written to a path, and that the format can hold it; return None without a path.
 
-        UsageError if the path is a folder or the input itself, names no format that is written, or would have to hold
-        several images, and for options of writing without a path; UnwritableImage if it exists and is not to be
-        replaced, or if the format cannot hold the image.
+        UsageError if the path is a folder or the input itself, has no suffix of a format that is written, or would have
+        to hold several images, and for options of writing without a path; UnwritableImage if it exists and `overwrite`
+        is not set, or if the format cannot hold the image.
         """
         options = WriteOptions(**chosen)
         if path is None:
             if chosen:
                 raise UsageError(
-                    "it says how a file is written, and no file is named", where=next(iter(chosen)),
+                    "it applies to files, and `output` is missing", where=next(iter(chosen)),
                     next_step="Name a file with output, or leave it out.",
                 )  # fmt: skip
             return None
         if not isinstance(path, str | PathLike):
-            raise UsageError(f"{path!r} is no path", where="output", next_step="Give a text or a pathlib.Path.")
+            raise UsageError(f"{path!r} is not a path", where="output", next_step="Give a text or a pathlib.Path.")
         if not isinstance(overwrite, bool):
             raise UsageError(
                 f"{overwrite!r} is neither True nor False", where="overwrite", next_step="Give one of these."
@@ -81,8 +81,8 @@ class ResultFile:
         if self.options.strip:
             ready = replace(ready, metadata=images.stripped(ready.metadata))
         if self.options.provenance:
-            told = provenance(model, restoring, self.options, self.sha256)
-            ready = replace(ready, metadata=images.with_provenance(ready.metadata, told))
+            record = provenance(model, restoring, self.options, self.sha256)
+            ready = replace(ready, metadata=images.with_provenance(ready.metadata, record))
         ready = images.prepared(ready, self.format, self.options)
         images.write(
             ready, self.path, format=images.format_written(image, self.format, self.options), options=self.options
@@ -96,7 +96,8 @@ class ResultFile:
 
 
 def _format_of(target: Path, opened: Opened, options: WriteOptions) -> images.Format | None:
-    """The format to write, None for the input's; UsageError for a path that names none, or cannot be the output."""
+    """Return the format to write, None for the input's; UsageError for a path without one, or one that cannot be the
+    output."""
     format = format_named(target, options.format)  # noqa: A001 - the word users say
     if len(opened.held) != 1:
         raise UsageError(

@@ -1,7 +1,7 @@
-"""What is finished of a clip, in a hidden folder: parts of it, and the state of the temporal filter after the last.
+"""The finished parts of a clip in a hidden folder, with the state of the temporal filter after the last one.
 
-A part is recorded only when it is complete on the disk, so whatever ends a run, the next one goes on from there and
-ends with the same bytes.
+A part is recorded only when it is complete on the disk. However a run ends, the next one continues from there, and its
+result has the same bytes.
 """
 
 import json
@@ -23,11 +23,12 @@ class Segments:
     """The finished parts of one clip, in order."""
 
     def __init__(self, folder: Path, settings: str) -> None:
-        """Read what an earlier run with the same settings has finished; parts of other settings are removed."""
+        """Read the parts that an earlier run with the same settings has finished; parts of other settings are
+        removed."""
         self.folder = folder
         self._settings = settings
         self.done: list[dict[str, Any]] = []
-        """What is recorded of every finished part; `frames` is its number of frames."""
+        """The record of every finished part; `frames` is its number of frames."""
         self.notes: tuple[str, ...] = ()
         found = _read(folder / _RECORD)
         if found.get("settings") == settings:
@@ -36,13 +37,13 @@ class Segments:
         else:
             self.is_finished = False
             if found.get("parts"):
-                self.notes = ("it was begun with other options or another input, and is begun anew",)
+                self.notes = ("options or input have changed since it was begun, so it starts again",)
         kept = {_RECORD, *(name for name in (self._state.name, *map(_name, range(len(self.done)))) if self.done)}
         for path in folder.iterdir():
             if path.name not in kept and not path.name.startswith(".sanarestore."):  # the lock
                 _remove(path)
         if self.done and not self.is_finished and not self._state.is_file():
-            self.done = []  # someone has removed it: without the filter's state, the next part would differ
+            self.done = []  # it was removed; without the filter's state, the next part would differ
 
     @property
     def frames(self) -> int:
@@ -92,7 +93,7 @@ class Segments:
             _remove(self.path(index))
 
     def remove(self) -> None:
-        """Remove the parts and all that is recorded of them, but for the lock, which its holder removes."""
+        """Remove the parts and their records. The lock stays: its holder removes it."""
         for path in self.folder.iterdir():
             if not path.name.startswith(".sanarestore."):
                 _remove(path)
@@ -112,7 +113,7 @@ def _name(index: int) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The record; empty if there is none, or if it is not one of ours."""
+    """Return the record; empty if there is none, or if another program wrote it."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from sanarestore import tiling
-from sanarestore.engine.generation import Draw, Generation, Place
+from sanarestore.engine.generation import Draw, Generation, Region
 from sanarestore.engine.refinement import Refinement
 from sanarestore.engine.tiles import Steps, run_stages
 from sanarestore.options import RestoreOptions
 
 
 class Stages:
-    """The latent path, where it is used, and the refiner, where its result is wanted."""
+    """The latent path and the refiner, each if the options use it."""
 
     def __init__(self, options: RestoreOptions, generation: Generation | None, refinement: Refinement) -> None:
         self._options, self._generation, self._refinement = options, generation, refinement
@@ -42,14 +42,14 @@ class Stages:
             return self._count_whole(height, width, is_encoded=is_encoded)
         return sum(self._count_window(window, is_encoded) for window in self._windows(height, width))
 
-    def _whole(self, degraded_CHW: Tensor, restored_CHW: Tensor, place: Place | None, draw: Draw | None) -> Steps:
-        """Restore an image, or the part of one that `place` says, stage by stage."""
+    def _whole(self, degraded_CHW: Tensor, restored_CHW: Tensor, place: Region | None, draw: Draw | None) -> Steps:
+        """Restore an image, or its part at `place`, stage by stage."""
         size = degraded_CHW.shape[1:]
         stages = []
         generated_CHW = degraded_CHW
         if self._generation:
             generated_CHW = restored_CHW if self._is_unrefined else torch.empty_like(degraded_CHW)
-            is_encoded = draw is not None and (place or Place(0, 0, *size)) in (draw.conditions or {})
+            is_encoded = draw is not None and (place or Region(0, 0, *size)) in (draw.conditions or {})
             count = self._generation.count(*size, is_encoded=is_encoded)
             stages.append((self._generation(degraded_CHW, generated_CHW, place, draw), count))
         if not self._is_unrefined:
@@ -57,7 +57,7 @@ class Stages:
         yield from run_stages(stages)
 
     def _windows(self, height: int, width: int) -> Sequence[tiling.Window]:
-        """The windows that are restored as images of their own."""
+        """Return the windows that are restored as images of their own."""
         stride = self._generation.stride if self._generation else self._refinement.stride
         tile, overlap = tiling.whole_strides(*self._options.blended, stride)
         return tiling.overlapping(height, width, tile=tile, overlap=overlap, stride=stride)
@@ -67,7 +67,7 @@ class Stages:
         top, bottom, left, right = window.box
         given_Chw = degraded_CHW[:, top:bottom, left:right]
         result_Chw = torch.empty(given_Chw.shape)
-        yield from self._whole(given_Chw, result_Chw, Place(top, left, *degraded_CHW.shape[1:]), draw)
+        yield from self._whole(given_Chw, result_Chw, Region(top, left, *degraded_CHW.shape[1:]), draw)
         restored_CHW[:, top:bottom, left:right] += window.weight_hw * result_Chw
 
     def _count_window(self, window: tiling.Window, is_encoded: bool) -> int:

@@ -2,10 +2,10 @@
 
 Shape suffixes: C channels (1 or 3), H W pixels, h w positions of a smaller map; 2 in front is a displacement (x, y).
 
-Frames that are restored one by one flicker, because each keeps other traces of its own noise. The filter keeps the
-last result and moves it along the motion (`engine.motion`). A pixel that agrees with it is averaged with it, as a
-Kalman filter of a constant would: the n-th agreeing frame counts 1 / n, down to a limit. A pixel that does not agree
-stays as it was restored, so nothing that moves leaves a trail. The state is one frame, whatever the clip's length.
+Frames that are restored one by one flicker, because each keeps other traces of its own noise. The filter keeps the last
+result and warps it along the motion (`engine.motion`). A pixel that agrees with it is averaged with it, as a Kalman
+filter of a constant would: the n-th agreeing frame counts 1 / n, down to a limit. A pixel that does not agree stays as
+it was restored, so nothing that moves leaves a trail. The state is one frame, whatever the clip's length.
 """
 
 from dataclasses import dataclass
@@ -19,56 +19,56 @@ from sanarestore.engine import motion
 from sanarestore.images import Pixels
 
 MOST_FRAMES = 12.0
-"""Frames that count as averaged in the last result at most, at strength 1."""
+"""Largest number of frames that the last result counts for, at strength 1."""
 
 CUT = 0.3
-"""Difference of structure from which on a frame belongs to another scene (`difference`). Forty photographs panned by up
+"""Difference of structure (`difference`) above which a frame belongs to another scene. Forty photographs panned by up
 to 28 pixels, with noise, reached 0.05; pairs of different ones began at 0.43."""
 
 _BOX, _WIDE_BOX = 5, 7
-"""Sides of the windows in which squared differences and mean differences of a pixel are judged."""
+"""Sides of the windows over which squared differences and mean differences are averaged."""
 
 _LOW, _HIGH = 8.0, 16.0
-"""Mean squared difference, as a multiple of the usual one, up to which a pixel agrees wholly, and from which on not.
-Texture keeps more noise than what is smooth, so that several times the usual one is no motion."""
+"""Mean squared differences, as multiples of the usual one, below which a pixel agrees fully and above which it does
+not. Texture keeps more noise than smooth areas, so that several times the usual difference need not be motion."""
 
 _OFFSET_LOW, _OFFSET_HIGH = 6.0, 14.0
-"""The same for the square of the mean difference, which finds a faint shape that noise would hide."""
+"""The same for the square of the mean difference, which detects faint shapes that noise would hide."""
 
 _SHARE = 0.35
-"""Largest usual difference of explained pixels, as a part of the noise that was removed."""
+"""Largest usual difference of explained pixels, as a fraction of the noise that was removed."""
 
 _FLOOR = 0.25 / 255
-"""Smallest usual difference: results of clean frames differ by rounding."""
+"""Smallest usual difference, since even clean frames differ by rounding."""
 
 _REDUCTION = 8
-"""Reduction of the maps on which scenes are compared."""
+"""Downsampling factor of the maps on which scenes are compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the filter knows of the frames before."""
+    """The filter's state after a frame."""
 
     result_CHW: Tensor
     """The last result."""
     frames_HW: Tensor
-    """Number of frames that are averaged in each of its pixels."""
+    """Number of frames that each of its pixels averages."""
 
 
 class TemporalFilter:
     """The filter of one clip; frames are given in order."""
 
     def __init__(self, strength: float = 1.0) -> None:
-        """`strength` in [0,1]: 0 leaves every frame as it was restored, 1 averages as much as is safe."""
+        """`strength` is in [0,1]: 0 leaves frames unchanged, 1 averages up to the largest number of frames."""
         self._most = 1 + strength * (MOST_FRAMES - 1)
         self.state: State | None = None
-        """None before the first frame; may be set, to go on with a clip."""
+        """None before the first frame; set it to continue a clip."""
         self.is_cut = False
-        """Whether the last frame was found to begin another scene."""
+        """Whether the last frame begins another scene."""
 
     @torch.inference_mode()
     def __call__(self, degraded_HWC: Pixels, restored_HWC: Pixels) -> Pixels:
-        """The filtered frame, of the shape of the restored one; `degraded_HWC` is the frame before restoration."""
+        """Return the filtered frame, of the restored one's shape; `degraded_HWC` is the frame before restoration."""
         restored_CHW = torch.from_numpy(np.ascontiguousarray(restored_HWC)).permute(2, 0, 1)
         known = self.state if self.state is not None and self.state.result_CHW.shape == restored_CHW.shape else None
         self.is_cut = known is not None and difference(_luma(restored_CHW), _luma(known.result_CHW)) > CUT
@@ -77,7 +77,7 @@ class TemporalFilter:
             return restored_HWC
         removed_CHW = torch.from_numpy(np.ascontiguousarray(degraded_HWC)).permute(2, 0, 1) - restored_CHW
         moved_CHW, frames_HW, agreement_HW = _explained(restored_CHW, known, _noise(removed_CHW))
-        # A frame of which nothing is explained counts as the first one.
+        # A frame without any explained pixel counts as the first one.
         frames_HW = 1 + agreement_HW * frames_HW.clamp(max=self._most - 1)
         result_CHW = restored_CHW + (1 - 1 / frames_HW) * (moved_CHW - restored_CHW)
         self.state = State(result_CHW, frames_HW)
@@ -85,10 +85,11 @@ class TemporalFilter:
 
 
 def difference(now_HW: Tensor, before_HW: Tensor) -> float:
-    """How much the structure of two frames differs after their common motion: 0 the same, about 1 unrelated.
+    """Measure how much the structure of two frames differs after their common motion: 0 for equal, about 1 for
+    unrelated ones.
 
-    The mean squared difference of coarse maps, each around its mean, over the sum of their variances. Light that
-    changes everywhere alike makes no difference.
+    The mean squared difference of coarse maps, each around its mean, over the sum of their variances. A uniform change
+    of light does not count.
     """
     shift_2 = motion.global_motion(now_HW, before_HW)
     moved_HW = motion.warped(before_HW[None], shift_2[:, None, None].expand(2, *now_HW.shape), mode="bilinear")[0]
@@ -100,7 +101,8 @@ def difference(now_HW: Tensor, before_HW: Tensor) -> float:
 
 
 def _explained(restored_CHW: Tensor, known: State, noise: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The last result and its numbers of frames, moved to the present, and how far pixels agree with it, [0,1]."""
+    """Return the last result and its numbers of frames, warped to this frame, and the agreement of each pixel,
+    [0,1]."""
     now_HW, before_HW = _luma(restored_CHW), _luma(known.result_CHW)
     shift_2 = motion.global_motion(now_HW, before_HW)
     whole_2HW = shift_2[:, None, None].expand(2, *now_HW.shape)
@@ -130,12 +132,12 @@ def _error(now_CHW: Tensor, before_CHW: Tensor, flow_2HW: Tensor) -> Tensor:
 
 
 def _agreement(multiple_HW: Tensor, low: float, high: float) -> Tensor:
-    """How far pixels agree, [0,1], by their difference as a multiple of the usual one."""
+    """Agreement of pixels, [0,1], by their difference as a multiple of the usual one."""
     return ((high - multiple_HW) / (high - low)).clamp(0, 1)
 
 
 def _noise(removed_CHW: Tensor) -> float:
-    """Root mean square of the fine part of what restoration has removed: changes of light and colour are smooth."""
+    """Root mean square of the fine part of the change by restoration; changes of light and colour are smooth."""
     fine_CHW = removed_CHW - _box(removed_CHW, _BOX)
     return float(fine_CHW.square().mean().sqrt())
 

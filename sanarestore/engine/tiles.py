@@ -38,7 +38,7 @@ class Tiles:
         self.size = size or DEFAULT_TILE.get(device.type, 1024)
         self.whole = whole
         self.relieve: Callable[[], bool] = _unrelieved
-        """Frees memory in another way where tiles cannot be smaller; False if it cannot."""
+        """Callback that frees memory once tiles cannot be smaller; returns False if nothing is left to free."""
 
     @contextmanager
     def halved_for(self, longest: int, halvings: int) -> Iterator[None]:
@@ -119,9 +119,9 @@ class Tiles:
     ) -> Steps:
         """Run `steps`, retrying from the first with half the tile size when memory runs out; OutOfMemory in the end.
 
-        `longest` is the image's longer side in pixels. Steps whose memory depends on something else pass `shrink`,
-        which reduces that, or raises OutOfMemory if it cannot. Once memory is freed in another way (`relieve`), tiles
-        begin at the size that they had.
+        `longest` is the image's longer side in pixels. Steps whose memory does not depend on the tile pass `shrink`,
+        which reduces it, or raises OutOfMemory. After `relieve` has freed memory, tiles start again at their first
+        size.
         """
         size = self.size
         while True:
@@ -209,7 +209,7 @@ def keep_pages(device: torch.device) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means out of memory; some allocators have a class for it, others raise a RuntimeError."""
+    """Return whether an error means out of memory; some allocators have a class for it, others raise a RuntimeError."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     # ALLOC_FAILED is how CUDA's libraries say it.

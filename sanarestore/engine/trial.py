@@ -12,7 +12,7 @@ from sanarestore.images import Image
 from sanarestore.options import RestoreOptions
 
 
-class Trial:
+class DeviceTrial:
     """Restores a small image twice, the second time for the clock (`wire.Task`); a job is the name of a device."""
 
     def __init__(self, options: RestoreOptions, device: str) -> None:

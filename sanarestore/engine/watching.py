@@ -9,7 +9,7 @@ from sanarestore.engine.jobs import Stamp
 from sanarestore.errors import UsageError
 
 STILL = 2.0
-"""Seconds that size and time of a file must stand still before it is taken for whole."""
+"""Seconds for which size and time of a file must not change before it counts as complete."""
 
 _TICK = 500
 """Milliseconds between looks at files that are being written."""
@@ -61,7 +61,8 @@ def _files(path: Path) -> Iterator[str]:
 
 
 def _is_still(path: str, waiting: dict[str, tuple[Stamp | None, float]]) -> bool:
-    """Whether a file has stood still long enough; what is seen of it is noted, and a file that is gone is forgotten."""
+    """Return whether a file has stood still long enough; what is seen of it is noted, and a file that is gone is
+    forgotten."""
     try:
         stamp = Stamp.of(Path(path))
     except OSError:

@@ -13,7 +13,7 @@ _LENGTH = struct.Struct("<Q")
 
 
 class Task(Protocol):
-    """What a worker does with a job, in three steps, so that reading and writing overlap with the work in between.
+    """The work on a job, in three steps, so that reading and writing overlap with the work in between.
 
     Errors of any step become a result by `fail`; UsageError, WeightsError and DiskFull end the whole batch.
     """
@@ -55,7 +55,7 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What the task yielded."""
+    """A value that the task yielded."""
 
     number: int
     event: Any
@@ -81,9 +81,6 @@ class Refused:
     """An error that concerns all jobs."""
 
     error: SanarestoreError
-
-
-Message = Ready | Alive | Begun | Progress | Worked | Finished | Refused
 
 
 def receive(stream: BinaryIO) -> Any:

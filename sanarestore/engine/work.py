@@ -66,7 +66,7 @@ class Work:
                 _remove(job)
 
     def _task_of(self, device: str, workers_there: int) -> Callable[[], Task]:
-        """What builds the task of a worker on a device of a machine with some workers."""
+        """Return what builds the task of a worker, for its device and the number of workers on its machine."""
         return partial(_file_restorer, self._options, self._chosen, workers_there, device)
 
     def _begin(self, job: Job) -> Job:

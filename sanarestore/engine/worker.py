@@ -147,7 +147,7 @@ class _Server:
             self._reading = number, _cpu_seconds(thread), thread
             try:
                 read = self._task.read(job)
-            except Exception as error:  # codecs and drivers raise anything; the other jobs go on
+            except Exception as error:  # codecs and drivers raise anything; the other jobs continue
                 self._reading = None
                 self._fail(number, job, error, time.perf_counter() - begun)
                 continue

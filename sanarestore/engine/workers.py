@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Generic, Literal
 
-from sanarestore.engine.orders import J, Order, Worker
+from sanarestore.engine.orders import J, PendingJob, Worker
 from sanarestore.engine.processes import environment, in_one_line, read_last_words, start_module
 from sanarestore.engine.wire import (
     Alive,
@@ -39,7 +39,7 @@ GRACE = 2.0
 """Seconds that workers have to end before they are killed."""
 
 SILENCE = 60.0
-"""Seconds without a sign of life after which a worker is taken for dead; it sends one every second."""
+"""Seconds without a sign of life after which a worker counts as dead; it sends one every second."""
 
 READING = 60.0
 """CPU seconds that reading a job may take."""
@@ -55,7 +55,7 @@ class Lost:
     reason: Literal["crashed", "stuck"]
     fact: str
     printed: str = ""
-    """What the worker printed last."""
+    """Last output of the worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,10 @@ def parse_devices(text: str) -> tuple[str, ...]:
 def _count_gpus() -> int:
     """Ask a process of its own, so that this one holds neither torch nor a GPU."""
     code = "import torch; print(torch.cuda.device_count())"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False)
-    return int(said.stdout) if said.stdout.strip().isdigit() else 0
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False
+    )
+    return int(printed.stdout) if printed.stdout.strip().isdigit() else 0
 
 
 class Crew(Generic[J]):
@@ -112,7 +114,7 @@ class Crew(Generic[J]):
         self._inherited = tuple(inherited)
         self._heard: queue.Queue[tuple[Worker[J], Any]] = queue.Queue()
         self._crew: list[Worker[J]] = []
-        self._waiting: deque[Order[J]] = deque()
+        self._waiting: deque[PendingJob[J]] = deque()
         self._numbers = 0
         self._checked = time.monotonic()
 
@@ -122,7 +124,7 @@ class Crew(Generic[J]):
         Jobs begin in their order. Closing the generator early ends the workers. UsageError, WeightsError or DiskFull
         if a worker says that no job can be done; OutOfMemory if no worker survives its start.
         """
-        self._waiting.extend(Order(job) for job in jobs)
+        self._waiting.extend(PendingJob(job) for job in jobs)
         try:
             self._open()
             while self._waiting or any(worker.orders for worker in self._crew):
@@ -227,7 +229,7 @@ class Crew(Generic[J]):
         worker.stop()
         worker.end(time.monotonic())
         orders = dict(worker.orders)
-        again: list[Order[J]] = []
+        again: list[PendingJob[J]] = []
         if number is not None and lost is not None:
             yield orders.pop(number).job, lost
             again = list(orders.values())
@@ -245,7 +247,7 @@ class Crew(Generic[J]):
         self._wait_again(again)
         self._replace(worker)
 
-    def _wait_again(self, orders: Sequence["Order[J]"]) -> None:
+    def _wait_again(self, orders: Sequence["PendingJob[J]"]) -> None:
         """Put orders back, before the others and in their order."""
         self._waiting.extendleft(reversed([replace(order, is_worked=False) for order in orders]))
 
@@ -256,7 +258,7 @@ class Crew(Generic[J]):
         elif not self._crew and self._waiting:
             raise OutOfMemory(
                 "the worker process ended while it started, perhaps for want of memory", where=worker.device,
-                next_step=f"Close other programs. It said: {in_one_line(worker.last_words)}",
+                next_step=f"Close other programs. It printed: {in_one_line(worker.last_words)}",
             )  # fmt: skip
 
 

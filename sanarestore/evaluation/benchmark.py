@@ -25,7 +25,7 @@ from sanarestore.evaluation.memory import PeakMemory
 from sanarestore.evaluation.metrics import luma, psnr, psnr_b, sharpness, ssim, to_8bit
 from sanarestore.evaluation.perceptual import Perceptual
 from sanarestore.evaluation.rows import DEGRADED, Score
-from sanarestore.evaluation.tasks import CLEAN, Case, Trial
+from sanarestore.evaluation.tasks import CLEAN, Case, Example
 from sanarestore.files import hash_file
 from sanarestore.images import Pixels
 
@@ -64,14 +64,14 @@ class Method(ABC):
 
     @property
     def conditions(self) -> str:
-        """How and where it computes, in words."""
+        """The conditions of the computation, such as weights and device, in words."""
         return ", ".join(filter(None, [self.details, describe(self.device)]))
 
     def prepare(self, prompt: str | None, seed: int) -> None:  # noqa: B027 - most methods have nothing to load
         """Load everything that `__call__` needs, so that its time and memory do not include loading."""
 
     @abstractmethod
-    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+    def __call__(self, trial: Example, prompt: str | None, seed: int) -> Pixels:
         """Restore the degraded image, in its shape and without rounding; `prompt` is the trial's right or wrong one."""
 
 
@@ -81,7 +81,7 @@ class Degraded(Method):
     name = DEGRADED
     settings = ""
 
-    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+    def __call__(self, trial: Example, prompt: str | None, seed: int) -> Pixels:
         return trial.degraded_HWC
 
 
@@ -152,7 +152,7 @@ class Bench:
         return (*where, method.name, method.identity, seed, self._perceptual.names)
 
     def _score(
-        self, place: "_Place", case: Case, method: Method, seed: int, trial: Trial, first: Callable[[], Pixels]
+        self, place: "_Place", case: Case, method: Method, seed: int, trial: Example, first: Callable[[], Pixels]
     ) -> Score:
         method.prepare(trial.prompt, seed)
         watch, begun = PeakMemory(method.device), time.perf_counter()
@@ -192,11 +192,11 @@ class Bench:
             metrics=self._perceptual.names, **self._perceptual(*judged),
         )  # fmt: skip
 
-    def _first(self, method: Method, trial: Callable[[], Trial]) -> Pixels:
+    def _first(self, method: Method, trial: Callable[[], Example]) -> Pixels:
         """Restore with the method's first seed, as the reference for the other seeds."""
         return method(trial(), trial().prompt, method.seeds[0])
 
-    def _trial(self, case: Case, read: Callable[[], tuple[Pixels, Pixels | None]], number: int) -> Trial:
+    def _trial(self, case: Case, read: Callable[[], tuple[Pixels, Pixels | None]], number: int) -> Example:
         clean, degraded = read()
         item = self._plan.items[number]
         if degraded is not None and degraded.shape != clean.shape:
@@ -236,7 +236,7 @@ def _hash_file(path: Path) -> str:
     return hash_file(path)
 
 
-def _judged(image_HWC: Pixels, trial: Trial) -> npt.NDArray[np.float64]:
+def _judged(image_HWC: Pixels, trial: Example) -> npt.NDArray[np.float64]:
     border = trial.border
     inner = image_HWC[border : image_HWC.shape[0] - border, border : image_HWC.shape[1] - border]
     return to_8bit(inner)

@@ -24,11 +24,11 @@ def sources(rows: Iterable[Row | Published]) -> list[str]:
         if row.method != DEGRADED:
             ways.setdefault(_fact(row), {}).setdefault(row.method, []).append(case_of(row))
     names = [name for methods in ways.values() for name in methods]
-    said = []
+    sentences = []
     for fact, methods in ways.items():
         named = [f"{name} ({', '.join(cases)})" if names.count(name) > 1 else name for name, cases in methods.items()]
-        said.append(f"{', '.join(named)}: {fact}")
-    return [*said, f"Protocol: {', '.join(protocols)}"]
+        sentences.append(f"{', '.join(named)}: {fact}")
+    return [*sentences, f"Protocol: {', '.join(protocols)}"]
 
 
 def _fact(row: Row | Published) -> str:
@@ -43,14 +43,16 @@ def _fact(row: Row | Published) -> str:
 
 def remarks(row: Row) -> list[str]:
     """Say what a row shows of harm, of prompts and of seeds, where these are measured."""
-    said, case = [], f"{row.method}, {case_of(row)}"
+    sentences, case = [], f"{row.method}, {case_of(row)}"
     if row.worst_psnr is not None:
         lowest = f"{case}: lowest PSNR {row.worst_psnr:.2f} dB ({row.worst_image})"
-        said.append(f"{lowest}; largest change {row.largest_change} of 255")
+        sentences.append(f"{lowest}; largest change {row.largest_change} of 255")
     if row.margin is not None:
         share = f"{row.right_beats_wrong:.1%} of pairs, by {row.margin:.2f} dB on average"
-        said.append(f"{row.method}: the right prompt gives the better result in {share}")
+        sentences.append(f"{row.method}: the right prompt gives the better result in {share}")
     if row.seed_deviation is not None:
         agreeing = f"; results agree to {row.seed_agreement:.1f} dB" if row.seed_agreement is not None else ""
-        said.append(f"{case}: PSNR has a standard deviation of {row.seed_deviation:.2f} dB between seeds{agreeing}")
-    return said
+        sentences.append(
+            f"{case}: PSNR has a standard deviation of {row.seed_deviation:.2f} dB between seeds{agreeing}"
+        )
+    return sentences

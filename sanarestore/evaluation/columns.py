@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 
 class Place(Flag):
-    """Where a column is shown."""
+    """Places where a column is shown."""
 
     TERMINAL = auto()
     PERCEPTUAL = auto()
@@ -27,10 +27,10 @@ class Column:
 
     title: str
     form: str | Callable[[Any], str] = "{}"
-    """How the value is written, with its unit."""
+    """Format of the value, with its unit."""
     on: Place = Place.TERMINAL | Place.PAGE
     value: Callable[[Any], Any] | None = None
-    """How to get the value from the record, if it is not the field; the cell is empty for None."""
+    """Function that gets the value from the record, if it is not the field; the cell is empty for None."""
     words: bool = False
     """Whether it holds words, not figures."""
     merges: bool = False
@@ -44,6 +44,16 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """Plain values, without those that do not apply."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def to_csv(self) -> dict[str, Any]:
+        """Values for one line of CSV: an interval becomes two cells, and `psnr_per_image` is left out."""
+        cells: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            if name.endswith("interval"):
+                cells[f"{name}_low"], cells[f"{name}_high"] = value or ("", "")
+            elif name != "psnr_per_image":
+                cells[name] = value
+        return cells
 
     @classmethod
     def columns(cls, place: Place) -> Iterator[tuple[str, Column]]:

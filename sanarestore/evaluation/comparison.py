@@ -22,8 +22,8 @@ PRECISION = 0.005
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Earlier:
-    """What an earlier benchmark wrote of a row."""
+class EarlierRows:
+    """A row of an earlier benchmark, with the fields that are compared."""
 
     dataset: str
     task: str
@@ -61,7 +61,7 @@ class Change(Record):
         return asdict(self)
 
 
-def read_rows(path: Path) -> list[Earlier]:
+def read_rows(path: Path) -> list[EarlierRows]:
     """Rows as `bench --json` wrote them, in this version or an earlier one; UsageError if the file holds none."""
     advice = "Name what `bench --json` wrote."
     try:
@@ -77,18 +77,20 @@ def read_rows(path: Path) -> list[Earlier]:
             f"was written by a later version of sanarestore: its schema_version is {newest}", where=path,
             next_step=f"Measure again with this version, which writes {SCHEMA_VERSION}.",
         )  # fmt: skip
-    return [Earlier(**{field.name: row[field.name] for field in fields(Earlier)}) for row in map(renamed_row, rows)]
+    return [
+        EarlierRows(**{field.name: row[field.name] for field in fields(EarlierRows)}) for row in map(renamed_row, rows)
+    ]
 
 
 def _is_row(line: Any) -> bool:
-    """Whether a line of JSON has what `Earlier` needs."""
-    if not isinstance(line, dict) or not line.keys() >= {field.name for field in fields(Earlier)}:
+    """Return whether a line of JSON has what `EarlierRows` needs."""
+    if not isinstance(line, dict) or not line.keys() >= {field.name for field in fields(EarlierRows)}:
         return False
     psnr_per_image = line["psnr_per_image"]
     return isinstance(psnr_per_image, dict) and all(isinstance(psnr, int | float) for psnr in psnr_per_image.values())
 
 
-def compare(old: Iterable[Earlier], new: Sequence[Row]) -> list[Change]:
+def compare(old: Iterable[EarlierRows], new: Sequence[Row]) -> list[Change]:
     """Compare each new row with the old one under the same protocol, if they have an image in common."""
     earlier = {(*_place(row), row.protocol): row.psnr_per_image for row in old}
     found = (_change(earlier.get((*_place(row), row.protocol), {}), row) for row in new)
@@ -111,7 +113,7 @@ def _change(then: dict[str, float], row: Row) -> Change | None:
     )  # fmt: skip
 
 
-def unmatched(old: Sequence[Earlier], new: Sequence[Row]) -> list[str]:
+def unmatched(old: Sequence[EarlierRows], new: Sequence[Row]) -> list[str]:
     """Say in a sentence, for each new row without a comparison, why there is none."""
     compared = {(each.dataset, each.task, each.level, each.method) for each in compare(old, new)}
     sentences = []
@@ -129,5 +131,5 @@ def unmatched(old: Sequence[Earlier], new: Sequence[Row]) -> list[str]:
     return sentences
 
 
-def _place(row: Earlier | Row) -> tuple[str, ...]:
+def _place(row: EarlierRows | Row) -> tuple[str, ...]:
     return row.dataset, row.task, row.level, row.method

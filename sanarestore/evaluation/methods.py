@@ -17,7 +17,7 @@ from sanarestore.errors import UsageError
 from sanarestore.evaluation.autoencoders import autoencoder_class, load_autoencoder
 from sanarestore.evaluation.benchmark import Method
 from sanarestore.evaluation.peers import peer
-from sanarestore.evaluation.tasks import Trial
+from sanarestore.evaluation.tasks import Example
 from sanarestore.files import sampled_hash
 from sanarestore.images import Pixels
 from sanarestore.model.base import autoencoder_in
@@ -68,7 +68,7 @@ class Ours(Method):
         """Make the restorer, and with it the prompt's embedding."""
         self._restorer(self._options.prompt if prompt is None else prompt, seed)
 
-    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+    def __call__(self, trial: Example, prompt: str | None, seed: int) -> Pixels:
         """Restore; a `prompt` takes precedence over that of the options."""
         image = images.Image(pixels_HWC=trial.degraded_HWC, depth="float32", format="tiff")
         return self._restorer(self._options.prompt if prompt is None else prompt, seed)(image).pixels_HWC
@@ -89,7 +89,7 @@ class AutoencoderReconstruction(Method):
         self.parameters = count(self._autoencoder)
 
     @torch.inference_mode()
-    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+    def __call__(self, trial: Example, prompt: str | None, seed: int) -> Pixels:
         """Reconstruct the target, not the degraded input; its sides are mirrored up to multiples of the stride."""
         clean_HWC, stride = trial.target_HWC, self._autoencoder.stride
         height, width, channels = clean_HWC.shape

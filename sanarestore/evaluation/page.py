@@ -4,17 +4,17 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
 from PIL import Image as PillowImage
 
-from sanarestore import __version__
 from sanarestore.evaluation.columns import Table
 from sanarestore.evaluation.plot import Plot
-from sanarestore.files import write_atomically
 from sanarestore.images import Pixels, from_float
+from sanarestore.templates import write_page
+
+CROP = 160
+"""Side of a crop in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +37,17 @@ class Section:
     pictures: Sequence[Pictures] = ()
 
 
-def write_page(path: Path, title: str, command: str, sections: Sequence[Section], notes: Sequence[str] = ()) -> None:
-    """Write a page, with the command that made it; OSError if the file cannot be written."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["data_url"] = _data_url
-    template = resources.files("sanarestore.evaluation").joinpath("page.html").read_text(encoding="utf-8")
-    text = environment.from_string(template).render(
-        title=title, version=__version__, command=command, sections=sections, notes=notes
-    )
-    with write_atomically(path, durable=False) as file:
-        # A file name may hold bytes that are not text.
-        file.write(text.encode("utf-8", errors="backslashreplace"))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """A page with a section for each test set, or for each image whose seams are measured."""
+
+    title: str
+    notes: Sequence[str]
+    sections: Sequence[Section]
+
+    def write(self, path: Path, command: str) -> None:
+        """Write the page, with the command that made it; OSError if the file cannot be written."""
+        write_page(path, __package__, "page.html", page=self, command=command, data_url=_data_url)
 
 
 def _data_url(pixels_HWC: Pixels) -> str:

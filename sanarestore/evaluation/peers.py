@@ -16,7 +16,7 @@ import torch
 from sanarestore.engine.devices import pick_device
 from sanarestore.errors import UsageError, WeightsError
 from sanarestore.evaluation.benchmark import Method
-from sanarestore.evaluation.tasks import Trial
+from sanarestore.evaluation.tasks import Example
 from sanarestore.files import hash_file
 from sanarestore.images import Pixels, from_float, to_float
 
@@ -38,7 +38,7 @@ class NonLocalMeans(Method):
         self.settings = _versions(("cv2",))
         self._strength = strength
 
-    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+    def __call__(self, trial: Example, prompt: str | None, seed: int) -> Pixels:
         """Denoise; the prompt is not used."""
         import cv2
 
@@ -60,7 +60,7 @@ class Classical(Method):
         self.settings = version
         self._denoise = denoise
 
-    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+    def __call__(self, trial: Example, prompt: str | None, seed: int) -> Pixels:
         """Denoise by the estimated noise; the prompt is not used."""
         from skimage.restoration import estimate_sigma
 
@@ -121,7 +121,7 @@ class Network(Method):
         self.parameters = sum(parameter.numel() for parameter in found.model.parameters())
 
     @torch.inference_mode()
-    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+    def __call__(self, trial: Example, prompt: str | None, seed: int) -> Pixels:
         """Restore; the prompt is not used. Colour networks get gray three times, gray networks each channel alone."""
         degraded_1CHW = torch.from_numpy(trial.degraded_HWC).permute(2, 0, 1)[None].to(self.device)
         channels = degraded_1CHW.shape[1]

@@ -13,7 +13,7 @@ STEPS = [step * 10.0**power for power in range(-9, 10) for step in (1, 2, 5)]
 
 
 class Point(NamedTuple):
-    """What is plotted; x is above 0. Points of one series share a colour, and the label stands beside the point."""
+    """A point of a plot; x is above 0. Points of one series share a colour, and the label stands beside the point."""
 
     x: float
     y: float

@@ -46,9 +46,9 @@ class Set:
     """The task that it is mostly used for, which is its default."""
     layouts: tuple[NamingScheme, ...]
     published: str
-    """Where its authors, or others who hold a copy, publish it."""
+    """Address at which its authors, or others who hold a copy, publish it."""
     remote: Remote | Archive | None = None
-    """Where `download` fetches it; None where no address is stable, or no hash is known."""
+    """Source for `download`; None where no address is stable, or no hash is known."""
     names: tuple[str, ...] = ()
     """File names of its images without suffixes, in lower case; empty where several namings are common."""
     folders: tuple[str, ...] = ()

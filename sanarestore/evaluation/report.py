@@ -2,22 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 
 from sanarestore.evaluation.benchmark import Bench, Benchmark
 from sanarestore.evaluation.captions import sources, title_of
 from sanarestore.evaluation.columns import Place, table
-from sanarestore.evaluation.page import Pictures, Section, write_page
+from sanarestore.evaluation.page import CROP, Page, Pictures, Section
 from sanarestore.evaluation.plot import Plot, Point, plot
 from sanarestore.evaluation.published import Published
 from sanarestore.evaluation.rows import DEGRADED, Row, case_of
 from sanarestore.evaluation.tasks import Case
 from sanarestore.images import Pixels
-
-CROP = 160
-"""Side of a crop in pixels."""
 
 NOTES = (
     "PSNR and gains are in dB. 95% is the bootstrap interval of the PSNR over the choice of images; improved is the "
@@ -64,13 +60,8 @@ def _crops(plan: Benchmark, bench: Bench, name: str, case: Case, methods: Sequen
     return {each: pixels[place] for each, pixels in pictures.items()}
 
 
-def write_report(
-    path: Path, rows: Sequence[Row | Published], examples: Iterable[tuple[str, Pictures]], *, command: str
-) -> None:
-    """Write the page of measured and published rows; OSError if the file cannot be written.
-
-    `examples` are pictures, with the name of their set.
-    """
+def page_of(rows: Sequence[Row | Published], examples: Iterable[tuple[str, Pictures]]) -> Page:
+    """Return the page of measured and published rows; `examples` are pictures with the name of their set."""
     shown = list(examples)
     sections = []
     for dataset, group in groupby(rows, lambda row: row.dataset):
@@ -82,7 +73,7 @@ def write_report(
                 pictures=[pictures for name, pictures in shown if name == dataset],
             )
         )  # fmt: skip
-    write_page(path, "sanarestore bench", command, sections, NOTES)
+    return Page(title="sanarestore bench", notes=NOTES, sections=sections)
 
 
 def _plot(rows: Sequence[Row]) -> Plot | None:

@@ -105,8 +105,8 @@ class _Measurer:
 
 
 def _lost(item: Item | FlatField, lost: Lost) -> OutOfMemory:
-    said = f" It said: {in_one_line(lost.printed)}" if lost.printed else ""
+    printed = f" It printed: {in_one_line(lost.printed)}" if lost.printed else ""
     return OutOfMemory(
         lost.fact, where=item.name,
-        next_step=f"Use fewer --devices or smaller images; what is measured is kept with -o.{said}",
+        next_step=f"Use fewer --devices or smaller images; what is measured is kept with -o.{printed}",
     )  # fmt: skip

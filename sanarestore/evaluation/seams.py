@@ -10,13 +10,12 @@ Shape suffixes: C channels, H W pixels or latent positions.
 All measurements are in float; nothing is rounded.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -27,26 +26,14 @@ from sanarestore.engine.restorer import Restorer
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.columns import Column, Place, Record
 from sanarestore.evaluation.memory import PeakMemory
+from sanarestore.evaluation.seams_metrics import Borders, Map, banded_psnr, discontinuity, largest_step, psnr
 from sanarestore.evaluation.seams_shift import Spans, difference, half_a_tile, moved
-from sanarestore.images import Pixels
 from sanarestore.model.loading import RestorationModel, load_model
 from sanarestore.options import BLENDED_TILE, BLENDING, LATENT, SCHEMES, RestoreOptions
-
-BAND = 16
-"""Pixels on each side of a border that belong to its band."""
-
-MOST_DECIBELS = 200.0
-"""Largest PSNR counted, in dB, as where there is no difference at all."""
 
 STAGES = ("condition", "latent", "generated", "result")
 
 SIXTEEN_BITS = 65535
-
-Borders = tuple[tuple[int, ...], tuple[int, ...]]
-"""Rows and columns of pixels at which a tile begins or ends, except the image's own sides."""
-
-Map = npt.NDArray[np.float32]
-"""Result of a stage, [C,H,W]."""
 
 
 def _added_steps(row: "Measured") -> float | None:
@@ -56,8 +43,8 @@ def _added_steps(row: "Measured") -> float | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stage(Record):
-    """What one stage of a scheme differs by from the same stage untiled."""
+class StageRow(Record):
+    """The difference of one stage of a scheme from the same stage untiled."""
 
     tiling: Annotated[str, Column("", words=True, merges=True)]
     stage: Annotated[str, Column("stage", words=True)]
@@ -93,16 +80,16 @@ class Measured(Record):
     seconds: Annotated[float, Column("s", "{:.1f}")]
     peak_bytes: Annotated[int | None, Column("MiB", lambda count: f"{count / 2**20:.0f}")]
 
-    def by_stage(self) -> list[Stage]:
+    def by_stage(self) -> list[StageRow]:
         """List the stages one by one."""
         return [
-            Stage(tiling=self.tiling, stage=stage, seam_psnr=inside, off_seam_psnr=outside)
+            StageRow(tiling=self.tiling, stage=stage, seam_psnr=inside, off_seam_psnr=outside)
             for stage, (inside, outside) in self.stages.items()
         ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
+class SchemeRun:
     """The results of a run, stage by stage [C,H,W], for measurements and pictures."""
 
     maps: dict[str, Map]
@@ -110,11 +97,11 @@ class Seen:
     peak_bytes: int | None
 
 
-Watched = Callable[[str, str, Seen, Seen, Borders], None]
+Watched = Callable[[str, str, SchemeRun, SchemeRun, Borders], None]
 """Is called with the image's name, the scheme, its run, the untiled run, and the borders of the scheme's tiles."""
 
 
-class Bench:
+class SeamBench:
     """A model, and the options under which schemes are compared."""
 
     def __init__(
@@ -163,7 +150,7 @@ class Bench:
             shift_psnr = self._shift_psnr(scheme, image, changed_CHW, untiled)
             yield self._compared(name, scheme, image, clean, reference, seen, borders, shift_psnr)
 
-    def run(self, scheme: str, image: images.Image) -> Seen:
+    def run(self, scheme: str, image: images.Image) -> SchemeRun:
         """Restore an image once, and keep the results of all stages."""
         restorer = self._restorers[scheme]
         maps: dict[str, Map] = {}
@@ -174,7 +161,7 @@ class Bench:
         # Where tiles are restored independently, only the result covers the whole image.
         kept = maps if self.schemes[scheme].tiling != "independent" else {}
         result = np.moveaxis(restored.pixels_HWC, 2, 0)
-        return Seen(maps={**kept, "result": result}, seconds=seconds, peak_bytes=peak)
+        return SchemeRun(maps={**kept, "result": result}, seconds=seconds, peak_bytes=peak)
 
     def borders(self, scheme: str, height: int, width: int, stage: str = "result") -> Borders:
         """Return where tiles meet at a stage; the result has the borders of all earlier stages too."""
@@ -227,11 +214,11 @@ class Bench:
         if not any(shift):
             return None
         changed_moved_CHW = self.run(scheme, moved(image, *shift)).maps["result"] - untiled(*shift)
-        return _psnr(np.square(difference(changed_CHW, changed_moved_CHW, *shift)))
+        return psnr(np.square(difference(changed_CHW, changed_moved_CHW, *shift)))
 
     def _compared(
-        self, name: str, scheme: str, image: images.Image, clean: images.Image | None, reference: Seen, seen: Seen,
-        borders: Borders, shift_psnr: float | None,
+        self, name: str, scheme: str, image: images.Image, clean: images.Image | None, reference: SchemeRun,
+        seen: SchemeRun, borders: Borders, shift_psnr: float | None,
     ) -> Measured:  # fmt: skip
         stages = {
             stage: banded_psnr(
@@ -252,8 +239,8 @@ class Bench:
             shift_psnr=shift_psnr,
             flat_step=self._step(scheme, "flat", image, borders) if tiled else None,
             gradient_step=self._step(scheme, "gradient", image, borders) if tiled else None,
-            clean_psnr=_psnr(np.square(result - clean.pixels_HWC)) if clean else None,
-            untiled_clean_psnr=_psnr(np.square(untiled - clean.pixels_HWC)) if clean else None,
+            clean_psnr=psnr(np.square(result - clean.pixels_HWC)) if clean else None,
+            untiled_clean_psnr=psnr(np.square(untiled - clean.pixels_HWC)) if clean else None,
             seconds=seen.seconds, peak_bytes=seen.peak_bytes,
         )  # fmt: skip
 
@@ -274,48 +261,7 @@ class Bench:
         return self.stride if stage in ("condition", "latent") else 1
 
 
-def banded_psnr(tiled_CHW: Map, untiled_CHW: Map, borders: Borders, cell: int = 1) -> tuple[float | None, float]:
-    """PSNR in the bands and off them, in dB of peak 1; `cell` is the downsampling factor of the maps.
-
-    The first is None if there are no bands, the second is `MOST_DECIBELS` if there is nothing else.
-    """
-    error = np.square(tiled_CHW.astype(np.float64) - untiled_CHW).mean(axis=0)
-    is_band = np.zeros(error.shape, bool)
-    rows, columns = borders
-    for edge in rows:
-        is_band[max(edge - BAND, 0) // cell : -(-(edge + BAND) // cell)] = True
-    for edge in columns:
-        is_band[:, max(edge - BAND, 0) // cell : -(-(edge + BAND) // cell)] = True
-    return _psnr(error[is_band]) if is_band.any() else None, _psnr(error[~is_band])
-
-
-def discontinuity(image_HWC: Pixels, borders: Borders) -> float:
-    """Mean square of the steps across borders over that of all other steps; 1 if all other steps are zero."""
-    across, elsewhere = [], []
-    for axis, edges in enumerate(borders):
-        steps = np.square(np.moveaxis(np.diff(image_HWC.astype(np.float64), axis=axis), axis, 0))
-        is_border = np.isin(np.arange(1, len(steps) + 1), edges)
-        across.append(steps[is_border].reshape(-1))
-        elsewhere.append(steps[~is_border].reshape(-1))
-    other = float(np.concatenate(elsewhere).mean())
-    return float(np.concatenate(across).mean()) / other if other else 1.0
-
-
-def largest_step(image_HWC: npt.NDArray[Any], borders: Borders) -> float:
-    """Largest absolute difference between the pixels on the two sides of any border."""
-    found = [0.0]
-    for axis, edges in enumerate(borders):
-        steps = np.abs(np.moveaxis(np.diff(image_HWC.astype(np.float64), axis=axis), axis, 0))
-        found += [float(steps[edge - 1].max()) for edge in edges]
-    return max(found)
-
-
 def _ramp(height: int, width: int) -> npt.NDArray[np.float64]:
     """A ramp from -1 to 1 along the diagonal, [H,W,3]."""
     rows, columns = (np.linspace(-0.5, 0.5, side) for side in (height, width))
     return np.repeat((rows[:, None] + columns[None])[..., None], 3, axis=2)
-
-
-def _psnr(error: npt.NDArray[np.floating[Any]]) -> float:
-    mean = float(error.mean()) if error.size else 0.0
-    return min(-10 * math.log10(mean), MOST_DECIBELS) if mean else MOST_DECIBELS

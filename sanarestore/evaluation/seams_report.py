@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from sanarestore.evaluation.columns import Place, table
-from sanarestore.evaluation.page import Pictures, Section, write_page
-from sanarestore.evaluation.seams import BAND, Borders, Measured, Seen
+from sanarestore.evaluation.page import CROP, Page, Pictures, Section
+from sanarestore.evaluation.seams import Measured, SchemeRun
+from sanarestore.evaluation.seams_metrics import BAND, Borders
 from sanarestore.images import Pixels
-
-CROP = 160
-"""Side of a crop in pixels."""
 
 MAP = 480
 """Longest side of a map of differences, in pixels."""
@@ -28,7 +25,7 @@ class Maps:
     def __init__(self) -> None:
         self._by_image: dict[str, list[Pictures]] = {}
 
-    def add(self, image: str, scheme: str, seen: Seen, untiled: Seen, borders: Borders) -> None:
+    def add(self, image: str, scheme: str, seen: SchemeRun, untiled: SchemeRun, borders: Borders) -> None:
         """Keep the map of differences, and the crop at the border where the difference is largest."""
         result, reference = (np.moveaxis(each.maps["result"], 0, 2) for each in (seen, untiled))
         error = np.square(result - reference).mean(axis=2)
@@ -46,8 +43,8 @@ class Maps:
         return self._by_image.get(image, [])
 
 
-def write_seams(path: Path, rows: Sequence[Measured], maps: Maps, *, command: str) -> None:
-    """Write the page; OSError if the file cannot be written."""
+def page_of(rows: Sequence[Measured], maps: Maps) -> Page:
+    """Return the page of measured images, a section each."""
     notes = [
         f"Compared with the untiled image, with the same noise. At seams: PSNR in bands of {BAND} px on each side of "
         "every border between tiles. Steps: those across borders over all others, relative to the untiled result. "
@@ -62,7 +59,7 @@ def write_seams(path: Path, rows: Sequence[Measured], maps: Maps, *, command: st
         sections.append(
             Section(title=image, tables=[table(here, Place.PAGE), table(stages, Place.PAGE)], pictures=maps.of(image))
         )
-    write_page(path, "sanarestore seams", command, sections, notes)
+    return Page(title="sanarestore seams", notes=notes, sections=sections)
 
 
 def _map(error_HW: npt.NDArray[np.floating]) -> Pixels:

@@ -40,7 +40,7 @@ since 2, which `combined` has drawn since 4."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Levels:
-    """How strong each task's degradation is."""
+    """Levels of each task's degradation."""
 
     sigma: tuple[float, ...] = (15, 25, 50)
     """For denoise: standard deviation of the noise, in 8-bit codes."""
@@ -57,7 +57,7 @@ class Levels:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Trial:
+class Example:
     """One image to restore, and what it should become."""
 
     degraded_HWC: Pixels
@@ -88,18 +88,18 @@ class Case:
         """Whether the image is degraded. If not, the input is perfect and gets no row of its own."""
         return self.task not in (CLEAN, RECONSTRUCTION)
 
-    def trial(self, clean_HWC: Pixels, degraded_HWC: Pixels | None, number: int) -> Trial:
+    def trial(self, clean_HWC: Pixels, degraded_HWC: Pixels | None, number: int) -> Example:
         """Make the trial of image `number` of the set; `degraded_HWC` is its degraded image in a set of pairs."""
         if self.task == "real":
             if degraded_HWC is None:
                 raise UsageError("this set has no degraded images", where="--task real", next_step="Choose another.")
-            return Trial(degraded_HWC=degraded_HWC, target_HWC=clean_HWC)
+            return Example(degraded_HWC=degraded_HWC, target_HWC=clean_HWC)
         if not self.degrades:
-            return Trial(degraded_HWC=clean_HWC, target_HWC=clean_HWC)
+            return Example(degraded_HWC=clean_HWC, target_HWC=clean_HWC)
         if self.task == "denoise":
-            return Trial(degraded_HWC=_white_noise(clean_HWC, self.value), target_HWC=clean_HWC)
+            return Example(degraded_HWC=_white_noise(clean_HWC, self.value), target_HWC=clean_HWC)
         if self.task == "jpeg":
-            return Trial(degraded_HWC=Jpeg(quality=round(self.value))(clean_HWC), target_HWC=clean_HWC)
+            return Example(degraded_HWC=Jpeg(quality=round(self.value))(clean_HWC), target_HWC=clean_HWC)
         if self.task == "sr":
             return _enlarged(clean_HWC, round(self.value))
         if self.task == "prompts":
@@ -177,27 +177,27 @@ def _white_noise(clean_HWC: Pixels, sigma: float) -> Pixels:
     return (clean_HWC + noise).astype(np.float32)
 
 
-def _enlarged(clean_HWC: Pixels, scale: int) -> Trial:
+def _enlarged(clean_HWC: Pixels, scale: int) -> Example:
     """Crop to a multiple of the scale, downscale, round to 8 bits and upscale, by antialiased bicubic resampling."""
     height, width = (side - side % scale for side in clean_HWC.shape[:2])
     clean_HWC = np.ascontiguousarray(clean_HWC[:height, :width])
     small = _stored(resize(clean_HWC, width // scale, height // scale))
-    return Trial(degraded_HWC=resize(small, width, height), target_HWC=clean_HWC, border=scale)
+    return Example(degraded_HWC=resize(small, width, height), target_HWC=clean_HWC, border=scale)
 
 
-def _planned(clean_HWC: Pixels, plan: Plan) -> Trial:
+def _planned(clean_HWC: Pixels, plan: Plan) -> Example:
     """Make the trial of a plan, unprompted; if it removes light or colour, the prompt names everything it removes."""
     removed = [operation.kind for operation, gone in zip(plan.operations, plan.removed, strict=True) if gone]
     request = Request.of(*removed)
     # Light and colour change only where a prompt names them; the plan's own prompt is for training.
     plan = replace(plan, request=request)
-    return Trial(
+    return Example(
         degraded_HWC=_stored(plan.degraded(clean_HWC)), target_HWC=_stored(plan.target(clean_HWC)),
         prompt=request.plain if request.is_lit or request.is_coloured else None,
     )  # fmt: skip
 
 
-def _selective(clean_HWC: Pixels, number: int, draw: int) -> Trial:
+def _selective(clean_HWC: Pixels, number: int, draw: int) -> Example:
     """Apply two degradations; the prompt names one of them, in a wording that no training prompt has."""
     rng = stream("prompts", number, draw)
     plan = Recipe.parse("selective").draw(rng, draw)
@@ -206,7 +206,7 @@ def _selective(clean_HWC: Pixels, number: int, draw: int) -> Trial:
     # A stream of its own, so that the draws of the training grammar do not change the prompts chosen here.
     rng = stream("prompts", "held out", number, draw)
     right, wrong = (HELD_OUT[kind][int(rng.integers(len(HELD_OUT[kind])))] for kind in (kinds[named], kinds[1 - named]))
-    return Trial(
+    return Example(
         degraded_HWC=_stored(plan.degraded(clean_HWC)), target_HWC=_stored(plan.target(clean_HWC)),
         prompt=right, wrong_prompt=wrong,
     )  # fmt: skip

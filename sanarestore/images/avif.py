@@ -1,4 +1,4 @@
-"""AVIF: pixels through libavif, metadata and the turn of the picture from the file's boxes; written with 8 bits."""
+"""AVIF: pixels by libavif, metadata and orientation from the file's boxes; written with 8 bits."""
 
 import io
 
@@ -9,7 +9,7 @@ from sanarestore.images import exif
 from sanarestore.images.boxes import Items, check_still, is_cut, items_of
 from sanarestore.images.codes import Stored, spoken
 from sanarestore.images.damage import cut, hopeless
-from sanarestore.images.fitting import told_upright
+from sanarestore.images.fitting import upright_metadata
 from sanarestore.images.foreign import (
     Foreign,
     check_shape,
@@ -25,10 +25,10 @@ from sanarestore.images.image import Image, Metadata, check_size, from_stored, t
 from sanarestore.options import WriteOptions
 
 QUALITY = 90
-"""Quality of files if none is asked for; 100 is not lossless either."""
+"""Default quality; even 100 is not lossless."""
 
 _SPEED = 8
-"""A quarter of the time that Pillow's default takes, for files 8 percent larger."""
+"""Speed of the encoder: a quarter of the time of Pillow's default, for files 8 percent larger."""
 _SUBSAMPLED = 90
 """Quality below which colours are written at half the resolution."""
 _LARGEST = 65536
@@ -58,7 +58,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     if items.has_others:
         more = (*more, "only the main picture is used; gain map and depth map are left out")
     metadata = metadata_of(data, items, is_gray=header.colours == 1)
-    metadata = told_upright(metadata, header.width, header.height)
+    metadata = upright_metadata(metadata, header.width, header.height)
     return from_stored(stored, format="avif", metadata=metadata, colours=header.colours, notes=(*notes, *more))
 
 
@@ -150,6 +150,6 @@ def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # no
 
 
 def _stand_in(block: bytes) -> bytes:
-    """An empty EXIF block of the same length, in whose place the block is put: Pillow would write it anew."""
+    """Return an empty EXIF block of the same length, which the real one replaces later: Pillow would rewrite it."""
     filler = b"sanarestore puts EXIF here "
     return (b"II*\0\x08\0\0\0\0\0\0\0\0\0" + filler * (len(block) // len(filler) + 1))[: len(block)]

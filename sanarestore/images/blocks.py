@@ -9,8 +9,8 @@ from sanarestore.images.texts import Carried
 _SRGB_GAMMA, _SRGB_PRIMARIES = 45455, (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 
 
-def srgb_said(image: Image, _: Format) -> Carried:
-    """Leave out a profile that means sRGB, where the format says so by code points."""
+def without_srgb_profile(image: Image, _: Format) -> Carried:
+    """Leave out a profile equivalent to sRGB, for formats that state sRGB by code points."""
     if image.metadata.icc is None or not colour.is_srgb(image.metadata.icc):
         return image.metadata, []
     return replace(image.metadata, icc=None), []
@@ -107,15 +107,15 @@ def _chunks(given: bytes) -> list[tuple[str, bytes]]:
 
 
 def _is_plain(chunks: bytes, *, has_profile: bool) -> bool:
-    """Whether the picture looks the same without these chunks: they say sRGB, or a profile replaces them."""
-    said = dict(_chunks(chunks))
-    if said.keys() - {"sRGB", "gAMA", "cHRM"}:
+    """Return whether the picture looks the same without these chunks: they say sRGB, or a profile replaces them."""
+    present = dict(_chunks(chunks))
+    if present.keys() - {"sRGB", "gAMA", "cHRM"}:
         return False
-    if has_profile or "sRGB" in said:
+    if has_profile or "sRGB" in present:
         return True
-    primaries = said.get("cHRM", b"".join(each.to_bytes(4, "big") for each in _SRGB_PRIMARIES))
+    primaries = present.get("cHRM", b"".join(each.to_bytes(4, "big") for each in _SRGB_PRIMARIES))
     near = all(
         abs(int.from_bytes(primaries[4 * index : 4 * index + 4], "big") - each) <= 10
         for index, each in enumerate(_SRGB_PRIMARIES)
     )
-    return near and abs(int.from_bytes(said.get("gAMA", _SRGB_GAMMA.to_bytes(4, "big")), "big") - _SRGB_GAMMA) <= 100
+    return near and abs(int.from_bytes(present.get("gAMA", _SRGB_GAMMA.to_bytes(4, "big")), "big") - _SRGB_GAMMA) <= 100

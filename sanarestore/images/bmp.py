@@ -80,7 +80,8 @@ def _head(data: Source) -> tuple[int, int, int, int]:
 
 
 def _is_gray(data: Source, bits: int) -> bool:
-    """Whether Pillow takes the palette for gray: all of its colours in the order of their codes, or black and white."""
+    """Return whether Pillow takes the palette for gray: all of its colours in the order of their codes, or black and
+    white."""
     size = int.from_bytes(data[14:18], "little")
     used = int.from_bytes(data[46:50], "little") if size >= 40 else 0
     count, padding = (used or 2**bits), (3 if size == 12 else 4)
@@ -94,7 +95,7 @@ def _is_gray(data: Source, bits: int) -> bool:
 
 
 def _has_alpha(data: Source) -> bool:
-    """Whether a mask names an alpha channel of 32-bit pixels."""
+    """Return whether a mask names an alpha channel of 32-bit pixels."""
     _, _, bits, compression = _head(data)
     size = int.from_bytes(data[14:18], "little")
     return bits == 32 and compression == 3 and size >= 56 and bytes(data[66:70]) not in (b"", bytes(4))

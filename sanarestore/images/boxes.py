@@ -51,7 +51,7 @@ def find(data: Source, kind: bytes, start: int = 0, end: int | None = None) -> B
 
 
 def is_cut(data: Source) -> bool:
-    """Whether the last box of the file extends beyond its end, or the file ends in the head of one."""
+    """Return whether the last box of the file extends beyond its end, or the file ends in the head of one."""
     last = next(iter(deque(limited(boxes(data)), maxlen=1)), None)
     return last is None or not last.is_whole or (last.end < len(data) and len(data) - last.end < 8)
 
@@ -136,7 +136,7 @@ class Items:
 
     @property
     def _auxiliaries(self) -> list[bytes]:
-        """What the pictures are that belong to the main image: bodies of `auxC`."""
+        """Return the kinds of the pictures that belong to the main image: bodies of `auxC`."""
         items = [one for kind, one, other in self.references if kind == b"auxl" and other == self.primary]
         numbers = [number for item in items for number in self.of_item.get(item, [])]
         found = [self.properties[number - 1] for number in numbers if 0 < number <= len(self.properties)]
@@ -207,7 +207,7 @@ class _Numbers:
         return value
 
     def is_over(self) -> bool:
-        """Whether all bytes are read."""
+        """Return whether all bytes are read."""
         return self.at >= len(self.body)
 
 

@@ -13,7 +13,7 @@ from sanarestore.images.texts import Carried
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a format holds a block."""
+    """The way in which a format holds a block."""
 
     text: str
     """For the documentation."""
@@ -35,7 +35,7 @@ class Block:
     """None is as in WebP."""
 
     def way(self, format: Format) -> Way:  # noqa: A002 - the word users say
-        """What becomes of it in a format."""
+        """Return how a format keeps it."""
         ways: dict[Format, Way] = {
             "tiff": self.tiff, "png": self.png, "jpeg": self.jpeg, "webp": self.webp, "avif": self.avif or self.webp,
             "jxl": self.jxl or self.webp,
@@ -59,13 +59,13 @@ _COMMENT = Way(_USER_COMMENT, texts.texts_to_xmp(("Comment",)))
 _TIME = Way("XMP xmp:ModifyDate, if that is free, otherwise noted", texts.texts_to_xmp(("tIME",)))
 _NONE = Way("left out, noted", texts.chunks_left_out)
 _IN_EXIF = Way("in the EXIF block")
-_THUMBNAIL = Way("made of the result, noted", thumbnail.made_anew)
+_THUMBNAIL = Way("made of the result, noted", thumbnail.with_new_thumbnail)
 
 TABLE: tuple[Block, ...] = (
     Block(
         name="ICC profile",
         tiff=Way("tag 34675"), png=Way("iCCP"), jpeg=Way("APP2"), webp=Way("ICCP; a gray profile is refused"),
-        avif=Way("colr"), jxl=Way("said by code points if it is sRGB; others are refused", blocks.srgb_said),
+        avif=Way("colr"), jxl=Way("code points if it is sRGB; others are refused", blocks.without_srgb_profile),
     ),
     Block(
         name="EXIF, with GPS and maker notes",
@@ -150,10 +150,10 @@ TABLE: tuple[Block, ...] = (
         name="TIFF page tags 285, 286, 287, 297, 337, 343, 344, 345",
         tiff=Way("the same tags"), png=_IN_EXIF, jpeg=_IN_EXIF, webp=_IN_EXIF,
     ),
-    # The last one, because others put EXIF blocks together again.
+    # The thumbnail comes last, because other steps rebuild the EXIF block.
     Block(
-        name="thumbnail in EXIF", tiff=Way("left out, noted", thumbnail.made_anew), png=_THUMBNAIL, jpeg=_THUMBNAIL,
-        webp=_THUMBNAIL,
+        name="thumbnail in EXIF", tiff=Way("left out, noted", thumbnail.with_new_thumbnail),
+        png=_THUMBNAIL, jpeg=_THUMBNAIL, webp=_THUMBNAIL,
     ),
 )  # fmt: skip
 

@@ -27,7 +27,7 @@ _AT_ONCE = 2**18  # values converted at a time, so that temporaries do not grow 
 
 
 def spoken(depth: Depth) -> str:
-    """What messages call the values of a depth."""
+    """Name the values of a depth for messages."""
     return _SPOKEN[depth]
 
 

@@ -32,7 +32,7 @@ def srgb_profile() -> bytes:
 
 
 def is_srgb(profile: bytes) -> bool:
-    """Whether a profile of RGB or gray means what sRGB does, to half a code of 8 bits; False for a damaged one."""
+    """Return whether a profile of RGB or gray equals sRGB to half an 8-bit code; False for a damaged one."""
     import imagecodecs
 
     space = {b"RGB ": "rgb", b"GRAY": "gray"}.get(profile[16:20])
@@ -56,7 +56,7 @@ def is_srgb(profile: bytes) -> bool:
 
 
 def has_profile(primaries: int, transfer: int) -> bool:
-    """Whether `rgb_profile` makes a profile of code points (ITU-T H.273)."""
+    """Return whether `rgb_profile` makes a profile of code points (ITU-T H.273)."""
     return primaries in _PRIMARIES and transfer in (_LINEAR, _SRGB_CURVE)
 
 

@@ -42,7 +42,7 @@ def parse(block: bytes) -> tuple[ByteLayout, Directory]:
 
 
 def is_block(block: bytes) -> bool:
-    """Whether the bytes begin like a TIFF structure, as every EXIF block must."""
+    """Return whether the bytes begin like a TIFF structure, as every EXIF block must."""
     return ifd.read_header(block) is not None
 
 
@@ -80,13 +80,13 @@ def without(block: bytes, tags: frozenset[int]) -> bytes | None:
 
 
 def _is_of_chroma(entry: Entry, layout: ByteLayout) -> bool:
-    """Whether black and white are those of YCbCr, whose chroma is zero in the middle."""
+    """Return whether black and white are those of YCbCr, whose chroma is zero in the middle."""
     values = ifd.value_of(entry.kind, entry.data, layout)
     return len(values) == 6 and values[2] > values[3] / 4
 
 
 def has_maker_note(directory: Directory) -> bool:
-    """Whether there is a maker note: a private block whose inner offsets only the camera's maker understands."""
+    """Return whether there is a maker note: a private block whose inner offsets only the camera's maker understands."""
     inner = directory[ifd.EXIF].directory if ifd.EXIF in directory else None
     return bool(inner) and _MAKER_NOTE in (inner or {})
 
@@ -112,7 +112,7 @@ def dpi_of_block(block: bytes | None) -> tuple[float, float] | None:
 
 
 def orientation_of(block: bytes | None) -> int:
-    """How the picture must be turned to stand upright, 1 to 8 as in EXIF; 1 if the block does not say."""
+    """Return the orientation in an EXIF block, 1 to 8; 1 if the block has none."""
     if block is None:
         return 1
     layout, directory = parse(block)

@@ -89,7 +89,7 @@ def with_size(block: bytes, before: tuple[int, int], after: tuple[int, int]) -> 
 
 
 def with_dimensions(block: bytes, width: int, height: int) -> bytes:
-    """The block with these pixel dimensions where it tells any."""
+    """Return the block with new pixel dimensions in every tag that holds some."""
     header = ifd.read_header(block)
     if header is None or header[0].big:
         return block
@@ -106,14 +106,14 @@ def bare(block: bytes, colour_tags: frozenset[int]) -> bytes | None:
     layout, directory = exif.parse(block)
     kept = {tag: entry for tag, entry in directory.items() if tag == _ORIENTATION or tag in colour_tags}
     inner = (directory[ifd.EXIF].directory if ifd.EXIF in directory else None) or {}
-    told = {tag: entry for tag, entry in inner.items() if tag in (_COLOUR_SPACE, _GAMMA, _INTEROPERABILITY)}
-    if told:
-        kept[ifd.EXIF] = Entry(ifd.LONG, b"", told)
+    colours = {tag: entry for tag, entry in inner.items() if tag in (_COLOUR_SPACE, _GAMMA, _INTEROPERABILITY)}
+    if colours:
+        kept[ifd.EXIF] = Entry(ifd.LONG, b"", colours)
     return exif.build(kept, layout) if kept else None
 
 
 def _link(block: bytes, offset: int, layout: ByteLayout) -> int | None:
-    """Where the offset of the next directory stands; None if the block ends before."""
+    """Position of the offset of the next directory; None if the block ends before it."""
     if offset + 2 > len(block):
         return None
     link = int(offset + 2 + layout.entry.size * layout.count.unpack_from(block, offset)[0])
@@ -121,9 +121,10 @@ def _link(block: bytes, offset: int, layout: ByteLayout) -> int | None:
 
 
 def _second(block: bytes) -> tuple[int, int, int] | None:
-    """Where the link to the second directory stands, and start and size of its thumbnail; None without a second one.
+    """Return the place of the link to the second directory, and start and size of its thumbnail; None without a second
+    one.
 
-    Start and size are 0 if it is not a JPEG file within the block.
+    Start and size are 0 unless the thumbnail is a JPEG file within the block.
     """
     header = ifd.read_header(block)
     if header is None or header[0].big:
@@ -160,7 +161,7 @@ def _all_entries(block: bytes, offset: int, layout: ByteLayout) -> Iterator[Plac
 
 
 def _place(at: int, size: int, changed: bytearray, layout: ByteLayout) -> int | None:
-    """Where an entry's value stands."""
+    """Position of an entry's value."""
     place = at + 8 if size <= 4 else int(layout.offset.unpack_from(changed, at + 8)[0])
     return place if place + size <= len(changed) else None
 

@@ -26,7 +26,7 @@ _CHECK = "Check its name, and put quotes around names with spaces."
 _COPY = "Restore it from a backup or copy it again."
 _PERMISSIONS = "Check its permissions."
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
-_NO_FILE = "it is a pipe, a socket or a device, and no file"
+_NO_FILE = "it is a pipe, a socket or a device, not a file"
 _DEAD_LINK = "it is a link to a file that is missing"
 
 
@@ -51,11 +51,11 @@ class Rejected:
     path: Path
     """The path, or the input as it was written."""
     fact: str
-    """What is wrong, as in an error: "it is empty"."""
+    """The fault, as in an error: "it is empty"."""
     reason: str
     """The same in one word: "missing" or "unreadable" for failures, "unsupported" or "other" for ignored files."""
     next_step: str = ""
-    """What to do, a sentence; empty for ignored files."""
+    """The next step, a sentence; empty for ignored files."""
 
     def __str__(self) -> str:
         """Path, fact and next step, in the form of an error message."""
@@ -197,7 +197,7 @@ def _judge(path: Path) -> Rejected | None:
     if foreign:
         return Rejected(path, f"it is {with_article(foreign)}, which is not read", "unsupported")
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        return Rejected(path, "it is a video, which is only restored if it is named itself", "other")
+        return Rejected(path, "it is a video; name the file itself to restore it", "other")
     return Rejected(path, "it is not a photograph", "other")
 
 

@@ -44,8 +44,8 @@ def fitted(metadata: Metadata, before: Size, after: Size) -> tuple[Metadata, tup
     return changed, (*notes, *more)
 
 
-def told_upright(metadata: Metadata, width: int, height: int) -> Metadata:
-    """The metadata of a photograph that reading has turned upright: its pixel dimensions, and XMP's orientation."""
+def upright_metadata(metadata: Metadata, width: int, height: int) -> Metadata:
+    """Return the metadata of a photograph that was turned upright, with new pixel dimensions and XMP orientation."""
     if metadata.exif:
         metadata = replace(metadata, exif=exif_edit.with_dimensions(metadata.exif, width, height))
     if metadata.xmp:
@@ -108,7 +108,7 @@ def _scaled_transformation(values: list[float], x: float, y: float, shift: float
 
 
 def _is_point(directory: ifd.Directory, layout: ByteLayout) -> bool:
-    """Whether GeoTIFF's keys say that a pixel is a point, not an area."""
+    """Return whether GeoTIFF's keys say that a pixel is a point, not an area."""
     entry = directory.get(_GEO_KEYS)
     if entry is None or entry.kind != ifd.SHORT:
         return False

@@ -31,9 +31,9 @@ class Foreign:
     """Channels beyond colours and alpha."""
     is_float: bool = False
     has_cicp: bool = False
-    """Whether code points describe the colours, and they are others than sRGB's that no profile is made of."""
+    """Whether only code points describe the colours, and they differ from sRGB's."""
     has_profile: bool = False
-    """For JPEG XL: whether its colours are others than sRGB."""
+    """For JPEG XL: whether its colours are not sRGB."""
 
     @property
     def channels(self) -> int:
@@ -103,7 +103,8 @@ def exif_of(block: bytes) -> bytes | None:
 
 
 def needs_code_points(points: tuple[int, int], *, is_gray: bool) -> bool:
-    """Whether code points (ITU-T H.273) describe colours other than sRGB's that no profile is made of."""
+    """Return whether code points (ITU-T H.273) describe colours that differ from sRGB and are not converted to a
+    profile."""
     is_described = points != _SRGB and _UNSPECIFIED not in points
     return is_described and (is_gray or not colour.has_profile(*points))
 

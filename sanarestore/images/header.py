@@ -39,15 +39,15 @@ class Header:
     sample_bytes: int
     """Bytes of a sample as it is decoded, before conversion to the depth."""
     alpha_kind: AlphaKind = "unassociated"
-    """What alpha is, as in `Image`."""
+    """Kind of alpha, as in `Image`."""
     extra: int = 0
     """Number of channels beyond colours and alpha."""
     more: tuple["Header", ...] = ()
     """Headers of the other full-size pages of a TIFF file."""
     has_cicp: bool = False
-    """Whether code points describe the colours, and no profile is made of them."""
+    """Whether only code points describe the colours, without a profile."""
     has_profile: bool = False
-    """For JPEG XL: whether its colours are others than sRGB."""
+    """For JPEG XL: whether its colours are not sRGB."""
     is_progressive: bool = False
     """For JPEG: whether all coefficients are held while it is decoded."""
     is_rearranged: bool = False
@@ -93,10 +93,10 @@ def measure(path: str | PathLike[str]) -> Header:
 
 
 def written_instead(path: str | PathLike[str], bit_depth: int | None = None) -> Format | None:
-    """The format in which a photograph is written whose own cannot be; None for others.
+    """Return the format that replaces a photograph's own, if that is only read; None for other photographs.
 
-    `bit_depth` is the depth that is asked for; None keeps the photograph's. If its header cannot be read, this is TIFF,
-    which holds most; reading it will say what is wrong.
+    `bit_depth` is the depth that is asked for; None keeps the photograph's. If the header cannot be read, this is TIFF,
+    which holds most; reading the file will name the fault.
     """
     try:
         with opened(path) as file:
@@ -168,7 +168,7 @@ _WRITTEN: Mapping[Format, float] = {"tiff": 3, "png": 3.2, "jpeg": 5}
 _DECODERS: Mapping[Format, float] = {"avif": 2, "heif": 4, "jxl": 8, "jp2": 8, "bmp": 2, "raw": 8}
 """Memory of the library that decodes, in units of the codes."""
 _PER_PIXEL: Mapping[Format, tuple[int, int]] = {"webp": (46, 0), "avif": (10, 14), "jxl": (36, 14)}
-"""Bytes per pixel that the encoder and Pillow take, and more for each channel, whatever the depth."""
+"""Bytes per pixel that encoder and Pillow need, and further bytes per channel, whatever the depth."""
 
 
 def _tiff(source: Source) -> Header:

@@ -9,7 +9,7 @@ from sanarestore.images.avif import metadata_of
 from sanarestore.images.boxes import Items, check_still, is_cut, items_of
 from sanarestore.images.codes import Stored
 from sanarestore.images.damage import cut, hopeless
-from sanarestore.images.fitting import told_upright
+from sanarestore.images.fitting import upright_metadata
 from sanarestore.images.foreign import Foreign, check_shape, needs_code_points, scaled
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, check_size, from_stored
@@ -45,7 +45,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     if items.has_others:
         more = (*more, "only the main picture is used; gain map and depth map are left out")
     metadata = metadata_of(data, items, is_gray=header.colours == 1)
-    metadata = told_upright(metadata, header.width, header.height)
+    metadata = upright_metadata(metadata, header.width, header.height)
     return from_stored(stored, format="heif", metadata=metadata, colours=header.colours, notes=(*notes, *more))
 
 

@@ -86,7 +86,7 @@ def read_header(data: Source) -> tuple[ByteLayout, int] | None:
 
 @dataclass(slots=True)
 class _Left:
-    """What may still be read of a structure. Hostile files refer to the same bytes again and again."""
+    """Budget of bytes for reading a structure, because hostile files refer to the same bytes again and again."""
 
     size: int
     """Bytes that all directories and values together may have: as many as the structure has."""

@@ -19,7 +19,7 @@ FORMAT_NAMES: dict[Format, str] = {
 WRITTEN: tuple[Format, ...] = ("tiff", "png", "jpeg", "webp", "avif", "jxl")
 """Formats that are written; the others are only read."""
 ALWAYS_KEPT: tuple[Format, ...] = ("tiff", "png", "jpeg", "webp")
-"""Formats that hold all that they are read with."""
+"""Formats that can hold everything that was read from them."""
 AlphaKind = Literal["unassociated", "associated", "unspecified"]
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 UNSPECIFIED: AlphaKind = "unspecified"
@@ -62,7 +62,7 @@ class Extra:
     codes_HWS: Stored
     """The codes as stored, [H, W, S] with S of 1 or more; only enlarging changes them."""
     kinds: tuple[AlphaKind, ...]
-    """What TIFF calls each of them."""
+    """Code of each of them in TIFF."""
     before: int = 0
     """Number of them that the file stores before alpha; the others follow it."""
 
@@ -74,7 +74,7 @@ class Extra:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JpegCoding:
-    """How a JPEG file was compressed."""
+    """Compression of a JPEG file."""
 
     quality: int
     """Quality of libjpeg, from 1 to 100, whose tables are the nearest."""
@@ -92,7 +92,7 @@ class Image:
 
     pixels_HWC: Pixels
     depth: Depth
-    """How the file stores the values, and how they will be written."""
+    """Depth of the values in the file and in the result."""
     format: Format
     alpha_HW: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32] | None = None
     """The alpha channel as stored; only enlarging changes it."""
@@ -101,14 +101,14 @@ class Image:
     extra: Extra | None = None
     """Channels beyond colours and alpha; None if there are none."""
     lossless: bool = False
-    """For WebP and JPEG XL: whether the file is lossless, and will be written so."""
+    """For WebP and JPEG XL: whether the file is lossless, and so its result."""
     jpeg: JpegCoding | None = None
     """For JPEG: how the file was compressed."""
     metadata: Metadata = field(default_factory=Metadata)
     thumbnail: int | None = None
-    """Longest side in pixels of the thumbnail that EXIF had; one of the result takes its place when it is written."""
+    """Longest side in pixels of the thumbnail in EXIF; a thumbnail of the result replaces it in the file written."""
     notes: tuple[str, ...] = ()
-    """What reading had to change, in words for the user ("palette converted to RGB")."""
+    """Changes that reading had to make, in words for the user ("palette converted to RGB")."""
     more_pages: tuple["Image", ...] = ()
     """The other full-size pages of a TIFF file, each with metadata of its own; they have no further pages."""
 
@@ -146,9 +146,8 @@ def written_as(
 ) -> Format:
     """The image's own format if it is written; otherwise PNG for 8 bits, and TIFF for more and for extra channels.
 
-    AVIF is written with 8 bits, and JPEG XL with 8 and 16 bits in sRGB; others of their files are as if only read.
-    Codes whose colours code points describe (`has_cicp`), and no profile, are written as PNG, which has a place for
-    these.
+    AVIF is written with 8 bits, and JPEG XL with 8 and 16 bits in sRGB; other files of these formats count as only
+    read. Images whose colours only code points describe (`has_cicp`) are written as PNG, which can hold code points.
     """
     if format == "avif" and depth == "uint8" and not has_cicp:
         return format
@@ -235,12 +234,12 @@ def to_stored(image: Image) -> Stored:
 
 
 def kinds_of(image: Image) -> tuple[AlphaKind, ...]:
-    """What the channels behind the colours are, in the order in which files store them."""
+    """Return the kinds of the channels after the colours, in the order in which files store them."""
     return tuple(kind for _, kind in _behind(image))
 
 
 def count_extra(kinds: Sequence[AlphaKind]) -> int:
-    """Number of channels behind the colours that are not alpha: a channel of which no file says so is none."""
+    """Number of channels after the colours that are not alpha; a channel counts as alpha only if a tag says so."""
     return len(kinds) - any(kind != UNSPECIFIED for kind in kinds)
 
 

@@ -102,7 +102,7 @@ def _header(width: int, height: int, count: int, parts: bytes) -> Foreign:
 
 
 def _kinds(count: int, found: list[int]) -> tuple[AlphaKind, ...]:
-    """What each channel behind the colours is; a single one that is not described is taken for alpha."""
+    """Return the kind of each channel after the colours; a single one without description counts as alpha."""
     behind = count - (3 if count >= 3 else 1)
     if behind == 1 and not found:
         return ("unassociated",)

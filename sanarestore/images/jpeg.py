@@ -79,7 +79,7 @@ def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # no
 
 
 def coding(image: Image, options: WriteOptions) -> JpegCoding:
-    """How an image is compressed: in the quality that is asked for, or that of the input, but `LEAST_QUALITY` at least.
+    """Choose the compression of an image: the quality of the options, or the input's raised to `LEAST_QUALITY`.
 
     Chroma is subsampled as in the input, if that is a JPEG file of good quality. What was no JPEG is subsampled only in
     a quality below `LEAST_QUALITY`, as ImageMagick does.

@@ -86,7 +86,7 @@ def _extension(packet: bytes | None, parts: list[bytes]) -> bytes | None:
 
 
 def notes_on(segments: list[Segment]) -> list[str]:
-    """What of these segments is left out."""
+    """Notes on those of these segments that are left out."""
     notes = []
     if any(marker == _APP2 and body.startswith((_PICTURES, _GAIN_MAP)) for marker, body in segments):
         notes.append("only the main picture is used; gain map or preview pictures are left out")

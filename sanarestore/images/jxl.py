@@ -1,11 +1,11 @@
-"""JPEG XL, read: pixels through libjxl, exactly; metadata from the boxes around the codestream."""
+"""Read JPEG XL: exact pixels by libjxl, metadata from the boxes around the codestream."""
 
 from sanarestore.errors import UnreadableImage
 from sanarestore.images import exif
 from sanarestore.images.boxes import boxes, is_cut
 from sanarestore.images.codes import Stored
 from sanarestore.images.damage import cut, hopeless, limited
-from sanarestore.images.fitting import told_upright
+from sanarestore.images.fitting import upright_metadata
 from sanarestore.images.foreign import Foreign, check_shape, exif_of, needs_code_points, scaled, upright, with_colours
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, Metadata, check_size, from_stored
@@ -47,7 +47,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     if found.orientation > 1:
         notes += ("the picture is turned upright",)
     metadata = with_colours(_metadata(data), (found.primaries, found.transfer), is_gray=found.is_gray)
-    metadata = told_upright(metadata, header.width, header.height)
+    metadata = upright_metadata(metadata, header.width, header.height)
     lossless = not found.is_lossy
     return from_stored(stored, format="jxl", metadata=metadata, colours=header.colours, lossless=lossless, notes=notes)
 

@@ -11,13 +11,13 @@ _RGB, _GRAY = 0, 1
 _D65, _SRGB_PRIMARIES, _P3 = 1, 1, 11
 _SRGB_CURVE, _LINEAR, _UNKNOWN = 13, 8, 2
 _HEAD = 64
-"""Bytes in which the header of a picture without preview, animation and profile ends."""
+"""Number of bytes that hold the header of a picture without preview, animation and profile."""
 _MOST_NAME = 1071 + 1024
 
 
 @dataclass(frozen=True, slots=True)
 class JxlHeader:
-    """What the codestream says of the picture."""
+    """Properties of the picture in the codestream's header."""
 
     width: int
     """Before it is turned upright."""
@@ -37,10 +37,10 @@ class JxlHeader:
     transfer: int = _SRGB_CURVE
     """Code point of the transfer characteristics."""
     transfer_at: int | None = None
-    """Number of the bit at which the code point of the transfer characteristics begins; None if sRGB is the default.
+    """Index of the first bit of the transfer characteristics' code point; None if sRGB is the default.
     """
     is_lossy: bool = False
-    """Whether colours are coded as XYB, as lossy files have them."""
+    """Whether colours are coded as XYB, as in lossy files."""
 
 
 def parse(codestream: bytes) -> JxlHeader:
@@ -82,8 +82,8 @@ def parse(codestream: bytes) -> JxlHeader:
     )  # fmt: skip
 
 
-def srgb_said(codestream: bytes) -> bytes:
-    """The codestream of a picture in linear light of sRGB's primaries with sRGB's curve in place of that.
+def with_srgb_curve(codestream: bytes) -> bytes:
+    """Return the codestream of a picture in linear light with sRGB primaries, its header changed to sRGB's curve.
 
     The pixels of a lossless picture stay as they are; those of a lossy one get the curve as they are decoded.
     """
@@ -92,7 +92,7 @@ def srgb_said(codestream: bytes) -> bytes:
         return codestream
     assert (found.primaries, found.transfer) == (_SRGB_PRIMARIES, _LINEAR)
     assert found.transfer_at is not None
-    # Both are coded in the same way: as 2 and what four bits add to it.
+    # Both are coded the same way: 2 plus the value of four bits.
     value = int.from_bytes(codestream[:_HEAD], "little") & ~(15 << found.transfer_at)
     value |= (_SRGB_CURVE - 2) << found.transfer_at
     return value.to_bytes(len(codestream[:_HEAD]), "little") + codestream[_HEAD:]
@@ -167,8 +167,8 @@ def _extra(read: _Bits) -> tuple[int, bool]:
 
 
 def _colours(read: _Bits) -> tuple[bool, int, int, int | None]:
-    """Whether the picture is gray, the code points of its primaries and transfer characteristics, and the place of the
-    latter."""
+    """Return whether the picture is gray, the code points of primaries and transfer characteristics, and the latter's
+    place."""
     if read.flag():
         return False, _SRGB_PRIMARIES, _SRGB_CURVE, None
     has_profile, space = read.flag(), read.symbol()
@@ -184,5 +184,5 @@ def _colours(read: _Bits) -> tuple[bool, int, int, int | None]:
     place = read.at + 2  # the first two bits say how long the code point is
     transfer = _UNKNOWN if has_gamma else read.symbol()
     if not is_known or has_gamma or transfer not in (1, 8, 13, 16, 18):
-        raise UnreadableImage("its colours are described in a way that no profile is made of", next_step=_EXPORT)
+        raise UnreadableImage("its colour description cannot be converted to a profile", next_step=_EXPORT)
     return space == _GRAY, primaries, transfer, place

@@ -1,7 +1,7 @@
-"""JPEG XL files: pixels through libjxl, EXIF and XMP in boxes before the codestream (ISO/IEC 18181-2).
+"""Write JPEG XL: pixels by libjxl, EXIF and XMP in boxes before the codestream (ISO/IEC 18181-2).
 
-libjxl's encoder, as it is at hand, takes no colour profile: pictures are written in sRGB, which the codestream says by
-code points, and others are refused.
+The binding of libjxl's encoder accepts no colour profile. Pictures in sRGB are written, marked by code points in the
+codestream; others are refused.
 """
 
 import numpy as np
@@ -11,11 +11,11 @@ from sanarestore.images import colour
 from sanarestore.images.boxes import boxes
 from sanarestore.images.codes import Stored, spoken
 from sanarestore.images.image import Image, to_stored
-from sanarestore.images.jxl_header import srgb_said
+from sanarestore.images.jxl_header import with_srgb_curve
 from sanarestore.options import WriteOptions
 
 QUALITY = 90
-"""Quality of lossy files if none is asked for."""
+"""Default quality of lossy files."""
 
 _LOSSLESS = 100
 _EFFORT_LOSSLESS, _EFFORT_LOSSY = 3, 7
@@ -25,7 +25,7 @@ _OTHERS = "Use --format tiff or png."
 
 
 def check_writable(image: Image) -> None:
-    """Raise UnwritableImage if JPEG XL cannot hold the image, or not in colours that it can say here."""
+    """Raise UnwritableImage if JPEG XL cannot hold the image, or its colours are not sRGB."""
     if image.depth == "float32":
         raise UnwritableImage(
             f"JPEG XL is written with 8 or 16 bits, and this image has {spoken(image.depth)}",
@@ -39,7 +39,7 @@ def check_writable(image: Image) -> None:
 def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # noqa: B008 - frozen
     """Encode a JPEG XL file; UnwritableImage if it cannot hold the image.
 
-    It is lossless at quality 100, and if the image was lossless JPEG XL and no quality is asked for.
+    It is lossless at quality 100, and without a quality if the image came from a lossless JPEG XL file.
     """
     import imagecodecs
 
@@ -58,7 +58,7 @@ def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # no
 
 
 def distance_of(quality: int) -> float:
-    """The distance of libjxl that cjxl takes for a quality from 1 to 99."""
+    """Return the distance of libjxl for a quality from 1 to 99, as cjxl computes it."""
     if quality >= 30:
         return 0.1 + (100 - quality) * 0.09
     return 53 / 3000 * quality**2 - 23 / 20 * quality + 25
@@ -69,9 +69,9 @@ def _plain(stored_HWS: Stored) -> Stored:
 
 
 def _linearize(stored_HWS: Stored, channels: int) -> None:
-    """Take the sRGB curve off 16-bit colours, in place: the encoder takes these for linear light.
+    """Remove the sRGB curve from 16-bit colours, in place, because the encoder treats them as linear light.
 
-    The decoder puts it on again, since `srgb_said` writes so into the header; black and white keep their codes.
+    The decoder applies it again, because `with_srgb_curve` writes so into the header; black and white keep their codes.
     """
     x = np.arange(65536) / 65535
     linear = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
@@ -82,14 +82,14 @@ def _linearize(stored_HWS: Stored, channels: int) -> None:
 
 
 def _with_metadata(data: bytes, image: Image) -> bytes:
-    """The container with EXIF and XMP before the picture, whose codestream says that its colours are sRGB."""
+    """Return the container with EXIF and XMP before the picture, whose codestream is marked as sRGB."""
     added = [(b"Exif", bytes(4) + image.metadata.exif)] if image.metadata.exif else []
     added += [(b"xml ", image.metadata.xmp)] if image.metadata.xmp else []
     parts = []
     for box in boxes(data):
         body = data[box.start : box.end]
         if box.kind in (b"jxlc", b"jxlp"):
-            body = srgb_said(body) if box.kind == b"jxlc" else body[:4] + srgb_said(body[4:])
+            body = with_srgb_curve(body) if box.kind == b"jxlc" else body[:4] + with_srgb_curve(body[4:])
             parts += [_box(*each) for each in added]
             added = []
         parts.append(_box(box.kind, body))

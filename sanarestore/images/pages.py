@@ -79,7 +79,7 @@ def read_pages(data: Source, *, accept_damaged: bool) -> Pages:
 
 
 def is_camera_raw(data: Source) -> bool:
-    """Whether a TIFF structure is that of a camera raw file: a DNG, a CR2, or one with a page of sensor data."""
+    """Return whether a TIFF structure is that of a camera raw file: a DNG, a CR2, or one with a page of sensor data."""
     start = ifd.read_header(data)
     if start is None:
         return False

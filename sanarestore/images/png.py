@@ -111,7 +111,7 @@ def _check_still(data: Source) -> None:
 
 
 def has_transparent_colour(data: Source, colour: int) -> bool:
-    """Whether a valid chunk before the pixels makes a colour, or some of a palette, transparent."""
+    """Return whether a valid chunk before the pixels makes a colour, or some of a palette, transparent."""
     most = {0: 2, 2: 6}.get(colour, 0)
     for name, start, end in limited(_spans(data)):
         if name == b"PLTE" and colour == 3:
@@ -160,13 +160,13 @@ def _body(data: bytes, start: int, end: int) -> bytes:
 
 
 def _is_whole(data: bytes, start: int, end: int) -> bool:
-    """Whether a chunk is all there and its checksum is right."""
+    """Return whether a chunk is all there and its checksum is right."""
     checksum = zlib.crc32(memoryview(data)[start - 4 : end])
     return end + 4 <= len(data) and checksum == int.from_bytes(data[end : end + 4], "big")
 
 
 def _damage(data: bytes, layout: list[tuple[bytes, int, int]], header: PngHeader) -> str | None:
-    """What is wrong with the chunks of the pixels; None if nothing is."""
+    """Return the fault of the chunks that hold the pixels; None if there is none."""
     pixels = [(start, end) for name, start, end in layout if name == b"IDAT"]
     if not layout or layout[-1][0] != b"IEND" or layout[-1][2] + 4 > len(data):
         return "it is truncated: the end of the PNG file is missing"

@@ -78,7 +78,7 @@ def metadata_of(chunks: list[Chunk]) -> Metadata:
 
 
 def notes_on(chunks: list[Chunk]) -> list[str]:
-    """What of these chunks is left out."""
+    """Notes on those of these chunks that are left out."""
     notes = []
     if any(name == _CREDENTIALS for name, _ in chunks):
         notes.append("content credentials (C2PA) are left out, because they hold for the original bytes only")
@@ -90,7 +90,7 @@ def notes_on(chunks: list[Chunk]) -> list[str]:
 
 
 def _is_safe(name: bytes) -> bool:
-    """Whether the author of an unknown chunk says that it stays true when pixels change (PNG 3, section 5.4)."""
+    """Return whether the author of an unknown chunk says that it stays true when pixels change (PNG 3, section 5.4)."""
     return name not in _READ | _STORAGE and name.isalpha() and bool(name[3] & 32) and bool(name[0] & 32)
 
 

@@ -22,7 +22,7 @@ _OPTIONS = "Options"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Provenance:
-    """What restored a photograph."""
+    """A record of how a photograph was restored."""
 
     version: str
     """Version of sanarestore."""

@@ -12,7 +12,7 @@ from sanarestore.images import colour, exif, ifd, jpeg
 from sanarestore.images.boxes import is_cut
 from sanarestore.images.codes import Stored
 from sanarestore.images.damage import cut, hopeless
-from sanarestore.images.fitting import told_upright
+from sanarestore.images.fitting import upright_metadata
 from sanarestore.images.foreign import Foreign, upright
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, Metadata, check_size, from_stored
@@ -47,7 +47,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
             )  # fmt: skip
             # A sensor without colours gives one channel.
             stored = np.repeat(stored, 3, axis=2) if stored.shape[2] == 1 else stored.copy()
-            metadata = told_upright(_metadata(data, file), stored.shape[1], stored.shape[0])
+            metadata = upright_metadata(_metadata(data, file), stored.shape[1], stored.shape[0])
     except rawpy.LibRawError as error:
         raise _of(error) from error
     return from_stored(stored, format="raw", metadata=metadata, notes=(_DEVELOPED,))
@@ -71,7 +71,7 @@ def header_of(data: Source) -> Foreign:
 
 
 def _is_cut(data: bytes) -> bool:
-    """Whether the file ends before its pixels do; LibRaw would fill up what is missing."""
+    """Return whether the file ends before its pixels do; LibRaw would fill up what is missing."""
     if data[4:8] == b"ftyp":
         return is_cut(data)
     if data.startswith(_FUJIFILM):

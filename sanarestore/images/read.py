@@ -89,7 +89,7 @@ def opened(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     try:
         mode = Path(path).stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            fact = "it is a pipe, a socket or a device, and no file"
+            fact = "it is a pipe, a socket or a device, not a file"
             raise UnreadableImage(fact, where=path, next_step="Name a file.")
         with Path(path).open("rb") as file:
             yield file

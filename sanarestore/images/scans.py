@@ -48,7 +48,7 @@ Spans = list[tuple[int, int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What the header of a JPEG file says of its picture."""
+    """Properties of the picture in the header of a JPEG file."""
 
     marker: int
     height: int
@@ -74,7 +74,7 @@ class _Scans:
     """The coded part of a file."""
 
     end: int = 0
-    """Where it ends, after the end marker."""
+    """Its end, after the end marker."""
     count: int = 0
     is_ended: bool = False
     """Whether there is an end marker."""
@@ -115,7 +115,7 @@ def decode_picture(data: bytes, accept_damaged: bool) -> tuple[Stored, list[str]
             raise
         stray = _stray(message, picture)
         if stray:
-            notes.append(f"{stray} stray bytes at the end of the JPEG data are passed over")
+            notes.append(f"{stray} stray bytes at the end of the JPEG data are ignored")
         else:
             notes.append(damaged(_fact(message), accepted=accept_damaged))
         return simplejpeg.decode_jpeg(picture, colours, strict=False), notes
@@ -139,7 +139,7 @@ def frame_of(segments: Iterable[Segment]) -> Frame:
 def spans(data: Source) -> Iterator[tuple[int, int, int]]:
     """Markers with the bounds of their segments, up to and including the first scan, which ends with the file.
 
-    Bytes between segments, which some programs leave there, are passed over as libjpeg does.
+    Bytes between segments, which some programs leave there, are ignored, as by libjpeg.
     """
     at = 2
     while at + 4 <= len(data):
@@ -201,7 +201,7 @@ def _zero_codes(tables: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _zeros_are_flat(header: bytes, zeros: dict[int, int], frame: Frame) -> bool:
-    """Whether a long run of zero bits may be a flat area, in a scan with this header.
+    """Return whether a long run of zero bits may be a flat area, in a scan with this header.
 
     In many files it cannot: with the usual tables zeros stand for coefficients that all are -1. Then the run is a hole.
     """

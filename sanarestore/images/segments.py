@@ -71,7 +71,7 @@ def _check_codecs(page: Any) -> None:
 
 
 def _is_plain(page: Any, size: int) -> bool:
-    """Whether the pixels lie in the file one after the other, complete and without compression."""
+    """Return whether the pixels lie in the file one after the other, complete and without compression."""
     if not len(page.dataoffsets) or len(page.dataoffsets) != len(page.databytecounts) or not page.is_contiguous:
         return False
     needed = math.prod(page.shaped) * page._dtype.itemsize
@@ -130,9 +130,9 @@ def _decoded(piece: bytes, size: int, index: int, page: Any, arguments: dict[str
         except Exception as error:  # decoders raise anything
             fact = error.fact if isinstance(error, DamagedImage) else cut(error)
             raise _BadSegmentError(f"cannot be decoded ({fact})") from error
-    said = [message for message in messages if any(word in message.lower() for word in _DAMAGE_WORDS)]
-    if said:
-        raise _BadSegmentError(f"is damaged ({cut(said[0])})")
+    faults = [message for message in messages if any(word in message.lower() for word in _DAMAGE_WORDS)]
+    if faults:
+        raise _BadSegmentError(f"is damaged ({cut(faults[0])})")
     return found
 
 

@@ -91,7 +91,7 @@ def with_article(name: str) -> str:
 
 
 def is_image_suffix(suffix: str) -> bool:
-    """Whether a suffix is that of an image format, supported or not."""
+    """Return whether a suffix is that of an image format, supported or not."""
     return suffix.lower() in SUFFIXES or suffix.lower() in _FOREIGN_SUFFIXES
 
 

@@ -1,4 +1,4 @@
-"""Thumbnails in EXIF: that of a file shows the photograph before restoring, so one of the result takes its place."""
+"""Thumbnails in EXIF. A file's own shows the photograph before restoring, so one of the result replaces it."""
 
 import io
 import struct
@@ -16,9 +16,9 @@ LARGEST = 160
 
 _QUALITY = 85
 _MOST_IN_JPEG = 65533 - 6
-"""Bytes of an EXIF block that a JPEG segment holds beside its length and its name."""
+"""Largest EXIF block that fits a JPEG segment beside its length and its name, in bytes."""
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""JPEG markers whose segments tell the size of the picture."""
+"""JPEG markers whose segments hold the size of the picture."""
 
 
 def side_of(block: bytes) -> int | None:
@@ -29,8 +29,8 @@ def side_of(block: bytes) -> int | None:
     return min(_longest_side(found) or LARGEST, LARGEST)
 
 
-def made_anew(image: Image, target: Format) -> Carried:
-    """Add a thumbnail of the image to its EXIF block, if the file that was read had one and the format holds it."""
+def with_new_thumbnail(image: Image, target: Format) -> Carried:
+    """Add a thumbnail of the image to its EXIF block, if the input had one and the format can hold it."""
     block, side = image.metadata.exif, image.thumbnail
     if block is None or side is None:
         return image.metadata, []
@@ -42,7 +42,7 @@ def made_anew(image: Image, target: Format) -> Carried:
 
 
 def _picture(image: Image, side: int) -> bytes:
-    """A JPEG file of the image's own values in three channels, without segments of its own, as Exif asks for."""
+    """Encode a JPEG file of the image's own values in three channels, without optional segments, as Exif requires."""
     from PIL import Image as PillowImage
 
     codes_HWC = from_float(np.broadcast_to(image.pixels_HWC, (image.height, image.width, 3)), "uint8")
@@ -56,7 +56,7 @@ def _picture(image: Image, side: int) -> bytes:
 
 
 def _longest_side(jpeg: bytes) -> int:
-    """Longest side of a JPEG file; 0 if it is not told."""
+    """Longest side of a JPEG file; 0 if the file does not say."""
     at = 2
     while at + 9 <= len(jpeg) and jpeg[at] == 0xFF:
         if jpeg[at + 1] in _FRAMES:

@@ -87,7 +87,7 @@ class TiffHeader:
 
     @property
     def kinds(self) -> tuple[AlphaKind, ...]:
-        """What each channel behind the colours is; a single one that no tag describes is taken for alpha."""
+        """Return the kind of each channel after the colours; a single one that no tag describes counts as alpha."""
         count = self.samples - self.stored_colours
         if count == 1 and not self.extra:
             return ("unassociated",)

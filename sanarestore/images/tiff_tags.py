@@ -39,7 +39,7 @@ def metadata_of(directory: Directory, layout: ByteLayout) -> Metadata:
 
 
 def notes_on(directory: Directory, layout: ByteLayout) -> list[str]:
-    """What of a page's tags is left out."""
+    """Notes on those of a page's tags that are left out."""
     notes = []
     if _LAYERS in directory:
         notes.append("Photoshop's layers are left out, because they hold the photograph before restoring")

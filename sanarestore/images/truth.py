@@ -89,7 +89,7 @@ def _packet(metadata: Metadata) -> tuple[Metadata, list[str]]:
 
 
 def _is_gone(each: xmp.Property, *, has_extension: bool) -> bool:
-    """Whether the property speaks of what is left out."""
+    """Return whether the property speaks of what is left out."""
     namespace, local = each.name
     if namespace == f"{_GOOGLE}camera/":
         return local.startswith(("MotionPhoto", "MicroVideo"))

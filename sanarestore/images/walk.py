@@ -37,7 +37,7 @@ def list_folder(folder: str, refuse: Refuse) -> Listing:
 def walk(root: str, refuse: Refuse) -> Iterator[str]:
     """Yield everything below a folder that is no folder: a folder's own files first, then those of its folders.
 
-    Hidden entries are passed over, and a folder with several links to it is entered once.
+    Hidden entries are skipped, and a folder with several links to it is entered once.
     """
     for folder, listing in _folders(root, refuse):
         for name in listing.others:

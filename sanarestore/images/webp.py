@@ -87,7 +87,7 @@ def _body(data: bytes, name: bytes, start: int, end: int) -> bytes:
 
 
 def _damage(data: bytes, spans: list[tuple[bytes, int, int]]) -> Iterator[str]:
-    """What is wrong with the file, as far as that can be seen."""
+    """Yield the visible faults of the file."""
     if int.from_bytes(data[4:8], "little") + 8 > len(data) or spans[-1][2] > len(data):
         yield "it is truncated: the end of the WebP file is missing"
     for name, start, end in spans:
@@ -110,7 +110,7 @@ def _completed(data: bytes, spans: list[tuple[bytes, int, int]]) -> bytes:
 
 
 def _parts_damage(head: bytes, size: int) -> str | None:
-    """What the header of a lossy frame says that cannot be."""
+    """Return the contradiction in the header of a lossy frame; None if there is none."""
     tag = int.from_bytes(head[:3], "little")
     if (tag >> 5) + 10 > size:
         return "its pixels are longer than the part of the file that holds them"

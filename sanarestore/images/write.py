@@ -23,7 +23,7 @@ from sanarestore.options import WriteOptions
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    """What is needed to write a format."""
+    """The functions and suffixes of a format."""
 
     encode: Callable[[Image, WriteOptions], bytes]
     check: Callable[[Image], None] | None
@@ -42,7 +42,7 @@ _WRITERS: dict[Format, _Writer] = {
 }
 
 _READ_AS = re.compile(r"^((?:\d+-bit \w+|float\d+) (?:is|are) converted to )(?:(?:8|16) bits?|float32)$")
-"""Notes of readers on a depth that files have and this program has not."""
+"""Notes of readers on depths that this program does not keep."""
 
 SUFFIXES: dict[str, Format] = {
     suffix: format_ for format_, writer in _WRITERS.items() for suffix in writer.suffixes
@@ -199,25 +199,25 @@ def prepared(
     if image.alpha_kind == "associated" and target != "tiff":
         image = _divided(image, FORMAT_NAMES[target])
     if options.strip:
-        told = provenance_of(image.metadata) if options.provenance else None
+        record = provenance_of(image.metadata) if options.provenance else None
         bare = stripped(image.metadata)
-        image = replace(image, metadata=with_provenance(bare, told) if told else bare, thumbnail=None)
+        image = replace(image, metadata=with_provenance(bare, record) if record else bare, thumbnail=None)
     return carried(turned_upright(image) if target in UPRIGHT else image, target)
 
 
 def _divided(image: Image, name: str) -> Image:
-    """The image with colours that are not premultiplied by alpha; those of fully transparent pixels are 0."""
+    """Divide colours by alpha; those of fully transparent pixels become 0."""
     if image.alpha_HW is None:
         return image
     alpha_HW1 = to_float(image.alpha_HW[..., None], image.alpha_HW.dtype.name)  # type: ignore[arg-type]
     pixels_HWC = np.zeros_like(image.pixels_HWC)
     np.divide(image.pixels_HWC, alpha_HW1, out=pixels_HWC, where=alpha_HW1 > 0)
-    note = f"colours are divided by alpha, because {name} does not hold them premultiplied"
+    note = f"colours were divided by alpha, because {name} does not hold them premultiplied"
     return replace(image, pixels_HWC=pixels_HWC, alpha_kind="unassociated", notes=(*image.notes, note))
 
 
 def _clipped(image: Image) -> list[str]:
-    """What of a float image is lost in codes."""
+    """Note on values of a float image that codes cannot hold."""
     if image.depth != "float32":
         return []
     channels = [image.pixels_HWC] + ([] if image.extra is None else [image.extra.codes_HWS])

@@ -39,7 +39,7 @@ class Attribute:
     """The name as it is written."""
     value: str
     start: int
-    """Where the white space before it begins."""
+    """Start of the white space before it."""
     value_start: int
     value_end: int
     end: int
@@ -55,9 +55,9 @@ class Element:
     prefixes: dict[str, str]
     """Namespaces by prefix, as they are declared here and above."""
     inside: int
-    """Where the start tag ends."""
+    """End of the start tag."""
     close: int = 0
-    """Where the end tag begins; the same as `start` if there is none, as in ``<a/>``."""
+    """Start of the end tag; the same as `start` if there is none, as in ``<a/>``."""
     end: int = 0
     children: list["Element"] = field(default_factory=list)
 
@@ -82,7 +82,7 @@ class _UnreadError(Exception):
 def parse(data: bytes) -> Element | None:
     """The root element of a document in UTF-8; None if it cannot be parsed, or declares entities, which XMP never does.
 
-    NUL bytes after the document, with which some programs fill up, are passed over.
+    NUL bytes after the document, which some programs add as padding, are ignored.
     """
     reader = _Reader(data.rstrip(b"\0"))
     try:

@@ -29,7 +29,8 @@ _references = ContextVar("references", default=False)
 
 
 def fits(*tensors: Tensor | None) -> bool:
-    """Whether kernels can take these: on one CUDA device that runs them, of one dtype, not empty, no gradient needed.
+    """Return whether kernels can take these: on one CUDA device that runs them, of one dtype, not empty, no gradient
+    needed.
 
     None stands for a tensor that is not given.
     """
@@ -45,7 +46,7 @@ def fits(*tensors: Tensor | None) -> bool:
 
 
 def available(device: torch.device) -> bool:
-    """Whether kernels can run on this device, in the current context."""
+    """Return whether kernels can run on this device, in the current context."""
     if device.type != "cuda" or _references.get() or os.environ.get(VARIABLE) == "0":
         return False
     return _installed() and _capability(device) >= CAPABILITY
@@ -68,8 +69,8 @@ def _installed() -> bool:
 
 
 def compiles() -> bool:
-    """Whether Triton can build its launchers, which takes a C compiler and Python's headers. Slim container images have
-    neither, and the first kernel would fail."""
+    """Return whether Triton can build its launchers, which takes a C compiler and Python's headers. Slim container
+    images have neither, and the first kernel would fail."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     return bool(compiler) and (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file()
 

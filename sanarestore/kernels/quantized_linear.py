@@ -1,4 +1,4 @@
-"""Products with quantized weights; a device's low-precision units where they fit, otherwise the reference.
+"""Products with quantized weights, on a device's low-precision units where they fit, otherwise by the reference.
 
 Shape suffixes: M rows, K inputs, N outputs, P = K / 2 bytes of two codes each, J groups of inputs.
 """
@@ -10,10 +10,11 @@ from torch import Tensor
 from sanarestore.kernels import reference
 
 MOST_ROWS = 8192
-"""Rows that are multiplied at once: their int32 sums and float32 products take four times the room of a bf16 result."""
+"""Rows that are multiplied at once: their int32 sums and float32 products take four times the memory of a bf16
+result."""
 
 LEAST_ROWS = 32
-"""CUDA's int8 product takes no fewer than 17 rows."""
+"""Fewest rows of CUDA's int8 product."""
 
 INT8_CAPABILITY, FP8_CAPABILITY = (8, 0), (9, 0)
 """Lowest compute capabilities for products of int8, and of fp8 with a scale for each row."""
@@ -53,7 +54,7 @@ def _fp8_on_cuda(given_MK: Tensor, code_NK: Tensor, scale_N: Tensor) -> Tensor:
     scale_M1 = given_MK.abs().amax(dim=1, keepdim=True).float().clamp(min=reference.SMALLEST) / largest
     code_MK = (given_MK / scale_M1).to(torch.float8_e4m3fn)
     weight_KN = code_NK.view(torch.float8_e4m3fn).t()
-    # Scales of rows need bf16 results.
+    # With scales of rows, results must be bf16.
     product_MN: Tensor = torch._scaled_mm(
         code_MK, weight_KN, scale_a=scale_M1, scale_b=scale_N[None], out_dtype=torch.bfloat16
     )

@@ -130,7 +130,7 @@ def int8_convolution(
 def int8_linear(given_MK: Tensor, code_NK: Tensor, scale_N: Tensor) -> Tensor:
     """Product with weights in int8, [M,N] in the dtype of the input; W8A8, no bias.
 
-    Rows of the input are rounded to int8 too, each with a scale of its own (`int8_rows`).
+    Rows of the input are rounded to int8 as well, each with its own scale (`int8_rows`).
     """
     code_MK, scale_M1 = int8_rows(given_MK)
     # Every dtype that networks compute in represents codes exactly.

@@ -36,7 +36,7 @@ PREFIX = "transformer."
 """Prefix of LoRA keys: diffusers' name for the part of the pipeline that they change."""
 
 OLD_LICENCE = "licence of the base"
-"""Under this name, older adapters keep the licence among the facts of their training."""
+"""Name under which older adapters keep the base's licence, among the facts of their training."""
 
 NEXT_STEP = "Fetch the adapter again, or train it again."
 
@@ -148,7 +148,7 @@ def write_adapter(
     elif transformer is not None:
         change = "full"
         write_module(folder / TRANSFORMER, transformer)
-    # What stands beside the weights for readers may be edited: the card, its curves, the text of a licence.
+    # Files for readers may be edited: the card, its curves, the text of a licence.
     files = sorted(
         path for path in folder.rglob("*") if path.is_file() and (path.suffix in (".safetensors", ".json"))
         and path.name != INDEX
@@ -184,15 +184,15 @@ def check_base(found: Adapter, name: str) -> None:
 
 
 def note_on_autoencoder(found: Adapter, chosen: str | None) -> str | None:
-    """A note if another autoencoder is chosen than an adapter was trained with; None if it is the same.
+    """Return a note if the chosen autoencoder is not the one that an adapter was trained with; None if it is the same.
 
-    WeightsError if the adapter's own has changed since, and no other is chosen.
+    WeightsError if the adapter's own has changed since, and none is chosen.
     """
     if chosen is None:
         if found.autoencoder is not None and weights.autoencoder_hash(found.autoencoder) != found.autoencoder_sha256:
             raise WeightsError(
                 f"it was trained with other weights than these of the autoencoder {found.autoencoder}",
-                where=found.folder, next_step="Bring that one back, or choose one with --autoencoder.",
+                where=found.folder, next_step="Restore those weights, or choose an autoencoder with --autoencoder.",
             )  # fmt: skip
         return None
     if found.autoencoder is not None and weights.autoencoder_hash(chosen) == found.autoencoder_sha256:

@@ -167,7 +167,7 @@ class Autoencoder(nn.Module):
 
 
 def _exactly(device: torch.device) -> AbstractContextManager[object]:
-    """Disable autocast where the device has it, so that the ends are float32 in training too."""
+    """Disable autocast where the device has it, so that the first and last layers are float32 in training too."""
     has_autocast = torch.amp.is_autocast_available(device.type)
     return torch.autocast(device.type, enabled=False) if has_autocast else nullcontext()
 

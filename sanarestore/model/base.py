@@ -88,10 +88,11 @@ def load_autoencoder(folder: Path) -> Autoencoder:
 
 
 def autoencoder_in(base: Path, other: str | None) -> Path:
-    """The folder of the autoencoder of a base, or of another that replaces it: a DC-AE whose latents have one form.
+    """Return the folder of a base's autoencoder, or of the DC-AE that replaces it, whose latents must have the same
+    form.
 
-    WeightsError if the other one's latents have other channels, another stride or another scaling factor: the
-    transformer was trained on latents of the base's. Versions 1.0 and 1.1 of DC-AE and its Lite share all three.
+    WeightsError if the replacement's latents differ in channels, stride or scaling factor, since the transformer was
+    trained on those of the base. DC-AE 1.0, 1.1 and Lite agree in all three.
     """
     if other is None:
         return base / "vae"
@@ -114,8 +115,8 @@ def autoencoder_in(base: Path, other: str | None) -> Path:
 
 
 def _latent_form(config: dict[str, Any], folder: Path) -> dict[str, float]:
-    """What must be equal for two autoencoders to share latents; values that a configuration leaves out are diffusers'
-    defaults. WeightsError if it is invalid."""
+    """The values that two autoencoders must share to share latents; those that a configuration leaves out are
+    diffusers' defaults. WeightsError if it is invalid."""
     try:
         encoder, decoder = (len(config[f"{half}_block_out_channels"]) for half in ("encoder", "decoder"))
         return {
@@ -145,7 +146,7 @@ def load_transformer(folder: Path, dtype: torch.dtype) -> Any:
     except ValueError as error:
         raise WeightsError(f"{error}", where=folder / "config.json", next_step=weights.FETCH) from error
     make: Any = SanaTransformer2DModel.from_config
-    with torch.device("meta"):  # the whole weights are never there
+    with torch.device("meta"):  # so the unquantized weights are never in memory
         transformer = make(config)
         quantization.prepare(transformer, precision)
     load_strictly(transformer, read_tensors(folder / WEIGHTS, as_stored=True), folder)

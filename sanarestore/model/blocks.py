@@ -94,7 +94,7 @@ def _is_silu(activation: Any) -> bool:
 
 
 def _are_plain(*modules: Any) -> bool:
-    """Whether no module has forward hooks, and every convolution is a plain zero-padded `Conv2d`."""
+    """Return whether no module has forward hooks, and every convolution is a plain zero-padded `Conv2d`."""
     return not any(
         module._forward_hooks
         or module._forward_pre_hooks
@@ -106,7 +106,8 @@ def _are_plain(*modules: Any) -> bool:
 def _pointwise(convolution: Any, given_BHWD: Tensor) -> Tensor:
     """Run a 1x1 convolution, which may be quantized, as a matrix product that includes the bias.
 
-    float32 keeps the convolution, which may be allowed the faster, less precise TF32 where a product is not.
+    In float32 it stays a convolution, for which the faster, less precise TF32 may be enabled where it is not for
+    products.
     """
     if isinstance(convolution, QuantizedLinear):
         return convolution.last(given_BHWD)

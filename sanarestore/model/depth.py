@@ -1,4 +1,4 @@
-"""Another number of blocks in a SANA transformer: blocks that are identities at first are appended, others removed.
+"""Change the number of blocks of a SANA transformer: append blocks that are identities at first, or remove blocks.
 
 A transformer is grown as SANA-1.5 does ("partial preservation", Xie et al. 2025, section 2.1): its last two blocks,
 which are tuned to the output, are dropped, and new blocks of random weights follow the others. The output projections

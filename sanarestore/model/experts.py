@@ -148,7 +148,8 @@ class Experts:
         return {name: share for name, share in shares if share > 0}
 
     def asked_for(self, removes: Collection[str] | None) -> Tensor:
-        """Whether each refiner may run for a request: booleans [E], the general refiner's first, which always may.
+        """Return whether each refiner may run for a request: booleans [E], the general refiner's first, which always
+        may.
 
         An expert removes its degradation whatever the prompt, so one that was not asked for must not run. `removes` is
         None for a request that names no kind.

@@ -71,7 +71,7 @@ class PortableRefiner(Refiner):
 
 
 class _Exported(nn.Module):
-    """What the file computes."""
+    """The computation of the file."""
 
     def __init__(self, refiner: Refiner) -> None:
         super().__init__()

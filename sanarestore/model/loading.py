@@ -65,8 +65,8 @@ class RestorationModel:
     refiner: Refiner
     prompts: Prompts
     defaults: dict[str, Any]
-    """Recommended settings: `prompt` when none is given, `steps` of the flow, `latent`: whether the latent path is
-    worth its time at fidelity 1, and `scale`: how many times training images were enlarged, if they were."""
+    """Recommended settings: `prompt`, the default prompt; `steps` of the flow; `latent`, whether the latent path is
+    worth its time at fidelity 1; `scale`, the factor by which training images were enlarged, if they were."""
     fingerprint: str
     """Identifies the weights that made a result."""
     experts: Experts | None = None
@@ -81,7 +81,7 @@ class RestorationModel:
     base: "RestorationModel | None" = None
     """The model without its adapter, where that was trained for some prompts only."""
     note: str | None = None
-    """What users should know of every result; None if there is nothing to say."""
+    """A note for every result; None for no note."""
 
     def serving(self, wording: str) -> "RestorationModel":
         """The model that restores photographs under the wording of a prompt: this one, or its base."""
@@ -134,7 +134,7 @@ def _load_whole(name: str, dtype: torch.dtype, autoencoder: str | None) -> Resto
     weights.verify(folder, hashes, needed | files_in(folder, *parts))
     refiner = load_refiner(config, folder / REFINER)
     if kind and autoencoder:
-        autoencoder_in(folder, autoencoder)  # told now, though it is loaded later
+        autoencoder_in(folder, autoencoder)  # checked now, though it is loaded later
     of_experts = renamed_tensors(read_tensors(folder / EXPERTS)) if experts else {}
 
     @functools.cache
@@ -193,7 +193,7 @@ def _load_adapted(name: str, adapter: str, dtype: torch.dtype, autoencoder: str 
 
 
 def adapted_base(found: adapters.Adapter, name: str, dtype: torch.dtype, autoencoder: str | None = None) -> Base:
-    """Load the base `name` of an adapter; if the adapter has a whole transformer, it is read in place of the base's.
+    """Load the base `name` of an adapter; a whole transformer in the adapter replaces the base's.
 
     `autoencoder` as for `load_base`.
     """
@@ -205,7 +205,7 @@ def adapted_base(found: adapters.Adapter, name: str, dtype: torch.dtype, autoenc
 
 
 def adapted_path(base: Base, found: adapters.Adapter, *, merged: bool = True) -> LatentPath:
-    """The latent path of an adapter over its `adapted_base`; low-rank changes are `merged` or left out.
+    """Build the latent path of an adapter on its `adapted_base`; low-rank changes are `merged` or left out.
 
     Changes the base.
     """
@@ -218,7 +218,7 @@ def adapted_path(base: Base, found: adapters.Adapter, *, merged: bool = True) ->
 
 
 def _fits(config: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
-    """Whether a transformer can stand in for the base's: it may have other blocks or precision, and nothing else."""
+    """Return whether a transformer can replace the base's: only its number of blocks and its precision may differ."""
     free = ("num_layers", QUANTIZATION)
     return all(config.get(name) == value for name, value in base.items() if name not in free and name[:1] != "_")
 

@@ -70,7 +70,7 @@ class PromptEncoder(nn.Module):
         Padding changes rounding: results differ from those of `table` by about 1e-6 of their size.
         """
         self.to(device)
-        # Of about equal length, so that padding is a small part of the work.
+        # Texts of similar length, so that padding is a small part of the work.
         ordered = sorted(dict.fromkeys(prompts), key=len)
         found: dict[str, Tensor] = {}
         for first in range(0, len(ordered), size):
@@ -113,7 +113,7 @@ class PromptCache:
 
 
 class Reads(Protocol):
-    """What `Prompts` needs of a `model.reading.Reader`."""
+    """The part of a `model.reading.Reader` that `Prompts` needs."""
 
     def read(self, prompts: Sequence[str]) -> list[Request]:
         """Return what each prompt asks for."""

@@ -25,7 +25,7 @@ BLOCKS = "transformer_blocks."
 """Name prefix of the layers that are quantized."""
 
 GROUPS = (128, 64, 32, 16, 8)
-"""Sizes of groups in 4 bits; the largest that divides the number of inputs is taken."""
+"""Sizes of groups in 4 bits, of which the largest that divides the number of inputs is used."""
 
 SHRINKS = tuple(1 - 0.05 * step for step in range(9))
 """Factors of a group's range that are tried in 4 bits; clipping the largest weights may leave a smaller error."""
@@ -72,7 +72,7 @@ class QuantizedLinear(nn.Module):
 
     @torch.no_grad()
     def read(self, weight_NK: Tensor) -> None:
-        """Take the codes of these weights, [N,K] or those of a 1x1 convolution."""
+        """Quantize these weights, [N,K] or those of a 1x1 convolution, into this layer."""
         weight_NK = weight_NK.flatten(1).float()
         if self.precision == "int4":
             self.codes, self.scale, self.zero = int4_codes(weight_NK)
@@ -102,7 +102,7 @@ class QuantizedLinear(nn.Module):
         return product_MN.view(*given.shape[:-1], self.outputs)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        # Casting the module to another dtype must not round its scales.
+        # A cast of the module to another dtype must not round its scales.
         precise = {name: tensor for name, tensor in self._buffers.items() if name != "codes"}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, tensor in precise.items():
@@ -119,7 +119,7 @@ def group_size(inputs: int) -> int:
 def int4_codes(weight_NK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Codes of float32 weights in 4 bits, uint8 [N,P], with scales and zeros, float16 [N,J] (`reference.int4_weights`).
 
-    The range of each group is the one, of `SHRINKS` of it, with the smallest squared error.
+    Each group's range is reduced by the one of `SHRINKS` with the smallest squared error.
     """
     weight_NJk = weight_NK.unflatten(1, (-1, group_size(weight_NK.shape[1])))  # type: ignore[no-untyped-call]
     low_NJ1, high_NJ1 = weight_NJk.amin(dim=2, keepdim=True).clamp(max=0), weight_NJk.amax(2, keepdim=True).clamp(min=0)
@@ -155,7 +155,7 @@ def quantize(transformer: Any, precision: Precision) -> None:
 
 
 def prepare(transformer: Any, precision: Precision) -> None:
-    """Put empty quantized layers in place, on the meta device or another, for weights that are quantized already."""
+    """Replace layers by empty quantized ones, on the meta device or another, for weights that are quantized already."""
     _check_whole(transformer)
     for parent, name, layer in [*_layers(transformer)]:
         setattr(parent, name, QuantizedLinear(layer, precision))
@@ -172,13 +172,6 @@ def exact_names(transformer: Any) -> frozenset[str]:
         f"{name}.{tensor}" for name, each in transformer.named_modules() if isinstance(each, QuantizedLinear)
         for tensor in each._buffers
     )  # fmt: skip
-
-
-def quantized_share(transformer: Any) -> float:
-    """Share of a transformer's weights that are quantized."""
-    quantized = sum(each.inputs * each.outputs for each in transformer.modules() if isinstance(each, QuantizedLinear))
-    share: float = quantized / (quantized + sum(each.numel() for each in transformer.parameters()))
-    return share
 
 
 def _layers(transformer: Any) -> Iterator[tuple[Any, str, Any]]:

@@ -1,4 +1,4 @@
-"""Copies of models and adapters whose transformer is quantized, for machines with little memory or disk."""
+"""Copies of models and adapters with a quantized transformer, for machines with little memory or disk space."""
 
 import shutil
 from pathlib import Path
@@ -22,8 +22,8 @@ TRANSFORMER = "transformer"
 def write_quantized(name: str, folder: Path, precision: Precision) -> float:
     """Write a model or an adapter with a quantized transformer to a new folder; returns its size against bfloat16.
 
-    The copy of an adapter holds the whole transformer, with the adapter's changes, so that the base's is not read any
-    more. UsageError if there is no transformer, or it is quantized already; WeightsError if anything cannot be read.
+    The copy of an adapter holds the whole transformer, with the adapter's changes, in place of the base's. UsageError
+    if there is no transformer, or it is quantized already; WeightsError if anything cannot be read.
     """
     if folder.exists():
         raise UsageError("it exists already", where=folder, next_step="Name a new folder.")
@@ -31,7 +31,9 @@ def write_quantized(name: str, folder: Path, precision: Precision) -> float:
     if weights.is_adapter(source):
         found = adapters.read_adapter(name)
         if found.condition is None:
-            raise UsageError("it changes no transformer", where=name, next_step="Name a model or another adapter.")
+            raise UsageError(
+                "it does not change the transformer", where=name, next_step="Name a model, or an adapter that does."
+            )
         transformer = _adapted(found)
     elif weights.is_model(source) and (source / TRANSFORMER).is_dir():
         transformer = load_transformer(source / TRANSFORMER, torch.float32)
@@ -40,7 +42,7 @@ def write_quantized(name: str, folder: Path, precision: Precision) -> float:
     else:
         raise UsageError("a base restores only with an adapter", where=name, next_step="Name the adapter instead.")
     if (known := quantization(transformer)) is not None:
-        raise UsageError(f"it is in {known} already", where=name, next_step="Name the model that it was made from.")
+        raise UsageError(f"it is in {known} already", where=name, next_step="Name the original model.")
     whole = 2 * sum(int(each.numel()) for each in transformer.parameters())
     quantize(transformer, precision)
     fresh = folder.with_name(f"{folder.name}.new")
@@ -54,7 +56,7 @@ def write_quantized(name: str, folder: Path, precision: Precision) -> float:
 
 
 def _adapted(found: adapters.Adapter) -> Any:
-    """The transformer of an adapter's base with the adapter's changes."""
+    """Return the transformer of an adapter's base with the adapter's changes."""
     adapters.check_base(found, found.base)
     transformer = adapted_base(found, found.base, torch.float32).transformer
     if found.change == "lora":

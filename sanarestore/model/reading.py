@@ -120,8 +120,8 @@ class Reader(nn.Module):
     def read(self, prompts: Sequence[str]) -> list[Request]:
         """Return what each prompt asks for; prompts as typed."""
         said_BK3, understood_B = self([folded(prompt) for prompt in prompts])
-        said, chances = said_BK3.softmax(dim=2).tolist(), understood_B.sigmoid().tolist()
-        return [_request(said_K3, chance) for said_K3, chance in zip(said, chances, strict=True)]
+        classes, chances = said_BK3.softmax(dim=2).tolist(), understood_B.sigmoid().tolist()
+        return [_request(said_K3, chance) for said_K3, chance in zip(classes, chances, strict=True)]
 
     def _words(self, prompts: Sequence[Sequence[Sequence[int]]]) -> tuple[Tensor, Tensor]:
         """Table rows of each word of each prompt -> features [B,L,D] and mask of present words [B,L]."""
@@ -184,16 +184,18 @@ def _request(said_K3: Sequence[Sequence[float]], understood: float) -> Request:
     if understood < UNDERSTOOD_FROM:
         return Request(None, understood=False)
     removed, kept = [], []
-    for kind, said in zip(KINDS, said_K3, strict=True):
-        if said[KEPT] > KEPT_FROM:
+    for kind, chances in zip(KINDS, said_K3, strict=True):
+        if chances[KEPT] > KEPT_FROM:
             kept.append(kind)
-        elif said[REMOVED] >= said[KEPT] and 1 - said[ABSENT] > (LIT_FROM if kind in LIGHT_AND_COLOUR else NAMED_FROM):
+        elif chances[REMOVED] >= chances[KEPT] and 1 - chances[ABSENT] > (
+            LIT_FROM if kind in LIGHT_AND_COLOUR else NAMED_FROM
+        ):
             removed.append(kind)
     return Request.keeping(*kept) if kept and not removed else Request.of(*removed)
 
 
 def is_reader(folder: Path) -> bool:
-    """Whether a model folder has a reader of its own."""
+    """Return whether a model folder has a reader of its own."""
     return (folder / weights.READER).is_file()
 
 

@@ -1,4 +1,4 @@
-"""Weights that wait in the host's memory, and are on the device only while they are used."""
+"""Weights that stay in the host's memory, and are copied to the device only while they are used."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -23,24 +23,24 @@ class HostWeights:
 
     def copies(self) -> list[Tensor]:
         """Copy the weights to the device, without waiting for it where they are pinned."""
-        with torch.inference_mode(False):  # a tensor of inference could not be a parameter's
+        with torch.inference_mode(False):  # an inference tensor cannot be the data of a parameter
             return [each.to(self._device, non_blocking=True, copy=True) for each in self._host]
 
     def place(self, copies: Sequence[Tensor]) -> None:
-        """Give these copies to the modules."""
+        """Let the modules use these copies."""
         for weight, copied in zip(self._weights, copies, strict=True):
             weight.data = copied
 
     def restore(self) -> None:
-        """Give the host's tensors back to the modules; the copies are freed."""
+        """Let the modules use the host's tensors again; the copies are freed."""
         self.place(self._host)
 
 
 class Streamed:
-    """Modules that are used one after another, each with its weights on the device only for its turn.
+    """Modules that run one after another, each with its weights on the device only while it runs.
 
-    Iterating yields the modules. On CUDA, the weights of the next are copied while one runs, on a stream of their own;
-    at most two modules are on the device at once.
+    Iterating yields the modules. On CUDA, a separate stream copies the weights of the next module while one runs; at
+    most two modules are on the device at once.
     """
 
     def __init__(self, modules: Iterable[nn.Module], device: torch.device) -> None:
@@ -60,7 +60,7 @@ class Streamed:
                 held.restore()
 
     def _copied(self, index: int) -> list[Tensor]:
-        """Begin to copy the weights of a module, none after the last."""
+        """Start to copy the weights of a module; after the last module, there are none."""
         if index == len(self._modules):
             return []
         if self._stream is None:
@@ -69,7 +69,7 @@ class Streamed:
             return self._weights[index].copies()
 
     def _ready(self, copies: list[Tensor]) -> list[Tensor]:
-        """Wait until copies are whole; their memory is then not reused before this stream's work with it is done."""
+        """Wait until copies are complete, and keep their memory until this stream has finished with it."""
         if self._stream is not None:
             current = torch.cuda.current_stream(self._device)
             current.wait_stream(self._stream)

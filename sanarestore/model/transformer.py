@@ -52,7 +52,7 @@ class ConditionedTransformer(nn.Module):
         self.transformer = transformer
         self.condition = condition
         self.streamed: Streamed | None = None
-        """The blocks where they wait in the host's memory; `forward` cannot be called then."""
+        """The blocks, if they wait in the host's memory; `forward` cannot be called then. None otherwise."""
 
     @property
     def config(self) -> Any:
@@ -66,7 +66,7 @@ class ConditionedTransformer(nn.Module):
 
     @property
     def blocks(self) -> Iterable[nn.Module]:
-        """The transformer's blocks, in order, each ready to run until the next is taken."""
+        """The transformer's blocks, in order; each can run until the next is taken."""
         return self.streamed or self.transformer.transformer_blocks  # type: ignore[return-value]
 
     def checkpoint_gradients(self) -> None:

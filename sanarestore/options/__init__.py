@@ -1,6 +1,6 @@
 """User options in one place: frozen, documented, checked once. Imports neither torch nor Typer.
 
-choices     values that options may have
+choices     the values that options may have
 restoring   RestoreOptions: how a photograph is restored
 writing     WriteOptions: how the result is written
 batch       BatchOptions: what is done with many files

@@ -10,7 +10,7 @@ from sanarestore.options.writing import WriteOptions
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A part of a batch: number `index`, from 1, of `count` parts that are done by runs of their own."""
+    """Part `index`, from 1, of a batch that `count` separate runs share."""
 
     index: int
     count: int
@@ -18,29 +18,32 @@ class Shard:
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.count:
             raise UsageError(
-                f"{self.index}/{self.count} is no part", where="--shard", next_step="Use 1/4 to 4/4 for four parts."
+                f"{self.index}/{self.count} is not a valid part",
+                where="--shard",
+                next_step="Use 1/4 to 4/4 for four parts.",
             )
 
     def has(self, name: str) -> bool:
-        """Whether this part contains the file with a name; each name is in exactly one part, on every machine."""
+        """Return whether a file of this name belongs to this part; every name belongs to exactly one, on every
+        machine."""
         digest = hashlib.sha256(name.encode(errors="surrogateescape")).digest()
         return int.from_bytes(digest[:8]) % self.count == self.index - 1
 
 
 def parse_shard(text: str) -> Shard:
-    """Parse `2/4`; UsageError if it is no such part."""
+    """Parse `2/4`; UsageError for any other text."""
     index, slash, count = text.partition("/")
     if not slash or not all(each.isascii() and each.isdigit() and len(each) < 10 for each in (index, count)):
-        raise UsageError(f"'{text}' is no part", where="--shard", next_step="Use 1/4 to 4/4 for four parts.")
+        raise UsageError(f"'{text}' is not a valid part", where="--shard", next_step="Use 1/4 to 4/4 for four parts.")
     return Shard(int(index), int(count))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchOptions:
-    """What a user may choose for a batch, beside how a photograph is restored."""
+    """Options of a batch, besides those that decide how a photograph is restored."""
 
     write: WriteOptions = WriteOptions()  # noqa: RUF009 - frozen
-    """How results are written."""
+    """Options of writing results."""
     name: str | None = None
     """Template of the names of results, see `engine.naming`; None keeps the names of inputs."""
     overwrite: bool = False
@@ -48,13 +51,12 @@ class BatchOptions:
     accept_damaged: bool = False
     """Restore what can be decoded of damaged files, with a note."""
     adopt: bool = False
-    """Take over outputs that no journal knows, if their provenance says that the same options and weights made them of
-    the same inputs."""
+    """Accept outputs that no journal knows, if their provenance names the same input, options and weights."""
     shard: Shard | None = None
-    """The part of the files that this run does; None for all."""
+    """The part of the files that this run restores; None for all."""
     memory_per_file: int | None = None
-    """Bytes that a file may take, by an estimate from its header; None takes what is free when the model is loaded,
-    divided by the number of devices."""
+    """Bytes of memory that a file may need, by an estimate from its header; None for the memory that is free once the
+    model is loaded, divided by the number of devices."""
 
     def __post_init__(self) -> None:
         check_texts(self, ("name",))

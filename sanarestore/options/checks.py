@@ -1,4 +1,4 @@
-"""Checks of the types of options, with the flag named that is wrong."""
+"""Checks of the types of options; errors name the flag."""
 
 import numbers
 from collections.abc import Sequence
@@ -7,11 +7,12 @@ from sanarestore.errors import UsageError
 
 
 def check_numbers(options: object, names: Sequence[str], kind: type) -> None:
-    """Make options numbers of Python; UsageError for one that is not of a kind of the module `numbers`, nor None."""
+    """Convert options to Python's own numbers; UsageError for one that is neither None nor of its kind in the module
+    `numbers`."""
     for name in names:
         value = getattr(options, name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
-            fact = f"{value!r} is no {'whole ' if kind is numbers.Integral else ''}number"
+            fact = f"{value!r} is not a {'whole ' if kind is numbers.Integral else ''}number"
             raise UsageError(fact, where=flag_of(name), next_step="Give a number.")
         if value is not None:
             # 1, 1.0 and NumPy's numbers are the same option, and fingerprints are made of Python's own.
@@ -20,11 +21,11 @@ def check_numbers(options: object, names: Sequence[str], kind: type) -> None:
 
 
 def check_texts(options: object, names: Sequence[str]) -> None:
-    """Raise UsageError for an option that is no text, nor None."""
+    """Raise UsageError for an option that is neither a text nor None."""
     for name in names:
         value = getattr(options, name)
         if value is not None and not isinstance(value, str):
-            raise UsageError(f"{value!r} is no text", where=flag_of(name), next_step="Put it in quotes.")
+            raise UsageError(f"{value!r} is not a text", where=flag_of(name), next_step="Put it in quotes.")
 
 
 def check_flags(options: object, names: Sequence[str]) -> None:

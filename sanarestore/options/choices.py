@@ -1,4 +1,4 @@
-"""The values that options may have, and what they are called."""
+"""The values that options may have."""
 
 from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
 
@@ -23,7 +23,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Offload = Literal["none", "parts", "blocks"]
 
 OFFLOADS: tuple[Offload, ...] = get_args(Offload)
-"""What waits in the host's memory until it is used, each value more than the one before."""
+"""Kinds of offload: which weights wait in the host's memory until they are used, each more than the one before."""
 
 Tiling = Literal["exact", "causal", "multidiffusion", "independent", "off"]
 
@@ -60,7 +60,7 @@ MOST_STEPS = 50
 """Most sampling steps allowed; more make no visible difference."""
 
 MOST_CANDIDATES = 64
-"""Most candidates of a photograph: the gain grows with the logarithm of their number, the time with the number."""
+"""Most candidates of a photograph: the gain grows with the logarithm of their number, the time in proportion."""
 
 JUDGES = ("fidelity", "niqe")
 """Names of the built-in judges of candidates; the first is the default."""
@@ -71,17 +71,17 @@ SMALLEST_TILE = 64
 
 @runtime_checkable
 class Judge(Protocol):
-    """What scores candidates for a restored photograph; docs/python.md has an example."""
+    """An object that scores candidates for a restored photograph; docs/python.md has an example."""
 
     @property
     def name(self) -> str:
-        """A name for messages, JSON and fingerprints; it must change when the scores do."""
+        """Name for messages, JSON and fingerprints; it must change whenever the scores change."""
 
     def score(self, degraded: "Pixels", candidate: "Pixels") -> float:
         """Score one candidate for a photograph; the highest score is kept.
 
         Both are read-only float32 arrays [H,W,3] of encoded values around [0,1], whole images without alpha. The
-        photograph is as it was given, so with `scale` or `long_side` the candidate has another size.
+        photograph has its original size, so with `scale` or `long_side` the candidate's differs.
         """
 
 

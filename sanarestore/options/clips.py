@@ -11,12 +11,12 @@ from sanarestore.options.checks import check_numbers, check_texts
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipOptions:
-    """Options that only clips have."""
+    """Options that apply only to clips."""
 
     temporal: float = 1.0
     """Strength of the filter over time: 1 averages frames where they agree, 0 restores every frame by itself."""
     codec: str | None = None
-    """Codec of video: ffv1, av1, or an encoder of PyAV; None takes that of the output's suffix."""
+    """Codec of video: ffv1, av1, or an encoder of PyAV; None for the default of the output's suffix."""
 
     def __post_init__(self) -> None:
         check_texts(self, ("codec",))

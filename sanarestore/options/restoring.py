@@ -44,8 +44,8 @@ class RestoreOptions:
     adapter: str | None = None
     """Folder or hub id of an adapter, which turns a published SANA base into a restoration model; None for none."""
     autoencoder: str | None = None
-    """Folder or hub id of a DC-AE that replaces the base's autoencoder; None takes that with which the adapter was
-    trained, or the base's own."""
+    """Folder or hub id of a DC-AE that replaces the base's autoencoder; None for the one that the adapter was trained
+    with, or the base's own."""
     strength: float = 1.0
     """Fraction of the change to apply: 1 is the restored photograph, 0 exactly the input, values between blend them."""
     fidelity: float = 1.0
@@ -59,13 +59,13 @@ class RestoreOptions:
     candidates: int = 1
     """Samples of the latent path for each photograph, from the seeds `seed`, `seed` + 1 and so on; the best is kept."""
     judge: str | Judge | None = None
-    """What scores the candidates: fidelity (agreement with the photograph), niqe (quality without a reference), or a
-    `Judge` of one's own, itself or named as module:object; None takes fidelity."""
+    """Judge of the candidates: fidelity (agreement with the photograph), niqe (quality without a reference), or your
+    own `Judge`, as an object or named as module:object; None for fidelity."""
     scale: float = 1.0
     """Enlarge each side by a factor from 1 to 4 (bicubic) before restoring."""
     long_side: int | None = None
-    """Longer side of the result in pixels, in place of `scale`: smaller photographs are enlarged before restoring, by a
-    factor of 4 at most, and larger ones are shrunk after it. None leaves it to `scale`."""
+    """Longer side of the result in pixels, instead of `scale`: smaller photographs are enlarged before restoring, by a
+    factor of 4 at most, and larger ones are reduced after it. None to use `scale`."""
     tile: int | None = None
     """Largest side of a tile's core in pixels; None chooses by device, or 1024 for blending schemes. Affects
     memory and speed; changes the result only for blending schemes."""
@@ -83,11 +83,12 @@ class RestoreOptions:
     """Precision of the transformer's weights: int8, int4 or fp8 take less memory and change the result a little; None
     keeps the model's."""
     offload: Offload = "none"
-    """What waits in the host's memory while a GPU generates an image: none; parts, all that the current stage does not
-    need; or blocks, of the transformer all but the blocks that are used. Affects memory and speed only."""
+    """Weights that wait in the host's memory while a GPU generates an image: none; parts, those that the current stage
+    does not need; or blocks, which also keeps only the current blocks of the transformer on the GPU. Affects only
+    memory and speed."""
     device_memory: int | str | None = None
-    """Memory of the device that a worker may use, such as 8G, or in bytes; tile, offload and precision are chosen to
-    fit where they are not given. None uses what is free."""
+    """Memory of the device that a worker may use, in bytes or as text such as 8G; tile, offload and precision are
+    chosen to fit unless they are set. None for the free memory."""
     seed: int = 0
     """Seed of the noise that the latent path starts from; the refiner uses no noise."""
     threads: int | None = None
@@ -141,7 +142,7 @@ class RestoreOptions:
 
     @property
     def judged_by(self) -> str | None:
-        """Name of the judge; None if there is one candidate."""
+        """Name of the judge; None for a single candidate."""
         if self.candidates == 1:
             return None
         return self.judge.name if isinstance(self.judge, Judge) else self.judge or JUDGES[0]
@@ -153,7 +154,7 @@ class RestoreOptions:
             return
         if self.candidates == 1:
             raise UsageError(
-                "there is one candidate, so nothing to judge", where="--judge",
+                "there is only one candidate, so nothing to judge", where="--judge",
                 next_step="Use --candidates 8, or leave it out.",
             )  # fmt: skip
         if isinstance(self.judge, str):
@@ -162,7 +163,7 @@ class RestoreOptions:
             is_judge = isinstance(self.judge, Judge) and isinstance(self.judge.name, str)
         if not is_judge:
             raise UsageError(
-                f"{self.judge!r} is no judge", where="--judge",
+                f"{self.judge!r} is not a judge", where="--judge",
                 next_step=f"Use {', '.join(JUDGES)}, module:object, or an object with a name and a method score.",
             )  # fmt: skip
 
@@ -170,7 +171,9 @@ class RestoreOptions:
         if self.long_side is None:
             return
         if self.long_side < 1:
-            raise UsageError(f"{self.long_side} px is no size", where="--long-side", next_step="Use 1 or more.")
+            raise UsageError(
+                f"{self.long_side} px is not a valid size", where="--long-side", next_step="Use 1 or more."
+            )
         if self.scale != 1:
             raise UsageError("--scale sets the size too", where="--long-side", next_step="Leave one of them out.")
 
@@ -180,7 +183,7 @@ class RestoreOptions:
         if self.offload not in OFFLOADS:
             raise UsageError(f"'{self.offload}' is not {', '.join(OFFLOADS[:-1])} or {OFFLOADS[-1]}", where="--offload")
         if isinstance(self.device_memory, int) and self.device_memory < 1:
-            raise UsageError(f"{self.device_memory} bytes are no memory", where="--device-memory")
+            raise UsageError(f"{self.device_memory} bytes are too few", where="--device-memory")
 
     def _check_overlap(self) -> None:
         if self.tiling not in BLENDING:
@@ -199,7 +202,7 @@ class RestoreOptions:
 
     def fingerprint(self) -> str:
         """Hash of all options that change the result's pixels; the weights are hashed separately."""
-        # Not asdict, which would copy a judge of one's own.
+        # Not asdict, which would copy a user's judge.
         chosen = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         chosen["scale"] = float(self.scale)  # 2 and 2.0 are the same
         # Models and adapters are identified by their weights, not by name.

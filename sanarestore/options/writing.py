@@ -24,15 +24,16 @@ class WriteOptions:
     format: OutputFormat = "preserve"
     """Format of the result; preserve keeps the input's, unless the name of a single output has another suffix."""
     quality: int | None = None
-    """Quality of JPEG, WebP, AVIF and JPEG XL, from 1 to 100; None takes the input's own, but a high one at least."""
+    """Quality of JPEG, WebP, AVIF and JPEG XL, from 1 to 100; None for the input's own quality, raised to a high one if
+    it is lower."""
     bit_depth: int | None = None
     """Bits of each value, 8 or 16; None keeps the input's depth."""
     keep_dates: bool = False
-    """Give the result the times of the last change and last access of its input."""
+    """Copy the times of the last change and last access of the input to the result."""
     strip: bool = False
-    """Write no metadata but what decides the look: colour profile, colour tags and orientation."""
+    """Write only metadata that decides the look: colour profile, colour tags and orientation."""
     provenance: bool = False
-    """Write into XMP what restored the photograph: version, model, hash of the weights, licence and options."""
+    """Record in XMP how the photograph was restored: version, model, hash of the weights, licence and options."""
 
     def __post_init__(self) -> None:
         check_numbers(self, ("quality", "bit_depth"), numbers.Integral)

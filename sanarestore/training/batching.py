@@ -1,4 +1,4 @@
-"""Batches of training samples: stacked, divided among processes, made by workers beside the training."""
+"""Batches of training samples, prepared by workers in parallel to the training and divided among its processes."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from sanarestore.training.data import Sample
 from sanarestore.training.recipe import TrainingRecipe
 
 WORKER_NICENESS = 9
-"""Niceness of the processes that make samples, added to that of the training process."""
+"""Niceness of the processes that prepare samples, added to that of the training process."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,20 +30,20 @@ class Batch:
     statistics_BK: Tensor
     prompts: list[str]
     requests: tuple[Request | None, ...]
-    """What the prompts ask for; None for prompts that have to be read first."""
+    """The requests of the prompts; None for prompts that have to be read first."""
     wordings: tuple[Wording, ...] = ()
-    """What the prompts say; empty except when the prompt reader is trained."""
+    """The wordings of the prompts; empty except when the prompt reader is trained."""
     number: int = 0
     """Number of the step."""
     first: int = 0
-    """Number of the first sample among all of the run's; a sample's number seeds the noise that its loss draws."""
+    """Number of the first sample, counted over the whole run; a sample's number seeds the noise of its loss."""
     notes: tuple[str, ...] = ()
     """Messages for the user about the samples."""
     degraded_latent_BCHW: Tensor | None = None
     """Latents, in batches whose images are empty."""
     target_latent_BCHW: Tensor | None = None
     label: str = ""
-    """In validation, the degradation of the samples or what stands for it."""
+    """In validation, the degradation of the samples or another name for their kind."""
 
     def to(self, device: torch.device) -> "Batch":
         """Move all tensors to a device; images become channels last."""
@@ -80,7 +80,7 @@ class Batch:
 
 
 class _Numbers(Sampler[list[int]]):
-    """Numbers of the samples that one of several processes takes for each step, from a step to the recipe's end."""
+    """Numbers of the samples that one of several processes uses at each step, from a step to the recipe's end."""
 
     def __init__(self, recipe: TrainingRecipe, first_step: int, rank: int, count: int) -> None:
         self._steps = range(first_step, recipe.steps)
@@ -99,7 +99,7 @@ def batches(
 ) -> Generator[Batch, None, None]:
     """Yield the batches of steps `first_step`, `first_step + 1`, ... to the end of the recipe.
 
-    Of `count` processes, each takes an equal part of every batch, the one at its `rank`. Closing the generator ends the
+    Each of `count` processes takes an equal part of every batch, selected by its `rank`. Closing the generator ends the
     workers.
     """
     own = recipe.batch // count
@@ -112,13 +112,14 @@ def batches(
 def numbered_batches(
     samples: Dataset[Sample], numbers: Iterable[list[int]], *, workers: int
 ) -> Generator[Batch, None, None]:
-    """Yield batches of samples by their numbers, made in `workers` processes; closing the generator ends them."""
+    """Yield batches of samples by their numbers, prepared in `workers` processes; closing the generator ends the
+    processes."""
     loader: DataLoader[Batch | SanarestoreError] = DataLoader(
-        _Excused(samples),
+        _WithErrors(samples),
         batch_sampler=numbers,
         num_workers=workers,
-        collate_fn=_collate_or_excuse,
-        worker_init_fn=_modestly,
+        collate_fn=_collate_or_error,
+        worker_init_fn=_lower_priority,
         prefetch_factor=4 if workers else None,
         multiprocessing_context="spawn" if workers else None,
         pin_memory=torch.cuda.is_available(),
@@ -130,19 +131,21 @@ def numbered_batches(
                 raise batch
             yield batch
     finally:
-        # PyTorch ends them when the iterator is freed, but a traceback, as of Ctrl-C, keeps it until the program ends.
+        # PyTorch ends workers when the iterator is freed, but a traceback, as after Ctrl-C, keeps it until the program
+        # ends.
         getattr(loaded, "_shutdown_workers", lambda: None)()
 
 
 def batch_at(samples: Dataset[Sample], recipe: TrainingRecipe, step: int, *, rank: int = 0, count: int = 1) -> Batch:
-    """The part of a step's batch that the process `rank` of `count` takes, made in this process."""
+    """Return the part of a step's batch for the process `rank` of `count`, prepared in this process."""
     own = recipe.batch // count
     first = step * recipe.batch + rank * own
     return replace(collate([samples[number] for number in range(first, first + own)]), number=step, first=first)
 
 
-class _Excused(Dataset[Any]):
-    """Samples with SanarestoreErrors as values, because a DataLoader would wrap them in its worker's traceback."""
+class _WithErrors(Dataset[Any]):
+    """Samples that return SanarestoreErrors as values, because a DataLoader would wrap raised ones in its worker's
+    traceback."""
 
     def __init__(self, samples: Dataset[Sample]) -> None:
         self._samples = samples
@@ -154,7 +157,7 @@ class _Excused(Dataset[Any]):
             return error
 
 
-def _collate_or_excuse(samples: list[Sample | SanarestoreError]) -> Batch | SanarestoreError:
+def _collate_or_error(samples: list[Sample | SanarestoreError]) -> Batch | SanarestoreError:
     errors = [sample for sample in samples if isinstance(sample, SanarestoreError)]
     return errors[0] if errors else collate([sample for sample in samples if not isinstance(sample, SanarestoreError)])
 
@@ -180,7 +183,7 @@ def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
     return torch.stack(found) if found else None
 
 
-def _modestly(_worker: int) -> None:
+def _lower_priority(_worker: int) -> None:
     """Give a worker one thread and, where possible, low priority: a training step waits for its slowest thread.
 
     Signals of the terminal reach every process, but only the training acts on them; it ends its workers.

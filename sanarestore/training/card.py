@@ -1,7 +1,8 @@
-"""The model card of what was trained: `README.md` in its folder, with the front matter that hubs read.
+"""The card of a trained model or adapter: `README.md` in its folder, with the front matter that hubs read.
 
-It says what the weights are for, how to use them, what they were trained on, how much they gain, and what publishing
-them asks. It names no files of photographs and shows none: the folder may be published, and photographs are private.
+It says what the weights are for, how to use them, what they were trained on, how much they gain, and what to check
+before publishing them. It neither names nor shows photographs: the folder may be published, and photographs are
+private.
 """
 
 from dataclasses import dataclass
@@ -30,21 +31,21 @@ _SECTION = "\n## {}\n\n{}\n"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trained:
-    """What a folder holds, and what it came from."""
+    """The content of a trained folder, and its origin."""
 
     folder: Path
     name: str
     is_adapter: bool
     base: str | None
-    """Name of the base: that of an adapter, or the model that training began from; None for new weights."""
+    """Name of an adapter's base, or of the model that training began from; None for new weights."""
     prompt: str
     """Default prompt."""
     prompts: tuple[str, ...] = ()
-    """Prompts that an adapter restores, where its base restores all others."""
+    """Prompts that an adapter restores, if its base restores all others."""
 
     @classmethod
     def of(cls, folder: Path, name: str, base: str | None) -> "Trained":
-        """Read a folder that training has written; `base` is what it began from."""
+        """Read a folder that training has written; `base` names the weights that it began from."""
         if weights.is_adapter(folder):
             index = weights.read_adapter_index(folder)
             return cls(
@@ -56,12 +57,12 @@ class Trained:
 
     @property
     def hub_base(self) -> str | None:
-        """The base's hub id without its revision; None for a base that is on no hub."""
+        """The base's hub id without its revision; None for a base that is not on a hub."""
         return self.base.partition("@")[0] if self.base and weights.is_hub_id(self.base) else None
 
     @property
     def base_shown(self) -> str:
-        """Name of the base for readers; of a folder its last part, because paths are private."""
+        """Name of the base for readers; for a folder only its last part, because paths are private."""
         if self.base is None:
             return "none, new weights"
         return self.base if self.hub_base or self.base == weights.EMBEDDED else Path(self.base).name
@@ -72,7 +73,7 @@ def write_card(trained: Trained, record: RunRecord) -> Path:
 
     ValueError if the front matter has a fault, which would be an error of this module.
     """
-    licence = Licence.of(weights.resolve(trained.base)) if trained.base else Licence(said=weights.NOT_STATED)
+    licence = Licence.of(weights.resolve(trained.base)) if trained.base else Licence(stated=weights.NOT_STATED)
     licence.copy(trained.folder)
     curves = curves_svg(record)
     if curves:
@@ -102,12 +103,12 @@ def card(trained: Trained, record: RunRecord, licence: Licence, *, has_curves: b
     if has_curves:
         parts.append(f"\n![Validation and loss over the steps]({CURVES})\n")
     parts.append(_SECTION.format("Limits", _bullets(_limits(trained, record))))
-    asked = licence.asks(trained.base_shown) if trained.base else [
+    conditions = licence.conditions(trained.base_shown) if trained.base else [
         "The weights come from your own data. Choose a licence, and replace `license: unknown`."
     ]  # fmt: skip
     if record.data is not None and record.data.captions:
-        asked.append("The captions above and in the files come from your data: check that you may publish them.")
-    parts.append(_SECTION.format(f"Before you publish this {kind}", _bullets(asked)))
+        conditions.append("The captions above and in the files come from your data: check that you may publish them.")
+    parts.append(_SECTION.format(f"Before you publish this {kind}", _bullets(conditions)))
     parts.append(f"\nWritten by sanarestore {__version__}. This file may be edited.\n")
     return "".join(parts)
 
@@ -140,14 +141,14 @@ def _purpose(trained: Trained, record: RunRecord) -> str:
 
 def _usage(trained: Trained) -> str:
     option = "--adapter" if trained.is_adapter else "--model"
-    # The prompt is quoted for a shell, and no quote ends it early.
+    # The prompt is quoted for a shell; quotes in it are escaped.
     prompt = _plain(trained.prompt).replace("'", "'\\''")
     command = f"sanarestore restore ./photos -o ./restored {option} ./{_plain(trained.folder.name)}"
     with_prompt = f" --prompt '{prompt}'" if prompt not in ("", DEFAULT_PROMPT) else ""
     text = f"```console\n$ pip install sanarestore\n$ {command}{with_prompt}\n```"
     if trained.prompts:
         named = ", ".join(f"`{_plain(shortened(each))}`" if each else "none" for each in trained.prompts[:20])
-        text += f"\n\nTrained for these prompts; the base restores photographs under all others: {named}."
+        text += f"\n\nTrained for these prompts; with all others, the base restores photographs: {named}."
     return text
 
 
@@ -173,7 +174,7 @@ def _figures(record: RunRecord) -> str:
 
 def _limits(trained: Trained, record: RunRecord) -> list[str]:
     held = record.data.held_back if record.data else 0
-    measured = f"The figures come from {held:,} images of the same data that training has not seen."
+    measured = f"The figures are measured on {held:,} images of the same data that training did not see."
     limits = [f"{measured} Other photographs may gain less." if held else "No images were held back for validation."]
     if record.results.warning:
         limits.append(f"It is {record.results.warning}.")
@@ -193,7 +194,7 @@ def _bullets(sentences: list[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text in one line without marks that end code in Markdown."""
+    """Return a text in one line, without marks that would end code in Markdown."""
     return " ".join(text.replace("`", "'").split())
 
 

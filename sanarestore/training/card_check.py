@@ -9,14 +9,14 @@ from sanarestore.training.licences import IDENTIFIERS, OTHER
 REQUIRED = ("license", "library_name", "pipeline_tag", "tags")
 
 RELATIONS = ("adapter", "finetune", "merge", "quantized")
-"""How a model may be related to its base."""
+"""Relations that a model may have to its base."""
 
 _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 _NAME = re.compile(r"[a-z0-9+.-]+")
 
 
 def check_card(text: str) -> list[str]:
-    """Everything that is wrong with the front matter of a card, a phrase each."""
+    """List the faults of a card's front matter, a phrase each."""
     try:
         fields = _read(text)
     except ValueError as error:
@@ -38,7 +38,7 @@ def check_card(text: str) -> list[str]:
 
 
 def _read(text: str) -> Mapping[str, Any]:
-    """The fields of the front matter; ValueError if there is none, or if it is no YAML."""
+    """Return the fields of the front matter; ValueError if there is none, or if it is not YAML."""
     import yaml
 
     lines = text.splitlines()

@@ -66,7 +66,7 @@ def read_tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
 
 @dataclass
 class StopRequest:
-    """Whether a training of several processes is to stop."""
+    """A request to stop a training of several processes."""
 
     asked: bool = False
     parent: int = field(default_factory=os.getppid)
@@ -74,7 +74,7 @@ class StopRequest:
 
     @property
     def is_due(self) -> bool:
-        """Whether a signal has come, or the process that has started this one is gone."""
+        """Whether a signal has arrived, or the process that started this one has ended."""
         if self.asked or os.getppid() != self.parent:
             return True
         return self.launcher > 0 and not psutil.pid_exists(self.launcher)

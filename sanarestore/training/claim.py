@@ -10,7 +10,7 @@ from sanarestore.engine.lock import Lock
 from sanarestore.errors import UsageError
 
 LAUNCHER = "SANARESTORE_LAUNCHER"
-"""Environment variable: number of the process that has started those of a training."""
+"""Environment variable with the id of the process that started those of a training."""
 
 _DECODED = ".decoded-"
 

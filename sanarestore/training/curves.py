@@ -1,4 +1,4 @@
-"""Curves over the steps of a run: places in an SVG picture, which templates draw."""
+"""Curves over the steps of a run, placed in an SVG picture that templates draw."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -8,13 +8,14 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 300, 58, 12, 28, 34
 """Size of a picture and of its margins, in pixels."""
 
 MOST = 8
-"""Curves in one picture at most."""
+"""Largest number of curves in one picture."""
 
 MOST_TICKS = 20
-"""Blocks that are numbered in a picture at most."""
+"""Largest number of blocks that are numbered in a picture."""
 
 SMOOTHING, FEW = 0.9, 10
-"""Decay per point of the mean that smooths a loss, and number of points below which it is much less smooth."""
+"""Largest decay per point of the running mean that smooths a loss, and number of points at which it is half as
+large."""
 
 Points = Sequence[tuple[int, float]]
 """Step and value."""
@@ -45,7 +46,7 @@ class Picture:
     zero: float | None
     """Place of the value 0, where it lies within the picture."""
     left_out: int = 0
-    """Curves that are not shown."""
+    """Number of curves that are not shown."""
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -75,7 +76,8 @@ def gain_picture(gains: Mapping[str, Points]) -> Picture | None:
 
 
 def importance_picture(importances: Sequence[float], removed: Collection[int]) -> Picture | None:
-    """The importance of each block as a line up from zero, those of removed blocks in another colour; None of none."""
+    """The importance of each block as a line up from zero, in another colour for removed blocks; None without
+    blocks."""
     if not importances:
         return None
     high = max(*importances, 1e-9) * 1.06
@@ -107,7 +109,7 @@ def importance_picture(importances: Sequence[float], removed: Collection[int]) -
 
 
 def smoothed(points: Points) -> list[tuple[int, float]]:
-    """Exponential mean of the values, without the bias of its beginning."""
+    """Exponential running mean of the values, corrected for its bias at the beginning."""
     total, weight, found = 0.0, 0.0, []
     decay = min(SMOOTHING, len(points) / (len(points) + FEW))
     for step, value in points:
@@ -117,7 +119,7 @@ def smoothed(points: Points) -> list[tuple[int, float]]:
 
 
 def round_numbers(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers from `low` to `high`, about as many as asked for."""
+    """Return round numbers from `low` to `high`, roughly `about` of them."""
     span = max(high - low, 1e-12)
     raw = span / about
     power = 10.0 ** math.floor(math.log10(raw))

@@ -26,7 +26,7 @@ from sanarestore.images import Pixels, quantize
 from sanarestore.model.colour_correction import colour_statistics, overview
 from sanarestore.training.backdrops import before_backdrop
 from sanarestore.training.dead_leaves import dead_leaves
-from sanarestore.training.photos import Photo, PhotoCache, Window, common_size, readable, to_tensor
+from sanarestore.training.photos import CropWindow, Photo, PhotoCache, common_size, readable, to_tensor
 from sanarestore.training.recipe import TrainingRecipe
 
 MARGIN = 16
@@ -44,9 +44,9 @@ class Sample(TypedDict):
     """[K] float32: the `colour_statistics` of the whole degraded photograph."""
     prompt: str
     request: Request | None
-    """What the prompt asks for; None if the prompt has to be read first."""
+    """Request of the prompt; None if the prompt has to be read first."""
     wording: NotRequired[Wording]
-    """What the prompt says; only in samples for the prompt reader."""
+    """Wording of the prompt; only in samples for the prompt reader."""
     degraded_latent: NotRequired[Tensor]
     """[C, H, W]: the degraded image's latent, in samples without images (see `latents`)."""
     target_latent: NotRequired[Tensor]
@@ -112,22 +112,22 @@ class PhotoSamples(Dataset[Sample]):
         """Side of a crop including its margin, in pixels."""
         return self.recipe.patch + 2 * MARGIN
 
-    def _most_detailed(self, photo: Photo, rng: np.random.Generator) -> Window:
+    def _most_detailed(self, photo: Photo, rng: np.random.Generator) -> CropWindow:
         """Choose the most detailed of a few random windows of random sizes."""
         first, *others = (self._window(photo, rng) for _ in range(self.recipe.candidates))
         # Most recipes try one window, and its detail need not be measured.
         return max(first, *others, key=lambda window: self._detail(photo, window)) if others else first
 
-    def _window(self, photo: Photo, rng: np.random.Generator) -> Window:
+    def _window(self, photo: Photo, rng: np.random.Generator) -> CropWindow:
         """Draw a window of the photo that becomes a crop with its margin."""
         scale = float(rng.uniform(1, self.recipe.shrink_most)) if rng.random() < self.recipe.shrink else 1.0
         height, width = photo.size
         # Small photos are shrunk less, so that less of the window has to be mirrored.
         span = min(round(self._side * scale), max(self._side, min(height, width)))
         top, left = (int(rng.integers(0, max(size - span, 0) + 1)) for size in (height, width))
-        return Window(top, left, span)
+        return CropWindow(top, left, span)
 
-    def _detail(self, photo: Photo, window: Window) -> float:
+    def _detail(self, photo: Photo, window: CropWindow) -> float:
         return photo.detail(window, every=max(window.span // self._side, 1))
 
     def _turned(self, clean_HWC: Pixels, rng: np.random.Generator) -> Pixels:
@@ -151,7 +151,7 @@ class OverviewSamples(PhotoSamples):
         rng = stream(self.recipe.seed, "tone", index)
         photo, note = self._photo(index)
         top, left = (int(rng.integers(size)) for size in photo.size)
-        framed = photo.framing(Window(top, left, 1), rng)
+        framed = photo.framing(CropWindow(top, left, 1), rng)
         framed = to_gray(framed) if rng.random() < self.recipe.gray else framed
         return {**overview_sample(framed, self._plan(rng), self.recipe.patch, rng), "note": note}
 
@@ -237,7 +237,7 @@ def statistics_of(overview_HWC: Pixels) -> Tensor:
 
 
 def without_files(samples: Dataset[Sample]) -> Dataset[Sample]:
-    """The same samples, but decoded photos are kept in memory only."""
+    """Return the same samples, with decoded photos kept in memory only."""
     other = copy.copy(samples)
     if isinstance(other, PhotoSamples | PairSamples):
         other._cache = PhotoCache()

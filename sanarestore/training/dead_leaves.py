@@ -4,7 +4,7 @@ Freely licensed photographs are few and mostly a little soft, and show hardly an
 trained on them alone mistakes edges sharper than all of theirs for blurred ones. Dead leaves (A. B. Lee, D. Mumford and
 J. Huang, "Occlusion Models for Natural Images", 2001) have the power spectrum and the edges of photographs; the leaves
 here have several shapes, letters among them, and fractal or regular textures: fabric, mesh and print are the textures
-that are most easily taken for noise.
+that are most easily mistaken for noise.
 """
 
 import string

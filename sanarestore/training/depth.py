@@ -1,6 +1,6 @@
 """Change the depth of a base's transformer before it is trained: grow it, or remove its least important blocks.
 
-What that costs is measured by validation before and after, and recorded.
+Validation measures the cost before and after, which is recorded.
 """
 
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.scores import Validation, measure
 
 FEWEST_LEFT = 2
-"""Blocks that pruning leaves at least: the first and the last."""
+"""Fewest blocks that pruning leaves: the first and the last."""
 
 
 def check_depth(recipe: TrainingRecipe, transformer: Any) -> None:
-    """UsageError if the transformer has too few blocks for what the recipe asks."""
+    """Raise UsageError if the transformer has too few blocks for the recipe."""
     depth = depth_of(transformer)
     if recipe.prune > depth - FEWEST_LEFT:
         most = max(depth - FEWEST_LEFT, 0)
@@ -44,7 +44,8 @@ def check_depth(recipe: TrainingRecipe, transformer: Any) -> None:
 
 
 def at_depth(objective: Any, recipe: TrainingRecipe) -> Any:
-    """The objective at the recipe's depth, with any blocks: enough to estimate memory. Changes its transformer."""
+    """Return the objective at the recipe's depth, with arbitrary blocks, to estimate memory; its transformer is
+    changed."""
     if not recipe.changes_depth:
         return objective
     transformer = objective.parts.path.transformer.transformer
@@ -56,9 +57,10 @@ def change_depth(
     objective: Any, recipe: TrainingRecipe, samples: Any, validation: Sequence[Batch], device: torch.device,
     ranks: Ranks,
 ) -> tuple[Any, DepthRecord]:  # fmt: skip
-    """Bring the transformer of an objective to the recipe's depth; returns another objective, and what became of it.
+    """Bring the transformer of an objective to the recipe's depth; return a new objective, and the record of the
+    change.
 
-    Importances are measured on samples of the training data, a part of them in each process. Only the first process
+    Importances are measured on samples of the training data, which processes share. Only the first process
     validates. UsageError if the transformer has too few blocks.
     """
     transformer = objective.parts.path.transformer.transformer
@@ -80,17 +82,17 @@ def change_depth(
 
 
 def restored_depth(objective: Any, recipe: TrainingRecipe, folder: Path) -> tuple[Any, DepthRecord]:
-    """Bring the transformer to the depth of a run that is resumed, as its folder records it; UsageError if it does not.
+    """Bring the transformer to the depth that the folder of a resumed run records; UsageError if it has no such record.
 
-    The weights follow from the run's checkpoint.
+    The run's checkpoint replaces the weights later.
     """
     record = DepthRecord.load(folder)
     depth = depth_of(objective.parts.path.transformer.transformer)
     if record is None or record.before != depth or record.appended != recipe.grow:
         fact = "is missing" if record is None else "is of another run"
         raise UsageError(
-            f"{fact}: it says which blocks were removed", where=folder / FILE,
-            next_step="Bring it back, or begin another run with -o.",
+            f"{fact}: it records which blocks were removed", where=folder / FILE,
+            next_step="Restore it from a backup, or begin another run with -o.",
         )  # fmt: skip
     return _changed(objective.parts, recipe, record.removed), record
 
@@ -103,7 +105,7 @@ def _dropped(recipe: TrainingRecipe, transformer: Any, importances: Sequence[flo
 
 
 def _changed(parts: Parts, recipe: TrainingRecipe, removed: tuple[int, ...]) -> Any:
-    """The recipe's objective on parts with other blocks, which the transformer itself gets too."""
+    """Return the recipe's objective on parts with other blocks, which are put into the transformer as well."""
     transformer = parts.path.transformer.transformer
     if removed:
         remove_blocks(transformer, removed)
@@ -115,7 +117,7 @@ def _changed(parts: Parts, recipe: TrainingRecipe, removed: tuple[int, ...]) -> 
 
 
 def _validated(objective: Objective, batches: Sequence[Batch], device: torch.device, ranks: Ranks) -> Validation | None:
-    """The validation of an objective as it is; None if there is nothing to validate on."""
+    """Validate an objective as it is; None if there are no photographs to validate on."""
     if not batches or not ranks.is_first:
         return None
     objective.modules.eval()

@@ -1,6 +1,6 @@
-"""What became of a transformer's blocks before training: kept in `depth.json` in the run's folder.
+"""The change of a transformer's blocks before training, recorded in `depth.json` in the run's folder.
 
-A resumed run begins from the base again, and takes the same blocks from it as before.
+A resumed run loads the base again, and takes the same blocks from it.
 """
 
 import json
@@ -17,35 +17,36 @@ FILE = "depth.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DepthRecord:
-    """Blocks removed and appended, and what that costs. Blocks are numbered from 0, as in the files of weights."""
+    """Blocks removed and appended, and the cost. Blocks are numbered from 0, as in files of weights."""
 
     before: int
     """Blocks of the base."""
     removed: tuple[int, ...]
-    """Blocks of the base that are gone."""
+    """Blocks of the base that were removed."""
     appended: int = 0
     """New blocks at the end."""
     importances: tuple[float, ...] = ()
     """Importance of each block of the base; empty if none were measured."""
     validation_before: Validation | None = None
-    """With all blocks of the base; None without photographs to validate on."""
+    """Validation with all blocks of the base; None without photographs to validate on."""
     validation_after: Validation | None = None
-    """With other blocks, before training."""
+    """Validation with the new set of blocks, before training."""
 
     @property
     def after(self) -> int:
-        """Blocks that are trained with."""
+        """Number of blocks in training."""
         return self.before - len(self.removed) + self.appended
 
     @property
     def words(self) -> str:
-        """What became of the blocks, in a phrase."""
+        """The change of the blocks, in a phrase."""
         gone = [f"{_listed(self.removed)} removed"] if self.removed else []
         new = [f"{self.appended} appended"] if self.appended else []
         return f"{self.before} in the base, {self.after} now: {', '.join([*gone, *new])}"
 
     def cost(self, trained: Validation | None = None) -> str:
-        """Validation of the base, with other blocks, and `trained`, in a phrase; empty if it was not measured."""
+        """Validation of the base, with the new blocks, and after training (`trained`), in a phrase; empty without
+        measurements."""
         if self.validation_before is None or self.validation_after is None:
             return ""
         found = f"{self.validation_before.gain:+.2f} dB before, {self.validation_after.gain:+.2f} dB with these blocks"

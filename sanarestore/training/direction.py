@@ -1,8 +1,8 @@
-"""Which image of a pair is the degraded one, as their pixels show it: swapped columns of a list are found so.
+"""Decide by their pixels which image of a pair is the degraded one, to find swapped columns of a list.
 
-Names: `upper` is the image with more fine detail or noise, `lower` the other one; their difference is the excess.
-Noise is added: the excess has nothing to do with the lower image, and is as strong in plain areas as elsewhere. Blur
-takes away: the excess goes along with the lower image at some scale, and the upper one has steeper edges.
+Names: `upper` is the image with more fine detail or noise, `lower` the other one; their difference is the excess. If
+noise was added, the excess is uncorrelated with the lower image, and as strong in plain areas as elsewhere. If blur
+removed detail, the excess correlates with the lower image at some scale, and the upper image has steeper edges.
 """
 
 from typing import Literal
@@ -18,22 +18,24 @@ CODES = 255.0
 BLOCK = 16
 """Side of the blocks in which plain and detailed areas are told apart, in pixels."""
 FEWEST_BLOCKS = 16
-"""Fewer blocks show nothing."""
+"""Fewest blocks that allow a decision."""
 WEAKEST = 1.0
 """Root mean square of the excess, in 8-bit codes, below which two images count as equally sharp and noisy."""
 PLAIN = 4.0
 """Standard deviation, in 8-bit codes, that a quarter of the lower image's blocks must exceed to show edges."""
 EVEN = 0.6
-"""Excess in plain areas, as a share of that in detailed ones, from which it counts as noise."""
+"""Ratio of the excess in plain areas to that in detailed ones, above which it counts as noise."""
 UNRELATED, RELATED = 0.08, 0.15
-"""Correlation of the excess with the lower image, at the scale where it is largest: noise up to the first, lost detail
-from the second on. It is clearly negative where the lower image has noise of its own."""
+"""Correlation of the excess with the lower image, at the scale where it is largest: noise below the first value, lost
+detail above the second. It is clearly negative if the lower image has noise of its own."""
 AS_STEEP, STEEPER = 1.1, 1.2
-"""Edges of the upper image in units of those of the lower one: noise up to the first, blur from the second on."""
+"""Steepness of the upper image's edges relative to the lower one's: noise below the first value, blur above the
+second."""
 OF_BLOCKS = 1.05
-"""Blockiness from which an image has blocks."""
+"""Blockiness above which an image has JPEG blocks."""
 BLOCKY, HINT_OF_BLOCKS = 1.25, 1.05
-"""Blockiness of one image in units of that of the other: clear evidence, and a reason not to take the rest for noise.
+"""Blockiness of one image relative to the other: the first value is clear evidence, the second a reason not to call the
+excess noise.
 """
 SCALES = (1, 2, 4)
 """Sides of the areas that are averaged before the correlation is measured, in pixels."""
@@ -44,7 +46,7 @@ Plane = npt.NDArray[np.float32]
 
 
 def degraded_side(first_HWC: Pixels, second_HWC: Pixels) -> Side | None:
-    """The side that looks degraded, by noise, lost detail or JPEG blocks; None if the pixels do not show it.
+    """Return the side that looks degraded, by noise, lost detail or JPEG blocks; None if the pixels do not show it.
 
     Both images are [H, W, 1 or 3] in [0, 1], of one size, and show the same scene.
     """
@@ -74,7 +76,7 @@ def degraded_side(first_HWC: Pixels, second_HWC: Pixels) -> Side | None:
         and 1 / STEEPER < steeper < AS_STEEP
         and blocky < HINT_OF_BLOCKS
     )
-    # Where there are no edges, nothing shows whether they were kept.
+    # Without edges, nothing shows whether they were kept.
     return sides[0] if is_noise else None
 
 
@@ -94,7 +96,7 @@ def _rms(values: Plane) -> float:
 
 
 def _in_blocks(values_HW: Plane) -> Plane:
-    """The values as [blocks, pixels of a block]; what is left at the borders is cut off."""
+    """Arrange the values as [blocks, pixels of a block]; incomplete blocks at the borders are cut off."""
     rows, columns = (size // BLOCK for size in values_HW.shape)
     cut = values_HW[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK)
     return cut.transpose(0, 2, 1, 3).reshape(rows * columns, BLOCK * BLOCK)
@@ -114,14 +116,14 @@ def _excess(excess_HW: Plane, structure_B: Plane) -> tuple[float, float]:
 
 
 def _shrunk(gray_HW: Plane, scale: int) -> Plane:
-    """Means of squares of `scale` pixels; what is left at the borders is cut off."""
+    """Average squares of `scale` pixels a side; incomplete ones at the borders are cut off."""
     rows, columns = (size // scale for size in gray_HW.shape)
     cut = gray_HW[: rows * scale, : columns * scale].reshape(rows, scale, columns, scale)
     return np.asarray(cut.mean(axis=(1, 3)), dtype=np.float32)
 
 
 def _correlation(upper_HW: Plane, lower_HW: Plane) -> float:
-    """Correlation of the excess with the lower image; 0 without any."""
+    """Correlation of the excess with the lower image; 0 if either is zero everywhere."""
     excess = upper_HW - lower_HW
     scale = _rms(excess) * _rms(lower_HW)
     return float(np.mean(excess * lower_HW)) / scale if scale else 0.0
@@ -144,7 +146,7 @@ def _steepness(upper_HW: Plane, lower_HW: Plane) -> float:
 def _blockiness(gray_HW: Plane) -> float:
     """Steps across the borders of JPEG's blocks of 8 x 8 relative to the largest of the other seven kinds of steps.
 
-    Above 1 only with blocks: any of the eight kinds may be the largest by chance, and where there is little to see.
+    It is clearly above 1 only with blocks; without them, any of the eight kinds may be the largest by chance.
     """
     ratios = []
     for axis in (0, 1):

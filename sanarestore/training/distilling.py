@@ -82,7 +82,7 @@ class DistillationObjective(FlowObjective):
 
 
 def check_teacher(parts: Parts, recipe: TrainingRecipe, base: str | None) -> None:
-    """UsageError if a transformer cannot be distilled, or is not one of many steps where it shall teach."""
+    """Raise UsageError if a transformer cannot be distilled, or if the teacher was itself trained for few steps."""
     where = base or "--base scratch"
     if recipe.teacher:
         latent, known = parts.latent, parts.defaults.get("steps_range")
@@ -90,7 +90,7 @@ def check_teacher(parts: Parts, recipe: TrainingRecipe, base: str | None) -> Non
         fact = (
             "there is no latent path to distil" if latent is None
             else "its condition is untrained, so that a teacher would ignore the photo" if not parts.sees_photo
-            else "it is a model of few steps, whose velocities lead along no path"
+            else "it is a model of few steps, which cannot teach"
             if latent.flow.solver == "consistency" or few
             else ""
         )  # fmt: skip
@@ -102,7 +102,7 @@ def check_teacher(parts: Parts, recipe: TrainingRecipe, base: str | None) -> Non
 
 
 def check_stages(recipe: TrainingRecipe, base: str) -> None:
-    """UsageError if a later stage would distil a base that cannot be distilled: said before hours of training."""
+    """Raise UsageError, before hours of training, if a later stage would distil a base that cannot be distilled."""
     if all(stage.objective != "distillation" for stage in recipe.stages[1:]):
         return
     folder = weights.resolve(base)
@@ -114,7 +114,7 @@ def check_stages(recipe: TrainingRecipe, base: str) -> None:
 
 
 def _without_norms(where: str) -> UsageError:
-    # Sprint adds the norms and trains them in; an adapter has no place for them.
+    # Sprint adds such norms and trains them; an adapter cannot hold them.
     return UsageError(
         "its attention does not normalise queries and keys, without which distillation is unstable", where=where,
         next_step="Name a base with such norms, as those of SANA-1.5 and Sprint, or leave out the distillation.",
@@ -122,7 +122,7 @@ def _without_norms(where: str) -> UsageError:
 
 
 def refuse_distilled(parts: Parts, base: str | None) -> None:
-    """UsageError if a transformer was distilled to few steps, which flow matching would undo."""
+    """Raise UsageError if a transformer was distilled to few steps, which flow matching would undo."""
     if parts.defaults.get("solver") == "consistency":
         raise UsageError(
             "it was distilled to few steps, which the objective flow would undo", where=base,
@@ -139,7 +139,7 @@ def consistency_loss(
     `window` is that of `change_along`. The loss is the size of the tangents, near 1 until they vanish; validation shows
     progress, the loss does not.
     """
-    # First with gradients: autocast keeps cast weights, and must not keep some without a gradient.
+    # With gradients first: autocast caches cast weights, and must not cache any without a gradient.
     predicted_BCHW = student(noised_BCHW, angle_B)
     with torch.no_grad():
         fixed_BCHW = predicted_BCHW.detach()
@@ -154,8 +154,8 @@ def normalized_tangent(
 ) -> Tensor:
     """The tangent cos(t) df/dt along the slope dx'/dt, divided by its own size, [B,C,H,W].
 
-    Lu & Song (2025, section 4.1), whose units differ by `SIGMA_DATA`. The size is the root of the mean square, so that
-    it does not grow with the crop (Chen et al. 2025).
+    Lu & Song (2025, section 4.1), whose units differ by `SIGMA_DATA`. Its size is the root mean square, which does not
+    grow with the crop (Chen et al. 2025).
     """
     cosine_B111, sine_B111 = _sides(angle_B)
     tangent_BCHW = cosine_B111.square() * (slope_BCHW - predicted_BCHW)
@@ -169,7 +169,8 @@ def normalized_tangent(
 def change_along(student: Field, noised_BCHW: Tensor, angle_B: Tensor, slope_BCHW: Tensor, window: float) -> Tensor:
     """cos(t) sin(t) dF/dt along the slope dx'/dt, [B,C,H,W]: the mean within `window` radians, or exact if that is 0.
 
-    Transformers whose timesteps go to 1000 fluctuate from one to the next: their exact derivative is mostly noise.
+    A transformer with timesteps up to 1000 fluctuates from one to the next, so that its exact derivative is mostly
+    noise.
     """
     cosine_B111, sine_B111 = _sides(angle_B)
     both_B111 = cosine_B111 * sine_B111
@@ -189,7 +190,7 @@ def change_along(student: Field, noised_BCHW: Tensor, angle_B: Tensor, slope_BCH
 
 
 def _teacher_of(transformer: ConditionedTransformer, lora: Lora | None) -> tuple[ConditionedTransformer, Lora | None]:
-    """Copies of a transformer and its low-rank weights as they are now; a frozen base is shared, and held once."""
+    """Copy a transformer and its low-rank weights; a frozen base is shared, not copied."""
     shared: dict[int, Any] = {id(each): each for each in transformer.parameters() if not each.requires_grad}
     teacher, low_rank = copy.deepcopy((transformer, lora), shared)
     return teacher.eval().requires_grad_(False), low_rank.requires_grad_(False) if low_rank else None

@@ -55,7 +55,7 @@ def fitting_objective(training: Training) -> tuple[Objective, Memory]:
     The weights of a published base are not read before that is known.
     """
     recipe, start = training.recipe, training.start
-    # The objective has the base's depth, and only the estimate another one.
+    # Only the estimate uses the recipe's depth: the objective still has the base's.
     objective = None if is_by_shapes(start) or recipe.changes_depth else new_objective(recipe, start)
     memory, free = training.memory(objective), free_bytes(training.setting)
     if free is not None and memory.total > free:

@@ -27,7 +27,7 @@ GENERATED_WEIGHT = 0.3
 
 
 OVERLAP = 4
-"""Tiles of training overlap by one part in this many of their side."""
+"""Side of a tile of training, divided by the overlap of tiles."""
 
 MOST_STEPS = 50
 """Largest number of sampling steps for which a transformer that has seen all times is meant."""
@@ -97,7 +97,8 @@ class FlowObjective(PartsObjective):
         return encode(batch.degraded_BCHW), encode(batch.target_BCHW)
 
     def _predicted(self, noised_BCHW: Tensor, condition_BCHW: Tensor, tokens: Tokens, time_B: Tensor) -> Tensor:
-        """Velocities [B,C,H,W]; with several tiles, each sees itself and those before it, as in the scheme causal."""
+        """Predict velocities [B,C,H,W]; with several tiles, each attends to itself and to earlier ones, as in the
+        scheme causal."""
         transformer, side = self.parts.path.transformer, noised_BCHW.shape[2]
         if self.recipe.tiles == 1:
             velocity_BCHW: Tensor = transformer(noised_BCHW, condition_BCHW, tokens, time_B)
@@ -180,5 +181,5 @@ def _noise_and_times(batch: Batch, recipe: TrainingRecipe, shape: Sequence[int],
 
 
 def drawing(seed: int, purpose: str, number: int) -> torch.Generator:
-    """A generator on the CPU for what the sample of a number draws for a purpose."""
+    """A generator on the CPU for the random draws of one sample for one purpose."""
     return torch.Generator().manual_seed(int(stream(seed, purpose, number).integers(2**62)))

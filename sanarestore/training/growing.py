@@ -1,4 +1,4 @@
-"""Grow a refiner without changing what it does, so that a run with a larger one goes on from trained weights."""
+"""Enlarge a refiner without changing its results, so that training continues from its weights."""
 
 from dataclasses import replace
 

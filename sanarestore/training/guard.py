@@ -25,7 +25,8 @@ class LossGuard:
         self._fast = self._slow = self._spread = 0.0
 
     def fault(self, loss: float, norm: float) -> str | None:
-        """What is wrong with a step of this loss and gradient norm; None if nothing is, and the loss is then counted.
+        """Return the fault of a step with this loss and gradient norm; None if there is none, and the loss is then
+        counted.
 
         A single hard batch is no fault: the average of some ten steps must rise.
         """

@@ -28,10 +28,10 @@ from sanarestore.training.generating import drawn_noise
 from sanarestore.training.objective import PartsObjective
 
 SAMPLES = 100
-"""Samples of the training data that importances are measured on, about: as many as in SANA-1.5."""
+"""Approximate number of training samples on which importances are measured, as in SANA-1.5."""
 
 TIMES = 8
-"""Times of the flow at which importances are measured, from 1 downwards, as far apart as steps of sampling."""
+"""Number of times of the flow at which importances are measured, from 1 downwards, spaced like sampling steps."""
 
 EXPLAINED = "importance: 1 - cosine similarity of a block's input and output. Blocks are numbered from 0"
 """Caption of the table."""
@@ -56,7 +56,8 @@ def importance_rows(importances: Sequence[float], removed: Iterable[int]) -> lis
 
 
 def least_important(importances: Sequence[float], count: int) -> tuple[int, ...]:
-    """Numbers of the `count` blocks to remove, in order; of equal ones the later. The first and the last block stay.
+    """Return the numbers of the `count` least important blocks, in order; of equal ones, the later are removed. The
+    first and the last block stay.
 
     SANA-1.5 finds both ends to matter most; they also join the stream of tokens to what precedes and follows it.
     ValueError if there are too few blocks.
@@ -82,7 +83,7 @@ def block_importances(objective: PartsObjective, batches: Iterable[Batch], devic
         for block, found in zip(transformer.blocks, similarities, strict=True)
     ]
     try:
-        # In the parts in which batches are trained on, because memory holds no more.
+        # In the same parts as in training, because memory may not hold a whole batch.
         for part in (part for batch in batches for part in batch.parts(objective.recipe.accumulate)):
             tokens = _tokens(objective, part, device)
             placed = part.to(device)
@@ -100,8 +101,8 @@ def block_importances(objective: PartsObjective, batches: Iterable[Batch], devic
 
 
 def _compare(found: list[float], _block: Any, given: tuple[Any, ...], result_BND: Tensor) -> None:
-    """Add the mean cosine similarity of a block's input and output tokens to those found."""
-    # In float64, because it is close to 1 where little changes.
+    """Append the mean cosine similarity of a block's input and output tokens."""
+    # In float64, because it is close to 1 for blocks that change little.
     similarity_BN = F.cosine_similarity(given[0].double(), result_BND.double(), dim=-1)
     found.append(float(similarity_BN.mean()))
 

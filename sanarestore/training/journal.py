@@ -16,7 +16,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class PairRecord:
     """A finished pair and the inputs that determine it."""
 
     recipe: str
@@ -36,7 +36,8 @@ class Record:
         return str(PurePosixPath(next(iter(self.files))).with_suffix(""))
 
     def describes(self, recipe: str, seed: int, sha256: str, output: Path) -> bool:
-        """Whether the pair has these inputs, and its files are in the output folder with their recorded sizes."""
+        """Return whether the pair has these inputs, and its files are in the output folder with their recorded
+        sizes."""
         same = (self.recipe, self.seed, self.sha256) == (recipe, seed, sha256)
         return same and all(_size(output / file) == size for file, size in self.files.items())
 
@@ -51,19 +52,19 @@ class PairJournal:
         """Create the file if there is none."""
         self._lines.create()
 
-    def read(self) -> dict[str, Record]:
+    def read(self) -> dict[str, PairRecord]:
         """Read the last record of each degraded file, by its stem."""
         return {record.stem: record for record in filter(None, map(_parse, self._lines))}
 
-    def add(self, record: Record) -> None:
+    def add(self, record: PairRecord) -> None:
         """Append a record."""
         self._lines.add([asdict(record)])
 
 
-def _parse(line: dict[str, Any]) -> Record | None:
+def _parse(line: dict[str, Any]) -> PairRecord | None:
     """The record of a line; None for a line of another program or version."""
     try:
-        record = Record(**line)
+        record = PairRecord(**line)
         if record.version != VERSION or not all(isinstance(size, int) for size in record.files.values()):
             return None
         _ = record.stem

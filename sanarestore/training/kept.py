@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sanarestore.degradations.recipes import PRESETS
 from sanarestore.errors import UsageError
-from sanarestore.training.journal import Record
-from sanarestore.training.variants import DEGRADED, Settings, stem
+from sanarestore.training.journal import PairRecord
+from sanarestore.training.variants import DEGRADED, VariantSettings, stem
 
 _ANOTHER = "Name another output with -o"
 
@@ -16,7 +16,7 @@ _COLUMN = "condition_image_path"
 """Column of the degraded files."""
 
 
-def check_kept(settings: Settings, names: Sequence[str], listed: Path, known: Mapping[str, Record]) -> None:
+def check_kept(settings: VariantSettings, names: Sequence[str], listed: Path, known: Mapping[str, PairRecord]) -> None:
     """Check what a run would replace, before it begins.
 
     `names` are the photos to degrade, `listed` the list to write, and `known` the journal's records. UsageError if
@@ -33,8 +33,8 @@ def check_kept(settings: Settings, names: Sequence[str], listed: Path, known: Ma
     _check_list(settings, listed, known)
 
 
-def _check_list(settings: Settings, listed: Path, known: Mapping[str, Record]) -> None:
-    """UsageError if there is a list that is not of this recipe, seed and number of variants."""
+def _check_list(settings: VariantSettings, listed: Path, known: Mapping[str, PairRecord]) -> None:
+    """Raise UsageError if there is a list that is not of this recipe, seed and number of variants."""
     if not listed.is_file():
         return
     variants = 0
@@ -65,19 +65,19 @@ def _listed(listed: Path, output: Path) -> Iterator[str]:
                 yield Path(os.path.relpath(whole, root)).as_posix()
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise UsageError(
-            "it exists already, and is no list of pairs", where=listed, next_step="Name another file with --pairs."
+            "it exists already, and is not a list of pairs", where=listed, next_step="Name another file with --pairs."
         ) from error
 
 
-def _is_alike(record: Record, settings: Settings) -> bool:
+def _is_alike(record: PairRecord, settings: VariantSettings) -> bool:
     return (record.recipe, record.seed) == (settings.recipe, settings.seed)
 
 
-def _is_there(record: Record, output: Path) -> bool:
+def _is_there(record: PairRecord, output: Path) -> bool:
     return record.describes(record.recipe, record.seed, record.sha256, output)
 
 
-def _made_with(record: Record) -> str:
+def _made_with(record: PairRecord) -> str:
     """Recipe and seed of a pair in words, the recipe by its name if it has one."""
     names = {"".join(line.lower().split()): name for name, line in PRESETS.items()}
     return f"the recipe {names.get(record.recipe, record.recipe)} with seed {record.seed}"

@@ -1,9 +1,9 @@
-"""Latents that are encoded once: for the objective flow, which needs nothing else of a crop.
+"""Latents that are encoded once and repeated, for the objective flow, which needs no pixels.
 
 The crops of some passes over the data are encoded before training, and the run then repeats them with new noise. Shards
-lie in the user's cache, in a folder named by what determines them: the training files, the crops, the recipe's fields
-that shape them, and the autoencoder's weights. Each shard is written as a whole, so that an interrupted encoding goes
-on, and several processes encode every so many shards each.
+lie in the user's cache, in a folder named by a hash of what determines them: the training files, the crops, the
+recipe's fields that shape them, and the autoencoder's weights. Each shard is written whole or not at all, so that an
+interrupted encoding can continue. Several processes take turns with shards.
 
 Shape suffixes: N crops of a shard, C latent channels, H W latent positions.
 """
@@ -36,7 +36,7 @@ SHARD = 256
 """Crops per file."""
 
 ENDS = 8192
-"""Bytes at each end of a training file that tell it from others."""
+"""Bytes at each end of a training file that are hashed to identify it."""
 
 AT_ONCE = 8
 """Crops that are encoded together."""
@@ -45,23 +45,24 @@ SHAPING = (
     "seed", "patch", "caption_dropout", "gray", "quantized_fraction", "jpeg_offset_fraction", "shrink", "shrink_most",
     "synthetic_fraction", "backdrops", "candidates", "degradations", "scale",
 )  # fmt: skip
-"""Fields of a recipe that decide what a crop looks like."""
+"""Fields of a recipe that determine its crops."""
 
 
 Words = tuple[str, tuple[str, ...] | None, bool | None]
-"""Prompt of a crop, the kinds that it asks to remove, and whether it is understood; None if it has to be read first."""
+"""Prompt of a crop, and its request: the kinds to remove, and whether it is understood; None if it has to be read
+first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatentPlan:
-    """What will be encoded, and where it is kept."""
+    """The latents to encode, and the folder that keeps them."""
 
     folder: Path
     crops: int
     bytes: int
     """Size of all shards."""
     missing: tuple[int, ...]
-    """Numbers of the shards that are not there yet."""
+    """Numbers of the shards that are still missing."""
 
     @property
     def shards(self) -> int:
@@ -69,9 +70,9 @@ class LatentPlan:
 
     @property
     def note(self) -> str:
-        """What to tell the user before encoding."""
+        """A note for the user before encoding."""
         there = self.shards - len(self.missing)
-        known = f", {there} of {self.shards} parts are there already" if there else ""
+        known = f", {there} of {self.shards} parts are cached already" if there else ""
         return f"latents of {self.crops} crops, {self.bytes / 1e6:.0f} MB, are kept in {self.folder}{known}"
 
 
@@ -100,7 +101,7 @@ def encode(
     plan: LatentPlan, samples: Dataset[Sample], encoder: Callable[[Tensor], Tensor], recipe: TrainingRecipe,
     device: torch.device, ranks: Ranks | None = None,
 ) -> Iterator[int]:  # fmt: skip
-    """Encode what is missing, yielding the number of crops done so far by this process.
+    """Encode missing shards, yielding the number of crops that this process has done so far.
 
     `encoder` turns images [B,3,H,W] into latents. OSError if the disk refuses.
     """
@@ -181,7 +182,8 @@ def _in_parts(numbers: Sequence[int]) -> list[list[int]]:
 
 
 def _file(folder: Path, shard: int, crops: int) -> Path:
-    """A shard's file; the last one is named by its length, because a longer run needs a longer one."""
+    """Return the file of a shard; its name holds the length of the last one, because a longer run needs a longer
+    one."""
     count = len(_numbers(shard, crops))
     return folder / (f"{shard:06d}.safetensors" if count == SHARD else f"{shard:06d}-{count}.safetensors")
 
@@ -200,6 +202,6 @@ def _write(path: Path, words: Sequence[Words], latents: Sequence[tuple[Tensor, T
 
 @functools.lru_cache(maxsize=64)
 def _opened(path: Path) -> tuple[Any, list[Any]]:
-    """An open shard, and the words of its crops."""
+    """Open a shard; return it with the wordings of its crops."""
     opened: Any = safe_open(path, framework="pt")
     return opened, json.loads(opened.metadata()["words"])

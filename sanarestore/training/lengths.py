@@ -41,7 +41,7 @@ def pixels_of(paths: Sequence[Path]) -> int:
 
 
 def passes_of(recipe: TrainingRecipe, pixels: int, steps: int) -> float:
-    """How often `steps` go through all pixels of the data; 0 if there are none."""
+    """Number of passes over all pixels of the data in `steps`; 0 if there are none."""
     return steps * _pixels_per_step(recipe) / pixels if pixels else 0.0
 
 

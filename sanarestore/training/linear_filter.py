@@ -37,7 +37,8 @@ RIDGE = 1e-6
 
 
 def has_room(model: ConditionedTransformer) -> bool:
-    """Whether the transformer can hold latent and condition in separate channels; a projection condition mixes them."""
+    """Return whether the transformer can hold latent and condition in separate channels; a projection condition mixes
+    them."""
     config = model.config
     width = config.num_attention_heads * config.attention_head_dim
     wide = isinstance(model.condition, PatchEmbedCondition) and width >= 4 * config.in_channels + 2

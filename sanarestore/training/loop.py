@@ -10,26 +10,24 @@ import json
 import platform
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sanarestore import __version__
 from sanarestore.errors import Diverged, UsageError
 from sanarestore.model.tensors import write_json
-from sanarestore.old_names import renamed_tensors
 from sanarestore.training import checkpoint
 from sanarestore.training.batching import Batch, batches
 from sanarestore.training.checkpoint import StopRequest, stopping, uninterrupted
 from sanarestore.training.guard import LossGuard
+from sanarestore.training.learner import Learner
 from sanarestore.training.objective import Objective
-from sanarestore.training.optimizers import EMA, load_state, lr_scale, optimizers, state_of
-from sanarestore.training.progress import Progress, Schedule
-from sanarestore.training.ranks import Ranks, full, like, norm_of, partitioned, unsharded
+from sanarestore.training.optimizers import lr_scale
+from sanarestore.training.progress import Schedule, TrainingProgress
+from sanarestore.training.ranks import Ranks, unsharded
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.results import Results
 from sanarestore.training.resuming import check_division, check_resumable, check_sharded, recipe_identity
@@ -69,21 +67,18 @@ class Trainer:
         self.data = data
         self.step = 0
         self.ranks = ranks or Ranks()
-        self._device = torch.device(schedule.device)
         check_division(recipe, self.ranks)
-        objective.to(self._device)
+        objective.to(torch.device(schedule.device))
         if schedule.sharded:
             check_sharded(recipe)
             objective.shard(self.ranks)
-        self._optimizers = optimizers(objective.modules, recipe, schedule.arithmetic)
-        self._ema = EMA(objective.modules, recipe.ema)
+        self.learner = Learner(objective, recipe, schedule, self.ranks)
         self._minutes_before = 0.0
         self._begun = time.monotonic()
         self._guard = LossGuard()
         self._setbacks = 0
         self._notes: list[str] = []
         self._validator = Validator(folder, objective, recipe, writes=self.ranks.is_first)
-        self._loss = torch.compile(objective.loss) if schedule.compile else objective.loss
 
     @property
     def minutes(self) -> float:
@@ -100,14 +95,14 @@ class Trainer:
 
     @property
     def results(self) -> Results:
-        """What validation has measured so far."""
+        """The results of validation so far."""
         return self._validator.results
 
     def begin(self) -> Results | None:
-        """Prepare the run's folder and return the validation before training, None if there is none to measure.
+        """Prepare the run's folder and return the validation before training, None without one.
 
-        The first checkpoint is written here: a full disk shows before any training, and a run that diverges early has a
-        place to go back to.
+        The first checkpoint is written here, so that a full disk is noticed before training, and a run that diverges
+        early can go back.
         """
         self.ranks.wait()  # the first one clears what dead runs have left in the folder
         if self.ranks.is_first:
@@ -129,7 +124,7 @@ class Trainer:
         return results
 
     def resume(self) -> None:
-        """Continue from the folder's checkpoint; UsageError if there is none, or recipe, origin or data differ.
+        """Continue from the folder's checkpoint; UsageError if there is none, or if recipe, origin or data differ.
 
         A recipe with more steps lengthens the run; its schedule then follows the new number.
         """
@@ -144,12 +139,7 @@ class Trainer:
     def _load(self, found: Path) -> None:
         """Load a checkpoint's weights, EMA, optimizer state and counters."""
         state = checkpoint.read_state(found)
-        modules = self.objective.modules
-        places = modules.state_dict()
-        weights = renamed_tensors(checkpoint.read_tensors(found, "model"))
-        modules.load_state_dict({name: _placed(weights[name], places, name) for name in weights}, strict=True)
-        self._ema.load(renamed_tensors(checkpoint.read_tensors(found, "average")))
-        load_state(self._optimizers, checkpoint.read_tensors(found, "optimizer"))
+        self.learner.load(found)
         self.step, self._minutes_before = int(state["step"]), float(state["minutes"])
         self._setbacks = int(state.get("setbacks", 0))
         self._guard = LossGuard()
@@ -157,11 +147,11 @@ class Trainer:
             self._guard.load(state["guard"])
         self._begun = time.monotonic()
 
-    def run(self, samples: Any) -> Generator[Progress, None, None]:
+    def run(self, samples: Any) -> Generator[TrainingProgress, None, None]:
         """Train from the current step on, yielding after each step; save a checkpoint even when closed early.
 
-        If the loss is no number or rises far above what it was, the run goes back to its last checkpoint and on at half
-        the learning rate, at most `MOST_SETBACKS` times; then it raises Diverged.
+        If the loss is not a number or rises far above its earlier level, the run goes back to its last checkpoint and
+        continues at half the learning rate, at most `MOST_SETBACKS` times; then it raises Diverged.
         """
         with stopping(self.ranks.count > 1) as stop:
             while True:
@@ -172,7 +162,7 @@ class Trainer:
                 else:
                     return
 
-    def _train(self, samples: Any, stop: StopRequest) -> Generator[Progress, None, None]:
+    def _train(self, samples: Any, stop: StopRequest) -> Generator[TrainingProgress, None, None]:
         recent: list[float] = [time.monotonic()]
         try:
             with closing(self._batches(samples)) as found:
@@ -197,7 +187,7 @@ class Trainer:
         self.save_checkpoint()
 
     def _go_back(self, error: Diverged) -> None:
-        """Return to the last checkpoint at a lower rate; raises the error if that was done often enough."""
+        """Return to the last checkpoint at a lower rate; raise the error after `MOST_SETBACKS` times."""
         found = checkpoint.find_checkpoint(self.folder)
         if found is None or self._setbacks == MOST_SETBACKS:
             raise error
@@ -212,7 +202,7 @@ class Trainer:
     def finish(self, training: dict[str, Any]) -> Path:
         """Write a model folder of the EMA weights, with `training` as their history, and return its path."""
         model = self.folder / "model"
-        with self._with_ema(), unsharded(self.objective.modules):
+        with self.learner.averaged(), unsharded(self.objective.modules):
             if self.ranks.is_first:
                 self.objective.save(model, self.recipe, training)
         self.ranks.wait()
@@ -228,15 +218,9 @@ class Trainer:
             "step": self.step, "minutes": self.minutes, "origin": self.origin, "data": self.data,
             "setbacks": self._setbacks, "guard": self._guard.state(),
         }  # fmt: skip
-        tensors = {
-            "model": self.objective.modules.state_dict(),
-            "average": self._ema.state(),
-            "optimizer": state_of(self._optimizers),
-        }
-        # Every process takes part in collecting sharded tensors.
-        whole = {name: {key: full(tensor) for key, tensor in group.items()} for name, group in tensors.items()}
+        tensors = self.learner.tensors()
         if self.ranks.is_first:
-            checkpoint.write(self.folder, whole, {**state, "recipe": recipe_identity(self.recipe)})
+            checkpoint.write(self.folder, tensors, {**state, "recipe": recipe_identity(self.recipe)})
 
     def validate(self, *, is_last: bool = False) -> Validation:
         """Measure the EMA weights on the validation batches."""
@@ -247,85 +231,33 @@ class Trainer:
     def _evaluating(self) -> Iterator[list[Batch]]:
         """Use the EMA weights without gradients within the block; yields the validation batches on the device."""
         modules = self.objective.modules
-        with self._with_ema(), torch.no_grad():
+        with self.learner.averaged(), torch.no_grad():
             modules.eval()
             try:
-                yield [batch.to(self._device) for batch in self.validation]
+                yield [batch.to(self.learner.device) for batch in self.validation]
             finally:
                 modules.train()
-
-    @contextmanager
-    def _with_ema(self) -> Iterator[None]:
-        """Use the EMA weights in place of the current ones within the block."""
-        modules, swapped = self.objective.modules, False
-        try:
-            with uninterrupted():
-                self._ema.swap(modules)
-                swapped = True
-            yield
-        finally:
-            if swapped:
-                with uninterrupted():
-                    self._ema.swap(modules)
 
     def _batches(self, samples: Any) -> Generator[Batch, None, None]:
         if self.share >= 1:
             return
         yield from batches(samples, self.recipe, self.step, rank=self.ranks.rank, count=self.ranks.count)
 
-    def _optimize(self, batch: Batch, share: float) -> float:
-        for optimizer in self._optimizers:
-            optimizer.zero_grad(set_to_none=True)
-            for group in optimizer.param_groups:
-                group["lr"] = share * group["initial_lr"]
-        value, norm = self.ranks.mean(self.backward(batch)), self._clip()
-        if fault := self._guard.fault(value, norm):
+    def _optimize(self, batch: Batch, rate: float) -> float:
+        """Take a step at `rate` times the learning rates, and return the loss; Diverged leaves weights as they were."""
+        loss, norm = self.learner.gradients(batch)
+        if fault := self._guard.fault(loss, norm):
             raise Diverged(
                 f"{fault} at step {self.step + 1}",
                 where=self.folder,
                 next_step="Its last checkpoint stays. Lower learning_rate and muon_rate, or set clip, in a new run.",
             )
         with uninterrupted():
-            for optimizer in self._optimizers:
-                optimizer.step()
-            self._ema.update(self.objective.modules, self.step)
+            self.learner.update(self.step, rate)
             self.step += 1
-        return value
+        return loss
 
-    def backward(self, batch: Batch) -> float:
-        """Add the gradients of a batch, computed in the recipe's parts, to those that are there; return its loss."""
-        parts = self.recipe.accumulate
-        total = 0.0
-        for part in batch.parts(parts):
-            # What is computed again in the backward pass must be computed by the same operations.
-            with _attention(self._device):
-                with self.autocast():
-                    loss = self._loss(part.to(self._device)) / parts
-                total += float(loss.detach())
-                loss.backward()  # type: ignore[no-untyped-call]
-        return total
-
-    def autocast(self) -> torch.autocast:
-        """The arithmetic of the run, for the block."""
-        # Its cache would keep a cast copy of every weight until the end of the forward pass.
-        return torch.autocast(
-            self._device.type, dtype=torch.bfloat16, enabled=self.schedule.arithmetic != torch.float32,
-            cache_enabled=not self.recipe.gradient_checkpointing,
-        )  # fmt: skip
-
-    def _clip(self) -> float:
-        """Average the gradients over all processes and shorten them to the recipe's largest norm; return their norm."""
-        parameters = [each for each in self.objective.modules.parameters() if each.requires_grad]
-        self.ranks.fill(parameters)
-        gradients = [each.grad for each in parameters if each.grad is not None]
-        self.ranks.average(gradients)
-        norm = norm_of(gradients)
-        if self.recipe.clip:
-            for alike in partitioned(parameters):
-                nn.utils.clip_grads_with_norm_(alike, self.recipe.clip, like(norm, alike[0]))
-        return float(norm)
-
-    def _report(self, loss: float, rate: float, speed: float, notes: tuple[str, ...]) -> Progress:
+    def _report(self, loss: float, rate: float, speed: float, notes: tuple[str, ...]) -> TrainingProgress:
         share = self.share
         due = self._is_validating and (_is_due(self.step, self.recipe.validate_every) or share >= 1)
         found = self.validate(is_last=share >= 1) if due else None
@@ -333,7 +265,7 @@ class Trainer:
             with self._evaluating() as batches:
                 self._validator.draw(batches, self.step)
         notes, self._notes = (*self._notes, *notes), []
-        progress = Progress(
+        progress = TrainingProgress(
             step=self.step,
             steps=self.recipe.steps,
             loss=loss,
@@ -359,7 +291,7 @@ class Trainer:
             file.write(json.dumps(record) + "\n")
 
     def _facts(self) -> dict[str, Any]:
-        """What a reader of the metrics needs to know of the run."""
+        """Facts about the run for readers of its metrics."""
         return {
             "step": self.step, "steps": self.recipe.steps, "processes": self.ranks.count,
             "device": self.schedule.device, "dtype": str(self.schedule.arithmetic).removeprefix("torch."),
@@ -371,15 +303,5 @@ class Trainer:
         }  # fmt: skip
 
 
-def _attention(device: torch.device) -> AbstractContextManager[Any]:
-    """Avoid fused attention on CPUs: its backward pass on short prompts is slow, a quarter of a training step."""
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
-
-
 def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _placed(whole: Tensor, places: dict[str, Any], name: str) -> Tensor:
-    """A loaded tensor, sharded as the module's own is."""
-    return like(whole, places[name]) if isinstance(places.get(name), Tensor) else whole

@@ -25,10 +25,10 @@ from sanarestore.errors import DiskFull, NoImagesError, UsageError
 from sanarestore.files import TEMPORARY, is_full
 from sanarestore.images.find import Rejected
 from sanarestore.images.signature import READ
-from sanarestore.training.journal import NAME, PairJournal, Record
+from sanarestore.training.journal import NAME, PairJournal, PairRecord
 from sanarestore.training.kept import check_kept
 from sanarestore.training.naming import name_photos
-from sanarestore.training.variants import DEGRADED, TARGET, PairMaker, PairOutcome, PhotoJob, Settings, stem
+from sanarestore.training.variants import DEGRADED, TARGET, PairMaker, PairOutcome, PhotoJob, VariantSettings, stem
 
 MOST_RETRIES = 1
 """Further attempts for a photo that a worker died with."""
@@ -52,7 +52,7 @@ class PairBatch:
         What an earlier run made is ignored. UsageError or NoImagesError if the request is wrong or there is nothing to
         degrade.
         """
-        self._settings = Settings(output=output, recipe=_spelled_out(recipe), variants=variants, seed=seed)
+        self._settings = VariantSettings(output=output, recipe=_spelled_out(recipe), variants=variants, seed=seed)
         self._listed = output / "pairs.csv" if pairs is None else pairs
         photos, made = _without_pairs(found.images, output)
         self._named, collided = name_photos(photos)
@@ -123,7 +123,7 @@ class PairBatch:
         if any(photo.path.resolve() == self._listed.resolve() for photo in self.photos):
             raise UsageError("is one of the photos", where=self._listed, next_step="Name another file for --pairs.")
 
-    def _job(self, name: str, photo: images.Found, known: Mapping[str, Record]) -> PhotoJob:
+    def _job(self, name: str, photo: images.Found, known: Mapping[str, PairRecord]) -> PhotoJob:
         variants = range(self._settings.variants)
         records = tuple(known.get(stem(DEGRADED, name, variant)) for variant in variants)
         return PhotoJob(
@@ -134,9 +134,9 @@ class PairBatch:
 class _Work:
     """Photos handed out to workers, and their pairs recorded."""
 
-    def __init__(self, settings: Settings, journal: PairJournal) -> None:
+    def __init__(self, settings: VariantSettings, journal: PairJournal) -> None:
         self._settings, self._journal = settings, journal
-        self._told: defaultdict[str, set[int]] = defaultdict(set)
+        self._reported: defaultdict[str, set[int]] = defaultdict(set)
         """Name of a photo -> the variants whose outcomes are known."""
         self._rows: dict[tuple[str, int], PairRow] = {}
 
@@ -150,7 +150,7 @@ class _Work:
         with closing(crew.run(jobs)) as events:
             for job, event in events:
                 for outcome in _outcomes(job, event):
-                    if outcome.variant is not None and outcome.variant not in self._told[job.name]:
+                    if outcome.variant is not None and outcome.variant not in self._reported[job.name]:
                         self._keep(job, outcome, outcome.variant)
                         yield outcome
 
@@ -160,7 +160,7 @@ class _Work:
 
     def _begin(self, job: PhotoJob) -> PhotoJob:
         """The job without the variants that were made before a worker died."""
-        return replace(job, variants=tuple(each for each in job.variants if each not in self._told[job.name]))
+        return replace(job, variants=tuple(each for each in job.variants if each not in self._reported[job.name]))
 
     def _keep(self, job: PhotoJob, outcome: PairOutcome, variant: int) -> None:
         """Record a pair and list it."""
@@ -168,7 +168,7 @@ class _Work:
             self._journal.add(_record(outcome, variant, self._settings))
         if outcome.status in ("done", "skipped"):
             self._rows[job.name, variant] = _row(outcome, variant)
-        self._told[job.name].add(variant)
+        self._reported[job.name].add(variant)
 
 
 def _build(_device: str) -> Callable[[], Task]:
@@ -200,9 +200,9 @@ def _row(outcome: PairOutcome, variant: int) -> PairRow:
     return PairRow(pair=pair, label=outcome.label, variant=variant, sha256=outcome.sha256)
 
 
-def _record(outcome: PairOutcome, variant: int, settings: Settings) -> Record:
+def _record(outcome: PairOutcome, variant: int, settings: VariantSettings) -> PairRecord:
     names = [file.relative_to(settings.output).as_posix() for file in outcome.files]
-    return Record(
+    return PairRecord(
         recipe=settings.recipe,
         seed=settings.seed,
         sha256=outcome.sha256,

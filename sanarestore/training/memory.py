@@ -57,7 +57,7 @@ class Memory:
     ema: int
     """The EMA of the trained weights."""
     activations: int
-    """What else is alive at the peak: mostly activations that the backward pass needs, or copies of a checkpoint."""
+    """Other bytes at the peak: mostly activations that the backward pass needs, or copies of a checkpoint."""
     workers: int = 0
     """Processes that make crops, on a CPU; on other devices they take the host's memory."""
 
@@ -76,7 +76,7 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
-    """How a training is computed, as far as it affects memory."""
+    """Settings of a training that affect memory."""
 
     device: torch.device = CPU
     processes: int = 1
@@ -111,7 +111,7 @@ class _Step:
 
     def __init__(self, objective: Any, recipe: TrainingRecipe, dtype: torch.dtype, setting: Setting) -> None:
         if recipe.objective == "flow" and recipe.agreement_weight:
-            # Which samples are computed twice depends on the times drawn; at most all are, as with twice the draws.
+            # The times drawn decide which samples are computed twice; at most all are, as with twice the draws.
             objective.recipe = replace(recipe, agreement_weight=0.0, draws=2 * recipe.draws)
         self._objective, self._recipe, self._dtype, self._setting = objective, recipe, dtype, setting
         self._parameters = [each for each in objective.modules.parameters() if each.requires_grad]

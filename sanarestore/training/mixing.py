@@ -1,4 +1,4 @@
-"""A refiner and its experts in training: mixed for each image of a batch as restoration mixes them.
+"""Mix the results of a refiner and its experts in training, image by image, as restoration does.
 
 Shape suffixes: B batch, C channels, H W pixels, K routing features, D prompt features.
 """

@@ -25,7 +25,7 @@ from sanarestore.training.recipe import TrainingRecipe
 
 
 class Objective(Protocol):
-    """What the training loop requires of an objective."""
+    """The interface of an objective for the training loop."""
 
     modules: nn.Module
     """All trained modules."""
@@ -117,7 +117,7 @@ class PartsObjective:
 
     @property
     def drops_experts(self) -> bool:
-        """Whether the base has experts that training drops. One that becomes an expert itself is not compared."""
+        """Whether the base has experts that training drops; False for a refiner that becomes an expert itself."""
         is_dropping = self._retrains_refiner or self.parts.refiner_lora is not None
         is_compared = not self.parts.is_adapted and self.recipe.objective != "expert"
         return self.parts.experts is not None and is_dropping and is_compared
@@ -138,7 +138,7 @@ class PartsObjective:
 
     @property
     def _is_given_generated(self) -> bool:
-        """Whether the refiner is meant for generated images; otherwise it refines the photograph itself."""
+        """Whether the refiner receives generated images; otherwise it refines the photograph itself."""
         return self.refines_generated or bool(self.parts.defaults.get("latent", True))
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -149,7 +149,7 @@ class PartsObjective:
         return Tokens(token_BLD=tokens.token_BLD.to(device), mask_BL=tokens.mask_BL.to(device))
 
     def _requests(self, batch: Batch) -> list[Request]:
-        """What the prompts ask for."""
+        """Return the requests of the prompts."""
         return self.parts.prompts.requests(batch.prompts, batch.requests)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]

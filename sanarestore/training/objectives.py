@@ -37,7 +37,7 @@ def new_objective(recipe: TrainingRecipe, start: Start = Start()) -> Objective: 
         refuse_distilled(parts, start.base)
     if recipe.changes_depth and parts.latent is None:
         raise UsageError(
-            "this base has no transformer whose depth could be changed", where=start.base or "--base",
+            "this base has no transformer, so its depth cannot be changed", where=start.base or "--base",
             next_step="Name a base with a latent path, or leave out --grow and --prune.",
         )  # fmt: skip
     return objective_of(parts, recipe)

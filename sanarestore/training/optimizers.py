@@ -16,7 +16,7 @@ from sanarestore.training.ranks import like
 from sanarestore.training.recipe import TrainingRecipe
 
 LONGEST_WARMUP = 0.1
-"""Share of a run that its warm-up takes at most."""
+"""Largest share of a run for the warm-up."""
 
 BETAS = (0.9, 0.99)
 """Decays of AdamW's moments, in 32 and in 8 bits."""
@@ -52,7 +52,7 @@ def optimizers(
 
 
 def _is_special(parameter: Tensor, recipe: TrainingRecipe) -> bool:
-    """Whether a parameter has an optimizer other than AdamW: Muon, or AdamW in 8 bits."""
+    """Return whether a parameter has an optimizer other than AdamW: Muon, or AdamW in 8 bits."""
     if recipe.optimizer == "muon":
         return recipe.muon_rate > 0 and parameter.ndim == 4 and min(parameter.flatten(1).shape) >= MUON_SIDE
     return recipe.optimizer == "adamw8bit" and parameter.ndim >= 2 and parameter.numel() >= LARGE
@@ -77,21 +77,6 @@ def state_bytes(optimizers: Iterable[torch.optim.Optimizer]) -> int:
     return sum(local(value).nbytes for entry in entries for value in entry.values() if isinstance(value, Tensor))
 
 
-def bytes_per_parameter(optimizer: str, shapes: Iterable[Sequence[int]]) -> float:
-    """Bytes of state per trained parameter, for one of `OPTIMIZERS` and the shapes of all parameters.
-
-    The optimizer takes a step on the meta device, so that nothing is allocated and the figure is that of the code.
-    """
-    parameters = nn.ParameterList(nn.Parameter(torch.empty(tuple(shape), device="meta")) for shape in shapes)
-    made = optimizers(parameters, TrainingRecipe(optimizer=optimizer))
-    for parameter in parameters:
-        parameter.grad = torch.empty_like(parameter)
-    for each in made:
-        each.step()
-    count: int = sum(parameter.numel() for parameter in parameters)
-    return state_bytes(made) / count
-
-
 def state_of(made: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
     """The state of optimizers as tensors named `optimizer.parameter.key`, by number."""
     return {
@@ -108,7 +93,7 @@ def load_state(made: Sequence[torch.optim.Optimizer], tensors: Mapping[str, Tens
     for name, tensor in tensors.items():
         which, index, key = name.split(".", 2)
         place = [each for group in made[int(which)].param_groups for each in group["params"]][int(index)]
-        # Only what has the parameter's shape is sharded as it is.
+        # Only tensors of the parameter's shape are sharded like it.
         moved = like(tensor, place) if tensor.shape == place.shape else tensor
         states[int(which)].setdefault(int(index), {})[key] = moved
     for optimizer, state in zip(made, states, strict=True):

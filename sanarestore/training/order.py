@@ -1,4 +1,4 @@
-"""What a user asks a training for, and what follows from it before any data are read: recipe, folder, history."""
+"""The order of a user for a training, and what follows from it before any data are read: recipe, folder, history."""
 
 import json
 from collections.abc import Sequence
@@ -24,18 +24,18 @@ SCRATCH = "scratch"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """What a user asks a training for."""
+    """The order of a user for a training."""
 
     data: Path
     """A folder of clean photographs, or a list of pairs."""
     folder: Path
     """The folder of the run."""
     recipe: Path | None = None
-    """A recipe; None for that of the run to resume, or otherwise the embedded model's, adjusted to the base."""
+    """A recipe; None for the recipe of the run to resume, or the embedded model's recipe, adjusted to the base."""
     base: str = weights.EMBEDDED
     """Name of a model, a published base or an adapter, or `SCRATCH`."""
     rank: int | None = None
-    """Rank of low-rank weights to train; None to train weights themselves, or as the adapter that is the base."""
+    """Rank of low-rank weights to train; None to train all weights, or those of the adapter that is the base."""
     autoencoder: str | None = None
     """Folder or hub id of an autoencoder that replaces the base's; None for the base's own, or an adapter's."""
     steps: int | None = None
@@ -45,7 +45,7 @@ class Order:
     grow: int | None = None
     """Blocks to append to the transformer in the first stage; None for the recipe's number."""
     keep_all: bool = False
-    """Whether growth drops no blocks."""
+    """Whether growth keeps all blocks of the base."""
     prune: int | None = None
     """Blocks to remove from the transformer in the first stage; None for the recipe's number."""
     resume: bool = False
@@ -55,7 +55,7 @@ class Order:
 
     @property
     def start(self) -> Start:
-        """What the networks begin from."""
+        """The weights that the networks begin with."""
         base = None if self.base == SCRATCH else self.base
         return Start(base=base, rank=self.rank, dtype=self.schedule.arithmetic, autoencoder=self.autoencoder)
 
@@ -76,7 +76,7 @@ def choose_recipe(order: Order) -> TrainingRecipe:
         or recipe.stages
     ):
         return recipe
-    # Nobody has said how long to train.
+    # No length of the training was set.
     low_rank = bool(order.rank) or weights.is_adapter(weights.resolve(order.base))
     is_cpu = torch.device(order.schedule.device).type == "cpu"
     return scaled(recipe, pixels_of(_images(order.data)), low_rank=low_rank, is_cpu=is_cpu)
@@ -105,7 +105,7 @@ def _recipe(order: Order) -> TrainingRecipe:
 
 
 def _with_depth(recipe: TrainingRecipe, order: Order) -> TrainingRecipe:
-    """The recipe with the depth that an order names; UsageError if the order makes no sense of it."""
+    """Return the recipe with the depth of the order; UsageError for contradictory options."""
     if order.grow is not None or order.prune is not None or order.keep_all:
         changes = {"grow": order.grow, "prune": order.prune, "keep_all": order.keep_all or None}
         recipe = recipe.with_depth({name: value for name, value in changes.items() if value is not None})
@@ -113,8 +113,8 @@ def _with_depth(recipe: TrainingRecipe, order: Order) -> TrainingRecipe:
         return recipe
     if order.rank:
         raise UsageError(
-            "low-rank changes are of the base's own blocks, and do not fit another number of blocks", where="--lora",
-            next_step="Leave it out: all weights, or the new blocks alone, are then trained.",
+            "low-rank changes belong to the base's own blocks, and do not fit another number of blocks", where="--lora",
+            next_step="Leave it out, to train all weights or the new blocks only.",
         )  # fmt: skip
     if order.base == SCRATCH:
         raise UsageError(
@@ -125,7 +125,8 @@ def _with_depth(recipe: TrainingRecipe, order: Order) -> TrainingRecipe:
 
 
 def run_folder(output: Path | None, *, resume: bool) -> Path:
-    """The folder of a run, a dated one if none is named; UsageError if --resume lacks it, or it is taken."""
+    """Return the folder of a run, by default a dated one; UsageError if --resume names no folder, or the folder is in
+    use."""
     if output is None:
         if resume:
             raise UsageError("needs the run's folder", where="--resume", next_step="Name it with -o.")
@@ -138,8 +139,8 @@ def run_folder(output: Path | None, *, resume: bool) -> Path:
 
 
 def refuse_taken(folder: Path) -> None:
-    """UsageError if there is a checkpoint or a model of an earlier run."""
-    # A checkpoint without its state was never finished: there is nothing to continue from.
+    """Raise UsageError if the folder holds a checkpoint or a model of an earlier run."""
+    # A checkpoint without its state is incomplete, so nothing can be continued.
     taken = [name for name in ("checkpoint", "checkpoint.new") if (folder / name / "state.json").is_file()]
     taken += [name for name in ("model", "stage-1") if (folder / name).exists()]
     if taken:
@@ -170,7 +171,8 @@ def earlier_stages(models: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def origin_of(order: Order) -> str:
-    """Name and hash of the base's weights, the rank if low-rank changes are trained, and another autoencoder's hash."""
+    """Return name and hash of the base's weights, with the rank of low-rank changes and the hash of another
+    autoencoder."""
     if order.base == SCRATCH:
         return order.base
     folder = weights.resolve(order.base)
@@ -187,5 +189,5 @@ def origin_of(order: Order) -> str:
 def _images(data: Path) -> list[Path]:
     """The clean photographs of the data, and the targets of pairs."""
     if data.suffix.lower() == ".csv":
-        return [pair.target for pair in list_pairs(data).pairs]  # faults are told later, all together
+        return [pair.target for pair in list_pairs(data).pairs]  # all faults are reported later, together
     return [each.path for each in images.find([str(data)]).images]

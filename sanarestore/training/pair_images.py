@@ -1,4 +1,4 @@
-"""The images of pairs, looked into before training: headers of all files, and the pixels of an even sample of pairs."""
+"""Check the images of pairs before training: headers of all files, and the pixels of an even sample of pairs."""
 
 import os
 import threading
@@ -22,10 +22,10 @@ from sanarestore.training.direction import Side, degraded_side
 THREADS = min(4, os.cpu_count() or 1)
 
 MOST_PAIRS = 1000
-"""Pairs whose images are decoded, 2000 files at most; an even sample of more pairs."""
+"""Most pairs whose images are decoded, 2000 files in all; of more pairs, an even sample."""
 
 LARGE = 25.0
-"""Megapixels from which one pair at a time is decoded: a pair of this size takes 600 MB in each thread."""
+"""Megapixels above which one pair at a time is decoded: a pair of this size takes 600 MB in each thread."""
 
 SQUARE = 512
 """Side of the part in the middle of a pair whose noise and sharpness are compared, in pixels."""
@@ -40,8 +40,8 @@ SAME_SCENE = 0.2
 """Correlation of reduced images below which two images show different scenes."""
 
 TURNED = 0.02
-"""Gain in correlation from which orientation tags count as applied to one image only, if it also halves what lacks to
-1."""
+"""Gain in correlation above which an orientation tag counts as applied to one image only, if it also halves the
+distance to 1."""
 
 BACKUP = "Restore the file from a backup, or remove the line."
 
@@ -51,12 +51,12 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
-    """What the pixels of a pair show."""
+class PairFindings:
+    """Findings about the pixels of a pair."""
 
     line: int
     error: ImageError | OutOfMemory | None = None
-    """Why an image cannot be decoded."""
+    """The error of an image that cannot be decoded."""
     path: Path | None = None
     """The image that cannot be decoded."""
     side: Side | None = None
@@ -68,16 +68,15 @@ class Seen:
 
 
 def headers_of(paths: Iterable[Path]) -> Headers:
-    """The headers of distinct files, or the errors of those that cannot be read."""
+    """Return the headers of distinct files, or the errors of those that cannot be read."""
     distinct = list(dict.fromkeys(paths))
     return dict(zip(distinct, _in_threads(_header, distinct), strict=True))
 
 
-def look(pairs: Sequence[Pair], headers: Headers, progress: Progress, scale: int = 1) -> list[Seen]:
+def look(pairs: Sequence[Pair], headers: Headers, progress: Progress, scale: int = 1) -> list[PairFindings]:
     """Decode and compare the images of an even sample of at most `MOST_PAIRS` pairs.
 
-    Degraded images are enlarged `scale` times first. `progress` is called with the number of pairs decoded and of all
-    pairs.
+    Degraded images are enlarged `scale` times first. `progress` is called with the numbers of decoded and of all pairs.
     """
     step = max(1.0, len(pairs) / MOST_PAIRS)
     sample = [pairs[int(index * step)] for index in range(min(len(pairs), MOST_PAIRS))]
@@ -86,13 +85,13 @@ def look(pairs: Sequence[Pair], headers: Headers, progress: Progress, scale: int
         by_target.setdefault(pair.target, []).append(pair)
     alone = threading.Lock()
 
-    def of_target(target: Path) -> list[Seen]:
+    def of_target(target: Path) -> list[PairFindings]:
         header = headers[target]
         is_large = isinstance(header, images.Header) and header.megapixels > LARGE
         with alone if is_large else nullcontext():
             return list(_seen(target, by_target[target], scale))
 
-    seen: list[Seen] = []
+    seen: list[PairFindings] = []
     for found in _in_threads(of_target, list(by_target)):
         seen += found
         progress(len(seen), len(sample))
@@ -100,9 +99,9 @@ def look(pairs: Sequence[Pair], headers: Headers, progress: Progress, scale: int
 
 
 def unreadable(
-    pairs: Sequence[Pair], headers: Headers, seen: Sequence[Seen], name: Callable[[Path], str]
+    pairs: Sequence[Pair], headers: Headers, seen: Sequence[PairFindings], name: Callable[[Path], str]
 ) -> list[Fault]:
-    """A fault for every file that cannot be read, in the first line that names it."""
+    """Return a fault for every file that cannot be read, in the first line that names it."""
     errors: dict[Path, ImageError | OutOfMemory] = {
         path: found for path, found in headers.items() if isinstance(found, ImageError)
     }
@@ -111,15 +110,15 @@ def unreadable(
     for path, error in errors.items():
         first, *more = sorted({pair.line for pair in pairs if path in (pair.target, pair.degraded)})
         also = f" (also in {_lines(more)})" if more else ""
-        # Training accepts no damage: the step of the error is one of `restore`.
+        # Training accepts no damage, so the advice of the error, which is for `restore`, is replaced.
         step = BACKUP if isinstance(error, DamagedImage) else error.next_step
         faults.append(Fault(first, f"{name(path)}: {error.fact}{also}", step))
     return faults
 
 
 def wrong_size(pair: Pair, headers: Headers, name: Callable[[Path], str], scale: int = 1) -> Fault | None:
-    """The fault of a pair whose target is not `scale` times as large as its degraded image; None if it is, or one of
-    them has no header."""
+    """Return the fault of a pair whose target is not `scale` times as large as its degraded image; None if it is, or if
+    a header is missing."""
     wanted, own = _size(headers[pair.target]), _size(headers[pair.degraded])
     if wanted is None or own is None or wanted == (own[0] * scale, own[1] * scale):
         return None
@@ -148,8 +147,8 @@ def wrong_size(pair: Pair, headers: Headers, name: Callable[[Path], str], scale:
     return Fault(pair.line, fact, step)
 
 
-def told_lines(seen: Iterable[Seen], most: int = 5) -> str:
-    """The lines of pairs in words: "lines 3, 4 and 9", with the number of further ones."""
+def named_lines(seen: Iterable[PairFindings], most: int = 5) -> str:
+    """Name the lines of pairs: "lines 3, 4 and 9", with the number of further ones."""
     return _lines(sorted(each.line for each in seen), most)
 
 
@@ -166,7 +165,7 @@ def _lines(numbers: Sequence[int], most: int = 5) -> str:
 
 
 def _in_threads(work: Callable[[Path], Value], paths: Sequence[Path]) -> Iterator[Value]:
-    """Yield the results in the order of the paths; Ctrl-C does not wait for paths that are not begun."""
+    """Yield the results in the order of the paths; Ctrl-C cancels the work that has not begun."""
     with ThreadPoolExecutor(THREADS) as pool:
         try:
             yield from pool.map(work, paths)
@@ -181,15 +180,15 @@ def _header(path: Path) -> images.Header | ImageError:
         return error
 
 
-def _seen(path: Path, pairs: Sequence[Pair], scale: int) -> Iterable[Seen]:
+def _seen(path: Path, pairs: Sequence[Pair], scale: int) -> Iterable[PairFindings]:
     """Decode a target once, and then the degraded images of its pairs one by one."""
     target = _read(path)
     if not isinstance(target, Image):
-        yield Seen(line=pairs[0].line, error=target, path=path)
+        yield PairFindings(line=pairs[0].line, error=target, path=path)
     for pair in pairs:
         degraded = _read(pair.degraded)
         if not isinstance(degraded, Image):
-            yield Seen(line=pair.line, error=degraded, path=pair.degraded)
+            yield PairFindings(line=pair.line, error=degraded, path=pair.degraded)
         elif isinstance(target, Image):
             yield _compare(pair.line, target, degraded, scale)
 
@@ -201,21 +200,21 @@ def _read(path: Path) -> Image | ImageError | OutOfMemory:
         return error
 
 
-def _compare(line: int, target: Image, degraded: Image, scale: int) -> Seen:
-    """What the images of a pair show; nothing if their sizes differ after enlarging."""
+def _compare(line: int, target: Image, degraded: Image, scale: int) -> PairFindings:
+    """Compare the images of a pair; without findings if their sizes differ after enlarging."""
     first, second = target.pixels_HWC, degraded.pixels_HWC
     second = resize(second, second.shape[1] * scale, second.shape[0] * scale) if scale > 1 else second
     if first.shape[:2] != second.shape[:2]:
-        return Seen(line=line)
+        return PairFindings(line=line)
     if first.shape == second.shape and np.array_equal(first, second):
-        return Seen(line=line, is_equal=True)
+        return PairFindings(line=line, is_equal=True)
     turns = [orientation_of(image.metadata.exif) for image in (target, degraded)]
     stored = _likeness(first, second, [1, 1])
     upright = _likeness(first, second, turns) if turns[0] != turns[1] else stored
     is_turned = upright > stored + TURNED and 1 - stored > 2 * (1 - upright)
     top, left = (max(0, (size - SQUARE) // 2) for size in first.shape[:2])
     middle = [image[top : top + SQUARE, left : left + SQUARE] for image in (first, second)]
-    return Seen(
+    return PairFindings(
         line=line, side=degraded_side(middle[0], middle[1]), is_turned=is_turned,
         is_other_scene=not is_turned and stored < SAME_SCENE,
     )  # fmt: skip
@@ -225,11 +224,11 @@ def _likeness(first_HWC: Pixels, second_HWC: Pixels, turns: Sequence[int]) -> fl
     """Correlation of two images, reduced and turned upright; 1 if one of them is flat, as plain fields are."""
     small = []
     for image, orientation in zip((first_HWC, second_HWC), turns, strict=True):
-        # A grid of pixels is enough of a large image, and much faster than all of them.
+        # For a large image, a grid of pixels is enough, and much faster.
         every = max(1, min(image.shape[:2]) // (8 * SMALL))
         gray = resize(image[::every, ::every].mean(axis=2, keepdims=True, dtype=np.float32), SMALL, SMALL)[..., 0]
         gray = gray.T if orientation >= 5 else gray
-        # Transposed or not, the tags of a kind then differ by mirroring each of the two axes.
+        # Among transposed or untransposed orientations, tags differ only by mirroring the axes.
         rows, columns = _MIRRORED[orientation]
         small.append(gray[::rows, ::columns])
     if min(float(each.std()) for each in small) < FLAT:

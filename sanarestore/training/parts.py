@@ -27,7 +27,7 @@ KEPT_PROMPTS = 512
 
 
 class FrozenPrompts(nn.Module):
-    """What prompts ask for and their embeddings, the same as in restoration; nothing here is trained."""
+    """Requests and embeddings of prompts, the same as in restoration; nothing here is trained."""
 
     def __init__(self, prompts: Prompts, width: int) -> None:
         super().__init__()
@@ -63,11 +63,12 @@ class FrozenPrompts(nn.Module):
 
     @property
     def shipped(self) -> list[str]:
-        """Prompts that every adapter holds: plain wordings, or usual prompts if the base embeds prompts as typed."""
+        """Return the prompts that every adapter holds: plain wordings, or usual prompts if the base embeds prompts as
+        typed."""
         return ["", *usual_prompts()] if self.prompts.as_typed else plain_wordings()
 
     def requests(self, prompts: Sequence[str], known: Sequence[Request | None]) -> list[Request]:
-        """What each prompt asks for: the known request, or the one that the reader finds."""
+        """Return the request of each prompt: the known one, or the one that the reader finds."""
         pairs = zip(prompts, known, strict=True)
         return [request or self.prompts.request(prompt) for prompt, request in pairs]
 
@@ -119,7 +120,7 @@ class Parts:
     refiner_lora: Lora | None = None
     """Low-rank weights that are trained instead of the refiner's."""
     new_blocks: int | None = None
-    """Blocks at the transformer's end that are trained, with the condition, instead of all of it; None for all."""
+    """Number of last blocks that are trained, with the condition, instead of the whole transformer; None for all."""
 
     @property
     def is_published(self) -> bool:

@@ -40,13 +40,13 @@ MAPPED_FROM = 32 * 2**20
 
 
 SUPPORT = 3
-"""Pixels to each side that a bicubically enlarged pixel depends on, and one more."""
+"""Pixels on each side that a bicubically enlarged pixel depends on, plus one."""
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class CropWindow:
     """A square of a photo."""
 
     top: int
@@ -78,7 +78,7 @@ class Photo:
         """The whole photo's `overview`, [h, w, 3]."""
         return overview(to_tensor(_as_colour(self.codes))).numpy().transpose(1, 2, 0)
 
-    def framing(self, window: Window, rng: np.random.Generator) -> Pixels:
+    def framing(self, window: CropWindow, rng: np.random.Generator) -> Pixels:
         """Cut a random part of the overview, around the middle of a window, to stand for the whole photo.
 
         A network would memorise the colour statistics of a few dozen whole photos; random parts vary enough.
@@ -101,12 +101,12 @@ class Photo:
         columns = mirror(np.arange(left, left + width), codes.shape[1])
         return _as_colour(codes[np.ix_(rows, columns)])
 
-    def square(self, window: Window, side: int) -> Pixels:
+    def square(self, window: CropWindow, side: int) -> Pixels:
         """Cut a window and shrink it to [side, side, 3]."""
         cut = self.crop(window.top, window.left, window.span, window.span)
         return cut if window.span == side else np.clip(resize(cut, side, side), 0, 1)
 
-    def detail(self, window: Window, *, every: int) -> float:
+    def detail(self, window: CropWindow, *, every: int) -> float:
         """Mean absolute difference of pixels `every` apart in a window: detail at about the scale it is shrunk to."""
         rows, columns = (slice(first, first + window.span, every) for first in (window.top, window.left))
         codes = self.codes[rows, columns].astype(np.float32)
@@ -114,7 +114,7 @@ class Photo:
 
 
 class EnlargedPhoto(Photo):
-    """A photo enlarged by a whole number, as `restore --scale` does it; only the parts that are cut are computed."""
+    """A photo enlarged by an integer factor, as by `restore --scale`; only the parts that are cut are computed."""
 
     def __init__(self, path: Path, cache: "PhotoCache", scale: int) -> None:
         super().__init__(path, cache)
@@ -146,7 +146,7 @@ class EnlargedPhoto(Photo):
         return max(first - SUPPORT, 0), last + 1 + SUPPORT
 
     def _enlarged(self, height: int, width: int, top: int = 0, left: int = 0) -> Pixels:
-        """Enlarge a part of the stored photo, which ends at its border at the latest."""
+        """Enlarge a part of the stored photo, cut at its borders."""
         stored = _as_colour(self.codes[top : top + height, left : left + width])
         return resize(stored, stored.shape[1] * self._scale, stored.shape[0] * self._scale)
 
@@ -166,7 +166,7 @@ class PhotoCache:
         self._photos: dict[tuple[Path, int], Photo] = {}
 
     def photo(self, path: Path, scale: int = 1) -> Photo:
-        """The photo at a path, enlarged `scale` times, the same object each time; its file is not read yet."""
+        """Return the photo at a path, enlarged `scale` times: always the same object, whose file is not read yet."""
         if (path, scale) not in self._photos:
             made = EnlargedPhoto(path, self, scale) if scale > 1 else Photo(path, self)
             self._photos[path, scale] = made
@@ -275,51 +275,6 @@ def common_size(pair: Pair, cache: PhotoCache, scale: int = 1) -> tuple[int, int
             next_step="Enlarge the smaller one first: pixels are compared one by one.",
         )  # fmt: skip
     return target
-
-
-def hold_back(photos: Sequence[Item], count: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
-    """Split photos or pairs: those to train on, and `count`, at most half, spread evenly over them, to validate on."""
-    count = min(count, len(photos) // 2)
-    kept = {(2 * index + 1) * len(photos) // (2 * count) for index in range(count)}
-    train = tuple(photo for index, photo in enumerate(photos) if index not in kept)
-    return train, tuple(photos[index] for index in sorted(kept))
-
-
-def hold_back_sources(
-    photos: Sequence[Path], sources: Sequence[str], count: int
-) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Split photos: those to train on, and `count` to validate on, spread evenly over the photos of `sources`.
-
-    A source is the beginning of file names; none of its photos is trained on. UsageError for a source without photos,
-    or if no other photo is left.
-    """
-    kept = tuple(photo for photo in photos if photo.name.startswith(tuple(sources)))
-    missing = [source for source in sources if not any(photo.name.startswith(source) for photo in kept)]
-    if missing or len(kept) == len(photos):
-        facts = f"no photo's name begins with '{missing[0]}'" if missing else "every photo would be kept back"
-        raise UsageError(
-            facts, where="held_back in the recipe",
-            next_step="Name sources as the names of their files begin, or leave held_back out.",
-        )  # fmt: skip
-    places = [(2 * index + 1) * len(kept) // (2 * min(count, len(kept))) for index in range(min(count, len(kept)))]
-    held = set(kept)
-    return tuple(photo for photo in photos if photo not in held), tuple(kept[place] for place in places)
-
-
-def hold_back_pairs(pairs: Sequence[Pair], count: int) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
-    """Split pairs: those to train on, and one pair of each of `count` other photos to validate on.
-
-    Pairs of one photograph stay together: those of one source, or of one target where the list names no sources.
-    """
-    sources = [pair.source or str(pair.target) for pair in pairs]
-    photos, held = hold_back(list(dict.fromkeys(sources)), count)
-    kept = []
-    for number, photo in enumerate(held):
-        variants = [pair for pair, source in zip(pairs, sources, strict=True) if source == photo]
-        # The variant differs from photo to photo, so that all kinds of degradation occur.
-        kept.append(variants[number % len(variants)])
-    trained = set(photos)
-    return tuple(pair for pair, source in zip(pairs, sources, strict=True) if source in trained), tuple(kept)
 
 
 def to_tensor(image_HWC: Pixels) -> Tensor:

@@ -20,10 +20,10 @@ from sanarestore.training.scores import decibels_of
 FOLDER = "pictures"
 
 ROWS = 4
-"""Images of a grid at most."""
+"""Largest number of images in a grid."""
 
 WIDTH = 1200
-"""Pixels that a grid is wide at most: small crops are enlarged by a whole factor."""
+"""Largest width of a grid in pixels; small crops are enlarged by an integer factor."""
 
 TITLES = ("degraded", "restored", "target")
 
@@ -35,8 +35,8 @@ _QUALITY = 90
 
 
 def chosen(batches: Sequence[Batch]) -> list[Batch]:
-    """Up to `ROWS` images as batches of one: one of every batch, then another one of each, and so on."""
-    # Each batch begins with another image, because those of photographs all show the same ones.
+    """Choose up to `ROWS` images as batches of one: one from every batch, then a second one from each, and so on."""
+    # Each batch starts at another image, because all batches of photographs show the same ones.
     singles = [_rotated(list(batch.parts(len(batch.prompts))), place) for place, batch in enumerate(batches)]
     found = [one for place in zip_longest(*singles) for one in place if one is not None]
     return found[:ROWS]
@@ -51,7 +51,7 @@ def write_pictures(folder: Path, step: int, samples: Sequence[tuple[Batch, Tenso
 
 
 def picture_of(folder: Path, step: int) -> npt.NDArray[np.uint8] | None:
-    """The grid of a step as codes [H,W,3]; None if there is none."""
+    """Return the grid of a step as codes [H,W,3]; None if there is none."""
     path = folder / FOLDER / f"step-{step:06d}.webp"
     if not path.is_file():
         return None
@@ -60,7 +60,7 @@ def picture_of(folder: Path, step: int) -> npt.NDArray[np.uint8] | None:
 
 
 def pictures_in(folder: Path) -> list[tuple[int, Path]]:
-    """The grids of a run with their steps, oldest first."""
+    """List the grids of a run with their steps, oldest first."""
     found = sorted((folder / FOLDER).glob("step-*.webp"))
     return [(int(path.stem.removeprefix("step-")), path) for path in found if path.stem[5:].isdecimal()]
 
@@ -69,7 +69,7 @@ def grid(samples: Sequence[tuple[Batch, Tensor]]) -> PillowImage.Image:
     """Draw a row for each image: captions above, PSNR included, then degraded, restored and target."""
     height, width = samples[0][0].target_BCHW.shape[2:]
     factor = max(1, (WIDTH - 4 * _GAP) // (3 * width))
-    # Crops that are larger than a third of the grid are shrunk to it.
+    # Crops that are wider than a third of the grid are reduced to that.
     wide = width * factor if 3 * width + 4 * _GAP <= WIDTH else (WIDTH - 4 * _GAP) // 3
     tall = round(height * wide / width)
     sheet = PillowImage.new("RGB", (3 * wide + 4 * _GAP, len(samples) * (tall + _LINE + _GAP) + _GAP), _PAPER)

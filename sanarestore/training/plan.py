@@ -32,11 +32,11 @@ LONG_TRIAL = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
-    """What a run will do and take."""
+class TrainingPlan:
+    """The plan of a run: its steps, memory, time and disk space."""
 
     stage: str
-    """Which stage of how many this is; empty if it is the only one."""
+    """Number of the stage and of all stages, in words; empty for a single stage."""
     base: str
     rank: int | None
     """Rank of low-rank weights; None if weights themselves are trained."""
@@ -47,7 +47,7 @@ class Plan:
     """Type of the arithmetic."""
     processes: int
     kind: str
-    """What the data are: pairs, photos or wordings."""
+    """Kind of the data: pairs, photos or wordings."""
     samples: int
     """Photographs or pairs to train on."""
     held_back: int
@@ -58,7 +58,7 @@ class Plan:
     parameters: int
     """Parameters of all networks that a step uses."""
     depth: DepthRecord | None = None
-    """What becomes of the transformer's blocks; None if it keeps the base's."""
+    """The change of the transformer's blocks; None if it keeps the base's."""
     step: int
     """Steps that are done; 0 unless a run is resumed."""
     steps: int
@@ -66,7 +66,7 @@ class Plan:
     accumulate: int
     patch: int
     passes: float
-    """How often all steps go through all pixels of the data."""
+    """Number of passes over all pixels of the data."""
     memory: dict[str, int]
     """Bytes of one process by part, and their sum as `total`."""
     memory_free: int | None
@@ -76,7 +76,7 @@ class Plan:
     max_minutes: float | None
     """The time limit, earlier sessions of the run included."""
     minutes: float
-    """Minutes that earlier sessions of a run to resume have taken."""
+    """Minutes that earlier sessions of a resumed run took."""
     checkpoint_bytes: int
     result_bytes: int
     """Size of the model or adapter, about."""
@@ -104,7 +104,7 @@ class Plan:
         return {**values, "passes": round(self.passes, 2), "megapixels": round(self.megapixels, 2)}
 
 
-def plan_of(run: Run, *, tries: bool = True) -> Plan:
+def plan_of(run: Run, *, tries: bool = True) -> TrainingPlan:
     """Plan a run, if it `tries` with a step that changes nothing; UsageError if memory or disk are too small for it.
 
     Every process of a run must ask for it.
@@ -117,7 +117,7 @@ def plan_of(run: Run, *, tries: bool = True) -> Plan:
     saved = 4 * trained * (2 if recipe.ema else 1) + memory.optimizer * sharing
     result = result_bytes(trainer.objective)
     room = _room(run.folder, 2 * saved + result, is_first=trainer.ranks.is_first)
-    return Plan(
+    return TrainingPlan(
         stage=run.name, base=run.order.base, rank=_rank(trainer.objective), objective=recipe.objective,
         optimizer=_optimizer(recipe), device=run.order.schedule.device,
         dtype=str(run.order.schedule.arithmetic).removeprefix("torch."), processes=trainer.ranks.count, kind=run.kind,
@@ -145,9 +145,9 @@ def trial_seconds(trainer: Trainer, samples: Any, step: int) -> float:
         batch = batch_at(drawn, recipe, step, rank=ranks.rank, count=ranks.count)
         try:
             # The first one also compiles and chooses algorithms, which is little beside a long step.
-            passes = _timed(lambda: trainer.backward(batch), device)
+            passes = _timed(lambda: trainer.learner.backward(batch), device)
             if passes < LONG_TRIAL or trainer.schedule.compile:
-                passes = _timed(lambda: trainer.backward(batch), device)
+                passes = _timed(lambda: trainer.learner.backward(batch), device)
         finally:
             for parameter in modules.parameters():
                 parameter.grad = None
@@ -194,13 +194,13 @@ def _done(run: Run) -> int:
 
 
 def _minutes(run: Run) -> float:
-    """Minutes that a run to resume has taken."""
+    """Minutes that a resumed run took before."""
     found = checkpoint.find_checkpoint(run.folder) if run.order.resume else None
     return float(checkpoint.read_state(found)["minutes"]) if found else 0.0
 
 
 def _optimizer(recipe: TrainingRecipe) -> str:
-    """Name of the optimizer that trains: without a rate of its own, Muon leaves everything to AdamW."""
+    """Name of the optimizer in use: without a rate of its own, Muon leaves all weights to AdamW."""
     return "adamw" if recipe.optimizer == "muon" and not recipe.muon_rate else recipe.optimizer
 
 

@@ -1,6 +1,6 @@
-"""The data of a training run, checked before any weights are loaded: pairs of a list, or a folder of clean photographs.
+"""Check the data of a training run, pairs of a list or a folder of clean photographs, before any weights are loaded.
 
-Everything that is wrong with a list is one UsageError, by line; what may be meant is a note.
+All faults of a list are one UsageError, by line; doubts are notes.
 """
 
 import re
@@ -17,42 +17,42 @@ from sanarestore.degradations.pairs import Pair, list_pairs
 from sanarestore.errors import ImageError, NoImagesError, UsageError
 from sanarestore.files import hash_text
 from sanarestore.images.signature import HEAD, name_foreign, sniff
+from sanarestore.training.holding_back import hold_back, hold_back_pairs, hold_back_sources
 from sanarestore.training.journal import NAME
 from sanarestore.training.pair_images import (
     Headers,
+    PairFindings,
     Progress,
-    Seen,
     headers_of,
     look,
-    told_lines,
+    named_lines,
     unreadable,
     wrong_size,
 )
-from sanarestore.training.photos import hold_back, hold_back_pairs, hold_back_sources
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.variants import DEGRADED, TARGET
 
 LIST = "pairs.csv"
 
 FEW = 10
-"""Photographs below which a note says that they are few."""
+"""Number of photographs below which a note says that they are few."""
 
 MOSTLY = 0.8
 """Share of the pairs with evidence that must be reversed before swapped columns are suspected."""
 
 FEWEST, LEAST = 2, 0.1
-"""Reversed pairs, and their share of all pairs, below which nothing is suspected."""
+"""Number of reversed pairs, and their share of all pairs, below which swapped columns are not suspected."""
 
 ALIKE = 0.8
-"""Share of equal names in two folders from which these look like pairs."""
+"""Share of equal names in two folders above which these look like pairs."""
 
 MOST_LISTS = 20
-"""Files named .csv in a folder whose first lines are read."""
+"""Largest number of files named .csv in a folder whose first lines are read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preflight:
-    """Data that was checked: what to train on, what to validate on, and what a plan shows about it."""
+    """Checked data: photographs or pairs to train on and to validate on, and facts for a plan."""
 
     pairs: tuple[Pair, ...] = ()
     """Pairs to train on; empty for photographs."""
@@ -63,7 +63,7 @@ class Preflight:
     held_photos: tuple[Path, ...] = ()
     """Photographs to validate on."""
     notes: tuple[str, ...] = ()
-    """What the user should know, each a clause without a full stop."""
+    """Notes for the user, each a clause without a full stop."""
     photographs: int
     """Number of distinct clean photographs, those to validate on included."""
     megapixels: float
@@ -72,8 +72,6 @@ class Preflight:
     """Width and height of the smallest image; None if no header can be read."""
     largest: tuple[int, int] | None = None
     """Width and height of the largest image."""
-    validates_on_training: bool = False
-    """Whether validation uses crops of photographs that are trained on, because there is only one."""
 
     @property
     def files(self) -> list[tuple[Path, ...]]:
@@ -93,14 +91,14 @@ def fingerprint_of(files: Iterable[tuple[Path, ...]]) -> str:
 
 
 def _silent(_done: int, _total: int) -> None:
-    """Say nothing about progress."""
+    """Ignore progress: the default callback."""
 
 
 def check_pairs(listed: Path, recipe: TrainingRecipe, progress: Progress = _silent) -> Preflight:
-    """Read a list of pairs, look into its images, and hold some back for validation.
+    """Read a list of pairs, check its images, and hold some back for validation.
 
     One UsageError names all faults of the list and of its images, by line. Large images take up to a second each:
-    `progress` is called with the number of pairs compared and of all pairs.
+    `progress` is called with the numbers of compared and of all pairs.
     """
     found = list_pairs(listed)
     headers = headers_of(path for pair in found.pairs for path in (pair.target, pair.degraded))
@@ -127,7 +125,7 @@ def check_pairs(listed: Path, recipe: TrainingRecipe, progress: Progress = _sile
     # Targets are as large as enlarged inputs.
     cropped = headers if recipe.scale == 1 else {pair.target: headers[pair.target] for pair in found.pairs}
     return Preflight(
-        pairs=train, held_pairs=held, photographs=photographs, validates_on_training=again, **_extent(headers),
+        pairs=train, held_pairs=held, photographs=photographs, **_extent(headers),
         notes=(*_doubts(seen, found.pairs), *_small(cropped, recipe.patch), *_few(photographs, again)),
     )  # fmt: skip
 
@@ -151,20 +149,23 @@ def check_photos(data: Path, recipe: TrainingRecipe) -> Preflight:
     headers = headers_of(paths)
     errors = [each for each in headers.values() if isinstance(each, ImageError)]
     if len(errors) == len(paths):
-        raise NoImagesError("not one of the photographs can be read", where=data, next_step=str(errors[0]))
+        raise NoImagesError("none of the photographs can be read", where=data, next_step=str(errors[0]))
     count = recipe.validation_photos
     photos, held = hold_back_sources(paths, recipe.held_back, count) if recipe.held_back else hold_back(paths, count)
     again = not held and count > 0
     failed = [f"{each.path}: {each.fact}; it is left out" for each in found.failed]
     return Preflight(
         photos=photos, held_photos=photos[:count] if again else held, photographs=len(paths),
-        validates_on_training=again, **_extent(headers),
-        notes=(*passed_over, *failed, *_twins(data, paths), *_small(headers, recipe.patch), *_few(len(paths), again)),
+        **_extent(headers),
+        notes=(
+            *passed_over, *failed, *_equal_names(data, paths), *_small(headers, recipe.patch),
+            *_few(len(paths), again),
+        ),
     )  # fmt: skip
 
 
-def _doubts(seen: Sequence[Seen], pairs: Sequence[Pair]) -> list[str]:
-    """Notes on what the pixels of pairs show, and what may be meant."""
+def _doubts(seen: Sequence[PairFindings], pairs: Sequence[Pair]) -> list[str]:
+    """Return notes on doubts that the pixels of pairs raise."""
     notes = []
     sides = Counter(each.side for each in seen if each.side)
     if sides["first"] >= max(FEWEST, LEAST * len(seen), MOSTLY * sides.total()):
@@ -174,10 +175,12 @@ def _doubts(seen: Sequence[Seen], pairs: Sequence[Pair]) -> list[str]:
         )
     others = [each for each in seen if each.is_other_scene]
     if others:
-        notes.append(f"the two images of a pair seem to show different scenes in {told_lines(others)}")
+        notes.append(f"the two images of a pair seem to show different scenes in {named_lines(others)}")
     equal = [each for each in seen if each.is_equal]
     if equal:
-        notes.append(f"input and target are equal in {told_lines(equal)}: such pairs teach to change nothing")
+        notes.append(
+            f"input and target are equal in {named_lines(equal)}: such pairs teach the network to change nothing"
+        )
     if len(seen) < len(pairs):
         notes.append(f"the headers of all images were read, and the pixels of {len(seen)} of {len(pairs)} pairs")
     return notes
@@ -224,7 +227,7 @@ def _extent(headers: Headers) -> _Extent:
 
 
 def _check_file(data: Path) -> None:
-    """UsageError if DATA is a file that is neither an image nor named .csv."""
+    """Raise UsageError if DATA is a file that is neither an image nor named .csv."""
     if not data.is_file():
         return
     with data.open("rb") as file:
@@ -237,7 +240,7 @@ def _check_file(data: Path) -> None:
 
 
 def _refuse_pairs(data: Path) -> None:
-    """UsageError if DATA is a folder of pairs, or a folder that `degrade` fills."""
+    """Raise UsageError if DATA is a folder of pairs, or a folder that `degrade` is writing."""
     whole = data.resolve()
     for folder in (whole, *whole.parents):
         if folder.name in (DEGRADED, TARGET) and (folder.parent / NAME).is_file():
@@ -247,7 +250,8 @@ def _refuse_pairs(data: Path) -> None:
 
 
 def _without_pairs(data: Path, paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Photographs without those of pairs in folders below DATA, and a note about these; UsageError if none are left."""
+    """Leave out the images of pairs in folders below DATA, with a note on these; UsageError if no photographs are
+    left."""
     known: dict[Path, Path | None] = {}
     made: dict[Path, Path | None] = {}
     for path in paths:
@@ -256,7 +260,7 @@ def _without_pairs(data: Path, paths: Sequence[Path]) -> tuple[list[Path], list[
             if folder not in known:
                 known[folder] = _list_in(folder)
             is_made = folder.name in (DEGRADED, TARGET) and (folder.parent / NAME).is_file()
-            # Where there is a journal, `degrade` made the list, and photographs may lie beside its folders.
+            # If there is a journal, `degrade` made the list, and photographs may lie beside its folders.
             if is_made or (known[folder] and not (folder / NAME).is_file()):
                 made[path] = _list_in(folder.parent) if is_made else known[folder]
     left = [path for path in paths if path not in made]
@@ -264,11 +268,11 @@ def _without_pairs(data: Path, paths: Sequence[Path]) -> tuple[list[Path], list[
     if made and not left:
         raise _holds_pairs(data, Path(lists[0]) if lists else None)
     of = f": {lists[0]} lists them" if lists else ""
-    return left, [f"{len(made)} images of pairs are passed over{of}"] if made else []
+    return left, [f"{len(made)} images of pairs are left out{of}"] if made else []
 
 
 def _list_in(folder: Path) -> Path | None:
-    """The list of pairs that a folder holds: pairs.csv, or another file .csv with the columns of one."""
+    """Find the list of pairs in a folder: pairs.csv, or another .csv file with its columns."""
     if (folder / LIST).is_file():
         return folder / LIST
     for path in sorted(folder.glob("*.csv"))[:MOST_LISTS]:
@@ -288,8 +292,8 @@ def _holds_pairs(data: Path, listed: Path | None) -> UsageError:
     return UsageError("it holds pairs, not clean photographs", where=data, next_step=step)
 
 
-def _twins(data: Path, paths: Sequence[Path]) -> list[str]:
-    """A note on two folders in DATA that hold files of the same names."""
+def _equal_names(data: Path, paths: Sequence[Path]) -> list[str]:
+    """Return a note on two folders in DATA that hold files of the same names."""
     names: dict[str, set[str]] = {}
     for path in paths:
         top, *rest = path.relative_to(data).parts if data in path.parents else (path.name,)

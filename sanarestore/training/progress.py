@@ -1,4 +1,4 @@
-"""How a run is computed, and what it reports after each step."""
+"""The schedule of a run, and its progress after each step."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from sanarestore.options import DType
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
+class TrainingProgress:
     """Progress of a run after one step."""
 
     step: int
@@ -28,7 +28,7 @@ class Progress:
     validation: float | None = None
     """PSNR gain of the EMA weights on the validation set in dB, each PSNR at most 40 dB; None between validations."""
     validations: dict[str, float] | None = None
-    """Such a gain for each degradation of the validation set; None between validations."""
+    """The same gain for each degradation of the validation set; None between validations."""
     notes: tuple[str, ...] = ()
     """Messages for the user about the step's samples: photos that cannot be read."""
 
@@ -39,11 +39,11 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """How a run is computed, and when it ends."""
+    """The device, arithmetic and time limit of a run."""
 
     device: str = "cpu"
     max_minutes: float | None = None
-    """Time limit: the cosine schedule and the run end by then."""
+    """Time limit in minutes, by which the cosine schedule and the run end; None for none."""
     compile: bool = False
     """torch.compile the loss; worthwhile where elementwise operations cost as much as convolutions."""
     dtype: DType = "auto"

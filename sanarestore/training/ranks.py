@@ -99,7 +99,7 @@ class Ranks:
         return float(shared)
 
     def any(self, is_so: bool) -> bool:
-        """Whether something is so in at least one process."""
+        """Return whether something is so in at least one process."""
         return self.mean(float(is_so)) > 0
 
     def shard(self, transformer: nn.Module) -> None:
@@ -168,16 +168,16 @@ def unsharded(module: nn.Module) -> Iterator[None]:
 
 def _from_environment() -> tuple[int, int]:
     """Rank and number of processes, as launchers set them."""
-    said = {name: os.environ.get(name) for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")}
-    if said["WORLD_SIZE"] is None:
+    variables = {name: os.environ.get(name) for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")}
+    if variables["WORLD_SIZE"] is None:
         return 0, 1
     step = "Start with torchrun or accelerate launch, which set all of them, or unset WORLD_SIZE."
-    count, rank = said["WORLD_SIZE"], said["RANK"]
+    count, rank = variables["WORLD_SIZE"], variables["RANK"]
     if not count.isdigit() or int(count) < 1:
         raise UsageError(f"'{count}' is not a number of processes", where="WORLD_SIZE", next_step=step)
     if int(count) == 1:
         return 0, 1
-    missing = [name for name, value in said.items() if not value]
+    missing = [name for name, value in variables.items() if not value]
     if missing:
         raise UsageError(
             f"{count} processes are announced, but {missing[0]} is not set", where="WORLD_SIZE", next_step=step

@@ -19,16 +19,16 @@ from sanarestore.training.recipe_table import build, changed, experts_of, over, 
 SHIPPED_FOLDER = Path(__file__).parent / "recipes"
 
 SHIPPED = ("lora-512", "full-1024", "multi-tile", "refiner", "grow", "prune", "distill", "sr-x4")
-"""Names of the recipes that come with the package."""
+"""Names of the recipes in the package."""
 
 DEPTH_FIELDS = ("grow", "keep_all", "new_blocks_only", "prune")
-"""Fields that change the transformer's depth before training. Of a recipe of several stages, those beside the stages
-are for the first one alone: the others begin from its result."""
+"""Fields that change the transformer's depth before training. In a recipe of several stages, they apply to the first
+one only: the others start from its result."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingRecipe:
-    """What a run learns, and how."""
+    """The recipe of a run: objective, data, and schedule."""
 
     objective: str = "refiner"
     """colour-correction: global colour correction, on overviews; refiner: the pixel network; wording: the prompt
@@ -53,8 +53,8 @@ class TrainingRecipe:
     patch: int = 96
     """Side of a crop in pixels, a multiple of the refiner's stride."""
     scale: int = 1
-    """In lists of pairs, how many times as large targets are as degraded images, which are then enlarged bicubically
-    first, as `restore --scale` does. Crops of clean photographs are degraded by lines such as lowres:4 instead."""
+    """In lists of pairs, the size of targets relative to degraded images, which are first enlarged bicubically, as
+    `restore --scale` does. Crops of clean photographs are degraded by lines such as lowres:4 instead."""
     optimizer: str = "muon"
     """muon: Muon for the kernels of convolutions, AdamW for the rest; adamw: AdamW for all; adamw8bit: AdamW with
     moments in 8 bits; came: CAME, with factored second moments; came8bit: CAME with momentum in 8 bits."""
@@ -85,32 +85,32 @@ class TrainingRecipe:
     p_one: float = 0.5
     """Under flow, share of times that are exactly 1, the only time at which one-step sampling calls the model."""
     teacher: bool = True
-    """Under distillation, follow the velocities of the base as it is before training. Without a teacher, the straight
-    lines from images to noise are followed (consistency training), which needs more steps and less of the base."""
+    """Under distillation, follow the velocities of the base as it is before training. Without this teacher, follow
+    straight lines from images to noise (consistency training), which needs more steps, but no trained base."""
     tangent_warmup: int = 500
-    """Under distillation, steps until the transformer's own change along the path counts in full."""
+    """Under distillation, steps until the terms of the transformer's own change along the path reach full weight."""
     time_window: float = 0.15
-    """Under distillation, radians to each side over which that change is averaged, by differences; 0 takes the exact
-    derivative, by forward-mode differentiation. Transformers whose timesteps go to 1000 fluctuate from one to the next:
-    their exact derivative is mostly noise, unless that was trained out of the teacher, as Sprint does."""
+    """Under distillation, radians on each side over which that change is averaged, by differences; 0 for the exact
+    derivative, by forward-mode differentiation. A transformer with timesteps up to 1000 fluctuates from one to the
+    next, so that its exact derivative is mostly noise, unless the teacher was trained to be smooth, as in Sprint."""
     draws: int = 1
-    """Under flow and distillation, times and noises drawn per crop: encoding its latents costs more than training on
-    them."""
+    """Under flow and distillation, number of times and noises drawn per crop, since encoding a crop costs more than
+    training on its latents."""
     cached_passes: int = 0
     """Under flow and distillation, passes over the data whose crops are encoded once, before training, and then
-    repeated with new noise; 0 encodes every crop anew."""
+    repeated with new noise; 0 encodes every crop when it is used."""
     grow: int = 0
     """Blocks to append to the transformer before training, after its last two are dropped; they have no effect at
     first (SANA-1.5, Xie et al. 2025)."""
     keep_all: bool = False
-    """With grow, drop no blocks."""
+    """With grow, keep all blocks of the base."""
     new_blocks_only: bool = False
     """With grow, train only the new blocks and the condition."""
     prune: int = 0
     """Blocks to remove from the transformer before training, the least important ones; the first and the last stay."""
     tiles: int = 1
-    """Under flow, tiles per side of a crop. With 2, the transformer sees four overlapping tiles as the tiling scheme
-    `causal` does, each with all before it, so that the scheme is what it was trained for."""
+    """Under flow, tiles per side of a crop. With 2, the transformer sees four overlapping tiles as in the tiling scheme
+    `causal`, each with all earlier ones, so that it is trained for that scheme."""
     agreement_weight: float = 0.0
     """Under flow and end-to-end, weight of the difference between the one-step results of two seeds. That step should
     give the posterior mean, which depends on no seed; without this term, noise shows through after short training."""
@@ -143,7 +143,7 @@ class TrainingRecipe:
     validate_every: int = 500
     """Steps between validations; 0 validates at the end only."""
     pictures_every: int = 0
-    """Steps between pictures of validation images; 0 draws them at the beginning and at the end only."""
+    """Steps between pictures of validation images; 0 for pictures at the beginning and the end only."""
     checkpoint_every: int = 500
     """Steps between checkpoints; 0 saves only at the end or when stopped."""
     workers: int = 1
@@ -198,7 +198,7 @@ class TrainingRecipe:
     def for_tuning(self, name: str, *, low_rank: bool = False) -> "TrainingRecipe":
         """Adapt the recipe to fine-tuning: another name, and a fifth of the learning rates.
 
-        Low-rank weights, which start at zero, take few small crops at a high rate instead: on pairs with dust and
+        Low-rank weights, which start at zero, train on few small crops at a high rate instead: on pairs with dust and
         scratches, 3,000 crops, a quarter of an hour of a busy laptop, gain 7.4 dB on photographs held back.
         """
         if low_rank:
@@ -210,15 +210,15 @@ class TrainingRecipe:
 
     @classmethod
     def for_adapting(cls, *, low_rank: bool) -> "TrainingRecipe":
-        """The recipe for a published base, unless another one is named."""
+        """Return the recipe for a published base, used unless another one is named."""
         return cls.load(SHIPPED_FOLDER / ("lora-512.toml" if low_rank else "full-1024.toml"))
 
     @classmethod
     def for_depth(cls, name: str, *, grows: bool, of_model: bool) -> "TrainingRecipe":
-        """The recipe for a transformer with more or fewer blocks, unless another one is named.
+        """Return the recipe for a transformer with more or fewer blocks, used unless another one is named.
 
-        A restoration model, which is small, takes small crops at a higher rate: with two of its five blocks removed,
-        the embedded model's latent path is at fidelity 0 better than before after 100 steps.
+        A restoration model, which is small, trains on small crops at a higher rate: with two of its five blocks
+        removed, the embedded model's latent path is at fidelity 0 better than before after 100 steps.
         """
         recipe = replace(cls.load(SHIPPED_FOLDER / ("grow.toml" if grows else "prune.toml")), name=name)
         if not of_model:
@@ -237,11 +237,11 @@ class TrainingRecipe:
 
     @property
     def changes_depth(self) -> bool:
-        """Whether the transformer gets another number of blocks before training, in this stage."""
+        """Whether this stage changes the transformer's number of blocks before training."""
         return bool(self.grow or self.prune)
 
     def with_depth(self, changes: Mapping[str, Any]) -> "TrainingRecipe":
-        """The recipe with other `DEPTH_FIELDS` in its first stage; UsageError if they do not fit."""
+        """Return the recipe with other `DEPTH_FIELDS` in its first stage; UsageError if they do not fit."""
         stages = tuple(replace(stage, **changes) if not number else stage for number, stage in enumerate(self.stages))
         changed: TrainingRecipe = replace(self, stages=stages, **changes)
         changed.staged()[0].check()
@@ -260,7 +260,7 @@ class TrainingRecipe:
         return replace(self, stages=shares)
 
     def with_cached_passes(self, passes: int) -> "TrainingRecipe":
-        """The recipe with latents encoded once in its stages of `ON_LATENTS`; UsageError if it has none."""
+        """Return the recipe with latents encoded once in its stages of `ON_LATENTS`; UsageError if it has none."""
         if all(stage.objective not in ON_LATENTS for stage in self.staged()):
             raise UsageError(
                 f"latents are encoded once for the objectives {' and '.join(ON_LATENTS)} alone",

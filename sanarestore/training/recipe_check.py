@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def problems(recipe: "TrainingRecipe") -> dict[str, object]:
-    """What may be wrong with a recipe, each true if it is."""
+    """Return the possible faults of a recipe, each with whether it is present."""
     stride = 2 ** len(recipe.model.widths)
     levels = {
         len(recipe.model.widths),
@@ -58,11 +58,11 @@ def problems(recipe: "TrainingRecipe") -> dict[str, object]:
         f"with several tiles, patch must be a multiple of {LATENT_STRIDE} times their number": (
             recipe.tiles < 1 or (recipe.tiles > 1 and recipe.patch % (LATENT_STRIDE * recipe.tiles))
         ),
-        f"cached_passes are for the objectives {' and '.join(ON_LATENTS)}": (
+        f"cached_passes applies only to the objectives {' and '.join(ON_LATENTS)}": (
             recipe.cached_passes and recipe.objective not in ON_LATENTS
         ),
-        "tiles are for the objective flow alone": recipe.tiles > 1 and recipe.objective != "flow",
-        "experts are for the objective router alone": recipe.experts and recipe.objective != "router",
+        "tiles applies only to the objective flow": recipe.tiles > 1 and recipe.objective != "flow",
+        "experts applies only to the objective router": recipe.experts and recipe.objective != "router",
         **_depth_problems(recipe),
         "weights of degradations must be positive": min(recipe.degradations.values()) <= 0,
         "rates, floors, decays and counts must not be negative": min(
@@ -104,10 +104,10 @@ def problems(recipe: "TrainingRecipe") -> dict[str, object]:
 
 
 def _depth_problems(recipe: "TrainingRecipe") -> dict[str, object]:
-    """What is wrong with the depth; that beside stages is checked in the first stage."""
+    """Return the faults of the depth; depth fields beside stages are checked in the first stage."""
     is_grown = bool(recipe.grow)
     return {} if recipe.stages else {
-        f"grow and prune are for the objectives {' and '.join(DEEPENED)}": (
+        f"grow and prune apply only to the objectives {' and '.join(DEEPENED)}": (
             recipe.changes_depth and recipe.objective not in DEEPENED
         ),
         "grow and prune exclude each other": is_grown and bool(recipe.prune),

@@ -1,4 +1,4 @@
-"""What recipes choose from: objectives, optimizers, and the shapes of new networks."""
+"""The choices of recipes: objectives, optimizers, and the shapes of new networks."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ OBJECTIVES = (
     "colour-correction", "refiner", "wording", "expert", "router", "autoencoder", "flow", "end-to-end",
     "distillation",
 )  # fmt: skip
-"""Objectives in the order in which a complete model is trained, each from the folder of the one before."""
+"""Objectives in the order in which a complete model is trained, each from the result of the one before."""
 
 OPTIMIZERS = ("muon", "adamw", "adamw8bit", "came", "came8bit")
-"""Optimizers of a run; `training.optimizers` makes them."""
+"""Optimizers of a run, created by `training.optimizers`."""
 
 LATENT_OBJECTIVES = OBJECTIVES[5:]
 """Objectives that need a latent path."""
@@ -20,10 +20,10 @@ FLOWING = OBJECTIVES[6:]
 """Objectives that train the latent path's transformer."""
 
 DEEPENED = ("flow", "end-to-end")
-"""Objectives that may begin with another number of blocks."""
+"""Objectives that may change the number of blocks first."""
 
 ON_LATENTS = ("flow", "distillation")
-"""Objectives that need no more of a crop than its latents, which can be encoded once."""
+"""Objectives that need only the latents of a crop, which can be encoded once."""
 
 LATENT_STAGES = 6
 """Stages of a new autoencoder, as many as in the published ones."""

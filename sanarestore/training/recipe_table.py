@@ -1,4 +1,4 @@
-"""Tables of TOML and JSON turned into the fields of a recipe, and back; every name and type is checked."""
+"""Convert tables of TOML and JSON to the fields of a recipe, and back; every name and type is checked."""
 
 import json
 from dataclasses import fields
@@ -10,7 +10,8 @@ from sanarestore.model.experts import REMOVES
 
 
 def over(table: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's table with the fields of a stage over it; the tables of networks are joined field by field."""
+    """Return a recipe's table, overridden by the fields of a stage; the tables of networks are merged field by
+    field."""
     joined = {**json.loads(json.dumps(table)), **stage}
     for name in ("model", "latent"):
         if name in table and name in stage:

@@ -1,4 +1,4 @@
-"""What a run's folder tells of it: recipe, data, curves, results and pictures, read for the report and the card."""
+"""The record of a run in its folder: recipe, data, curves, results and pictures, read for the report and the card."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +16,10 @@ from sanarestore.training.results import Results
 DATA = "data.json"
 
 MOST_CAPTIONS = 20
-"""Captions that are shown, the most frequent first."""
+"""Largest number of captions that are shown, the most frequent first."""
 
 LONGEST = 80
-"""Characters of a caption that are shown."""
+"""Largest number of characters of a caption that are shown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +37,7 @@ class DataFacts:
     captions: tuple[str, ...] = ()
     """Captions of the pairs, the most frequent first; at most `MOST_CAPTIONS`."""
     other_captions: int = 0
-    """Captions beside those."""
+    """Number of further captions."""
 
     def save(self, folder: Path) -> None:
         """Write `data.json`; OSError if the disk refuses."""
@@ -56,7 +56,7 @@ class DataFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
-    """Everything that the folder of one stage tells."""
+    """The record in the folder of one stage."""
 
     folder: Path
     recipe: Mapping[str, Any]
@@ -65,27 +65,27 @@ class RunRecord:
     data: DataFacts | None
     results: Results
     depth: DepthRecord | None
-    """What became of the transformer's blocks; None if it has those of the base."""
+    """The change of the transformer's blocks; None if it has those of the base."""
     losses: Sequence[tuple[int, float]]
     """Step and loss."""
     gains: Mapping[str, Sequence[tuple[int, float]]]
     """Degradation -> step and gain in dB."""
     steps: int
-    """Steps done, as far as they were recorded."""
+    """Steps done, according to the record."""
     minutes: float
     setbacks: int
     pictures: Sequence[tuple[int, Path]]
 
     @classmethod
     def read(cls, folder: Path) -> "RunRecord":
-        """Read a run's folder; what is missing is empty."""
+        """Read a run's folder; missing files leave fields empty."""
         facts: Mapping[str, Any] = {}
         steps: dict[int, Mapping[str, Any]] = {}
         setbacks = 0
         for record in _records(folder / "metrics.jsonl"):
             step = int(record.get("step", 0))
             if record.get("event") in ("start", "setback"):
-                # A run that goes on from an earlier step repeats those after it.
+                # A run that continues from an earlier step repeats the later ones.
                 steps = {number: each for number, each in steps.items() if number <= step}
             facts = record if record.get("event") == "start" else facts
             setbacks += record.get("event") == "setback"
@@ -116,7 +116,7 @@ def _records(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _depth(folder: Path) -> DepthRecord | None:
-    with suppress(UsageError):  # a report shows what can be read
+    with suppress(UsageError):  # a report shows what is readable
         return DepthRecord.load(folder)
     return None
 

@@ -128,9 +128,9 @@ class WordingObjective(PartsObjective):
 
 
 def _said(wording: Wording) -> list[int]:
-    """What a prompt says of each kind: ABSENT, REMOVED or KEPT, as in `model.reading`."""
-    said = dict.fromkeys(wording.removed, REMOVED) | dict.fromkeys(wording.kept, KEPT)
-    return [said.get(kind, ABSENT) for kind in KINDS]
+    """Return the class of each kind in a prompt: ABSENT, REMOVED or KEPT, as in `model.reading`."""
+    classes = dict.fromkeys(wording.removed, REMOVED) | dict.fromkeys(wording.kept, KEPT)
+    return [classes.get(kind, ABSENT) for kind in KINDS]
 
 
 class RouterObjective(PartsObjective):

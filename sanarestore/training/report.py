@@ -3,16 +3,11 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
-
-from sanarestore import __version__
 from sanarestore.evaluation.columns import Place, Table, table
-from sanarestore.files import write_atomically
+from sanarestore.templates import render, write_page
 from sanarestore.training.curves import Picture, gain_picture, importance_picture, loss_picture
 from sanarestore.training.importance import EXPLAINED as IMPORTANCE_EXPLAINED
 from sanarestore.training.importance import importance_rows
@@ -25,8 +20,8 @@ FILE = "report.html"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Section:
-    """What the page shows of one stage."""
+class StageSection:
+    """The part of the page for one stage."""
 
     title: str
     facts: Sequence[tuple[str, str]]
@@ -41,42 +36,32 @@ class Section:
 
 
 def write_report(folder: Path, stages: Sequence[Path] = ()) -> Path:
-    """Write the report of a run, or of all its `stages`, from what their folders hold; OSError if the disk refuses."""
+    """Write the report of a run, or of all its `stages`, from their folders; OSError if the file cannot be written."""
     records = [RunRecord.read(stage) for stage in stages or (folder,)]
     sections = [_section(record, f"Stage {number}" if stages else "") for number, record in enumerate(records, start=1)]
     name = str(records[-1].recipe.get("name", folder.name))
-    text = template("report.html").render(title=name, version=__version__, sections=sections)
     path = folder / FILE
-    with write_atomically(path, durable=False) as file:
-        # A caption may hold what is no text.
-        file.write(text.encode("utf-8", errors="backslashreplace"))
+    write_page(path, __package__, "report.html", title=name, sections=sections)
     return path
 
 
-@cache
-def template(name: str) -> Template:
-    """A template of this package; values are escaped."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(resources.files("sanarestore.training").joinpath(name).read_text(encoding="utf-8"))
-
-
 def curves_svg(record: RunRecord) -> str:
-    """The curves of a run as one SVG file; empty if there are too few points."""
+    """Draw the curves of a run as one SVG file; empty if there are too few points."""
     shown = [each for each in _pictures(record) if each]
-    return template("curves.svg").render(pictures=shown) if shown else ""
+    return render(__package__, "curves.svg", pictures=shown) if shown else ""
 
 
 def changed_recipe(recipe: Any) -> str:
-    """The fields of a recipe that differ from the defaults, as TOML."""
+    """Return the fields of a recipe that differ from the defaults, as TOML."""
     try:
         found = TrainingRecipe.from_dict(dict(recipe)).changed()
-    except Exception:  # a recipe of another version is shown as it is
+    except Exception:  # a recipe of another version is shown unchanged
         found = dict(recipe)
     return toml(found)
 
 
 def toml(values: dict[str, Any]) -> str:
-    """Plain values as TOML: single fields first, then tables."""
+    """Write plain values as TOML: single fields first, then tables."""
     tables = {name: value for name, value in values.items() if isinstance(value, dict)}
     lines = [f"{name} = {_value(value)}" for name, value in values.items() if name not in tables and value is not None]
     for name, inner in tables.items():
@@ -102,7 +87,7 @@ def _value(value: Any) -> str:
 
 
 def data_facts(record: RunRecord) -> list[tuple[str, str]]:
-    """What the data is, name and value."""
+    """Facts about the data, name and value."""
     data = record.data
     if data is None:
         return []
@@ -116,19 +101,19 @@ def data_facts(record: RunRecord) -> list[tuple[str, str]]:
 
 
 def depth_facts(record: RunRecord) -> list[tuple[str, str]]:
-    """What became of the transformer's blocks, and what that cost, name and value."""
+    """Facts about the change of the transformer's blocks and its cost, name and value."""
     depth = record.depth
     return [("blocks", depth.words), ("validation", depth.cost(record.results.after))] if depth else []
 
 
 def _pictures(record: RunRecord) -> list[Picture | None]:
-    """All curves of a run, and the importance of its base's blocks; None where there are too few points."""
+    """Return all curves of a run, and the importance of its base's blocks; None for those with too few points."""
     depth = record.depth
     found = importance_picture(depth.importances, depth.removed) if depth else None
     return [gain_picture(record.gains), loss_picture(record.losses), found]
 
 
-def _section(record: RunRecord, title: str) -> Section:
+def _section(record: RunRecord, title: str) -> StageSection:
     recipe, facts, results = record.recipe, record.facts, record.results
     objective = str(recipe.get("objective", ""))
     steps = f"{record.steps:,} of {facts.get('steps', record.steps):,}"
@@ -139,7 +124,7 @@ def _section(record: RunRecord, title: str) -> Section:
         *depth_facts(record), ("trained parameters", f"{facts.get('trained_parameters', 0):,}"), *data_facts(record),
     ]  # fmt: skip
     if record.setbacks:
-        shown.append(("setbacks", f"{record.setbacks}: the run diverged and went on at a lower rate"))
+        shown.append(("setbacks", f"{record.setbacks}: the run diverged and continued at a lower rate"))
     tables: list[tuple[str, Table, Sequence[str]]] = []
     if results.rows:
         captions = [EXPLAINED, EXPLAINED_BASE] if results.base else [EXPLAINED]
@@ -150,14 +135,14 @@ def _section(record: RunRecord, title: str) -> Section:
         rows = importance_rows(record.depth.importances, record.depth.removed)
         tables.append(("Importance of the blocks", table(rows, Place.PAGE), [IMPORTANCE_EXPLAINED]))
     curves = [each for each in _pictures(record) if each]
-    return Section(
+    return StageSection(
         title=f"{title}: {objective}" if title else "", facts=[each for each in shown if each[1]], tables=tables,
         warning=results.warning, curves=curves, grids=_grids(record), recipe=changed_recipe(recipe),
     )  # fmt: skip
 
 
 def _grids(record: RunRecord) -> list[tuple[str, str]]:
-    """The last grid of pictures and the first one; those between stay in the folder."""
+    """Return the last grid of pictures and the first one; the others stay in the folder."""
     ends = dict([*record.pictures[-1:], *record.pictures[:1]])
     names = ", ".join(TITLES[:-1]) + f" and {TITLES[-1]}"
     return [(f"{names}, step {step:,}", _address(path)) for step, path in ends.items()]

@@ -1,4 +1,4 @@
-"""What a run's validation measured: kept in `results.json` in its folder, and shown as tables."""
+"""The results of a run's validation, kept in `results.json` in its folder and shown as tables."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from sanarestore.training.scores import LabelScore, Validation
 FILE = "results.json"
 
 NOTICED = 0.1
-"""Loss in dB against the base with its experts that deserves a warning."""
+"""Loss in dB against the base with its experts above which a warning is shown."""
 
 MEAN = "mean"
 """Name of the last row of a table."""
@@ -27,16 +27,16 @@ EXPLAINED_BASE = "base: the base with its experts"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Results:
-    """The validations of a run that are compared with one another."""
+    """The validations of a run that tables compare."""
 
     before: Validation | None = None
-    """Before training."""
+    """Validation before training."""
     base: Validation | None = None
-    """The base with its experts before training, if training drops them."""
+    """Validation of the base with its experts, if training drops them."""
     after: Validation | None = None
-    """The last one."""
+    """The last validation."""
     step: int = 0
-    """Step of the last one."""
+    """Step of the last validation."""
     settings_before: Mapping[str, Validation] = field(default_factory=dict)
     """Steps and fidelity of the latent path -> validation before training."""
     settings_after: Mapping[str, Validation] = field(default_factory=dict)
@@ -103,7 +103,7 @@ class Results:
     def _row(self, label: str) -> "ResultRow":
         before, base, after = (_score(each, label) for each in (self.before, self.base, self.after))
         known = after or before
-        assert known is not None, "a row is of something that was measured"
+        assert known is not None, "every row has a measurement"
         return ResultRow(
             label=label, images=known.images, degraded=known.psnr_before, untrained=_psnr(before),
             base=_psnr(base), trained=_psnr(after), gain=after.gain if after else None,

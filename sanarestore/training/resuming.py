@@ -1,4 +1,5 @@
-"""Whether a run can go on from a checkpoint, and whether its batches and weights can be divided among processes."""
+"""Check whether a run can continue from a checkpoint, and whether batches and weights can be divided among
+processes."""
 
 import json
 from collections.abc import Mapping
@@ -13,15 +14,15 @@ from sanarestore.training.recipe import TrainingRecipe
 FREE_FIELDS = (
     "workers", "validate_every", "checkpoint_every", "pictures_every", "accumulate", "gradient_checkpointing",
 )  # fmt: skip
-"""Fields of a recipe that may change when a run is resumed: they change nothing but rounding."""
+"""Fields of a recipe that may change when a run is resumed, because they affect only rounding."""
 
 
 def check_resumable(state: Mapping[str, Any], recipe: TrainingRecipe, folder: Path, *, origin: str, data: str) -> None:
-    """UsageError if recipe, origin or data are not those with which the checkpoint of `state` was written.
+    """Raise UsageError unless recipe, origin and data are those of the checkpoint of `state`.
 
     More steps are allowed.
     """
-    # Fields that were added since the checkpoint was written take their defaults.
+    # Fields that are newer than the checkpoint have their defaults.
     known = {**recipe_identity(TrainingRecipe()), **_identity_of(state["recipe"])}
     changed = _differences(known, recipe_identity(recipe))
     if recipe.steps > known["steps"]:
@@ -36,13 +37,13 @@ def check_resumable(state: Mapping[str, Any], recipe: TrainingRecipe, folder: Pa
         raise UsageError(
             f"the run began from {state['origin'] or 'other weights'}, not from {origin or 'these'}",
             where=folder,
-            next_step="Give the --base, --lora and --rank that it began with.",
+            next_step="Use the --base, --lora and --rank that it began with.",
         )
     if state.get("data", data) != data:
         raise UsageError(
             "the photos or pairs are not those that the run began with",
             where=folder,
-            next_step="Bring them back as they were, or begin another run with --base and this one's model.",
+            next_step="Restore the original files, or begin another run with this one's model as --base.",
         )
 
 
@@ -56,12 +57,12 @@ def _identity_of(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Fields that two recipes differ in."""
+    """List the fields in which two recipes differ."""
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
 
 
 def check_division(recipe: TrainingRecipe, ranks: Ranks) -> None:
-    """UsageError if a batch cannot be divided into equal parts."""
+    """Raise UsageError if a batch cannot be divided into equal parts."""
     if recipe.batch % (ranks.count * recipe.accumulate):
         among = f"{ranks.count} processes" if ranks.count > 1 else ""
         parts = f"{recipe.accumulate} parts" if recipe.accumulate > 1 else ""
@@ -78,7 +79,7 @@ def check_division(recipe: TrainingRecipe, ranks: Ranks) -> None:
 
 
 def check_sharded(recipe: TrainingRecipe) -> None:
-    """UsageError if the optimizer needs whole weights: Muon and CAME take matrices, 8-bit states whole blocks."""
+    """Raise UsageError if the optimizer needs whole weights: Muon and CAME take matrices, 8-bit states whole blocks."""
     if recipe.optimizer != "adamw" and (recipe.optimizer, recipe.muon_rate) != ("muon", 0):
         raise UsageError(
             f"the optimizer '{recipe.optimizer}' does not train sharded weights", where="--shard",

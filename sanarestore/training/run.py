@@ -33,7 +33,7 @@ from sanarestore.training.memory import LENGTH, Setting
 from sanarestore.training.objective import PartsObjective
 from sanarestore.training.order import SCRATCH, Order, earlier_stages, origin_of, refuse_taken
 from sanarestore.training.preflight import Preflight, check_pairs, check_photos, fingerprint_of
-from sanarestore.training.progress import Progress
+from sanarestore.training.progress import TrainingProgress
 from sanarestore.training.ranks import Ranks
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.record import MOST_CAPTIONS, DataFacts, RunRecord
@@ -51,14 +51,14 @@ class Run:
         self, order: Order, recipe: TrainingRecipe, ranks: Ranks | None = None, *, name: str = "",
         whole: TrainingRecipe | None = None,
     ) -> None:  # fmt: skip
-        """Read data and weights; UsageError, NoImagesError or WeightsError if anything is wrong with them.
+        """Read data and weights; UsageError, NoImagesError or WeightsError for faults in them.
 
-        `whole` is the recipe of all stages, of which this run is the one called `name`.
+        `whole` is the recipe of all stages, and `name` is the stage of this run.
         """
         self._whole = whole
         self.order = order
         self.name = name
-        """Which stage of how many this is; empty if it is the only one."""
+        """Number of the stage and of all stages, in words; empty for a single stage."""
         recipe = divided(recipe, ranks or Ranks())
         self.recipe = recipe
         self.folder = order.folder
@@ -77,7 +77,7 @@ class Run:
         objective, self.memory = fitting_objective(self.training)
         self._prepare_captions(objective, listed)
         self.depth: DepthRecord | None = None
-        """What became of the transformer's blocks; None if it keeps the base's."""
+        """The change of the transformer's blocks; None if it keeps the base's."""
         if recipe.changes_depth:
             objective, self.depth = self._with_depth(objective, validation, ranks or Ranks())
         self.trainer = Trainer(
@@ -89,7 +89,7 @@ class Run:
     def begun(self) -> Iterator[Results | None]:
         """Hold the run's folder within the block; yield the validation before training, None if there is none.
 
-        UsageError if the folder is taken, or if a run to resume does not fit.
+        UsageError if the folder is in use, or if the run to resume does not match.
         """
         _make(self.folder)
         with claimed(self.folder, is_first=self.trainer.ranks.is_first):
@@ -98,7 +98,7 @@ class Run:
             elif self.trainer.ranks.is_first:
                 refuse_taken(self.folder)  # by a run that has ended meanwhile
             if self.depth and self.trainer.ranks.is_first:
-                # Before the first checkpoint, whose weights are of no use without it.
+                # Before the first checkpoint, whose weights are useless without this record.
                 self.depth.save(self.folder)
             found = self.trainer.begin()
             if self.trainer.ranks.is_first:
@@ -109,7 +109,7 @@ class Run:
             yield found
 
     def encode(self) -> Iterator[tuple[int, int]]:
-        """Encode the crops that the recipe wants encoded once, yielding (crops done, crops to do)."""
+        """Encode the crops of the recipe's `cached_passes`, yielding (crops done, crops to do)."""
         if not self.recipe.cached_passes:
             return
         trainer = self.trainer
@@ -120,7 +120,7 @@ class Run:
         missing = min(plan.crops, len(plan.missing) * SHARD)
 
         def encoded(image_BCHW: Tensor) -> Tensor:
-            with trainer.autocast():
+            with trainer.learner.autocast():
                 latent_BCHW: Tensor = autoencoder.encode(image_BCHW)
                 return latent_BCHW
 
@@ -128,7 +128,7 @@ class Run:
             yield done, missing
         self.samples = LatentSamples(plan, self.recipe)
 
-    def steps(self) -> Generator[Progress, None, None]:
+    def steps(self) -> Generator[TrainingProgress, None, None]:
         """Train to the end, yielding after each step; closing it saves a checkpoint and writes the report."""
         is_first, before = self.trainer.ranks.is_first, self.trainer.results.before
         trackers = Trackers(self.order.track if is_first else (), self.folder, self.recipe)
@@ -140,7 +140,7 @@ class Run:
         finally:
             trackers.finish()
             if is_first:
-                with suppress(OSError):  # the checkpoint's error says what is wrong with the disk
+                with suppress(OSError):  # the error of the checkpoint names the fault of the disk
                     write_report(self.folder)
 
     def finish(self) -> Path:
@@ -161,7 +161,7 @@ class Run:
         return model
 
     def _with_depth(self, objective: Any, validation: Sequence[Batch], ranks: Ranks) -> tuple[Any, DepthRecord]:
-        """The objective at the recipe's depth; a run to resume takes the blocks that it took before."""
+        """Return the objective at the recipe's depth; a resumed run uses the same blocks as before."""
         if self.order.resume:
             return restored_depth(objective, self.recipe, self.folder)
         device = torch.device(self.order.schedule.device)
@@ -214,9 +214,10 @@ def runs(order: Order, recipe: TrainingRecipe, ranks: Ranks | None = None) -> It
 
 
 def divided(recipe: TrainingRecipe, ranks: Ranks) -> TrainingRecipe:
-    """The recipe with as many parts a batch as several processes leave; UsageError if the batch cannot be divided.
+    """Return the recipe with as many parts per batch as several processes leave; UsageError if the batch cannot be
+    divided.
 
-    `accumulate` saves memory on one device, and each of several computes fewer crops anyway.
+    `accumulate` saves memory on one device; each of several devices computes fewer crops anyway.
     """
     most = min(recipe.accumulate, max(1, recipe.batch // ranks.count))
     parts = next((parts for parts in range(most, 0, -1) if recipe.batch % (ranks.count * parts) == 0), None)
@@ -226,7 +227,7 @@ def divided(recipe: TrainingRecipe, ranks: Ranks) -> TrainingRecipe:
 
 
 def _training(order: Order, recipe: TrainingRecipe, pairs: Sequence[Pair], ranks: Ranks, pixels: int) -> Training:
-    """What decides on the memory of a run."""
+    """The choices of a run that decide on its memory."""
     longest = max((len(prompt) for pair in pairs for prompt in pair.prompts), default=0)
     setting = Setting(
         device=torch.device(order.schedule.device), processes=ranks.count, is_sharded=order.schedule.sharded,

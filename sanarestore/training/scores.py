@@ -30,7 +30,7 @@ class LabelScore:
     psnr_after: float
     """PSNR of the restored images in dB, each at most 40."""
     ssim_before: float | None = None
-    """None where SSIM means nothing: on random pixels, and on images that are too small."""
+    """None where SSIM is meaningless: on random pixels, and on images that are too small."""
     ssim_after: float | None = None
 
     @property

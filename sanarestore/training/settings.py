@@ -1,4 +1,4 @@
-"""Restorations that a run is compared with: by the base with its experts, and at the settings of restoration.
+"""Restorations that validation compares: by the base with its experts, and at the settings of restoration.
 
 Shape suffixes: B batch, C channels, H W pixels or latent positions.
 """
@@ -19,7 +19,7 @@ from sanarestore.training.scores import Restore
 
 
 def by_base(objective: Objective) -> Restore | None:
-    """How the base restores with its experts, before the first step; None if training drops no experts."""
+    """Return the restoration by the base with its experts, before the first step; None if training drops no experts."""
     if not isinstance(objective, PartsObjective) or not objective.drops_experts:
         return None
     parts = objective.parts
@@ -36,7 +36,7 @@ def by_base(objective: Objective) -> Restore | None:
 
 
 def at_settings(objective: Objective) -> Callable[[Batch], dict[str, Tensor]] | None:
-    """How to restore at the model's own number of steps, at fidelity 0 and 1, by the name of the setting.
+    """Return restorations in the model's own number of steps, at fidelity 0 and 1, by the name of the setting.
 
     None for objectives that do not train the transformer.
     """

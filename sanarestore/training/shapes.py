@@ -40,7 +40,7 @@ class AnyPrompts(nn.Module):
         self.width, self.length = width, length
 
     def requests(self, prompts: Sequence[str], known: Sequence[Request | None]) -> list[Request]:
-        """What each prompt asks for: the known request, or none."""
+        """Return the request of each prompt: the known one, or an empty one."""
         return [request or Request() for request in known]
 
     def forward(self, prompts: Sequence[str], requests: Sequence[Request]) -> Tokens:
@@ -76,7 +76,8 @@ def without_values(objective: Any, mode: FakeTensorMode, length: int) -> Objecti
 
 
 def is_by_shapes(start: Start) -> bool:
-    """Whether a training begins from a published base or an adapter of one, which are not loaded to be measured."""
+    """Return whether a training begins from a published base or an adapter of one, which are not loaded to be
+    measured."""
     if start.base is None:
         return False
     folder = weights.resolve(start.base)
@@ -107,7 +108,7 @@ class Shapes(Start):
             rank = adapters.rank_of(found.folder / adapters.LORA) if is_low_rank else None
         if found.condition:
             recipe = replace(recipe, latent=replace(recipe.latent, condition=found.condition))
-        # The low-rank weights are the transformer's, whatever is trained now.
+        # The low-rank weights belong to the transformer, whatever this run trains.
         recipe = replace(recipe, objective="flow") if rank else recipe
         autoencoder = self.autoencoder or found.autoencoder
         parts = Start.parts(replace(self, base=found.base, rank=rank, autoencoder=autoencoder), recipe)
@@ -132,7 +133,7 @@ class Shapes(Start):
 
 
 def _follow(folder: Path, transformer: Any) -> None:
-    """Give the shapes of a base's transformer as many blocks as the one that an adapter holds in a folder."""
+    """Change the shapes of a base's transformer to the number of blocks of the one in an adapter's folder."""
     wanted, depth = int(read_json(folder / "config.json")["num_layers"]), depth_of(transformer)
     if wanted < depth:
         remove_blocks(transformer, range(wanted, depth))

@@ -30,7 +30,7 @@ from sanarestore.training.recipe_shapes import FLOWING, ModelShape
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
-    """What a training begins from."""
+    """The weights that a training begins with."""
 
     base: str | None = None
     """Name of a model, a published base or an adapter; None for random weights."""
@@ -50,7 +50,7 @@ class Start:
                 )
             if self.autoencoder:
                 raise UsageError(
-                    "fresh weights have an autoencoder of their own", where="--autoencoder",
+                    "new weights have their own autoencoder", where="--autoencoder",
                     next_step="Name a --base, or leave it out.",
                 )  # fmt: skip
             return from_scratch(recipe)
@@ -88,9 +88,9 @@ class Start:
         )  # fmt: skip
 
     def _from_adapter(self, name: str, recipe: TrainingRecipe) -> Parts:
-        """An adapter to train further: its base with the adapter's changes, which stay of the kind that they are.
+        """Return an adapter to train further: its base with the adapter's changes, which remain low-rank or full.
 
-        Low-rank changes of a transformer whose depth changes are merged: there is no place for them in new blocks.
+        Low-rank changes of a transformer are merged if its depth changes, because new blocks have none.
         """
         found = read_adapter(name)
         is_low_rank = found.change == "lora" and not recipe.changes_depth
@@ -113,7 +113,7 @@ class Start:
         if found.refiner:
             refiner = load_refiner(found.refiner, found.folder / adapters.REFINER)
         if prompts is None or refiner is None:
-            raise WeightsError("it lacks a part for its base", where=found.folder, next_step=adapters.NEXT_STEP)
+            raise WeightsError("it lacks a part that its base needs", where=found.folder, next_step=adapters.NEXT_STEP)
         prompts.prompts.known.update(read_tensors(found.folder / adapters.PROMPTS))
         adapted = Parts(
             refiner=refiner, prompts=prompts, encoder=parts.encoder if parts else None, latent=latent,
@@ -126,7 +126,7 @@ class Start:
         return adapted
 
     def _check_adapted(self, parts: Parts, name: str, recipe: TrainingRecipe) -> None:
-        """UsageError if an adapter cannot be trained further as it is asked for."""
+        """Raise UsageError if an adapter cannot be trained further with these options."""
         if self.rank and not (parts.lora or parts.refiner_lora):
             raise UsageError(
                 "this adapter changes all weights, not low-rank ones", where="--lora", next_step="Leave it out."
@@ -153,12 +153,12 @@ class Start:
 
 
 def _check_trainable(parts: Parts, name: str) -> None:
-    """UsageError if the transformer's weights are quantized: no gradient can change them."""
+    """Raise UsageError if the transformer's weights are quantized, which gradients cannot change."""
     precision = quantization(parts.latent.transformer.transformer) if parts.latent else None
     if precision is not None:
         raise UsageError(
             f"its transformer is in {precision}, which cannot be trained", where=name,
-            next_step="Train the model that it was quantized from.",
+            next_step="Train the original model.",
         )  # fmt: skip
 
 
@@ -181,7 +181,7 @@ def _from_model(name: str, recipe: TrainingRecipe, *, grown: bool, autoencoder: 
     model = load_model(name, autoencoder=autoencoder)
     if autoencoder and model.load_latent is None:
         raise UsageError(
-            "this base has no latent path, so this has no effect", where="--autoencoder", next_step="Leave it out."
+            "it has no effect, because this base has no latent path", where="--autoencoder", next_step="Leave it out."
         )
     torch.manual_seed(recipe.seed)
     shape = recipe.model

@@ -1,4 +1,4 @@
-"""Trackers of experiments, such as TensorBoard, through accelerate: curves and pictures while a run goes on."""
+"""Trackers of experiments, such as TensorBoard, through accelerate: curves and pictures during a run."""
 
 import importlib.util
 from collections.abc import Callable, Sequence
@@ -7,11 +7,11 @@ from typing import Any
 
 from sanarestore.errors import UsageError
 from sanarestore.training.pictures import picture_of
-from sanarestore.training.progress import Progress
+from sanarestore.training.progress import TrainingProgress
 from sanarestore.training.recipe import TrainingRecipe
 
 PROJECT = "sanarestore"
-"""Name under which trackers on servers collect the runs."""
+"""Project name for trackers on servers."""
 
 PACKAGES = {
     "aim": "aim", "clearml": "clearml", "comet_ml": "comet-ml", "dvclive": "dvclive", "mlflow": "mlflow",
@@ -20,16 +20,16 @@ PACKAGES = {
 """Name of a tracker, and of the module that it needs -> what pip installs."""
 
 LOGGED_EVERY = 10
-"""Steps between logged losses: fewer points than steps, so that slow trackers do not slow a run down."""
+"""Steps between logged losses, so that slow trackers do not slow a run down."""
 
 _NAMED = ("wandb", "trackio")
-"""Trackers whose runs take the name of the run's folder."""
+"""Trackers whose runs are named by the run's folder."""
 
 _PICTURES = "pictures"
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """UsageError for a tracker that is not known or not installed."""
+    """Raise UsageError for a tracker that is unknown or not installed."""
     for name in names:
         if name in PACKAGES and importlib.util.find_spec(name) is None:
             raise UsageError(
@@ -42,7 +42,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class Trackers:
-    """The trackers of one run. One that fails is left out from then on: a lost connection must not end a training."""
+    """The trackers of one run. A tracker that fails is dropped, because a lost connection must not end a training."""
 
     def __init__(self, names: Sequence[str], folder: Path, recipe: TrainingRecipe) -> None:
         self._names = tuple(dict.fromkeys(names))
@@ -61,8 +61,8 @@ class Trackers:
             self._log({f"validation/{label}": gain for label, gain in results.items()}, 0)
         self._log_picture(0)
 
-    def log(self, progress: Progress) -> tuple[str, ...]:
-        """Log what is new after a step; return notes for the user about trackers that failed."""
+    def log(self, progress: TrainingProgress) -> tuple[str, ...]:
+        """Log the progress after a step; return notes for the user about trackers that failed."""
         values: dict[str, float] = {}
         if progress.step % LOGGED_EVERY == 0 or progress.validation is not None or progress.step == 1:
             values = {"loss": progress.loss, "learning_rate": progress.learning_rate}
@@ -91,7 +91,7 @@ class Trackers:
             tracker = kind(PROJECT, **options)
         # Only the first process has trackers; accelerate need not choose one.
         tracker.main_process_only = False
-        getattr(tracker, "start", lambda: None)()  # older versions of accelerate begin on construction
+        getattr(tracker, "start", lambda: None)()  # older versions of accelerate start on construction
         fields = self._recipe.to_dict().items()
         tracker.store_init_configuration({key: value for key, value in fields if isinstance(value, (int, float, str))})
         self._open[name] = tracker
@@ -105,7 +105,7 @@ class Trackers:
         if picture is None:
             return
         for name, tracker in tuple(self._open.items()):
-            # Aim takes single images, and trackers without this method none.
+            # Aim accepts single images, and trackers without this method none.
             if hasattr(tracker, "log_images") and name != "aim":
                 options = {"dataformats": "NHWC"} if name == "tensorboard" else {}
                 values = {_PICTURES: picture[None] if name == "tensorboard" else [picture]}
@@ -115,9 +115,9 @@ class Trackers:
         try:
             call(*arguments, **options)
         except Exception as error:
-            # Each tracker raises errors of its own, and none of them is worth a training.
+            # Trackers raise errors of many types, none of which may end a training.
             self._open.pop(name, None)
-            self._notes.append(f"{name} does not record this run any more: {type(error).__name__}: {error}")
+            self._notes.append(f"{name} stopped recording this run: {type(error).__name__}: {error}")
 
 
 def _classes() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sanarestore.errors import ImageError
 from sanarestore.images import Pixels
 from sanarestore.training.batching import Batch, collate
 from sanarestore.training.data import Sample, overview_sample, statistics_of
-from sanarestore.training.photos import Photo, PhotoCache, Window, common_size, to_tensor
+from sanarestore.training.photos import CropWindow, Photo, PhotoCache, common_size, to_tensor
 
 VALIDATED = ("noise:25", "jpeg:20", "blur:1.6", "lowres:2")
 """Degradations of the validation photos."""
@@ -64,8 +64,8 @@ def overview_validation(paths: Sequence[Path], side: int = 64) -> list[Batch]:
 def pair_validation(pairs: Sequence[Pair], side: int = 192, *, scale: int = 1) -> list[Batch]:
     """A batch for each label, of the middle of every pair, with its own prompt; inputs are enlarged `scale` times.
 
-    The label is the pair's own, the operations that made it; in lists without labels, the caption stands for it. If all
-    labels differ, the levels are left out.
+    The label of a pair names the operations that made it; in lists without labels, it is the caption. If all labels
+    differ, levels are left out of them.
     """
     cache = PhotoCache()
     samples: dict[str, list[Sample]] = {}
@@ -85,7 +85,7 @@ def pair_validation(pairs: Sequence[Pair], side: int = 192, *, scale: int = 1) -
 
 
 def _label_of(pair: Pair, pairs: Sequence[Pair]) -> str:
-    # Levels that are drawn are all different, and would leave one pair to each label.
+    # Random levels all differ, and would leave one pair for each label.
     are_drawn = len(pairs) > 1 and len({each.label for each in pairs}) == len(pairs)
     label = re.sub(r":[\d.]+", "", pair.label) if are_drawn else pair.label
     return label or pair.prompts[0] or UNPROMPTED
@@ -121,10 +121,10 @@ def _sample(plan: Plan, clean_HWC: Pixels, overview_HWC: Pixels) -> Sample:
     )
 
 
-def _most_detailed(photo: Photo, span: int) -> Window:
+def _most_detailed(photo: Photo, span: int) -> CropWindow:
     """The most detailed square of a grid: one out of focus cannot measure restored sharpness."""
     height, width = photo.size
-    grid = (Window(top, left, span) for top in _starts(height, span) for left in _starts(width, span))
+    grid = (CropWindow(top, left, span) for top in _starts(height, span) for left in _starts(width, span))
     return max(grid, key=lambda window: photo.detail(window, every=2))
 
 

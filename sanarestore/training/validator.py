@@ -1,4 +1,4 @@
-"""Measure a run at its beginning, now and then, and at its end; keep results and pictures in its folder."""
+"""Validate a run at its beginning, at intervals and at its end; keep results and pictures in its folder."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,11 +14,12 @@ from sanarestore.training.scores import Validation, measure, measure_each
 from sanarestore.training.settings import at_settings, by_base
 
 RANDOM_PIXELS = "colour-correction"
-"""The objective whose validation images are random pixels of photographs: they have no structure, and show nothing."""
+"""The objective that is validated on random pixels of photographs, of which pictures would show nothing."""
 
 
 class Validator:
-    """Measures an objective on validation batches. Several processes measure together; the first one `writes`."""
+    """Measures an objective on validation batches. Several processes measure together; the one that `writes` is the
+    first."""
 
     def __init__(self, folder: Path, objective: Objective, recipe: TrainingRecipe, *, writes: bool = True) -> None:
         self.results = Results()
@@ -28,11 +29,11 @@ class Validator:
         self._writes = writes
 
     def load(self) -> None:
-        """Take up the results of a run that is resumed."""
+        """Load the results of a resumed run."""
         self.results = Results.load(self._folder)
 
     def begin(self, batches: Sequence[Batch]) -> Results:
-        """Measure what the weights do before training, and what the base does with the experts that training drops."""
+        """Validate the weights before training, and the base with the experts that training drops."""
         before = measure(self._objective.restore, batches, with_ssim=self._shows)
         base = by_base(self._objective)
         self.results = Results(
@@ -44,7 +45,7 @@ class Validator:
         return self.results
 
     def measure(self, batches: Sequence[Batch], step: int, *, is_last: bool = False) -> Validation:
-        """Measure the weights after a step; after the last one, at the settings of restoration too."""
+        """Validate the weights after a step; after the last one, also at the settings of restoration."""
         found = measure(self._objective.restore, batches, with_ssim=self._shows)
         self.results = replace(self.results, after=found, step=step)
         if is_last:

@@ -18,7 +18,7 @@ from sanarestore.engine.jobs import Status
 from sanarestore.errors import DamagedImage, DiskFull, MissingImage, OutOfMemory, SanarestoreError, UnreadableImage
 from sanarestore.files import hash_bytes, unwritable, write_atomically
 from sanarestore.images import Pixels
-from sanarestore.training.journal import Record
+from sanarestore.training.journal import PairRecord
 
 DEGRADED, TARGET = "degraded", "target"
 """Folders in the output: degraded inputs, and targets that are not the clean photo itself."""
@@ -35,13 +35,13 @@ class PairOutcome:
     status: Status
     """`skipped` when an earlier run made the very same pair."""
     reason: str | None = None
-    """Why the pair failed or the file was ignored, in a word that `docs/json.md` explains; None otherwise."""
+    """Reason of a failed pair or an ignored file, in a word that `docs/json.md` explains; None otherwise."""
     files: tuple[Path, ...] = ()
     """The degraded file, then the target if it is not the clean photo itself."""
     sizes: tuple[int, ...] = ()
     """Bytes of each file."""
     label: str = ""
-    """What was done, as in `noise:25+jpeg:20`; an operation with `!` stays in the target."""
+    """Operations of the pair, as in `noise:25+jpeg:20`; an operation with `!` stays in the target."""
     prompt: str = ""
     sha256: str = ""
     """Hash of the clean photo's file."""
@@ -49,7 +49,7 @@ class PairOutcome:
     """Seconds for degrading and writing; those for reading the photo count with its first pair."""
     megapixels: float = 0.0
     error: str | None = None
-    """What is wrong with a failed pair, and what to do; None otherwise."""
+    """Fault of a failed pair, with the next step; None otherwise."""
     notes: tuple[str, ...] = ()
     trace: str = ""
     """Traceback of an unexpected error."""
@@ -83,8 +83,8 @@ class PairOutcome:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """What all pairs of a run share."""
+class VariantSettings:
+    """Settings that all pairs of a run share."""
 
     output: Path
     recipe: str
@@ -100,10 +100,10 @@ class PhotoJob:
     photo: Path
     name: str
     """The photo's name below the output, by `naming.name_photos`."""
-    settings: Settings
+    settings: VariantSettings
     variants: tuple[int, ...]
     """The variants to make: fewer than all after a worker has died with the others made."""
-    known: tuple[Record | None, ...]
+    known: tuple[PairRecord | None, ...]
     """For every variant of the photo, the journal's record of the file of that name."""
 
 
@@ -159,7 +159,7 @@ class PairMaker:
                 outcome = read.earlier.get(variant) or _make(job, read, variant)
             except DiskFull:
                 raise
-            except Exception as error:  # the other variants go on
+            except Exception as error:  # the other variants are still made
                 outcome = _failed(job, variant, error)
             yield replace(outcome, seconds=seconds + time.perf_counter() - begun)
             seconds = 0.0
@@ -245,7 +245,7 @@ def _make(job: PhotoJob, read: _Read, variant: int) -> PairOutcome:
 
 
 def _is_text(path: Path) -> bool:
-    """Whether all bytes of the path could be decoded (Python keeps the others as lone surrogates)."""
+    """Return whether all bytes of the path could be decoded (Python keeps the others as lone surrogates)."""
     return not any("\ud800" <= letter <= "\udfff" for letter in str(path))
 
 
@@ -263,7 +263,7 @@ def _store(job: PhotoJob, folder: str, variant: int, clean: images.Image, pixels
 
 
 def _is_stored(operation: Operation) -> bool:
-    """Whether the operation rounds to 8 bits."""
+    """Return whether the operation rounds to 8 bits."""
     return operation.kind == "jpeg" or (isinstance(operation, Photograph) and bool(operation.jpegs))
 
 

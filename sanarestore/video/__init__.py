@@ -1,1 +1,1 @@
-"""Video clips, read and written through PyAV (the extra `video`); nothing here is imported before it is used."""
+"""Video clips, read and written by PyAV (the extra `video`), which is imported only when it is used."""

@@ -1,4 +1,5 @@
-"""PyAV, which only video needs: it brings FFmpeg along, whose encoders partly have the GPL, so the user installs it."""
+"""PyAV, which only video needs. It includes FFmpeg, some of whose encoders are under the GPL, so users install it
+themselves."""
 
 from importlib import import_module
 from typing import Any
@@ -8,10 +9,11 @@ from sanarestore.errors import UnwritableImage, UsageError
 INSTALL = "pip install 'sanarestore[video]'"
 
 CODECS: dict[str, tuple[str, ...]] = {"ffv1": ("ffv1",), "av1": ("libsvtav1", "libaom-av1", "librav1e")}
-"""Codecs by name, and the encoders for each, best first. Those of H.264 and HEVC have the GPL: users may name them."""
+"""Codecs by name, and the encoders for each, best first. Encoders of H.264 and HEVC are under the GPL: only users
+choose them."""
 
 CONTAINERS: dict[str, str] = {".mkv": "ffv1", ".mp4": "av1", ".webm": "av1", ".mov": "av1"}
-"""Suffixes of clips that are written, and the codec of each unless another is chosen."""
+"""Suffixes of clips that are written, with the default codec of each."""
 
 _HELD: dict[str, tuple[str, ...]] = {
     ".mkv": ("ffv1", "av1", "h264", "hevc", "vp9", "prores", "mpeg4"),
@@ -19,7 +21,7 @@ _HELD: dict[str, tuple[str, ...]] = {
     ".mov": ("av1", "h264", "hevc", "prores", "mpeg4"),
     ".webm": ("av1", "vp9"),
 }
-"""What each kind of file holds."""
+"""The codecs that each kind of file can hold."""
 
 _OPTIONS: dict[str, dict[str, str]] = {
     "ffv1": {"level": "3", "slicecrc": "1", "g": "1"},
@@ -31,11 +33,11 @@ _OPTIONS: dict[str, dict[str, str]] = {
     "libvpx-vp9": {"crf": "18", "b": "0"},
     "prores_ks": {"profile": "3"},
 }
-"""Options of encoders: visually lossless, for what was restored must not be lost again."""
+"""Options of encoders, visually lossless, so that encoding does not spoil the restoration."""
 
 
 def pyav() -> Any:
-    """The module `av`; UsageError with the command that installs it if it is missing."""
+    """Return the module `av`; if it is missing, UsageError with the command that installs it."""
     try:
         return import_module("av")
     except ImportError as error:
@@ -43,9 +45,10 @@ def pyav() -> Any:
 
 
 def encoder_for(codec: str | None, suffix: str) -> tuple[str, dict[str, str]]:
-    """Name and options of the encoder for a codec, or for an encoder of PyAV; None takes the codec of the suffix.
+    """Return name and options of the encoder for a codec, or for a named encoder of PyAV; None for the suffix's default
+    codec.
 
-    UsageError if there is no such encoder, UnwritableImage if such a file cannot hold it.
+    UsageError if there is no such encoder, UnwritableImage if the kind of file cannot hold its codec.
     """
     suffix = suffix.lower()
     if suffix not in CONTAINERS:
@@ -59,7 +62,7 @@ def encoder_for(codec: str | None, suffix: str) -> tuple[str, dict[str, str]]:
     if found is None:
         raise UsageError(
             f"this installation of PyAV has no encoder for '{asked}'", where="--codec",
-            next_step="Choose ffv1 or av1, or an encoder that it has.",
+            next_step="Choose ffv1, av1 or one of its encoders.",
         )  # fmt: skip
     kind = _canonical(found)
     if kind not in _HELD[suffix]:
@@ -71,7 +74,7 @@ def encoder_for(codec: str | None, suffix: str) -> tuple[str, dict[str, str]]:
 
 
 def formats_of(encoder: str) -> list[str]:
-    """Names of the pixel formats that an encoder takes."""
+    """Return the names of the pixel formats that an encoder accepts."""
     return [each.name for each in pyav().codec.Codec(encoder, "w").video_formats or ()]
 
 
@@ -84,7 +87,7 @@ def _is_encoder(name: str) -> bool:
 
 
 def _canonical(encoder: str) -> str:
-    """Name of the codec that an encoder writes."""
+    """Return the name of the codec that an encoder writes."""
     return str(pyav().codec.Codec(encoder, "w").canonical_name)
 
 

@@ -1,9 +1,9 @@
-"""Planes of a video frame as an RGB image, and back, without a step of 8 bits.
+"""Convert planes of a video frame to an RGB image, and back, without rounding to 8 bits.
 
 Shape suffixes: H W luma samples, h w samples of a plane, C channels.
 
-A restored frame is written as the codes that came in plus the change in each plane, so what restoration leaves alone
-comes out code by code as it was, chroma included.
+A restored frame is written as its original codes plus the change in each plane, so pixels that restoration leaves alone
+keep their exact codes, chroma included.
 """
 
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ _WEIGHTS = {
 """Weights of red and blue in luma by the number of the matrix (ITU-T H.273, table 4)."""
 
 _HD = 720
-"""Height from which on a frame whose matrix is not said is taken as BT.709; smaller ones are BT.601."""
+"""Height of a frame from which a missing matrix means BT.709; for smaller frames, it means BT.601."""
 
 _FULL = 2
-"""Number of the range in which codes reach from 0 to the largest."""
+"""Number of the full range, in which codes go from 0 to the largest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,13 @@ class Planes:
     weights: tuple[float, float]
     """Weights of red and blue in luma."""
     is_full: bool
-    """Whether codes reach from 0 to the largest, instead of the studio's 16 to 235 (at 8 bits)."""
+    """Whether codes go from 0 to the largest, instead of the studio range 16 to 235 (at 8 bits)."""
     format: str
     """Name of the pixel format."""
 
 
 def planes_of(frame: Any) -> Planes:
-    """The planes of a frame of PyAV, copied; UnreadableImage for formats that are not read."""
+    """Copy the planes of a PyAV frame; UnreadableImage for formats that are not read."""
     name = frame.format.name
     if name in _PLANAR:
         frame = frame.reformat(format=_PLANAR[name])
@@ -88,7 +88,7 @@ def fill_frame(frame: Any, planes: Planes) -> None:
 
 
 def to_rgb(planes: Planes) -> Pixels:
-    """The frame as encoded RGB values, [H,W,3], or gray, [H,W,1]: float32, nominally in [0,1], not clipped."""
+    """Convert the frame to encoded RGB values, [H,W,3], or gray, [H,W,1]: float32, nominally in [0,1], not clipped."""
     if planes.kind != "yuv":
         values = [_values(codes_hw, *_scale(planes, 0)) for codes_hw in planes.codes]
         ordered = values if planes.kind == "gray" else [values[2], values[0], values[1]]
@@ -103,7 +103,7 @@ def to_rgb(planes: Planes) -> Pixels:
 
 
 def changed(planes: Planes, before_HWC: Pixels, after_HWC: Pixels) -> Planes:
-    """The planes after a change of the image that `to_rgb` gave; where nothing changed, the codes stay."""
+    """Return the planes for a changed image of `to_rgb`; where nothing changed, the codes stay the same."""
     codes: list[Plane] = []
     moved: tuple[Pixels, ...]
     if planes.kind == "yuv":
@@ -120,11 +120,11 @@ def changed(planes: Planes, before_HWC: Pixels, after_HWC: Pixels) -> Planes:
 
 
 def blank(planes: Planes, width: int, height: int) -> Planes:
-    """Black planes of another size, of the same kind."""
+    """Return black planes of another size in the same format."""
     full_height, full_width = planes.codes[0].shape
     codes: list[Plane] = []
     for index, codes_hw in enumerate(planes.codes):
-        # Chroma has as many samples per sample of luma as before, rounded up.
+        # The subsampling of chroma is kept, with sizes rounded up.
         down = (-(-full_height // codes_hw.shape[0]), -(-full_width // codes_hw.shape[1])) if index else (1, 1)
         size = (-(-height // down[0]), -(-width // down[1]))
         codes.append(np.full(size, _scale(planes, index)[0], codes_hw.dtype))
@@ -151,7 +151,7 @@ def _values(codes_hw: Plane, zero: float, scale: float) -> Pixels:
 
 
 def _upsampled(planes: Planes) -> tuple[Pixels, ...]:
-    """Luma and both chroma planes at the size of luma."""
+    """Return luma and both chroma planes at the size of luma."""
     height, width = planes.codes[0].shape
     values = []
     for index, codes_hw in enumerate(planes.codes):
@@ -169,14 +169,14 @@ def _upsampled(planes: Planes) -> tuple[Pixels, ...]:
 
 
 def _wider(plane_hw: Pixels, width: int) -> Pixels:
-    """Twice the columns; each sample lies on an even column (MPEG-2's siting)."""
+    """Double the columns; samples lie on even columns (MPEG-2's siting)."""
     after = np.concatenate([plane_hw[:, 1:], plane_hw[:, -1:]], axis=1)
     wide_hW: Pixels = np.stack([plane_hw, (plane_hw + after) / 2], axis=2).reshape(len(plane_hw), -1)[:, :width]
     return wide_hW
 
 
 def _higher(plane_hw: Pixels, height: int) -> Pixels:
-    """Twice the rows; each sample lies between two rows."""
+    """Double the rows; samples lie between two rows."""
     before = np.concatenate([plane_hw[:1], plane_hw[:-1]])
     after = np.concatenate([plane_hw[1:], plane_hw[-1:]])
     above_hw, below_hw = 0.75 * plane_hw + 0.25 * before, 0.75 * plane_hw + 0.25 * after
@@ -185,7 +185,7 @@ def _higher(plane_hw: Pixels, height: int) -> Pixels:
 
 
 def _reduced(plane_HW: Pixels, size: tuple[int, ...]) -> Pixels:
-    """A plane at the size of chroma, by averages around the samples' places."""
+    """Reduce a plane to the size of chroma, by averages around the samples' places."""
     height, width = size
     if width < plane_HW.shape[1]:
         padded = np.pad(plane_HW, ((0, 0), (1, 2)), mode="edge")

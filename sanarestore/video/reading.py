@@ -1,4 +1,4 @@
-"""Video files opened and decoded, frame by frame, with the timestamps and tags that the result keeps."""
+"""Open and decode video files, frame by frame, with the timestamps and tags that the result keeps."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +16,14 @@ from sanarestore.video.planes import Planes, planes_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipInfo:
-    """What a video file says of its pictures."""
+    """The properties of a video file's pictures."""
 
     width: int
     height: int
     format: str
     """Name of the pixel format."""
     rate: Fraction
-    """Mean number of frames a second; the frames' own times are kept whatever it is."""
+    """Mean number of frames per second; only the frames' own times matter for the result."""
     frames: int
     """Number of frames; 0 if the file does not say."""
     time_base: Fraction
@@ -51,14 +51,14 @@ class ClipFrame:
 
 
 def is_clip(path: Path) -> bool:
-    """Whether a file is named as a video."""
+    """Return whether a file has the suffix of a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def info_of(path: Path) -> ClipInfo:
     """Describe a clip by its header and its first frame.
 
-    UnreadableImage if it is no video, has no pictures, or pictures of a kind that is not restored; MissingImage.
+    MissingImage; UnreadableImage if it is not a video, or has no pictures of a kind that is restored.
     """
     with _opened(path) as container:
         stream = _pictures(container, path)
@@ -82,7 +82,7 @@ def info_of(path: Path) -> ClipInfo:
 
 
 def frames_of(path: Path, info: ClipInfo, *, start: int = 0, accept_damaged: bool = False) -> Iterator[ClipFrame]:
-    """Decode a clip from frame `start` on, in the order in which frames are shown.
+    """Decode a clip from frame `start`, in display order.
 
     DamagedImage for a frame that is only partly decoded, unless `accept_damaged`. UnreadableImage if the size changes.
     """
@@ -91,7 +91,7 @@ def frames_of(path: Path, info: ClipInfo, *, start: int = 0, accept_damaged: boo
         last = None
         for index, frame in enumerate(_decoded(container, stream, path)):
             time = index if frame.pts is None else int(frame.pts)
-            # Times that stand still or run back cannot be written.
+            # Times that do not increase cannot be written.
             time = time if last is None else max(time, last + 1)
             last = time
             if index < start:
@@ -103,14 +103,14 @@ def frames_of(path: Path, info: ClipInfo, *, start: int = 0, accept_damaged: boo
             if (frame.width, frame.height) != (info.width, info.height):
                 raise UnreadableImage(
                     f"its size changes to {frame.width} x {frame.height} at frame {index}", where=path,
-                    next_step="Cut it there, and restore the parts.",
+                    next_step="Cut the video there, and restore the parts.",
                 )  # fmt: skip
             with _named(path):
                 yield ClipFrame(planes=planes_of(frame), time=time, duration=int(frame.duration or 0))
 
 
 def count_frames(path: Path) -> int:
-    """Number of frames of a clip whose header does not say: counted by packets, without decoding."""
+    """Count the frames of a clip whose header does not say, by packets, without decoding."""
     with _opened(path) as container:
         stream = _pictures(container, path)
         return sum(1 for packet in container.demux(stream) if packet.size)
@@ -131,7 +131,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _pictures(container: Any, path: Path) -> Any:
-    """The first video stream that is no still picture, such as the cover of a piece of music."""
+    """Return the first video stream that is not a still picture, such as an album cover."""
     for stream in container.streams.video:
         if not stream.disposition & _attached():
             stream.thread_type = "AUTO"

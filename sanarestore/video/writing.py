@@ -1,6 +1,6 @@
-"""Clips written: segments of frames as files of their own, and the joining of them, without encoding again.
+"""Write clips: segments of frames as separate files, which are then joined without encoding again.
 
-A segment counts its frames in thousandths of a second, which Matroska stores exactly. Joining gives every packet the
+A segment counts its frames in thousandths of a second, which Matroska stores exactly. Joining sets every packet to the
 time of its frame, and copies sound and subtitles packet by packet.
 """
 
@@ -31,11 +31,12 @@ class Encoding:
     format: str
     """Pixel format that is written."""
     note: str | None
-    """What the encoder cannot keep, for the user."""
+    """A note for the user on what the encoder cannot keep."""
 
     @staticmethod
     def of(info: ClipInfo, output: Path, codec: str | None) -> "Encoding":
-        """Choose it for an output. UsageError for codecs that are not there, UnwritableImage for other suffixes."""
+        """Choose the encoding of an output. UsageError for codecs without an encoder, UnwritableImage for other
+        suffixes."""
         encoder, options = encoder_for(codec, output.suffix)
         known, wanted = formats_of(encoder), info.format.replace("yuvj", "yuv")
         if wanted in known:
@@ -51,7 +52,7 @@ class Encoding:
 
 
 def _instead(format: str) -> Iterator[str]:  # noqa: A002 - the word users say
-    """Formats that may replace one, best first."""
+    """Return the formats that may replace one, best first."""
     is_deep = any(format.endswith((f"{bits}le", f"{bits}be")) for bits in ("9", "10", "12", "14", "16"))
     if format in ("gbrp", "rgb24", "bgr24", "rgb0", "bgr0", "0rgb", "0bgr"):
         yield from ("gbrp", "bgr0", "yuv444p")
@@ -65,10 +66,10 @@ def _instead(format: str) -> Iterator[str]:  # noqa: A002 - the word users say
 
 
 class SegmentWriter:
-    """Writes consecutive frames to a file of their own; close it after the last."""
+    """Writer of consecutive frames to a separate file; close it after the last."""
 
     def __init__(self, path: Path, encoding: Encoding, info: ClipInfo, width: int, height: int) -> None:
-        """Begin a file for frames of this size."""
+        """Create a file for frames of this size."""
         av = pyav()
         self._av, self._encoding, self._info = av, encoding, info
         self._container = av.open(str(path), "w", format="matroska", options=_EXACT)
@@ -76,7 +77,7 @@ class SegmentWriter:
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, encoding.format
         context = self._stream.codec_context
         context.time_base = _TICK
-        # Packets in the order of frames: the times that joining gives them must not run back.
+        # Packets come in the order of frames, so that the times that joining sets never decrease.
         context.max_b_frames = 0
         context.color_primaries, context.color_trc, context.colorspace = info.primaries, info.transfer, info.matrix
         context.color_range = _range_of(encoding.format, info)
@@ -113,7 +114,7 @@ class SegmentWriter:
 def join(
     source: Path, info: ClipInfo, segments: Sequence[Path], times: Sequence[tuple[int, int]], output: Path, suffix: str
 ) -> tuple[str, ...]:
-    """Write a clip from segments, and the other streams of its source; returns notes on what is left out.
+    """Write a clip from segments, with the other streams of its source; return notes on what is left out.
 
     `times` are timestamp and duration of every frame. `output` may have any name: `suffix` says what it holds.
     """
@@ -140,7 +141,7 @@ def join(
 
 
 def _pictures(segments: Sequence[Path], times: Sequence[tuple[int, int]], info: ClipInfo, stream: Any) -> Iterator[Any]:
-    """The packets of all segments, with the times of their frames."""
+    """Yield the packets of all segments, with the times of their frames."""
     frame = 0
     for path in segments:
         with pyav().open(str(path)) as part:
@@ -157,7 +158,7 @@ def _pictures(segments: Sequence[Path], times: Sequence[tuple[int, int]], info: 
 
 
 def _others(given: Any, made: Any, suffix: str, notes: list[str]) -> Iterator[Any]:
-    """The streams that are copied; what the output cannot hold is noted."""
+    """Yield the streams that are copied; add notes on those that the output cannot hold."""
     for stream in given.streams:
         if stream.type == "audio" and stream.codec_context.codec.canonical_name in made.supported_codecs:
             yield stream
@@ -173,7 +174,7 @@ def _others(given: Any, made: Any, suffix: str, notes: list[str]) -> Iterator[An
 
 
 def _copied(given: Any, others: dict[int, Any]) -> Iterator[Any]:
-    """The packets of the other streams, unchanged."""
+    """Yield the packets of the other streams, unchanged."""
     chosen = [given.streams[index] for index in others]
     for packet in chain(given.demux(*chosen)) if chosen else ():
         if packet.size and packet.dts is not None:
@@ -186,7 +187,7 @@ def _seconds(packet: Any) -> float:
 
 
 def _range_of(format: str, info: ClipInfo) -> int:  # noqa: A002 - the word users say
-    """The number of the range that is written: RGB and gray are full, `yuvj` formats too."""
+    """Return the number of the range that is written: full for RGB, gray and `yuvj` formats."""
     if not format.startswith("yuv"):
         return 2
     return 2 if info.format.startswith("yuvj") else info.range

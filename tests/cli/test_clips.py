@@ -1,4 +1,4 @@
-"""`restore` of clips: which inputs are clips, what is refused, plans and JSON."""
+"""`restore` for clips: recognition of inputs, refusals, plans and JSON."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_without_the_flag_a_folder_is_a_batch_and_video_in_it_is_ignored(
     lines = [json.loads(each) for each in capfd.readouterr().out.splitlines()]
     assert sorted(each["status"] for each in lines) == ["done", "done", "done", "ignored"]
     (ignored,) = [each for each in lines if each["status"] == "ignored"]
-    assert "only restored if it is named itself" in ignored["notes"][0]
+    assert "name the file itself to restore it" in ignored["notes"][0]
 
 
 def test_video_without_pyav_names_the_command_that_installs_it(

@@ -157,7 +157,7 @@ def test_an_interruption_says_what_is_there(
         raise KeyboardInterrupt
 
     save_photo(Path("a.png"))
-    for name in ("sanarestore.evaluation.seams.Bench", "sanarestore.images.find"):
+    for name in ("sanarestore.evaluation.seams.SeamBench", "sanarestore.images.find"):
         monkeypatch.setattr(name, interrupt)
     monkeypatch.setattr("sanarestore.cli.bench.run.check", interrupt)
     assert run(arguments) == 130

@@ -183,7 +183,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for folder, said in (("file/report", "nothing can be written there"), ("file", "it is a file, and a folder")):
+    for folder, said in (("file/report", "nothing can be written there"), ("file", "it is a file, not a folder")):
         with pytest.raises(UsageError, match=rf"{folder}: {said}.*--report"):
             ContactSheet(tmp_path / folder, "")
 
@@ -194,5 +194,5 @@ def test_a_file_in_place_of_the_reports_folder_is_refused_before_the_work(
     photograph, page = save_photo(tmp_path / "a.png"), tmp_path / "page"
     page.write_text("my own")
     assert run(["restore", str(photograph), "-o", str(tmp_path / "out"), "--report", str(page)]) == 2
-    assert "it is a file, and a folder is needed" in capsys.readouterr().err
+    assert "it is a file, not a folder" in capsys.readouterr().err
     assert (page.read_text(), (tmp_path / "out").exists()) == ("my own", False)

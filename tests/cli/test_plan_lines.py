@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from sanarestore.cli.plan_lines import lines, warning
 from sanarestore.training.depth_record import DepthRecord
-from sanarestore.training.plan import Plan
+from sanarestore.training.plan import TrainingPlan
 from sanarestore.training.scores import LabelScore, Validation
 
-PLAN = Plan(
+PLAN = TrainingPlan(
     stage="", base="owner/sana-checkpoint-with-a-long-name", rank=32, objective="end-to-end", optimizer="muon",
     device="cuda:0", dtype="bfloat16", processes=1, kind="pairs", samples=240, held_back=4, megapixels=175.25,
     trained_parameters=42_421_572, parameters=1_958_000_000, step=0, steps=4000, batch=4, accumulate=1, patch=256,

@@ -510,7 +510,7 @@ def test_the_best_of_several_candidates_is_kept(adapted: Path, capsys: pytest.Ca
     assert run(["restore", *options[:-1], str(chosen["seed"]), "-o", "alone"]) == 0
     assert done_lines(capsys.readouterr().out)[0]["candidates"] == []
     assert Path("best/c.png").read_bytes() == Path("alone/c.png").read_bytes()
-    # Another judge or number of candidates may choose otherwise.
+    # Another judge or number of candidates may give another choice.
     for changed, done in ((("3", "niqe"), 0), (("2", "niqe"), 1), (("2", "fidelity"), 1)):
         assert run(["restore", *options, "-o", "best", "--candidates", changed[0], "--judge", changed[1]]) == 0
         assert len(done_lines(capsys.readouterr().out)) == done

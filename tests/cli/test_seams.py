@@ -70,7 +70,7 @@ def test_a_base_with_an_adapter_is_measured_under_every_scheme(
 def test_a_report_that_cannot_be_written_is_refused_before_any_work(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sanarestore.evaluation.seams.Bench", lambda *_, **__: pytest.fail("work was begun"))
+    monkeypatch.setattr("sanarestore.evaluation.seams.SeamBench", lambda *_, **__: pytest.fail("work was begun"))
     assert seams("0.png", "-o", "0.png/page") == 2
     shown = capsys.readouterr()
     assert "0.png/page: cannot be written" in " ".join(shown.err.split())

@@ -208,7 +208,7 @@ def test_a_folder_in_place_of_a_settings_file_is_named(user_file: Path, capsys: 
     for path in (Path("sanarestore.toml"), user_file):
         path.mkdir()
         assert run(["restore", "x"]) == 2
-        assert f"{path.name}: it is a folder. Name it otherwise" in capsys.readouterr().err
+        assert f"{path.name}: it is a folder. Rename the folder" in capsys.readouterr().err
         path.rmdir()
     Path("sanarestore.toml").symlink_to("nowhere")
     assert run(["restore", "x"]) == 2

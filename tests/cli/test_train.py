@@ -438,7 +438,7 @@ def test_a_folder_of_pairs_is_refused_as_photographs(photos: Path, capsys: pytes
         assert shown.startswith(f"error {data}: it holds pairs, not clean photographs. Name ")
         assert "pairs/pairs.csv" in shown
     assert train(".", "--recipe", "tiny.toml", "-o", "run") == 0
-    assert "note 3 images of pairs are passed over: pairs/pairs.csv lists them" in capsys.readouterr().err
+    assert "note 3 images of pairs are left out: pairs/pairs.csv lists them" in capsys.readouterr().err
 
 
 def test_doubts_about_pairs_are_notes(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -518,10 +518,14 @@ def test_decoded_photos_of_dead_runs_are_removed_and_none_are_left(photos: Path)
         (("photos", "--recipe", "tiny.toml", "-o", "run", "--device", "cuda:77"), 2, "not on this machine"),
         (("photos", "--recipe", "tiny.toml", "-o", "run", "--base", "./nowhere"), 4, "nowhere"),
         (("photos", "--recipe", "tiny.toml", "-o", "run", "--steps", "0"), 2, "steps"),
-        (("photos", "-o", "run", "--grow", "1", "--prune", "1"), 2, "a run either grows or prunes"),
+        (("photos", "-o", "run", "--grow", "1", "--prune", "1"), 2, "a run cannot both grow and prune"),
         (("photos", "-o", "run", "--keep-all"), 2, "--keep-all: this applies only to growth"),
-        (("photos", "-o", "run", "--grow", "1", "--lora", "--base", "sanarestore-mini"), 2, "low-rank changes are of"),
-        (("photos", "--recipe", "tiny.toml", "-o", "run", "--grow", "1"), 2, "are for the objectives flow and"),
+        (
+            ("photos", "-o", "run", "--grow", "1", "--lora", "--base", "sanarestore-mini"),
+            2,
+            "low-rank changes belong to",
+        ),
+        (("photos", "--recipe", "tiny.toml", "-o", "run", "--grow", "1"), 2, "apply only to the objectives flow and"),
     ],
 )
 def test_invalid_arguments_end_with_their_exit_code_and_message(

@@ -1,4 +1,4 @@
-"""pairs.csv: written atomically, read back unchanged, and refused with everything that is wrong, by line."""
+"""pairs.csv: written atomically, read back unchanged, and refused with all faults by line."""
 
 import os
 from pathlib import Path
@@ -80,7 +80,7 @@ OK = "c0.png,n0.png,remove noise\n"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with files to list, which is not the current one."""
+    """A folder with files to list, different from the current one."""
     files(tmp_path, *(f"lists/{kind}{number}.png" for kind in "cn" for number in range(4)), "lists/sub/Noisy.TIF")
     files(tmp_path, "here.png")
     monkeypatch.chdir(tmp_path)
@@ -120,10 +120,10 @@ def refused(listed: Path, content: str | bytes) -> str:
         ((HEAD + OK).replace(",", ";"), "line 1: the columns are separated by semicolons, not by commas"),
         ((HEAD + OK).replace(",", "\t"), "line 1: the columns are separated by tabs"),
         ((HEAD + OK).replace(",", "|"), "line 1: the columns are separated by vertical bars"),
-        ("sep=;\n" + HEAD, "line 1: this line is Excel's note on separators"),
+        ("sep=;\n" + HEAD, "line 1: this line is Excel's declaration of the separator"),
         ('"' + HEAD.strip() + '"\n', "line 1: a quote encloses the whole line"),
         ("# my pairs\n" + HEAD + OK, "line 1: this line is a comment"),
-        (OK + OK, "line 1: this line is a pair, and there is no header above it. Begin with a line image_path,"),
+        (OK + OK, "line 1: this line is a pair, and the header is missing. Begin with a line image_path,"),
         ("image_path,caption\nc0.png,x\n", "line 1: there is no column condition_image_path"),
         ("image_path,condition_image_path\nc0.png,n0.png\n", "line 1: there is no column caption"),
         ("target,input,prompt\n" + OK, "Rename 'target' to image_path, 'input' to condition_image_path and 'prompt'"),
@@ -144,7 +144,7 @@ def refused(listed: Path, content: str | bytes) -> str:
         (HEAD + "c0.png\n", "line 2: there is only 1 field, so that it has no condition_image_path and no caption"),
         (HEAD + "c0.png;n0.png;x\n", "Fields are separated by semicolons here"),
         (HEAD + "# second shoot\n" + OK, "Remove comments"),
-        (HEAD + OK + HEAD, "line 3: this line is a header again"),
+        (HEAD + OK + HEAD, "line 3: this line repeats the header"),
         (HEAD + ",n0.png,x\n", "line 2: a path is empty"),
         (HEAD + "c0.png,  ,x\n", "line 2: a path is empty"),
         (HEAD + OK + "\n\nc1.png,gone.png,x\n", "line 5: there is no file gone.png"),
@@ -155,10 +155,10 @@ def refused(listed: Path, content: str | bytes) -> str:
         (HEAD + "c0.png,nn0.png,x\n", "Is n0.png meant?"),
         (HEAD + "c0.png,here.png,x\n", "Write ../here.png"),
         (HEAD + "c0.png,/elsewhere/n0.png,x\n", "There is a file of this name beside the list: write n0.png"),
-        (HEAD + "c0.png,C:\\photos\\n0.png,x\n", "It is a path of a Windows computer"),
+        (HEAD + "c0.png,C:\\photos\\n0.png,x\n", "It is a Windows path"),
         (HEAD + "c0.png,sub\\Noisy.TIF,x\n", "Write / in place of \\ between folders"),
-        (HEAD + "c0.png,~/n0.png,x\n", "~ and variables are not replaced"),
-        (HEAD + "c0.png,$HOME/n0.png,x\n", "~ and variables are not replaced"),
+        (HEAD + "c0.png,~/n0.png,x\n", "~ and variables are not expanded"),
+        (HEAD + "c0.png,$HOME/n0.png,x\n", "~ and variables are not expanded"),
         (HEAD + "c0.png,file:///n0.png,x\n", "without file://"),
         (HEAD + "c0.png,https://example.com/n0.png,x\n", "It is an address: download the image"),
         (HEAD + "c0.png, n0.png,x\n", "Remove the spaces around the path"),
@@ -166,8 +166,8 @@ def refused(listed: Path, content: str | bytes) -> str:
         (HEAD + f"c0.png,{'n' * 300}.png,x\n", "line 2: there is no file nnn"),
         (HEAD + "remove noise,c0.png,x\n", "It reads like a caption: check the order of the columns"),
         (HEAD + "c0.png,n0.png,n1.png\n", "line 2: the caption 'n1.png' is a file name"),
-        (HEAD + OK + "c1.png,n1.png,x\n" + OK, "line 4: this pair stands in line 2 already"),
-        (HEAD + OK + "./c0.png,sub/../n0.png,remove noise\n", "line 3: this pair stands in line 2 already"),
+        (HEAD + OK + "c1.png,n1.png,x\n" + OK, "line 4: this pair is already in line 2 already"),
+        (HEAD + OK + "./c0.png,sub/../n0.png,remove noise\n", "line 3: this pair is already in line 2 already"),
         (HEAD + "c0.png,c0.png,x\n", "line 2: target and degraded input are the same file, c0.png"),
         (HEAD + "c0.png,n0.png,x\nc1.png,n0.png,x\n", "line 3: n0.png has another target in line 2"),
     ],

@@ -1,4 +1,4 @@
-"""Clips made for tests: a photograph that is panned, or stands still behind a moving thing, with noise."""
+"""Clips for tests: a photograph that is panned, or stands still behind a moving object, with noise."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from sanarestore.images import Pixels
 from tests.conftest import photo
 
 NOISE, LEFT = 25 / 255, 5 / 255
-"""Standard deviations of the noise before a frame is restored, and of what a restorer leaves of it."""
+"""Standard deviations of the noise before and after a frame is restored."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def panned(frames: int, step: tuple[float, float], *, seed: int = 0, size: int =
 
 
 def with_noise(clean: Pixels, seed: int = 0) -> Made:
-    """A clip with independent noise in every frame, before and after a restoration that leaves some of it."""
+    """A clip with independent noise in every frame, before and after a restoration that leaves some noise."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(0, 1, clean.shape)
     return Made(

@@ -48,7 +48,7 @@ def test_a_clean_image_explains_a_noisy_photograph_better_than_the_photograph_it
     request = Request.of("noise")
     scores = [agreement(degraded, each, request) for each in (clean, degraded, Blur(sigma=2)(clean))]
     assert scores[0] == max(scores) > -0.1
-    # If the noise is to stay, so does its pattern.
+    # If the noise is kept, its pattern stays.
     assert agreement(degraded, degraded, Request.of("blur")) > agreement(degraded, clean, Request.of("blur"))
 
 

@@ -26,7 +26,7 @@ from tests.engine.test_generation import image_of, ran
 
 
 class Scores:
-    """A judge whose scores are given, and which keeps copies of what it saw."""
+    """A judge with fixed scores, which keeps copies of the images it saw."""
 
     name = "given"
 
@@ -148,7 +148,7 @@ def test_judges_see_gray_in_three_channels_and_cannot_change_it(model: Restorati
 
 
 def test_at_most_two_candidates_are_held() -> None:
-    """The best so far and the current one; those that lost are freed."""
+    """The best so far and the current one; all others are freed."""
     import gc
     import weakref
 
@@ -184,7 +184,7 @@ def test_tiles_are_halved_when_memory_runs_out(
     image = image_of(100, 130)
     restorer = restorer_of(model, candidates=3, judge=Scores(0, 1, 2), tile=128)
     assert restorer.generation is not None
-    run = restorer.generation._decode_window
+    run = restorer.generation.coding._decode_window
     failures = iter([False] * 3 + [True])
 
     def decode(window: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ def test_tiles_are_halved_when_memory_runs_out(
             raise torch.OutOfMemoryError("out of memory")
         return run(window)
 
-    monkeypatch.setattr(restorer.generation, "_decode_window", decode)
+    monkeypatch.setattr(restorer.generation.coding, "_decode_window", decode)
     restored = restorer(image)
     assert restorer.tile == 64
     single = ran(model, image, seed=2).permute(1, 2, 0).numpy()
@@ -221,7 +221,7 @@ Change = Callable[[RestorationModel], RestorationModel]
     ("change", "chosen", "fact"),
     [
         (lambda model: replace(model, load_latent=None), {}, "no latent path"),
-        (lambda model: replace(model, defaults={**model.defaults, "latent": False}), {}, "--fidelity below 1"),
+        (lambda model: replace(model, defaults={**model.defaults, "latent": False}), {}, "--fidelity is below 1"),
         (lambda model: model, {"steps": 1}, "nearly the same"),
         (lambda model: replace(model, defaults={**model.defaults, "steps": 1}), {"fidelity": 0}, "nearly the same"),
     ],

@@ -1,4 +1,4 @@
-"""Clips: folders of frames and video files restored, resumed after an interruption, and refused with a reason."""
+"""Clips: folders of frames and video files are restored, resumed after an interruption, or refused with a reason."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -30,7 +30,7 @@ def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Frames of which only people know the order."""
+    """Frames whose natural order is not their alphabetical order."""
     for number in range(FRAMES):
         save_photo(tmp_path / "clip" / f"f{number + 7}.png", 24, 40, seed=number // 4)
     return tmp_path / "clip"
@@ -50,7 +50,7 @@ def outcome_of(job: ClipJob, restores: ClipRestorer) -> ClipOutcome:
 
 
 def interrupt(job: ClipJob, restores: ClipRestorer, after: int) -> None:
-    """Begin a clip, and end the run after some frames."""
+    """Start a clip, and stop the run after some frames."""
     events = restores.restore(job)
     for _ in range(after):
         next(events)
@@ -186,7 +186,7 @@ def test_a_clip_begun_with_other_options_is_begun_anew(
     interrupt(job, restorer(tiny_model), 5)
     outcome = outcome_of(job, restorer(tiny_model, strength=0.5))
     assert outcome.resumed == 0
-    assert "begun anew" in outcome.notes[0]
+    assert "so it starts again" in outcome.notes[0]
 
 
 def test_av1_in_mp4_and_a_larger_size(video: Path, tmp_path: Path, tiny_model: RestorationModel) -> None:

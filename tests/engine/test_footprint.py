@@ -1,4 +1,4 @@
-"""Tests of the estimated memory of a restoration against the memory that it takes."""
+"""Tests of the estimated memory of a restoration against the measured memory."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import torch
 
 from sanarestore.degradations.requests import Request
 from sanarestore.engine.footprint import footprint
-from sanarestore.engine.generation import Place, new_generation
+from sanarestore.engine.generation import Region, new_generation
 from sanarestore.engine.live_bytes import LiveBytes, held_by
 from sanarestore.engine.refinement import Refinement
 from sanarestore.engine.tiles import Tiles
@@ -27,12 +27,12 @@ def estimated(model: RestorationModel, tile: int, size: tuple[int, int], **chose
 
 
 def measured(model: RestorationModel, tile: int, size: tuple[int, int], **chosen: str) -> dict[str, int]:
-    """Peaks of the bytes alive in each stage, less what is the host's where a device is another one."""
+    """Peaks of the bytes alive in each stage, without those of the host if the device is another one."""
     options = RestoreOptions(fidelity=0.5, **chosen)  # type: ignore[arg-type]
     made = new_generation(model, options, prompt=PROMPT, tiles=Tiles(CPU, tile), dtype=torch.float32, shared=True)
     image, result = torch.rand(3, *size), torch.empty(3, *size)
     condition, latent = made.empty_latent(*size), made.empty_latent(*size)
-    stages = {"sample": made.sample(condition, latent, Place(0, 0, *size), 0)}
+    stages = {"sample": made.sample(condition, latent, Region(0, 0, *size), 0)}
     peaks = {}
     for name, steps in stages.items():
         with LiveBytes() as live:
@@ -62,7 +62,7 @@ def of_embedded(embedded: RestorationModel) -> dict[str, int]:
 
 def test_the_estimate_is_what_is_alive(embedded: RestorationModel, of_embedded: dict[str, int]) -> None:
     expected = measured(embedded, 256, (512, 768))
-    # Where the host computes, its copies of windows and its noise count too.
+    # If the host computes, its copies of windows and its noise count too.
     assert 0.9 < of_embedded["sample"] / expected["sample"] < 1.1
     assert 0.88 < of_embedded["refinement"] / expected["refinement"] < 1
 
@@ -90,7 +90,7 @@ def test_memory_grows_with_the_tile_and_hardly_with_the_image(model: Restoration
         assert 2 < large[name] / small[name] < 16.5, name
     wide = estimated(model, 64, (1024, 512))
     for name in ("encode shallow", "decode shallow"):
-        # Condition and latent are those of the whole image.
+        # Condition and latent cover the whole image.
         assert wide[name] - small[name] <= 2 * 4 * 8 * 16 * 16, name
 
 

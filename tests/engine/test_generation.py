@@ -113,7 +113,7 @@ def test_fidelity_mixes_evenly_for_refiners_without_the_generated_image(model: R
 @pytest.mark.parametrize("chosen", [{"steps": 1}, {"guidance": 2.0}, {"tiling": "causal"}])
 def test_options_without_effect_at_full_fidelity_are_refused(chosen: dict[str, Any], model: RestorationModel) -> None:
     sparing = replace(model, defaults={**model.defaults, "latent": False})
-    with pytest.raises(UsageError, match="fidelity below 1"):
+    with pytest.raises(UsageError, match="fidelity is below 1"):
         Restorer(RestoreOptions(**chosen), device="cpu", model=sparing)
     Restorer(RestoreOptions(fidelity=0.5, **chosen), device="cpu", model=sparing)
 
@@ -148,7 +148,7 @@ def test_an_autoencoder_that_does_not_fit_untiled_runs_in_passes(
     def refuse(_: Tensor) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(restorer._generation._autoencoder, part, refuse, raising=False)
+    monkeypatch.setattr(restorer._generation.latent.autoencoder, part, refuse, raising=False)
     restored = torch.from_numpy(restorer(image).pixels_HWC).permute(2, 0, 1)
     assert restorer.tile == 160, "half of the image in whole latent positions"
     assert (restored - expected).abs().max() < ROUNDING

@@ -48,7 +48,7 @@ def restored(size: Size, fidelity: float, scheme: Tiling = "exact") -> Cost:
         degraded_CHW = torch.empty(*size, 3).permute(2, 0, 1)
 
         def work() -> None:
-            for _ in subject._all_stages(degraded_CHW, torch.empty(*size, 3).permute(2, 0, 1)):
+            for _ in subject._stages(degraded_CHW, torch.empty(*size, 3).permute(2, 0, 1)):
                 pass
 
         return cost(work)
@@ -142,7 +142,10 @@ def per_pixel() -> list[tuple[float, int]]:
     with fake(), torch.inference_mode():
         image = torch.empty(1, 3, side, side)
         found.append((cost(lambda: model.encode_shallow(image)).flop, -(-model.encoder_radius // 32) * 32))
-        for passes, channels in ((generation._encoder_part, model.encoder_channels), (generation._decoder_part, 32)):
+        for passes, channels in (
+            (generation.coding.encoder_passes, model.encoder_channels),
+            (generation.coding.decoder_passes, 32),
+        ):
             for each in passes:
                 of_a_pass(each, channels)
                 channels = each.channels

@@ -198,7 +198,7 @@ def test_a_format_that_cannot_hold_the_result_is_refused_before_the_work(restore
 
 
 def test_the_file_is_written_as_the_keywords_say(restorer: Restorer, tmp_path: Path) -> None:
-    """As `--format`, `--quality`, `--bit-depth` and `--strip` do; what is returned stays as it was."""
+    """They act like `--format`, `--quality`, `--bit-depth` and `--strip`, and do not change the returned image."""
     path = save_photo(tmp_path / "a.png", 20, 30)
     result = restorer(path, output=tmp_path / "b.tif", bit_depth=16)
     assert (result.depth, images.read(tmp_path / "b.tif").depth) == ("uint8", "uint16")
@@ -235,7 +235,7 @@ def test_a_result_gets_the_dates_and_the_provenance_of_its_file(restorer: Restor
         ({"quality": 90}, "^quality: .*Name a file with output"),
         ({"output": "a.tif", "format": "jpeg"}, "^a.tif: .*format='jpeg' is asked for"),
         ({"output": "a.png", "quality": 90, "format": "png"}, "^quality: .*format='jpeg'"),
-        ({"output": 5}, "^output: 5 is no path"),
+        ({"output": 5}, "^output: 5 is not a path"),
         ({"output": "a.png", "overwrite": "no"}, "^overwrite: 'no' is neither True nor False"),
         ({"output": "a.jpg", "bit_depth": 16}, "bit_depth=8"),
     ],

@@ -1,4 +1,4 @@
-"""Tests of `restore_files`: what it takes, and errors that name keywords."""
+"""Tests of `restore_files`: its inputs, and errors that name keywords."""
 
 from pathlib import Path
 from typing import Any
@@ -45,19 +45,22 @@ def test_paths_are_any_iterable_of_paths(shoot: Path) -> None:
 @pytest.mark.parametrize(
     ("chosen", "said"),
     [
-        ({"prompt": 5}, "^prompt: 5 is no text"), ({"model": 5}, "^model: 5 is no text"),
-        ({"devices": 5}, "^devices: 5 names no device"), ({"devices": []}, r"^devices: \[\] names no device"),
+        ({"prompt": 5}, "^prompt: 5 is not a text"), ({"model": 5}, "^model: 5 is not a text"),
+        ({"devices": 5}, "^devices: 5 is not a device"), ({"devices": []}, r"^devices: \[\] is not a device"),
         ({"devices": ","}, "^devices: ',' names no device"),
-        ({"memory_per_file": 0}, "^memory_per_file: 0 is no size"), ({"memory_per_file": 1.5}, "^memory_per_file: 1.5"),
-        ({"memory_per_file": "much"}, "^memory_per_file: 'much' is no size"),
-        ({"shard": (1, 2, 3)}, r"^shard: \(1, 2, 3\) is no part"), ({"shard": (5, 4)}, "^shard: 5/4 is no part"),
-        ({"shard": (1.0, 2)}, "^shard: "), ({"name": 5}, "^name: 5 is no"), ({"output": 5}, "^output: 5 is no path"),
+        ({"memory_per_file": 0}, "^memory_per_file: 0 is not a valid size"),
+        ({"memory_per_file": 1.5}, "^memory_per_file: 1.5"),
+        ({"memory_per_file": "much"}, "^memory_per_file: 'much' is not a valid size"),
+        ({"shard": (1, 2, 3)}, r"^shard: \(1, 2, 3\) is not a valid part"),
+        ({"shard": (5, 4)}, "^shard: 5/4 is not a valid part"),
+        ({"shard": (1.0, 2)}, "^shard: "), ({"name": 5}, "^name: 5 is not a"),
+        ({"output": 5}, "^output: 5 is not a path"),
         ({"overwrite": "no"}, "^overwrite: 'no' is neither True nor False"),
         ({"strip": 1}, "^strip: 1 is neither True nor False"), ({"adopt": True}, "^adopt: .*Add provenance=True"),
         ({"long_side": 0}, "^long_side: 0 px"), ({"long_side": 9, "scale": 2}, "^long_side: scale sets the size too"),
         ({"format": "jpeg", "bit_depth": 16}, "^bit_depth: .*Use format='tiff' or 'png' for 16 bits"),
         ({"tile": 64, "tiling": "off"}, "^tile: there are no tiles with tiling='off'"),
-        ({"name": "x/y"}, "^name: .*Name a folder with output"), ({"output": "-"}, "^output: '-' is stdout"),
+        ({"name": "x/y"}, "^name: .*Name a folder with output"), ({"output": "-"}, "^output: '-' means stdout"),
     ],
 )  # fmt: skip
 def test_wrong_values_are_refused_by_the_name_of_the_keyword(shoot: Path, chosen: dict[str, Any], said: str) -> None:
@@ -69,7 +72,7 @@ def test_wrong_values_are_refused_by_the_name_of_the_keyword(shoot: Path, chosen
 
 @pytest.mark.parametrize("paths", [5, b"shoot", [5], [None]])
 def test_inputs_that_are_no_paths_are_refused(paths: Any) -> None:
-    with pytest.raises(UsageError, match=r"^paths: .* is no path"):
+    with pytest.raises(UsageError, match=r"^paths: .* is not a path"):
         sanarestore.restore_files(paths)
 
 

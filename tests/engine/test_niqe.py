@@ -48,7 +48,7 @@ def test_degraded_images_are_further_from_photographs(degrade: object) -> None:
 
 
 def test_patches_are_those_of_the_whole_image() -> None:
-    """Rows of patches are processed one after the other; their borders must not show."""
+    """Rows of patches are processed one after the other, without any effect of their borders."""
     image = natural(3 * PATCH + 5, 2 * PATCH + 9)
     found, sharpness = features(image)
     assert found.shape == (6, FEATURES)

@@ -104,7 +104,7 @@ def test_an_expert_and_what_it_is_for(
     made = export_onnx("tiny", tmp_path / "a.onnx", prompt="remove noise")
     assert (made.size, made.stride, made.halo) == (5, tiny_model.refiner.stride, tiny_model.refiner.halo)
     assert (seen["model"], seen["expert"], seen["prompt"]) == ("tiny", "", made.prompt)
-    with pytest.raises(UsageError, match=r"--expert: 'noise' is no expert of tiny"):
+    with pytest.raises(UsageError, match=r"--expert: 'noise' is not an expert of tiny"):
         export_onnx("tiny", tmp_path / "b.onnx", expert="noise")
     with pytest.raises(UsageError, match=r"--prompt: light and colour"):
         export_onnx("tiny", tmp_path / "b.onnx", prompt="brighten this photo")

@@ -19,7 +19,8 @@ GB = 10**9
 
 
 def pretended(tile: int, precision: str | None) -> Footprint:
-    """A model of 4 GB, of which one stage takes 3 GB and two blocks 0.5 GB; activations follow the tile's area."""
+    """A model of 4 GB, with a stage of 3 GB and two blocks of 0.5 GB; activations are proportional to the tile's
+    area."""
     smaller = {None: 1.0, "int8": 0.5, "int4": 0.25}[precision]
     area = GB * (tile / 1024) ** 2
     weights: Any = {

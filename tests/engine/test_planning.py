@@ -9,7 +9,7 @@ from sanarestore import images
 from sanarestore.engine import planning
 from sanarestore.engine.jobs import Job
 from sanarestore.engine.naming import Naming
-from sanarestore.engine.planning import Plan, plan
+from sanarestore.engine.planning import BatchPlan, plan
 from sanarestore.errors import UsageError
 from tests.conftest import save_photo
 from tests.images.foreign_files import foreign_files
@@ -24,7 +24,7 @@ def shoot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("shoot")
 
 
-def whole(*inputs: str, output: str | None = None, naming: Naming = Naming()) -> Plan:  # noqa: B008 - frozen
+def whole(*inputs: str, output: str | None = None, naming: Naming = Naming()) -> BatchPlan:  # noqa: B008 - frozen
     return plan(images.find(inputs).images, inputs, output, naming)
 
 

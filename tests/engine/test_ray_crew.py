@@ -298,7 +298,7 @@ def test_addresses_are_checked_before_any_work(monkeypatch: pytest.MonkeyPatch) 
     assert parse_cluster("auto") == RayCluster("auto")
     assert parse_cluster("10.0.0.1:6379") == RayCluster("10.0.0.1:6379")
     for address in ("", "local", "head", "head:", ":6379", "ray://head:10001", "head:0", "head:99999"):
-        with pytest.raises(UsageError, match="no address of a Ray cluster"):
+        with pytest.raises(UsageError, match="not the address of a Ray cluster"):
             parse_cluster(address)
     monkeypatch.setattr(ray_crew, "find_spec", lambda _name: None)
     with pytest.raises(UsageError, match=r"pip install 'sanarestore\[ray\]'"):

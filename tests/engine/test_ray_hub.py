@@ -7,8 +7,8 @@ import pytest
 
 from sanarestore.engine import ray_crew
 from sanarestore.engine.ray_crew import RayCluster, RayCrew
-from sanarestore.engine.ray_hub import Share, shares
 from sanarestore.engine.ray_messages import Setup
+from sanarestore.engine.ray_slots import Share, shares
 from sanarestore.engine.wire import Task
 from sanarestore.errors import OutOfMemory, UsageError
 from tests.engine.test_ray_crew import build, finished

@@ -17,7 +17,7 @@ from sanarestore.options import OFFLOADS, RestoreOptions
 from tests.conftest import photo
 
 CPU = torch.device("cpu")
-"""Stands for a device: weights are copied there too."""
+"""Stand-in for a device to which weights are copied."""
 
 
 def generated(model: RestorationModel, tiles: Tiles | None = None, **chosen: Any) -> Tensor:

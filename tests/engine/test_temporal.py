@@ -15,7 +15,7 @@ def filtered(clip: Made, strength: float = 1.0) -> Pixels:
 
 
 def flicker(result: Pixels, clean: Pixels) -> float:
-    """Temporal standard deviation of the error, once the filter has begun, away from the edges."""
+    """Temporal standard deviation of the error, without the first frames and the edges."""
     return float((result - clean)[4:, 16:-16, 16:-16].std(axis=0).mean())
 
 
@@ -36,7 +36,7 @@ def test_a_moving_thing_leaves_no_trail() -> None:
         where[number, 30:54, 6 * number : 6 * number + 24] = True
     clip = with_noise(clean)
     result = filtered(clip)
-    left = np.roll(where, 1, axis=0) & ~where  # where the thing was a frame ago
+    left = np.roll(where, 1, axis=0) & ~where  # where the object was one frame ago
     left[0] = False
     for region in (where, left):
         assert psnr(result[region], clean[region]) > psnr(clip.restored[region], clean[region]) - 0.05

@@ -24,7 +24,7 @@ from sanarestore.evaluation.flat_fields import FLAT_FIELDS
 from sanarestore.evaluation.metrics import frechet_distance, luma, psnr, psnr_b, sharpness, ssim, to_8bit
 from sanarestore.evaluation.rows import Score, _unpacked, bootstrap, packed, rows
 from sanarestore.evaluation.running import read_scores, run
-from sanarestore.evaluation.tasks import Case, Levels, Trial, cases
+from sanarestore.evaluation.tasks import Case, Example, Levels, cases
 from sanarestore.images import Pixels
 from sanarestore.ndjson import Lines
 from tests.conftest import photo, save_photo
@@ -46,7 +46,7 @@ class Halfway(Method):
     def prepare(self, prompt: str | None, seed: int) -> None:
         self.prepared.append((prompt, seed))
 
-    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+    def __call__(self, trial: Example, prompt: str | None, seed: int) -> Pixels:
         self.prompts.append(prompt)
         share = 0.0 if prompt is not None and prompt == trial.wrong_prompt else 0.5
         return trial.degraded_HWC + share * (trial.target_HWC - trial.degraded_HWC) + np.float32(0.002 * seed)
@@ -154,7 +154,7 @@ class Shifted(Method):
         self.codes = codes
         self.prompts: list[str | None] = []
 
-    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+    def __call__(self, trial: Example, prompt: str | None, seed: int) -> Pixels:
         self.prompts.append(prompt)
         result = trial.degraded_HWC.copy()
         result[-1, -1, -1] += self.codes(trial.degraded_HWC) / 255
@@ -249,7 +249,7 @@ class Strength(Method):
         self._strength = strength
         self.calls = 0
 
-    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+    def __call__(self, trial: Example, prompt: str | None, seed: int) -> Pixels:
         self.calls += 1
         smooth_HWC = ndimage.uniform_filter(trial.degraded_HWC, (3, 3, 1))
         return trial.degraded_HWC + self._strength * (smooth_HWC - trial.degraded_HWC)
@@ -404,7 +404,7 @@ class Troubled(Halfway):
         super().__init__()
         self._trouble = trouble
 
-    def __call__(self, trial: Trial, prompt: str | None, seed: int) -> Pixels:
+    def __call__(self, trial: Example, prompt: str | None, seed: int) -> Pixels:
         if np.array_equal(trial.target_HWC, photo(40, 56, 1)):
             if self._trouble == "dies":
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -9,7 +9,7 @@ from sanarestore.evaluation.columns import Column, Place, Record, table
 from sanarestore.evaluation.comparison import Change
 from sanarestore.evaluation.published import Published
 from sanarestore.evaluation.rows import DEGRADED, Row
-from sanarestore.evaluation.seams import Measured, Stage
+from sanarestore.evaluation.seams import Measured, StageRow
 from sanarestore.evaluation.speed.timings import Timing
 from tests.evaluation.test_comparison import row
 
@@ -52,7 +52,7 @@ def test_records_of_two_types_share_columns_by_title() -> None:
     assert shown.rows == [["apple", "100.2 g", ""], ["", "about 4 g", "hard"], ["", "about 0 g", ""]]
 
 
-@pytest.mark.parametrize("kind", [Row, Published, Change, Measured, Stage, Timing])
+@pytest.mark.parametrize("kind", [Row, Published, Change, Measured, StageRow, Timing])
 @pytest.mark.parametrize("place", [Place.TERMINAL, Place.PERCEPTUAL, Place.PAGE])
 def test_column_titles_are_unique(kind: type[Record], place: Place) -> None:
     titles = [column.title for _, column in kind.columns(place)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sanarestore.errors import UsageError
-from sanarestore.evaluation.comparison import Earlier, compare, read_rows, unmatched
+from sanarestore.evaluation.comparison import EarlierRows, compare, read_rows, unmatched
 from sanarestore.evaluation.rows import Row
 from sanarestore.ndjson import SCHEMA_VERSION
 
@@ -24,8 +24,8 @@ def row(psnr_per_image: dict[str, float], **fields: str) -> Row:
     )  # type: ignore[arg-type] # fmt: skip
 
 
-def earlier(then: Row) -> Earlier:
-    return Earlier(**{field.name: getattr(then, field.name) for field in fields(Earlier)})
+def earlier(then: Row) -> EarlierRows:
+    return EarlierRows(**{field.name: getattr(then, field.name) for field in fields(EarlierRows)})
 
 
 THEN = {f"{n}.png": 30.0 + n for n in range(10)}

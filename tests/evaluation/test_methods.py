@@ -10,7 +10,7 @@ from sanarestore import images
 from sanarestore.engine.restorer import Restorer
 from sanarestore.evaluation.methods import SEEDS, AutoencoderReconstruction, count, our_methods
 from sanarestore.evaluation.metrics import psnr
-from sanarestore.evaluation.tasks import Trial
+from sanarestore.evaluation.tasks import Example
 from sanarestore.model.autoencoder import Autoencoder
 from sanarestore.model.loading import save_model
 from sanarestore.model.prompts import PromptEncoder
@@ -23,7 +23,7 @@ def test_our_method_is_the_engine_with_the_given_prompt(tiny_folder: Path) -> No
     options = RestoreOptions(model=str(tiny_folder))
     (ours,) = our_methods(options, (0,), (), "cpu")
     noisy = photo(40, 50) + np.float32(0.1)
-    trial = Trial(degraded_HWC=noisy, target_HWC=photo(40, 50))
+    trial = Example(degraded_HWC=noisy, target_HWC=photo(40, 50))
     image = images.Image(pixels_HWC=noisy, depth="float32", format="tiff")
     for prompt in (None, "remove the noise"):
         expected = Restorer(RestoreOptions(model=str(tiny_folder), prompt=prompt), device="cpu")(image)
@@ -41,7 +41,9 @@ def test_the_reconstruction_is_that_of_the_autoencoder(tmp_path: Path, size: tup
     tiny_autoencoder().save_pretrained(tmp_path / "vae")
     autoencoder = Autoencoder(tiny_autoencoder()).eval()
     clean = photo(*size)[..., :channels]
-    found = AutoencoderReconstruction(tmp_path / "vae", "cpu")(Trial(degraded_HWC=clean * 0, target_HWC=clean), None, 0)
+    found = AutoencoderReconstruction(tmp_path / "vae", "cpu")(
+        Example(degraded_HWC=clean * 0, target_HWC=clean), None, 0
+    )
     assert found.shape == clean.shape
     if size == (64, 96) and channels == 3:
         with torch.no_grad():

@@ -14,7 +14,7 @@ from sanarestore.evaluation.metrics import psnr
 from sanarestore.evaluation.peers import CLASSICAL, STRENGTHS, peer
 from sanarestore.evaluation.rows import rows
 from sanarestore.evaluation.running import run
-from sanarestore.evaluation.tasks import Levels, Trial, cases
+from sanarestore.evaluation.tasks import Example, Levels, cases
 from tests.conftest import photo, save_photo
 
 
@@ -26,13 +26,13 @@ def test_classical_methods_reduce_noise(name: str, channels: int) -> None:
     clean = photo(80, 96)[..., :channels]
     noisy = (clean + np.random.default_rng(0).normal(0, 25 / 255, clean.shape)).astype(np.float32)
     (method,) = peer(name, "cpu")
-    restored = method(Trial(degraded_HWC=noisy, target_HWC=clean), None, 0)
+    restored = method(Example(degraded_HWC=noisy, target_HWC=clean), None, 0)
     assert restored.shape == clean.shape
     assert restored.dtype == np.float32
     assert psnr(restored, clean) > psnr(noisy, clean) + 3
     assert method.settings
     flat = np.full((32, 32, channels), 0.5, np.float32)
-    assert np.allclose(method(Trial(degraded_HWC=flat, target_HWC=flat), None, 0), flat, atol=0.5 / 255)
+    assert np.allclose(method(Example(degraded_HWC=flat, target_HWC=flat), None, 0), flat, atol=0.5 / 255)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -44,7 +44,7 @@ def test_non_local_means_equals_opencv_at_each_strength(channels: int) -> None:
     methods = peer("nlm", "cpu")
     assert [method.name for method in methods] == [f"nlm (h {h})" for h in (2, 3, 4, 6, 8, 10)]
     assert {method.best_of for method in methods} == {"nlm"}
-    trial, found = Trial(degraded_HWC=noisy, target_HWC=clean), {}
+    trial, found = Example(degraded_HWC=noisy, target_HWC=clean), {}
     for method, h in zip(methods, STRENGTHS, strict=True):
         if channels == 1:
             expected = cv2.fastNlMeansDenoising(codes, None, float(h)).reshape(codes.shape)

@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 from sanarestore.evaluation.benchmark import Benchmark
 from sanarestore.evaluation.datasets import Item
 from sanarestore.evaluation.published import Published
-from sanarestore.evaluation.report import CROP, extremes, most_wrong, write_report
+from sanarestore.evaluation.report import CROP, extremes, most_wrong, page_of
 from sanarestore.evaluation.rows import rows
 from sanarestore.evaluation.running import run
 from sanarestore.evaluation.tasks import Levels, cases
@@ -45,11 +45,9 @@ def page(tmp_path: Path) -> str:
     plan = Benchmark(dataset="ours", items=items, cases=made, methods=partial(halfway, (0,)))
     measured = rows(run(plan, ["cpu"]))
     theirs = Published(dataset="ours", task="denoise", level="25", method="BM9D", psnr=12.34, source="Somebody 2031")
-    write_report(
-        tmp_path / "report" / "index.html", [*measured, theirs], extremes(plan, measured, "cpu"),
-        command="bench <x> --json",
-    )  # fmt: skip
-    return (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    path = tmp_path / "report" / "index.html"
+    page_of([*measured, theirs], extremes(plan, measured, "cpu")).write(path, "bench <x> --json")
+    return path.read_text(encoding="utf-8")
 
 
 def test_the_page_is_well_formed_and_loads_nothing(page: str) -> None:

@@ -1,75 +1,22 @@
-"""Tests of the measures of seams on images with known seams, and of every scheme on a random model."""
+"""Tests of the seams of every scheme on a random model."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from sanarestore import images
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.columns import Place
-from sanarestore.evaluation.seams import (
-    MOST_DECIBELS,
-    Bench,
-    Borders,
-    Measured,
-    banded_psnr,
-    discontinuity,
-    largest_step,
-)
-from sanarestore.evaluation.seams_report import CROP, Maps, write_seams
+from sanarestore.evaluation.seams import Measured, SeamBench
+from sanarestore.evaluation.seams_report import CROP, Maps, page_of
 from sanarestore.model.loading import save_model
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.model.runners.windows import windows_of
 from sanarestore.options import BLENDING, LATENT, RestoreOptions
 from tests.conftest import photo, random_refiner, worded
 from tests.published import latent_path
-
-
-def test_bands_span_sixteen_pixels_on_each_side_of_a_border() -> None:
-    untiled = np.zeros((3, 100, 120), np.float32)
-    tiled = untiled.copy()
-    tiled[:, 50 - 16, 7] = 0.1
-    tiled[:, 3, 60 + 15] = 0.1
-    inside, outside = banded_psnr(tiled, untiled, ((50,), (60,)))
-    band = 32 * 120 + 100 * 32 - 32 * 32
-    assert inside == pytest.approx(-10 * np.log10(2 * 0.01 / band))
-    assert outside == MOST_DECIBELS
-    tiled[:, 50 - 17, 0] = 0.2
-    assert banded_psnr(tiled, untiled, ((50,), (60,)))[1] == pytest.approx(-10 * np.log10(0.04 / (100 * 120 - band)))
-    assert banded_psnr(tiled, untiled, ((), ()))[0] is None
-
-
-def test_bands_of_downsampled_maps_have_at_least_one_position_per_side() -> None:
-    untiled = np.zeros((8, 10, 10), np.float32)
-    tiled = untiled.copy()
-    tiled[:, 4] = 0.1
-    assert banded_psnr(tiled, untiled, ((128,), ()), cell=32)[0] == pytest.approx(-10 * np.log10(0.01 / 2)), (
-        "the band is rows 3 and 4"
-    )
-
-
-def test_steps_across_borders_raise_the_discontinuity() -> None:
-    rng = np.random.default_rng(0)
-    image = rng.normal(0.5, 0.05, (60, 80, 3)).astype(np.float32)
-    borders: Borders = ((20,), (40,))
-    assert discontinuity(image, borders) == pytest.approx(1, abs=0.15)
-    image[20:] += 0.3
-    assert discontinuity(image, borders) > 5
-    assert largest_step(image, borders) > 0.3
-    assert discontinuity(np.full((60, 80, 3), 0.5, np.float32), borders) == 1
-
-
-def test_the_largest_step_counts_only_borders() -> None:
-    image = np.zeros((20, 20, 1))
-    image[10:, :, 0] = 0.25
-    image[:, 5:, 0] += 0.5
-    assert largest_step(image, ((10,), ())) == 0.25
-    assert largest_step(image, ((), (5,))) == 0.5
-    assert largest_step(image, ((9,), (6,))) == 0
-    assert largest_step(image, ((), ())) == 0
 
 
 @pytest.fixture
@@ -88,7 +35,7 @@ def image_of(height: int, width: int) -> images.Image:
 
 
 def measured(model: str, tilings: list[str], height: int = 192, width: int = 256) -> dict[str, Measured]:
-    bench = Bench(RestoreOptions(model=model, tile=96), "cpu", tilings, overlap=32)
+    bench = SeamBench(RestoreOptions(model=model, tile=96), "cpu", tilings, overlap=32)
     image = image_of(height, width)
     return {row.tiling: row for row in bench.measure("photo", image, image_of(height, width))}
 
@@ -129,7 +76,7 @@ def test_an_image_within_one_tile_has_no_seams(model: str) -> None:
 
 
 def test_borders_include_those_of_all_stages(model: str) -> None:
-    bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["exact", "causal"], overlap=32)
+    bench = SeamBench(RestoreOptions(model=model, tile=96), "cpu", ["exact", "causal"], overlap=32)
     assert bench.borders("exact", 192, 256, stage="latent") == ((96,), (64, 160))
     assert bench.borders("exact", 192, 256) == ((96,), (64, 80, 160)), "the borders of the refiner are included"
     assert bench.shift("exact", 192, 256) == (64, 32), "the shift is half of 96 and of 80, rounded to strides of 32"
@@ -137,7 +84,7 @@ def test_borders_include_those_of_all_stages(model: str) -> None:
 
 
 def test_borders_of_unaligned_windows_equal_those_of_the_runners(model: str) -> None:
-    bench = Bench(RestoreOptions(model=model, tile=100), "cpu", ["causal", "independent"], overlap=40)
+    bench = SeamBench(RestoreOptions(model=model, tile=100), "cpu", ["causal", "independent"], overlap=40)
     restorer = bench._restorers["causal"]
     assert restorer.generation is not None
     blended = restorer.generation._blended
@@ -149,25 +96,25 @@ def test_borders_of_unaligned_windows_equal_those_of_the_runners(model: str) -> 
 
 
 def test_all_schemes_that_change_the_result_are_compared_by_default(model: str, tiny_folder: Path) -> None:
-    assert Bench(RestoreOptions(model=model), "cpu").compared == ("exact", *BLENDING)
-    assert Bench(RestoreOptions(model=str(tiny_folder)), "cpu").compared == ("exact", "independent")
-    assert Bench(RestoreOptions(), "cpu").compared == ("exact", "independent"), (
+    assert SeamBench(RestoreOptions(model=model), "cpu").compared == ("exact", *BLENDING)
+    assert SeamBench(RestoreOptions(model=str(tiny_folder)), "cpu").compared == ("exact", "independent")
+    assert SeamBench(RestoreOptions(), "cpu").compared == ("exact", "independent"), (
         "the embedded model uses only its refiner"
     )
-    assert Bench(RestoreOptions(fidelity=0.5), "cpu").compared == ("exact", *BLENDING)
+    assert SeamBench(RestoreOptions(fidelity=0.5), "cpu").compared == ("exact", *BLENDING)
 
 
 def test_schemes_that_cannot_be_compared_are_refused(model: str, tiny_folder: Path) -> None:
     with pytest.raises(UsageError, match="--tilings: off is what the others are compared with"):
-        Bench(RestoreOptions(model=model), "cpu", ["exact", "off"])
+        SeamBench(RestoreOptions(model=model), "cpu", ["exact", "off"])
     with pytest.raises(UsageError, match="'mosaic' is not exact"):
-        Bench(RestoreOptions(model=model), "cpu", ["mosaic"])
+        SeamBench(RestoreOptions(model=model), "cpu", ["mosaic"])
     with pytest.raises(UsageError, match="no latent path"):
-        Bench(RestoreOptions(model=str(tiny_folder)), "cpu", ["causal"])
+        SeamBench(RestoreOptions(model=str(tiny_folder)), "cpu", ["causal"])
 
 
 def test_the_page_shows_where_schemes_differ(model: str, tmp_path: Path) -> None:
-    bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["exact", "independent"], overlap=32)
+    bench = SeamBench(RestoreOptions(model=model, tile=96), "cpu", ["exact", "independent"], overlap=32)
     maps = Maps()
     rows = list(bench.measure("a <b>.png", image_of(192, 256), watch=maps.add))
     shown = {each.title: each.pictures for each in maps.of("a <b>.png")}
@@ -175,7 +122,7 @@ def test_the_page_shows_where_schemes_differ(model: str, tmp_path: Path) -> None
     assert shown["independent"]["at its worst seam"].shape == (CROP, CROP, 3)
     exact, independent = (each["difference from untiled"] for each in shown.values())
     assert exact.mean() < independent.mean()
-    write_seams(tmp_path / "page/index.html", rows, maps, command="sanarestore seams a.png")
+    page_of(rows, maps).write(tmp_path / "page/index.html", "sanarestore seams a.png")
     page = (tmp_path / "page/index.html").read_text(encoding="utf-8")
     assert "a &lt;b&gt;.png" in page
     assert page.count("<img") == 6
@@ -183,7 +130,7 @@ def test_the_page_shows_where_schemes_differ(model: str, tmp_path: Path) -> None
 
 
 def test_steps_are_shown_relative_to_the_untiled_result(model: str) -> None:
-    bench = Bench(RestoreOptions(model=model, tile=96), "cpu", ["independent"], overlap=32)
+    bench = SeamBench(RestoreOptions(model=model, tile=96), "cpu", ["independent"], overlap=32)
     (row,) = bench.measure("a.png", image_of(192, 256))
     assert row.discontinuity is not None
     assert row.untiled_discontinuity

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sanarestore import images
-from sanarestore.evaluation.seams import Bench
+from sanarestore.evaluation.seams import SeamBench
 from sanarestore.evaluation.seams_shift import difference, half_a_tile, moved
 from sanarestore.options import RestoreOptions
 from sanarestore.tiling import balanced_cuts
@@ -66,7 +66,7 @@ def test_a_scheme_that_leaves_seams_on_its_grid_is_detected(
     tiny_folder: object, monkeypatch: pytest.MonkeyPatch, seams: float
 ) -> None:
     """The untiled result of the stand-in depends on the position of the content, as noise and attention do."""
-    bench = Bench(RestoreOptions(model=str(tiny_folder), tile=64), "cpu", ["exact"])
+    bench = SeamBench(RestoreOptions(model=str(tiny_folder), tile=64), "cpu", ["exact"])
     place_HW1 = np.random.default_rng(0).normal(0, 0.1, (160, 224, 1)).astype(np.float32)
     rows, columns = bench.borders("exact", 160, 224)
     grid_HW1 = np.zeros_like(place_HW1)

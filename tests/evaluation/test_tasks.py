@@ -11,11 +11,11 @@ from sanarestore.degradations.requests import PLAIN, Request
 from sanarestore.degradations.wordings import HELD_OUT
 from sanarestore.errors import UsageError
 from sanarestore.evaluation.metrics import to_8bit
-from sanarestore.evaluation.tasks import CLEAN, RECONSTRUCTION, TASKS, Levels, Trial, cases
+from sanarestore.evaluation.tasks import CLEAN, RECONSTRUCTION, TASKS, Example, Levels, cases
 from tests.conftest import photo
 
 
-def only(task: str, number: int = 0, clean: object = None, **levels: object) -> Trial:
+def only(task: str, number: int = 0, clean: object = None, **levels: object) -> Example:
     (case,) = cases(task, Levels(**levels))  # type: ignore[arg-type]
     return case.trial(photo(40, 50) if clean is None else clean, None, number)  # type: ignore[arg-type]
 

@@ -110,9 +110,7 @@ def test_formats_are_told_by_their_first_bytes(head, format):  # noqa: A002
 
 def test_a_movie_is_not_taken_for_a_picture(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x1cftypisom")
-    assert facts(find([tmp_path]).ignored) == {
-        "a.mp4": ("other", "it is a video, which is only restored if it is named itself")
-    }
+    assert facts(find([tmp_path]).ignored) == {"a.mp4": ("other", "it is a video; name the file itself to restore it")}
 
 
 def test_named_files_are_found_whatever_their_content(shoot):
@@ -280,7 +278,7 @@ def test_pipes_are_never_opened(shoot):
         os.mkfifo(shoot / name)
     findings = find([shoot])
     assert names(findings) == ALL
-    assert facts(findings.failed)["pipe.png"] == ("unreadable", "it is a pipe, a socket or a device, and no file")
+    assert facts(findings.failed)["pipe.png"] == ("unreadable", "it is a pipe, a socket or a device, not a file")
     assert "pipe" in facts(findings.ignored)
     assert facts(find([shoot / "pipe"]).failed)["pipe"][0] == "unreadable"
 

@@ -161,7 +161,7 @@ def test_every_orientation_of_avif_is_turned_upright(orientation):
 
 @pytest.mark.parametrize("orientation", [1, 6, 8])
 def test_dimensions_and_orientation_in_metadata_are_those_of_upright_pixels(orientation):
-    """A program that goes by them would turn the picture once more, or take it for another one."""
+    """A program that uses them would turn the picture again, or mistake it for another one."""
     block = PillowImage.Exif()
     block[256], block[257], block[274] = 64, 48, orientation
     block[34665] = {40962: 64, 40963: 48}

@@ -183,7 +183,7 @@ def test_estimates_of_memory_hold_and_are_close(tmp_path):
     for kind, path, line in zip(KINDS, paths, lines, strict=True):
         header, (reading, writing) = measure(path), json.loads(line)
         ratios[kind] = round(memory_to_read(header) / reading, 2), round(memory_to_write(header) / writing, 2)
-    # Reading JPEG XL takes up to three times as much if it is lossless; the header does not tell how much.
+    # Reading lossless JPEG XL takes up to three times as much memory; the header does not say how much.
     most = {kind: (3 if kind[0] == "jxl" else 1.6, 1.6) for kind in KINDS}
     assert all(1 <= ratio <= limit for kind in KINDS for ratio, limit in zip(ratios[kind], most[kind], strict=True)), (
         ratios

@@ -1,4 +1,4 @@
-"""Tests of thumbnails in EXIF, which are made anew of the result."""
+"""Tests of thumbnails in EXIF, which are replaced by ones of the result."""
 
 import io
 import shutil

@@ -1,6 +1,6 @@
-"""Tests against libvips, where pyvips is installed: pixels and metadata as another library reads them.
+"""Tests against libvips, where pyvips is installed: another library reads the same pixels and metadata.
 
-libvips works in processes of its own, because its codecs and ours, of other versions, do not get along in one.
+libvips runs in separate processes, because its codecs conflict with other versions of them in ours.
 """
 
 import base64
@@ -32,7 +32,7 @@ HOLDS = {
     "icc-profile-data": ("tiff", "png", "jpeg", "webp", "avif"), "xmp-data": ("tiff", "png", "jpeg", "webp", "avif"),
     "exif-data": ("png", "jpeg", "webp", "avif"), "iptc-data": ("tiff",),
 }  # fmt: skip
-"""Metadata that libvips finds, by its name there; what it tells of JPEG XL differs from version to version."""
+"""Metadata that libvips finds, by its name there; for JPEG XL, it differs from version to version."""
 READ = """
 import base64, json, sys
 import numpy, pyvips
@@ -56,7 +56,7 @@ def loaders() -> str:
 
 
 def as_vips_reads(path: Path) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
-    """Codes [H, W, S] and metadata; skips the test if this libvips was built without the format's library."""
+    """Read codes [H, W, S] and metadata; skip the test if this libvips lacks the format."""
     if f"'{LOADERS[path.suffix[1:]]}'" not in loaders():
         pytest.skip("this libvips does not read the format")
     told = json.loads(ran(READ, str(path)))
@@ -85,7 +85,7 @@ def cases() -> list[tuple[str, str, int]]:
 
 @pytest.mark.parametrize(("format_", "depth", "channels"), cases())
 def test_pixels_are_those_that_libvips_reads(format_: Format, depth: Any, channels: int, tmp_path: Path) -> None:
-    # Lossy formats are decoded by several formulas, which smooth pictures hardly show.
+    # Decoders of lossy formats differ in details that smooth pictures hardly show.
     is_lossy = format_ in ("jpeg", "avif")
     stored = np.dstack([smooth(), smooth()[..., 0]])[..., :channels] if is_lossy else codes(depth, channels)
     path = tmp_path / f"a.{format_}"

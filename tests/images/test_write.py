@@ -135,7 +135,7 @@ def test_floats_that_codes_cannot_hold_are_said_to_be_clipped():
 
 
 def test_premultiplied_colours_are_divided_where_a_format_does_not_hold_them():
-    """TIFF keeps them; in PNG and WebP, a viewer multiplies by alpha once more, and edges would be dark."""
+    """TIFF keeps them; in PNG and WebP, viewers would multiply by alpha a second time, which darkens edges."""
     alpha_HW = np.array([[0, 1, 128, 255]], np.uint8)
     colour = np.float32(0.6)
     pixels_HWC = np.repeat(alpha_HW[..., None] / np.float32(255) * colour, 3, axis=2)

@@ -59,7 +59,7 @@ def test_lossy_jpeg_xl_keeps_depth_and_alpha_and_hardly_changes_colours(depth: A
 
 @pytest.mark.parametrize("quality", [100, 90])
 def test_16_bits_of_jpeg_xl_are_srgb_for_others_too(quality: int, tmp_path: Path) -> None:
-    """The encoder would say linear light: others would show the photograph much too bright."""
+    """The encoder alone would mark it as linear light, and other programs would show it much too bright."""
     image = noisy("uint16", 3)
     data = encode(image, "jxl", WriteOptions(quality=quality))
     assert parse(data[data.index(b"jxlc") + 4 :][:64]).transfer == 13
@@ -89,7 +89,7 @@ def test_avif_keeps_channels_and_alpha(channels: int) -> None:
 
 @pytest.mark.parametrize("format_", ["avif", "jxl"])
 def test_metadata_is_kept_and_pixels_are_upright(format_: Any) -> None:
-    """Orientation 6 in EXIF counts for nothing in these formats."""
+    """Programs ignore orientation 6 in EXIF in these formats."""
     image = noisy("uint8", 4, metadata=Metadata(icc=srgb_profile(), exif=block(), xmp=XMP, dpi=(300.0, 240.0)))
     data = encode(image, format_, LOSSLESS)
     again, ready = decode(data), prepared(image, format_)
@@ -153,7 +153,7 @@ def test_an_installation_without_an_encoder_says_so(monkeypatch: pytest.MonkeyPa
 
 
 def test_files_keep_their_format_where_it_can_be_written(tmp_path: Path) -> None:
-    """Others become TIFF or PNG, as those of formats that are only read, by the header already."""
+    """Other files become TIFF or PNG, like those of formats that are only read; the header decides."""
     deep = smooth().astype(np.uint16) * 257
     cases = {
         "8.jxl": (jxl(smooth()), "jxl"), "linear.jxl": (jxl(deep), "tiff"),

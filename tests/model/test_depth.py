@@ -1,4 +1,4 @@
-"""Transformers with another number of blocks: growth changes no bit before training, and files hold the new depth."""
+"""Transformers with another number of blocks: growth changes no result before training, and files hold the depth."""
 
 from pathlib import Path
 from typing import Any

@@ -18,7 +18,6 @@ from sanarestore.model.quantization import (
     prepare,
     quantization,
     quantize,
-    quantized_share,
 )
 from sanarestore.model.tensors import write_json
 from sanarestore.options import PRECISIONS, Precision
@@ -108,7 +107,7 @@ def test_codes_of_4_bits_have_an_error_of_half_a_step_at_most_without_clipping()
     assert scale.shape == zero.shape == (6, 64 // group_size(64))
     low, high = codes & 15, codes >> 4
     read = (torch.stack([low, high], dim=2).flatten(1).float() - zero.float()) * scale.float()
-    # Even random weights have groups in which clipping pays; no error is larger than what clipping may cut off.
+    # Clipping helps in some groups even of random weights; no error exceeds what clipping may cut off.
     assert (read - weight).abs().max() < 0.2
     assert (read - weight).square().mean().sqrt() < 2 / 15 / 12**0.5 * 1.05
     constant = int4_codes(torch.zeros(2, 64))
@@ -134,7 +133,10 @@ def test_at_least_95_percent_of_a_published_transformer_are_quantized(size: str)
             **PUBLISHED[size],
         )  # fmt: skip
         prepare(transformer, "int4")
-    assert quantized_share(transformer) > (0.95 if size == "1.6B" else 0.94)
+    layers = [each for each in transformer.modules() if isinstance(each, QuantizedLinear)]
+    quantized = sum(each.inputs * each.outputs for each in layers)
+    whole = sum(each.numel() for each in transformer.parameters())
+    assert quantized / (quantized + whole) > (0.95 if size == "1.6B" else 0.94)
     sizes = {
         each.inputs % group_size(each.inputs) for each in transformer.modules() if isinstance(each, QuantizedLinear)
     }

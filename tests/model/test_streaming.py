@@ -7,7 +7,7 @@ from sanarestore.engine.live_bytes import LiveBytes, held_by
 from sanarestore.model.streaming import HostWeights, Streamed, weights_of
 
 CPU = torch.device("cpu")
-"""Stands for a device: weights are copied there too."""
+"""Stand-in for a device to which weights are copied."""
 
 
 def layers(count: int = 4) -> list[nn.Module]:

@@ -1,4 +1,4 @@
-"""Whether the whole chain of a published base learns: a narrow transformer overfits eight pairs.
+"""Check that the whole training of a published base works: a narrow transformer overfits eight pairs.
 
     python -m tests.training.overfit PHOTOS OUT [--minutes 30] [--side 256]
 

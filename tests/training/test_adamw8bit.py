@@ -1,4 +1,4 @@
-"""AdamW in 8 bits: against torch's AdamW, shards, weights without a gradient."""
+"""AdamW in 8 bits: against torch's AdamW, and shards."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,15 +42,6 @@ def test_many_steps_are_neither_longer_nor_shorter_than_those_of_adamw(betas: tu
     other = stepped(torch.optim.AdamW([theirs], lr=1e-3, betas=betas, weight_decay=0.0), theirs, 400)
     assert (one * other).sum() / other.square().sum() == pytest.approx(1, abs=0.03)
     assert (one - other).norm() < 0.05 * other.norm()
-
-
-def test_weights_without_a_gradient_stay_and_have_no_state() -> None:
-    parameters = [nn.Parameter(torch.ones(2, 3)) for _ in range(2)]
-    parameters[0].grad = torch.ones(2, 3)
-    optimizer = AdamW8bit(parameters, lr=0.1, weight_decay=0.5)
-    optimizer.step()
-    assert list(optimizer.state) == parameters[:1]
-    assert torch.equal(parameters[1], torch.ones(2, 3))
 
 
 def test_weights_in_bfloat16_are_trained() -> None:

@@ -44,7 +44,7 @@ def test_batches_are_the_same_for_any_number_of_workers(photos: list[Path], work
 
 
 class _Priorities(WordingSamples):
-    """Samples whose notes hold the niceness of their process, and whether it ignores signals of the terminal."""
+    """Samples with notes on the niceness of their process, and on whether it ignores signals of the terminal."""
 
     def __getitem__(self, index: int) -> Sample:
         ignores = all(signal.getsignal(each) is signal.SIG_IGN for each in (signal.SIGINT, signal.SIGHUP))
@@ -63,7 +63,7 @@ def test_closing_the_batches_ends_the_workers_at_once(monkeypatch: pytest.Monkey
     kept: list[object] = []
 
     class Kept(DataLoader[Any]):
-        """Keeps its iterators, as a traceback does."""
+        """A loader that keeps its iterators, as a traceback does."""
 
         def __iter__(self) -> Any:
             kept.append(super().__iter__())
@@ -79,7 +79,7 @@ def test_closing_the_batches_ends_the_workers_at_once(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_pair_of_two_sizes_is_reported_without_a_traceback(tmp_path: Path, workers: int) -> None:
-    """The error of a worker process is raised as it is, without the traceback of that process."""
+    """The error of a worker process is raised unchanged, without the traceback of that process."""
     for name, size in (("clean", (80, 90)), ("small", (40, 45))):
         images.write(images.Image(pixels_HWC=photo(*size), depth="uint8", format="png"), tmp_path / f"{name}.png")
     pair = Pair(target=tmp_path / "clean.png", degraded=tmp_path / "small.png", prompt="upscale")

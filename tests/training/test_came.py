@@ -116,15 +116,6 @@ def test_gradients_of_zero_move_nothing(eight_bit: bool) -> None:
     assert stepped(optimizer, parameter, iter(grads[1:])).isfinite().all()
 
 
-def test_weights_without_a_gradient_stay_and_have_no_state() -> None:
-    parameters = [nn.Parameter(torch.ones(2, 3)) for _ in range(2)]
-    parameters[0].grad = torch.ones(2, 3)
-    optimizer = CAME(parameters, lr=0.1, weight_decay=0.5)
-    optimizer.step()
-    assert list(optimizer.state) == parameters[:1]
-    assert torch.equal(parameters[1], torch.ones(2, 3))
-
-
 def test_sharded_weights_are_refused() -> None:
     parameter = nn.Parameter(torch.zeros(4, 4))
     parameter.to_local = lambda: parameter  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Captions of a run: found before training, and the few that stand for all."""
+"""Captions of a run, collected before training, and the few that represent all."""
 
 from pathlib import Path
 

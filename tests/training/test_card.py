@@ -1,4 +1,4 @@
-"""The model card: its front matter as hubs read it, what it tells and what it keeps to itself."""
+"""The model card: its front matter as hubs read it, its content, and private facts that it omits."""
 
 import json
 from dataclasses import replace
@@ -34,7 +34,7 @@ def fields(text: str) -> dict[str, object]:
 
 
 def test_the_front_matter_of_an_adapter_names_base_and_licence(record: RunRecord) -> None:
-    text = card(HUB, record, Licence(said="NSCL v2-custom", files=(Path("LICENSE.txt"),)))
+    text = card(HUB, record, Licence(stated="NSCL v2-custom", files=(Path("LICENSE.txt"),)))
     found = fields(text)
     assert found == {
         "license": "other", "license_name": "nscl-v2-custom", "license_link": "LICENSE.txt",
@@ -46,20 +46,20 @@ def test_the_front_matter_of_an_adapter_names_base_and_licence(record: RunRecord
 
 
 def test_a_base_that_is_on_no_hub_is_named_in_the_text_without_its_path(record: RunRecord) -> None:
-    text = card(replace(HUB, base="/home/someone/private/base"), record, Licence(said="mit"))
+    text = card(replace(HUB, base="/home/someone/private/base"), record, Licence(stated="mit"))
     assert "base_model" not in fields(text)
     assert "An adapter of base that" in text
     assert "/home" not in text
-    embedded = card(replace(HUB, base=weights.EMBEDDED), record, Licence(said="apache-2.0"))
+    embedded = card(replace(HUB, base=weights.EMBEDDED), record, Licence(stated="apache-2.0"))
     assert fields(embedded)["license"] == "apache-2.0"
     assert "sanarestore-mini" in embedded
 
 
 def test_the_text_tells_use_data_recipe_figures_and_limits(record: RunRecord) -> None:
-    text = card(HUB, record, Licence(said="mit"), has_curves=True)
+    text = card(HUB, record, Licence(stated="mit"), has_curves=True)
     for shown in (
         "$ sanarestore restore ./photos -o ./restored --adapter ./model --prompt 'remove dust'",
-        "`remove <b>dust</b>`, no prompt, and 2 more", "the base restores photographs under all others",
+        "`remove <b>dust</b>`, no prompt, and 2 more", "with all others, the base restores photographs",
         "| trained on | 3 pairs, 5.0 MB |", "| steps | 100 of 16 crops of 96 px |", '"noise:5-40" = 0.5',
         "| noise | 2 | 20.00 | 25.00 | 27.00 | 26.80 | +6.80 |", "noise by 0.20 dB", f"]({CURVES})",
         "4 images", "It works only with the weights", "check that you may publish them",
@@ -70,18 +70,18 @@ def test_the_text_tells_use_data_recipe_figures_and_limits(record: RunRecord) ->
 
 def test_recipes_on_cards_name_no_files(record: RunRecord) -> None:
     recipe = {**record.recipe, "held_back": ["summer_at_home"], "experts": {"noise": "/home/someone/noise"}}
-    text = card(HUB, replace(record, recipe=recipe), Licence(said="mit"))
+    text = card(HUB, replace(record, recipe=recipe), Licence(stated="mit"))
     assert "summer" not in text
     assert "/home" not in text
 
 
 def test_a_quote_in_a_prompt_does_not_end_the_command(record: RunRecord) -> None:
-    text = card(replace(HUB, prompt="don't; rm -rf `x`"), record, Licence(said="mit"))
+    text = card(replace(HUB, prompt="don't; rm -rf `x`"), record, Licence(stated="mit"))
     assert "--prompt 'don'\\''t; rm -rf '\\''x'\\'''" in text
 
 
 def test_new_weights_leave_the_choice_of_a_licence(record: RunRecord) -> None:
-    text = card(replace(HUB, base=None, is_adapter=False), record, Licence(said=weights.NOT_STATED))
+    text = card(replace(HUB, base=None, is_adapter=False), record, Licence(stated=weights.NOT_STATED))
     assert fields(text)["license"] == "unknown"
     assert "Choose a licence" in text
     assert check_card(text) == []
@@ -99,19 +99,19 @@ def test_new_weights_leave_the_choice_of_a_licence(record: RunRecord) -> None:
     ],
 )
 def test_a_licence_becomes_fields_of_the_card(said: str, expected: dict[str, str]) -> None:
-    assert Licence(said=said).fields == expected
+    assert Licence(stated=said).fields == expected
 
 
 def test_publishing_asks_what_the_licence_of_the_base_asks() -> None:
-    strict = " ".join(Licence(said="nscl-v2-custom").asks("owner/sana"))
+    strict = " ".join(Licence(stated="nscl-v2-custom").conditions("owner/sana"))
     assert "non-commercial" in strict
     assert "Gemma" in strict
     assert "Add the text" in strict
-    kept = " ".join(Licence(said="mit", files=(Path("x/LICENSE"),)).asks("owner/sana"))
+    kept = " ".join(Licence(stated="mit", files=(Path("x/LICENSE"),)).conditions("owner/sana"))
     assert "Keep `LICENSE`" in kept
     assert "commercial" not in kept
-    assert "may set conditions" in " ".join(Licence(said="cc-by-nc-4.0").asks("x"))
-    assert "Ask its authors" in " ".join(Licence(said=weights.NOT_STATED).asks("x"))
+    assert "may set conditions" in " ".join(Licence(stated="cc-by-nc-4.0").conditions("x"))
+    assert "Ask its authors" in " ".join(Licence(stated=weights.NOT_STATED).conditions("x"))
     assert PERMISSIVE < IDENTIFIERS
 
 
@@ -130,7 +130,7 @@ def test_publishing_asks_what_the_licence_of_the_base_asks() -> None:
     ],
 )
 def test_faults_of_front_matter_are_found_offline(change: tuple[str, str], fault: str, record: RunRecord) -> None:
-    text = card(HUB, record, Licence(said="NSCL v2-custom")).replace(*change, 1)
+    text = card(HUB, record, Licence(stated="NSCL v2-custom")).replace(*change, 1)
     found = check_card(text)
     assert (found == []) if not fault else any(fault in each for each in found), found
 

@@ -17,7 +17,7 @@ from sanarestore.training import photos as photos_module
 from sanarestore.training.backdrops import before_backdrop
 from sanarestore.training.batching import batches
 from sanarestore.training.data import OverviewSamples, PairSamples, PhotoSamples, WordingSamples
-from sanarestore.training.photos import Photo, PhotoCache, Window
+from sanarestore.training.photos import CropWindow, Photo, PhotoCache
 from sanarestore.training.recipe import TrainingRecipe
 from tests.conftest import photo
 
@@ -212,7 +212,7 @@ def test_framings_contain_the_crop(photos: list[Path]) -> None:
     whole = taken.overview
     for top, left, expected in ((0, 0, whole[:6, :6]), (80, 110, whole[-6:, -6:])):
         for seed in range(20):
-            framed = taken.framing(Window(top, left, 10), np.random.default_rng(seed))
+            framed = taken.framing(CropWindow(top, left, 10), np.random.default_rng(seed))
             assert min(framed.shape[:2]) >= 16
             corner = framed[:6, :6] if top == 0 else framed[-6:, -6:]
             assert framed.shape[:2] != whole.shape[:2] or np.array_equal(corner, expected)
@@ -276,7 +276,7 @@ def test_more_candidates_give_fewer_flat_crops(tmp_path: Path) -> None:
 
 
 def test_detail_is_not_measured_for_a_single_candidate(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    measured: list[Window] = []
+    measured: list[CropWindow] = []
     monkeypatch.setattr(Photo, "detail", lambda _, window, every: measured.append(window) or 0.0)
     for candidates, expected in ((1, 0), (3, 3)):
         PhotoSamples(photos, recipe(candidates=candidates))[0]

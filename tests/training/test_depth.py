@@ -1,4 +1,4 @@
-"""Runs that grow or prune the transformer of their base: what they measure, keep, resume and refuse."""
+"""Runs that grow or prune the transformer of their base: measurements, records, resuming and refusals."""
 
 import json
 from dataclasses import replace
@@ -36,7 +36,7 @@ MEMORY = Memory(frozen=0, trained=0, gradients=0, optimizer=0, ema=0, activation
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure importances on few samples, and take no time to estimate memory, which a test of its own does."""
+    """Measure importances on few samples, and skip the estimate of memory, which has its own test."""
     monkeypatch.setattr("sanarestore.training.depth.SAMPLES", 2)
     monkeypatch.setattr("sanarestore.training.fitting.estimate_memory", lambda *_: MEMORY)
 
@@ -64,7 +64,7 @@ def a_run(data: Path, base: str, folder: str = "run", *, resume: bool = False, *
 
 
 def finished(run: Run, *, stop_at: int | None = None) -> Path:
-    """Train to the end, or stop early; returns the folder of the model."""
+    """Train to the end, or stop early; return the folder of the model."""
     with run.begun():
         for progress in run.steps():
             if progress.step == stop_at:
@@ -233,7 +233,7 @@ def test_what_makes_no_sense_is_refused(data: Path, base: str, encoder: PromptEn
     for changes, message in (
         ({"prune": 1, "grow": 1}, "grow and prune exclude each other"),
         ({"keep_all": True}, "keep_all and new_blocks_only need grow"),
-        ({"grow": 1, "objective": "refiner"}, "grow and prune are for the objectives flow and end-to-end"),
+        ({"grow": 1, "objective": "refiner"}, "grow and prune apply only to the objectives flow and end-to-end"),
         ({"prune": -1}, "must not be negative"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -246,7 +246,7 @@ def test_what_makes_no_sense_is_refused(data: Path, base: str, encoder: PromptEn
     own = tmp_path / "flow.toml"
     own.write_text('objective = "flow"\ngrow = 1\n')
     order = Order(data=data, folder=data.parent / "run", base=base, recipe=own)
-    with pytest.raises(UsageError, match="low-rank changes are of the base's own blocks"):
+    with pytest.raises(UsageError, match="low-rank changes belong to the base's own blocks"):
         choose_recipe(replace(order, rank=4))
     with pytest.raises(UsageError, match="new weights have the depth of the recipe"):
         choose_recipe(replace(order, base=SCRATCH))

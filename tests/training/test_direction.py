@@ -1,4 +1,4 @@
-"""Which image of a pair is the degraded one: found for what `degrade` makes, in both orders."""
+"""Detection of the degraded image of a pair, for pairs of `degrade` in both orders."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def scene(seed: int, grain: float = 0.0) -> Pixels:
 
 
 def sides(line: str, grain: float = 0.0, count: int = 4) -> list[str | None]:
-    """The sides that look degraded in pairs of a recipe; the second one is."""
+    """The sides that look degraded in pairs of a recipe, in which the second one is."""
     found = []
     for seed in range(count):
         plan = Recipe.parse(line).draw(stream("direction", line, seed), seed)

@@ -1,4 +1,4 @@
-"""Distillation to few steps: the tangent, the teacher, what is learnt, what is written, and what is refused."""
+"""Distillation to few steps: the tangent, the teacher, learning, results and refusals."""
 
 import json
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def distilling(**changes: Any) -> Any:
 
 
 def field_of(objective: DistillationObjective, transformer: Any = None) -> Field:
-    """The field on the trigonometric path, of the transformer that is trained unless another one is given."""
+    """The field on the trigonometric path, by default of the transformer in training."""
     with torch.no_grad():
         condition, _ = objective.latents(batch())
         tokens = objective._tokens(batch())
@@ -80,7 +80,7 @@ def test_the_tangent_is_that_of_finite_differences() -> None:
 
 
 def test_the_averaged_change_ignores_fluctuations_and_stays_on_the_path() -> None:
-    """A field that wiggles within a thousandth of its time range, as networks with fine timesteps do."""
+    """A field that fluctuates within a thousandth of its time range, like networks with fine timesteps."""
     asked = []
 
     def field(point: Tensor, angle: Tensor) -> Tensor:
@@ -279,5 +279,5 @@ def test_what_cannot_be_distilled_is_refused(tmp_path: Path, encoder: PromptEnco
     check_teacher(few, replace(RECIPE, teacher=False), "sprint")
     with pytest.raises(UsageError, match=r"--shard: .*forward-mode"):
         distilling().shard(Ranks())
-    with pytest.raises(UsageError, match="grow and prune are for the objectives flow and end-to-end"):
+    with pytest.raises(UsageError, match="grow and prune apply only to the objectives flow and end-to-end"):
         replace(RECIPE, prune=1).check()

@@ -1,4 +1,4 @@
-"""Importance of blocks: of one that does nothing it is zero, and both ends of a transformer stay."""
+"""Importance of blocks: zero for a block without effect; both ends of a transformer stay."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ def a_batch(photos: list[Path], recipe: TrainingRecipe = RECIPE) -> Batch:
 
 
 def unruly(recipe: TrainingRecipe) -> object:
-    """An objective on random parts, whose blocks do not begin as identities."""
+    """An objective on random parts whose blocks are not identities."""
     objective = new_objective(recipe)
     with torch.no_grad():
         for number, parameter in enumerate(objective.modules.parameters()):

@@ -1,4 +1,4 @@
-"""Latents that are encoded once: what they hold, when they are encoded again, and training on them."""
+"""Latents that are encoded once: content, encoding again, and training."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_an_interrupted_encoding_goes_on(photos: list[Path], objective: Any, tmp
     next(path for path in plan.folder.iterdir() if path.name.startswith("000001")).unlink()
     again = planned(photos, objective, tmp_path / "cache")
     assert again.missing == (1,)
-    assert "2 of 3 parts are there already" in again.note
+    assert "2 of 3 parts are cached already" in again.note
     assert encoded(again, photos, objective)[-1] == 8
     assert {path.name: path.read_bytes() for path in plan.folder.iterdir()} == bytes_of
     assert planned(photos, objective, tmp_path / "cache").missing == ()
@@ -101,7 +101,7 @@ def test_processes_encode_different_parts(photos: list[Path], objective: Any, tm
 
 
 def _apart(rank: int) -> Ranks:
-    """One of two processes that wait for nobody."""
+    """One of two processes that do not wait for each other."""
 
     class Apart(Ranks):
         def wait(self) -> None: ...

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,10 +22,10 @@ from sanarestore.model.reading import is_reader
 from sanarestore.training import checkpoint
 from sanarestore.training.batching import Batch
 from sanarestore.training.data import PhotoSamples, WordingSamples
+from sanarestore.training.holding_back import hold_back
 from sanarestore.training.loop import Trainer
 from sanarestore.training.objectives import new_objective
-from sanarestore.training.photos import hold_back
-from sanarestore.training.progress import Progress, Schedule
+from sanarestore.training.progress import Schedule, TrainingProgress
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.recipe_shapes import OPTIMIZERS, ModelShape
 from sanarestore.training.starting import Start
@@ -80,8 +81,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, photos: list[
     assert early + late == losses
     expected, got = weights_of(whole), weights_of(second)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
-    averaged = whole._ema.state()
-    assert all(torch.equal(averaged[name], tensor) for name, tensor in second._ema.state().items())
+    averaged = whole.learner.ema.state()
+    assert all(torch.equal(averaged[name], tensor) for name, tensor in second.learner.ema.state().items())
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -128,6 +129,20 @@ def test_weights_stay_float32_when_training_in_bfloat16(tmp_path: Path, photos: 
     assert losses["bfloat16"] != losses["float32"]
 
 
+def run_whole_and_in_parts(begun: Callable[[str], tuple[Trainer, Any]]) -> tuple[Trainer, Trainer]:
+    """Train without a stop, and with one after two steps; the losses are equal. Returns both trainers at the end."""
+    whole, samples = begun("whole")
+    losses = [progress.loss for progress in whole.run(samples)]
+    first, samples = begun("parts")
+    running = first.run(samples)
+    early = [progress.loss for progress in islice(running, 2)]
+    running.close()
+    second, samples = begun("parts")
+    second.resume()
+    assert early + [progress.loss for progress in second.run(samples)] == losses
+    return whole, second
+
+
 @pytest.mark.parametrize("objective", ["autoencoder", "flow", "end-to-end", "distillation"])
 def test_a_resumed_latent_objective_equals_an_uninterrupted_one(
     tmp_path: Path, photos: list[Path], objective: str
@@ -145,15 +160,7 @@ def test_a_resumed_latent_objective_equals_an_uninterrupted_one(
         made = new_objective(recipe, Start(base=str(tmp_path / "base")))
         return Trainer(tmp_path / folder, made, recipe, Schedule()), PhotoSamples(photos, recipe)
 
-    whole, samples = begun("whole")
-    losses = [progress.loss for progress in whole.run(samples)]
-    first, samples = begun("parts")
-    running = first.run(samples)
-    early = [progress.loss for progress in islice(running, 2)]
-    running.close()
-    second, samples = begun("parts")
-    second.resume()
-    assert early + [progress.loss for progress in second.run(samples)] == losses
+    whole, second = run_whole_and_in_parts(begun)
     expected, got = weights_of(whole), weights_of(second)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
@@ -165,15 +172,7 @@ def test_a_resumed_reader_run_equals_an_uninterrupted_one(tmp_path: Path, monkey
     def begun(folder: str) -> tuple[Trainer, WordingSamples]:
         return Trainer(tmp_path / folder, new_objective(recipe), recipe, Schedule()), WordingSamples(recipe)
 
-    whole, samples = begun("whole")
-    losses = [progress.loss for progress in whole.run(samples)]
-    first, samples = begun("parts")
-    running = first.run(samples)
-    early = [progress.loss for progress in islice(running, 2)]
-    running.close()
-    second, samples = begun("parts")
-    second.resume()
-    assert early + [progress.loss for progress in second.run(samples)] == losses
+    _, second = run_whole_and_in_parts(begun)
     assert is_reader(second.finish({}))
 
 
@@ -223,7 +222,7 @@ def test_a_trained_model_holds_the_ema_weights(tmp_path: Path, photos: list[Path
     list(made.run(samples))
     folder = made.finish({"base": "scratch"})
     model = load_model(str(folder))
-    averaged = made._ema.state()
+    averaged = made.learner.ema.state()
     for name, tensor in model.refiner.state_dict().items():
         assert torch.equal(tensor, averaged[f"refiner.{name}"].half().float()), name
     assert json.loads((folder / "restoration/config.json").read_text())["training"] == {"base": "scratch"}
@@ -271,13 +270,13 @@ def test_a_diverged_run_stops_with_an_error(tmp_path: Path, photos: list[Path]) 
 
 def break_steps(made: Trainer, monkeypatch: pytest.MonkeyPatch, steps: Callable[[int], bool]) -> None:
     """Make the loss infinite at some steps, counted from the first that is computed."""
-    computed, loss = count(), made._loss
+    computed, loss = count(), made.learner.loss
 
     def broken(batch: Batch) -> torch.Tensor:
         value = loss(batch)
         return value * float("inf") if steps(next(computed)) else value
 
-    monkeypatch.setattr(made, "_loss", broken)
+    monkeypatch.setattr(made.learner, "loss", broken)
 
 
 def test_a_run_that_diverges_goes_back_and_on_at_half_the_rate(
@@ -374,7 +373,7 @@ def test_more_steps_lengthen_a_finished_run(tmp_path: Path, photos: list[Path]) 
 def test_a_run_without_ema_trains_and_saves_its_own_weights(tmp_path: Path, photos: list[Path]) -> None:
     made, samples = trainer(tmp_path, photos, replace(RECIPE, ema=0.0, steps=3))
     list(made.run(samples))
-    assert made._ema.state() == {}
+    assert made.learner.ema.state() == {}
     model = load_model(str(made.finish({})))
     trained = made.objective.modules["refiner"].state_dict()  # type: ignore[index, operator]
     assert all(torch.equal(tensor.half().float(), model.refiner.state_dict()[name]) for name, tensor in trained.items())
@@ -405,7 +404,9 @@ def test_ctrl_c_within_a_step_does_not_change_the_resumed_run(
     whole, samples = trainer(tmp_path / "whole", photos)
     list(whole.run(samples))
     first, samples = trainer(tmp_path / "parts", photos)
-    target = {"AdamW": first._optimizers[0], "average": first._ema, "validation": first._ema}[where]
+    target = {"AdamW": first.learner.optimizers[0], "average": first.learner.ema, "validation": first.learner.ema}[
+        where
+    ]
     name = {"AdamW": "step", "average": "update", "validation": "swap"}[where]
     real, calls = getattr(target, name), 0
 
@@ -425,8 +426,8 @@ def test_ctrl_c_within_a_step_does_not_change_the_resumed_run(
     list(second.run(samples))
     expected, got = weights_of(whole), weights_of(second)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
-    averaged = whole._ema.state()
-    assert all(torch.equal(averaged[name], tensor) for name, tensor in second._ema.state().items())
+    averaged = whole.learner.ema.state()
+    assert all(torch.equal(averaged[name], tensor) for name, tensor in second.learner.ema.state().items())
 
 
 def test_periodic_validation_and_checkpoints_can_be_turned_off(tmp_path: Path, photos: list[Path]) -> None:
@@ -459,5 +460,7 @@ def test_unreadable_photos_are_reported_once_and_left_out(tmp_path: Path, photos
 
 
 def test_progress_converts_to_json() -> None:
-    progress = Progress(step=1, steps=2, loss=0.5, learning_rate=1e-3, images_per_second=3, minutes=1, share=0.5)
+    progress = TrainingProgress(
+        step=1, steps=2, loss=0.5, learning_rate=1e-3, images_per_second=3, minutes=1, share=0.5
+    )
     assert json.loads(json.dumps(progress.to_dict()))["validation"] is None

@@ -391,7 +391,7 @@ def test_the_recipe_that_is_there_is_named(tmp_path: Path) -> None:
     make(folder, output, "everything", 2, seed=3)
     with pytest.raises(UsageError, match="pairs of the recipe everything with seed 3"):
         make(folder, output, variants=2)
-    # Of other photos no pair would be replaced, but the list would be.
+    # Other photos would replace no pair, but they would replace the list.
     others = tmp_path / "others"
     save(others / "b.png")
     with pytest.raises(UsageError, match=r"pairs.csv: lists pairs of the recipe everything.*--pairs"):
@@ -407,7 +407,7 @@ def test_lists_of_others_are_not_replaced(tmp_path: Path) -> None:
     for name, content in (("notes.csv", b"a,b\n1,2\n"), ("binary.csv", b"\xff\xfe\0"), ("line.txt", b"one line\n")):
         listed = tmp_path / name
         listed.write_bytes(content)
-        with pytest.raises(UsageError, match="is no list of pairs"):
+        with pytest.raises(UsageError, match="is not a list of pairs"):
             make(folder, output, pairs=listed)
         assert listed.read_bytes() == content
     with pytest.raises(UsageError, match="not known to be of this output"):

@@ -44,7 +44,7 @@ def measured(folder: Path, recipe: TrainingRecipe, start: Start, dtype: str) -> 
         requests=(None,) * recipe.batch,
     )  # fmt: skip
     objective._requests = lambda batch: objective.parts.prompts.requests(batch.prompts, batch.requests)
-    before = held_by([*held, *trainer._ema._kept, batch.degraded_BCHW, batch.target_BCHW])
+    before = held_by([*held, *trainer.learner.ema._kept, batch.degraded_BCHW, batch.target_BCHW])
     with LiveBytes() as live:
         trainer._optimize(batch, 1.0)
         trainer._optimize(batch, 1.0)

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 
 from sanarestore import images
-from sanarestore.degradations.pairs import Pair
-from sanarestore.errors import UsageError
 from sanarestore.model.colour_correction import overview
 from sanarestore.training import photos as photos_module
-from sanarestore.training.photos import PhotoCache, Window, hold_back_pairs, hold_back_sources, to_tensor
+from sanarestore.training.photos import CropWindow, PhotoCache, to_tensor
 
 
 def test_the_cache_stays_within_its_size(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,8 +48,8 @@ def test_a_part_of_an_enlarged_photo_is_that_of_the_whole(photos: list[Path], sc
 
 def test_a_square_is_a_crop_resized_and_clipped(photos: list[Path]) -> None:
     photo = PhotoCache().photo(photos[0])
-    assert np.array_equal(photo.square(Window(10, 20, 32), 32), photo.crop(10, 20, 32, 32))
-    shrunk = photo.square(Window(10, 20, 48), 32)
+    assert np.array_equal(photo.square(CropWindow(10, 20, 32), 32), photo.crop(10, 20, 32, 32))
+    shrunk = photo.square(CropWindow(10, 20, 48), 32)
     assert np.array_equal(shrunk, np.clip(images.resize(photo.crop(10, 20, 48, 48), 32, 32), 0, 1))
 
 
@@ -60,9 +58,9 @@ def test_detail_is_the_mean_difference_at_the_given_distance(tmp_path: Path) -> 
     stripes[:, 1::2] = 10 / 255
     images.write(images.Image(pixels_HWC=stripes, depth="uint8", format="png"), tmp_path / "stripes.png")
     photo = PhotoCache().photo(tmp_path / "stripes.png")
-    assert photo.detail(Window(8, 8, 32), every=1) == pytest.approx(10)
-    assert photo.detail(Window(8, 8, 32), every=2) == 0
-    assert photo.detail(Window(8, 8, 1), every=1) == 0
+    assert photo.detail(CropWindow(8, 8, 32), every=1) == pytest.approx(10)
+    assert photo.detail(CropWindow(8, 8, 32), every=2) == 0
+    assert photo.detail(CropWindow(8, 8, 1), every=1) == 0
 
 
 def test_size_and_overview_of_a_photo_survive_eviction_of_its_pixels(
@@ -153,44 +151,3 @@ def test_large_photos_are_memory_mapped_and_small_ones_read(
     assert not isinstance(PhotoCache(tmp_path / "decoded").read(photos[0]), np.memmap)
     monkeypatch.setattr(photos_module, "MAPPED_FROM", 100)
     assert isinstance(PhotoCache(tmp_path / "decoded").read(photos[0]), np.memmap)
-
-
-def test_all_pairs_of_a_validation_photo_are_held_back() -> None:
-    pairs = [
-        Pair(target=Path(f"{n}.png"), degraded=Path(f"{n}__v{variant}.png"), prompt="") for n in range(10)
-        for variant in range(5)
-    ]  # fmt: skip
-    train, kept = hold_back_pairs(pairs, 4)
-    assert len(kept) == len({pair.target for pair in kept}) == 4
-    assert not {pair.target for pair in kept} & {pair.target for pair in train}
-    assert len(train) == 6 * 5
-    assert len({pair.degraded.stem[-2:] for pair in kept}) == 4, "validation uses a different variant of each photo"
-    assert hold_back_pairs(pairs[:5], 4) == (tuple(pairs[:5]), ())
-
-
-def test_pairs_of_one_source_stay_together_whatever_their_targets() -> None:
-    """`degrade` writes a target of its own for every variant whose target keeps a degradation."""
-    pairs = [
-        Pair(target=Path(f"{photo}{variant}.png"), degraded=Path(f"d{variant}.png"), prompt="", source=str(photo))
-        for photo in range(6)
-        for variant in range(4)
-    ]  # fmt: skip
-    train, kept = hold_back_pairs(pairs, 2)
-    assert len({pair.source for pair in kept}) == len(kept) == 2
-    assert not {pair.source for pair in kept} & {pair.source for pair in train}
-    assert len(train) == 4 * 4
-
-
-def test_a_source_is_held_back_as_a_whole() -> None:
-    photos = [Path(f"{source}__{number}.jpg") for source in ("alps", "beach", "city") for number in range(6)]
-    train, kept = hold_back_sources(photos, ("beach__", "city__5"), 3)
-    assert train == (*photos[:6], *photos[12:17])
-    assert kept == (photos[7], photos[9], photos[11])
-    assert hold_back_sources(photos, ("beach__",), 100)[1] == tuple(photos[6:12])
-
-
-@pytest.mark.parametrize(("sources", "message"), [(("sea__",), "'sea__'"), (("alps", "beach", "city"), "every photo")])
-def test_unknown_sources_or_holding_back_every_photo_are_refused(sources: tuple[str, ...], message: str) -> None:
-    photos = [Path(f"{source}__{number}.jpg") for source in ("alps", "beach", "city") for number in range(6)]
-    with pytest.raises(UsageError, match=message):
-        hold_back_sources(photos, sources, 3)

@@ -1,4 +1,4 @@
-"""Grids of validation images: which images they show, where, and how large they are."""
+"""Grids of validation images: choice, places and sizes of the images."""
 
 from pathlib import Path
 

@@ -85,7 +85,7 @@ def test_a_run_that_was_tried_ends_with_the_same_weights(folder: Path) -> None:
         with run.begun():
             list(run.steps())
         ends.append({key: tensor.clone() for key, tensor in run.trainer.objective.modules.state_dict().items()})
-        ends.append(run.trainer._ema.state())
+        ends.append(run.trainer.learner.ema.state())
     for one, other in ((ends[0], ends[2]), (ends[1], ends[3])):
         assert all(torch.equal(one[key], other[key]) for key in one)
 

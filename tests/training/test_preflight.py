@@ -204,7 +204,7 @@ def test_pairs_of_equal_images_and_of_different_scenes_are_noted(listed: Path) -
     save(listed.parent / "n1.png", photo(96, 128, seed=1))
     save(listed.parent / "n3.png", np.ascontiguousarray(1 - photo(96, 128, seed=3)))
     notes = check_pairs(listed, RECIPE).notes
-    assert "input and target are equal in line 3: such pairs teach to change nothing" in notes
+    assert "input and target are equal in line 3: such pairs teach the network to change nothing" in notes
     assert "the two images of a pair seem to show different scenes in line 5" in notes
 
 
@@ -233,7 +233,7 @@ def test_progress_counts_the_pairs(listed: Path) -> None:
 def test_pairs_of_one_photograph_are_validated_on_crops_of_it(listed: Path) -> None:
     listed.write_text(HEAD + "".join(f"c0.png,n{index}.png,x\n" for index in range(4)))
     found = check_pairs(listed, RECIPE)
-    assert (len(found.pairs), len(found.held_pairs), found.validates_on_training) == (4, 2, True)
+    assert (len(found.pairs), len(found.held_pairs)) == (4, 2)
     assert "validation uses crops of the training photographs: there is only one" in found.notes
     assert check_pairs(listed, replace(RECIPE, validation_photos=0)).held_pairs == ()
 
@@ -283,7 +283,7 @@ def test_unfinished_pairs_are_to_be_finished_first(pairs: Path) -> None:
 def test_pairs_below_a_folder_of_photographs_are_passed_over(pairs: Path) -> None:
     found = check_photos(pairs.parent, RECIPE)
     assert [path.name for path in found.photos] == ["a.png"]
-    assert f"4 images of pairs are passed over: {pairs / 'pairs.csv'} lists them" in found.notes
+    assert f"4 images of pairs are left out: {pairs / 'pairs.csv'} lists them" in found.notes
     (pairs.parent / "clean" / "a.png").unlink()
     with pytest.raises(UsageError, match=r"it holds pairs.*pairs\.csv"):
         check_photos(pairs.parent, RECIPE)
@@ -340,5 +340,5 @@ def test_folders_without_photographs_are_refused(
 def test_photographs_that_are_all_damaged_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(save_photo(tmp_path / "b.png").read_bytes()[:20])
     (tmp_path / "b.png").unlink()
-    with pytest.raises(NoImagesError, match="not one of the photographs can be read"):
+    with pytest.raises(NoImagesError, match="none of the photographs can be read"):
         check_photos(tmp_path, RECIPE)

@@ -135,7 +135,7 @@ def train_sharded(ranks: Ranks, folder: Path, photos: list[Path], recipe: Traini
     # The first dimension is divided, so that a norm of one number stays whole with one process.
     assert 0.45 * whole < held < 0.55 * whole
     moments = [
-        value for state in trainer._optimizers[0].state.values() for value in state.values()
+        value for state in trainer.learner.optimizers[0].state.values() for value in state.values()
         if isinstance(value, DTensor)
     ]  # fmt: skip
     assert sum(moment.to_local().numel() for moment in moments) < 1.1 * whole, "two moments, half of each"
@@ -156,7 +156,7 @@ def test_sharded_weights_train_like_whole_ones_and_go_on_in_one_process(
     assert two.step == 2
     begun = beginning(recipe, base)
     assert_close(weights_of(one), weights_of(two), begun)
-    assert_close(one._ema.state(), two._ema.state(), begun)
+    assert_close(one.learner.ema.state(), two.learner.ema.state(), begun)
     on_one = trained(tmp_path / "two", photos, recipe, Ranks(), base=base)
     whole = trained(tmp_path / "one", photos, recipe, Ranks(), base=base)
     assert_close(weights_of(whole), weights_of(on_one), begun)

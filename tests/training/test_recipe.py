@@ -107,7 +107,7 @@ def test_a_recipe_file_overrides_the_defaults(tmp_path: Path) -> None:
         ("[experts]\nhaze = 'one'", "'haze' is not the name of an expert"),
         ("[experts]\nnoise = 1", "must be a table of models"),
         ("experts = 'one'", "must be a table of models"),
-        ("[experts]\nnoise = 'one'", "for the objective router alone"),
+        ("[experts]\nnoise = 'one'", "applies only to the objective router"),
         ("learning_rate = -1.0", "must not be negative"),
         ("validate_every = -1", "must not be negative"),
     ],

@@ -49,7 +49,7 @@ def trained(folder: Path, recipe: TrainingRecipe, start: Start, dtype: str) -> t
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = trainer.backward(batch())
+        loss = trainer.learner.backward(batch())
     return objective, loss, sum(kept.values())
 
 

@@ -1,4 +1,4 @@
-"""The record of a run as its folder tells it, and the page that shows it."""
+"""The record of a run in its folder, and the page that shows it."""
 
 import json
 import re
@@ -21,7 +21,7 @@ DATA = DataFacts(
 
 
 def write_run(folder: Path, *records: dict[str, object]) -> Path:
-    """Write what a run leaves, as far as the report reads it."""
+    """Write the files of a run that the report reads."""
     folder.mkdir(exist_ok=True)
     recipe = TrainingRecipe(name="dusty", degradations={'noise:5-40': 0.5})  # fmt: skip
     (folder / "recipe.json").write_text(json.dumps(recipe.to_dict()))
@@ -90,7 +90,7 @@ def test_the_page_shows_the_run_and_needs_nothing_else(tmp_path: Path) -> None:
     assert re.findall(r'<img src="(data:image/webp;base64,)', text) == ["data:image/webp;base64,"] * 2
     assert [step for step in (0, 50, 100) if f"target, step {step}" in text] == [0, 100]
     assert text.count("<svg") == 2
-    # Nothing is fetched or run.
+    # The page fetches and runs nothing.
     assert not re.search(r"https?:|<script|<link|@import|url\(", text)
     assert 'name="viewport"' in text
     assert "prefers-color-scheme: dark" in text

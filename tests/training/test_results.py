@@ -1,4 +1,4 @@
-"""Results of a run: what is compared, kept and warned of."""
+"""Results of a run: comparisons, files and warnings."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A training as a user asks for it: batches that are divided among processes."""
+"""The run of an order: batches that are divided among processes."""
 
 from dataclasses import replace
 

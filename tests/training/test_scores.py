@@ -1,4 +1,4 @@
-"""Validation scores: their means, SSIM, and what is left out."""
+"""Validation scores: means, SSIM, and omissions."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What a training begins from: types of frozen weights, and adapters of every kind."""
+"""Weights that a training begins with: types of frozen weights, and adapters of every kind."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Trackers of experiments: what they are given, and that none of them ends a training."""
+"""Trackers of experiments: their data, and errors that do not end a training."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +10,14 @@ from accelerate import PartialState, tracking
 
 from sanarestore.errors import UsageError
 from sanarestore.training.pictures import write_pictures
-from sanarestore.training.progress import Progress
+from sanarestore.training.progress import TrainingProgress
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.tracking import Trackers, check_trackers
 from tests.training.labelled import labelled
 
 
 class Fake(tracking.GeneralTracker):  # type: ignore[misc]
-    """Keeps what it is given."""
+    """A tracker that keeps its data."""
 
     name = "fake"
     requires_logging_directory = False
@@ -50,7 +50,7 @@ class Fake(tracking.GeneralTracker):  # type: ignore[misc]
 
 
 class Broken(Fake):
-    """Loses its connection at the first loss."""
+    """A tracker that loses its connection at the first loss."""
 
     name = "broken"
 
@@ -67,8 +67,8 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     PartialState._reset_state()
 
 
-def progress(step: int, validation: float | None = None) -> Progress:
-    return Progress(
+def progress(step: int, validation: float | None = None) -> TrainingProgress:
+    return TrainingProgress(
         step=step, steps=40, loss=step / 10, learning_rate=1e-3, images_per_second=3, minutes=1, share=step / 40,
         validation=validation, validations=None if validation is None else {"noise:25": validation, "jpeg:20": 0.5},
     )  # fmt: skip
@@ -100,7 +100,7 @@ def test_a_tracker_is_given_losses_rates_gains_and_pictures(tmp_path: Path) -> N
 def test_a_tracker_that_fails_is_left_out_with_a_note(tmp_path: Path) -> None:
     trackers = Trackers(("broken", "fake"), tmp_path, TrainingRecipe())
     trackers.start()
-    assert trackers.log(progress(10)) == ("broken does not record this run any more: ConnectionError: no network",)
+    assert trackers.log(progress(10)) == ("broken stopped recording this run: ConnectionError: no network",)
     assert trackers.log(progress(20)) == ()
     trackers.finish()
     assert len(next(each for each in Fake.made if each.name == "fake").logged) == 2

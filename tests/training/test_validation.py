@@ -9,7 +9,7 @@ from sanarestore.degradations.pairs import Pair, read_pairs
 from sanarestore.degradations.requests import DEFAULT_PROMPT, Request
 from sanarestore.model.colour_correction import colour_statistics, overview
 from sanarestore.training import validation
-from sanarestore.training.photos import hold_back, to_tensor
+from sanarestore.training.photos import to_tensor
 from sanarestore.training.validation import overview_validation, pair_validation, validation_batches
 from tests.conftest import photo
 
@@ -24,12 +24,7 @@ def test_colour_corrections_are_validated_on_whole_photos(photos: list[Path]) ->
     assert overview_validation([]) == []
 
 
-def test_some_photos_are_held_back_for_validation(photos: list[Path]) -> None:
-    many = [Path(str(index)) for index in range(20)]
-    train, kept = hold_back(many, 4)
-    assert len(kept) == 4
-    assert sorted(train + kept, key=lambda path: int(path.name)) == many
-    assert hold_back(many[:1], 4) == ((many[0],), ())
+def test_every_kind_of_degradation_has_a_validation_batch(photos: list[Path]) -> None:
     found = validation_batches(photos[:2], side=48)
     assert len(found) == len(validation.VALIDATED)
     assert [batch.label for batch in found] == list(validation.VALIDATED)

@@ -1,4 +1,4 @@
-"""What a run measures beside its own weights: the base with its experts, settings of restoration, and pictures."""
+"""Validation beyond a run's own weights: the base with its experts, settings of restoration, and pictures."""
 
 from dataclasses import replace
 from pathlib import Path

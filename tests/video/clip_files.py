@@ -1,4 +1,4 @@
-"""Video files made for tests, and read again with PyAV alone."""
+"""Video files for tests, written and read with PyAV alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from tests.conftest import photo
 
 @dataclass(frozen=True)
 class Read:
-    """What a video file holds."""
+    """The content of a video file."""
 
     times: list[Fraction]
-    """Seconds at which frames are shown."""
+    """Display times of the frames, in seconds."""
     codes: list[npt.NDArray[Any]]
     """Luma of each frame, [H,W]."""
     tags: tuple[int, ...]

@@ -1,6 +1,6 @@
 """The command: what its flags ask for, and who does it."""
 
-from sanarestore.cli.bench import flags, outputs, run, sets, speed
+from sanarestore.cli.bench import flags, run, sets, speed
 from sanarestore.cli.bench.plan import Wanted
 from sanarestore.cli.bench.speed import SPEED
 from sanarestore.cli.flags import (
@@ -80,7 +80,6 @@ def bench(
         return
     if SPEED in (names or []):
         speed.refuse([name for name in names or [] if name != SPEED], {**of_images, "--data-dir": data_dir})
-        outputs.check_writable(csv)
         speed.measure(options, devices, sizes, rounds, csv, as_json=as_json)
         return
     speed.refuse_elsewhere(sizes, rounds)

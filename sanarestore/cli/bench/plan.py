@@ -19,7 +19,7 @@ Number = TypeVar("Number")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What the flags ask for."""
+    """The benchmark that the flags describe."""
 
     names: Sequence[str]
     folders: Sequence[Path]
@@ -64,7 +64,8 @@ def plans_of(wanted: Wanted, options: RestoreOptions, devices: str) -> "list[Ben
 
 
 def check(wanted: Wanted, options: RestoreOptions) -> None:
-    """UsageError for wrong tasks and levels, and for flags that contradict each other; sets are looked for later."""
+    """Raise UsageError for wrong tasks and levels, and for flags that contradict each other; sets are looked for
+    later."""
     from sanarestore.evaluation.tasks import RECONSTRUCTION, cases
 
     levels = _levels(wanted.levels)

@@ -6,12 +6,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sanarestore.cli.bench import outputs
 from sanarestore.cli.bench.plan import Wanted, check, plans_of
 from sanarestore.options import RestoreOptions
 
 if TYPE_CHECKING:
-    from sanarestore.cli.figures import FigureReport
+    from sanarestore.cli import figures
     from sanarestore.evaluation.benchmark import Benchmark
     from sanarestore.evaluation.comparison import Change
     from sanarestore.evaluation.published import Published
@@ -20,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Files:
-    """Where results go, and what they are compared with; None where a flag is not given."""
+    """Files for results, and earlier results to compare with; None for flags that are not set."""
 
     output: Path | None
-    """Folder that keeps scores: a run goes on from there."""
+    """Folder that keeps scores, from which a later run continues."""
     csv: Path | None
     page: Path | None
     old: Path | None
@@ -32,11 +31,13 @@ class Files:
 
 def measure(wanted: Wanted, options: RestoreOptions, devices: str, files: Files, *, as_json: bool, quiet: bool) -> None:
     """Measure, show the rows set by set, compare them with earlier ones, and write them."""
-    check(wanted, options)
-    outputs.check_writable(files.csv, files.page)
     from sanarestore.cli import figures
+
+    check(wanted, options)
+    figures.check_writable(files.csv, files.page)
     from sanarestore.engine.workers import parse_devices
     from sanarestore.evaluation.comparison import compare, read_rows, unmatched
+    from sanarestore.evaluation.report import extremes, page_of
     from sanarestore.evaluation.rows import Row
     from sanarestore.ndjson import Lines
 
@@ -55,20 +56,22 @@ def measure(wanted: Wanted, options: RestoreOptions, devices: str, files: Files,
         if earlier is not None:
             _show_changes(compare(earlier, measured), unmatched(earlier, measured), report)
     if files.csv is not None:
-        outputs.write_csv(files.csv, measured)
+        figures.write_csv(files.csv, measured)
     if files.page is not None:
-        outputs.write_report(files.page, plans, shown, parse_devices(devices)[0])
+        device = parse_devices(devices)[0]
+        examples = [example for plan in plans for example in extremes(plan, measured, device)]
+        figures.write_page(files.page, page_of(shown, examples))
 
 
 def _download(wanted: Wanted, *, quiet: bool) -> None:
-    from sanarestore.cli import reports
+    from sanarestore.cli.bars import show_counting
     from sanarestore.evaluation.downloads import download
 
     for name in wanted.names if wanted.download else ():
-        reports.show_counting(f"downloading {name.lower()}", download(name, wanted.data_dir), quiet=quiet)
+        show_counting(f"downloading {name.lower()}", download(name, wanted.data_dir), quiet=quiet)
 
 
-def _rows(plan: "Benchmark", devices: str, lines: Any, report: "FigureReport") -> "list[Row]":
+def _rows(plan: "Benchmark", devices: str, lines: Any, report: "figures.FigureReport") -> "list[Row]":
     """Measure one benchmark, showing progress by images and cases."""
     from sanarestore.engine.workers import parse_devices
     from sanarestore.evaluation.rows import rows
@@ -78,7 +81,7 @@ def _rows(plan: "Benchmark", devices: str, lines: Any, report: "FigureReport") -
     for score in run(plan, parse_devices(devices), lines):
         scores.append(score)
         place = (score.item, score.task, score.level, score.draw)
-        report.step(f"{score.dataset} {score.task} {score.level}", finished=place not in begun)
+        report.step(f"{score.dataset} {score.task} {score.level}", advance=place not in begun)
         begun.add(place)
     return rows(scores)
 
@@ -97,7 +100,7 @@ def _with_published(plan: "Benchmark", rows: "Sequence[Row]") -> "list[Row | Pub
     return found
 
 
-def _show(rows: "Sequence[Row | Published]", report: "FigureReport") -> None:
+def _show(rows: "Sequence[Row | Published]", report: "figures.FigureReport") -> None:
     """Show the rows of one set."""
     from sanarestore.evaluation.captions import remarks, sources, title_of
     from sanarestore.evaluation.columns import Place
@@ -114,7 +117,7 @@ def _show(rows: "Sequence[Row | Published]", report: "FigureReport") -> None:
         report.note(f"FID of {max(few)} images says little: below {FID_IMAGES} it is biased upwards")
 
 
-def _show_changes(changes: "Sequence[Change]", unmatched: Sequence[str], report: "FigureReport") -> None:
+def _show_changes(changes: "Sequence[Change]", unmatched: Sequence[str], report: "figures.FigureReport") -> None:
     """Show what changed since an earlier benchmark, and what cannot be compared."""
     report.lines({"compared": True, **change.to_json()} for change in changes)
     report.lines({"compared": False, "reason": sentence} for sentence in unmatched)

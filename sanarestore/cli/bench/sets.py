@@ -23,7 +23,7 @@ LEVELS_OF = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Listed(Record):
+class ListedSet(Record):
     """A set known by name."""
 
     dataset: Annotated[str, Column("", words=True)]
@@ -34,7 +34,7 @@ class Listed(Record):
     downloads: bool
     published: str
     reason: str | None
-    """Why it was not found."""
+    """Reason why it was not found."""
 
     @property
     def presence(self) -> str:
@@ -43,7 +43,7 @@ class Listed(Record):
 
 
 def refuse_beside_list(names: list[str], flags: Mapping[str, object]) -> None:
-    """UsageError for a set or a flag that is given beside `--list` and has no effect."""
+    """Raise UsageError for a set or a flag that is given beside `--list` and has no effect."""
     useless = [*names, *(flag for flag, value in flags.items() if value)]
     if useless:
         raise UsageError(
@@ -65,7 +65,7 @@ def list_sets(data_dir: Path | None, *, as_json: bool) -> None:
         console.table(f"Test sets in {data_folder(data_dir)}", table(listed, Place.TERMINAL))
 
 
-def _listed(known: "Set", data_dir: Path | None) -> Listed:
+def _listed(known: "Set", data_dir: Path | None) -> ListedSet:
     from sanarestore.errors import NoImagesError
     from sanarestore.evaluation.datasets import find_set
 
@@ -74,7 +74,7 @@ def _listed(known: "Set", data_dir: Path | None) -> Listed:
         find_set(known.name, data_dir)
     except NoImagesError as error:
         reason = error.fact
-    return Listed(
+    return ListedSet(
         dataset=known.name, title=known.title, task=known.task, found=reason is None, images=known.count,
         downloads=known.remote is not None, published=known.published, reason=reason,
     )  # fmt: skip
@@ -116,7 +116,7 @@ def find_sets(names: list[str], folders: list[Path], data_dir: Path | None) -> "
 
 
 def _refuse_twice(named: list[tuple[str, str]]) -> None:
-    """UsageError if two of the sets, each as it is named and as it is known, are the same."""
+    """Raise UsageError if two of the sets, given as (name as typed, known name), are the same."""
     known = [each for _, each in named]
     for place, (name, each) in enumerate(named):
         if each in known[:place]:

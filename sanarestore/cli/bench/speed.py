@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sanarestore.cli.bench import outputs
 from sanarestore.cli.bench.plan import numbers
 from sanarestore.errors import UsageError
 from sanarestore.options import RestoreOptions
@@ -16,7 +15,7 @@ SIZES = "256,512,1024,2048"
 
 
 def refuse(names: Sequence[str], flags: Mapping[str, object]) -> None:
-    """UsageError for a set or a flag that is given beside `speed` and has no effect."""
+    """Raise UsageError for a set or a flag that is given beside `speed` and has no effect."""
     useless = [*names, *(flag for flag, value in flags.items() if value)]
     if useless:
         raise UsageError(
@@ -26,7 +25,7 @@ def refuse(names: Sequence[str], flags: Mapping[str, object]) -> None:
 
 
 def refuse_elsewhere(sizes: str | None, rounds: int | None) -> None:
-    """UsageError for a flag of `speed` that is given without it."""
+    """Raise UsageError for a flag of `speed` that is given without it."""
     for flag, value in (("--sizes", sizes), ("--rounds", rounds)):
         if value is not None:
             raise UsageError(
@@ -39,7 +38,9 @@ def measure(
     options: RestoreOptions, devices: str, sizes: str | None, rounds: int | None, csv: Path | None, *, as_json: bool
 ) -> None:  # fmt: skip
     """Time the parts of a restoration at several sizes, and print and write the rows."""
-    from sanarestore.cli.figures import FigureReport
+    from sanarestore.cli.figures import FigureReport, check_writable, write_csv
+
+    check_writable(csv)
     from sanarestore.evaluation.speed.timings import captioned, growth
     from sanarestore.evaluation.speed.timings import measure as timings_of
 
@@ -52,4 +53,4 @@ def measure(
     report.lines([{"task": SPEED, "growth": powers}] if powers else [])
     report.table(*captioned(timings, powers))
     if csv is not None:
-        outputs.write_csv(csv, timings)
+        write_csv(csv, timings)

@@ -111,7 +111,7 @@ def _warps(size: int) -> int:
 
 
 def _wide(token_BNHD: Tensor) -> bool:
-    """Whether products are computed in float32; Triton's interpreter, on a CPU, multiplies bfloat16 wrongly."""
+    """Return whether products are computed in float32; Triton's interpreter, on a CPU, multiplies bfloat16 wrongly."""
     return token_BNHD.dtype == torch.float32 or token_BNHD.device.type == "cpu"
 
 
