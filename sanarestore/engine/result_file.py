@@ -97,7 +97,7 @@ class ResultFile:
 
 def _format_of(target: Path, opened: Opened, options: WriteOptions) -> images.Format | None:
     """The format to write, None for the input's; UsageError for a path that names none, or cannot be the output."""
-    format = format_named(target, options.format)  # noqa: A001 - the word users say
+    format = format_named(target, options.format, options.quality)  # noqa: A001 - the word users say
     if len(opened.held) != 1:
         raise UsageError(
             f"{len(opened.held)} images do not fit into one file", where=target, next_step="Give them one at a time."

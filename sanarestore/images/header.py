@@ -92,17 +92,22 @@ def measure(path: str | PathLike[str]) -> Header:
             return _READERS[format](source)
 
 
+def format_of_file(path: str | PathLike[str]) -> Format | None:
+    """The format of a file by its content; None if it is not supported, or cannot be read."""
+    try:
+        with opened(path) as file:
+            return format_of(_FileBytes(file))
+    except UnreadableImage:
+        return None
+
+
 def written_instead(path: str | PathLike[str], bit_depth: int | None = None) -> Format | None:
     """The format in which a photograph is written whose own cannot be; None for others.
 
     `bit_depth` is the depth that is asked for; None keeps the photograph's. If its header cannot be read, this is TIFF,
     which holds most; reading it will say what is wrong.
     """
-    try:
-        with opened(path) as file:
-            format = format_of(_FileBytes(file))  # noqa: A001
-    except UnreadableImage:
-        return None
+    format = format_of_file(path)  # noqa: A001
     if format is None or format in ALWAYS_KEPT:
         return None
     try:
