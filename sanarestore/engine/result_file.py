@@ -58,6 +58,11 @@ class ResultFile:
             raise UsageError(
                 f"{overwrite!r} is neither True nor False", where="overwrite", next_step="Give one of these."
             )
+        if os.fspath(path) == "-":
+            raise UsageError(
+                "'-' is stdout, and only the command writes there", where="output",
+                next_step="Name a file, or leave it out: the result is returned.",
+            )  # fmt: skip
         target = Path(path)
         format = _format_of(target, opened, options)  # noqa: A001 - the word users say
         if target.exists() and not overwrite:

@@ -48,6 +48,8 @@ class Header:
     """Whether code points describe the colours, and no profile is made of them."""
     has_profile: bool = False
     """For JPEG XL: whether its colours are others than sRGB."""
+    bits: int | None = None
+    """Bits of a value, as in `Image`."""
     is_progressive: bool = False
     """For JPEG: whether all coefficients are held while it is decoded."""
     is_rearranged: bool = False
@@ -57,8 +59,9 @@ class Header:
     def written_as(self) -> Format:
         """The format in which the image is written if no other is chosen."""
         return written_as(
-            self.format, self.depth, has_cicp=self.has_cicp, has_extra=self.extra > 0, has_profile=self.has_profile
-        )
+            self.format, self.depth, has_cicp=self.has_cicp, has_extra=self.extra > 0, has_profile=self.has_profile,
+            bits=self.bits,
+        )  # fmt: skip
 
     @property
     def pages(self) -> tuple["Header", ...]:
@@ -112,7 +115,7 @@ def written_instead(path: str | PathLike[str], bit_depth: int | None = None) -> 
         return None
     try:
         header = measure(path)
-        written = replace(header, depth=DEPTHS.get(bit_depth, header.depth)).written_as
+        written = (header if bit_depth is None else replace(header, depth=DEPTHS[bit_depth], bits=None)).written_as
     except SanarestoreError:
         return "tiff"
     return None if written == format else written
@@ -229,7 +232,8 @@ def _foreign(format: Format, read: Callable[[Source], Foreign]) -> Callable[[Sou
         return Header(
             width=found.width, height=found.height, channels=found.colours + found.has_alpha, depth=found.depth,
             format=format, file_size=len(source), sample_bytes=_SIZES[found.depth], extra=found.extra,
-            has_cicp=found.has_cicp, has_profile=found.has_profile, is_rearranged=True,
+            has_cicp=found.has_cicp, has_profile=found.has_profile, bits=found.between,
+            is_rearranged=True,
         )  # fmt: skip
 
     return header

@@ -263,7 +263,7 @@ def test_formats_that_are_only_read_are_written_as_png_or_tiff(shoot: Path) -> N
 
 def test_the_name_of_a_format_that_is_only_read_follows_the_bit_depth(shoot: Path) -> None:
     (shoot / "z.avif").write_bytes(foreign_files()["10.avif"])
-    for asked, name in ((None, "z.tif"), (8, "z.avif"), (16, "z.tif")):
+    for asked, name in ((None, "z.avif"), (8, "z.avif"), (16, "z.tif")):
         assert targets("shoot/z.avif", output="out", naming=Naming(bit_depth=asked)) == [f"out/{name}"]
 
 
