@@ -160,8 +160,8 @@ for path in paths:
 KINDS = [
     ("png", "uint8", 3), ("png", "uint16", 4), ("tiff", "uint8", 3), ("tiff", "uint16", 3), ("tiff", "float32", 3),
     ("tiff plain", "uint16", 3), ("tiff planes", "uint8", 3), ("jpeg", "uint8", 3), ("jpeg", "uint8", 1),
-    ("jpeg progressive", "uint8", 3), ("webp", "uint8", 3), ("avif", "uint8", 3), ("avif", "uint8", 1), ("avif", "uint16", 3),
-    ("jxl", "uint8", 3), ("jxl", "uint16", 3), ("jxl", "uint16", 4),
+    ("jpeg progressive", "uint8", 3), ("webp", "uint8", 3), ("avif", "uint8", 3), ("avif", "uint8", 1),
+    ("avif", "uint16", 3), ("jxl", "uint8", 3), ("jxl", "uint16", 3), ("jxl", "uint16", 4),
 ]  # fmt: skip
 
 
