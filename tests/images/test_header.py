@@ -121,8 +121,8 @@ def noise_file(kind, depth, channels, folder):
         colours = 3 if channels >= 3 else 1
         alpha = stored[..., colours] if channels > colours else None
         pixels = to_float(np.ascontiguousarray(stored[..., :colours]), depth)
-        image = Image(pixels_HWC=pixels, depth=depth, format=format, alpha_HW=alpha)
-        path.write_bytes(encode(image))
+        bits = 12 if (format, depth) == ("avif", "uint16") else None
+        path.write_bytes(encode(Image(pixels_HWC=pixels, depth=depth, format=format, alpha_HW=alpha, bits=bits)))
     return path
 
 
