@@ -293,6 +293,8 @@ def restore(
             with closing(batch.run(where)) as events:
                 if shown(events, report, sheet, fail_fast=fail_fast, debug=debug):
                     break
+    if report_folder is not None:
+        console.say(f"the report is {report_folder / 'index.html'}", quiet=quiet or as_json)
     raise typer.Exit(report.exit_code)
 
 

@@ -175,7 +175,7 @@ _WRITTEN: Mapping[Format, float] = {"tiff": 3, "png": 3.2, "jpeg": 5}
 """Memory in units of the codes: these, copies of the file, and for JPEG those of Pillow."""
 _DECODERS: Mapping[Format, float] = {"avif": 2, "heif": 4, "jxl": 8, "jp2": 8, "bmp": 2, "raw": 8}
 """Memory of the library that decodes, in units of the codes."""
-_PER_PIXEL: Mapping[Format, tuple[int, int]] = {"webp": (46, 0), "avif": (10, 14), "jxl": (36, 14)}
+_PER_PIXEL: Mapping[Format, tuple[int, int]] = {"webp": (46, 0), "avif": (17, 12), "jxl": (36, 14)}
 """Bytes per pixel that the encoder and Pillow take, and more for each channel, whatever the depth."""
 
 
