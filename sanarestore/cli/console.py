@@ -46,13 +46,13 @@ def escaped(text: str) -> str:
 def say(message: str, *, quiet: bool = False) -> None:
     """Print a sentence for the user on stderr."""
     if not quiet:
-        stderr.print(Text(escaped(message)), soft_wrap=True)
+        _print_prose(Text(escaped(message)))
 
 
 def say_lines(lines: Iterable[str]) -> None:
-    """Print several lines for the user on stderr."""
+    """Print several lines for the user on stderr, as they are: some of them are commands to copy."""
     for line in lines:
-        say(line)
+        stderr.print(Text(escaped(line)), soft_wrap=True)
 
 
 def show_licences(*names: str | None, wanted: tuple[str, ...] = weights.WANTED) -> None:
@@ -75,7 +75,12 @@ def error(problem: Exception | str, *, trace: bool = False) -> None:
 
 def print_word(word: str, style: str, message: str) -> None:
     """Print a message after a coloured word, as Text, because file names may look like markup."""
-    stderr.print(Text.assemble((word, style), " ", escaped(message)), soft_wrap=True)
+    _print_prose(Text.assemble((word, style), " ", escaped(message)))
+
+
+def _print_prose(text: Text) -> None:
+    """Print sentences: a terminal breaks them between words, and a file or a pipe gets whole lines."""
+    stderr.print(text, soft_wrap=not stderr.file.isatty())
 
 
 def table(title: str, found: Table, captions: Sequence[str] = ()) -> None:

@@ -166,7 +166,7 @@ def _draw(folder: Path, number: int, outcome: Outcome) -> Card:
     facts = (
         *((grown,) if is_resized else (f"{after.width} x {after.height} pixels",)),
         "unchanged" if math.isinf(change.decibels) else f"differs from the input by {change.decibels:.1f} dB (PSNR)",
-        f"mean brightness {change.brightness:+.2f} codes",
+        f"mean brightness {change.brightness:+z.2f} codes",
         *_restored(outcome),
     )
     return Card(outcome=outcome, views=tuple(views), facts=facts)

@@ -35,6 +35,8 @@ def rehearse(
         console.print_json(outcome.to_json())
     for error in dict.fromkeys(outcome.error or "" for outcome in failed):
         console.print_word("failed", "red", error)
+    for note in () if as_json or quiet else batch.notes:
+        console.print_word("note", "yellow", note)
     waits = any(each.outcome is None for each in checked)
     speeds = rehearsal.try_devices(options, devices) if waits else []
     figures = rehearsal.total(checked, speeds, len(devices))

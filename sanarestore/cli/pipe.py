@@ -62,7 +62,7 @@ def refuse_what_no_pipe_can(
             next_step="Name an output file with -o.",
         )  # fmt: skip
     if output not in ("-", None):
-        format_named(Path(str(output)), chosen.write.format)
+        format_named(Path(str(output)), chosen.write.format, chosen.write.quality)
 
 
 def through_pipe(
@@ -74,8 +74,9 @@ def through_pipe(
     from sanarestore.cli import console, reports
     from sanarestore.engine.batch import restore_one
     from sanarestore.engine.jobs import Job, TileDone
-    from sanarestore.engine.planning import format_named
+    from sanarestore.engine.planning import format_named, without_quality
     from sanarestore.engine.workers import parse_devices
+    from sanarestore.images import format_of_file
 
     target = None if output in ("-", None) else Path(str(output))
     console.show_licences(weights.chosen(options.model, options.adapter), options.adapter)
@@ -93,6 +94,9 @@ def through_pipe(
         )  # fmt: skip
         with reports.Report("restored", 1, quiet=quiet, as_json=as_json, log=log) as report:
             done = False
+            note = None if chosen.write.quality is None else without_quality([job.format or format_of_file(given)])
+            if note:
+                report.note(note)
             device = parse_devices(devices)[0]
             is_empty = source == "-" and not given.stat().st_size
             for event in restore_one(job, options, device, chosen):

@@ -123,6 +123,12 @@ class Report:
         self._total += files
         self._progress.update(self._all, total=self._total)
 
+    def note(self, text: str) -> None:
+        """Show, once, a note on the whole run."""
+        if text not in self._reported and not self._quiet and not self._json:
+            self._reported.add(text)
+            console.print_word("note", "yellow", text)
+
     def expect(self, files: int, size: int) -> None:
         """Say how much work is left after finished files were skipped: files, and their bytes."""
         self._pace = Pace(files, size)

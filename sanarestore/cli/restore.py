@@ -288,9 +288,13 @@ def restore(
             console.say(f"watching {inputs[0]}; Ctrl-C ends", quiet=quiet or as_json)
         for batch in batches:
             report.more(len(batch.jobs) + len(batch.refused))
+            for note in batch.notes:
+                report.note(note)
             with closing(batch.run(where)) as events:
                 if shown(events, report, sheet, fail_fast=fail_fast, debug=debug):
                     break
+    if report_folder is not None:
+        console.say(f"the report is {report_folder / 'index.html'}", quiet=quiet or as_json)
     raise typer.Exit(report.exit_code)
 
 

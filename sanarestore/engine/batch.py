@@ -53,7 +53,7 @@ class Batch:
         is of the wrong kind, NoImagesError if there is nothing to do, WeightsError if the model does not exist.
         """
         self._options, self._chosen = _anchored(options), chosen
-        naming = Naming(chosen.write.format, chosen.name, chosen.write.bit_depth)
+        naming = Naming(chosen.write.format, chosen.name, chosen.write.bit_depth, chosen.write.quality)
         names = [os.fspath(each) for each in inputs]
         found = images.find(names)
         if only is not None:
@@ -72,6 +72,8 @@ class Batch:
         """The files to restore, in order."""
         self.refused: tuple[Outcome, ...] = self._in_shard(*map(_rejected, found.failed), *whole.refused)
         """Outcomes of photographs that cannot be restored."""
+        self.notes = whole.notes
+        """What is to be said once for all files."""
         others = (each for each in found.ignored if not is_journal(each.path))
         self.ignored: tuple[Outcome, ...] = self._in_shard(*map(_ignored, others), *made, *map(_inside, whole.inside))
         """Outcomes of other files, and of results of earlier runs; our own journals are none."""

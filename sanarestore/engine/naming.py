@@ -28,6 +28,8 @@ class Naming:
     bit_depth: int | None = None
     """Bit depth of results; it decides the format for inputs whose own format is not written. None keeps each input's.
     """
+    quality: int | None = None
+    """Quality that is asked for, which formats without loss do not have; None if none is."""
 
     def __post_init__(self) -> None:
         """Check the template; UsageError if it names no file, or has fields that do not exist."""

@@ -11,8 +11,17 @@ from sanarestore.engine.jobs import Job, Outcome
 from sanarestore.engine.naming import Naming, split, suffix_of
 from sanarestore.errors import UsageError
 from sanarestore.files import temporary_beside
-from sanarestore.images import FORMAT_NAMES, SUFFIXES, WRITTEN, Format, Found, is_image_suffix, written_instead
-from sanarestore.options import OutputFormat
+from sanarestore.images import (
+    FORMAT_NAMES,
+    SUFFIXES,
+    WRITTEN,
+    Format,
+    Found,
+    format_of_file,
+    is_image_suffix,
+    written_instead,
+)
+from sanarestore.options import LOSSLESS, OutputFormat
 
 _LISTED = " and ".join(", ".join(FORMAT_NAMES[each] for each in WRITTEN).rsplit(", ", 1))
 
@@ -26,6 +35,8 @@ class BatchPlan:
     """Failed outcomes of files that have no output of their own."""
     inside: tuple[Found, ...] = ()
     """Files in an output folder that lies inside the searched folder; they are not inputs."""
+    notes: tuple[str, ...] = ()
+    """What is to be said once for all files."""
 
 
 def plan(
@@ -46,24 +57,30 @@ def plan(
     its name.
     """
     if output is None:
-        return _accepted(_writable(_without_output(found, naming), naming), naming)
+        return _noted(_accepted(_writable(_without_output(found, naming), naming), naming), naming)
     kept: list[Found] = []
     inside: list[Found] = []
     for each in found:
         (inside if _lies_in_output(each, Path(output).resolve()) else kept).append(each)
     jobs = _writable(_with_output(kept, inputs, Path(output), naming), naming)
-    return replace(_accepted(jobs, naming), inside=tuple(inside))
+    return _noted(replace(_accepted(jobs, naming), inside=tuple(inside)), naming)
 
 
-def format_named(output: Path, asked: OutputFormat = "preserve") -> Format | None:
+def format_named(output: Path, asked: OutputFormat = "preserve", quality: int | None = None) -> Format | None:
     """The format of an output file: that of its suffix, or the one `asked` for; None keeps the input's.
 
-    UsageError if the format of the suffix is not written, or is not the one that is asked for.
+    UsageError if the format of the suffix is not written, is not the one that is asked for, or has no quality and one
+    is asked for.
     """
     suffix = output.suffix.lower()
     named = SUFFIXES.get(suffix)
     if named is None and is_image_suffix(suffix):
         raise UsageError(f"{suffix[1:].upper()} is not written", where=output, next_step=f"{_LISTED} are.")
+    if quality is not None and named in LOSSLESS:
+        raise UsageError(
+            f"{FORMAT_NAMES[named]} is written without loss and has no quality", where=output,
+            next_step="Leave out --quality, or name a .jpg, .webp, .avif or .jxl file.",
+        )  # fmt: skip
     if asked == "preserve":
         return named
     if named not in (None, asked):
@@ -106,7 +123,7 @@ def _to_file(source: Path, output: Path, naming: Naming) -> Job:
             f"the output has a name already, {output.name}", where="--name",
             next_step="Leave it out, or name a folder with -o.",
         )  # fmt: skip
-    format = format_named(output, naming.format)  # noqa: A001 - as above
+    format = format_named(output, naming.format, naming.quality)  # noqa: A001 - as above
     # a.jpg to b.jpg keeps the real format, even if the suffix is wrong; a.jpg to b.png asks for another.
     keeps = naming.format == "preserve" and format == SUFFIXES.get(source.suffix.lower())
     return Job(source=source, target=output, format=None if keeps else format)
@@ -173,6 +190,24 @@ def _accepted(planned: Iterable[Job], naming: Naming) -> BatchPlan:
             taken[target] = job
             accepted.append(job.anchored())
     return BatchPlan(tuple(accepted), tuple(refused))
+
+
+def _noted(planned: BatchPlan, naming: Naming) -> BatchPlan:
+    """The plan with a note if some of its results have no quality, and one is asked for."""
+    if naming.quality is None:
+        return planned
+    note = without_quality([job.format or format_of_file(job.source) for job in planned.jobs])
+    return replace(planned, notes=(*planned.notes, note)) if note else planned
+
+
+def without_quality(formats: Sequence[Format | None]) -> str | None:
+    """A note on results that `--quality` does not change, because their formats are written without loss."""
+    lossless = [each for each in formats if each in LOSSLESS]
+    if not lossless:
+        return None
+    names = " and ".join(FORMAT_NAMES[each] for each in WRITTEN if each in lossless)
+    which = "" if len(lossless) == len(formats) else f" in {len(lossless)} of {len(formats)} results"
+    return f"--quality changes nothing{which}: {names} {'is' if ' and ' not in names else 'are'} written without loss"
 
 
 def _refused(job: Job, fact: str, next_step: str, reason: str = "collision") -> Outcome:

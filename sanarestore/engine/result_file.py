@@ -58,6 +58,11 @@ class ResultFile:
             raise UsageError(
                 f"{overwrite!r} is neither True nor False", where="overwrite", next_step="Give one of these."
             )
+        if os.fspath(path) == "-":
+            raise UsageError(
+                "'-' is stdout, and only the command writes there", where="output",
+                next_step="Name a file, or leave it out: the result is returned.",
+            )  # fmt: skip
         target = Path(path)
         format = _format_of(target, opened, options)  # noqa: A001 - the word users say
         if target.exists() and not overwrite:
@@ -96,9 +101,8 @@ class ResultFile:
 
 
 def _format_of(target: Path, opened: Opened, options: WriteOptions) -> images.Format | None:
-    """Return the format to write, None for the input's; UsageError for a path without one, or one that cannot be the
-    output."""
-    format = format_named(target, options.format)  # noqa: A001 - the word users say
+    """The format to write, None for the input's; UsageError for a path that names none, or cannot be the output."""
+    format = format_named(target, options.format, options.quality)  # noqa: A001 - the word users say
     if len(opened.held) != 1:
         raise UsageError(
             f"{len(opened.held)} images do not fit into one file", where=target, next_step="Give them one at a time."

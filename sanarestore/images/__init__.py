@@ -5,7 +5,14 @@ from sanarestore.images.arrays import from_array, to_array
 from sanarestore.images.codes import Depth, Pixels, from_float, quantize, to_float
 from sanarestore.images.find import Findings, Found, Rejected, find
 from sanarestore.images.fitting import fitted
-from sanarestore.images.header import Header, measure, memory_to_read, memory_to_write, written_instead
+from sanarestore.images.header import (
+    Header,
+    format_of_file,
+    measure,
+    memory_to_read,
+    memory_to_write,
+    written_instead,
+)
 from sanarestore.images.image import FORMAT_NAMES, WRITTEN, Extra, Format, Image, Metadata
 from sanarestore.images.orientation import UPRIGHT, turned_upright
 from sanarestore.images.provenance import Provenance, provenance_of, stripped, with_provenance, without_provenance
@@ -45,6 +52,7 @@ __all__ = [
     "encode",
     "find",
     "fitted",
+    "format_of_file",
     "format_written",
     "from_array",
     "from_float",

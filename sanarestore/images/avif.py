@@ -1,13 +1,9 @@
-"""AVIF: pixels by libavif, metadata and orientation from the file's boxes; written with 8 bits."""
+"""AVIF, read: pixels through libavif, metadata and the turn of the picture from the file's boxes."""
 
-import io
-
-import numpy as np
-
-from sanarestore.errors import UnreadableImage, UnwritableImage
+from sanarestore.errors import UnreadableImage
 from sanarestore.images import exif
 from sanarestore.images.boxes import Items, check_still, is_cut, items_of
-from sanarestore.images.codes import Stored, spoken
+from sanarestore.images.codes import Stored
 from sanarestore.images.damage import cut, hopeless
 from sanarestore.images.fitting import upright_metadata
 from sanarestore.images.foreign import (
@@ -21,18 +17,10 @@ from sanarestore.images.foreign import (
     with_colours,
 )
 from sanarestore.images.ifd import Source
-from sanarestore.images.image import Image, Metadata, check_size, from_stored, to_stored
-from sanarestore.options import WriteOptions
+from sanarestore.images.image import Image, Metadata, check_size, from_stored
 
-QUALITY = 90
-"""Default quality; even 100 is not lossless."""
-
-_SPEED = 8
-"""Speed of the encoder: a quarter of the time of Pillow's default, for files 8 percent larger."""
-_SUBSAMPLED = 90
-"""Quality below which colours are written at half the resolution."""
-_LARGEST = 65536
-_XMP = b"application/rdf+xml"
+XMP = b"application/rdf+xml"
+"""Content type of the item with the XMP packet."""
 
 
 def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
@@ -59,7 +47,9 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
         more = (*more, "only the main picture is used; gain map and depth map are left out")
     metadata = metadata_of(data, items, is_gray=header.colours == 1)
     metadata = upright_metadata(metadata, header.width, header.height)
-    return from_stored(stored, format="avif", metadata=metadata, colours=header.colours, notes=(*notes, *more))
+    return from_stored(
+        stored, format="avif", metadata=metadata, colours=header.colours, bits=header.between, notes=(*notes, *more)
+    )
 
 
 def header_of(data: Source) -> Foreign:
@@ -90,7 +80,7 @@ def metadata_of(data: Source, items: Items, *, is_gray: bool) -> Metadata:
     """The main picture's profile or code points, EXIF and XMP; the EXIF orientation is that of upright pixels."""
     block = exif_of(items.content(data, b"Exif") or b"")
     metadata = Metadata(
-        icc=items.profile, exif=upright(block), xmp=items.content(data, _XMP), dpi=exif.dpi_of_block(block)
+        icc=items.profile, exif=upright(block), xmp=items.content(data, XMP), dpi=exif.dpi_of_block(block)
     )
     return with_colours(metadata, items.code_points, is_gray=is_gray)
 
@@ -100,56 +90,3 @@ def set_upright(stored: Stored, items: Items) -> tuple[Stored, tuple[str, ...]]:
     for name, number in items.turns:
         stored = turned(stored, number, None) if name == b"irot" else turned(stored, 0, number)
     return stored, ("the picture is turned upright",) if items.turns else ()
-
-
-def check_writable(image: Image) -> None:
-    """Raise UnwritableImage if AVIF cannot hold the image, or Pillow has no encoder."""
-    from PIL import features
-
-    if not features.check("avif"):
-        raise UnwritableImage(
-            "this installation of Pillow writes no AVIF", next_step="Install Pillow 11.3 or newer from PyPI."
-        )
-    if image.depth != "uint8":
-        raise UnwritableImage(
-            f"AVIF is written with 8 bits, and this image has {spoken(image.depth)}",
-            next_step=f"Use --bit-depth 8, or --format {'tiff' if image.depth == 'float32' else 'tiff or png'}.",
-        )
-    if max(image.height, image.width) > _LARGEST:
-        raise UnwritableImage(f"AVIF ends at {_LARGEST} pixels a side", next_step="Use --format tiff or png.")
-
-
-def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # noqa: B008 - frozen
-    """Encode an AVIF file of 8 bits; UnwritableImage if AVIF cannot hold the image."""
-    from PIL import Image as PillowImage
-
-    check_writable(image)
-    stored_HWS, metadata = to_stored(image), image.metadata
-    quality = options.quality or QUALITY
-    subsampling = "4:4:4" if quality >= _SUBSAMPLED else "4:2:0"
-    if stored_HWS.shape[2] == 1:
-        subsampling = "4:0:0"
-    elif stored_HWS.shape[2] == 2:  # Pillow has no gray with alpha here; equal channels are read as gray again
-        stored_HWS = np.concatenate([stored_HWS[..., :1]] * 3 + [stored_HWS[..., 1:]], axis=2)
-        subsampling = "4:0:0"
-    buffer = io.BytesIO()
-    held = _stand_in(metadata.exif) if metadata.exif else b""
-    PillowImage.fromarray(stored_HWS if stored_HWS.shape[2] > 1 else stored_HWS[..., 0]).save(
-        buffer, "AVIF", quality=quality, subsampling=subsampling, speed=_SPEED, icc_profile=metadata.icc or b"",
-        exif=held, xmp=metadata.xmp or b"", codec="aom", advanced={"a:lossless": "1"},  # alpha is kept exactly
-        # The number of threads and tiles would change the bytes.
-        max_threads=1, autotiling=False,
-    )  # fmt: skip
-    data = buffer.getvalue()
-    if not metadata.exif:
-        return data
-    before, found, after = data.partition(held)
-    assert found
-    assert held not in after
-    return before + metadata.exif + after
-
-
-def _stand_in(block: bytes) -> bytes:
-    """Return an empty EXIF block of the same length, which the real one replaces later: Pillow would rewrite it."""
-    filler = b"sanarestore puts EXIF here "
-    return (b"II*\0\x08\0\0\0\0\0\0\0\0\0" + filler * (len(block) // len(filler) + 1))[: len(block)]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from sanarestore.images import colour, exif, jpeg_segments, tiff_tags, xmp
+from sanarestore.images.foreign import code_points_of
 from sanarestore.images.image import FORMAT_NAMES, Format, Image
 from sanarestore.images.texts import Carried
 
@@ -56,6 +57,19 @@ def colour_chunks_left_out(image: Image, target: Format) -> Carried:
         f"PNG's {names} are left out, because {FORMAT_NAMES[target]} has no place for them: colours may look different"
     )
     return left, [note]
+
+
+def code_points_said(image: Image, target: Format) -> Carried:
+    """Keep code points, which the format holds too, and leave out PNG's other colour chunks."""
+    points = code_points_of(image.metadata)
+    if points is None:
+        return colour_chunks_left_out(image, target)
+    chunks = image.metadata.png_colour or b""
+    at = chunks.index(b"cICP") - 4
+    only = replace(image.metadata, png_colour=chunks[at : at + 16])
+    lost = [name for name, _ in _chunks(chunks) if name not in ("cICP", "sRGB", "gAMA", "cHRM")]
+    note = f"PNG's {' and '.join(lost)} are left out, because {FORMAT_NAMES[target]} is written without them"
+    return only, [note] if lost else []
 
 
 def fitting_codes(image: Image, _: Format) -> Carried:

@@ -45,6 +45,14 @@ def boxes(data: Source, start: int = 0, end: int | None = None) -> Iterator[Box]
         at += size
 
 
+def boxed(kind: bytes, body: bytes) -> bytes:
+    """A box of a type with a body."""
+    size = 8 + len(body)
+    if size < 2**32:
+        return size.to_bytes(4, "big") + kind + body
+    return (1).to_bytes(4, "big") + kind + (size + 8).to_bytes(8, "big") + body
+
+
 def find(data: Source, kind: bytes, start: int = 0, end: int | None = None) -> Box | None:
     """The first box of a type in a part of a file."""
     return next((box for box in limited(boxes(data, start, end)) if box.kind == kind), None)

@@ -136,6 +136,8 @@ TABLE: tuple[Block, ...] = (
         tiff=Way("left out, noted unless it is sRGB", blocks.colour_chunks_left_out), png=Way("as it is"),
         jpeg=Way("left out, noted unless it is sRGB", blocks.colour_chunks_left_out),
         webp=Way("left out, noted unless it is sRGB", blocks.colour_chunks_left_out),
+        avif=Way("cICP as colr; others left out, noted unless it is sRGB", blocks.code_points_said),
+        jxl=Way("left out, noted unless it is sRGB", blocks.colour_chunks_left_out),
     ),
     Block(
         name="TIFF colour tags 290, 318, 319, 532, and at the same depth 291, 301, 321",

@@ -81,6 +81,14 @@ def rescale(stored: npt.NDArray[np.generic], bits: int) -> Stored:
     return rescaled
 
 
+def reduce(stored: npt.NDArray[np.uint16], bits: int) -> Stored:
+    """Scale codes of 16 bits to 9 to 15 bits, rounded to nearest; undoes `rescale`."""
+    most = 2**bits - 1
+    table = ((np.arange(2**16) * most + 32767) // 65535).astype(np.uint16)
+    reduced: Stored = table[stored]
+    return reduced
+
+
 def quantize(values: npt.NDArray[Float], depth: Literal["uint8", "uint16"] = "uint8") -> npt.NDArray[Float]:
     """Clip values to [0, 1] and round them to those that codes stand for, in the precision of the values.
 

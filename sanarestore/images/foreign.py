@@ -41,6 +41,11 @@ class Foreign:
         return self.colours + self.has_alpha + self.extra
 
     @property
+    def between(self) -> int | None:
+        """Bits of a sample where these are more than 8 and fewer than 16; None otherwise."""
+        return self.bits if 8 < self.bits < 16 and not self.is_float else None
+
+    @property
     def depth(self) -> Depth:
         """The depth in which the image is held."""
         if self.is_float:
@@ -107,6 +112,15 @@ def needs_code_points(points: tuple[int, int], *, is_gray: bool) -> bool:
     profile."""
     is_described = points != _SRGB and _UNSPECIFIED not in points
     return is_described and (is_gray or not colour.has_profile(*points))
+
+
+def code_points_of(metadata: Metadata) -> tuple[int, int] | None:
+    """The code points that `with_colours` has put into metadata, or a PNG file has; None if a profile says more."""
+    chunks = metadata.png_colour or b""
+    at = chunks.find(b"cICP")
+    if metadata.icc is not None or at < 4 or chunks[at + 6 : at + 8] != b"\0\1":
+        return None
+    return chunks[at + 4], chunks[at + 5]
 
 
 def with_colours(metadata: Metadata, points: tuple[int, int], *, is_gray: bool) -> Metadata:

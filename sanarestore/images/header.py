@@ -47,7 +47,9 @@ class Header:
     has_cicp: bool = False
     """Whether only code points describe the colours, without a profile."""
     has_profile: bool = False
-    """For JPEG XL: whether its colours are not sRGB."""
+    """For JPEG XL: whether its colours are others than sRGB."""
+    bits: int | None = None
+    """Bits of a value, as in `Image`."""
     is_progressive: bool = False
     """For JPEG: whether all coefficients are held while it is decoded."""
     is_rearranged: bool = False
@@ -57,8 +59,9 @@ class Header:
     def written_as(self) -> Format:
         """The format in which the image is written if no other is chosen."""
         return written_as(
-            self.format, self.depth, has_cicp=self.has_cicp, has_extra=self.extra > 0, has_profile=self.has_profile
-        )
+            self.format, self.depth, has_cicp=self.has_cicp, has_extra=self.extra > 0, has_profile=self.has_profile,
+            bits=self.bits,
+        )  # fmt: skip
 
     @property
     def pages(self) -> tuple["Header", ...]:
@@ -92,22 +95,27 @@ def measure(path: str | PathLike[str]) -> Header:
             return _READERS[format](source)
 
 
+def format_of_file(path: str | PathLike[str]) -> Format | None:
+    """The format of a file by its content; None if it is not supported, or cannot be read."""
+    try:
+        with opened(path) as file:
+            return format_of(_FileBytes(file))
+    except UnreadableImage:
+        return None
+
+
 def written_instead(path: str | PathLike[str], bit_depth: int | None = None) -> Format | None:
     """Return the format that replaces a photograph's own, if that is only read; None for other photographs.
 
     `bit_depth` is the depth that is asked for; None keeps the photograph's. If the header cannot be read, this is TIFF,
     which holds most; reading the file will name the fault.
     """
-    try:
-        with opened(path) as file:
-            format = format_of(_FileBytes(file))  # noqa: A001
-    except UnreadableImage:
-        return None
+    format = format_of_file(path)  # noqa: A001
     if format is None or format in ALWAYS_KEPT:
         return None
     try:
         header = measure(path)
-        written = replace(header, depth=DEPTHS.get(bit_depth, header.depth)).written_as
+        written = (header if bit_depth is None else replace(header, depth=DEPTHS[bit_depth], bits=None)).written_as
     except SanarestoreError:
         return "tiff"
     return None if written == format else written
@@ -167,8 +175,8 @@ _WRITTEN: Mapping[Format, float] = {"tiff": 3, "png": 3.2, "jpeg": 5}
 """Memory in units of the codes: these, copies of the file, and for JPEG those of Pillow."""
 _DECODERS: Mapping[Format, float] = {"avif": 2, "heif": 4, "jxl": 8, "jp2": 8, "bmp": 2, "raw": 8}
 """Memory of the library that decodes, in units of the codes."""
-_PER_PIXEL: Mapping[Format, tuple[int, int]] = {"webp": (46, 0), "avif": (10, 14), "jxl": (36, 14)}
-"""Bytes per pixel that encoder and Pillow need, and further bytes per channel, whatever the depth."""
+_PER_PIXEL: Mapping[Format, tuple[int, int]] = {"webp": (46, 0), "avif": (17, 12), "jxl": (36, 14)}
+"""Bytes per pixel that the encoder and Pillow take, and more for each channel, whatever the depth."""
 
 
 def _tiff(source: Source) -> Header:
@@ -224,7 +232,8 @@ def _foreign(format: Format, read: Callable[[Source], Foreign]) -> Callable[[Sou
         return Header(
             width=found.width, height=found.height, channels=found.colours + found.has_alpha, depth=found.depth,
             format=format, file_size=len(source), sample_bytes=_SIZES[found.depth], extra=found.extra,
-            has_cicp=found.has_cicp, has_profile=found.has_profile, is_rearranged=True,
+            has_cicp=found.has_cicp, has_profile=found.has_profile, bits=found.between,
+            is_rearranged=True,
         )  # fmt: skip
 
     return header

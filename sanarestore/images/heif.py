@@ -6,7 +6,7 @@ import numpy as np
 
 from sanarestore.errors import UnreadableImage
 from sanarestore.images.avif import metadata_of
-from sanarestore.images.boxes import Items, check_still, is_cut, items_of
+from sanarestore.images.boxes import Items, check_still, find, is_cut, items_of
 from sanarestore.images.codes import Stored
 from sanarestore.images.damage import cut, hopeless
 from sanarestore.images.fitting import upright_metadata
@@ -30,7 +30,7 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     import pi_heif
 
     try:
-        file = pi_heif.open_heif(data, convert_hdr_to_8bit=False, hdr_to_16bit=False)
+        file = pi_heif.open_heif(_without_metadata(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)
         if file.premultiplied_alpha:
             raise UnreadableImage("its colours are premultiplied by alpha", next_step="Export it as TIFF or PNG.")
         stored: Stored = np.asarray(file)
@@ -38,7 +38,10 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
         raise
     except Exception as error:  # the type depends on the library's version
         raise hopeless(f"its pixels cannot be decoded ({cut(error)})") from error
-    stored, notes = scaled(np.array(stored[:, : file.size[0]]), header.bits)
+    stored = stored[:, : file.size[0]]
+    if header.channels == 2 and stored.shape[2:] == (4,):  # libheif has no gray with alpha: its colours are equal
+        stored = stored[..., ::3]
+    stored, notes = scaled(np.array(stored), header.bits)
     check_shape(stored, header)
     # libheif has applied the turns.
     more: tuple[str, ...] = ("the picture is turned upright",) if items.turns else ()
@@ -46,7 +49,21 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
         more = (*more, "only the main picture is used; gain map and depth map are left out")
     metadata = metadata_of(data, items, is_gray=header.colours == 1)
     metadata = upright_metadata(metadata, header.width, header.height)
-    return from_stored(stored, format="heif", metadata=metadata, colours=header.colours, notes=(*notes, *more))
+    return from_stored(
+        stored, format="heif", metadata=metadata, colours=header.colours, bits=header.between, notes=(*notes, *more)
+    )
+
+
+def _without_metadata(data: bytes) -> bytes:
+    """The file with nothing that describes its pictures: pi-heif crashes on metadata of a kind that it does not know.
+
+    References to metadata get a type that has no meaning, so that all places stay as they are.
+    """
+    meta = find(data, b"meta")
+    box = find(data, b"iref", meta.start + 4, meta.end) if meta else None
+    if box is None:
+        return data
+    return data[: box.start] + data[box.start : box.end].replace(b"cdsc", b"skip") + data[box.end :]
 
 
 def header_of(data: Source) -> Foreign:

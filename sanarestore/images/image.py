@@ -101,7 +101,9 @@ class Image:
     extra: Extra | None = None
     """Channels beyond colours and alpha; None if there are none."""
     lossless: bool = False
-    """For WebP and JPEG XL: whether the file is lossless, and so its result."""
+    """For WebP and JPEG XL: whether the file is lossless, and will be written so."""
+    bits: int | None = None
+    """Bits of a value as the file has them, 9 to 15, where AVIF is to be written with as many; None otherwise."""
     jpeg: JpegCoding | None = None
     """For JPEG: how the file was compressed."""
     metadata: Metadata = field(default_factory=Metadata)
@@ -127,7 +129,7 @@ class Image:
         """The format in which the image is written if no other is chosen."""
         return written_as(
             self.format, self.depth, has_cicp=self.metadata.png_colour is not None, has_extra=self.extra is not None,
-            has_profile=self.metadata.icc is not None,
+            has_profile=self.metadata.icc is not None, bits=self.bits,
         )  # fmt: skip
 
     @property
@@ -143,13 +145,15 @@ def written_as(
     has_cicp: bool,
     has_extra: bool,
     has_profile: bool,
+    bits: int | None = None,
 ) -> Format:
     """The image's own format if it is written; otherwise PNG for 8 bits, and TIFF for more and for extra channels.
 
-    AVIF is written with 8 bits, and JPEG XL with 8 and 16 bits in sRGB; other files of these formats count as only
-    read. Images whose colours only code points describe (`has_cicp`) are written as PNG, which can hold code points.
+    AVIF is written with 8 bits, or as many `bits` as its file has, and JPEG XL with 8 and 16 bits in sRGB; others of
+    their files are as if only read. Codes whose colours code points describe (`has_cicp`), and no profile, are written
+    as AVIF or PNG, which have a place for these.
     """
-    if format == "avif" and depth == "uint8" and not has_cicp:
+    if format == "avif" and (depth == "uint8" or (depth == "uint16" and bits is not None)):
         return format
     if format == "jxl" and depth != "float32" and not (has_cicp or has_profile):
         return format
@@ -179,6 +183,7 @@ def from_stored(
     colours: int | None = None,
     pixels_HWC: Pixels | None = None,
     kinds: tuple[AlphaKind, ...] = ("unassociated",),
+    bits: int | None = None,
     lossless: bool = False,
     notes: tuple[str, ...] = (),
 ) -> Image:
@@ -208,6 +213,7 @@ def from_stored(
         alpha_HW=alpha,
         alpha_kind=kinds[place] if alpha is not None else "unassociated",
         extra=extra,
+        bits=bits,
         lossless=lossless,
         metadata=metadata,
         notes=notes,

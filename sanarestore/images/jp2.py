@@ -47,8 +47,9 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
         raise UnreadableImage("its samples are signed", next_step=_EXPORT)
     stored, notes = scaled(stored, header.bits)
     return from_stored(
-        stored, format="jp2", metadata=_metadata(data), colours=header.colours, kinds=picture.kinds, notes=notes
-    )
+        stored, format="jp2", metadata=_metadata(data), colours=header.colours, kinds=picture.kinds,
+        bits=header.between, notes=notes,
+    )  # fmt: skip
 
 
 def header_of(data: Source) -> Foreign:

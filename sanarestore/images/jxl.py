@@ -49,7 +49,10 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     metadata = with_colours(_metadata(data), (found.primaries, found.transfer), is_gray=found.is_gray)
     metadata = upright_metadata(metadata, header.width, header.height)
     lossless = not found.is_lossy
-    return from_stored(stored, format="jxl", metadata=metadata, colours=header.colours, lossless=lossless, notes=notes)
+    return from_stored(
+        stored, format="jxl", metadata=metadata, colours=header.colours, bits=header.between, lossless=lossless,
+        notes=notes,
+    )  # fmt: skip
 
 
 def header_of(data: Source) -> Foreign:

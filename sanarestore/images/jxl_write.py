@@ -8,7 +8,7 @@ import numpy as np
 
 from sanarestore.errors import UnwritableImage
 from sanarestore.images import colour
-from sanarestore.images.boxes import boxes
+from sanarestore.images.boxes import boxed, boxes
 from sanarestore.images.codes import Stored, spoken
 from sanarestore.images.image import Image, to_stored
 from sanarestore.images.jxl_header import with_srgb_curve
@@ -90,14 +90,7 @@ def _with_metadata(data: bytes, image: Image) -> bytes:
         body = data[box.start : box.end]
         if box.kind in (b"jxlc", b"jxlp"):
             body = with_srgb_curve(body) if box.kind == b"jxlc" else body[:4] + with_srgb_curve(body[4:])
-            parts += [_box(*each) for each in added]
+            parts += [boxed(*each) for each in added]
             added = []
-        parts.append(_box(box.kind, body))
+        parts.append(boxed(box.kind, body))
     return b"".join(parts)
-
-
-def _box(kind: bytes, body: bytes) -> bytes:
-    size = 8 + len(body)
-    if size < 2**32:
-        return size.to_bytes(4, "big") + kind + body
-    return (1).to_bytes(4, "big") + kind + (size + 8).to_bytes(8, "big") + body

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from sanarestore.errors import UnwritableImage
 from sanarestore.files import write_atomically
-from sanarestore.images import avif, jpeg, jxl_write, png, tiff, webp
+from sanarestore.images import avif_write, jpeg, jxl_write, png, tiff, webp
 from sanarestore.images.carriage import carried
 from sanarestore.images.codes import DEPTHS, spoken, to_float
 from sanarestore.images.header import Header
@@ -19,6 +19,8 @@ from sanarestore.images.image import FORMAT_NAMES, UNSPECIFIED, Extra, Format, I
 from sanarestore.images.orientation import UPRIGHT, turned_upright
 from sanarestore.images.provenance import provenance_of, stripped, with_provenance
 from sanarestore.options import WriteOptions
+
+Held = TypeVar("Held", bound=Image | Header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ _WRITERS: dict[Format, _Writer] = {
     "png": _Writer(png.encode, png.check_writable, (".png",)),
     "jpeg": _Writer(jpeg.encode, jpeg.check_writable, (".jpg", ".jpeg", ".jpe", ".jfif")),
     "webp": _Writer(webp.encode, webp.check_writable, (".webp",)),
-    "avif": _Writer(avif.encode, avif.check_writable, (".avif",)),
+    "avif": _Writer(avif_write.encode, avif_write.check_writable, (".avif",)),
     "jxl": _Writer(jxl_write.encode, jxl_write.check_writable, (".jxl",)),
 }
 
@@ -118,10 +120,10 @@ def result_header(
 
     `size` gives the width and height of a result from those of a page.
     """
-    depth, written = DEPTHS.get(options.bit_depth, header.depth), format_written(header, format, options)
+    header, written = _in_depth(header, options), format_written(header, format, options)
     width, height = size(header.width, header.height)
     more = tuple(result_header(page, size, format=written, options=options) for page in header.more)
-    return replace(header, width=width, height=height, format=written, depth=depth, more=more)
+    return replace(header, width=width, height=height, format=written, more=more)
 
 
 def encode(
@@ -177,7 +179,12 @@ def format_written(
         return format
     if options.format != "preserve":
         return options.format
-    return replace(image, depth=DEPTHS.get(options.bit_depth, image.depth)).written_as
+    return _in_depth(image, options).written_as
+
+
+def _in_depth(image: Held, options: WriteOptions) -> Held:
+    """The image, or header, with the depth that is asked for."""
+    return image if options.bit_depth is None else replace(image, depth=DEPTHS[options.bit_depth], bits=None)
 
 
 def prepared(
@@ -193,8 +200,8 @@ def prepared(
         image = replace(image, more_pages=tuple(prepared(page, format, options) for page in image.more_pages))
     depth = DEPTHS.get(options.bit_depth, image.depth)
     if depth != image.depth:
-        notes = (_READ_AS.sub(rf"\g<1>{spoken(depth)}", note) for note in image.notes)
-        image = replace(image, depth=depth, notes=(*notes, *_clipped(image)))
+        image = replace(image, notes=(*_told(image.notes, spoken(depth)), *_clipped(image)))
+    image = _in_depth(image, options)
     target = format_written(image, format, options)
     if image.alpha_kind == "associated" and target != "tiff":
         image = _divided(image, FORMAT_NAMES[target])
@@ -202,7 +209,25 @@ def prepared(
         record = provenance_of(image.metadata) if options.provenance else None
         bare = stripped(image.metadata)
         image = replace(image, metadata=with_provenance(bare, record) if record else bare, thumbnail=None)
+    if target == "avif" and image.depth == "uint16":
+        image = _told_of_avif(image)
     return carried(turned_upright(image) if target in UPRIGHT else image, target)
+
+
+def _told(notes: tuple[str, ...], depth: str) -> tuple[str, ...]:
+    """Notes of readers with the depth that is written in place of the one that was read."""
+    return tuple(_READ_AS.sub(rf"\g<1>{depth}", note) for note in notes)
+
+
+def _told_of_avif(image: Image) -> Image:
+    """The image with notes on the bits that AVIF is written with."""
+    bits = avif_write.bits_of(image)
+    if image.bits == bits:
+        kept = tuple(note for note in image.notes if not _READ_AS.match(note))
+        return replace(image, notes=kept)
+    if image.bits is not None:
+        return replace(image, notes=_told(image.notes, f"{bits} bits"))
+    return replace(image, notes=(*image.notes, f"values are rounded to {bits} bits, the most that AVIF holds"))
 
 
 def _divided(image: Image, name: str) -> Image:

@@ -47,8 +47,8 @@ OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 LOSSLESS = ("tiff", "png")
 """Formats that are written without loss, and so have no quality."""
 
-EIGHT_BIT = ("jpeg", "webp", "avif")
-"""Formats that are written with 8 bits only."""
+MOST_BITS = {"jpeg": 8, "webp": 8, "avif": 12}
+"""Bits of a value that formats hold at most, where these are fewer than 16."""
 
 BIT_DEPTHS = (8, 16)
 """Bit depths that a result can be written in, beside the input's own."""

@@ -10,8 +10,8 @@ from sanarestore.errors import UsageError
 from sanarestore.options.checks import check_flags, check_numbers
 from sanarestore.options.choices import (
     BIT_DEPTHS,
-    EIGHT_BIT,
     LOSSLESS,
+    MOST_BITS,
     OUTPUT_FORMATS,
     OutputFormat,
 )
@@ -51,9 +51,9 @@ class WriteOptions:
             )  # fmt: skip
         if self.bit_depth is not None and self.bit_depth not in BIT_DEPTHS:
             raise UsageError(f"{self.bit_depth} is not keep, 8 or 16", where="--bit-depth")
-        if self.bit_depth == 16 and self.format in EIGHT_BIT:
+        if self.bit_depth == 16 and self.format in MOST_BITS:
             raise UsageError(
-                f"{self.format.upper()} is written with 8 bits only", where="--bit-depth",
+                f"{self.format.upper()} holds {MOST_BITS[self.format]} bits at most", where="--bit-depth",
                 next_step="Use --format tiff or png for 16 bits.",
             )  # fmt: skip
 

@@ -101,3 +101,24 @@ def test_characters_that_the_encoding_lacks_are_escaped(monkeypatch: pytest.Monk
     console.table("caf\u00e9 \udce9.png", Table([Column("±")], [["1"]]))
     assert raw.getvalue().startswith(rb"caf\xe9 \udce9.png")
     assert rb"\xb1" in raw.getvalue()
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_terminal_breaks_sentences_between_words_and_a_file_gets_whole_lines(
+    is_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: is_terminal)
+    monkeypatch.setattr(console, "stderr", Console(file=shown, color_system=None, width=40))
+    console.print_word("error", "red", "missing.jpg: there is no such file or folder. Check its name.")
+    console.say("one two three four five six seven eight nine ten")
+    console.say_lines(["pip install 'one-package>=1.17' 'another-package>=1.20'"])
+    lines = [line.rstrip() for line in shown.getvalue().splitlines()]
+    assert lines == (
+        ["error missing.jpg: there is no such file", "or folder. Check its name.",
+         "one two three four five six seven eight", "nine ten",
+         "pip install 'one-package>=1.17' 'another-package>=1.20'"]
+        if is_terminal else
+        ["error missing.jpg: there is no such file or folder. Check its name.",
+         "one two three four five six seven eight nine ten", "pip install 'one-package>=1.17' 'another-package>=1.20'"]
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 from sanarestore import images
 from sanarestore.cli import contact_sheet
 from sanarestore.cli.app import run
-from sanarestore.cli.contact_sheet import DETAIL_SIDE, ContactSheet, compare
+from sanarestore.cli.contact_sheet import DETAIL_SIDE, Change, ContactSheet, compare
 from sanarestore.engine.jobs import Outcome
 from sanarestore.errors import UsageError
 from sanarestore.images import Image, Metadata, Pixels
@@ -196,3 +196,19 @@ def test_a_file_in_place_of_the_reports_folder_is_refused_before_the_work(
     assert run(["restore", str(photograph), "-o", str(tmp_path / "out"), "--report", str(page)]) == 2
     assert "it is a file, not a folder" in capsys.readouterr().err
     assert (page.read_text(), (tmp_path / "out").exists()) == ("my own", False)
+
+
+def test_a_change_of_brightness_that_rounds_to_nothing_has_no_minus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = Change(decibels=60.0, brightness=-0.001, detail=(0, 0))
+    monkeypatch.setattr("sanarestore.cli.contact_sheet.compare", lambda *_: change)
+    assert "mean brightness +0.00 codes" in made(tmp_path / "report", outcome(tmp_path))
+
+
+def test_the_end_of_a_run_says_where_the_report_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.png").write_bytes(b"no photograph")
+    page = tmp_path / "page" / "index.html"
+    assert run(["restore", str(tmp_path / "a.png"), "--report", str(page.parent)]) == 3
+    assert capsys.readouterr().err.splitlines()[-1] == f"the report is {page}"
+    assert page.exists()

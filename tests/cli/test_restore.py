@@ -353,6 +353,16 @@ def test_a_folder_is_converted_named_and_dated(shoot: Path) -> None:
     assert Path("out/a_shoot.jpg").stat().st_mtime == 2e9
 
 
+def test_a_quality_that_changes_nothing_is_said_once_or_refused(
+    shoot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert restore("shoot/a.png", "-o", "b.png", "--quality", "80") == 2
+    assert "error b.png: PNG is written without loss" in capsys.readouterr().err
+    for options in (("--dry-run",), ()):
+        assert restore("shoot", "-o", "out", "--quality", "80", *options) == 0
+        assert capsys.readouterr().err.count("--quality changes nothing: PNG is") == 1
+
+
 def test_finished_files_are_done_again_for_other_bytes_only(shoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def statuses(*options: str) -> list[str]:
         capsys.readouterr()

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image as PillowImage
 
 from sanarestore import images
 from sanarestore.engine import planning
@@ -262,7 +263,7 @@ def test_formats_that_are_only_read_are_written_as_png_or_tiff(shoot: Path) -> N
 
 def test_the_name_of_a_format_that_is_only_read_follows_the_bit_depth(shoot: Path) -> None:
     (shoot / "z.avif").write_bytes(foreign_files()["10.avif"])
-    for asked, name in ((None, "z.tif"), (8, "z.avif"), (16, "z.tif")):
+    for asked, name in ((None, "z.avif"), (8, "z.avif"), (16, "z.tif")):
         assert targets("shoot/z.avif", output="out", naming=Naming(bit_depth=asked)) == [f"out/{name}"]
 
 
@@ -280,3 +281,21 @@ def test_unsupported_output_formats_are_refused(name: str, shoot: Path) -> None:
             planned(*inputs, output=name)
     Path(name).mkdir()
     planned("shoot", output=name)
+
+
+@pytest.mark.parametrize("name", ["b.png", "b.tif"])
+def test_a_quality_is_refused_for_a_named_file_that_has_none(shoot: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=r"written without loss.*Leave out --quality.*\.jpg"):
+        plan(images.find(["shoot/a.png"]).images, ["shoot/a.png"], name, Naming(quality=80))
+    assert targets("shoot/a.png", output="b.jpg", naming=Naming(quality=80)) == ["b.jpg"]
+
+
+def test_one_note_says_in_how_many_results_a_quality_changes_nothing(shoot: Path) -> None:
+    (note,) = whole("shoot", output="out", naming=Naming(quality=80)).notes
+    assert note == "--quality changes nothing: PNG is written without loss"
+    for name in ("d.jpg", "e.tif"):
+        PillowImage.new("RGB", (8, 8)).save(shoot / name)
+    (note,) = whole("shoot", output="out", naming=Naming(quality=80)).notes
+    assert note == "--quality changes nothing in 4 of 5 results: TIFF and PNG are written without loss"
+    assert whole("shoot", output="out", naming=Naming("jpeg", quality=80)).notes == ()
+    assert whole("shoot", output="out").notes == ()

@@ -121,8 +121,8 @@ def noise_file(kind, depth, channels, folder):
         colours = 3 if channels >= 3 else 1
         alpha = stored[..., colours] if channels > colours else None
         pixels = to_float(np.ascontiguousarray(stored[..., :colours]), depth)
-        image = Image(pixels_HWC=pixels, depth=depth, format=format, alpha_HW=alpha)
-        path.write_bytes(encode(image))
+        bits = 12 if (format, depth) == ("avif", "uint16") else None
+        path.write_bytes(encode(Image(pixels_HWC=pixels, depth=depth, format=format, alpha_HW=alpha, bits=bits)))
     return path
 
 
@@ -161,7 +161,7 @@ KINDS = [
     ("png", "uint8", 3), ("png", "uint16", 4), ("tiff", "uint8", 3), ("tiff", "uint16", 3), ("tiff", "float32", 3),
     ("tiff plain", "uint16", 3), ("tiff planes", "uint8", 3), ("jpeg", "uint8", 3), ("jpeg", "uint8", 1),
     ("jpeg progressive", "uint8", 3), ("webp", "uint8", 3), ("avif", "uint8", 3), ("avif", "uint8", 1),
-    ("jxl", "uint8", 3), ("jxl", "uint16", 3), ("jxl", "uint16", 4),
+    ("avif", "uint16", 3), ("jxl", "uint8", 3), ("jxl", "uint16", 3), ("jxl", "uint16", 4),
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ pytest.importorskip("pi_heif")
 from sanarestore.errors import DamagedImage, UnreadableImage
 from sanarestore.images import decode, measure, read, written_instead
 from sanarestore.images.colour import rgb_profile, srgb_profile
+from sanarestore.images.foreign import Foreign
 from sanarestore.images.image import to_stored
 from tests.images.conftest import XMP, exif_values, smooth
 from tests.images.heic_files import heic
@@ -78,3 +79,29 @@ def test_sequences_are_refused_with_the_number_of_frames():
         sizes = struct.pack(">L", 8 + len(sizes)) + kind + sizes
     with pytest.raises(UnreadableImage, match="it is an animation of 7 frames"):
         decode(heic(smooth()) + sizes)
+
+
+def test_metadata_is_kept_from_libheif_which_crashes_on_unknown_kinds(monkeypatch):
+    import pi_heif
+
+    given, open_heif = [], pi_heif.open_heif
+    monkeypatch.setattr(pi_heif, "open_heif", lambda data, **options: given.append(data) or open_heif(data, **options))
+    data = heic(smooth(), xmp=XMP).replace(b"mime", b"E\xeaif")
+    assert np.array_equal(to_stored(decode(data)), smooth())
+    assert b"cdsc" in data
+    assert len(given[0]) == len(data)
+    assert b"cdsc" not in given[0]
+
+
+def test_gray_with_alpha_which_libheif_gives_as_rgba_stays_gray(monkeypatch):
+    class Opened:
+        size, premultiplied_alpha = (64, 48), False
+
+        def __array__(self, *_, **__):
+            gray, alpha = smooth()[..., :1], smooth()[..., 1:2]
+            return np.concatenate([gray, gray, gray, alpha], axis=2)
+
+    monkeypatch.setattr("pi_heif.open_heif", lambda *_, **__: Opened())
+    header = Foreign(width=64, height=48, colours=1, has_alpha=True)
+    monkeypatch.setattr("sanarestore.images.heif.header_of", lambda _: header)
+    assert np.array_equal(to_stored(decode(heic(smooth()))), smooth()[..., :2])

@@ -3,7 +3,9 @@
 import io
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import ImageCms
 
 from sanarestore.errors import UnwritableImage
 from sanarestore.images import Image, Metadata, check_writable, decode, encode, measure, prepared, read, to_float
+from sanarestore.images.boxes import items_of
 from sanarestore.images.colour import is_srgb, rgb_profile, srgb_profile
 from sanarestore.images.image import to_stored
 from sanarestore.images.jxl_header import parse
@@ -87,6 +90,31 @@ def test_avif_keeps_channels_and_alpha(channels: int) -> None:
     assert encode(image, "avif") == encode(image, "avif")
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize(("depth", "bits"), [("uint8", 8), ("uint16", 10), ("uint16", 12)])
+def test_lossless_avif_keeps_every_code_and_its_bits(depth: Any, bits: int, channels: int) -> None:
+    image = noisy(depth, channels, bits=None if bits == 8 else bits)
+    image = decode(encode(image, "avif", LOSSLESS))
+    data = encode(image, options=LOSSLESS)
+    assert items_of(data).first(b"pixi")[-1] == bits  # type: ignore[index]
+    assert np.array_equal(to_stored(decode(data)), to_stored(image))
+    with PillowImage.open(io.BytesIO(data)) as file:
+        assert file.size == (56, 40)
+
+
+def test_notes_say_with_how_many_bits_avif_is_written() -> None:
+    """It holds 12 at most: 16 bits of other files are rounded, and 10 bits stay 10 bits."""
+    ten = decode(encode(noisy("uint16", 3, bits=10), "avif"))
+    assert (ten.bits, ten.notes) == (10, ("10-bit values are converted to 16 bits",))
+    assert prepared(ten).notes == ()
+    assert prepared(ten, options=WriteOptions(bit_depth=16)).notes == ten.notes
+    assert prepared(ten, "avif", WriteOptions(bit_depth=8)).notes == ("10-bit values are converted to 8 bits",)
+    assert prepared(noisy("uint16", 3), "avif").notes == ("values are rounded to 12 bits, the most that AVIF holds",)
+    jp2 = replace(ten, format="jp2", bits=14, notes=("14-bit values are converted to 16 bits",))
+    assert prepared(jp2, "avif").notes == ("14-bit values are converted to 12 bits",)
+    assert decode(encode(jp2, "avif")).bits == 12
+
+
 @pytest.mark.parametrize("format_", ["avif", "jxl"])
 def test_metadata_is_kept_and_pixels_are_upright(format_: Any) -> None:
     """Programs ignore orientation 6 in EXIF in these formats."""
@@ -138,7 +166,7 @@ def test_profiles_that_mean_srgb_are_known() -> None:
 @pytest.mark.parametrize(
     ("depth", "format_", "step"),
     [
-        ("uint16", "avif", "--bit-depth 8"), ("float32", "avif", "--format tiff"), ("float32", "jxl", "--bit-depth 16"),
+        ("float32", "avif", "--bit-depth 8"), ("float32", "jxl", "--bit-depth 16"),
     ],
 )  # fmt: skip
 def test_depths_that_are_not_written_are_refused_with_what_helps(depth: Any, format_: Any, step: str) -> None:
@@ -147,8 +175,8 @@ def test_depths_that_are_not_written_are_refused_with_what_helps(depth: Any, for
 
 
 def test_an_installation_without_an_encoder_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("PIL.features.check", lambda name: name != "avif")
-    with pytest.raises(UnwritableImage, match=r"Pillow writes no AVIF\. Install Pillow"):
+    monkeypatch.setattr("imagecodecs.AVIF", SimpleNamespace(available=False))
+    with pytest.raises(UnwritableImage, match=r"imagecodecs writes no AVIF\. Install imagecodecs"):
         check_writable(photograph("uint8", 3, "png"), "o", format="avif")
 
 
@@ -160,6 +188,7 @@ def test_files_keep_their_format_where_it_can_be_written(tmp_path: Path) -> None
         "16.jxl": (encode(noisy("uint16", 3), "jxl", LOSSLESS), "jxl"),
         "float.jxl": (jxl(deep.astype(np.float32) / 65535), "tiff"),
         "8.avif": (encode(noisy("uint8", 3), "avif"), "avif"),
+        "10.avif": (encode(noisy("uint16", 3, bits=10), "avif"), "avif"),
     }  # fmt: skip
     for name, (data, kept) in cases.items():
         (tmp_path / name).write_bytes(data)
@@ -172,9 +201,14 @@ def test_files_keep_their_format_where_it_can_be_written(tmp_path: Path) -> None
 
 def test_code_points_that_are_lost_are_noted() -> None:
     image = noisy("uint8", 3, metadata=Metadata(png_colour=png_chunk(b"cICP", bytes((9, 16, 0, 1)))))
-    for format_ in ("avif", "jxl"):
-        (note,) = prepared(image, format_).notes  # type: ignore[arg-type]
-        assert "colours may look different" in note
+    (note,) = prepared(image, "jxl").notes
+    assert "colours may look different" in note
+    again = decode(encode(image, "avif"))
+    assert again.metadata.png_colour == image.metadata.png_colour, "AVIF has a place for them"
+    assert prepared(image, "avif").notes == ()
+    light = replace(image.metadata, png_colour=png_chunk(b"cLLI", bytes(8)) + (image.metadata.png_colour or b""))
+    (note,) = prepared(replace(image, metadata=light), "avif").notes
+    assert note == "PNG's cLLI are left out, because AVIF is written without them"
 
 
 def test_the_quality_of_jpeg_xl_is_that_of_cjxl() -> None:
