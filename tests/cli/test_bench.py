@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,21 @@ from tests.conftest import random_refiner, save_photo, worded
 from tests.published import latent_path, tiny_autoencoder
 
 
-@pytest.fixture
-def sets(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with tiny versions of urban100 and classic5; the tiny model is beside it."""
+@pytest.fixture(scope="module")
+def saved_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny versions of urban100 and classic5, which are written once."""
+    folder = tmp_path_factory.mktemp("sets")
     for number in range(1, 101):
-        save_photo(tmp_path / f"sets/urban100/img_{number:03d}.png", 16, 24, seed=number % 3)
+        save_photo(folder / f"urban100/img_{number:03d}.png", 16, 24, seed=number % 3)
     for number in range(1, 6):
-        save_photo(tmp_path / f"sets/classic5/{number}.png", 24, 24, seed=number)
+        save_photo(folder / f"classic5/{number}.png", 24, 24, seed=number)
+    return folder
+
+
+@pytest.fixture
+def sets(tmp_path: Path, saved_sets: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with tiny versions of urban100 and classic5; the tiny model is beside it."""
+    shutil.copytree(saved_sets, tmp_path / "sets")
     monkeypatch.setenv(VARIABLE, str(tmp_path / "sets"))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "sets"

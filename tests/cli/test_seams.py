@@ -18,8 +18,8 @@ def photos(tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPat
     """Two photographs, a folder with their clean versions, and a model, all in the current folder."""
     monkeypatch.chdir(tmp_path)
     for index in range(2):
-        save_photo(Path(f"{index}.png"), 128, 160, seed=index)
-        save_photo(Path(f"clean/{index}.png"), 128, 160, seed=index)
+        save_photo(Path(f"{index}.png"), 96, 128, seed=index)
+        save_photo(Path(f"clean/{index}.png"), 96, 128, seed=index)
     save_model(
         Path("model"), name="tiny", refiner=random_refiner(), **worded(encoder), training={},
         defaults={"prompt": "Restore this image", "latent": True},

@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 
 from sanarestore import images
 from sanarestore.cli.app import run
+from sanarestore.degradations.grammar import read_grammar
+from sanarestore.degradations.wordings import Language, vocabulary
 from sanarestore.engine.lock import Lock
 from sanarestore.model.loading import load_model
 from sanarestore.model.prompts import PromptEncoder, load_encoder
@@ -29,6 +31,8 @@ from sanarestore.training.recipe import TrainingRecipe
 from tests.conftest import save_photo
 from tests.published import tiny_autoencoder, tiny_transformer, write_published
 from tests.training.test_tracking import Broken, Fake
+
+pytestmark = pytest.mark.usefixtures("quick_beginnings", "unestimated_memory")
 
 RECIPE = """
 name = "tiny"
@@ -90,7 +94,12 @@ def stages(model: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_training_on_photos_gives_a_model_that_restores(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("estimated_memory")
+def test_training_on_photos_gives_a_model_that_restores(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing of this run is shortened: the tokenizer knows the whole vocabulary too."""
+    monkeypatch.setattr("sanarestore.training.starting.vocabulary", vocabulary)
     assert train("photos", "--recipe", "tiny.toml", "-o", "run", "--json") == 0
     shown = capsys.readouterr()
     lines = [json.loads(line) for line in shown.out.splitlines()]
@@ -168,6 +177,7 @@ def test_a_run_is_recorded_by_trackers(photos: Path, monkeypatch: pytest.MonkeyP
     assert fake.is_finished
 
 
+@pytest.mark.usefixtures("estimated_memory")
 def test_a_dry_run_shows_the_plan_and_leaves_nothing_behind(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(Path().rglob("*"))
     assert train("photos", "--recipe", "tiny.toml", "--dry-run") == 0
@@ -223,8 +233,12 @@ layers = 1
 )
 
 
-def test_every_objective_continues_from_the_model_of_the_one_before(photos: Path) -> None:
+def test_every_objective_continues_from_the_model_of_the_one_before(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The order is refiner, wording, autoencoder, flow, end-to-end; the last model restores a photo."""
+    # Reading the sentences of all languages takes seconds.
+    monkeypatch.setattr("sanarestore.training.data.languages", lambda: (Language(grammar=read_grammar("en")),))
     base = "scratch"
     for objective in ("refiner", "wording", "autoencoder", "flow", "end-to-end"):
         Path("tiny.toml").write_text(LATENT_RECIPE.replace("{objective}", objective))
@@ -247,9 +261,11 @@ def test_objectives_that_need_photos_refuse_pairs(
 
 @pytest.mark.parametrize("lora", [[], ["--lora", "--rank", "2"]])
 def test_a_published_base_becomes_an_adapter(
-    lora: list[str], photos: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    lora: list[str], request: pytest.FixtureRequest, photos: Path, encoder: PromptEncoder,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
+    if lora:
+        request.getfixturevalue("estimated_memory")
     monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("cache").absolute())
     write_published(Path("base"), encoder)
     Path("tiny.toml").write_text(LATENT_RECIPE.replace("{objective}", "end-to-end"))
@@ -791,5 +807,5 @@ def test_the_text_encoder_is_released_before_training(
     monkeypatch.setattr("sanarestore.model.base.load_encoder", counted)
     Path("tiny.toml").write_text(LATENT_RECIPE.replace("{objective}", "flow").replace('"noise:25"', '"combined"'))
     arguments = ["train", "photos", "--recipe", "tiny.toml", "--base", "base", "-o", "run", "-q"]
-    assert run([*arguments, "--steps", "30"]) == 0
-    assert len(loads) == 1, "thirty steps of random wordings need no other embedding"
+    assert run([*arguments, "--steps", "10"]) == 0
+    assert len(loads) == 1, "ten steps of random wordings need no other embedding"

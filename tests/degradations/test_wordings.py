@@ -189,9 +189,14 @@ def test_no_grammar_produces_a_held_out_wording(path: Path, sentences: Mapping[s
     assert not [(text, language) for text in texts for language in LANGUAGES if sentences[language].meanings(text)]
 
 
+@pytest.fixture(scope="module")
+def learnt() -> set[str]:
+    """The sentences of all languages, without what does not tell one from another."""
+    return {bare(each.text, "zh") for language in LANGUAGES for each in read_sentences(language)}
+
+
 @pytest.mark.parametrize("path", KEPT_BACK, ids=lambda path: path.stem)
-def test_no_held_out_wording_is_among_the_training_sentences(path: Path) -> None:
-    learnt = {bare(each.text, "zh") for language in LANGUAGES for each in read_sentences(language)}
+def test_no_held_out_wording_is_among_the_training_sentences(path: Path, learnt: set[str]) -> None:
     texts = [line.split("\t")[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     texts += [text for each in HELD_OUT.values() for text in each]
     assert not [text for text in texts if bare(text, "zh") in learnt]

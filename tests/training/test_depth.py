@@ -15,7 +15,7 @@ from sanarestore.model.loading import load_model
 from sanarestore.model.prompts import PromptEncoder
 from sanarestore.training import run as run_module
 from sanarestore.training.depth_record import FILE, DepthRecord
-from sanarestore.training.memory import Memory, estimate_memory
+from sanarestore.training.memory import estimate_memory
 from sanarestore.training.objectives import new_objective
 from sanarestore.training.order import SCRATCH, Order, choose_recipe
 from sanarestore.training.plan import plan_of
@@ -31,14 +31,10 @@ FLOW = replace(
 )  # fmt: skip
 
 
-MEMORY = Memory(frozen=0, trained=0, gradients=0, optimizer=0, ema=0, activations=0)
-
-
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch, unestimated_memory: None) -> None:
     """Measure importances on few samples, and skip the estimate of memory, which has its own test."""
     monkeypatch.setattr("sanarestore.training.depth.SAMPLES", 2)
-    monkeypatch.setattr("sanarestore.training.fitting.estimate_memory", lambda *_: MEMORY)
 
 
 @pytest.fixture

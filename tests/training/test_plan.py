@@ -25,6 +25,9 @@ RECIPE = replace(
 )  # fmt: skip
 
 
+pytestmark = pytest.mark.usefixtures("unestimated_memory")
+
+
 @pytest.fixture
 def folder(photos: list[Path], tmp_path: Path) -> Path:
     """A folder of photographs."""
@@ -38,6 +41,7 @@ def a_run(data: Path, recipe: TrainingRecipe = RECIPE, folder: str = "run", **or
     return Run(Order(data=data, folder=data.parent / folder, base=SCRATCH, **order), recipe)
 
 
+@pytest.mark.usefixtures("estimated_memory")
 def test_a_plan_says_what_a_run_will_do_and_take(folder: Path) -> None:
     found = plan_of(a_run(folder))
     assert (found.kind, found.samples, found.held_back, found.steps, found.step) == ("photos", 2, 1, 3, 0)
@@ -55,6 +59,7 @@ def test_a_plan_says_what_a_run_will_do_and_take(folder: Path) -> None:
     assert plan_of(a_run(folder), tries=False).seconds is None
 
 
+@pytest.mark.usefixtures("estimated_memory")
 def test_a_checkpoint_and_a_result_have_about_the_planned_size(folder: Path) -> None:
     run = a_run(folder)
     found = plan_of(run)
@@ -114,6 +119,7 @@ def test_a_run_to_resume_is_planned_from_its_checkpoint_on(folder: Path) -> None
     assert plan_of(a_run(folder, resume=True)).seconds_per_step is None, "no step is left"
 
 
+@pytest.mark.usefixtures("estimated_memory")
 def test_memory_that_runs_out_in_a_trial_step_is_answered_with_advice(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +133,7 @@ def test_memory_that_runs_out_in_a_trial_step_is_answered_with_advice(
         plan_of(run)
 
 
+@pytest.mark.usefixtures("estimated_memory")
 def test_a_run_that_does_not_fit_is_refused_before_its_folder_is_made(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

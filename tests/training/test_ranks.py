@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,10 @@ RECIPE = replace(
 """Some prompts ask for light and others do not, so that one process may lack gradients that another one has."""
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> list[Path]:
-    paths = [tmp_path / f"{index}.png" for index in range(3)]
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("photos")
+    paths = [folder / f"{index}.png" for index in range(3)]
     for index, path in enumerate(paths):
         images.write(images.Image(pixels_HWC=photo(96, 96, seed=index), depth="uint8", format="png"), path)
     return paths
@@ -78,19 +79,42 @@ def _one_of(rank: int, count: int, port: int, work: Callable[..., None], argumen
         ranks.leave()
 
 
-def train_and_keep(ranks: Ranks, folder: Path, photos: list[Path], recipe: TrainingRecipe, base: str) -> None:
-    trained(folder, photos, recipe, ranks, base=base)
+REPLICATED = {
+    name: replace(RECIPE, objective=name, teacher=True, tangent_warmup=2) for name in ("refiner", "distillation")
+}
+"""Recipes that are trained with the same weights in every process."""
+
+SHARDED = replace(RECIPE, objective="flow", optimizer="adamw")
 
 
-@pytest.mark.parametrize("objective", ["refiner", "distillation"])
-def test_two_processes_equal_one(objective: str, tmp_path: Path, photos: list[Path]) -> None:
-    base = str(tmp_path / "base")
-    before = replace(RECIPE, objective="flow") if objective == "distillation" else RECIPE
-    new_objective(before).save(tmp_path / "base", before, {})
-    recipe = replace(RECIPE, objective=objective, teacher=True, tangent_warmup=2)
-    in_processes(2, train_and_keep, tmp_path / "two", photos, recipe, base)
+def train_everything(ranks: Ranks, folder: Path, photos: list[Path]) -> None:
+    """Train by every recipe, each in a folder of its own, from the base beside it."""
+    for name, recipe in REPLICATED.items():
+        trained(folder / name / "two", photos, recipe, ranks, base=str(folder / name / "base"))
+    # Blocks are gathered again in the backward pass.
+    sparing = replace(SHARDED, gradient_checkpointing=True)
+    train_sharded(ranks, folder / "sharded/two", photos, sparing, str(folder / "sharded/base"))
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory, photos: list[Path], encoder: PromptEncoder) -> Iterator[Path]:
+    """The folder of everything that two processes have trained; they are started once, since each imports torch."""
+    folder = tmp_path_factory.mktemp("together")
+    for name in REPLICATED:
+        before = replace(RECIPE, objective="flow") if name == "distillation" else RECIPE
+        new_objective(before).save(folder / name / "base", before, {})
+    write_published(folder / "sharded/base", encoder)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        in_processes(2, train_everything, folder, photos)
+        yield folder
+
+
+@pytest.mark.parametrize("objective", REPLICATED)
+def test_two_processes_equal_one(objective: str, tmp_path: Path, photos: list[Path], together: Path) -> None:
+    base, recipe = str(together / objective / "base"), REPLICATED[objective]
     one = trained(tmp_path / "one", photos, recipe, Ranks(), base=base)
-    two = resumed(tmp_path / "two", recipe, base)
+    two = resumed(together / objective / "two", recipe, base)
     assert two.step == one.step == 3
     assert_close(weights_of(one), weights_of(two), beginning(recipe, base))
 
@@ -143,21 +167,17 @@ def train_sharded(ranks: Ranks, folder: Path, photos: list[Path], recipe: Traini
 
 
 def test_sharded_weights_train_like_whole_ones_and_go_on_in_one_process(
-    tmp_path: Path, photos: list[Path], encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, photos: list[Path], together: Path
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    base = str(write_published(tmp_path / "base", encoder))
-    recipe = replace(RECIPE, objective="flow", optimizer="adamw")
-    sparing = replace(recipe, gradient_checkpointing=True)  # blocks that are gathered again in the backward pass
-    in_processes(2, train_sharded, tmp_path / "two", photos, sparing, base)
-    assert (tmp_path / "two/model/adapter.json").is_file()
+    base, recipe, folder = str(together / "sharded/base"), SHARDED, together / "sharded/two"
+    assert (folder / "model/adapter.json").is_file()
     one = trained(tmp_path / "one", photos, recipe, Ranks(), base=base, steps=2)
-    two = resumed(tmp_path / "two", recipe, base)
+    two = resumed(folder, recipe, base)
     assert two.step == 2
     begun = beginning(recipe, base)
     assert_close(weights_of(one), weights_of(two), begun)
     assert_close(one.learner.ema.state(), two.learner.ema.state(), begun)
-    on_one = trained(tmp_path / "two", photos, recipe, Ranks(), base=base)
+    on_one = trained(folder, photos, recipe, Ranks(), base=base)
     whole = trained(tmp_path / "one", photos, recipe, Ranks(), base=base)
     assert_close(weights_of(whole), weights_of(on_one), begun)
 
