@@ -106,7 +106,7 @@ def test_a_damaged_model_is_a_problem(monkeypatch: pytest.MonkeyPatch, tiny_fold
 
 
 def test_a_device_that_computes_wrongly_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_trial, "_restored", lambda _: (0.9, 1.0))
+    monkeypatch.setattr(device_trial, "_restored", lambda *_: (0.9, 1.0))
     (found,) = [each for each in diagnosis.devices() if each.name == "cpu"]
     assert found.status == "problem"
     assert "leaves 90% of the noise" in found.found
