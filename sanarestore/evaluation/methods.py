@@ -40,7 +40,8 @@ class Ours(Method):
     def __init__(self, options: RestoreOptions, device: str, *, seeds: Sequence[int] | None = None) -> None:
         """Without `seeds`, there are `SEEDS` of them where results differ between seeds, and one elsewhere."""
         self.device = pick_device(device)
-        arithmetic = str(pick_dtype(options.dtype, self.device)).removeprefix("torch.")
+        is_int8 = options.dtype == "int8"
+        arithmetic = "int8" if is_int8 else str(pick_dtype(options.dtype, self.device)).removeprefix("torch.")
         self._options = options = replace(options, dtype=arithmetic)  # type: ignore[arg-type]
         if options.threads is not None:
             torch.set_num_threads(options.threads)

@@ -110,7 +110,7 @@ def test_a_device_that_computes_wrongly_is_a_problem(monkeypatch: pytest.MonkeyP
     (found,) = [each for each in diagnosis.devices() if each.name == "cpu"]
     assert found.status == "problem"
     assert "leaves 90% of the noise" in found.found
-    monkeypatch.setattr(device_trial, "_restored", lambda _: (0.2, 1.0))
+    monkeypatch.setattr(device_trial, "_restored", lambda *_: (0.2, 1.0))
     assert statuses(diagnosis.devices())["cpu"] == "ok"
     right = torch.nn.functional.conv2d
     off = SimpleNamespace(
