@@ -32,12 +32,6 @@ from sanarestore.training.recipe import TrainingRecipe
 MARGIN = 16
 """Pixels around a crop that are degraded with it and cut off: room for blurs and for shifts of the JPEG grid."""
 
-SOFTENED = 0.35
-"""Share of overviews, of those that global colour correction learns from, whose cells show less detail."""
-
-SOFTNESS = (0.2, 1.0)
-"""Detail that is left in them."""
-
 
 class Sample(TypedDict):
     """One training pair."""
@@ -172,7 +166,6 @@ class OverviewSamples(PhotoSamples):
         top, left = (int(rng.integers(size)) for size in photo.size)
         framed = photo.framing(Window(top, left, 1), rng)
         is_gray = rng.random() < self.recipe.gray
-        framed = softened(framed, stream(self.recipe.seed, "softness", index))
         sample = overview_sample(framed, self._plan(rng), self.recipe.patch, rng, gray=is_gray)
         return {**sample, "note": note}
 
@@ -262,13 +255,6 @@ def on_average(change: Callable[[Pixels], Pixels], overview_HWC: Pixels, *, gray
     picture = np.concatenate(np.split(overview_HWC, 3, axis=2))
     changed = change(to_gray(picture) if gray else picture)
     return np.concatenate(np.split(np.broadcast_to(changed, picture.shape), 3), axis=2)
-
-
-def softened(overview_HWC: Pixels, rng: np.random.Generator) -> Pixels:
-    """Move the extremes of some overviews' cells towards their means, as soft or large photographs have them."""
-    share = rng.uniform(*SOFTNESS) if rng.random() < SOFTENED else 1.0
-    mean = np.tile(overview_HWC[..., :3], 3)
-    return (mean + np.float32(share) * (overview_HWC - mean)).astype(np.float32)
 
 
 def statistics_of(overview_HWC: Pixels) -> Tensor:
