@@ -1,10 +1,10 @@
 """Global colour correction: gain and offset for a whole photograph, where a prompt asks for light or colour.
 
-A network with a receptive field of 95 px around a pixel cannot tell a tinted wall from a tinted photograph. The lowest
-and highest percent of each channel's values and the photograph's saturation help to tell. They are measured once on the
-whole photograph, so that all tiles get the same correction.
+A network with a receptive field of 95 px around a pixel cannot tell a tinted wall from a tinted photograph. The range
+of each channel and the photograph's saturation help to tell: nearly every photograph has small parts that are black and
+small parts that are white. They are measured once on the whole photograph, so that all tiles get the same correction.
 
-Shape suffixes: B batch, C channels, H W pixels, h w cells of an overview, K statistics, D prompt features.
+Shape suffixes: B batch, C channels, H W pixels, h w cells of an overview, N cells, K statistics, D prompt features.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,19 @@ from sanarestore.degradations.requests import Request
 OVERVIEW_SIDE = 64
 """Largest number of cells along the longer side of an overview."""
 
+PARTS = 4
+"""Parts of a cell along each of its sides, of which an overview holds the darkest and the brightest."""
+
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+EXTREMES = (0.0, 0.01, 0.05)
+"""Quantiles of the darkest parts of cells; mirrored, of the brightest."""
+
+SMOOTH = 0.1
+"""Quantile of the ranges within cells that is taken for noise: the cells of least detail."""
+
+CLIPPED = 1 / 255
+"""Distance from 0 or 1 up to which values count as clipped."""
 
 PLAIN = 0.25 / 255
 """Largest difference between two cells of one plain backdrop, of values in [0, 1]: about the noise that averaging
@@ -30,12 +42,19 @@ DOUBT = 0.04
 SRGB_POWER = 2.4
 """Exponent of sRGB's curve above its toe (IEC 61966-2-1)."""
 
-COLOUR_STATISTICS = 4 * len(QUANTILES)
-"""Number K of statistics: quantiles of red, green, blue and saturation."""
+QUANTILE_STATISTICS = 4 * len(QUANTILES)
+"""Number of quantiles of red, green, blue and saturation, which come first among the statistics."""
+
+COLOUR_STATISTICS = QUANTILE_STATISTICS + 6 * (len(EXTREMES) + 1)
+"""Number K of statistics: those quantiles, the extremes of each channel, and how much of it is clipped."""
 
 
 def overview(image_CHW: Tensor) -> Tensor:
-    """Reduce a photograph [3,H,W], clipped to [0,1], to the means of equal cells [3,h,w], which averages noise away."""
+    """Reduce a photograph [3,H,W], clipped to [0,1], to equal cells [9,h,w].
+
+    The first three channels are the means of cells, which averages noise away; the next three are the means of each
+    cell's darkest part, and the last three of its brightest, channel by channel.
+    """
     height, width = image_CHW.shape[1:]
     cell = max(height, width, OVERVIEW_SIDE) / OVERVIEW_SIDE
     rows, columns = (max(1, round(side / cell)) for side in (height, width))
@@ -43,12 +62,15 @@ def overview(image_CHW: Tensor) -> Tensor:
     for row in range(rows):
         # One strip at a time, because a clipped copy of a large photo is as large. Bounds as in adaptive pooling.
         strip = image_CHW[:, row * height // rows : -(-(row + 1) * height // rows)]
-        strips.append(F.adaptive_avg_pool2d(strip.float().clamp(0, 1), (1, columns)))
+        strip = strip.float().clamp(0, 1)
+        part_Cpq = F.adaptive_avg_pool2d(strip, (PARTS, PARTS * columns)).reshape(3, PARTS, columns, PARTS)
+        mean_C1w = F.adaptive_avg_pool2d(strip, (1, columns))
+        strips.append(torch.cat([mean_C1w, part_Cpq.amin(dim=(1, 3))[:, None], part_Cpq.amax(dim=(1, 3))[:, None]]))
     return torch.cat(strips, dim=1)
 
 
 def varied(overview_Chw: Tensor) -> Tensor:
-    """Mask [h,w] of the cells of an `overview` that do not belong to a plain backdrop.
+    """Mask [h,w] of the cells, given by their means [3,h,w], that do not belong to a plain backdrop.
 
     A backdrop cell is within `PLAIN` of at least two of the cells beside it, or of all if it has fewer, in every
     channel. Its colour was chosen by the photographer, and says nothing of exposure or colour cast.
@@ -67,16 +89,39 @@ def varied(overview_Chw: Tensor) -> Tensor:
 
 
 def colour_statistics(overview_Chw: Tensor) -> Tensor:
-    """Quantiles of the `varied` cells of an `overview`, or of all cells if none varies: [K], about -2 to 2.
+    """Statistics of the `varied` cells of an `overview` [9,h,w], or of all cells if none varies: [K], about -2 to 2.
 
-    The positions of cells do not matter.
+    Apart from which cells lie beside a plain one, their positions do not matter.
     """
-    varied_hw = varied(overview_Chw)
-    channels_CN = overview_Chw[:, varied_hw] if varied_hw.any() else overview_Chw.flatten(1)
+    varied_hw = varied(overview_Chw[:3])
+    varied_hw = varied_hw if varied_hw.any() else torch.ones_like(varied_hw)
+    channels_CN = overview_Chw[:3, varied_hw]
     saturation_1N = channels_CN.amax(dim=0, keepdim=True) - channels_CN.amin(dim=0, keepdim=True)
     levels = torch.tensor(QUANTILES, device=overview_Chw.device)
     found: Tensor = torch.quantile(torch.cat([channels_CN, saturation_1N]), levels, dim=1)
-    return (found - 0.5).flatten() * 4
+    inner_hw = _inner(varied_hw)
+    return torch.cat([(found - 0.5).flatten() * 4, _extremes(overview_Chw[:, inner_hw])])
+
+
+def _inner(varied_hw: Tensor) -> Tensor:
+    """The varied cells without a plain one beside them, whose parts may show the backdrop; all, if there are none."""
+    beside_hw: Tensor = F.max_pool2d((~varied_hw)[None].float(), 3, stride=1, padding=1)[0] > 0
+    return varied_hw if beside_hw.all() else ~beside_hw
+
+
+def _extremes(cells_CN: Tensor) -> Tensor:
+    """Quantiles of the darkest and brightest parts of cells [9,N], and logarithms of the shares that are clipped."""
+    mean_CN, low_CN, high_CN = cells_CN.chunk(3)
+    clipped = torch.cat([(low_CN <= CLIPPED).float().mean(dim=1), (high_CN >= 1 - CLIPPED).float().mean(dim=1)])
+    # The extremes of noise add to those of detail as squares do.
+    noise_C1 = torch.quantile(high_CN - low_CN, SMOOTH, dim=1)[:, None] / 2
+    low_CN, high_CN = (
+        mean_CN + sign * ((each_CN - mean_CN).square() - noise_C1.square()).clamp(min=0).sqrt()
+        for sign, each_CN in ((-1, low_CN), (1, high_CN))
+    )
+    levels = torch.tensor(EXTREMES, device=cells_CN.device)
+    found = [torch.quantile(low_CN, levels, dim=1), torch.quantile(high_CN, 1 - levels, dim=1)]
+    return torch.cat([(torch.cat(found) - 0.5).flatten() * 4, torch.log1p(100 * clipped) / 2])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +137,7 @@ class WholePhoto:
     def of(cls, overview_Chw: Tensor, request: Request) -> "WholePhoto":
         """Measure one photograph; no correction is requested if nothing varies, because statistics then say nothing."""
         asked_12 = torch.tensor([[float(request.is_lit), float(request.is_coloured)]], device=overview_Chw.device)
-        known = bool(varied(overview_Chw).any())
+        known = bool(varied(overview_Chw[:3]).any())
         return cls(statistics_BK=colour_statistics(overview_Chw)[None], asked_B2=asked_12 * known)
 
     def to(self, device: torch.device) -> "WholePhoto":
@@ -112,9 +157,10 @@ class ColourCorrection(nn.Module):
     keeps its values. In training they count in full; otherwise learning could not start from zero.
     """
 
-    def __init__(self, prompt_width: int, features: int) -> None:
+    def __init__(self, prompt_width: int, features: int, statistics: int = COLOUR_STATISTICS) -> None:
+        """`statistics` is how many of the `colour_statistics` are read, from the first on."""
         super().__init__()
-        self.statistics = nn.Linear(COLOUR_STATISTICS, features)
+        self.statistics = nn.Linear(statistics, features)
         self.prompt = nn.Linear(prompt_width, features)
         self.mix = nn.Linear(features, features)
         self.curve = nn.Linear(features, 6)
@@ -130,7 +176,8 @@ class ColourCorrection(nn.Module):
         """
         # No autocast: a gain rounded to bf16 would move 16-bit codes.
         with torch.autocast(image_BCHW.device.type, enabled=False):
-            hidden = F.relu(self.statistics(whole.statistics_BK.float()) + self.prompt(prompt_BD.float()))
+            statistics_BK = whole.statistics_BK[:, : self.statistics.in_features].float()
+            hidden = F.relu(self.statistics(statistics_BK) + self.prompt(prompt_BD.float()))
             octaves_BC, offset_BC = self.curve(F.relu(self.mix(hidden))).chunk(2, dim=1)
             lit_B1, coloured_B1 = whole.asked_B2.float().chunk(2, dim=1)
             only_lit_B1 = lit_B1 * (1 - coloured_B1)

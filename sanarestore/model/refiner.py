@@ -57,7 +57,9 @@ class Refiner(nn.Module):
         if not self.stem.weight.is_meta:
             self._initialise()
         self.colour_correction = (
-            ColourCorrection(prompt, config.colour_correction) if config.colour_correction else None
+            ColourCorrection(prompt, config.colour_correction, config.colour_statistics)
+            if config.colour_correction
+            else None
         )
 
     def forward(

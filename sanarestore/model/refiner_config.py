@@ -26,6 +26,8 @@ class RefinerConfig:
     """Bands of the local power spectrum among those statistics, which tell blur from low resolution; 0: none."""
     colour_correction: int = 0
     """Hidden features of the global colour correction; 0: none, each pixel is corrected from its surroundings only."""
+    colour_statistics: int = 28
+    """Statistics that it reads: 28, which are quantiles, or 52, with the extremes of each channel."""
 
     def __post_init__(self) -> None:
         levels = len(self.widths) - 1

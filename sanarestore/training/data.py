@@ -5,7 +5,7 @@ and resumed, see the same samples in the same order.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -84,11 +84,11 @@ class PhotoSamples(Dataset[Sample]):
         return Sample(
             degraded=self._cut(degraded, shift), target=self._cut(target, shift), prompt=plan.prompt,
             request=plan.request, note=note,
-            statistics=statistics_of(plan.degraded_on_average(framed if clean.shape[2] == 3 else to_gray(framed))),
+            statistics=statistics_of(on_average(plan.degraded_on_average, framed, gray=clean.shape[2] == 1)),
         )  # fmt: skip
 
     def _drawn_or_photographed(self, index: int, rng: np.random.Generator) -> tuple[Pixels, Pixels, str]:
-        """Return a clean crop with its margin [S, S, C], an overview [h, w, 3] of the image around it, and a note."""
+        """Return a clean crop with its margin [S, S, C], an overview [h, w, 9] of the image around it, and a note."""
         drawing = stream(self.recipe.seed, "drawing", index)
         if drawing.random() < self.recipe.synthetic_fraction:
             drawn = dead_leaves(self._side, drawing)
@@ -147,13 +147,27 @@ class PhotoSamples(Dataset[Sample]):
 class OverviewSamples(PhotoSamples):
     """Samples for global colour correction: random overview pixels in place of a crop, at a hundredth of the cost."""
 
+    def __init__(self, photos: Sequence[Path], recipe: TrainingRecipe, decoded: Path | None = None) -> None:
+        super().__init__(photos, recipe, decoded)
+        self._made: dict[int, Sample] = {}
+
     def __getitem__(self, index: int) -> Sample:
+        distinct = self.recipe.distinct_samples
+        if not distinct:
+            return self._make(index)
+        place = index % distinct
+        if place not in self._made:
+            self._made[place] = self._make(place)
+        return self._made[place]
+
+    def _make(self, index: int) -> Sample:
         rng = stream(self.recipe.seed, "tone", index)
         photo, note = self._photo(index)
         top, left = (int(rng.integers(size)) for size in photo.size)
         framed = photo.framing(CropWindow(top, left, 1), rng)
-        framed = to_gray(framed) if rng.random() < self.recipe.gray else framed
-        return {**overview_sample(framed, self._plan(rng), self.recipe.patch, rng), "note": note}
+        is_gray = rng.random() < self.recipe.gray
+        sample = overview_sample(framed, self._plan(rng), self.recipe.patch, rng, gray=is_gray)
+        return {**sample, "note": note}
 
 
 class WordingSamples(Dataset[Sample]):
@@ -216,11 +230,15 @@ class PairSamples(Dataset[Sample]):
         return common_size(pair, self._cache, self.recipe.scale)
 
 
-def overview_sample(overview_HWC: Pixels, plan: Plan, side: int, rng: np.random.Generator) -> Sample:
-    """Degrade an overview by the plan, and lay out random pixels of it as a square of `side`."""
-    degraded, target = plan.degraded_on_average(overview_HWC), plan.target_on_average(overview_HWC)
+def overview_sample(
+    overview_HWC: Pixels, plan: Plan, side: int, rng: np.random.Generator, *, gray: bool = False
+) -> Sample:
+    """Degrade an overview [h, w, 9] by the plan, and lay out random means of it as a square of `side`."""
+    degraded, target = (
+        on_average(change, overview_HWC, gray=gray) for change in (plan.degraded_on_average, plan.target_on_average)
+    )
     cells = rng.integers(overview_HWC.shape[0] * overview_HWC.shape[1], size=(side, side))
-    degraded_PPC, target_PPC = (image.reshape(-1, image.shape[2])[cells] for image in (degraded, target))
+    degraded_PPC, target_PPC = (image[..., :3].reshape(-1, 3)[cells] for image in (degraded, target))
     return Sample(
         degraded=to_tensor(degraded_PPC),
         target=to_tensor(target_PPC),
@@ -231,8 +249,16 @@ def overview_sample(overview_HWC: Pixels, plan: Plan, side: int, rng: np.random.
     )
 
 
+def on_average(change: Callable[[Pixels], Pixels], overview_HWC: Pixels, *, gray: bool = False) -> Pixels:
+    """Change an overview [h, w, 9], perhaps made gray: changes of means move the extremes of cells alike."""
+    # As the rows of one picture, because operations know gray and colour only.
+    picture = np.concatenate(np.split(overview_HWC, 3, axis=2))
+    changed = change(to_gray(picture) if gray else picture)
+    return np.concatenate(np.split(np.broadcast_to(changed, picture.shape), 3), axis=2)
+
+
 def statistics_of(overview_HWC: Pixels) -> Tensor:
-    """Compute the `colour_statistics` [K] of an `overview` [h, w, 3]."""
+    """Compute the `colour_statistics` [K] of an `overview` [h, w, 9]."""
     return colour_statistics(to_tensor(overview_HWC))
 
 

@@ -7,7 +7,10 @@ from torch import Tensor
 from sanarestore.model.refiner import Refiner
 
 
-def grow(refiner: Refiner, *, spectrum: int = 0, colour_correction: int = 0, widths: tuple[int, ...] = ()) -> Refiner:
+def grow(
+    refiner: Refiner, *, spectrum: int = 0, colour_correction: int = 0, colour_statistics: int = 0,
+    widths: tuple[int, ...] = (),
+) -> Refiner:  # fmt: skip
     """Return a larger refiner, with a spectrum, a global colour correction or more width, that does the same.
 
     What is missing is added, and levels become at least as wide as `widths`. The weights that read new features
@@ -20,6 +23,7 @@ def grow(refiner: Refiner, *, spectrum: int = 0, colour_correction: int = 0, wid
         refiner.config,
         spectrum=refiner.config.spectrum or spectrum,
         colour_correction=refiner.config.colour_correction or colour_correction,
+        colour_statistics=max(refiner.config.colour_statistics, colour_statistics),
         widths=widest,
     )
     if config == refiner.config:

@@ -75,7 +75,7 @@ class Photo:
 
     @cached_property
     def overview(self) -> Pixels:
-        """The whole photo's `overview`, [h, w, 3]."""
+        """The whole photo's `overview`, [h, w, 9]."""
         return overview(to_tensor(_as_colour(self.codes))).numpy().transpose(1, 2, 0)
 
     def framing(self, window: CropWindow, rng: np.random.Generator) -> Pixels:
@@ -128,7 +128,7 @@ class EnlargedPhoto(Photo):
 
     @cached_property
     def overview(self) -> Pixels:
-        """The whole enlarged photo's `overview`, [h, w, 3]."""
+        """The whole enlarged photo's `overview`, [h, w, 9]."""
         return overview(to_tensor(self._enlarged(*self.codes.shape[:2]))).numpy().transpose(1, 2, 0)
 
     def crop(self, top: int, left: int, height: int, width: int) -> Pixels:

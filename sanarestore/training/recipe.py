@@ -82,6 +82,9 @@ class TrainingRecipe:
     harm_weight: float = 0.0
     """Under colour-correction, weight of the decibels that a correction loses, beside the loss itself: a wrong guess
     harms a photograph more than a timid one."""
+    distinct_samples: int = 0
+    """Under colour-correction, samples that are made, which takes longer than learning from them; later ones repeat
+    them. 0 makes every sample anew."""
     p_one: float = 0.5
     """Under flow, share of times that are exactly 1, the only time at which one-step sampling calls the model."""
     teacher: bool = True

@@ -3,6 +3,7 @@
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from sanarestore.model.colour_correction import COLOUR_STATISTICS, QUANTILE_STATISTICS
 from sanarestore.model.condition import KINDS
 from sanarestore.options import LARGEST_SCALE
 from sanarestore.training.recipe_shapes import (
@@ -75,6 +76,7 @@ def problems(recipe: "TrainingRecipe") -> dict[str, object]:
             recipe.loss_floor,
             recipe.coarse_weight,
             recipe.harm_weight,
+            recipe.distinct_samples,
             recipe.agreement_weight,
             recipe.flow_shift,
             recipe.cached_passes,
@@ -88,6 +90,9 @@ def problems(recipe: "TrainingRecipe") -> dict[str, object]:
             recipe.pictures_every,
         )
         < 0,
+        f"colour_statistics must be {QUANTILE_STATISTICS} or {COLOUR_STATISTICS}": (
+            recipe.model.colour_statistics not in (QUANTILE_STATISTICS, COLOUR_STATISTICS)
+        ),
         "widths, heads and layers must be positive": min(
             *recipe.model.widths,
             recipe.model.prompt_width,

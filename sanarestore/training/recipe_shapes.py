@@ -36,7 +36,8 @@ LATENT_STRIDE = 2 ** (LATENT_STAGES - 1)
 class ModelShape:
     """Network to train from scratch.
 
-    A base keeps its shape, but gains the `widths`, `spectrum` and `colour_correction` that it lacks.
+    A base keeps its shape, but gains the `widths`, `spectrum`, `colour_correction` and `colour_statistics` that it
+    lacks.
     """
 
     widths: tuple[int, ...] = (32, 64, 128, 256)
@@ -47,6 +48,8 @@ class ModelShape:
     """Bands of the refiner's power spectrum (see RefinerConfig)."""
     colour_correction: int = 0
     """Features of the refiner's global colour correction (see RefinerConfig)."""
+    colour_statistics: int = 28
+    """Statistics that it reads (see RefinerConfig)."""
     prompt_width: int = 128
     """Features of the text encoder."""
     prompt_layers: int = 2

@@ -187,13 +187,25 @@ def _from_model(name: str, recipe: TrainingRecipe, *, grown: bool, autoencoder: 
     shape = recipe.model
     refiner = model.refiner
     if grown:
-        refiner = grow(refiner, spectrum=shape.spectrum, colour_correction=shape.colour_correction, widths=shape.widths)
+        refiner = grow(
+            refiner, spectrum=shape.spectrum, colour_correction=shape.colour_correction,
+            colour_statistics=shape.colour_statistics, widths=shape.widths,
+        )  # fmt: skip
     return Parts(
         refiner=refiner, prompts=FrozenPrompts(model.prompts, refiner.config.prompt_width),
         encoder=load_encoder(model.folder), latent=model.latent,
         reader=load_reader(model.folder) if is_reader(model.folder) else None, defaults=model.defaults,
-        experts=_experts(recipe, model) if refiner is model.refiner else None,
+        experts=_experts(recipe, model) if _is_same_but_for_colours(refiner, model.refiner) else None,
     )  # fmt: skip
+
+
+def _is_same_but_for_colours(refiner: Refiner, other: Refiner) -> bool:
+    """Whether experts of one are experts of the other: they share the global colour correction."""
+    like = replace(
+        refiner.config, colour_correction=other.config.colour_correction,
+        colour_statistics=other.config.colour_statistics,
+    )  # fmt: skip
+    return like == other.config
 
 
 def _pinned(autoencoder: str | None) -> str | None:
@@ -231,4 +243,5 @@ def _refiner_config(shape: ModelShape, prompt_width: int) -> RefinerConfig:
     return RefinerConfig(
         widths=shape.widths, encoder_blocks=shape.encoder_blocks, decoder_blocks=shape.decoder_blocks,
         spectrum=shape.spectrum, colour_correction=shape.colour_correction, prompt_width=prompt_width,
+        colour_statistics=shape.colour_statistics,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from sanarestore.degradations.requests import DEFAULT_PROMPT, Request
 from sanarestore.errors import ImageError
 from sanarestore.images import Pixels
 from sanarestore.training.batching import Batch, collate
-from sanarestore.training.data import Sample, overview_sample, statistics_of
+from sanarestore.training.data import Sample, on_average, overview_sample, statistics_of
 from sanarestore.training.photos import CropWindow, Photo, PhotoCache, common_size, to_tensor
 
 VALIDATED = ("noise:25", "jpeg:20", "blur:1.6", "lowres:2")
@@ -116,7 +116,7 @@ def _sample(plan: Plan, clean_HWC: Pixels, overview_HWC: Pixels) -> Sample:
         target=to_tensor(plan.target(clean_HWC)),
         prompt=plan.prompt,
         request=plan.request,
-        statistics=statistics_of(plan.degraded_on_average(overview_HWC)),
+        statistics=statistics_of(on_average(plan.degraded_on_average, overview_HWC)),
         note="",
     )
 

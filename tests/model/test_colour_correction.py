@@ -11,6 +11,7 @@ from sanarestore.model.colour_correction import (
     DOUBT,
     OVERVIEW_SIDE,
     PLAIN,
+    QUANTILE_STATISTICS,
     QUANTILES,
     ColourCorrection,
     WholePhoto,
@@ -51,22 +52,29 @@ def moved(correction: ColourCorrection) -> ColourCorrection:
 def test_an_overview_has_a_bounded_size_and_keeps_the_mean(size: tuple[int, int], expected: tuple[int, int]) -> None:
     image = image_of(*size)
     seen = overview(image)
-    assert seen.shape == (3, *expected)
+    assert seen.shape == (9, *expected)
     assert max(seen.shape) <= OVERVIEW_SIDE
-    assert torch.allclose(seen.mean(dim=(1, 2)), image.mean(dim=(1, 2)), atol=0.005)
+    assert torch.allclose(seen[:3].mean(dim=(1, 2)), image.mean(dim=(1, 2)), atol=0.005)
 
 
 def test_an_overview_holds_area_means() -> None:
     image = image_of(128, 256)
-    assert torch.allclose(overview(image), torch.nn.functional.avg_pool2d(image, 4), atol=1e-6)
-    assert torch.equal(overview(image_of(40, 30)), image_of(40, 30)), "a small image is its own overview"
+    assert torch.allclose(overview(image)[:3], torch.nn.functional.avg_pool2d(image, 4), atol=1e-6)
+    assert torch.equal(overview(image_of(40, 30)), image_of(40, 30).repeat(3, 1, 1)), "a small image is its own"
+
+
+def test_an_overview_holds_the_darkest_and_brightest_sixteenth_of_each_cell() -> None:
+    image = image_of(256, 512)
+    parts = torch.nn.functional.avg_pool2d(image, 2)
+    dark, bright = -torch.nn.functional.max_pool2d(-parts, 4), torch.nn.functional.max_pool2d(parts, 4)
+    assert torch.allclose(overview(image)[3:], torch.cat([dark, bright]), atol=1e-6)
 
 
 def test_an_overview_clips_before_averaging() -> None:
     spikes = torch.zeros(3, 128, 128)
     spikes[:, ::2] = 3.0
     spikes[:, 1::2] = -1.0
-    assert torch.equal(overview(spikes), torch.full((3, 64, 64), 0.5))
+    assert torch.equal(overview(spikes)[:3], torch.full((3, 64, 64), 0.5))
 
 
 def test_the_overview_of_an_expanded_gray_view_stays_gray() -> None:
@@ -81,9 +89,56 @@ def test_statistics_are_quantiles_independent_of_pixel_order() -> None:
     shuffled = seen.flatten(1)[:, torch.randperm(seen[0].numel(), generator=torch.Generator().manual_seed(0))]
     assert torch.equal(colour_statistics(shuffled[:, None]), found)
     expected = (np.quantile(seen[0].numpy(), QUANTILES) - 0.5) * 4
-    assert found.view(len(QUANTILES), 4)[:, 0].numpy() == pytest.approx(expected, abs=1e-4)
-    gray = colour_statistics(torch.full((3, 4, 4), 0.25)).view(len(QUANTILES), 4)
+    assert quantiles(seen)[:, 0].numpy() == pytest.approx(expected, abs=1e-4)
+    gray = quantiles(torch.full((9, 4, 4), 0.25))
     assert torch.equal(gray, torch.tensor([-1.0, -1.0, -1.0, -2.0]).expand(len(QUANTILES), 4)), "gray has no saturation"
+
+
+def quantiles(overview_Chw: torch.Tensor) -> torch.Tensor:
+    """Quantiles among the statistics: [level, red green blue saturation]."""
+    return colour_statistics(overview_Chw)[:QUANTILE_STATISTICS].view(len(QUANTILES), 4)
+
+
+def extremes(overview_Chw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Darkest and brightest values of the statistics [level, channel], and what they say of clipping [end, channel]."""
+    low, high, clipped = colour_statistics(overview_Chw)[QUANTILE_STATISTICS:].split((9, 9, 6))
+    return low.view(3, 3) / 4 + 0.5, high.view(3, 3) / 4 + 0.5, clipped.view(2, 3)
+
+
+def test_extremes_find_what_the_means_of_cells_hide() -> None:
+    """Small black and white parts of a photograph tell its exposure; the means of cells show neither."""
+    image = 0.4 + 0.2 * torch.rand(3, 512, 512, generator=torch.Generator().manual_seed(0))
+    image[:, 100:102, 200:202], image[:, 300:302, 80:82] = 0.0, 1.0
+    shifted = image * torch.tensor([0.9, 0.8, 0.7])[:, None, None] + 0.05
+    low, high, _ = extremes(overview(shifted))
+    assert low[0].tolist() == pytest.approx([0.05] * 3, abs=0.01)
+    assert high[0].tolist() == pytest.approx([0.95, 0.85, 0.75], abs=0.01)
+    assert quantiles(overview(shifted))[-1, 0] / 4 + 0.5 < 0.6
+
+
+def test_noise_hardly_moves_the_extremes() -> None:
+    """Parts of 2 x 2 pixels still hold half of the noise, whose extremes would lie three deviations further out."""
+    image, sigma = image_of(512, 512), 0.05
+    noisy = image + sigma * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    clean, found = (extremes(overview(each)) for each in (image, noisy))
+    for before, after in zip(clean[:2], found[:2], strict=True):
+        assert (after - before).abs().max() < sigma
+
+
+def test_clipping_is_measured_by_channel() -> None:
+    image = torch.rand(3, 128, 128, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
+    image[2, :64], image[0, 96:] = 1.0, 0.0
+    _, _, clipped = extremes(overview(image))
+    assert [bool(each) for each in clipped.flatten() > 0] == [True, False, False, False, False, True]
+    assert clipped[1, 2] > clipped[0, 0]
+
+
+def test_a_correction_of_before_reads_quantiles_only() -> None:
+    correction = moved(ColourCorrection(8, 16, QUANTILE_STATISTICS)).eval()
+    image, prompt, given = image_of(9, 7)[None], torch.ones(1, 8), whole()
+    other = torch.cat([given.statistics_BK[:, :QUANTILE_STATISTICS], -given.statistics_BK[:, QUANTILE_STATISTICS:]], 1)
+    found = correction(image, WholePhoto(statistics_BK=other, asked_B2=given.asked_B2), prompt)
+    assert torch.equal(found, correction(image, given, prompt))
 
 
 @pytest.mark.parametrize("asked", [LIGHT, COLOUR, BOTH])
@@ -246,19 +301,33 @@ def test_statistics_ignore_a_plain_backdrop(backdrop: tuple[float, float, float]
     product = 0.3 + 0.3 * torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0))
     scene = torch.tensor(backdrop)[:, None, None].repeat(1, 64, 64)
     scene[:, 22:42, 22:42] = product
-    found, alone = (colour_statistics(image).view(-1, 4)[:, :3] for image in (scene, product))
+    found, alone = (quantiles(overview(image))[:, :3] for image in (scene, product))
     everything = torch.stack([(torch.quantile(each, torch.tensor(QUANTILES)) - 0.5) * 4 for each in scene.flatten(1)])
     middle = slice(2, 5)  # the quartiles
     assert (found - alone)[middle].abs().max() < 0.35
     assert (everything.T - alone)[middle].abs().max() > 0.8
     # The size of the backdrop does not matter: eight more rows change nothing.
-    larger = torch.cat([scene, scene[:, -8:]], dim=1)
-    assert torch.equal(colour_statistics(larger), colour_statistics(scene))
+    seen = overview(scene)
+    larger = torch.cat([seen, seen[:, -8:]], dim=1)
+    assert torch.equal(colour_statistics(larger), colour_statistics(seen))
+
+
+@pytest.mark.parametrize("backdrop", [(1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (0.9, 0.1, 0.1)])
+def test_extremes_ignore_a_plain_backdrop_and_the_outline_before_it(backdrop: tuple[float, float, float]) -> None:
+    scene = torch.tensor(backdrop)[:, None, None].repeat(1, 640, 640)
+    scene[:, 203:427, 203:427] = 0.3 + 0.3 * torch.rand(3, 224, 224, generator=torch.Generator().manual_seed(0))
+    low, high, clipped = extremes(overview(scene))
+    assert low.min() > 0.25, "no part of the backdrop"
+    assert high.max() < 0.65
+    assert not clipped.any()
 
 
 def test_an_entirely_plain_photograph_is_measured_as_a_whole() -> None:
-    plain = torch.full((3, 5, 6), 0.75)
-    assert torch.equal(colour_statistics(plain).view(-1, 4), torch.tensor([1.0, 1.0, 1.0, -2.0]).expand(7, 4))
+    plain = torch.full((9, 5, 6), 0.75)
+    assert torch.equal(quantiles(plain), torch.tensor([1.0, 1.0, 1.0, -2.0]).expand(7, 4))
+    low, high, clipped = extremes(plain)
+    assert torch.equal(torch.cat([low, high]), torch.full((6, 3), 0.75))
+    assert not clipped.any()
 
 
 @pytest.mark.parametrize("kinds", [(), *((kind,) for kind in KINDS), ("lowlight", "colour"), KINDS])
@@ -270,7 +339,7 @@ def test_a_whole_photo_holds_its_statistics_and_requested_corrections(kinds: tup
 
 
 def test_no_correction_is_requested_for_an_entirely_plain_photograph() -> None:
-    measured = WholePhoto.of(torch.full((3, 8, 8), 0.1), Request.of("lowlight", "colour"))
+    measured = WholePhoto.of(torch.full((9, 8, 8), 0.1), Request.of("lowlight", "colour"))
     assert measured.asked_B2.tolist() == [[0.0, 0.0]]
     correction, image = moved(ColourCorrection(8, 16)).eval(), torch.full((1, 3, 4, 4), 0.1)
     assert torch.equal(correction(image, measured, torch.ones(1, 8)), image)

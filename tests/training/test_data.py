@@ -8,16 +8,24 @@ import torch
 
 from sanarestore import images
 from sanarestore.degradations.grammar import read_grammar
+from sanarestore.degradations.operations import ColourShift
 from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import stream
 from sanarestore.degradations.requests import LIGHT_AND_COLOUR, Request
 from sanarestore.degradations.wordings import Language, word_strangely
 from sanarestore.errors import NoImagesError
+from sanarestore.model.colour_correction import QUANTILE_STATISTICS, overview
 from sanarestore.training import photos as photos_module
 from sanarestore.training.backdrops import before_backdrop
 from sanarestore.training.batching import batches
-from sanarestore.training.data import OverviewSamples, PairSamples, PhotoSamples, WordingSamples
-from sanarestore.training.photos import CropWindow, Photo, PhotoCache
+from sanarestore.training.data import (
+    OverviewSamples,
+    PairSamples,
+    PhotoSamples,
+    WordingSamples,
+    on_average,
+)
+from sanarestore.training.photos import CropWindow, Photo, PhotoCache, to_tensor
 from sanarestore.training.recipe import TrainingRecipe
 from tests.conftest import photo
 
@@ -77,7 +85,9 @@ def test_quantized_pairs_are_8_bit_codes(photos: list[Path]) -> None:
 def test_gray_samples_have_three_equal_channels(photos: list[Path]) -> None:
     sample = PhotoSamples(photos, recipe(gray=1.0, degradations={"noise:25": 1.0}))[0]
     assert torch.equal(sample["degraded"][0], sample["degraded"][2])
-    assert torch.equal(sample["statistics"].view(-1, 4)[:, 0], sample["statistics"].view(-1, 4)[:, 2])
+    quantiles, extremes = sample["statistics"].split((QUANTILE_STATISTICS, 24))
+    for each in (quantiles.view(-1, 4), extremes.view(-1, 3)):
+        assert torch.equal(each[:, 0], each[:, 2])
 
 
 def test_statistics_are_those_of_the_degraded_photo(photos: list[Path]) -> None:
@@ -85,7 +95,8 @@ def test_statistics_are_those_of_the_degraded_photo(photos: list[Path]) -> None:
     found = {}
     for line in ("clean", "lowlight:2", "noise:25"):
         samples = PhotoSamples(photos[:1], recipe(degradations={line: 1.0}, gray=0.0))
-        found[line] = torch.stack([samples[index]["statistics"] for index in range(6)]).view(6, -1, 4)[..., :3]
+        measured = torch.stack([samples[index]["statistics"][:QUANTILE_STATISTICS] for index in range(6)])
+        found[line] = measured.view(6, -1, 4)[..., :3]
     assert (found["lowlight:2"] < found["clean"] - 0.2).all()
     assert torch.allclose(found["noise:25"], found["clean"], atol=0.15)
     assert found["clean"].std(dim=0).max() > 0.02, "each sample has its own framing"
@@ -103,6 +114,24 @@ def test_overview_samples_are_pixels_of_an_overview(photos: list[Path]) -> None:
     # The pixels are sampled from the overview that the statistics measure.
     medians = sample["degraded"].flatten(1).median(dim=1).values
     assert torch.allclose((medians - 0.5) * 4, sample["statistics"].view(-1, 4)[3, :3], atol=0.3)
+
+
+def test_extremes_of_an_overview_are_degraded_like_its_means() -> None:
+    image = photo(256, 384)
+    shift = ColourShift(brightness=0.05, contrast=-0.1, gains=(0.9, 1.0, 0.8))
+    seen, wanted = (overview(to_tensor(each)).permute(1, 2, 0).numpy() for each in (image, shift(image)))
+    assert np.allclose(on_average(shift.on_average, seen), wanted, atol=1e-5)
+    gray = on_average(shift.on_average, seen, gray=True)
+    assert gray.shape == seen.shape
+    assert np.array_equal(gray[..., 0::3], gray[..., 2::3]), "gray stays gray"
+
+
+def test_distinct_samples_come_again(photos: list[Path]) -> None:
+    samples = OverviewSamples(photos, recipe(degradations={"colour:0.2": 1.0}, patch=16, distinct_samples=3))
+    fresh = OverviewSamples(photos, recipe(degradations={"colour:0.2": 1.0}, patch=16))
+    assert samples[4] is samples[1]
+    assert torch.equal(samples[1]["degraded"], fresh[1]["degraded"])
+    assert not torch.equal(fresh[4]["degraded"], fresh[1]["degraded"])
 
 
 def test_a_kept_colour_shift_is_in_the_target_too(photos: list[Path]) -> None:

@@ -30,6 +30,7 @@ def inputs(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.T
         {"spectrum": 5},
         {"colour_correction": 4},
         {"spectrum": 5, "colour_correction": 4},
+        {"colour_correction": 4, "colour_statistics": 52},
         {"widths": (12, 8, 24, 16)},
         {"widths": (8, 12, 16, 20)},
     ],
@@ -47,6 +48,15 @@ def test_growing_does_not_change_the_result(more: dict[str, Any]) -> None:
         "colour_correction": 9,
         **more,
     }
+
+
+def test_a_colour_correction_that_reads_more_does_the_same() -> None:
+    refiner = grow(random_refiner(), colour_correction=4)
+    assert refiner.colour_correction
+    torch.nn.init.normal_(refiner.colour_correction.curve.weight, std=0.1)
+    grown, whole = grow(refiner, colour_statistics=52), statistics_of(0.3, (0, 1), (1, 1))
+    assert torch.equal(grown(*inputs(32, 48), whole), refiner(*inputs(32, 48), whole))
+    assert not torch.equal(grown(*inputs(32, 48), whole), refiner(*inputs(32, 48)))
 
 
 def test_grown_weights_can_learn() -> None:

@@ -91,6 +91,18 @@ def made(name: str, **changes: Any) -> Objective:
     return objective
 
 
+def test_experts_stay_where_only_the_colour_correction_grows(tmp_path: Path) -> None:
+    routed(replace(RECIPE, objective="router")).save(tmp_path / "model", RECIPE, {})
+    start = Start(base=str(tmp_path / "model"))
+    wider, other = (
+        start.parts(replace(RECIPE, objective="colour-correction", model=replace(RECIPE.model, **{name: value})))
+        for name, value in (("colour_statistics", 52), ("spectrum", 5))
+    )
+    assert wider.refiner.config.colour_statistics == 52
+    assert wider.experts is not None
+    assert other.experts is None, "experts are differences from another refiner"
+
+
 def routed(recipe: TrainingRecipe) -> Objective:
     """Make a router between a fresh refiner and different experts for noise and JPEG."""
     parts = from_scratch(recipe)
