@@ -32,6 +32,11 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 
+def arithmetic(name: str, device: torch.device) -> str:
+    """Name the arithmetic that a dtype means on a device: float32, bfloat16, or int8, whose ends are float32."""
+    return name if name == "int8" else str(pick_dtype(name, device)).removeprefix("torch.")
+
+
 def describe(device: torch.device) -> str:
     """Describe a device in words: a GPU's model, a CPU's threads."""
     if device.type == "cuda":

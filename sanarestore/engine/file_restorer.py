@@ -67,7 +67,10 @@ class FileRestorer:
         self._accept_damaged = accept_damaged
         self._budget = budget
         # Asked in the main thread, since each thread has a number of its own.
-        self._where: dict[str, Any] = {"device": str(self._restorer.device), "threads": torch.get_num_threads()}
+        self._where: dict[str, Any] = {
+            "device": str(self._restorer.device), "threads": torch.get_num_threads(),
+            "dtype": self._restorer.arithmetic,
+        }  # fmt: skip
 
     def read(self, job: Job) -> _Read:
         """Read and hash the file once, when there is memory for it.

@@ -129,6 +129,8 @@ class Outcome:
     """Tile side used, in pixels, after any halving when memory ran out."""
     threads: int | None = None
     """CPU threads of the worker: another number may round differently."""
+    dtype: str = ""
+    """Arithmetic of the networks: float32, bfloat16 or int8; empty if nothing was restored."""
     expert: str | None = None
     """Name of the expert with the largest share in the result; None for the general refiner."""
     removes: tuple[str, ...] | None = None
@@ -168,6 +170,7 @@ class Outcome:
             "device": self.device,
             "tile": self.tile,
             "threads": self.threads,
+            "dtype": self.dtype,
             "expert": self.expert,
             "removes": None if self.removes is None else list(self.removes),
             "judge": self.judge,

@@ -20,7 +20,7 @@ from torch import Tensor
 from sanarestore import images
 from sanarestore.degradations.requests import Request
 from sanarestore.engine.candidates import best_of
-from sanarestore.engine.devices import exactly_float32, pick_device, pick_dtype
+from sanarestore.engine.devices import arithmetic, exactly_float32, pick_device, pick_dtype
 from sanarestore.engine.generation import Draw, Generation, Watch, new_generation
 from sanarestore.engine.jobs import Candidate
 from sanarestore.engine.judges import judge_of, judgement
@@ -242,6 +242,11 @@ class Restorer:
             restored_HWC -= visible_HWC
             restored_HWC = visible_HWC + restored_HWC.mean(axis=2, keepdims=True)
         return mixed(visible_HWC, restored_HWC, self.options.strength)
+
+    @property
+    def arithmetic(self) -> str:
+        """Arithmetic of the networks: float32, bfloat16 or int8."""
+        return arithmetic(self.options.dtype, self.device)
 
     @property
     def tile(self) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sanarestore import images, weights
-from sanarestore.engine.devices import pick_device, pick_dtype
+from sanarestore.engine.devices import arithmetic, pick_device
 from sanarestore.engine.latent_use import is_generated, steps_of
 from sanarestore.engine.restorer import Restorer
 from sanarestore.errors import UsageError
@@ -40,9 +40,8 @@ class Ours(Method):
     def __init__(self, options: RestoreOptions, device: str, *, seeds: Sequence[int] | None = None) -> None:
         """Without `seeds`, there are `SEEDS` of them where results differ between seeds, and one elsewhere."""
         self.device = pick_device(device)
-        is_int8 = options.dtype == "int8"
-        arithmetic = "int8" if is_int8 else str(pick_dtype(options.dtype, self.device)).removeprefix("torch.")
-        self._options = options = replace(options, dtype=arithmetic)  # type: ignore[arg-type]
+        dtype = arithmetic(options.dtype, self.device)
+        self._options = options = replace(options, dtype=dtype)  # type: ignore[arg-type]
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         self.model = load_model(options.model, options.adapter, autoencoder=options.autoencoder)
@@ -53,7 +52,7 @@ class Ours(Method):
         details += [f"fidelity {options.fidelity:g}"] if options.fidelity != 1 else []
         details += [f"{options.steps} steps"] if options.steps else []
         details += [f"guidance {options.guidance:g}"] if options.guidance != 1 else []
-        self.details = ", ".join([*details, arithmetic])
+        self.details = ", ".join([*details, dtype])
         self._restorer = lru_cache(maxsize=KEPT)(self._new)
         networks: list[nn.Module] = [self.model.refiner]
         self.is_generated = is_generated(options, self.model)

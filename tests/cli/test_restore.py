@@ -807,7 +807,7 @@ def test_a_report_shows_what_was_restored_and_what_failed(
     assert len(list(Path("report/previews").glob("*.webp"))) == 4 * page.count('class="done"') > 0
     capfd.readouterr()
     assert restore("shoot", "-o", "out", "--report", "out") == 2, "the output folder is no report"
-    assert "no earlier report" in capfd.readouterr().err
+    assert "not an earlier report" in capfd.readouterr().err
     assert restore("-", "-o", "out.png", "--report", "report") == 2
     assert restore("shoot", "-o", "out", "--report", "shoot/report") == 2
     assert "restored by the next run" in capfd.readouterr().err

@@ -11,7 +11,7 @@ def test_an_outcome_converts_to_json() -> None:
     line = json.loads(json.dumps(outcome.to_json()))
     assert line.keys() == {
         "input", "output", "status", "reason", "seconds", "megapixels", "error", "notes", "device", "tile",
-        "threads", "expert", "removes", "judge", "candidates", "sha256",
+        "threads", "dtype", "expert", "removes", "judge", "candidates", "sha256",
     }  # fmt: skip
     assert (line["input"], line["output"], line["notes"]) == ("a.png", "b.png", ["x"])
 
