@@ -222,7 +222,8 @@ class ClipRestorer:
         return ClipOutcome(
             path=job.source, output=job.target, status="done", megapixels=pixels * parts.frames / 1e6, notes=notes,
             device=str(restorer.device), tile=restorer.tile, threads=restorer.options.threads,
-            dtype=restorer.arithmetic, expert=restorer.expert, removes=restorer.request.removes, prompt_note=restorer.prompt_note, frames=parts.frames, resumed=resumed,
+            dtype=restorer.arithmetic, expert=restorer.expert, removes=restorer.request.removes,
+            prompt_note=restorer.prompt_note, frames=parts.frames, resumed=resumed,
             cuts=tuple(cut for part in parts.done for cut in part["cuts"]),
         )  # fmt: skip
 

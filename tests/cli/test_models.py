@@ -60,7 +60,7 @@ def test_verify_ends_with_4_if_a_hash_differs(tiny_folder: Path, capsys: pytest.
     assert run(["models", "verify", weights.EMBEDDED, str(tiny_folder)]) == 4
     shown = capsys.readouterr()
     assert "refiner.safetensors: the file is damaged" in " ".join(shown.err.split())
-    assert f"{weights.EMBEDDED}: 13 of 13" in shown.out
+    assert f"{weights.EMBEDDED}: 14 of 14" in shown.out
     assert run(["models", "verify", str(tiny_folder), "--json"]) == 4
     assert len(printed(capsys)[0]["wrong"]) == 1
 
