@@ -222,7 +222,7 @@ def test_whole_numbers_are_the_same_options_as_floats() -> None:
     [{"strength": "0.5"}, {"scale": "2"}, {"tile": 64.5}, {"threads": 1.5}, {"long_side": 31.5}, {"seed": True}],
 )
 def test_options_that_are_no_numbers_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=r"is no (whole )?number"):
+    with pytest.raises(UsageError, match=r"is not a (whole )?number"):
         RestoreOptions(**wrong)
 
 

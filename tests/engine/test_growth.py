@@ -79,12 +79,13 @@ def divided(flops: list[int], factors: list[float]) -> list[float]:
 # Operations.
 
 
-@pytest.mark.parametrize(("fidelity", "refined", "generated"), [(1.0, 98.91, 0), (0.0, 0, 73.28), (0.5, 98.91, 73.28)])
+@pytest.mark.parametrize(("fidelity", "refined", "generated"), [(1.0, 53.49, 0), (0.0, 0, 73.28), (0.5, 53.49, 73.28)])
 def test_the_operations_per_pixel_are_pinned(fidelity: float, refined: float, generated: float) -> None:
     """Count the multiply-adds of untiled work, so that a change of the cost is noticed.
 
     The refiner alone runs at fidelity 1, with the pixels beyond the border; the latent path alone runs at 0, and both
-    run in between. The refiner was designed to take 50 to 100 thousand per pixel.
+    run in between. The refiner was designed to take 50 to 100 thousand per pixel; with the channels that its
+    calibration leaves out, and a stem for two images, it would take 98.91.
     """
     thousands = refined * continued(SIZES[0]) + generated
     assert restored(SIZES[0], fidelity, "off").flop / 2e3 / PIXELS[0] == pytest.approx(thousands, rel=0.002)
