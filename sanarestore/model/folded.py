@@ -50,12 +50,19 @@ class FoldedRefiner(nn.Module):
     def forward(self, degraded_BCHW: Tensor, generated_BCHW: Tensor, whole: WholePhoto | None = None) -> Tensor:
         """`Refiner.forward`; faster if both images are the same object."""
         local_BKHW, modulation_BSHW, weight_B1HW = self.refiner.measure(degraded_BCHW, self._prompt_1D)
+        # Nested, so that no name here keeps the stem's result while the body runs.
+        features_BCHW = self._body(self._enter(degraded_BCHW, generated_BCHW, local_BKHW), modulation_BSHW)
+        residual_BCHW = self._head(features_BCHW.float())
+        del features_BCHW
+        return self.refiner.finish(residual_BCHW, weight_B1HW, generated_BCHW, self._prompt_1D, whole)
+
+    def _enter(self, degraded_BCHW: Tensor, generated_BCHW: Tensor, local_BKHW: Tensor) -> Tensor:
+        """The stem's result [B,C,H/2,W/2]."""
         if generated_BCHW is degraded_BCHW:
-            hidden = self._stem_of_one(stem_input(degraded_BCHW, local_BKHW))
+            hidden: Tensor = self._stem_of_one(stem_input(degraded_BCHW, local_BKHW))
         else:
             hidden = self._stem(stem_input(torch.cat([degraded_BCHW, generated_BCHW], dim=1), local_BKHW))
-        residual_BCHW = self._head(self._body(hidden.to(self.refiner.dtype), modulation_BSHW).float())
-        return self.refiner.finish(residual_BCHW, weight_B1HW, generated_BCHW, self._prompt_1D, whole)
+        return hidden.to(self.refiner.dtype)
 
     def _body(self, hidden: Tensor, modulation_BSHW: Tensor) -> Tensor:
         """From the stem's result to the head's input, both [B,C,H/2,W/2]."""

@@ -237,7 +237,7 @@ def test_a_result_gets_the_dates_and_the_provenance_of_its_file(restorer: Restor
         ({"output": "a.png", "quality": 90, "format": "png"}, "^quality: .*format='jpeg'"),
         ({"output": "a.png", "quality": 90}, "^a.png: PNG is written without loss.*Leave out quality, or"),
         ({"output": "-"}, "^output: '-' is stdout.*the result is returned"),
-        ({"output": 5}, "^output: 5 is no path"),
+        ({"output": 5}, "^output: 5 is not a path"),
         ({"output": "a.png", "overwrite": "no"}, "^overwrite: 'no' is neither True nor False"),
         ({"output": "a.jpg", "bit_depth": 16}, "bit_depth=8"),
     ],
