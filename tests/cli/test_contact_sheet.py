@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 from sanarestore import images
 from sanarestore.cli import contact_sheet
 from sanarestore.cli.app import run
-from sanarestore.cli.contact_sheet import DETAIL_SIDE, Change, ContactSheet, compare
+from sanarestore.cli.contact_sheet import DETAIL_SIDE, ContactSheet, Difference, compare
 from sanarestore.engine.jobs import Outcome
 from sanarestore.errors import UsageError
 from sanarestore.images import Image, Metadata, Pixels
@@ -176,7 +176,7 @@ def test_many_photographs_take_several_pages(tmp_path: Path, monkeypatch: pytest
 
 def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("my own page")
-    with pytest.raises(UsageError, match="no earlier report"):
+    with pytest.raises(UsageError, match="not an earlier report"):
         ContactSheet(tmp_path, "")
     assert (tmp_path / "index.html").read_text() == "my own page"
 
@@ -201,7 +201,7 @@ def test_a_file_in_place_of_the_reports_folder_is_refused_before_the_work(
 def test_a_change_of_brightness_that_rounds_to_nothing_has_no_minus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change = Change(decibels=60.0, brightness=-0.001, detail=(0, 0))
+    change = Difference(decibels=60.0, brightness=-0.001, detail=(0, 0))
     monkeypatch.setattr("sanarestore.cli.contact_sheet.compare", lambda *_: change)
     assert "mean brightness +0.00 codes" in made(tmp_path / "report", outcome(tmp_path))
 

@@ -10,6 +10,7 @@ import torch
 
 from sanarestore.errors import UsageError
 from sanarestore.training import fitting, plan
+from sanarestore.training.learner import Learner
 from sanarestore.training.loop import Trainer
 from sanarestore.training.order import SCRATCH, Order, choose_recipe
 from sanarestore.training.plan import plan_of, trial_seconds
@@ -128,7 +129,7 @@ def test_memory_that_runs_out_in_a_trial_step_is_answered_with_advice(
     def too_much(*_: object) -> float:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Trainer, "backward", too_much)
+    monkeypatch.setattr(Learner, "backward", too_much)
     with pytest.raises(UsageError, match=r"memory ran out in a trial step.* would fit with accumulate = 2"):
         plan_of(run)
 
