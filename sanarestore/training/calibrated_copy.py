@@ -1,19 +1,21 @@
 """A copy of a model whose refiners are calibrated by photographs, so that they run faster."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from sanarestore import weights
+from sanarestore.degradations.recipes import stream
+from sanarestore.degradations.requests import every_request
 from sanarestore.errors import UsageError
 from sanarestore.files import hash_file, replace_folder
 from sanarestore.model.calibration import Calibration, write_calibrations
 from sanarestore.model.loading import CALIBRATION, RestorationModel, load_model
 from sanarestore.model.tensors import write_json
 from sanarestore.training.calibrating import Calibrating, calibrate
-from sanarestore.training.data import PhotoSamples
+from sanarestore.training.data import PhotoSamples, Sample
 from sanarestore.training.preflight import check_photos
 from sanarestore.training.recipe import TrainingRecipe
 
@@ -29,6 +31,13 @@ OWN = {
     "photograph": {"photograph:5-12": 0.7, "clean": 0.3},
 }
 """What half of an expert's samples are, by its name."""
+
+UNUSUAL = {
+    "noise:40-100": 1.0, "jpeg:4-20": 1.0, "photograph:5-12": 1.0, "combined-light": 1.0, "combined": 1.0,
+    "lowlight:0.5-4": 1.0, "colour:0.2": 1.0, "lowres:2-6": 0.5, "blur:1-5": 0.5, "clean": 1.0, "selective": 1.0,
+    "noise:5-50+jpeg:5-60": 1.0, "jpeg:8-60+noise:3-40": 0.5,
+}  # fmt: skip
+"""Degradations for which channels must be silent too, with prompts that need not fit."""
 
 SIDE = 192
 """Side of the samples in pixels."""
@@ -62,7 +71,8 @@ def write_calibrated(
         refiner = model.experts.refiner(each, model.refiner) if model.experts and each else model.refiner
         refiner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         samples = _samples(model, OWN.get(each or "", {}), found, count)
-        calibrations[each] = calibrate(refiner, samples, rounding=min(ROUNDING, count))
+        unusual = _unusual(model, found, 2 * count)
+        calibrations[each] = calibrate(refiner, samples, rounding=min(ROUNDING, count), unusual=unusual)
     fresh = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(source, fresh)
@@ -81,14 +91,30 @@ def _samples(
     degradations = {line: weight * share for line, weight in DEGRADATIONS.items()}
     for line, weight in own.items():
         degradations[line] = degradations.get(line, 0) + weight / 2
+    for sample in _degraded(degradations, photos, count):
+        request = sample["request"] or model.prompts.request(sample["prompt"])
+        yield _calibrating(model, sample, model.prompts.wording(sample["prompt"], request))
+
+
+def _unusual(model: RestorationModel, photos: Sequence[Path], count: int) -> Iterator[Calibrating]:
+    """Photographs degraded strongly, each with the embedding of any request."""
+    rng = stream("unusual")
+    wordings = [model.prompts.wording(request.plain, request) for request in every_request()]
+    for sample in _degraded(UNUSUAL, photos, count, synthetic_fraction=0.15):
+        yield _calibrating(model, sample, wordings[int(rng.integers(len(wordings)))])
+
+
+def _degraded(
+    degradations: Mapping[str, float], photos: Sequence[Path], count: int, **fields: float
+) -> Iterator[Sample]:
     recipe = TrainingRecipe(
-        degradations=degradations, patch=SIDE, batch=1, steps=count, quantized_fraction=0.7, backdrops=0.05,
-        shrink=0.6, shrink_most=3.0,
+        degradations=dict(degradations), patch=SIDE, batch=1, steps=count, quantized_fraction=0.7, backdrops=0.05,
+        shrink=0.6, shrink_most=3.0, **fields,  # type: ignore[arg-type]
     )  # fmt: skip
     samples = PhotoSamples(photos, recipe)
-    for index in range(count):
-        sample = samples[index]
-        request = sample["request"] or model.prompts.request(sample["prompt"])
-        wording = model.prompts.wording(sample["prompt"], request)
-        degraded_BCHW = sample["degraded"][None].contiguous(memory_format=torch.channels_last)
-        yield Calibrating(degraded_BCHW, model.prompts.pooled(wording)[None])
+    return (samples[index] for index in range(count))
+
+
+def _calibrating(model: RestorationModel, sample: Sample, wording: str) -> Calibrating:
+    degraded_BCHW = sample["degraded"][None].contiguous(memory_format=torch.channels_last)
+    return Calibrating(degraded_BCHW, model.prompts.pooled(wording)[None])

@@ -45,15 +45,21 @@ class Calibrating:
     prompt_BD: Tensor
 
 
-def calibrate(refiner: Refiner, photographs: Iterable[Calibrating], *, rounding: int) -> Calibration:
+def calibrate(
+    refiner: Refiner, photographs: Iterable[Calibrating], *, rounding: int, unusual: Iterable[Calibrating] = ()
+) -> Calibration:
     """Calibrate a refiner in float32 on a CPU by photographs, degraded as it meets them, under many prompts.
 
-    All say how large values become, and the first `rounding` of them how to round weights.
+    All say how large values become, and the first `rounding` of them how to round weights. A channel is left out if it
+    is silent for all of them, and for the `unusual` ones too: strongly degraded, under prompts that need not fit.
     """
     largest: dict[str, Tensor] = {}
+    unusually: dict[str, Tensor] = {}
     with _watching(refiner, partial(_keep_largest, largest)):
         kept = _run(refiner, photographs, rounding)
-    tensors = _units(refiner, largest)
+    with _watching(refiner, partial(_keep_largest, unusually)):
+        _run(refiner, unusual, 0)
+    tensors = _units(refiner, largest, unusually)
     products: dict[str, Tensor] = {}
     with _watching(refiner, partial(_add_products, refiner, tensors, products)):
         _run(refiner, kept, 0)
@@ -105,7 +111,7 @@ def _keep_largest(largest: dict[str, Tensor], name: str, given_BCHW: Tensor) -> 
     largest[name] = torch.maximum(largest[name], found_C) if name in largest else found_C
 
 
-def _units(refiner: Refiner, largest: dict[str, Tensor]) -> dict[str, Tensor]:
+def _units(refiner: Refiner, largest: dict[str, Tensor], unusually: dict[str, Tensor]) -> dict[str, Tensor]:
     """Units of streams and insides, and sizes of the inputs' codes."""
     tensors: dict[str, Tensor] = {}
     coded = [name for name in largest if is_coded(name)]
@@ -114,6 +120,7 @@ def _units(refiner: Refiner, largest: dict[str, Tensor]) -> dict[str, Tensor]:
         tensors[f"stream.{level}"] = _unit_of(torch.stack(on_level).amax(dim=0), STREAM_ZERO - 1)
     for block in blocks(refiner.config):
         inside_C = largest[f"{block}.conv_out"]
+        inside_C = torch.where(inside_C > 0, inside_C, unusually.get(f"{block}.conv_out", inside_C))
         tensors[f"{block}.inside"] = _unit_of(inside_C, 255 - INSIDE_ZERO) * _is_kept(inside_C)
     for name in convolutions(refiner.config):
         taken = _stream_of(name, refiner)

@@ -108,6 +108,23 @@ def test_a_block_of_silent_channels_only_adds_its_bias() -> None:
     )
 
 
+@torch.inference_mode()
+def test_channels_that_only_unusual_photographs_reach_are_kept() -> None:
+    refiner, noisy = refiner_of(), image(11)
+    for name, each in refiner.named_modules():
+        if name.endswith("conv_in"):
+            each.bias[SILENT:] -= 2  # so that gray reaches few channels
+    gray = [Calibrating(torch.full_like(noisy, 0.5), prompt())]
+    expected = refiner(noisy, noisy, prompt())
+    errors = []
+    for unusual in ([], [Calibrating(noisy, prompt())]):
+        calibration = calibrate(refiner, gray, rounding=1, unusual=unusual)
+        found = FoldedRefiner(refiner, prompt(), calibration)(noisy, noisy)
+        errors.append(float((found - expected).abs().max()))
+    assert errors[0] > 1e-3, "gray alone does not show what is needed"
+    assert errors[1] < 1e-5
+
+
 def test_8_bits_need_a_calibration(refiner: Refiner) -> None:
     with pytest.raises(ValueError, match="calibration"):
         FoldedRefiner(refiner, prompt(), in_int8=True)
