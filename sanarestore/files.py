@@ -123,9 +123,24 @@ def replace_folder(fresh: Path, target: Path, old: Path) -> None:
 
 def copy_folder(source: Path, target: Path) -> None:
     """Copy a folder of files beside `target` and put the copy there whole, in the place of an older one."""
+    with changed_copy(source, target):
+        pass
+
+
+@contextmanager
+def changed_copy(source: Path, target: Path, *leave_out: str) -> Iterator[Path]:
+    """Copy a folder of files beside `target`, without the names `leave_out`, and give its path to the block inside.
+
+    After the block, the copy with its changes is put in the place of `target`; if the block fails, nothing is.
+    """
     fresh, old = (target.with_name(f"{target.name}.{name}") for name in ("new", "old"))
     shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(source, fresh)
+    try:
+        shutil.copytree(source, fresh, ignore=shutil.ignore_patterns(*leave_out))
+        yield fresh
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     replace_folder(fresh, target, old)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sanarestore import images
-from sanarestore.files import PIECE, hash_file, hash_text, replace_folder, sampled_hash, write_atomically
+from sanarestore.files import PIECE, changed_copy, hash_file, hash_text, replace_folder, sampled_hash, write_atomically
 from tests.conftest import photo
 
 
@@ -133,3 +133,25 @@ def test_a_sampled_hash_depends_on_names_sizes_and_content(tmp_path: Path) -> No
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "c").write_bytes(b"not part of it")
     assert sampled_hash(tmp_path, "part") == hashes[-1]
+
+
+def test_a_changed_copy_is_put_in_place_whole_or_not_at_all(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    for folder, text in ((source, "new"), (target, "old")):
+        folder.mkdir()
+        (folder / "a").write_text(text)
+    (source / "b").write_text("left out")
+
+    def breaks() -> None:
+        with changed_copy(source, target) as fresh:
+            (fresh / "a").write_text("half")
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        breaks()
+    assert [path.name for path in tmp_path.iterdir() if path not in (source, target)] == []
+    assert (target / "a").read_text() == "old"
+    with changed_copy(source, target, "b") as fresh:
+        (fresh / "c").write_text("added")
+    assert {path.name: path.read_text() for path in target.iterdir()} == {"a": "new", "c": "added"}
+    assert (source / "b").read_text() == "left out"

@@ -1,6 +1,5 @@
 """Copies of models and adapters with a quantized transformer, for machines with little memory or disk space."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import torch
 
 from sanarestore import weights
 from sanarestore.errors import UsageError
-from sanarestore.files import files_in, hash_file, replace_folder
+from sanarestore.files import changed_copy, files_in, hash_file
 from sanarestore.model import adapter as adapters
 from sanarestore.model.base import load_transformer, write_module
 from sanarestore.model.loading import adapted_base
@@ -45,13 +44,10 @@ def write_quantized(name: str, folder: Path, precision: Precision) -> float:
         raise UsageError(f"it is in {known} already", where=name, next_step="Name the original model.")
     whole = 2 * sum(int(each.numel()) for each in transformer.parameters())
     quantize(transformer, precision)
-    fresh = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(source, fresh, ignore=shutil.ignore_patterns(TRANSFORMER, adapters.LORA))
-    write_module(fresh / TRANSFORMER, transformer)
-    _index(fresh, is_adapter=weights.is_adapter(source))
-    size = sum(path.stat().st_size for path in (fresh / TRANSFORMER).iterdir())
-    replace_folder(fresh, folder, folder.with_name(f"{folder.name}.old"))
+    with changed_copy(source, folder, TRANSFORMER, adapters.LORA) as fresh:
+        write_module(fresh / TRANSFORMER, transformer)
+        _index(fresh, is_adapter=weights.is_adapter(source))
+        size = sum(path.stat().st_size for path in (fresh / TRANSFORMER).iterdir())
     return size / whole
 
 

@@ -1,6 +1,5 @@
 """A copy of a model whose refiners are calibrated by photographs, so that they run faster."""
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from sanarestore import weights
 from sanarestore.degradations.recipes import stream
 from sanarestore.degradations.requests import every_request
 from sanarestore.errors import UsageError
-from sanarestore.files import hash_file, replace_folder
+from sanarestore.files import changed_copy, hash_file
 from sanarestore.model.calibration import Calibration, write_calibrations
 from sanarestore.model.loading import CALIBRATION, RestorationModel, load_model
 from sanarestore.model.tensors import write_json
@@ -42,8 +41,8 @@ UNUSUAL = {
 SIDE = 192
 """Side of the samples in pixels."""
 
-COUNT, ROUNDING = 240, 64
-"""Samples of each refiner, and how many of them say how weights are rounded."""
+COUNT, ROUNDING = 200, 64
+"""Samples of each refiner, and how many of them say how weights are rounded; there are twice as many unusual ones."""
 
 
 def write_calibrated(
@@ -73,14 +72,11 @@ def write_calibrated(
         samples = _samples(model, OWN.get(each or "", {}), found, count)
         unusual = _unusual(model, found, 2 * count)
         calibrations[each] = calibrate(refiner, samples, rounding=min(ROUNDING, count), unusual=unusual)
-    fresh = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(source, fresh)
-    write_calibrations(fresh / CALIBRATION, calibrations)
-    manifest = weights.read_manifest(fresh)
-    hashes = {**manifest["sha256"], CALIBRATION: hash_file(fresh / CALIBRATION)}
-    write_json(fresh / weights.MANIFEST, {**manifest, "sha256": hashes})
-    replace_folder(fresh, folder, folder.with_name(f"{folder.name}.old"))
+    with changed_copy(source, folder) as fresh:
+        write_calibrations(fresh / CALIBRATION, calibrations)
+        manifest = weights.read_manifest(fresh)
+        hashes = {**manifest["sha256"], CALIBRATION: hash_file(fresh / CALIBRATION)}
+        write_json(fresh / weights.MANIFEST, {**manifest, "sha256": hashes})
 
 
 def _samples(

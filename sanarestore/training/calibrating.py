@@ -66,7 +66,7 @@ def calibrate(
     for name in convolutions(refiner.config):
         weight = _kept_weight(refiner, tensors, name)
         step_O = steps(weight)
-        code = rounded(weight, step_O, products[name]) if name in products and weight.numel() else weight
+        code = rounded(weight, step_O, products[name]) if weight.numel() else weight
         tensors[f"{name}.step"] = step_O
         tensors[f"{name}.rounding"] = packed(code - nearest_codes(weight, step_O))
     return Calibration(tensors)
@@ -164,7 +164,11 @@ def _unit_of_input(refiner: Refiner, tensors: dict[str, Tensor], name: str) -> T
 
 def _kept_inputs(tensors: dict[str, Tensor], name: str) -> Tensor | slice:
     """Indices of a convolution's inputs that are needed."""
-    return tensors[f"{name[:-9]}.inside"].nonzero()[:, 0] if name.endswith(".conv_out") else slice(None)
+    return (
+        tensors[f"{name.removesuffix('.conv_out')}.inside"].nonzero()[:, 0]
+        if name.endswith(".conv_out")
+        else slice(None)
+    )
 
 
 def _kept_weight(refiner: Refiner, tensors: dict[str, Tensor], name: str) -> Tensor:
