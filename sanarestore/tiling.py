@@ -27,6 +27,13 @@ class Tile:
     """The pixels that this tile reads. The window may extend beyond the image, by a margin on every side and up to a
     multiple of the stride. All windows of an image have the same size."""
 
+    def core_in_window(self, downsample: int = 1) -> tuple[int, int, int, int]:
+        """The core's place in the window, in cells of `downsample` pixels."""
+        (top, bottom, left, right), (above, _, before, _) = (
+            _in_cells(box, downsample) for box in (self.core, self.window)
+        )
+        return top - above, bottom - above, left - before, right - before
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
@@ -133,6 +140,7 @@ def map_with_halo(
     input_downsample: int = 1,
     output_downsample: int = 1,
     margin: int = 0,
+    by_core: bool = False,
 ) -> Iterator[tuple[int, int]]:
     """Fill `output_CHW` with `function` of the inputs, tile by tile; yields (tiles done, total tiles) after each.
 
@@ -140,7 +148,8 @@ def map_with_halo(
     and returns [C',h,w] on any device. It gets one window at a time, so its memory does not grow with the image.
     `input_downsample` and `output_downsample` are the downsampling factors of maps coarser than the image; they divide
     `stride`, and `tile` and `halo` stay in pixels. `margin` is the number of mirrored pixels that `function` gets
-    beyond the image border, for functions that would pad differently (with zeros, say).
+    beyond the image border, for functions that would pad differently (with zeros, say). `by_core`, `function` takes the
+    place of the core in its window as a last argument, (top, bottom, left, right), and returns the core alone.
     """
     if stride % input_downsample or stride % output_downsample:
         raise ValueError(
@@ -157,10 +166,10 @@ def map_with_halo(
     )
     for done, part in enumerate(tiles, start=1):
         top, bottom, left, right = _in_cells(part.core, output_downsample)
-        above, _, before, _ = _in_cells(part.window, output_downsample)
-        result = function(*(cut(image, _in_cells(part.window, input_downsample)) for image in inputs))
-        core = result[:, top - above : bottom - above, left - before : right - before]
-        output_CHW[:, top:bottom, left:right].copy_(core)
+        windows = [cut(image, _in_cells(part.window, input_downsample)) for image in inputs]
+        core = part.core_in_window(output_downsample)
+        result = function(*windows, core) if by_core else function(*windows)[:, core[0] : core[1], core[2] : core[3]]
+        output_CHW[:, top:bottom, left:right].copy_(result)
         yield done, len(tiles)
 
 
@@ -181,10 +190,9 @@ def sum_with_halo(
     tiles = grid(height * downsample, width * downsample, tile=tile, halo=halo, stride=stride)
     total: Tensor | None = None
     for done, part in enumerate(tiles, start=1):
-        top, bottom, left, right = _in_cells(part.core, downsample)
-        above, _, before, _ = window = _in_cells(part.window, downsample)
-        core = slice(top - above, bottom - above), slice(left - before, right - before)
-        found = function(cut(image_CHW, window), core)
+        top, bottom, left, right = part.core_in_window(downsample)
+        core = slice(top, bottom), slice(left, right)
+        found = function(cut(image_CHW, _in_cells(part.window, downsample)), core)
         total = found if total is None else total + found
         yield done, len(tiles)
     assert total is not None, "an image has a tile"

@@ -157,6 +157,21 @@ def test_a_tiled_map_equals_an_untiled_one(size: tuple[int, int], tile: int) -> 
     assert progress == [(n, len(progress)) for n in range(1, len(progress) + 1)]
 
 
+@pytest.mark.parametrize("margin", [0, 8])
+@pytest.mark.parametrize("size", [(1, 1), (31, 33), (47, 48), (100, 64)])
+def test_a_function_may_be_told_the_core_and_return_it_alone(size: tuple[int, int], margin: int) -> None:
+    image = torch.rand(3, *size, generator=torch.Generator().manual_seed(1))
+    expected, found = torch.full_like(image, torch.nan), torch.full_like(image, torch.nan)
+    options = {"tile": 24, "halo": 8, "stride": 8, "margin": margin}
+
+    def of_core(window: Tensor, core: tuple[int, int, int, int]) -> Tensor:
+        return blur_twice(window)[:, core[0] : core[1], core[2] : core[3]]
+
+    list(map_with_halo(blur_twice, (image,), expected, **options))
+    list(map_with_halo(of_core, (image,), found, **options, by_core=True))
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 70), (31, 33), (48, 49), (100, 64)])
 @pytest.mark.parametrize("tile", [8, 24, 4096])
 def test_a_margin_continues_the_image_by_mirroring(size: tuple[int, int], tile: int) -> None:

@@ -147,12 +147,13 @@ class _OneWindow(Tiles):
 
     def map(
         self, function: Callable[..., Tensor], inputs: Sequence[Tensor], output_CHW: Tensor, *, halo: int, stride: int,
-        input_downsample: int = 1, output_downsample: int = 1, margin: int = 0,
+        input_downsample: int = 1, output_downsample: int = 1, margin: int = 0, by_core: bool = False,
     ) -> Steps:  # fmt: skip
         """Compute one window, and leave the output unchanged."""
         height, width = (side * output_downsample for side in output_CHW.shape[1:])
         part = self._largest_part(height, width, halo, stride, margin)
-        function(*(each.new_empty(len(each), *_sides(part.window, input_downsample)) for each in inputs))
+        windows = [each.new_empty(len(each), *_sides(part.window, input_downsample)) for each in inputs]
+        function(*windows, part.core_in_window()) if by_core else function(*windows)
         yield 1, 1
 
     def sum(

@@ -6,6 +6,7 @@ Shape suffixes: C channels, H W pixels of the image, h w pixels of a window, D p
 import copy
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,6 +70,7 @@ class Refinement:
             halo=refiner.halo,
             stride=refiner.stride,
             margin=refiner.margin,
+            by_core=True,
         )
 
     def _choose(self, degraded_CHW: Tensor) -> list[tuple[float, FoldedRefiner]]:
@@ -100,24 +102,26 @@ class Refinement:
         self,
         refiners: Sequence[tuple[float, FoldedRefiner]],
         whole: WholePhoto | None,
-        degraded_Chw: Tensor,
-        generated_Chw: Tensor | None = None,
+        *windows_Chw: Any,
     ) -> Tensor:
+        """Refine the core of a window: of the photograph, of the generated image if that is another, and its place."""
+        degraded_Chw, *generated_Chw, core = windows_Chw
         degraded = self._to_device(degraded_Chw)
-        generated = degraded if generated_Chw is None else self._to_device(generated_Chw)
+        generated = self._to_device(generated_Chw[0]) if generated_Chw else degraded
+        unrefined = generated[0, :, core[0] : core[1], core[2] : core[3]]
         if self._fidelity == 0:
-            return generated[0]
+            return unrefined
         # A refiner that was not trained on generated images keeps refining the photograph; only the blend changes.
         given = generated if self._model.refines_generated else degraded
         (share, refiner), *others = refiners
-        refined: Tensor = refiner(degraded, given, whole)
+        refined: Tensor = refiner(degraded, given, whole, core)
         if others:
             refined.mul_(share)
         for share, refiner in others:
-            refined.add_(refiner(degraded, given, whole), alpha=share)
+            refined.add_(refiner(degraded, given, whole, core), alpha=share)
         if self._fidelity == 1:
             return refined[0]
-        return torch.lerp(generated, refined, self._fidelity)[0]
+        return torch.lerp(unrefined, refined[0], self._fidelity)
 
     def _to_device(self, window_Chw: Tensor) -> Tensor:
         return window_Chw[None].to(self._tiles.device, memory_format=torch.channels_last)

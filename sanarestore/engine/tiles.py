@@ -79,6 +79,7 @@ class Tiles:
         input_downsample: int = 1,
         output_downsample: int = 1,
         margin: int = 0,
+        by_core: bool = False,
     ) -> Steps:
         """`tiling.map_with_halo`, retrying with smaller tiles when memory runs out."""
         height, width = (side * output_downsample for side in output_CHW.shape[1:])
@@ -87,7 +88,7 @@ class Tiles:
             tile = self._largest(height, width, stride)
             return tiling.map_with_halo(
                 function, inputs, output_CHW, tile=tile, halo=halo, stride=stride, input_downsample=input_downsample,
-                output_downsample=output_downsample, margin=margin,
+                output_downsample=output_downsample, margin=margin, by_core=by_core,
             )  # fmt: skip
 
         yield from self.again(steps, max(height, width))

@@ -39,6 +39,10 @@ LEAST_SHARE = 1 / 4
 """Probability that a refiner must exceed for its result to count, with up to three refiners; with E > 3, 3/E of this,
 so that at least one always counts."""
 
+SHARPNESS = 2.0
+"""Factor of the router's logits: how soon the likelier of two refiners runs alone. Of 555 degraded crops of photographs
+kept back 26% took two refiners at 2, 51% at 1, and the gain was lower by 0.02 dB on average."""
+
 SCALE, ROUTER = ".scale", "router."
 """Ending of the names of row scales, and beginning of the names of the router's tensors, in files."""
 
@@ -142,7 +146,7 @@ class Experts:
         photograph are treated nearly alike. Small weights become 0, so that most photographs take one network.
         """
         logit_E = self.router(features_K[None], prompt_D[None])[0]
-        share_E = logit_E.where(self.asked_for(removes), -torch.inf).softmax(dim=0)
+        share_E = (SHARPNESS * logit_E).where(self.asked_for(removes), -torch.inf).softmax(dim=0)
         above_E = (share_E - LEAST_SHARE * min(1, 3 / len(share_E))).clamp(min=0)
         shares = zip((None, *self.names), (above_E / above_E.sum()).tolist(), strict=True)
         return {name: share for name, share in shares if share > 0}

@@ -73,6 +73,23 @@ class RefinerConfig:
         weighted = _cells_beyond(0, 2) * DOWNSAMPLE + WIDE_RADIUS
         return max(radius + 2 + LOCAL_RADIUS, modulated, weighted)  # + 2 for the stem
 
+    @property
+    def decoder_radii(self) -> list[int]:
+        """By level, finest first: pixels around a core of which the decoder's input makes the core's result exact.
+
+        Cut off there, convolutions pad with zeros, and neither the spatial modulation nor the residual's weight is
+        interpolated in the outer half of a cell. Multiples of the next coarser level's position and of `DOWNSAMPLE`.
+        """
+        radii: list[int] = []
+        radius = 0
+        for level, blocks in enumerate(self.decoder_blocks):
+            pixel = 2 ** (level + 1)
+            unit = max(2 * pixel, DOWNSAMPLE)
+            radius += 2 * blocks * pixel + (DOWNSAMPLE // 2 if blocks and pixel < DOWNSAMPLE else 0)
+            radius = -(-max(radius, DOWNSAMPLE // 2) // unit) * unit
+            radii.append(radius)
+        return radii
+
 
 def _cells_beyond(radius: int, pixel: int) -> int:
     """Cells beyond a block's edge that interpolation reads for positions, `pixel` wide, up to `radius` away from it."""

@@ -22,6 +22,8 @@ SIZES: tuple[Size, ...] = ((1440, 1440), (2816, 5472), (4064, 8160), (8160, 1225
 """Sizes of 2, 15, 33 and 100 megapixels in 1, 2, 2 and 6 tiles; multiples of 32 need no padding."""
 
 TILE = 4096
+DECODED = (22.07, 8.76, 5.72)
+"""Thousands of multiply-adds a pixel of the decoder, by level, finest first; with upsampling, and the head."""
 PIXELS = [height * width for height, width in SIZES]
 
 
@@ -99,14 +101,32 @@ def test_untiled_cost_per_pixel_does_not_depend_on_the_size(fidelity: float) -> 
     assert exponent(PIXELS, found) == pytest.approx(1, abs=1e-3)
 
 
-def test_the_tiled_refiner_costs_in_proportion_to_the_area_of_its_windows() -> None:
+def test_the_tiled_refiner_costs_less_than_in_proportion_to_the_area_of_its_windows() -> None:
+    """Its encoder computes whole windows, and its decoder only what the cores depend on."""
     refiner = mini().refiner
     factors = [area_factor(size, refiner.halo, refiner.stride, refiner.margin) for size in SIZES]
     assert max(factors) > 1.05, "the windows overlap"
     found = divided([restored(size, 1.0).flop for size in SIZES], factors)
     untiled = divided([restored(size, 1.0, "off").flop for size in SIZES], [continued(size) for size in SIZES])
-    assert found == pytest.approx(untiled, rel=1e-4)
-    assert exponent(PIXELS, found) == pytest.approx(1, abs=1e-3)
+    for size, tiled, whole in zip(SIZES, found, untiled, strict=True):
+        assert tiled / whole == pytest.approx(1 - left_out(size), abs=2e-3)
+    assert left_out(SIZES[3]) > 0.02
+    assert exponent(PIXELS, found) == pytest.approx(1, abs=0.01)
+
+
+def left_out(size: Size) -> float:
+    """Return the share of the operations on windows that the decoder leaves out around the cores."""
+    refiner = mini().refiner
+    tiles = tiling.grid(*size, tile=TILE, halo=refiner.halo, stride=refiner.stride, margin=refiner.margin)
+    found = 0.0
+    for thousands, radius in zip(DECODED, refiner.config.decoder_radii, strict=True):
+        area = sum(
+            (min(core[1] + radius, window[1]) - max(core[0] - radius, window[0]))
+            * (min(core[3] + radius, window[3]) - max(core[2] - radius, window[2]))
+            for core, window in ((each.core, each.window) for each in tiles)
+        )
+        found += thousands / 67.85 * (1 - area / sum(windows(size, refiner.halo, refiner.stride, refiner.margin)))
+    return found
 
 
 def test_the_tiled_latent_path_costs_in_proportion_to_its_windows() -> None:

@@ -126,9 +126,15 @@ def test_a_confident_router_gives_one_refiner_the_full_share(experts: Experts) -
     assert shares_for_logits(experts, 3, 0, 0) == {None: 1.0}
 
 
+def test_two_refiners_run_only_where_neither_is_clearly_likelier(experts: Experts) -> None:
+    """With three refiners, the less likely one runs from a quarter on: from a difference of logits of 0.55."""
+    assert shares_for_logits(experts, 0, 0.5, -9).keys() == {None, "noise"}
+    assert shares_for_logits(experts, 0, 0.6, -9) == {"noise": 1.0}
+
+
 def test_shares_change_continuously_with_the_logits(experts: Experts) -> None:
     """Two crops of one photograph have slightly different features, and must get nearly the same result."""
-    steps = torch.linspace(-4, 4, 401).tolist()
+    steps = torch.linspace(-4, 4, 801).tolist()
     names = (None, "noise", "jpeg")
     shares = [[shares_for_logits(experts, 0, step, -1).get(name, 0.0) for name in names] for step in steps]
     assert torch.tensor(shares).diff(dim=0).abs().max() < 0.02

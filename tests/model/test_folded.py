@@ -86,6 +86,44 @@ def test_bfloat16_stays_near_the_refiner() -> None:
     torch.testing.assert_close(found, refiner(degraded, degraded, prompt()), rtol=0, atol=0.02)
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    "core", [(64, 128, 80, 160), (16, 93, 0, 192), (0, 192, 128, 250), (96, 160, 16, 33)], ids=lambda core: str(core)
+)
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        RefinerConfig(widths=(8, 8, 12, 12), encoder_blocks=(1, 1, 1), decoder_blocks=(2, 1, 1), prompt_width=12),
+        RefinerConfig(widths=(8, 12, 12), encoder_blocks=(1, 0), decoder_blocks=(3, 0), prompt_width=12, spectrum=5),
+        RefinerConfig(widths=(8, 8, 8), encoder_blocks=(1, 0), decoder_blocks=(0, 0), prompt_width=12),
+    ],
+    ids=["three-levels", "four-levels", "spectrum", "no-decoder"],
+)
+def test_the_core_of_a_window_equals_that_part_of_the_whole(
+    config: RefinerConfig, core: tuple[int, int, int, int]
+) -> None:
+    refiner, degraded, generated = refiner_of(config), image(12, 192, 256), image(13, 192, 256)
+    for name, each in refiner.named_modules():
+        if name.endswith("conv_in"):
+            each.bias[:] = 1.0  # so that no silent channel hides what comes from beyond the part
+    folded = FoldedRefiner(refiner, prompt())
+    rows, columns = slice(*core[:2]), slice(*core[2:])
+    expected = folded(degraded, generated)[..., rows, columns]
+    assert (expected - generated[..., rows, columns]).abs().max() > 0.01
+    torch.testing.assert_close(folded(degraded, generated, None, core), expected, rtol=0, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_the_decoder_computes_only_what_the_core_depends_on() -> None:
+    refiner, degraded = refiner_of(), image(14, 256, 256)
+    folded, sizes = FoldedRefiner(refiner, prompt()), []
+    folded.get_submodule("_head").register_forward_pre_hook(lambda _, given: sizes.append(tuple(given[0].shape[2:])))
+    folded(degraded, degraded, None, (96, 160, 96, 160))
+    radius = refiner.config.decoder_radii[0]
+    assert sizes == [((64 + 2 * radius) // 2,) * 2]
+
+
 def test_silent_channels_are_left_out(refiner: Refiner, calibration: Calibration) -> None:
     for block, width in (("encoder.0.0", 16), ("encoder.1.0", 24), ("bottleneck", 32)):
         inside = calibration.kept(block)
@@ -154,6 +192,8 @@ class TestIn8Bits:
         left = degraded[..., : 160 + halo].contiguous(memory_format=torch.channels_last)
         assert 160 + halo < 320
         torch.testing.assert_close(folded(left, left)[..., :160], whole[..., :160], rtol=0, atol=1e-6)
+        core = folded(left, left, None, (64, 112, 0, 160))
+        torch.testing.assert_close(core, whole[..., 64:112, :160], rtol=0, atol=1e-6)
 
     @torch.inference_mode()
     def test_flat_fields_stay(self, refiner: Refiner, calibration: Calibration) -> None:

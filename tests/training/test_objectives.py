@@ -426,8 +426,10 @@ def test_a_router_learns_to_mix_when_a_mixture_is_best() -> None:
             for refiner in (parts.refiner, parts.experts.refiner("noise", parts.refiner))
         ]
     learn(objective, replace(given, target_BCHW=(results[0] + results[1]) / 2))
+    logit_BE = parts.experts.router(objective._features(given), prompt_BD)[:, :2]
+    torch.testing.assert_close(logit_BE.softmax(dim=1), torch.full_like(logit_BE, 0.5), rtol=0, atol=0.1)
     for each in zip(objective._features(given), prompt_BD, strict=True):
-        assert parts.experts.shares(*each, ["noise"]) == pytest.approx({None: 0.5, "noise": 0.5}, abs=0.2)
+        assert parts.experts.shares(*each, ["noise"]).keys() == {None, "noise"}
 
 
 def test_a_router_restores_by_the_weighted_mean_of_results() -> None:
