@@ -73,7 +73,7 @@ def seams(
         typer.Option(
             "--device",
             metavar="NAME",
-            help="Device to run on: cpu, cuda, cuda:1, mps or auto.",
+            help="Device to run on: cpu, cuda, cuda:1, mps, xpu or auto.",
             autocompletion=values.device,
         ),
     ] = "auto",

@@ -18,12 +18,6 @@ NOISE = 25 / 255
 """Standard deviation of its noise; the embedded model removes most of it."""
 
 
-def found_devices() -> list[str]:
-    """Names of the devices of this machine, the CPU last."""
-    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    return [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
-
-
 def tried(name: str) -> str:
     """Compute and restore on a device; return what it is and how it did. RuntimeError if a result is wrong."""
     device = pick_device(name)

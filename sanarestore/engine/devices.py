@@ -4,23 +4,43 @@ import torch
 
 from sanarestore.errors import UsageError
 
+NUMBERED = ("cuda", "xpu")
+"""Kinds of devices of which a machine may have several."""
+
+
+def counts() -> dict[str, int]:
+    """Number of devices of each kind on this machine, the kind that `auto` prefers first, the CPU last."""
+    return {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "xpu": torch.xpu.device_count() if torch.xpu.is_available() else 0,
+        "cpu": 1,
+    }
+
+
+def device_names() -> list[str]:
+    """Names of all devices of this machine, the CPU last."""
+    return [
+        f"{kind}:{index}" if kind in NUMBERED else kind for kind, count in counts().items() for index in range(count)
+    ]
+
 
 def pick_device(name: str, flag: str = "--devices") -> torch.device:
-    """Choose a device: auto is CUDA, then Apple's GPU, then the CPU. UsageError, naming the flag, if unavailable."""
+    """Choose a device: auto is CUDA, then Apple's GPU, then Intel's, then the CPU.
+
+    UsageError, naming the flag, if it is unavailable.
+    """
+    there = counts()
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = next(kind for kind, count in there.items() if count)
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise UsageError(
-            f"'{name}' is not a known device", where=flag, next_step="Use cpu, cuda, cuda:1, mps, or auto."
+            f"'{name}' is not a known device", where=flag, next_step="Use cpu, cuda, cuda:1, mps, xpu, or auto."
         ) from error
-    there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not there.get(device.type, False):
+    # A CPU's number has no meaning.
+    if device.type != "cpu" and (device.index or 0) >= there.get(device.type, 0):
         raise UsageError(f"'{name}' is not on this machine", where=flag, next_step=f"Use {flag} cpu.")
     return device
 
@@ -41,6 +61,8 @@ def describe(device: torch.device) -> str:
     """Describe a device in words: a GPU's model, a CPU's threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if device.type == "xpu":
+        return torch.xpu.get_device_name(device)
     if device.type == "cpu":
         count = torch.get_num_threads()
         return f"CPU, {count} thread{'s' * (count > 1)}"

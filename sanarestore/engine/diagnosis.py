@@ -161,14 +161,15 @@ def model() -> Iterator[Finding]:
 def devices() -> Iterator[Finding]:
     """Devices, each with a small computation and a restoration on it."""
     try:
-        from sanarestore.engine.device_trial import found_devices, tried
+        from sanarestore.engine.device_trial import tried
+        from sanarestore.engine.devices import device_names
     except Exception as error:  # a library that cannot be loaded raises anything
         yield Finding(
             group="devices", name="torch", status="problem", found=f"it cannot be loaded ({_one_line(error)})",
             next_step=f"{_pip()} install --force-reinstall torch",
         )  # fmt: skip
         return
-    for name in found_devices():
+    for name in device_names():
         try:
             yield Finding(group="devices", name=name, status="ok", found=tried(name))
         except Exception as error:  # drivers raise anything
@@ -177,7 +178,7 @@ def devices() -> Iterator[Finding]:
                 next_step="Check its driver, or choose another device with --devices."
                 if name != "cpu" else f"{_pip()} install --force-reinstall sanarestore",
             )  # fmt: skip
-    yield from _unused_gpu(found_devices())
+    yield from _unused_gpu(device_names())
 
 
 def _unused_gpu(found: Iterable[str]) -> Iterator[Finding]:

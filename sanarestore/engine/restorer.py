@@ -62,7 +62,7 @@ class Restorer:
         model: RestorationModel | str | None = None,
         **keywords: Any,
     ) -> None:
-        """Load the model of the options onto a device: cpu, cuda, cuda:1, mps, or auto.
+        """Load the model of the options onto a device: cpu, cuda, cuda:1, mps, xpu, or auto.
 
         Options are a `RestoreOptions`, or its fields as keywords. `model` may be a model that is loaded already, such
         as another restorer's. UsageError for options that are wrong, WeightsError if weights are missing.

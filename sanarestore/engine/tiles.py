@@ -190,8 +190,8 @@ def release(device: torch.device) -> None:
     On a CPU, release the unused pages of glibc's heap: tiles of many sizes leave gaps between live blocks, which would
     add up to more than the image.
     """
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    if device.type in ("cuda", "mps", "xpu"):
+        getattr(torch, device.type).empty_cache()
     elif device.type == "cpu":
         with suppress(OSError, AttributeError):  # no glibc
             ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -68,25 +68,25 @@ class Limits:
 
 
 def parse_devices(text: str) -> tuple[str, ...]:
-    """Parse `cuda:0,cuda:1`, `cpu`, `auto` or `all` (every CUDA GPU, or `auto` if there is none) into device names.
+    """Parse `cuda:0,cuda:1`, `cpu`, `auto` or `all` (every GPU, or `auto` if there is none) into device names.
 
     UsageError if a name is empty; devices are checked later, when they are used.
     """
     if text == "all":
-        return tuple(f"cuda:{index}" for index in range(_count_gpus())) or ("auto",)
+        return _gpus() or ("auto",)
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise UsageError(f"'{text}' names no device", where="--devices", next_step="Use cpu, cuda:0,cuda:1 or all.")
     return names
 
 
-def _count_gpus() -> int:
+def _gpus() -> tuple[str, ...]:
     """Ask a process of its own, so that this one holds neither torch nor a GPU."""
-    code = "import torch; print(torch.cuda.device_count())"
+    code = "from sanarestore.engine.devices import device_names; print(*device_names())"
     printed = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, env=environment(), check=False
     )
-    return int(printed.stdout) if printed.stdout.strip().isdigit() else 0
+    return tuple(name for name in printed.stdout.split() if name != "cpu")
 
 
 class Crew(Generic[J]):

@@ -97,8 +97,8 @@ def _wait(device: torch.device) -> None:
     """Wait until an asynchronous device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    elif device.type in ("mps", "xpu"):
+        getattr(torch, device.type).synchronize()
 
 
 class _Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
