@@ -142,8 +142,8 @@ def train(
             "--device",
             "--devices",
             metavar="NAME",
-            help="Device to train on: cpu, cuda, cuda:1, mps, xpu or auto. Several, such as cuda:0,cuda:1 or all, train "
-            "together, in a process each.",
+            help="Device to train on: cpu, cuda, cuda:1, mps, xpu or auto. Several, such as cuda:0,cuda:1 or all, "
+            "train together, in a process each.",
             autocompletion=values.device,
             rich_help_panel=MACHINE,
         ),
