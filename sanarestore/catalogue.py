@@ -1,6 +1,7 @@
 """Models that are here or published: what they are, what they hold, and whether their files are whole. Torch-free.
 
-A folder holds a restoration model, an adapter, or a base: a text-to-image model, which restores only with an adapter.
+A folder holds a restoration model, an adapter, a base (a text-to-image model, which restores only with an adapter), or
+an autoencoder that `train` wrote.
 """
 
 import json
@@ -15,7 +16,7 @@ from typing import Any, Literal
 from sanarestore import weights
 from sanarestore.errors import WeightsError
 
-Kind = Literal["model", "base", "adapter"]
+Kind = Literal["model", "base", "adapter", "autoencoder"]
 
 PUBLISHER = "Efficient-Large-Model"
 """The account on the hub that publishes SANA."""
@@ -45,7 +46,8 @@ class ListedModel:
     name: str
     """Name to give to --model, or to --adapter for an adapter."""
     kind: Kind
-    """model restores, base restores only with an adapter, adapter changes a base or a model."""
+    """model restores, base restores only with an adapter, adapter changes a base or a model, autoencoder replaces that
+    of a base or a model."""
     place: Literal["embedded", "cached", "published"]
     """Where it is: in the package, in the hub's cache, or only on the hub."""
     parameters: int | None = None
@@ -83,7 +85,7 @@ class Description:
     folder: Path
     licence: str
     base: str | None
-    """The base of an adapter."""
+    """The base of an adapter, or the weights that an autoencoder was made from."""
     experts: tuple[str, ...]
     defaults: Mapping[str, Any]
     """Settings where the user gives none."""
@@ -194,6 +196,8 @@ def _kind(folder: Path) -> Kind | None:
         return "model"
     if (folder / weights.ADAPTER).is_file():
         return "adapter"
+    if weights.is_autoencoder(folder):
+        return "autoencoder"
     with suppress(OSError, ValueError, KeyError, IndexError, TypeError):
         if "Sana" in json.loads((folder / "model_index.json").read_text(encoding="utf-8"))[TRANSFORMER][1]:
             return "base"
@@ -213,6 +217,8 @@ def _kind_of(name: str, folder: Path) -> Kind:
 def _index(folder: Path, kind: Kind) -> dict[str, Any]:
     if kind == "model":
         return weights.read_manifest(folder)
+    if kind == "autoencoder":
+        return weights.read_autoencoder_index(folder)
     return weights.read_adapter_index(folder) if kind == "adapter" else {}
 
 

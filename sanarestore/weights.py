@@ -29,6 +29,12 @@ READER = "restoration/reader.safetensors"
 ADAPTER = "adapter.json"
 """The file that marks a folder as an adapter and lists the hashes of its other files."""
 
+AUTOENCODER = "autoencoder.json"
+"""The file that marks a folder as an autoencoder that `train` wrote, and lists the hashes of its other files."""
+
+OWN_AUTOENCODER = "vae"
+"""The folder of the autoencoder in a model, and the name under which an adapter records one in its own folder."""
+
 CARD = "README.md"
 """The model card, which users may edit, so that no hash of it is kept."""
 
@@ -84,6 +90,11 @@ def is_model(folder: Path) -> bool:
 def is_adapter(folder: Path) -> bool:
     """Return whether a folder holds an adapter, rather than a model."""
     return (folder / ADAPTER).is_file() and not is_model(folder)
+
+
+def is_autoencoder(folder: Path) -> bool:
+    """Return whether a folder holds an autoencoder that `train` wrote."""
+    return (folder / AUTOENCODER).is_file()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -148,6 +159,11 @@ def read_adapter_index(folder: Path) -> dict[str, Any]:
     return index
 
 
+def read_autoencoder_index(folder: Path) -> dict[str, Any]:
+    """Read the autoencoder.json of a folder; WeightsError if it is missing or has another format."""
+    return _read_index(folder, AUTOENCODER, "this folder holds no autoencoder that train wrote", FETCH)
+
+
 def chosen(name: str | None, adapter: str | None) -> str:
     """The model's name; if none is given, the base that the adapter was trained on, or the embedded model."""
     if name is not None:
@@ -158,7 +174,7 @@ def chosen(name: str | None, adapter: str | None) -> str:
 def autoencoder_folder(name: str) -> Path:
     """Return the folder of an autoencoder, `vae/` where it is part of a pipeline; `name` is a folder or a hub id."""
     folder = resolve(name, WANTED_OF_AUTOENCODERS)
-    return folder / "vae" if (folder / "vae").is_dir() else folder
+    return folder / OWN_AUTOENCODER if (folder / OWN_AUTOENCODER).is_dir() else folder
 
 
 def autoencoder_hash(name: str) -> str:
@@ -176,8 +192,14 @@ def chosen_autoencoder(name: str | None, adapter: str | None) -> str | None:
     """
     if name is not None or adapter is None:
         return name
-    recorded = read_adapter_index(resolve(adapter)).get("autoencoder")
-    return str(recorded["name"]) if recorded else None
+    folder = resolve(adapter)
+    recorded = read_adapter_index(folder).get("autoencoder")
+    return recorded_autoencoder(folder, str(recorded["name"])) if recorded else None
+
+
+def recorded_autoencoder(folder: Path, name: str) -> str:
+    """Return the name of an autoencoder that the adapter in a folder records: `vae` is the one in the folder itself."""
+    return str(folder / OWN_AUTOENCODER) if name == OWN_AUTOENCODER else name
 
 
 def fingerprint(name: str, adapter: str | None = None, autoencoder: str | None = None) -> str:

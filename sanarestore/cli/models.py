@@ -223,6 +223,7 @@ def _listed(model: "ListedModel") -> list[str]:
     """Two lines of one model, that fit a terminal of 80 columns."""
     facts = {
         "model": "restoration model", "adapter": "adapter", "base": "base, needs an adapter",
+        "autoencoder": "autoencoder",
     }[model.kind]  # fmt: skip
     count = "" if model.parameters is None else f", {_count(model.parameters)} parameters"
     here = f"{_bytes(model.size)}, " if model.size is not None else ""
@@ -232,6 +233,7 @@ def _listed(model: "ListedModel") -> list[str]:
 
 def _described(found: "Description", *, quiet: bool) -> list[str]:
     what = {"model": "restoration model", "adapter": "adapter", "base": "base, restores only with an adapter"}
+    what["autoencoder"] = "autoencoder, to be named with --autoencoder"
     lines = [
         found.name,
         f"  kind      {what[found.kind]}",

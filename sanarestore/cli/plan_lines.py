@@ -31,8 +31,8 @@ _SPOKEN = {
 def lines(plan: "TrainingPlan") -> list[str]:
     """The plan, aligned, for a terminal of 80 columns."""
     texts = {
-        "data": _data(plan), "base": _base(plan), "blocks": _blocks(plan), "steps": _steps(plan),
-        "memory": _memory(plan), "time": _time(plan), "disk": _disk(plan),
+        "data": _data(plan), "base": _base(plan), "blocks": _blocks(plan), "decoder": _decoder(plan),
+        "steps": _steps(plan), "memory": _memory(plan), "time": _time(plan), "disk": _disk(plan),
     }  # fmt: skip
     found = [f"plan of {plan.stage}"] if plan.stage else []
     for name, text in texts.items():
@@ -75,8 +75,12 @@ def _base(plan: "TrainingPlan") -> str:
 def _blocks(plan: "TrainingPlan") -> str:
     if plan.depth is None:
         return ""
-    cost = plan.depth.cost()
-    return f"{plan.depth.words}{'; validation ' if cost else ''}{cost}"
+    cost, name = plan.depth.cost(), "validation" if plan.depth.decoder is None else "reconstruction"
+    return f"{plan.depth.words}{f'; {name} ' if cost else ''}{cost}"
+
+
+def _decoder(plan: "TrainingPlan") -> str:
+    return plan.depth.decoder.words if plan.depth and plan.depth.decoder else ""
 
 
 def _steps(plan: "TrainingPlan") -> str:

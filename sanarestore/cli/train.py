@@ -24,7 +24,7 @@ RANK = 32
 SCRATCH = "scratch"
 """Value of --base for fresh weights."""
 
-DEPTH = "Depth of the transformer"
+DEPTH = "Number of blocks"
 """Panel of the options that change the number of blocks."""
 
 
@@ -117,6 +117,18 @@ def train(
             rich_help_panel=DEPTH,
         ),
     ] = None,
+    prune_decoder: Annotated[
+        int | None,
+        typer.Option(
+            "--prune-decoder",
+            min=1,
+            metavar="N",
+            help="Remove the N least important blocks of the decoder of the base's autoencoder, and train only the "
+            "decoder.",
+            show_default="the recipe's",
+            rich_help_panel=DEPTH,
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the checkpoint in RUN; more --steps lengthen the run.")
     ] = False,
@@ -184,6 +196,11 @@ def train(
         raise UsageError(
             "a run cannot both grow and prune a transformer", where="--grow", next_step="Leave out one of the two."
         )
+    if prune_decoder and (grow or prune):
+        raise UsageError(
+            "a run changes the blocks of the transformer or of the decoder, not of both", where="--prune-decoder",
+            next_step="Prune the decoder in a run of its own, with the result of the other as --base.",
+        )  # fmt: skip
     if keep_all and not grow:
         raise UsageError("this applies only to growth", where="--keep-all", next_step="Add --grow, or leave it out.")
     if dry_run and export:
@@ -222,7 +239,7 @@ def train(
     order = Order(
         data=data, folder=folder, recipe=recipe, base=base, rank=(rank or RANK) if lora else None, steps=steps,
         resume=resume, schedule=schedule, cached_passes=cache_latents, track=trackers, autoencoder=autoencoder,
-        grow=grow, keep_all=keep_all, prune=prune,
+        grow=grow, keep_all=keep_all, prune=prune, prune_decoder=prune_decoder,
     )  # fmt: skip
     chosen = choose_recipe(order)
     ranks = Ranks.joined(place)
@@ -245,7 +262,7 @@ def train(
     if dry_run:
         return
     model = folder / "model"
-    kind = "adapter" if weights.is_adapter(model) else "model"
+    kind = "adapter" if weights.is_adapter(model) else "autoencoder" if weights.is_autoencoder(model) else "model"
     console.say(f"the {kind} is in {model}: use it with --{kind} {model}", quiet=quiet or as_json)
 
 
@@ -268,13 +285,14 @@ def _show_plan(run: "Run", *, tries: bool, quiet: bool, as_json: bool) -> None:
 
 
 def _show_importances(depth: "DepthRecord") -> None:
-    """Show the importance of the blocks of the base's transformer, and which blocks are removed."""
+    """Show the importance of the blocks of the base's transformer or decoder, and which blocks are removed."""
     from sanarestore.cli import console
     from sanarestore.evaluation.columns import Place, table
-    from sanarestore.training.importance import EXPLAINED, importance_rows
+    from sanarestore.training.importance import EXPLAINED, EXPLAINED_DECODER, importance_rows
 
-    rows = importance_rows(depth.importances, depth.removed)
-    console.table("importance of the blocks", table(rows, Place.TERMINAL), [EXPLAINED])
+    rows = importance_rows(depth.importances, depth.removed, depth.decoder.names if depth.decoder else ())
+    caption = EXPLAINED_DECODER if depth.decoder else EXPLAINED
+    console.table("importance of the blocks", table(rows, Place.TERMINAL), [caption])
 
 
 def _check_compiler() -> None:

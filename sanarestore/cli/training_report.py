@@ -54,7 +54,7 @@ class TrainingReport:
     def end(self, results: "Results", depth: "DepthRecord | None" = None) -> None:
         """Show a table of all degradations before and after training, and warn of those that got worse.
 
-        If the `depth` of the transformer was changed, also show how much quality that cost and training recovered.
+        If the `depth` of a network was changed, also show how much quality that cost and training recovered.
         """
         if self._quiet or self._json or results.after is None:
             return
@@ -65,7 +65,8 @@ class TrainingReport:
         if rows := results.setting_rows:
             console.table("validation of the latent path", table(rows, Place.TERMINAL))
         if depth and (cost := depth.cost(results.after)):
-            console.say(f"blocks: {depth.words}; validation {cost}")
+            name = "validation" if depth.decoder is None else "reconstruction"
+            console.say(f"blocks: {depth.words}; {name} {cost}")
         if results.warning:
             console.print_word("warning", "yellow", results.warning)
 

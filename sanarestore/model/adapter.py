@@ -8,6 +8,7 @@ condition.safetensors               condition of the transformer; without one, t
 refiner.safetensors                 all weights of a refiner
 refiner_lora.safetensors            or LoRA of the base's refiner
 prompts.safetensors                 prompt embeddings
+vae/                                an autoencoder that replaces the base's; it may also lie elsewhere
 """
 
 from collections.abc import Collection
@@ -93,7 +94,7 @@ def read_adapter(name: str) -> Adapter:
             licence=_licence(content),
             revision=content.get("revision"),
             prompts=frozenset(map(str, content["prompts"])) if content.get("prompts") else None,
-            autoencoder=str(content["autoencoder"]["name"]) if content.get("autoencoder") else None,
+            autoencoder=_autoencoder(folder, content),
             autoencoder_sha256=str(content["autoencoder"]["sha256"]) if content.get("autoencoder") else None,
         )
         hashes = dict(content["sha256"])
@@ -106,6 +107,8 @@ def read_adapter(name: str) -> Adapter:
     read |= {LORA} if adapter.change == "lora" else set()
     if adapter.change == "full":
         read |= files_in(folder, TRANSFORMER)
+    if adapter.autoencoder == str(folder / weights.OWN_AUTOENCODER):
+        read |= files_in(folder, weights.OWN_AUTOENCODER)
     weights.verify(folder, hashes, read)
     return adapter
 
@@ -236,6 +239,11 @@ def merge_lora(module: nn.Module, path: Path, prefix: str = "") -> None:
 def _licence(content: dict[str, Any]) -> str:
     older = dict(content.get("training", {})).get(OLD_LICENCE, weights.NOT_STATED)
     return str(content.get("licence") or older)
+
+
+def _autoencoder(folder: Path, content: dict[str, Any]) -> str | None:
+    recorded = content.get("autoencoder")
+    return weights.recorded_autoencoder(folder, str(recorded["name"])) if recorded else None
 
 
 def _change(value: Any) -> Change:

@@ -7,7 +7,7 @@ private.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sanarestore import __version__, weights
 from sanarestore.degradations.requests import DEFAULT_PROMPT
@@ -35,9 +35,9 @@ class Trained:
 
     folder: Path
     name: str
-    is_adapter: bool
+    kind: Literal["model", "adapter", "autoencoder"]
     base: str | None
-    """Name of an adapter's base, or of the model that training began from; None for new weights."""
+    """Name of an adapter's base, or of the weights that training began from; None for new weights."""
     prompt: str
     """Default prompt."""
     prompts: tuple[str, ...] = ()
@@ -49,11 +49,18 @@ class Trained:
         if weights.is_adapter(folder):
             index = weights.read_adapter_index(folder)
             return cls(
-                folder=folder, name=name, is_adapter=True, base=str(index["base"]),
+                folder=folder, name=name, kind="adapter", base=str(index["base"]),
                 prompt=str(index["defaults"]["prompt"]), prompts=tuple(index.get("prompts") or ()),
             )  # fmt: skip
+        if weights.is_autoencoder(folder):
+            return cls(folder=folder, name=name, kind="autoencoder", base=base, prompt="")
         defaults: dict[str, Any] = weights.read_manifest(folder)["defaults"]
-        return cls(folder=folder, name=name, is_adapter=False, base=base, prompt=str(defaults.get("prompt", "")))
+        return cls(folder=folder, name=name, kind="model", base=base, prompt=str(defaults.get("prompt", "")))
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it is an adapter."""
+        return self.kind == "adapter"
 
     @property
     def hub_base(self) -> str | None:
@@ -90,7 +97,7 @@ def write_card(trained: Trained, record: RunRecord) -> Path:
 
 def card(trained: Trained, record: RunRecord, licence: Licence, *, has_curves: bool = False) -> str:
     """The text of the card."""
-    kind = "adapter" if trained.is_adapter else "model"
+    kind = trained.kind
     parts = [_front_matter(trained, licence), f"\n# {_plain(trained.name)}\n", f"\n{_purpose(trained, record)}\n"]
     parts.append(_SECTION.format("Use", _usage(trained)))
     facts = [("base", trained.base_shown), ("objective", record.recipe.get("objective", "")), *_numbers(record)]
@@ -128,6 +135,8 @@ def _is_low_rank(trained: Trained) -> bool:
 
 
 def _purpose(trained: Trained, record: RunRecord) -> str:
+    if trained.kind == "autoencoder":
+        return f"A DC-AE whose decoder has fewer blocks than that of {trained.base_shown}; its encoder is the same."
     kind = f"An adapter of {trained.base_shown}" if trained.is_adapter else "A model"
     data = record.data
     if data is not None and data.captions:
@@ -140,7 +149,7 @@ def _purpose(trained: Trained, record: RunRecord) -> str:
 
 
 def _usage(trained: Trained) -> str:
-    option = "--adapter" if trained.is_adapter else "--model"
+    option = f"--{trained.kind}"
     # The prompt is quoted for a shell; quotes in it are escaped.
     prompt = _plain(trained.prompt).replace("'", "'\\''")
     command = f"sanarestore restore ./photos -o ./restored {option} ./{_plain(trained.folder.name)}"

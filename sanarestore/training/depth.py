@@ -14,6 +14,7 @@ from sanarestore.errors import UsageError
 from sanarestore.model.depth import TUNED_TO_OUTPUT, append_blocks, depth_of, remove_blocks, tuned_to_output
 from sanarestore.training.batching import Batch, batch_at
 from sanarestore.training.data import without_files
+from sanarestore.training.decoder_pruning import arbitrarily_pruned
 from sanarestore.training.depth_record import FILE, DepthRecord
 from sanarestore.training.importance import SAMPLES, block_importances, least_important
 from sanarestore.training.objective import Objective
@@ -48,6 +49,8 @@ def at_depth(objective: Any, recipe: TrainingRecipe) -> Any:
     changed."""
     if not recipe.changes_depth:
         return objective
+    if recipe.prune_decoder:
+        return arbitrarily_pruned(objective)
     transformer = objective.parts.path.transformer.transformer
     check_depth(recipe, transformer)
     return _changed(objective.parts, recipe, _dropped(recipe, transformer, [0.0] * depth_of(transformer)))

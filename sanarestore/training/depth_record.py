@@ -1,6 +1,6 @@
-"""The change of a transformer's blocks before training, recorded in `depth.json` in the run's folder.
+"""The change of the blocks of a transformer or of a decoder before training, recorded in `depth.json`.
 
-A resumed run loads the base again, and takes the same blocks from it.
+The file is in the run's folder. A resumed run loads the base again, and takes the same blocks from it.
 """
 
 import json
@@ -13,6 +13,39 @@ from sanarestore.files import write_atomically
 from sanarestore.training.scores import Validation
 
 FILE = "depth.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecoderFacts:
+    """Facts about a decoder before and after blocks were removed; pairs are (before, after)."""
+
+    names: tuple[str, ...]
+    """Places of the blocks in files of weights, and their classes."""
+    parameters: tuple[int, ...]
+    macs_per_pixel: tuple[float, ...]
+    """Multiplications with additions for each pixel of the image."""
+    seconds_per_megapixel: tuple[float, ...]
+    """Median time of decoding, as measured on the device of the run."""
+
+    @property
+    def words(self) -> str:
+        """Size and cost, in a phrase."""
+        sizes = (f"{count / 1e6:.3g}" for count in reversed(self.parameters))
+        costs = (f"{count / 1e3:.3g}" for count in reversed(self.macs_per_pixel))
+        times = (f"{seconds:.3g}" for seconds in reversed(self.seconds_per_megapixel))
+        return (
+            f"{' of '.join(sizes)} M parameters, {' of '.join(costs)} kMAC per pixel, "
+            f"{' of '.join(times)} s per megapixel"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {name: list(getattr(self, name)) for name in self.__slots__}
+
+    @classmethod
+    def from_dict(cls, table: dict[str, Any]) -> "DecoderFacts":
+        """Read what `to_dict` returned."""
+        return cls(**{name: tuple(table[name]) for name in cls.__slots__})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +64,8 @@ class DepthRecord:
     """Validation with all blocks of the base; None without photographs to validate on."""
     validation_after: Validation | None = None
     """Validation with the new set of blocks, before training."""
+    decoder: DecoderFacts | None = None
+    """Facts about the decoder whose blocks were removed; None if the blocks are a transformer's."""
 
     @property
     def after(self) -> int:
@@ -42,13 +77,18 @@ class DepthRecord:
         """The change of the blocks, in a phrase."""
         gone = [f"{_listed(self.removed)} removed"] if self.removed else []
         new = [f"{self.appended} appended"] if self.appended else []
-        return f"{self.before} in the base, {self.after} now: {', '.join([*gone, *new])}"
+        where = "the base" if self.decoder is None else "the decoder"
+        return f"{self.before} in {where}, {self.after} now: {', '.join([*gone, *new])}"
 
     def cost(self, trained: Validation | None = None) -> str:
         """Validation of the base, with the new blocks, and after training (`trained`), in a phrase; empty without
         measurements."""
         if self.validation_before is None or self.validation_after is None:
             return ""
+        if self.decoder is not None:
+            known = (self.validation_before, self.validation_after, trained)
+            before, after, last = (f"{each.mean.psnr_after:.2f} dB" if each else "" for each in known)
+            return f"{before} before, {after} with these blocks" + (f", {last} after training" if last else "")
         found = f"{self.validation_before.gain:+.2f} dB before, {self.validation_after.gain:+.2f} dB with these blocks"
         return f"{found}, {trained.gain:+.2f} dB after training" if trained else found
 
@@ -56,7 +96,8 @@ class DepthRecord:
         """Plain values for JSON."""
         before, after = (each.to_dict() if each else None for each in (self.validation_before, self.validation_after))
         values = {name: getattr(self, name) for name in ("before", "after", "removed", "appended", "importances")}
-        return {**values, "validation_before": before, "validation_after": after}
+        facts = self.decoder.to_dict() if self.decoder else None
+        return {**values, "validation_before": before, "validation_after": after, "decoder": facts}
 
     def save(self, folder: Path) -> None:
         """Write `depth.json`; OSError if the disk refuses."""
@@ -79,6 +120,7 @@ class DepthRecord:
                 before=int(content["before"]), removed=tuple(map(int, content["removed"])),
                 appended=int(content["appended"]), importances=tuple(map(float, content["importances"])),
                 validation_before=before, validation_after=after,
+                decoder=DecoderFacts.from_dict(content["decoder"]) if content.get("decoder") else None,
             )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(

@@ -16,7 +16,7 @@ from sanarestore.training.memory import Memory, Setting, estimate_memory
 from sanarestore.training.objective import Objective
 from sanarestore.training.objectives import new_objective
 from sanarestore.training.recipe import TrainingRecipe
-from sanarestore.training.recipe_shapes import LATENT_OBJECTIVES, LATENT_STRIDE
+from sanarestore.training.recipe_shapes import DECODER, ENCODING, LATENT_STRIDE
 from sanarestore.training.shapes import is_by_shapes
 from sanarestore.training.starting import Start
 
@@ -108,7 +108,7 @@ def _changes(training: Training) -> Iterator[Change]:
     least come first."""
     recipe, start, setting = training.recipe, training.start, training.setting
     own = recipe.batch // setting.processes
-    if recipe.objective in LATENT_OBJECTIVES and not recipe.gradient_checkpointing:
+    if recipe.objective in ENCODING and not recipe.gradient_checkpointing:
         yield "checkpointing", f"gradient_checkpointing = true {_RECIPE}", _field(gradient_checkpointing=True)
     if own > recipe.accumulate and recipe.objective != "router":
         yield "accumulate", f"accumulate = {own} {_RECIPE}", _field(accumulate=own)
@@ -121,10 +121,12 @@ def _changes(training: Training) -> Iterator[Change]:
         yield "workers", f"workers = 0 {_RECIPE}", _field(workers=0)
     if recipe.ema:
         yield "ema", f"ema = 0 {_RECIPE}", _field(ema=0.0)
-    side = LATENT_STRIDE if recipe.objective in LATENT_OBJECTIVES else max(16, 2 ** len(recipe.model.widths))
+    side = LATENT_STRIDE if recipe.objective in ENCODING else max(16, 2 ** len(recipe.model.widths))
     smaller = recipe.patch // 2 // side * side
     if smaller >= SMALLEST_PATCH:
         yield "patch", f"patch = {smaller} {_RECIPE}", _field(patch=smaller)
+    if recipe.objective == DECODER:
+        return
     if start.rank is not None or not is_by_shapes(start) or weights.is_adapter(weights.resolve(str(start.base))):
         return
     if not recipe.changes_depth:

@@ -36,21 +36,29 @@ TIMES = 8
 EXPLAINED = "importance: 1 - cosine similarity of a block's input and output. Blocks are numbered from 0"
 """Caption of the table."""
 
+EXPLAINED_DECODER = f"{EXPLAINED}, in the order in which they run"
+"""Caption of the table of a decoder's blocks."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportanceRow(Record):
-    """One block of a transformer."""
+    """One block of a transformer or of a decoder."""
 
     block: Annotated[int, Column("block")]
+    name: Annotated[str | None, Column("place", words=True)] = None
     importance: Annotated[float, Column("importance", "{:.3g}")]
     removed: Annotated[bool, Column("", lambda is_removed: "removed" if is_removed else "kept", words=True)]
 
 
-def importance_rows(importances: Sequence[float], removed: Iterable[int]) -> list[ImportanceRow]:
-    """A row for each block."""
+def importance_rows(
+    importances: Sequence[float], removed: Iterable[int], names: Sequence[str] = ()
+) -> list[ImportanceRow]:
+    """A row for each block; `names` are those of a decoder's blocks."""
     gone = set(removed)
     return [
-        ImportanceRow(block=number, importance=importance, removed=number in gone)
+        ImportanceRow(
+            block=number, name=names[number] if names else None, importance=importance, removed=number in gone
+        )
         for number, importance in enumerate(importances)
     ]
 

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 from sanarestore.errors import UsageError
+from sanarestore.training.decoder_objective import decoder_objective
 from sanarestore.training.distilling import DistillationObjective, check_teacher, refuse_distilled
 from sanarestore.training.generating import AutoencoderObjective, EndToEndObjective, FlowObjective
 from sanarestore.training.objective import Objective
 from sanarestore.training.parts import Parts
 from sanarestore.training.recipe import TrainingRecipe
-from sanarestore.training.recipe_shapes import FLOWING, LATENT_OBJECTIVES
+from sanarestore.training.recipe_shapes import DECODER, FLOWING, LATENT_OBJECTIVES
 from sanarestore.training.refining import (
     ColourCorrectionObjective,
     ExpertObjective,
@@ -25,6 +26,8 @@ def new_objective(recipe: TrainingRecipe, start: Start = Start()) -> Objective: 
     The transformer has the base's depth; `training.depth` changes it afterwards if the recipe asks for that. Low-rank
     weights (LoRA) change the refiner for the objective refiner, otherwise the transformer.
     """
+    if recipe.objective == DECODER:
+        return decoder_objective(recipe, start)
     parts = start.parts(recipe)
     if not parts.sees_photo and recipe.objective not in FLOWING:
         raise UsageError(

@@ -48,6 +48,8 @@ class Order:
     """Whether growth keeps all blocks of the base."""
     prune: int | None = None
     """Blocks to remove from the transformer in the first stage; None for the recipe's number."""
+    prune_decoder: int | None = None
+    """Blocks to remove from the autoencoder's decoder in the first stage; None for the recipe's number."""
     resume: bool = False
     schedule: Schedule = field(default_factory=Schedule)
     track: tuple[str, ...] = ()
@@ -62,6 +64,8 @@ class Order:
 
 def choose_recipe(order: Order) -> TrainingRecipe:
     """The recipe of an order; see `Order.recipe`. UsageError if it cannot be read or is wrong."""
+    if order.prune_decoder:
+        _check_decoder(order)
     recipe = _with_depth(_recipe(order), order)
     recipe = recipe.with_cached_passes(order.cached_passes) if order.cached_passes else recipe
     if order.steps:
@@ -97,6 +101,8 @@ def _recipe(order: Order) -> TrainingRecipe:
         index = weights.read_adapter_index(folder)
         low_rank = index.get("change") == "lora" or index.get("refiner") is None
         folder = weights.resolve(index["base"])
+    if order.prune_decoder:
+        return TrainingRecipe.for_decoder(name, of_model=weights.is_model(folder))
     if order.grow or order.prune:
         return TrainingRecipe.for_depth(name, grows=bool(order.grow), of_model=weights.is_model(folder))
     if weights.is_model(folder):
@@ -106,11 +112,16 @@ def _recipe(order: Order) -> TrainingRecipe:
 
 def _with_depth(recipe: TrainingRecipe, order: Order) -> TrainingRecipe:
     """Return the recipe with the depth of the order; UsageError for contradictory options."""
-    if order.grow is not None or order.prune is not None or order.keep_all:
-        changes = {"grow": order.grow, "prune": order.prune, "keep_all": order.keep_all or None}
+    changes = {
+        "grow": order.grow, "prune": order.prune, "keep_all": order.keep_all or None,
+        "prune_decoder": order.prune_decoder,
+    }  # fmt: skip
+    if any(value is not None for value in changes.values()):
         recipe = recipe.with_depth({name: value for name, value in changes.items() if value is not None})
     if not any(stage.changes_depth for stage in recipe.staged()):
         return recipe
+    if any(stage.prune_decoder for stage in recipe.staged()):
+        _check_decoder(order)
     if order.rank:
         raise UsageError(
             "low-rank changes belong to the base's own blocks, and do not fit another number of blocks", where="--lora",
@@ -122,6 +133,20 @@ def _with_depth(recipe: TrainingRecipe, order: Order) -> TrainingRecipe:
             next_step="Set layers under [latent] in the recipe, or name the base whose depth is to be changed.",
         )  # fmt: skip
     return recipe
+
+
+def _check_decoder(order: Order) -> None:
+    """Raise UsageError for options that a training of a decoder alone cannot follow."""
+    if order.base == SCRATCH:
+        raise UsageError(
+            "new weights have no decoder to prune", where="--base scratch",
+            next_step="Name the base whose decoder is to be pruned.",
+        )  # fmt: skip
+    for option, is_given in (("--lora", order.rank), ("--shard", order.schedule.sharded)):
+        if is_given:
+            raise UsageError(
+                "a decoder that loses blocks is trained whole, on every device", where=option, next_step="Leave it out."
+            )
 
 
 def run_folder(output: Path | None, *, resume: bool) -> Path:
@@ -162,6 +187,8 @@ def earlier_stages(models: Sequence[str]) -> list[dict[str, Any]]:
             training = weights.read_manifest(folder).get("training", {})
         elif weights.is_adapter(folder):
             training = weights.read_adapter_index(folder).get("training", {})
+        elif weights.is_autoencoder(folder):
+            training = weights.read_autoencoder_index(folder).get("training", {})
         else:
             continue
         # Older manifests record only the last run.
@@ -179,6 +206,8 @@ def origin_of(order: Order) -> str:
     low_rank = f", by changes of rank {order.rank}" if order.rank else ""
     if order.autoencoder:
         low_rank += f", with the autoencoder {weights.autoencoder_hash(order.autoencoder)[:16]}"
+    if (folder / "config.json").is_file():  # an autoencoder alone
+        return f"{Path(order.base).name} {weights.autoencoder_hash(order.base)[:16]}"
     parts = (*weights.BASE_PARTS, "text_encoder", "tokenizer")
     if weights.is_adapter(folder):
         own = weights.fingerprint(weights.chosen(None, order.base), order.base)

@@ -18,6 +18,7 @@ from sanarestore.sizes import spoken_size
 from sanarestore.training import checkpoint
 from sanarestore.training.batching import batch_at
 from sanarestore.training.data import without_files
+from sanarestore.training.decoder_objective import DecoderObjective
 from sanarestore.training.depth_record import DepthRecord
 from sanarestore.training.fitting import free_bytes, too_large
 from sanarestore.training.lengths import passes_of
@@ -58,7 +59,7 @@ class TrainingPlan:
     parameters: int
     """Parameters of all networks that a step uses."""
     depth: DepthRecord | None = None
-    """The change of the transformer's blocks; None if it keeps the base's."""
+    """The change of the blocks of the transformer or of the decoder; None if they are the base's."""
     step: int
     """Steps that are done; 0 unless a run is resumed."""
     steps: int
@@ -160,6 +161,8 @@ def trial_seconds(trainer: Trainer, samples: Any, step: int) -> float:
 
 def result_bytes(objective: Any) -> int:
     """Size of the model or adapter that an objective saves, about: without prompts, and without files in text."""
+    if isinstance(objective, DecoderObjective):
+        return objective.result_bytes
     if not isinstance(objective, PartsObjective):
         return 0
     parts = objective.parts

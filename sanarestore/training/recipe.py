@@ -18,11 +18,11 @@ from sanarestore.training.recipe_table import build, changed, experts_of, over, 
 
 SHIPPED_FOLDER = Path(__file__).parent / "recipes"
 
-SHIPPED = ("lora-512", "full-1024", "multi-tile", "refiner", "grow", "prune", "distill", "sr-x4")
+SHIPPED = ("lora-512", "full-1024", "multi-tile", "refiner", "grow", "prune", "prune-decoder", "distill", "sr-x4")
 """Names of the recipes in the package."""
 
-DEPTH_FIELDS = ("grow", "keep_all", "new_blocks_only", "prune")
-"""Fields that change the transformer's depth before training. In a recipe of several stages, they apply to the first
+DEPTH_FIELDS = ("grow", "keep_all", "new_blocks_only", "prune", "prune_decoder")
+"""Fields that change the depth of a network before training. In a recipe of several stages, they apply to the first
 one only: the others start from its result."""
 
 
@@ -34,7 +34,8 @@ class TrainingRecipe:
     """colour-correction: global colour correction, on overviews; refiner: the pixel network; wording: the prompt
     reader, from words alone; expert: the refiner for some degradations only; router: the weights of the experts for a
     photograph; autoencoder: reconstruction; flow: velocities of latents; end-to-end: refiner and latent path jointly;
-    distillation: a transformer of many sampling steps becomes one of few.
+    distillation: a transformer of many sampling steps becomes one of few; decoder: the autoencoder's decoder alone,
+    after `prune_decoder`.
     """
 
     name: str = "model"
@@ -89,7 +90,8 @@ class TrainingRecipe:
     """Under flow, share of times that are exactly 1, the only time at which one-step sampling calls the model."""
     teacher: bool = True
     """Under distillation, follow the velocities of the base as it is before training. Without this teacher, follow
-    straight lines from images to noise (consistency training), which needs more steps, but no trained base."""
+    straight lines from images to noise (consistency training), which needs more steps, but no trained base. Under
+    decoder, reconstruct what the whole decoder makes of a latent; otherwise the photograph itself."""
     tangent_warmup: int = 500
     """Under distillation, steps until the terms of the transformer's own change along the path reach full weight."""
     time_window: float = 0.15
@@ -111,6 +113,8 @@ class TrainingRecipe:
     """With grow, train only the new blocks and the condition."""
     prune: int = 0
     """Blocks to remove from the transformer before training, the least important ones; the first and the last stay."""
+    prune_decoder: int = 0
+    """Under decoder, blocks to remove from the autoencoder's decoder before training, the least important ones."""
     tiles: int = 1
     """Under flow, tiles per side of a crop. With 2, the transformer sees four overlapping tiles as in the tiling scheme
     `causal`, each with all earlier ones, so that it is trained for that scheme."""
@@ -232,6 +236,21 @@ class TrainingRecipe:
             gradient_checkpointing=False, validate_every=100 if grows else 25, workers=1,
         )  # fmt: skip
 
+    @classmethod
+    def for_decoder(cls, name: str, *, of_model: bool) -> "TrainingRecipe":
+        """Return the recipe for an autoencoder whose decoder loses blocks, used unless another one is named.
+
+        A restoration model, which is small, trains on small crops at a higher rate. Its autoencoder was trained for
+        the PSNR of photographs, and its decoder continues so, without a teacher.
+        """
+        recipe = replace(cls.load(SHIPPED_FOLDER / "prune-decoder.toml"), name=name)
+        if not of_model:
+            return recipe
+        return replace(
+            recipe, batch=12, accumulate=1, patch=128, learning_rate=2e-4, ema=0.95, gradient_checkpointing=False,
+            teacher=False, loss_floor=1e-4, workers=1,
+        )  # fmt: skip
+
     def check(self, where: Path | str = "recipe") -> None:
         """Raise UsageError for the first invalid value."""
         for problem, found in problems(self).items():
@@ -240,8 +259,8 @@ class TrainingRecipe:
 
     @property
     def changes_depth(self) -> bool:
-        """Whether this stage changes the transformer's number of blocks before training."""
-        return bool(self.grow or self.prune)
+        """Whether this stage changes the number of blocks of the transformer or of the decoder before training."""
+        return bool(self.grow or self.prune or self.prune_decoder)
 
     def with_depth(self, changes: Mapping[str, Any]) -> "TrainingRecipe":
         """Return the recipe with other `DEPTH_FIELDS` in its first stage; UsageError if they do not fit."""

@@ -7,8 +7,9 @@ from sanarestore.model.colour_correction import COLOUR_STATISTICS, QUANTILE_STAT
 from sanarestore.model.condition import KINDS
 from sanarestore.options import LARGEST_SCALE
 from sanarestore.training.recipe_shapes import (
+    DECODER,
     DEEPENED,
-    LATENT_OBJECTIVES,
+    ENCODING,
     LATENT_STAGES,
     LATENT_STRIDE,
     OBJECTIVES,
@@ -32,9 +33,9 @@ def problems(recipe: "TrainingRecipe") -> dict[str, object]:
         f"patch must be a positive multiple of {stride}": recipe.patch < stride or recipe.patch % stride,
         "patch must be a multiple of 16 with a coarse_weight": recipe.coarse_weight and recipe.patch % 16,
         f"patch must be a multiple of {LATENT_STRIDE} for this objective": (
-            recipe.objective in LATENT_OBJECTIVES and recipe.patch % LATENT_STRIDE
+            recipe.objective in ENCODING and recipe.patch % LATENT_STRIDE
         ),
-        f"objective must be one of {', '.join(OBJECTIVES)}": recipe.objective not in OBJECTIVES,
+        f"objective must be one of {', '.join((*OBJECTIVES, DECODER))}": recipe.objective not in (*OBJECTIVES, DECODER),
         f"optimizer must be one of {', '.join(OPTIMIZERS)}": recipe.optimizer not in OPTIMIZERS,
         f"condition must be one of {', '.join(KINDS)}": recipe.latent.condition not in KINDS,
         "the latent path's channels must be six, one for each halving, and blocks as many": (
@@ -84,6 +85,7 @@ def problems(recipe: "TrainingRecipe") -> dict[str, object]:
             recipe.time_window,
             recipe.grow,
             recipe.prune,
+            recipe.prune_decoder,
             recipe.validation_photos,
             recipe.validate_every,
             recipe.checkpoint_every,
@@ -113,7 +115,10 @@ def _depth_problems(recipe: "TrainingRecipe") -> dict[str, object]:
     is_grown = bool(recipe.grow)
     return {} if recipe.stages else {
         f"grow and prune apply only to the objectives {' and '.join(DEEPENED)}": (
-            recipe.changes_depth and recipe.objective not in DEEPENED
+            (is_grown or recipe.prune) and recipe.objective not in DEEPENED
+        ),
+        f"prune_decoder and the objective {DECODER} need each other": (
+            bool(recipe.prune_decoder) != (recipe.objective == DECODER)
         ),
         "grow and prune exclude each other": is_grown and bool(recipe.prune),
         "keep_all and new_blocks_only need grow": (recipe.keep_all or recipe.new_blocks_only) and not is_grown,

@@ -19,6 +19,13 @@ LATENT_OBJECTIVES = OBJECTIVES[5:]
 FLOWING = OBJECTIVES[6:]
 """Objectives that train the latent path's transformer."""
 
+DECODER = "decoder"
+"""The objective of an autoencoder's decoder alone, after some of its blocks were removed; it is no part of the training
+of a complete model."""
+
+ENCODING = (*LATENT_OBJECTIVES, DECODER)
+"""Objectives whose crops an autoencoder encodes."""
+
 DEEPENED = ("flow", "end-to-end")
 """Objectives that may change the number of blocks first."""
 

@@ -65,7 +65,7 @@ class RunRecord:
     data: DataFacts | None
     results: Results
     depth: DepthRecord | None
-    """The change of the transformer's blocks; None if it has those of the base."""
+    """The change of the blocks of the transformer or of the decoder; None if they are those of the base."""
     losses: Sequence[tuple[int, float]]
     """Step and loss."""
     gains: Mapping[str, Sequence[tuple[int, float]]]

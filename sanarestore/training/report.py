@@ -10,7 +10,7 @@ from sanarestore.evaluation.columns import Place, Table, table
 from sanarestore.templates import render, write_page
 from sanarestore.training.curves import Picture, gain_picture, importance_picture, loss_picture
 from sanarestore.training.importance import EXPLAINED as IMPORTANCE_EXPLAINED
-from sanarestore.training.importance import importance_rows
+from sanarestore.training.importance import EXPLAINED_DECODER, importance_rows
 from sanarestore.training.pictures import TITLES
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.record import RunRecord, shortened
@@ -101,9 +101,14 @@ def data_facts(record: RunRecord) -> list[tuple[str, str]]:
 
 
 def depth_facts(record: RunRecord) -> list[tuple[str, str]]:
-    """Facts about the change of the transformer's blocks and its cost, name and value."""
+    """Facts about the change of the blocks of a transformer or a decoder and its cost, name and value."""
     depth = record.depth
-    return [("blocks", depth.words), ("validation", depth.cost(record.results.after))] if depth else []
+    if depth is None:
+        return []
+    cost = depth.cost(record.results.after)
+    if depth.decoder is None:
+        return [("blocks", depth.words), ("validation", cost)]
+    return [("blocks", depth.words), ("reconstruction", cost), ("decoder", depth.decoder.words)]
 
 
 def _pictures(record: RunRecord) -> list[Picture | None]:
@@ -132,8 +137,10 @@ def _section(record: RunRecord, title: str) -> StageSection:
     if results.setting_rows:
         tables.append(("The latent path", table(results.setting_rows, Place.PAGE), []))
     if record.depth and record.depth.importances:
-        rows = importance_rows(record.depth.importances, record.depth.removed)
-        tables.append(("Importance of the blocks", table(rows, Place.PAGE), [IMPORTANCE_EXPLAINED]))
+        decoder = record.depth.decoder
+        rows = importance_rows(record.depth.importances, record.depth.removed, decoder.names if decoder else ())
+        caption = EXPLAINED_DECODER if decoder else IMPORTANCE_EXPLAINED
+        tables.append(("Importance of the blocks", table(rows, Place.PAGE), [caption]))
     curves = [each for each in _pictures(record) if each]
     return StageSection(
         title=f"{title}: {objective}" if title else "", facts=[each for each in shown if each[1]], tables=tables,

@@ -22,6 +22,8 @@ from sanarestore.training.card import Trained, write_card
 from sanarestore.training.checkpoint import find_checkpoint
 from sanarestore.training.claim import claimed, decoded_in
 from sanarestore.training.data import OverviewSamples, PairSamples, PhotoSamples, WordingSamples
+from sanarestore.training.decoder_objective import DecoderObjective
+from sanarestore.training.decoder_pruning import prune_decoder, restored_decoder
 from sanarestore.training.depth import change_depth, restored_depth
 from sanarestore.training.depth_record import DepthRecord
 from sanarestore.training.distilling import check_stages
@@ -36,6 +38,7 @@ from sanarestore.training.preflight import Preflight, check_pairs, check_photos,
 from sanarestore.training.progress import TrainingProgress
 from sanarestore.training.ranks import Ranks
 from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.recipe_shapes import DECODER
 from sanarestore.training.record import MOST_CAPTIONS, DataFacts, RunRecord
 from sanarestore.training.report import write_report
 from sanarestore.training.results import Results
@@ -77,7 +80,11 @@ class Run:
         objective, self.memory = fitting_objective(self.training)
         self._prepare_captions(objective, listed)
         self.depth: DepthRecord | None = None
-        """The change of the transformer's blocks; None if it keeps the base's."""
+        """The change of the blocks of the transformer or of the decoder; None if they are the base's."""
+        if isinstance(objective, DecoderObjective):
+            # All batches of validation show the same clean photographs.
+            objective.to(torch.device(order.schedule.device))
+            validation = [objective.referred(each.to(torch.device(order.schedule.device))) for each in validation[:1]]
         if recipe.changes_depth:
             objective, self.depth = self._with_depth(objective, validation, ranks or Ranks())
         self.trainer = Trainer(
@@ -153,7 +160,8 @@ class Run:
             "recipe": recipe.changed(),
         }  # fmt: skip
         if self.depth:
-            stage["blocks"] = {"before": self.depth.before, "after": self.depth.after, "removed": self.depth.removed}
+            blocks = {"before": self.depth.before, "after": self.depth.after, "removed": self.depth.removed}
+            stage["decoder_blocks" if self.depth.decoder else "blocks"] = blocks
         model = trainer.finish({"stages": [*earlier_stages([self.order.base, *recipe.experts.values()]), stage]})
         if trainer.ranks.is_first:
             write_report(self.folder)
@@ -162,9 +170,13 @@ class Run:
 
     def _with_depth(self, objective: Any, validation: Sequence[Batch], ranks: Ranks) -> tuple[Any, DepthRecord]:
         """Return the objective at the recipe's depth; a resumed run uses the same blocks as before."""
+        device = torch.device(self.order.schedule.device)
+        if isinstance(objective, DecoderObjective):
+            if self.order.resume:
+                return restored_decoder(objective, self.folder)
+            return prune_decoder(objective, self.samples, validation, device, ranks)
         if self.order.resume:
             return restored_depth(objective, self.recipe, self.folder)
-        device = torch.device(self.order.schedule.device)
         return change_depth(objective, self.recipe, self.samples, validation, device, ranks)
 
     def _prepare_captions(self, objective: Any, pairs: Sequence[Pair]) -> None:
@@ -251,7 +263,7 @@ def check_data(data: Path, recipe: TrainingRecipe) -> Preflight:
     """Check the data of a run, before any weights are loaded; UsageError or NoImagesError names all faults found."""
     if data.suffix.lower() != ".csv":
         return check_photos(data, recipe)
-    if recipe.objective in ("colour-correction", "wording"):
+    if recipe.objective in ("colour-correction", "wording", DECODER):
         raise UsageError(
             f"the objective '{recipe.objective}' needs clean photos", where=data,
             next_step="Name a folder of clean photos, not a list of pairs.",

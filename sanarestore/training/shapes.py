@@ -24,11 +24,13 @@ from sanarestore.model.prompts import Prompts
 from sanarestore.model.reading import load_embedded_reader
 from sanarestore.model.refiner import Refiner
 from sanarestore.model.transformer import Tokens
+from sanarestore.training.decoder_objective import decoder_objective
 from sanarestore.training.depth import at_depth
-from sanarestore.training.objective import Objective
+from sanarestore.training.objective import Objective, PartsObjective
 from sanarestore.training.objectives import new_objective
 from sanarestore.training.parts import Parts
 from sanarestore.training.recipe import TrainingRecipe
+from sanarestore.training.recipe_shapes import DECODER
 from sanarestore.training.starting import Start
 
 
@@ -54,6 +56,9 @@ def shaped_objective(recipe: TrainingRecipe, start: Start, mode: FakeTensorMode,
     Published bases are built from their configurations, in no time; restoration models, which are small, are loaded.
     Raises what `new_objective` does.
     """
+    if recipe.objective == DECODER:
+        with torch.device("meta"):
+            return without_values(at_depth(decoder_objective(recipe, start, _autoencoder), recipe), mode, length)
     if not is_by_shapes(start):
         return without_values(at_depth(new_objective(recipe, start), recipe), mode, length)
     shapes = Shapes(base=start.base, rank=start.rank, dtype=start.dtype, autoencoder=start.autoencoder)
@@ -63,11 +68,11 @@ def shaped_objective(recipe: TrainingRecipe, start: Start, mode: FakeTensorMode,
 
 def without_values(objective: Any, mode: FakeTensorMode, length: int) -> Objective:
     """A copy of an objective with fake tensors of `mode` for all weights; prompts have `length` tokens."""
-    parts = objective.parts
-    # The text encoder and its tokenizer are not copied: a training step does not use them.
-    known: dict[int, Any] = {
-        id(parts.prompts): AnyPrompts(parts.prompts.width, length), id(parts.encoder): parts.encoder
-    }  # fmt: skip
+    known: dict[int, Any] = {}
+    if isinstance(objective, PartsObjective):
+        parts = objective.parts
+        # The text encoder and its tokenizer are not copied: a training step does not use them.
+        known = {id(parts.prompts): AnyPrompts(parts.prompts.width, length), id(parts.encoder): parts.encoder}
     for module in filter(lambda held: isinstance(held, nn.Module), vars(objective).values()):
         for tensor in (*module.parameters(), *module.buffers()):
             known[id(tensor)] = _fake(tensor, mode)
@@ -118,18 +123,24 @@ class Shapes(Start):
         return replace(parts, refiner=refiner, is_adapted=True)
 
     def _read(self, name: str, dtype: torch.dtype) -> Base:
-        from diffusers import AutoencoderDC, SanaTransformer2DModel
+        from diffusers import SanaTransformer2DModel
 
-        folder = weights.resolve(name)
-        made = []
-        places = (folder / "transformer", autoencoder_in(folder, self.autoencoder))
-        for kind, place in zip((SanaTransformer2DModel, AutoencoderDC), places, strict=True):
-            build: Any = kind
-            made.append(build.from_config(read_json(place / "config.json")).eval().requires_grad_(False))
+        folder, build = weights.resolve(name), SanaTransformer2DModel  # type: tuple[Path, Any]
+        config = read_json(folder / "transformer/config.json")
+        transformer = build.from_config(config).eval().requires_grad_(False)
         return Base(
-            name=name, folder=folder, transformer=nn.Module.to(made[0], dtype), autoencoder=Autoencoder(made[1]),
+            name=name, folder=folder, transformer=nn.Module.to(transformer, dtype),
+            autoencoder=_autoencoder(autoencoder_in(folder, self.autoencoder)),
             flow=read_flow(folder), prompts=Prompts({}, _no_encoder, load_embedded_reader, as_typed=True),
         )  # fmt: skip
+
+
+def _autoencoder(folder: Path) -> Autoencoder:
+    """An autoencoder of the shape that a folder configures."""
+    from diffusers import AutoencoderDC
+
+    build: Any = AutoencoderDC
+    return Autoencoder(build.from_config(read_json(folder / "config.json"))).eval().requires_grad_(False)
 
 
 def _follow(folder: Path, transformer: Any) -> None:

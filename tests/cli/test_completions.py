@@ -34,7 +34,7 @@ FLAGS = {
     "train": {
         "--recipe", "--output", "-o", "--base", "--steps", "--max-minutes", "--resume", "--device", "--dtype",
         "--threads", "--compile", "--lora", "--rank", "--export", "--devices", "--shard", "--track", "--dry-run",
-        "--cache-latents", "--grow", "--keep-all", "--prune", "--autoencoder",
+        "--cache-latents", "--grow", "--keep-all", "--prune", "--prune-decoder", "--autoencoder",
     },
     "bench": {
         "--data", "--data-dir", "--download", "--sizes", "--rounds", "--task", "--sigma", "--quality", "--scale",

@@ -29,7 +29,7 @@ from sanarestore.training.card_check import check_card
 from sanarestore.training.loop import Trainer
 from sanarestore.training.recipe import TrainingRecipe
 from tests.conftest import save_photo
-from tests.published import tiny_autoencoder, tiny_transformer, write_published
+from tests.published import tiny_autoencoder, tiny_transformer, write_adapted, write_published
 from tests.training.test_tracking import Broken, Fake
 
 pytestmark = pytest.mark.usefixtures("quick_beginnings", "unestimated_memory")
@@ -535,6 +535,17 @@ def test_decoded_photos_of_dead_runs_are_removed_and_none_are_left(photos: Path)
         (("photos", "--recipe", "tiny.toml", "-o", "run", "--base", "./nowhere"), 4, "nowhere"),
         (("photos", "--recipe", "tiny.toml", "-o", "run", "--steps", "0"), 2, "steps"),
         (("photos", "-o", "run", "--grow", "1", "--prune", "1"), 2, "a run cannot both grow and prune"),
+        (
+            ("photos", "-o", "run", "--prune-decoder", "1", "--prune", "1"),
+            2,
+            "a run changes the blocks of the transformer or of the decoder, not of both",
+        ),
+        (
+            ("photos", "-o", "run", "--prune-decoder", "3", "--base", "sanarestore-mini"),
+            2,
+            "the decoder has 6 blocks, and every stage that enlarges keeps one of them. Remove 2 at most",
+        ),
+        (("photos", "-o", "run", "--prune-decoder", "1"), 2, "new weights have no decoder to prune"),
         (("photos", "-o", "run", "--keep-all"), 2, "--keep-all: this applies only to growth"),
         (
             ("photos", "-o", "run", "--grow", "1", "--lora", "--base", "sanarestore-mini"),
@@ -809,3 +820,35 @@ def test_the_text_encoder_is_released_before_training(
     arguments = ["train", "photos", "--recipe", "tiny.toml", "--base", "base", "-o", "run", "-q"]
     assert run([*arguments, "--steps", "10"]) == 0
     assert len(loads) == 1, "ten steps of random wordings need no other embedding"
+
+
+def test_a_decoder_is_pruned_to_an_autoencoder_that_an_adapter_restores_with(
+    photos: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sanarestore.training.decoder_pruning.SAMPLES", 2)
+    monkeypatch.setattr("sanarestore.training.decoder_pruning.SECONDS", 0.0)
+    write_adapted(Path(), encoder)
+    arguments = ["train", "photos", "--base", "base", "-o", "run", "--prune-decoder", "2", "--steps", "1"]
+    assert run([*arguments, "--dry-run", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)["depth"]
+    assert (planned["before"], planned["after"], len(planned["importances"])) == (12, 10, 12)
+    assert planned["decoder"]["parameters"][1] < planned["decoder"]["parameters"][0]
+    assert not Path("run").exists()
+    assert run(arguments) == 0
+    shown = capsys.readouterr()
+    assert "  blocks   12 in the decoder, 10 now: blocks" in shown.err
+    assert re.search(r"  decoder  \S+ of \S+ M parameters, \S+ of \S+ kMAC per pixel,", shown.err)
+    rows = [line.split() for line in shown.out.splitlines() if line.endswith("removed")]
+    assert [int(row[0]) for row in rows] == planned["removed"]
+    assert all(row[1].startswith("up_blocks.") for row in rows)
+    assert re.search(r"blocks: 12 in the decoder, 10 now: .*; reconstruction .* dB after training", shown.err)
+    assert "the autoencoder is in run/model: use it with --autoencoder run/model" in shown.err
+    options = ["restore", "photos/0.png", "--adapter", "adapter", "--fidelity", "0"]
+    assert run([*options, "-o", "whole.png"]) == 0
+    assert run([*options, "-o", "pruned.png", "--autoencoder", "run/model"]) == 0
+    assert Path("whole.png").read_bytes() != Path("pruned.png").read_bytes()
+    assert run(["models", "verify", "run/model"]) == 0
+    assert "2 of 2 files have the right hash" in capsys.readouterr().out
+    assert run(["models", "info", "run/model"]) == 0
+    assert "autoencoder, to be named with --autoencoder" in capsys.readouterr().out
+    assert run(["restore", "photos/0.png", "-o", "not.png", "--model", "run/model"]) == 4

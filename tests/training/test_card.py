@@ -18,7 +18,7 @@ from tests.published import write_adapted
 from tests.training.test_report import write_run
 
 HUB = Trained(
-    folder=Path("model"), name="dusty", is_adapter=True, base="owner/sana@0123abc", prompt="remove dust",
+    folder=Path("model"), name="dusty", kind="adapter", base="owner/sana@0123abc", prompt="remove dust",
     prompts=("no `more` dust", "remove dust"),
 )  # fmt: skip
 
@@ -81,7 +81,7 @@ def test_a_quote_in_a_prompt_does_not_end_the_command(record: RunRecord) -> None
 
 
 def test_new_weights_leave_the_choice_of_a_licence(record: RunRecord) -> None:
-    text = card(replace(HUB, base=None, is_adapter=False), record, Licence(stated=weights.NOT_STATED))
+    text = card(replace(HUB, base=None, kind="model"), record, Licence(stated=weights.NOT_STATED))
     assert fields(text)["license"] == "unknown"
     assert "Choose a licence" in text
     assert check_card(text) == []

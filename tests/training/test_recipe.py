@@ -21,9 +21,10 @@ def write(folder: Path, text: str) -> Path:
 def test_shipped_recipes_are_read_by_name(name: str) -> None:
     recipe = TrainingRecipe.load(Path(name))
     assert recipe.name == name
-    assert {stage.objective for stage in recipe.staged()} <= {"flow", "end-to-end", "refiner", "distillation"}
+    objectives = {"flow", "end-to-end", "refiner", "distillation", "decoder"}
+    assert {stage.objective for stage in recipe.staged()} <= objectives
     # Pruning recovers in 100 steps (Xie et al. 2025).
-    assert all(stage.steps >= (100 if name == "prune" else 1000) for stage in recipe.staged())
+    assert all(stage.steps >= (100 if name in ("prune", "prune-decoder") else 1000) for stage in recipe.staged())
 
 
 def test_a_published_base_is_adapted_by_a_shipped_recipe_that_visits_all_times() -> None:
