@@ -2,7 +2,7 @@
 rounded here too."""
 
 from sanarestore.images.arrays import from_array, to_array
-from sanarestore.images.codes import Depth, Pixels, from_float, quantize, to_float
+from sanarestore.images.codes import Depth, Pixels, Stored, from_float, quantize, to_float
 from sanarestore.images.find import Findings, Found, Rejected, find
 from sanarestore.images.fitting import fitted
 from sanarestore.images.header import (
@@ -46,6 +46,7 @@ __all__ = [
     "Pixels",
     "Provenance",
     "Rejected",
+    "Stored",
     "check_header",
     "check_writable",
     "decode",
