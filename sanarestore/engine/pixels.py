@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sanarestore import images
 from sanarestore.engine.nearest import nearest
-from sanarestore.errors import ImageError
+from sanarestore.errors import ImageError, UnreadableImage
 from sanarestore.images import Pixels, resize
 
 LEAST_COVER = 1 / 64
@@ -152,6 +152,12 @@ def is_finite(pixels_HWC: npt.NDArray[np.float32]) -> bool:
     """Return whether no value is NaN or infinite, found from minimum and maximum alone, without a map of the image's
     size."""
     return bool(np.isfinite(pixels_HWC.min()) and np.isfinite(pixels_HWC.max()))
+
+
+def check_finite(pixels_HWC: npt.NDArray[np.float32]) -> None:
+    """Raise UnreadableImage for a photograph with values that are NaN or infinite."""
+    if not is_finite(pixels_HWC):
+        raise UnreadableImage("it holds values that are not finite numbers", next_step="Replace them by numbers first.")
 
 
 def _alpha(image: images.Image) -> Pixels:

@@ -27,14 +27,13 @@ from sanarestore.engine.judges import judge_of, judgement
 from sanarestore.engine.keywords import OF_ONE_IMAGE, CallKeywords, Keywords, WriteKeywords
 from sanarestore.engine.kinds import opened
 from sanarestore.engine.latent_use import is_generated, steps_of
-from sanarestore.engine.pixels import finished, host_tensor, is_finite, is_gray, resized, visible, with_visible
+from sanarestore.engine.pixels import check_finite, finished, host_tensor, is_gray, resized, visible, with_visible
 from sanarestore.engine.placement import placement
 from sanarestore.engine.python_words import keywords_named
 from sanarestore.engine.refinement import Refinement
 from sanarestore.engine.result_file import ResultFile
 from sanarestore.engine.stages import Stages
 from sanarestore.engine.tiles import Tiles, keep_pages
-from sanarestore.errors import UnreadableImage
 from sanarestore.images.arrays import Array
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.options import LARGEST_SCALE, RestoreOptions
@@ -189,10 +188,7 @@ class Restorer:
 
     def _page(self, image: images.Image, number: int) -> Generator[tuple[int, int], None, images.Image]:
         """Restore page `number` of an image, yielding (steps done, total steps)."""
-        if not is_finite(image.pixels_HWC):
-            raise UnreadableImage(
-                "it holds values that are not finite numbers", next_step="Replace them by numbers first."
-            )
+        check_finite(image.pixels_HWC)
         image = images.without_provenance(image)
         width, height = self.options.result_size(image.width, image.height)
         if max(width, height) >= max(image.width, image.height):

@@ -177,6 +177,11 @@ def _spans(data: Source) -> Iterator[tuple[bytes, int, int]]:
             return
 
 
+def bodies_of(data: bytes, name: bytes) -> list[memoryview]:
+    """The bodies of the chunks of a name in a whole file."""
+    return [memoryview(data)[start:end] for each, start, end in _spans(data) if each == name]
+
+
 def _body(data: Source, start: int, end: int) -> bytes:
     """The body of a metadata chunk; empty for pixels, and if the checksum is wrong."""
     if data[start - 4 : start] in (b"IDAT", b"fdAT"):

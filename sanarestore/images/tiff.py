@@ -20,6 +20,8 @@ from sanarestore.images.tiff_tags import SHARED, entries_of, metadata_of, notes_
 from sanarestore.options import WriteOptions
 
 _EXTRASAMPLE = {name: code for code, name in ALPHA.items()}
+STRIP = 2**18
+"""Bytes of the codes of a strip, as far as rows allow."""
 _CLASSIC_LIMIT = 4_000_000_000
 """Bytes above which BigTIFF is written: classic TIFF ends at 2**32, and deflate can slightly enlarge noise."""
 
@@ -168,6 +170,7 @@ def add_page(file: Any, stored_HWS: Stored, page: Image) -> None:
         extrasamples=[_EXTRASAMPLE[kind] for kind in kinds_of(page)] or None,
         compression="zlib",
         predictor=True,
+        rowsperstrip=max(STRIP // stored_HWS[0].nbytes, 1),
         metadata=None,
         software=False,
     )
