@@ -27,10 +27,11 @@ def restore_in_strips(
     The count restarts, and the file with it, when memory runs out and smaller tiles are tried. ImageError if the
     results are not finite; UnreadableImage as from the bands of `strips`.
     """
+    refinement = restorer.refinement
+    refinement.expert = None
     if restorer.changes_nothing:
         _copy(strips, begin())
         return
-    refinement = restorer.refinement
     refine = refinement.for_photograph(
         features_of(survey.windows) if refinement.is_routed else None, survey.overview_Chw
     )
