@@ -39,8 +39,9 @@ def restore_in_strips(
 
     def steps() -> Steps:
         writer = begin()
-        frame, rows = survey.frame, Rows(strips.bands())
+        frame = survey.frame
         parts = refinement.strips(frame.height, frame.width)
+        rows = Rows(strips.bands(), max(last - first for first, last in (each.needed for each in parts)))
         total, done = sum(len(each.tiles) for each in parts), 0
         for part in parts:
             codes_hWS = rows(*part.needed)
@@ -51,6 +52,7 @@ def restore_in_strips(
                 done += 1
                 yield done, total
             writer.write(result_hWS)
+            del result_hWS  # before the next one is made
         writer.finish()
 
     yield from restorer.tiles.again(steps, max(survey.frame.height, survey.frame.width))

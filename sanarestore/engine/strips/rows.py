@@ -10,9 +10,9 @@ from sanarestore.images import Stored
 class Rows:
     """A window on the rows of an image that only moves down."""
 
-    def __init__(self, bands: Iterator[Stored]) -> None:
-        """`bands` are codes [h,W,S], from the top down."""
-        self._bands = bands
+    def __init__(self, bands: Iterator[Stored], most: int) -> None:
+        """`bands` are codes [h,W,S], from the top down; `most` is the number of rows that are needed at once."""
+        self._bands, self._most = bands, most
         self._band: Stored | None = None
         """What has arrived and is not held yet."""
         self._held: Stored | None = None
@@ -21,19 +21,20 @@ class Rows:
     def __call__(self, first: int, last: int) -> Stored:
         """Codes [last - first, W, S] of these rows, valid until the next call; `first` never goes back."""
         assert self._first <= first < last, f"row {first} has left the window, which begins at {self._first}"
-        self._let_go(first)
-        self._make_room(max(last, self._last) - first)
+        if self._held is None:
+            band = self._next_band()
+            self._held = np.empty((self._most, *band.shape[1:]), band.dtype)
+        self._let_go(first, self._held)
         while self._last < last:
-            self._take(last)
-        assert self._held is not None
+            self._take(last, self._held)
         return self._held[: last - first]
 
-    def _let_go(self, first: int) -> None:
+    def _let_go(self, first: int, held: Stored) -> None:
         """Move the rows from `first` on to the top."""
         kept = max(self._last - first, 0)
-        if self._held is not None and first > self._first:
-            begin = self._last - self._first - kept
-            self._held[:kept] = self._held[begin : begin + kept]
+        if kept and first > self._first:
+            begin = first - self._first
+            held[:kept] = held[begin : begin + kept]
         while self._last < first:  # rows that nobody needs
             band = self._next_band()
             skipped = min(len(band), first - self._last)
@@ -41,23 +42,12 @@ class Rows:
             self._last += skipped
         self._first = first
 
-    def _make_room(self, rows: int) -> None:
-        if self._held is not None and len(self._held) >= rows:
-            return
-        before = self._held
-        band = self._next_band() if before is None else before
-        self._held = np.empty((rows, *band.shape[1:]), band.dtype)
-        if before is not None:
-            kept = self._last - self._first
-            self._held[:kept] = before[:kept]
-
-    def _take(self, last: int) -> None:
+    def _take(self, last: int, held: Stored) -> None:
         """Hold more rows, at most up to `last`."""
-        assert self._held is not None
         band = self._next_band()
         count = min(len(band), last - self._last)
         at = self._last - self._first
-        self._held[at : at + count] = band[:count]
+        held[at : at + count] = band[:count]
         self._band = band[count:]
         self._last += count
 

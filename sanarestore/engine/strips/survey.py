@@ -13,7 +13,7 @@ from torch import Tensor
 from sanarestore import images
 from sanarestore.engine.pixels import check_finite, host_tensor, is_gray
 from sanarestore.engine.strips.rows import Rows
-from sanarestore.model.colour_correction import overview_of_rows
+from sanarestore.model.colour_correction import overview_of_rows, overview_rows
 from sanarestore.model.routing import SIDE, window_places
 
 
@@ -43,7 +43,8 @@ def survey(strips: images.StripImage, *, is_corrected: bool) -> Survey:
     bands = seen.passing(strips.bands())
     overview_Chw = None
     if is_corrected:
-        rows = Rows(bands)
+        most = max(bottom - top for top, bottom in overview_rows(frame.height, frame.width))
+        rows = Rows(bands, most)
         overview_Chw = overview_of_rows(
             lambda top, bottom: colours_of(rows(top, bottom), frame), frame.height, frame.width
         )
