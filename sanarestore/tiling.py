@@ -9,7 +9,7 @@ the window's output gives exactly the result of processing the whole image.
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +79,29 @@ def grid(height: int, width: int, *, tile: int, halo: int, stride: int, margin: 
     return [Tile(core=(*row[:2], *column[:2]), window=(*row[2:], *column[2:])) for row in rows for column in columns]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Strip:
+    """A row of tiles across an image that is read and written from the top down; row numbers, ends exclusive."""
+
+    core: tuple[int, int]
+    """The rows that its tiles own."""
+    needed: tuple[int, int]
+    """The rows that its tiles read. Those of later strips do not begin before them."""
+    tiles: tuple[Tile, ...]
+
+
+def strips(height: int, width: int, *, tile: int, halo: int, stride: int, margin: int = 0) -> list[Strip]:
+    """Return the tiles of `grid` row by row, from the top down; arguments as there."""
+    tiles = grid(height, width, tile=tile, halo=halo, stride=stride, margin=margin)
+    found: list[Strip] = []
+    first = height
+    for core, row in reversed([(core, tuple(row)) for core, row in groupby(tiles, lambda each: each.core[:2])]):
+        top, bottom, *_ = part_of(row[0].window, height, width)
+        first = min(first, top)
+        found.insert(0, Strip(core=core, needed=(first, bottom), tiles=row))
+    return found
+
+
 def overlapping(height: int, width: int, *, tile: int, overlap: int, stride: int = 1) -> list[Window]:
     """The fewest windows of at most `tile` per side that overlap by `overlap` or more, in raster order.
 
@@ -118,15 +141,30 @@ def mirror(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
 
 def cut(image_CHW: Tensor, window: tuple[int, int, int, int]) -> Tensor:
     """Cut a window [C,h,w] from an image, mirrored beyond the border; a view if the window lies inside the image."""
-    top, bottom, left, right = window
     _, height, width = image_CHW.shape
+    # A view of the needed part first, because selecting rows of the image copies their whole width.
+    top, bottom, left, right = part = part_of(window, height, width)
+    return mirrored(image_CHW[:, top:bottom, left:right], part, window, height, width)
+
+
+def part_of(window: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:
+    """The box of the pixels of an image that a window shows, directly or mirrored."""
+    top, bottom, left, right = window
     if top >= 0 and left >= 0 and bottom <= height and right <= width:
-        return image_CHW[:, top:bottom, left:right]
+        return window
     rows, columns = mirror(np.arange(top, bottom), height), mirror(np.arange(left, right), width)
-    # Narrow to a view of the needed part first, because selecting rows of the image copies their whole width.
-    first, begin = int(rows.min()), int(columns.min())
-    needed_CHW = image_CHW[:, first : int(rows.max()) + 1, begin : int(columns.max()) + 1]
-    return needed_CHW.index_select(1, torch.from_numpy(rows - first)).index_select(2, torch.from_numpy(columns - begin))
+    return int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1
+
+
+def mirrored(
+    part_CHW: Tensor, part: tuple[int, int, int, int], window: tuple[int, int, int, int], height: int, width: int
+) -> Tensor:
+    """Make a window [C,h,w] from its `part_of` an image of this size; the part itself if both have the same box."""
+    if part == window:
+        return part_CHW
+    rows, columns = mirror(np.arange(*window[:2]), height), mirror(np.arange(*window[2:]), width)
+    rows_CHW = part_CHW.index_select(1, torch.from_numpy(rows - part[0]))
+    return rows_CHW.index_select(2, torch.from_numpy(columns - part[2]))
 
 
 def map_with_halo(

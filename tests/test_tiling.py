@@ -18,6 +18,8 @@ from sanarestore.tiling import (
     map_with_halo,
     mirror,
     overlapping,
+    part_of,
+    strips,
     sum_with_halo,
     whole_strides,
 )
@@ -60,6 +62,22 @@ def test_cores_cover_an_image_once_and_windows_stay_inside_the_margin(
         assert below < height + 16 + margin
         assert after < width + 16 + margin
     assert (owned == 1).all()
+
+
+@given(
+    height=st.integers(1, 200), width=st.integers(1, 60), tile=st.integers(16, 90), margin=st.sampled_from([0, 16, 32])
+)  # fmt: skip
+def test_strips_are_the_grid_row_by_row_and_only_move_down(height: int, width: int, tile: int, margin: int) -> None:
+    chosen = {"tile": tile, "halo": 32, "stride": 16, "margin": margin}
+    found = strips(height, width, **chosen)
+    assert [part for strip in found for part in strip.tiles] == grid(height, width, **chosen)
+    assert [strip.core[0] for strip in found[1:]] == [strip.core[1] for strip in found[:-1]]
+    assert [strip.needed[0] for strip in found] == sorted(strip.needed[0] for strip in found)
+    for strip in found:
+        for part in strip.tiles:
+            top, bottom, *_ = part_of(part.window, height, width)
+            assert strip.needed[0] <= min(top, strip.core[0])
+            assert max(bottom, strip.core[1]) <= strip.needed[1] <= height
 
 
 @given(

@@ -171,7 +171,7 @@ class ClipRestorer:
 
     def _frame(self, job: Job, temporal: TemporalFilter) -> Outcome:
         """Restore, filter and write one frame of a folder."""
-        read = self._files.read(job)
+        read = self._files.read_whole(job)
         given = read.image
         if given.more_pages:
             raise UnwritableImage(
@@ -179,6 +179,7 @@ class ClipRestorer:
             )
         made = _finished(self._files.work(job, read))
         image = made.image
+        assert image is not None
         made.image = replace(image, pixels_HWC=self._filtered(given.pixels_HWC, image.pixels_HWC, temporal))
         return self._files.write(job, made, 0.0)
 

@@ -1,9 +1,12 @@
 """Jobs (which file to restore, and where to), their progress and their outcomes. Imports no torch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from sanarestore.errors import MissingImage, UnreadableImage
 from sanarestore.images import Format
 
 Status = Literal["done", "skipped", "ignored", "failed"]
@@ -41,6 +44,11 @@ class Job:
         """The output as outcomes and messages name it."""
         return self.target if self.given_target is None else self.given_target
 
+    @property
+    def called(self) -> str:
+        """Name of the input in messages."""
+        return str(self.path) if self.name is None else self.name
+
     def anchored(self) -> "Job":
         """The same job with absolute paths, which mean the same whatever the current folder is."""
         return replace(
@@ -48,6 +56,17 @@ class Job:
             folder=None if self.folder is None else self.folder.absolute(),
             given_source=self.path, given_target=self.output,
         )  # fmt: skip
+
+
+@contextmanager
+def readable(job: Job) -> Iterator[None]:
+    """Turn an OSError of the block into an error that names the input."""
+    try:
+        yield
+    except OSError as error:
+        kind = MissingImage if isinstance(error, FileNotFoundError) else UnreadableImage
+        fact = "there is no such file" if kind is MissingImage else f"it cannot be read ({error.strerror})"
+        raise kind(fact, where=job.called, next_step="Check its name and permissions.") from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sanarestore import images
 from sanarestore.engine.nearest import nearest
+from sanarestore.errors import ImageError, UnreadableImage
 from sanarestore.images import Pixels, resize
 
 LEAST_COVER = 1 / 64
@@ -119,8 +120,22 @@ def mixed(before_HWC: Pixels, after_HWC: Pixels, strength: float) -> Pixels:
     return before_HWC + np.float32(strength) * (after_HWC - before_HWC)
 
 
-def is_gray(pixels_HWC: Pixels) -> bool:
-    """Return whether there is one channel, or red, green and blue are equal everywhere."""
+def finished(before_HWC: Pixels, after_HWC: Pixels, *, is_gray: bool, strength: float) -> Pixels:
+    """Finish restored pixels `after_HWC`, [H,W,3], which may be changed; ImageError if they are not finite.
+
+    `is_gray` says that red, green and blue were equal everywhere in the photograph, before; they stay so.
+    """
+    if not is_finite(after_HWC):
+        raise ImageError("the model's result has values that are not finite", next_step="Try --dtype float32.")
+    if is_gray:
+        # Average the changes, not the channels: the mean of three equal floats does not always equal them.
+        after_HWC -= before_HWC
+        after_HWC = before_HWC + after_HWC.mean(axis=2, keepdims=True)
+    return mixed(before_HWC, after_HWC, strength)
+
+
+def is_gray(pixels_HWC: images.Stored) -> bool:
+    """Return whether there is one channel, or red, green and blue, as values or codes, are equal everywhere."""
     if pixels_HWC.shape[2] == 1:
         return True
     strips = (pixels_HWC[top : top + _ROWS] for top in range(0, len(pixels_HWC), _ROWS))
@@ -137,6 +152,12 @@ def is_finite(pixels_HWC: npt.NDArray[np.float32]) -> bool:
     """Return whether no value is NaN or infinite, found from minimum and maximum alone, without a map of the image's
     size."""
     return bool(np.isfinite(pixels_HWC.min()) and np.isfinite(pixels_HWC.max()))
+
+
+def check_finite(pixels_HWC: npt.NDArray[np.float32]) -> None:
+    """Raise UnreadableImage for a photograph with values that are NaN or infinite."""
+    if not is_finite(pixels_HWC):
+        raise UnreadableImage("it holds values that are not finite numbers", next_step="Replace them by numbers first.")
 
 
 def _alpha(image: images.Image) -> Pixels:

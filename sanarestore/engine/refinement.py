@@ -4,13 +4,14 @@ Shape suffixes: C channels, H W pixels of the image, h w pixels of a window, D p
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sanarestore import tiling
 from sanarestore.degradations.requests import Request
 from sanarestore.engine.tiles import Steps, Tiles
 from sanarestore.errors import UsageError
@@ -56,6 +57,13 @@ class Refinement:
         """Tile origins are multiples of this, in pixels."""
         return self._model.refiner.stride
 
+    def strips(self, height: int, width: int) -> list[tiling.Strip]:
+        """The tiles of an image of this size at the current tile size, row by row."""
+        refiner = self._model.refiner
+        return tiling.strips(
+            height, width, tile=self._tiles.size, halo=refiner.halo, stride=refiner.stride, margin=refiner.margin
+        )
+
     def count(self, height: int, width: int) -> int:
         """Number of progress steps for an image of this size at the current tile size."""
         return self._tiles.count(height, width, stride=self.stride)
@@ -64,7 +72,10 @@ class Refinement:
         """Fill `restored_CHW`; all three are on the host, and the first two may be the same tensor."""
         refiner = self._model.refiner
         yield from self._tiles.map(
-            partial(self._refine_window, self._choose(degraded_CHW), self._measure(degraded_CHW)),
+            self.for_photograph(
+                routing_features(degraded_CHW) if self.is_routed else None,
+                overview(degraded_CHW) if self.is_corrected else None,
+            ),
             (degraded_CHW,) if generated_CHW is degraded_CHW else (degraded_CHW, generated_CHW),
             restored_CHW,
             halo=refiner.halo,
@@ -73,12 +84,34 @@ class Refinement:
             by_core=True,
         )
 
-    def _choose(self, degraded_CHW: Tensor) -> list[tuple[float, FoldedRefiner]]:
+    @property
+    def is_routed(self) -> bool:
+        """Whether refiners are chosen by the routing features of a photograph."""
+        return self._model.experts is not None
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether the prompt asks for light or colour, which are corrected by the overview of a photograph."""
+        return self._request.is_lit or self._request.is_coloured
+
+    def for_photograph(self, features_K: Tensor | None, overview_Chw: Tensor | None) -> Callable[..., Tensor]:
+        """Return the function that refines windows [3,h,w] of one photograph, from the host, to cores on the device.
+
+        The last argument of the function is the place of the core in the window. The photograph is measured as a whole
+        before: `features_K` are its `routing_features`, None unless `is_routed`, and `overview_Chw` is its `overview`,
+        None unless `is_corrected`.
+        """
+        whole = None
+        if overview_Chw is not None:
+            whole = WholePhoto.of(overview_Chw, self._request).to(self._tiles.device)
+        return partial(self._refine_window, self._choose(features_K), whole)
+
+    def _choose(self, features_K: Tensor | None) -> list[tuple[float, FoldedRefiner]]:
         """Choose refiners for the whole photograph, each with the share of its result."""
         experts = self._model.experts
-        if experts is None:
+        if experts is None or features_K is None:
             return [(1.0, self.refiners[None])]
-        shares = experts.shares(routing_features(degraded_CHW), self._prompt_1D[0].cpu(), self._request.removes)
+        shares = experts.shares(features_K, self._prompt_1D[0].cpu(), self._request.removes)
         self.expert = max(shares, key=lambda name: shares[name])
         for name in shares:
             if name is not None and name not in self.refiners:
@@ -90,12 +123,6 @@ class Refinement:
         refiner.eval().with_dtype(self._dtype)
         refiner.to(device=self._tiles.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return FoldedRefiner(refiner, self._prompt_1D, self._model.calibrations.get(name), in_int8=self._in_int8)
-
-    def _measure(self, degraded_CHW: Tensor) -> WholePhoto | None:
-        """Statistics of the whole photograph for every tile; None if the prompt asks for neither light nor colour."""
-        if not (self._request.is_lit or self._request.is_coloured):
-            return None
-        return WholePhoto.of(overview(degraded_CHW), self._request).to(self._tiles.device)
 
     @torch.inference_mode()
     def _refine_window(

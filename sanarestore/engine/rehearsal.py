@@ -15,6 +15,7 @@ from sanarestore.engine import workers
 from sanarestore.engine.batch import Batch
 from sanarestore.engine.budget import memory_to_restore
 from sanarestore.engine.jobs import Job, Outcome
+from sanarestore.engine.strips.use import in_strips, memory_in_strips
 from sanarestore.engine.wire import Task
 from sanarestore.errors import ImageError, UnreadableImage, UnwritableImage
 from sanarestore.options import RestoreOptions, WriteOptions
@@ -70,12 +71,17 @@ def check(
             failed = Outcome(path=job.path, status="failed", reason=error.reason, error=str(error))
             yield Checked(job=job, outcome=failed)
             continue
-        is_judged = options.candidates > 1
-        memory = memory_to_restore(
-            header, result, tile=options.tile or TILE, is_generated=options.fidelity < 1 or is_judged,
-            is_judged=is_judged,
-        )  # fmt: skip
+        memory = _memory(header, result, options)
         yield Checked(job=job, outcome=None, megapixels=result.megapixels, memory=memory)
+
+
+def _memory(header: images.Header, result: images.Header, options: RestoreOptions) -> int:
+    """Estimated peak bytes of restoring a file, whole or in strips."""
+    tile, is_judged = options.tile or TILE, options.candidates > 1
+    is_generated = options.fidelity < 1 or is_judged
+    if in_strips(header, result, options, is_generated=is_generated, is_judged=is_judged):
+        return memory_in_strips(header, tile=tile, is_host=True)
+    return memory_to_restore(header, result, tile=tile, is_generated=is_generated, is_judged=is_judged)
 
 
 def try_devices(options: RestoreOptions, devices: Sequence[str]) -> list[Speed]:

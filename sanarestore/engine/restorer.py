@@ -27,14 +27,13 @@ from sanarestore.engine.judges import judge_of, judgement
 from sanarestore.engine.keywords import OF_ONE_IMAGE, CallKeywords, Keywords, WriteKeywords
 from sanarestore.engine.kinds import opened
 from sanarestore.engine.latent_use import is_generated, steps_of
-from sanarestore.engine.pixels import host_tensor, is_finite, is_gray, mixed, resized, visible, with_visible
+from sanarestore.engine.pixels import check_finite, finished, host_tensor, is_gray, resized, visible, with_visible
 from sanarestore.engine.placement import placement
 from sanarestore.engine.python_words import keywords_named
 from sanarestore.engine.refinement import Refinement
 from sanarestore.engine.result_file import ResultFile
 from sanarestore.engine.stages import Stages
 from sanarestore.engine.tiles import Tiles, keep_pages
-from sanarestore.errors import ImageError, UnreadableImage
 from sanarestore.images.arrays import Array
 from sanarestore.model.loading import LatentPath, RestorationModel, load_model
 from sanarestore.options import LARGEST_SCALE, RestoreOptions
@@ -189,10 +188,7 @@ class Restorer:
 
     def _page(self, image: images.Image, number: int) -> Generator[tuple[int, int], None, images.Image]:
         """Restore page `number` of an image, yielding (steps done, total steps)."""
-        if not is_finite(image.pixels_HWC):
-            raise UnreadableImage(
-                "it holds values that are not finite numbers", next_step="Replace them by numbers first."
-            )
+        check_finite(image.pixels_HWC)
         image = images.without_provenance(image)
         width, height = self.options.result_size(image.width, image.height)
         if max(width, height) >= max(image.width, image.height):
@@ -212,7 +208,7 @@ class Restorer:
     ) -> Generator[tuple[int, int], None, images.Image]:
         """Restore an image at its size, yielding as `stages` does; `given` is the page before it was enlarged."""
         self._refinement.expert = None
-        if self.options.strength == 0 or self.request.removes == ():
+        if self.changes_nothing:
             return image
         visible_HWC = visible(image)
         if self.judge is None:
@@ -235,13 +231,22 @@ class Restorer:
         restored_HWC = np.empty((*visible_HWC.shape[:2], 3), dtype=np.float32)
         restored_CHW = torch.from_numpy(restored_HWC).permute(2, 0, 1)
         yield from self._stages(degraded_CHW, restored_CHW, draw)
-        if not is_finite(restored_HWC):
-            raise ImageError("the model's result has values that are not finite", next_step="Try --dtype float32.")
-        if is_gray(visible_HWC):
-            # Average the changes, not the channels: the mean of three equal floats does not always equal them.
-            restored_HWC -= visible_HWC
-            restored_HWC = visible_HWC + restored_HWC.mean(axis=2, keepdims=True)
-        return mixed(visible_HWC, restored_HWC, self.options.strength)
+        return finished(visible_HWC, restored_HWC, is_gray=is_gray(visible_HWC), strength=self.options.strength)
+
+    @property
+    def refinement(self) -> Refinement:
+        """The last stage; restoring in strips uses it alone."""
+        return self._refinement
+
+    @property
+    def tiles(self) -> Tiles:
+        """The tile size in use."""
+        return self._tiles
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether results have the values of their photographs, because strength or prompt ask for nothing."""
+        return self.options.strength == 0 or self.request.removes == ()
 
     @property
     def arithmetic(self) -> str:

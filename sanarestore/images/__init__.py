@@ -2,7 +2,7 @@
 rounded here too."""
 
 from sanarestore.images.arrays import from_array, to_array
-from sanarestore.images.codes import Depth, Pixels, from_float, quantize, to_float
+from sanarestore.images.codes import Depth, Pixels, Stored, fill, from_float, quantize, to_float
 from sanarestore.images.find import Findings, Found, Rejected, find
 from sanarestore.images.fitting import fitted
 from sanarestore.images.header import (
@@ -13,12 +13,19 @@ from sanarestore.images.header import (
     memory_to_write,
     written_instead,
 )
-from sanarestore.images.image import FORMAT_NAMES, WRITTEN, Extra, Format, Image, Metadata
+from sanarestore.images.image import FORMAT_NAMES, UNSPECIFIED, WRITTEN, Extra, Format, Image, Metadata
 from sanarestore.images.orientation import UPRIGHT, turned_upright
 from sanarestore.images.provenance import Provenance, provenance_of, stripped, with_provenance, without_provenance
 from sanarestore.images.read import decode, read
 from sanarestore.images.resize import resize
 from sanarestore.images.signature import is_image_suffix
+from sanarestore.images.strips.opening import (
+    WRITTEN_IN_STRIPS,
+    StripImage,
+    StripWriter,
+    opened_in_strips,
+    strip_writer,
+)
 from sanarestore.images.write import (
     SUFFIXES,
     check_header,
@@ -33,8 +40,10 @@ from sanarestore.images.write import (
 __all__ = [
     "FORMAT_NAMES",
     "SUFFIXES",
+    "UNSPECIFIED",
     "UPRIGHT",
     "WRITTEN",
+    "WRITTEN_IN_STRIPS",
     "Depth",
     "Extra",
     "Findings",
@@ -46,10 +55,14 @@ __all__ = [
     "Pixels",
     "Provenance",
     "Rejected",
+    "Stored",
+    "StripImage",
+    "StripWriter",
     "check_header",
     "check_writable",
     "decode",
     "encode",
+    "fill",
     "find",
     "fitted",
     "format_of_file",
@@ -60,12 +73,14 @@ __all__ = [
     "measure",
     "memory_to_read",
     "memory_to_write",
+    "opened_in_strips",
     "prepared",
     "provenance_of",
     "quantize",
     "read",
     "resize",
     "result_header",
+    "strip_writer",
     "stripped",
     "to_array",
     "to_float",

@@ -20,6 +20,8 @@ from sanarestore.images.tiff_header import TiffHeader
 _SIZES: dict[Depth, int] = {"uint8": 1, "uint16": 2, "float32": 4}
 _BLOCK = 2**14
 """Bytes of a file that are read at a time."""
+_MOST_AT_ONCE = 2**27
+"""Most bytes of rows that are decoded together where a file is read in strips."""
 _FIXED = 2 * 2**20
 """Bytes that do not depend on the size of the image, such as tables and buffers of the libraries."""
 
@@ -52,6 +54,9 @@ class Header:
     """Bits of a value, as in `Image`."""
     is_progressive: bool = False
     """For JPEG: whether all coefficients are held while it is decoded."""
+    rows_at_once: int = 0
+    """For TIFF and PNG: rows that are decoded together where the file is read in strips; 0 if it is only read
+    whole."""
     is_rearranged: bool = False
     """For TIFF: whether codes are copied once more, as for separate planes and inverted values."""
 
@@ -79,6 +84,11 @@ class Header:
         return self.pixels / 1e6
 
     @property
+    def row_bytes(self) -> int:
+        """Bytes of the codes of a row, in the depth."""
+        return self.width * (self.channels + self.extra) * _SIZES[self.depth]
+
+    @property
     def decoded_bytes(self) -> int:
         """Bytes that the decoded `Image` takes: four per colour value, and alpha and extra channels as stored."""
         return sum(_decoded(page) for page in self.pages)
@@ -87,7 +97,7 @@ class Header:
 def measure(path: str | PathLike[str]) -> Header:
     """Read the header of a file; UnreadableImage as from `read`, as far as the header shows what is wrong."""
     with opened(path) as file:
-        source = _FileBytes(file)
+        source = FileBytes(file)
         format = format_of(source)  # noqa: A001
         if format is None:
             raise unknown(source[:HEAD], str(path))
@@ -99,7 +109,7 @@ def format_of_file(path: str | PathLike[str]) -> Format | None:
     """The format of a file by its content; None if it is not supported, or cannot be read."""
     try:
         with opened(path) as file:
-            return format_of(_FileBytes(file))
+            return format_of(FileBytes(file))
     except UnreadableImage:
         return None
 
@@ -186,10 +196,16 @@ def _tiff(source: Source) -> Header:
 
 def _tiff_page(header: TiffHeader, size: int) -> Header:
     behind = len(header.kinds)
+    sample_bytes = -(-header.bits[0] // 8)
+    at_once = (
+        header.rows_at_once
+        if header.rows_at_once * header.width * header.samples * sample_bytes <= _MOST_AT_ONCE
+        else 0
+    )
     return Header(
         width=header.width, height=header.height, channels=header.colours + min(behind, 1), depth=header.stored,
         alpha_kind=next((kind for kind in header.kinds if kind != UNSPECIFIED), UNSPECIFIED),
-        format="tiff", file_size=size, sample_bytes=-(-header.bits[0] // 8), extra=max(behind - 1, 0),
+        format="tiff", file_size=size, sample_bytes=sample_bytes, rows_at_once=at_once, extra=max(behind - 1, 0),
         is_rearranged=header.planar or header.photometric in (0, 5, 8, 9) or header.bits[0] not in (8, 16, 32),
     )  # fmt: skip
 
@@ -197,11 +213,13 @@ def _tiff_page(header: TiffHeader, size: int) -> Header:
 def _png(source: Source) -> Header:
     header = png.header_of(source)
     colours = 3 if header.colour in (2, 3, 6) else 1
-    alpha = header.colour in (4, 6) or png.has_transparent_colour(source, header.colour)
+    is_made = png.has_transparent_colour(source, header.colour)
+    alpha = header.colour in (4, 6) or is_made
+    is_streamed = not header.is_interlaced and header.bits >= 8 and header.colour != 3 and not is_made
     return Header(
         width=header.width, height=header.height, channels=colours + alpha,
         depth="uint16" if header.bits == 16 else "uint8", format="png", file_size=len(source),
-        sample_bytes=max(header.bits // 8, 1),
+        sample_bytes=max(header.bits // 8, 1), rows_at_once=int(is_streamed),
     )  # fmt: skip
 
 
@@ -247,7 +265,7 @@ _READERS: dict[Format, Callable[[Source], Header]] = {
 }  # fmt: skip
 
 
-class _FileBytes:
+class FileBytes:
     """The bytes of a file, read as slices of them are taken."""
 
     def __init__(self, file: BinaryIO) -> None:

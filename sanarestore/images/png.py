@@ -4,7 +4,7 @@ import ctypes
 import struct
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,17 +14,22 @@ from sanarestore.images.codes import Stored
 from sanarestore.images.damage import damaged, hopeless, inflate_partly, limited
 from sanarestore.images.ifd import Source
 from sanarestore.images.image import Image, check_size, from_stored, to_stored
-from sanarestore.images.png_chunks import chunk, chunks_of, metadata_of, notes_on
+from sanarestore.images.png_chunks import Chunk, chunk, chunks_of, metadata_of, notes_on
 from sanarestore.options import WriteOptions
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MOST_DEFLATED = 1032
 """Most bytes that deflate makes of one."""
 _PIECE = 2**12
 """Compressed bytes tried at a time in a damaged file."""
+_CHECKED = 2**20
+"""Bytes of a chunk whose checksum is taken at a time."""
+PART_MISSING = "a part of its pixels is missing"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-_LEVEL = 4
+BEFORE_PIXELS = len(SIGNATURE) + 25
+"""Bytes up to the end of IHDR, where all chunks that must precede the pixels may be."""
+LEVEL = 4
 """zlib level: twice as fast as the usual 6, for files one percent larger."""
 
 
@@ -61,22 +66,41 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     """
     layout = list(limited(_spans(data)))
     header = header_of(data)
-    chunks = [(name, _body(data, start, end)) for name, start, end in layout]
     notes = []
     stored = None
     fact = _damage(data, layout, header)
     if fact is None:
         try:
-            stored = _plain(_picture(data, layout))
+            stored = plain(_picture(data, layout))
         except Exception as error:  # the type depends on the library's version
             if not str(error).startswith(("Not enough", "IDAT")):
                 raise
-            fact = "a part of its pixels is missing"
+            fact = PART_MISSING
     if fact is not None:
         notes.append(damaged(fact, accepted=accept_damaged))
-        stored = _plain(_repaired(data, layout, header))
+        stored = plain(_repaired(data, layout, header))
     assert stored is not None
+    return image_of(stored, header, [(name, _body(data, start, end)) for name, start, end in layout], notes)
+
+
+def undamaged(data: Source) -> tuple[PngHeader, list[Chunk], list[tuple[int, int]]]:
+    """Check a file that is not decoded whole: its header, its chunks without pixels, and the bounds of the pixels.
+
+    DamagedImage as from `decode` where damage is not accepted, as far as chunks and their checksums show it.
+    """
+    layout = list(limited(_spans(data)))
+    header = header_of(data)
+    fact = _damage(data, layout, header)
+    if fact is not None:
+        damaged(fact, accepted=False)
+    chunks = [(name, _body(data, start, end)) for name, start, end in layout]
+    return header, chunks, [(start, end) for name, start, end in layout if name == b"IDAT"]
+
+
+def image_of(stored: Stored, header: PngHeader, chunks: list[Chunk], notes: Sequence[str] = ()) -> Image:
+    """The image of a file from its codes [H, W] or [H, W, S] and its chunks; `notes` are those of decoding."""
     names = {name for name, _ in chunks}
+    notes = list(notes)
     if header.colour == 3:
         notes.append("the palette is converted to RGB")
     elif header.bits < 8:
@@ -123,7 +147,8 @@ def has_transparent_colour(data: Source, colour: int) -> bool:
     return False
 
 
-def _plain(data: bytes) -> Stored:
+def plain(data: bytes) -> Stored:
+    """Decode the pixels of a file without metadata; any error that the library raises."""
     import imagecodecs
 
     try:
@@ -139,7 +164,7 @@ def _plain(data: bytes) -> Stored:
 
 def _spans(data: Source) -> Iterator[tuple[bytes, int, int]]:
     """Names of chunks with the bounds of their bodies, in order; the last one may extend beyond the end."""
-    at = len(_SIGNATURE)
+    at = len(SIGNATURE)
     while at + 8 <= len(data):
         head = bytes(data[at : at + 8])
         name = head[4:]
@@ -152,20 +177,29 @@ def _spans(data: Source) -> Iterator[tuple[bytes, int, int]]:
             return
 
 
-def _body(data: bytes, start: int, end: int) -> bytes:
+def bodies_of(data: bytes, name: bytes) -> list[memoryview]:
+    """The bodies of the chunks of a name in a whole file."""
+    return [memoryview(data)[start:end] for each, start, end in _spans(data) if each == name]
+
+
+def _body(data: Source, start: int, end: int) -> bytes:
     """The body of a metadata chunk; empty for pixels, and if the checksum is wrong."""
     if data[start - 4 : start] in (b"IDAT", b"fdAT"):
         return b""
-    return data[start:end] if _is_whole(data, start, end) else b""
+    return bytes(data[start:end]) if _is_whole(data, start, end) else b""
 
 
-def _is_whole(data: bytes, start: int, end: int) -> bool:
+def _is_whole(data: Source, start: int, end: int) -> bool:
     """Return whether a chunk is all there and its checksum is right."""
-    checksum = zlib.crc32(memoryview(data)[start - 4 : end])
-    return end + 4 <= len(data) and checksum == int.from_bytes(data[end : end + 4], "big")
+    if end + 4 > len(data):
+        return False
+    checksum = 0
+    for at in range(start - 4, end, _CHECKED):
+        checksum = zlib.crc32(data[at : min(at + _CHECKED, end)], checksum)
+    return checksum == int.from_bytes(data[end : end + 4], "big")
 
 
-def _damage(data: bytes, layout: list[tuple[bytes, int, int]], header: PngHeader) -> str | None:
+def _damage(data: Source, layout: list[tuple[bytes, int, int]], header: PngHeader) -> str | None:
     """Return the fault of the chunks that hold the pixels; None if there is none."""
     pixels = [(start, end) for name, start, end in layout if name == b"IDAT"]
     if not layout or layout[-1][0] != b"IEND" or layout[-1][2] + 4 > len(data):
@@ -187,7 +221,7 @@ def _picture(data: bytes, layout: list[tuple[bytes, int, int]]) -> bytes:
     view = memoryview(data)
     needed = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
     parts = [view[start - 8 : end + 4] for name, start, end in layout if name in needed]
-    return b"".join((_SIGNATURE, *parts))
+    return b"".join((SIGNATURE, *parts))
 
 
 def _repaired(data: bytes, layout: list[tuple[bytes, int, int]], header: PngHeader) -> bytes:
@@ -208,7 +242,7 @@ def _repaired(data: bytes, layout: list[tuple[bytes, int, int]], header: PngHead
         filters[filters > 4] = 0
         start += stride * count
     parts = [chunk(name, data[first:end]) for name, first, end in layout if name in (b"IHDR", b"PLTE", b"tRNS")]
-    return b"".join((_SIGNATURE, *parts, chunk(b"IDAT", zlib.compress(rows, 0)), chunk(b"IEND", b"")))
+    return b"".join((SIGNATURE, *parts, chunk(b"IDAT", zlib.compress(rows, 0)), chunk(b"IEND", b"")))
 
 
 def check_writable(image: Image) -> None:
@@ -223,9 +257,9 @@ def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # no
 
     check_writable(image)
     stored_HWS = to_stored(image)
-    plain = memoryview(
-        imagecodecs.png_encode(stored_HWS if stored_HWS.shape[2] > 1 else stored_HWS[..., 0], level=_LEVEL)
+    written = memoryview(
+        imagecodecs.png_encode(stored_HWS if stored_HWS.shape[2] > 1 else stored_HWS[..., 0], level=LEVEL)
     )
-    first = len(_SIGNATURE) + 25  # after IHDR, where all chunks that must precede the pixels may be
+    first = BEFORE_PIXELS
     del stored_HWS
-    return b"".join((plain[:first], chunks_of(image), plain[first:]))
+    return b"".join((written[:first], chunks_of(image), written[first:]))

@@ -6,6 +6,8 @@ tifffile sees only the tags that say how pixels are stored. It would interpret m
 import io
 import math
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from sanarestore.errors import DamagedImage, UnreadableImage
 from sanarestore.images import ifd
 from sanarestore.images.codes import Stored
 from sanarestore.images.damage import cut, damaged, hopeless, inflate_partly
-from sanarestore.images.ifd import ByteLayout
+from sanarestore.images.ifd import ByteLayout, Source
 from sanarestore.images.messages import collected
 from sanarestore.images.scans import decode_picture
 
@@ -26,32 +28,93 @@ _JPEG = (6, 7, 33007, 34892)
 _DEFLATE = (8, 32946)
 _PIECE = 2**12
 """Compressed bytes tried at a time in a damaged strip."""
+_BAND = 2**22
+"""Bytes of a band of rows that are read at a time where pixels are not compressed."""
 _DAMAGE_WORDS = ("corrupt", "premature", "truncat", "damage", "invalid")
 _KINDS = (NotImplementedError, ImportError, KeyError)
 """What the libraries raise for a kind of file that they do not decode."""
 
 
 def decode_segments(
-    data: bytes, directory: ifd.Directory, layout: ByteLayout, accept_damaged: bool
+    data: Source, directory: ifd.Directory, layout: ByteLayout, accept_damaged: bool
 ) -> tuple[Stored, list[str]]:
     """Decode the pixels of a page to codes [H, W, S], with notes on damage.
 
     DamagedImage if a strip or a tile is missing or cannot be decoded, unless that is accepted; if none can be, always.
     """
+    with _opened(data, directory, layout) as page:
+        if _is_plain(page, len(data)):
+            stored: Stored = page.asarray()
+            notes: list[str] = []
+        else:
+            stored, notes = _assembled(data, page, accept_damaged)
+        if _is_planar(page):
+            stored = np.moveaxis(stored.reshape(page.samplesperpixel, page.imagelength, page.imagewidth), 0, -1)
+        return stored.reshape(page.imagelength, page.imagewidth, page.samplesperpixel), notes
+
+
+def decode_bands(data: Source, directory: ifd.Directory, layout: ByteLayout) -> Iterator[Stored]:
+    """Decode the pixels of a page from the top down, to codes [h, W, S] with as many rows as its strips or tiles have.
+
+    DamagedImage as from `decode_segments` if damage is not accepted.
+    """
+    with _opened(data, directory, layout) as page:
+        for band in _plain_bands(data, page) if _is_plain(page, len(data)) else _assembled_bands(data, page):
+            yield np.moveaxis(band, 0, -1) if _is_planar(page) else band[0]
+
+
+@contextmanager
+def _opened(data: Source, directory: ifd.Directory, layout: ByteLayout) -> Iterator[Any]:
+    """tifffile's page, with no other tags than those that say how its pixels are stored."""
     import tifffile
 
     pixel_tags = {tag: entry for tag, entry in directory.items() if tag in _PIXEL_TAGS and entry.directory is None}
     with _Spliced(data, pixel_tags, layout) as source, tifffile.TiffFile(source) as file:
         page = file.pages[0]
         _check_codecs(page)
-        if _is_plain(page, len(data)):
-            stored: Stored = page.asarray()
-            notes: list[str] = []
-        else:
-            stored, notes = _assembled(data, page, accept_damaged)
-        if page.samplesperpixel > 1 and int(page.planarconfig) == 2:
-            stored = np.moveaxis(stored.reshape(page.samplesperpixel, page.imagelength, page.imagewidth), 0, -1)
-        return stored.reshape(page.imagelength, page.imagewidth, page.samplesperpixel), notes
+        yield page
+
+
+def _is_planar(page: Any) -> bool:
+    """Return whether each channel is stored by itself."""
+    return page.samplesperpixel > 1 and int(page.planarconfig) == 2
+
+
+def _plain_bands(data: Source, page: Any) -> Iterator[Stored]:
+    """Bands [1, h, W, S], or [S, h, W] of separate channels, of pixels that lie in the file one after the other."""
+    kind = np.dtype(page.parent.byteorder + page._dtype.char)
+    planes = page.samplesperpixel if _is_planar(page) else 1
+    samples = page.samplesperpixel // planes
+    stride = page.imagewidth * samples * kind.itemsize
+    rows = max(_BAND // stride, 1)
+    for top in range(0, page.imagelength, rows):
+        count = min(rows, page.imagelength - top)
+        begins = (page.dataoffsets[0] + (plane * page.imagelength + top) * stride for plane in range(planes))
+        pieces = [np.frombuffer(data[begin : begin + count * stride], kind) for begin in begins]
+        band = np.stack(pieces).astype(page._dtype, copy=False)
+        yield band.reshape(planes, count, page.imagewidth, *((samples,) if planes == 1 else ()))
+
+
+def _assembled_bands(data: Source, page: Any) -> Iterator[Stored]:
+    """Bands [1, h, W, S], or [S, h, W] of separate channels, put together from strips or tiles."""
+    planes, _, length, width, samples = page.shaped
+    number, have = _count_segments(page)
+    if have < number:
+        damaged(f"{number - have} of its {_number_of(page)} are missing", accepted=False)
+    rows = page.tilelength if page.is_tiled else page.rowsperstrip
+    across = -(-width // page.tilewidth) if page.is_tiled else 1
+    down = -(-length // rows)
+    arguments = _jpeg_arguments(page)
+    for row in range(down):
+        band: Stored = np.zeros((planes, 1, min(rows, length - row * rows), width, samples), page._dtype)
+        for index in ((plane * down + row) * across + column for plane in range(planes) for column in range(across)):
+            try:
+                found = _segment(data, index, page, arguments)
+            except _BadSegmentError as error:
+                damaged(f"one of its {_number_of(page)} {error}", accepted=False)
+                raise
+            _place(band, found, page, first=row * rows)
+        yield band[:, 0, ..., 0] if planes > 1 else band[0]
 
 
 def _check_codecs(page: Any) -> None:
@@ -78,47 +141,71 @@ def _is_plain(page: Any, size: int) -> bool:
     return bool(sum(page.databytecounts) >= needed and page.dataoffsets[0] + needed <= size)
 
 
-def _assembled(data: bytes, page: Any, accept_damaged: bool) -> tuple[Stored, list[str]]:
+def _assembled(data: Source, page: Any, accept_damaged: bool) -> tuple[Stored, list[str]]:
     """The page put together from its strips or tiles, in tifffile's shape of five dimensions."""
-    number, what = math.prod(page.chunked), "tiles" if page.is_tiled else "strips"
-    have = min(number, len(page.dataoffsets), len(page.databytecounts))
+    number, have = _count_segments(page)
     notes, bad = [], number - have
     if bad:
-        notes.append(damaged(f"{bad} of its {number} {what} are missing", accepted=accept_damaged))
+        notes.append(damaged(f"{bad} of its {_number_of(page)} are missing", accepted=accept_damaged))
     stored: Stored = np.zeros(page.shaped, page._dtype)
-    arguments = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _JPEG else {}
+    arguments = _jpeg_arguments(page)
     wrong = 0
     for index in range(have):
-        start, size = int(page.dataoffsets[index]), int(page.databytecounts[index])
         try:
-            segment, place, shape = _decoded(data[start : start + size], size, index, page, arguments)
-        except _KINDS:
-            raise
+            found = _segment(data, index, page, arguments)
         except _BadSegmentError as error:
             wrong += 1
             if not accept_damaged:
-                damaged(f"one of its {number} {what} {error}", accepted=False)
-            found = _partly(data[start : start + size], index, page, arguments)
-            if found is None:
+                damaged(f"one of its {_number_of(page)} {error}", accepted=False)
+            partly = _partly(_piece(data, index, page), index, page, arguments)
+            if partly is None:
                 bad += 1
                 continue
-            segment, place, shape = found
-        plane, slice_, top, left, _ = place
-        part = segment[: page.imagedepth - slice_, : page.imagelength - top, : page.imagewidth - left]
-        stored[plane, slice_ : slice_ + shape[0], top : top + shape[1], left : left + shape[2]] = part
+            found = partly
+        _place(stored, found, page)
     if bad == number:
         raise hopeless("nothing of its pixels can be decoded")
     if wrong:
-        notes.append(damaged(f"{wrong} of its {number} {what} are incomplete or damaged", accepted=accept_damaged))
+        notes.append(damaged(f"{wrong} of its {_number_of(page)} are incomplete or damaged", accepted=accept_damaged))
     return stored, notes
+
+
+def _count_segments(page: Any) -> tuple[int, int]:
+    """Number of strips or tiles of a page, and how many of them its tags tell."""
+    number = math.prod(page.chunked)
+    return number, min(number, len(page.dataoffsets), len(page.databytecounts))
+
+
+def _number_of(page: Any) -> str:
+    """Number of strips or tiles of a page in words."""
+    return f"{math.prod(page.chunked)} {'tiles' if page.is_tiled else 'strips'}"
+
+
+def _jpeg_arguments(page: Any) -> dict[str, Any]:
+    return {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _JPEG else {}
+
+
+def _piece(data: Source, index: int, page: Any) -> bytes:
+    """The bytes of a strip or tile, as far as the file has them."""
+    start = int(page.dataoffsets[index])
+    return bytes(data[start : start + int(page.databytecounts[index])])
+
+
+def _place(stored: Stored, found: tuple[Any, Any, Any], page: Any, first: int = 0) -> None:
+    """Copy a segment to its place in codes of tifffile's shape, which begin with row `first` of the page."""
+    segment, (plane, slice_, top, left, _), shape = found
+    part = segment[: page.imagedepth - slice_, : page.imagelength - top, : page.imagewidth - left]
+    top -= first
+    stored[plane, slice_ : slice_ + shape[0], top : top + shape[1], left : left + shape[2]] = part
 
 
 class _BadSegmentError(Exception):
     """A strip or tile that is missing or cannot be decoded in full; the message completes "one of its strips"."""
 
 
-def _decoded(piece: bytes, size: int, index: int, page: Any, arguments: dict[str, Any]) -> tuple[Any, Any, Any]:
+def _segment(data: Source, index: int, page: Any, arguments: dict[str, Any]) -> tuple[Any, Any, Any]:
     """A segment, its place and its shape; `_BadSegmentError` if it is not complete."""
+    piece, size = _piece(data, index, page), int(page.databytecounts[index])
     if not size or len(piece) < size:
         raise _BadSegmentError("is missing" if not piece else "is truncated")
     with collected() as messages:
@@ -180,20 +267,21 @@ class _Spliced(io.RawIOBase):
     Nothing is copied: large files would need their size in memory once more.
     """
 
-    def __init__(self, data: bytes, directory: ifd.Directory, layout: ByteLayout) -> None:
+    def __init__(self, data: Source, directory: ifd.Directory, layout: ByteLayout) -> None:
         size = len(data) + len(data) % 2
         start = layout.header + layout.offset.pack(size)
-        self._parts = (
-            start,
-            memoryview(data)[len(start) :],
-            bytes(size - len(data)) + ifd.pack(directory, size, layout),
-        )
-        self._size = sum(map(len, self._parts))
+        behind = bytes(size - len(data)) + ifd.pack(directory, size, layout)
+        given = memoryview(data) if isinstance(data, bytes) else data
+        self._parts: tuple[tuple[int, Source, int], ...] = (
+            (0, start, 0), (len(start), given, len(start)), (len(data), behind, 0),
+        )  # fmt: skip
+        """For each part, its place in the file, the bytes that hold it, and its place in these."""
+        self._size = len(data) + len(behind)
         self._at = 0
 
     def close(self) -> None:
         """Let go of the file's bytes: tifffile's objects refer to each other and to this, and live on for long."""
-        self._parts = (b"", memoryview(b""), b"")
+        self._parts = ()
         super().close()
 
     def readable(self) -> bool:
@@ -210,13 +298,13 @@ class _Spliced(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        view, done, first = memoryview(buffer).cast("B"), 0, 0
-        for part in self._parts:
-            begin = self._at + done - first
-            if 0 <= begin < len(part) and done < len(view):
-                count = min(len(part) - begin, len(view) - done)
-                view[done : done + count] = part[begin : begin + count]
+        view, done = memoryview(buffer).cast("B"), 0
+        ends = [first for first, _, _ in self._parts[1:]] + [self._size]
+        for (first, part, begin), end in zip(self._parts, ends, strict=True):
+            at = self._at + done
+            if first <= at < end and done < len(view):
+                count = min(end - at, len(view) - done)
+                view[done : done + count] = part[begin + at - first : begin + at - first + count]
                 done += count
-            first += len(part)
         self._at += done
         return done

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +13,15 @@ from sanarestore.images.codes import Pixels, Stored, rescale
 from sanarestore.images.damage import hopeless
 from sanarestore.images.ifd import ByteLayout, Source
 from sanarestore.images.image import Image, count_extra, from_stored, kinds_of, to_stored
-from sanarestore.images.pages import numbered, read_pages
+from sanarestore.images.pages import Pages, numbered, read_pages
 from sanarestore.images.segments import decode_segments
 from sanarestore.images.tiff_header import ALPHA, CIE_LAB, CMYK, ICC_LAB, TiffHeader
 from sanarestore.images.tiff_tags import SHARED, entries_of, metadata_of, notes_on, size_of
 from sanarestore.options import WriteOptions
 
 _EXTRASAMPLE = {name: code for code, name in ALPHA.items()}
+STRIP = 2**18
+"""Bytes of the codes of a strip, as far as rows allow."""
 _CLASSIC_LIMIT = 4_000_000_000
 """Bytes above which BigTIFF is written: classic TIFF ends at 2**32, and deflate can slightly enlarge noise."""
 
@@ -31,14 +34,21 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Image:
     """
     pages = read_pages(data, accept_damaged=accept_damaged)
     found, notes = [], list(pages.notes)
-    for number, (directory, header) in enumerate(zip(pages.full, pages.headers, strict=True), start=1):
-        # A thumbnail that comes first has the metadata of the whole file.
-        shared = {tag: entry for tag, entry in pages.first.items() if tag in SHARED} if number == 1 else {}
+    for number, header in enumerate(pages.headers, start=1):
         with numbered(number, len(pages.full)):
-            image = _page(data, {**shared, **directory}, header, pages.layout, accept_damaged)
+            directory = directory_of(pages, number)
+            stored, more = decode_segments(data, directory, pages.layout, accept_damaged)
+            image = image_of(stored, directory, header, pages.layout, more)
         found.append(replace(image, notes=()))
         notes += image.notes
     return replace(found[0], more_pages=tuple(found[1:]), notes=tuple(dict.fromkeys(notes)))
+
+
+def directory_of(pages: Pages, number: int = 1) -> ifd.Directory:
+    """The directory of a full-size page, counted from 1."""
+    # A thumbnail that comes first has the metadata of the whole file.
+    shared = {tag: entry for tag, entry in pages.first.items() if tag in SHARED} if number == 1 else {}
+    return {**shared, **pages.full[number - 1]}
 
 
 def headers_of(data: Source) -> tuple[TiffHeader, ...]:
@@ -46,12 +56,12 @@ def headers_of(data: Source) -> tuple[TiffHeader, ...]:
     return read_pages(data, accept_damaged=True).headers
 
 
-def _page(data: bytes, directory: ifd.Directory, header: TiffHeader, layout: ByteLayout, accept_damaged: bool) -> Image:
-    """Decode one page."""
-    stored, notes = decode_segments(data, directory, layout, accept_damaged)
-    stored, more = _codes(stored, header, directory, layout)
-    notes += more
-    notes += notes_on(directory, layout)
+def image_of(
+    stored: Stored, directory: ifd.Directory, header: TiffHeader, layout: ByteLayout, notes: Sequence[str] = ()
+) -> Image:
+    """The image of a page from its codes as they are stored, [H, W, S]; `notes` are those of decoding."""
+    stored, more = codes_of(stored, directory, header, layout)
+    notes = [*notes, *more, *notes_on(directory, layout)]
     metadata = metadata_of(directory, layout)
     pixels_HWC = None
     if header.photometric in (CMYK, CIE_LAB, ICC_LAB):
@@ -81,8 +91,8 @@ def _rgb(stored_HWS: Stored, header: TiffHeader, profile: bytes | None) -> tuple
     return colour.lab_to_rgb(lab_HWC, is_signed=header.photometric == CIE_LAB), "Lab is converted to sRGB"
 
 
-def _codes(
-    stored: Stored, header: TiffHeader, directory: ifd.Directory, layout: ByteLayout
+def codes_of(
+    stored: Stored, directory: ifd.Directory, header: TiffHeader, layout: ByteLayout
 ) -> tuple[Stored, list[str]]:
     """The page's codes [H, W, S] as uint8, uint16 or float32, and notes on the conversions made."""
     notes: list[str] = []
@@ -126,31 +136,50 @@ def encode(image: Image, options: WriteOptions = WriteOptions()) -> bytes:  # no
 
     UnwritableImage if EXIF blocks of several pages have different byte orders.
     """
-    import tifffile
-
     pages = (image, *image.more_pages)
+    layout = layout_of(pages)
+    buffer = io.BytesIO()
+    with writer(buffer, layout) as file:
+        for page in pages:
+            add_page(file, to_stored(page), page)
+    return _with_entries(buffer, layout, [entries(page, layout) for page in pages])
+
+
+def layout_of(pages: Sequence[Image]) -> ByteLayout:
+    """The layout of a file with these pages; UnwritableImage if their EXIF blocks have different byte orders."""
     found = [exif.for_tiff(page.metadata.exif) for page in pages if page.metadata.exif]
     if len({layout.order for layout, _ in found}) > 1:
         raise UnwritableImage("the EXIF blocks of its pages have different byte orders", next_step="Write each page.")
     size = sum(_bytes_of(page) + size_of(page.metadata) for page in pages)
-    layout = ByteLayout(found[0][0].order if found else "<", big=size > _CLASSIC_LIMIT)
-    buffer, entries = io.BytesIO(), []
-    with tifffile.TiffWriter(buffer, bigtiff=layout.big, byteorder=layout.order) as file:
-        for page in pages:
-            stored_HWS = to_stored(page)
-            file.write(
-                stored_HWS if stored_HWS.shape[2] > 1 else stored_HWS[..., 0],
-                photometric="rgb" if page.pixels_HWC.shape[2] == 3 else "minisblack",
-                planarconfig="contig" if stored_HWS.shape[2] > 1 else None,
-                extrasamples=[_EXTRASAMPLE[kind] for kind in kinds_of(page)] or None,
-                compression="zlib",
-                predictor=True,
-                metadata=None,
-                software=False,
-            )
-            described = exif.for_tiff(page.metadata.exif)[1] if page.metadata.exif else {}
-            entries.append({**described, **entries_of(page.metadata, layout)})
-    return _with_entries(buffer, layout, entries)
+    return ByteLayout(found[0][0].order if found else "<", big=size > _CLASSIC_LIMIT)
+
+
+def writer(buffer: io.BytesIO, layout: ByteLayout) -> Any:
+    """tifffile's writer of a file with a layout."""
+    import tifffile
+
+    return tifffile.TiffWriter(buffer, bigtiff=layout.big, byteorder=layout.order)
+
+
+def add_page(file: Any, stored_HWS: Stored, page: Image) -> None:
+    """Add a page of codes to a `writer`; `page` says what its channels are."""
+    file.write(
+        stored_HWS if stored_HWS.shape[2] > 1 else stored_HWS[..., 0],
+        photometric="rgb" if page.pixels_HWC.shape[2] == 3 else "minisblack",
+        planarconfig="contig" if stored_HWS.shape[2] > 1 else None,
+        extrasamples=[_EXTRASAMPLE[kind] for kind in kinds_of(page)] or None,
+        compression="zlib",
+        predictor=True,
+        rowsperstrip=max(STRIP // stored_HWS[0].nbytes, 1),
+        metadata=None,
+        software=False,
+    )
+
+
+def entries(page: Image, layout: ByteLayout) -> ifd.Directory:
+    """The tags that hold the metadata of a page."""
+    described = exif.for_tiff(page.metadata.exif)[1] if page.metadata.exif else {}
+    return {**described, **entries_of(page.metadata, layout)}
 
 
 def _bytes_of(image: Image) -> int:
@@ -164,7 +193,7 @@ def _with_entries(buffer: io.BytesIO, layout: ByteLayout, entries: Sequence[ifd.
 
     tifffile cannot write inner directories (it drops EXIF with only a log line), and converts the values it writes.
     """
-    directories, end = _written(buffer.getvalue(), layout, len(entries))
+    directories, end = directories_at_end(buffer.getvalue(), layout, len(entries))
     # Nothing else refers to the buffer's bytes now, so it grows in place without copying them first.
     link = len(layout.header)
     for written, more in zip(directories, entries, strict=True):
@@ -179,7 +208,7 @@ def _with_entries(buffer: io.BytesIO, layout: ByteLayout, entries: Sequence[ifd.
     return buffer.getvalue()
 
 
-def _written(data: bytes, layout: ByteLayout, pages: int) -> tuple[list[ifd.Directory], int]:
+def directories_at_end(data: bytes, layout: ByteLayout, pages: int) -> tuple[list[ifd.Directory], int]:
     """The directories of a file, and the even offset at its end where others can be added."""
     _, first = ifd.read_header(data) or (layout, 0)
     found: list[ifd.Directory] = [ifd.read(data, each, layout) for each in ifd.offsets(data, first, layout, pages)[0]]

@@ -45,6 +45,8 @@ class TiffHeader:
     planar: bool
     tile: tuple[int, int] | None
     """Width and height of a tile; None for strips."""
+    rows: int
+    """Rows of a strip; more than the page has if all lie in one."""
     extra: tuple[int, ...]
     ink_set: int
     """1 for CMYK, 2 for other inks."""
@@ -71,6 +73,7 @@ class TiffHeader:
             compression=compression,
             planar=values(284, 1)[0] == 2,
             tile=tile,
+            rows=values(278, 2**32 - 1)[0],
             extra=values(338),
             ink_set=values(332, 1)[0],
         )
@@ -100,6 +103,15 @@ class TiffHeader:
         if self.sample_format == 3:
             return "float32"
         return "uint16" if self.bits[0] > 8 and self.photometric != 3 else "uint8"
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that are decoded together, the least where colours are not converted; 0 if only the whole page is."""
+        if self.photometric in (CMYK, CIE_LAB, ICC_LAB):
+            return 0
+        if self.compression == 1 and not self.tile and self.bits[0] in (8, 16, 32):
+            return 1  # uncompressed rows lie one after the other
+        return self.tile[1] if self.tile else min(self.rows, self.height)
 
     def check(self) -> None:
         """Raise UnreadableImage for every page that would be decoded wrongly, or not at all."""

@@ -7,6 +7,7 @@ small parts that are white. They are measured once on the whole photograph, so t
 Shape suffixes: B batch, C channels, H W pixels, h w cells of an overview, N cells, K statistics, D prompt features.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -55,18 +56,32 @@ def overview(image_CHW: Tensor) -> Tensor:
     The first three channels are the means of cells, which averages noise away; the next three are the means of each
     cell's darkest part, and the last three of its brightest, channel by channel.
     """
-    height, width = image_CHW.shape[1:]
-    cell = max(height, width, OVERVIEW_SIDE) / OVERVIEW_SIDE
-    rows, columns = (max(1, round(side / cell)) for side in (height, width))
+    return overview_of_rows(lambda top, bottom: image_CHW[:, top:bottom], *image_CHW.shape[1:])
+
+
+def overview_of_rows(rows: Callable[[int, int], Tensor], height: int, width: int) -> Tensor:
+    """Return the `overview` of a photograph of this size, of which `rows` gives rows [3,h,W] from the top down."""
+    _, columns = _cells(height, width)
     strips = []
-    for row in range(rows):
-        # One strip at a time, because a clipped copy of a large photo is as large. Bounds as in adaptive pooling.
-        strip = image_CHW[:, row * height // rows : -(-(row + 1) * height // rows)]
-        strip = strip.float().clamp(0, 1)
+    for top, bottom in overview_rows(height, width):
+        # One strip at a time, because a clipped copy of a large photo is as large.
+        strip = rows(top, bottom).float().clamp(0, 1)
         part_Cpq = F.adaptive_avg_pool2d(strip, (PARTS, PARTS * columns)).reshape(3, PARTS, columns, PARTS)
         mean_C1w = F.adaptive_avg_pool2d(strip, (1, columns))
         strips.append(torch.cat([mean_C1w, part_Cpq.amin(dim=(1, 3))[:, None], part_Cpq.amax(dim=(1, 3))[:, None]]))
     return torch.cat(strips, dim=1)
+
+
+def overview_rows(height: int, width: int) -> list[tuple[int, int]]:
+    """First row and end of each row of cells of an overview, in pixels; bounds as in adaptive pooling."""
+    rows, _ = _cells(height, width)
+    return [(row * height // rows, -(-(row + 1) * height // rows)) for row in range(rows)]
+
+
+def _cells(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of cells of an overview."""
+    cell = max(height, width, OVERVIEW_SIDE) / OVERVIEW_SIDE
+    return max(1, round(height / cell)), max(1, round(width / cell))
 
 
 def varied(overview_Chw: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import sanarestore
@@ -21,6 +22,7 @@ from sanarestore.engine.journal import NAME
 from sanarestore.engine.lock import Lock
 from sanarestore.engine.many_files import restore_files
 from sanarestore.errors import DiskFull, NoImagesError, UnwritableImage, UsageError, disk_full
+from sanarestore.images import read
 from sanarestore.options import RestoreOptions
 from tests.conftest import save_photo
 
@@ -367,6 +369,38 @@ def test_a_file_that_needs_more_memory_than_allowed_fails_alone(shoot: Path) -> 
     found = outcomes("shoot", output="out", memory_per_file="30M")
     assert found.pop("large.png").reason == "memory"
     assert {outcome.status for outcome in found.values()} == {"done"}
+
+
+def test_photographs_in_strips_are_interrupted_resumed_and_skipped_like_others(
+    shoot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(3):
+        save_photo(shoot / f"x{seed}.png", 300, 300, seed=seed)
+    whole = outcomes("shoot", output="whole", tile=64)
+    monkeypatch.setattr("sanarestore.engine.strips.use.LARGE", 1)
+    with closing(restore_files(shoot, output="out", model="tiny-model", threads=1, tile=64)) as found:
+        next(found)
+    names = tree("out")
+    assert not [name for name in names if "tmp" in name or "lock" in name]
+    done = len(names) - 1
+    resumed = outcomes("shoot", output="out", tile=64)
+    assert Counter(each.status for each in resumed.values()) == {"skipped": done, "done": 6 - done}
+    assert set(statuses("shoot", output="out", tile=64).values()) == {"skipped"}
+    for outcome in whole.values():
+        assert outcome.output is not None
+        other = Path("out", *outcome.output.parts[-2 if outcome.path.parent.name == "deep" else -1 :])
+        assert np.array_equal(read(outcome.output).pixels_HWC, read(other).pixels_HWC)
+
+
+def test_a_photograph_in_strips_fits_into_memory_that_it_would_not_fit_whole(
+    shoot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_photo(shoot / "large.png", 1200, 1200)
+    chosen = {"tile": 64, "memory_per_file": "30M"}
+    assert outcomes("shoot/large.png", output="out.png", **chosen)["large.png"].reason == "memory"
+    monkeypatch.setattr("sanarestore.engine.strips.use.LARGE", 1000)
+    monkeypatch.setattr("sanarestore.engine.strips.use._FIXED", 2**20)
+    assert outcomes("shoot/large.png", output="out.png", **chosen)["large.png"].status == "done"
 
 
 def test_what_another_run_finished_meanwhile_is_known(shoot: Path) -> None:
