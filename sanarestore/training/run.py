@@ -37,6 +37,7 @@ from sanarestore.training.progress import TrainingProgress
 from sanarestore.training.ranks import Ranks
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.record import MOST_CAPTIONS, DataFacts, RunRecord
+from sanarestore.training.refining import ColourCorrectionObjective
 from sanarestore.training.report import write_report
 from sanarestore.training.results import Results
 from sanarestore.training.resuming import check_division
@@ -76,6 +77,8 @@ class Run:
         self.training = _training(order, recipe, listed, ranks or Ranks(), self.pixels)
         objective, self.memory = fitting_objective(self.training)
         self._prepare_captions(objective, listed)
+        if isinstance(objective, ColourCorrectionObjective):
+            objective.prepare(self.samples)
         self.depth: DepthRecord | None = None
         """The change of the transformer's blocks; None if it keeps the base's."""
         if recipe.changes_depth:
