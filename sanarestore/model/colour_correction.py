@@ -160,8 +160,8 @@ class ColourCorrection(nn.Module):
     keeps its values. In training they count in full; otherwise learning could not start from zero.
     """
 
-    centre_K: Tensor | None
-    deviation_K: Tensor | None
+    centre: Tensor | None
+    deviation: Tensor | None
 
     def __init__(
         self, prompt_width: int, features: int, statistics: int = COLOUR_STATISTICS, *, normalised: bool = False
@@ -171,8 +171,8 @@ class ColourCorrection(nn.Module):
         If they are `normalised`, a mean and a deviation of each are saved with the weights; `normalise` sets them.
         """
         super().__init__()
-        self.register_buffer("centre_K", torch.zeros(statistics) if normalised else None)
-        self.register_buffer("deviation_K", torch.ones(statistics) if normalised else None)
+        self.register_buffer("centre", torch.zeros(statistics) if normalised else None)
+        self.register_buffer("deviation", torch.ones(statistics) if normalised else None)
         self.statistics = nn.Linear(statistics, features)
         self.prompt = nn.Linear(prompt_width, features)
         self.mix = nn.Linear(features, features)
@@ -183,11 +183,11 @@ class ColourCorrection(nn.Module):
     @torch.no_grad()
     def normalise(self, statistics_NK: Tensor) -> None:
         """Take the mean and deviation of each statistic from those of training photographs [N,K], before training."""
-        if self.centre_K is None or self.deviation_K is None:
+        if self.centre is None or self.deviation is None:
             raise ValueError("this correction reads its statistics as they are")
         read_NK = statistics_NK[:, : self.statistics.in_features]
-        self.centre_K.copy_(read_NK.mean(dim=0))
-        self.deviation_K.copy_(read_NK.std(dim=0) + LEAST_DEVIATION)
+        self.centre.copy_(read_NK.mean(dim=0))
+        self.deviation.copy_(read_NK.std(dim=0) + LEAST_DEVIATION)
 
     def forward(self, image_BCHW: Tensor, whole: WholePhoto, prompt_BD: Tensor) -> Tensor:
         """[B,3,H,W] and [B,D] -> [B,3,H,W], not clipped; unchanged where neither light nor colour is requested.
@@ -199,8 +199,8 @@ class ColourCorrection(nn.Module):
         # No autocast: a gain rounded to bf16 would move 16-bit codes.
         with torch.autocast(image_BCHW.device.type, enabled=False):
             statistics_BK = whole.statistics_BK[:, : self.statistics.in_features].float()
-            if self.centre_K is not None and self.deviation_K is not None:
-                statistics_BK = (statistics_BK - self.centre_K) / self.deviation_K
+            if self.centre is not None and self.deviation is not None:
+                statistics_BK = (statistics_BK - self.centre) / self.deviation
             hidden = F.relu(self.statistics(statistics_BK) + self.prompt(prompt_BD.float()))
             octaves_BC, offset_BC = self.curve(F.relu(self.mix(hidden))).chunk(2, dim=1)
             lit_B1, coloured_B1 = whole.asked_B2.float().chunk(2, dim=1)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -44,8 +44,6 @@ SUPPORT = 3
 
 SMALL_SIDE = 384
 """Longest side in pixels of the copy of a photo that is degraded as a whole."""
-
-Framed = TypeVar("Framed", bound=npt.NDArray[Any])
 
 Item = TypeVar("Item")
 
@@ -98,21 +96,24 @@ class Photo:
 
         A network would memorise the colour statistics of a few dozen whole photos; random parts vary enough.
         """
-        return self._framed(self.overview, window, rng)
+        return self.overview[self._framed(self.overview.shape, window, rng)]
 
     def small_framing(self, window: CropWindow, rng: np.random.Generator) -> Pixels:
         """Cut a random part, as `framing` does, of the `small` photo, [h, w, 3]."""
-        return images.to_float(self._framed(self.small, window, rng), "uint8")
+        return images.to_float(self.small[self._framed(self.small.shape, window, rng)], "uint8")
 
-    def _framed(self, whole_HWC: Framed, window: CropWindow, rng: np.random.Generator) -> Framed:
+    def _framed(
+        self, whole: tuple[int, ...], window: CropWindow, rng: np.random.Generator
+    ) -> tuple[slice, slice]:  # fmt: skip
+        """Choose rows and columns of an overview or a copy whose height and width come first in its shape `whole`."""
         share = float(rng.uniform(NARROWEST_FRAMING, 1))
         ranges = []
-        for first, side, size in zip((window.top, window.left), self.size, whole_HWC.shape[:2], strict=True):
+        for first, side, size in zip((window.top, window.left), self.size, whole[:2], strict=True):
             middle, length = int((first + window.span / 2) / side * size), max(1, round(share * size))
             latest = min(middle, size - length)
             start = int(rng.integers(max(0, min(middle - length + 1, latest)), latest + 1))
             ranges.append(slice(start, start + length))
-        return whole_HWC[ranges[0], ranges[1]]
+        return ranges[0], ranges[1]
 
     def crop(self, top: int, left: int, height: int, width: int) -> Pixels:
         """Cut a part [height, width, 3] in float, mirrored beyond the photo's border; gray is repeated to RGB."""

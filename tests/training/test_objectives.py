@@ -536,8 +536,8 @@ def test_a_new_colour_correction_is_normalised_by_the_samples_and_keeps_all_othe
         before.config, colour_correction=6, colour_statistics=52, colour_normalised=True
     )  # fmt: skip
     assert after.colour_correction
-    assert after.colour_correction.centre_K is not None
-    torch.testing.assert_close(after.colour_correction.centre_K, found.mean(dim=0), atol=2e-3, rtol=0)
+    assert after.colour_correction.centre is not None
+    torch.testing.assert_close(after.colour_correction.centre, found.mean(dim=0), atol=2e-3, rtol=0)
     for name, tensor in after.state_dict().items():
         assert name.startswith("colour_correction.") or torch.equal(tensor, before.state_dict()[name]), name
     again = new_objective(replace(recipe, new_colour_correction=False), Start(base=str(tmp_path / "renewed")))
@@ -545,7 +545,7 @@ def test_a_new_colour_correction_is_normalised_by_the_samples_and_keeps_all_othe
     again.prepare(OverviewSamples(photos[:1], recipe))
     kept = again.parts.refiner.colour_correction
     assert kept
-    assert torch.equal(kept.centre_K, after.colour_correction.centre_K), "a run that goes on keeps the normalisation"  # type: ignore[arg-type]
+    assert torch.equal(kept.centre, after.colour_correction.centre), "a run that goes on keeps the normalisation"  # type: ignore[arg-type]
 
 
 def test_harm_weighs_what_a_correction_makes_worse_beside_the_loss() -> None:
