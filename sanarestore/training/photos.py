@@ -102,9 +102,7 @@ class Photo:
         """Cut a random part, as `framing` does, of the `small` photo, [h, w, 3]."""
         return images.to_float(self.small[self._framed(self.small.shape, window, rng)], "uint8")
 
-    def _framed(
-        self, whole: tuple[int, ...], window: CropWindow, rng: np.random.Generator
-    ) -> tuple[slice, slice]:  # fmt: skip
+    def _framed(self, whole: tuple[int, ...], window: CropWindow, rng: np.random.Generator) -> tuple[slice, slice]:
         """Choose rows and columns of an overview or a copy whose height and width come first in its shape `whole`."""
         share = float(rng.uniform(NARROWEST_FRAMING, 1))
         ranges = []
