@@ -40,6 +40,9 @@ leaves, and less than the differences within image content."""
 DOUBT = 0.04
 """Root mean square change, of values in [0, 1], at which a correction is halved."""
 
+LEAST_DEVIATION = 0.01
+"""Added to the standard deviation of each statistic, because some hardly vary."""
+
 SRGB_POWER = 2.4
 """Exponent of sRGB's curve above its toe (IEC 61966-2-1)."""
 
@@ -172,15 +175,34 @@ class ColourCorrection(nn.Module):
     keeps its values. In training they count in full; otherwise learning could not start from zero.
     """
 
-    def __init__(self, prompt_width: int, features: int, statistics: int = COLOUR_STATISTICS) -> None:
-        """`statistics` is how many of the `colour_statistics` are read, from the first on."""
+    centre: Tensor | None
+    deviation: Tensor | None
+
+    def __init__(
+        self, prompt_width: int, features: int, statistics: int = COLOUR_STATISTICS, *, normalised: bool = False
+    ) -> None:
+        """`statistics` is how many of the `colour_statistics` are read, from the first on.
+
+        If they are `normalised`, a mean and a deviation of each are saved with the weights; `normalise` sets them.
+        """
         super().__init__()
+        self.register_buffer("centre", torch.zeros(statistics) if normalised else None)
+        self.register_buffer("deviation", torch.ones(statistics) if normalised else None)
         self.statistics = nn.Linear(statistics, features)
         self.prompt = nn.Linear(prompt_width, features)
         self.mix = nn.Linear(features, features)
         self.curve = nn.Linear(features, 6)
         nn.init.zeros_(self.curve.weight)
         nn.init.zeros_(self.curve.bias)
+
+    @torch.no_grad()
+    def normalise(self, statistics_NK: Tensor) -> None:
+        """Take the mean and deviation of each statistic from those of training photographs [N,K], before training."""
+        if self.centre is None or self.deviation is None:
+            raise ValueError("this correction reads its statistics as they are")
+        read_NK = statistics_NK[:, : self.statistics.in_features]
+        self.centre.copy_(read_NK.mean(dim=0))
+        self.deviation.copy_(read_NK.std(dim=0) + LEAST_DEVIATION)
 
     def forward(self, image_BCHW: Tensor, whole: WholePhoto, prompt_BD: Tensor) -> Tensor:
         """[B,3,H,W] and [B,D] -> [B,3,H,W], not clipped; unchanged where neither light nor colour is requested.
@@ -192,6 +214,8 @@ class ColourCorrection(nn.Module):
         # No autocast: a gain rounded to bf16 would move 16-bit codes.
         with torch.autocast(image_BCHW.device.type, enabled=False):
             statistics_BK = whole.statistics_BK[:, : self.statistics.in_features].float()
+            if self.centre is not None and self.deviation is not None:
+                statistics_BK = (statistics_BK - self.centre) / self.deviation
             hidden = F.relu(self.statistics(statistics_BK) + self.prompt(prompt_BD.float()))
             octaves_BC, offset_BC = self.curve(F.relu(self.mix(hidden))).chunk(2, dim=1)
             lit_B1, coloured_B1 = whole.asked_B2.float().chunk(2, dim=1)

@@ -57,7 +57,9 @@ class Refiner(nn.Module):
         if not self.stem.weight.is_meta:
             self._initialise()
         self.colour_correction = (
-            ColourCorrection(prompt, config.colour_correction, config.colour_statistics)
+            ColourCorrection(
+                prompt, config.colour_correction, config.colour_statistics, normalised=config.colour_normalised
+            )
             if config.colour_correction
             else None
         )

@@ -28,6 +28,8 @@ class RefinerConfig:
     """Hidden features of the global colour correction; 0: none, each pixel is corrected from its surroundings only."""
     colour_statistics: int = 28
     """Statistics that it reads: 28, which are quantiles, or 52, with the extremes of each channel."""
+    colour_normalised: bool = False
+    """Whether it normalises them, by means and deviations that are saved with its weights."""
 
     def __post_init__(self) -> None:
         levels = len(self.widths) - 1

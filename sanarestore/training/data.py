@@ -20,8 +20,9 @@ from sanarestore.degradations.operations import to_gray
 from sanarestore.degradations.pairs import Pair
 from sanarestore.degradations.recipes import Plan, stream
 from sanarestore.degradations.recipes import Recipe as Degradation
-from sanarestore.degradations.requests import Request
+from sanarestore.degradations.requests import LIGHT_AND_COLOUR, Request
 from sanarestore.degradations.wordings import languages, word_strangely
+from sanarestore.errors import UsageError
 from sanarestore.images import Pixels, quantize
 from sanarestore.model.colour_correction import colour_statistics, overview
 from sanarestore.training.backdrops import before_backdrop
@@ -31,6 +32,10 @@ from sanarestore.training.recipe import TrainingRecipe
 
 MARGIN = 16
 """Pixels around a crop that are degraded with it and cut off: room for blurs and for shifts of the JPEG grid."""
+
+
+MOST_DRAWS = 1000
+"""Plans drawn for one sample before a recipe counts as asking for neither light nor colour."""
 
 
 class Sample(TypedDict):
@@ -145,7 +150,11 @@ class PhotoSamples(Dataset[Sample]):
 
 
 class OverviewSamples(PhotoSamples):
-    """Samples for global colour correction: random overview pixels in place of a crop, at a hundredth of the cost."""
+    """Samples for global colour correction: random overview pixels in place of a crop, at a hundredth of the cost.
+
+    All prompts ask for light or colour, because others teach nothing here. Noise, blur, compression and low resolution
+    move the extremes of cells: where they are involved, the pixels of a small copy of the photograph are degraded.
+    """
 
     def __init__(self, photos: Sequence[Path], recipe: TrainingRecipe, decoded: Path | None = None) -> None:
         super().__init__(photos, recipe, decoded)
@@ -164,10 +173,25 @@ class OverviewSamples(PhotoSamples):
         rng = stream(self.recipe.seed, "tone", index)
         photo, note = self._photo(index)
         top, left = (int(rng.integers(size)) for size in photo.size)
-        framed = photo.framing(CropWindow(top, left, 1), rng)
+        window = CropWindow(top, left, 1)
         is_gray = rng.random() < self.recipe.gray
-        sample = overview_sample(framed, self._plan(rng), self.recipe.patch, rng, gray=is_gray)
+        plan = self._asking_plan(rng)
+        if any(operation.kind not in LIGHT_AND_COLOUR for operation in plan.operations):
+            sample = small_sample(photo.small_framing(window, rng), plan, self.recipe.patch, rng, gray=is_gray)
+        else:
+            sample = overview_sample(photo.framing(window, rng), plan, self.recipe.patch, rng, gray=is_gray)
         return {**sample, "note": note}
+
+    def _asking_plan(self, rng: np.random.Generator) -> Plan:
+        """Draw plans until one asks for light or colour; UsageError if the recipe makes none that do."""
+        for _ in range(MOST_DRAWS):
+            plan = self._plan(rng)
+            if plan.request.is_lit or plan.request.is_coloured:
+                return plan
+        raise UsageError(
+            "hardly any of these degradations asks for light or colour", where="degradations in the recipe",
+            next_step="Add colour:0.2 or lowlight:0.5-3.",
+        )  # fmt: skip
 
 
 class WordingSamples(Dataset[Sample]):
@@ -237,7 +261,22 @@ def overview_sample(
     degraded, target = (
         on_average(change, overview_HWC, gray=gray) for change in (plan.degraded_on_average, plan.target_on_average)
     )
-    cells = rng.integers(overview_HWC.shape[0] * overview_HWC.shape[1], size=(side, side))
+    return _of_overviews(degraded, target, plan, side, rng)
+
+
+def small_sample(clean_HWC: Pixels, plan: Plan, side: int, rng: np.random.Generator, *, gray: bool = False) -> Sample:
+    """Degrade a small photograph [H,W,3] by the plan, as stored in 8 bits, and make the sample of its overviews."""
+    clean = to_gray(clean_HWC) if gray else clean_HWC
+    degraded, target = (
+        overview(to_tensor(quantize(change(clean)))).numpy().transpose(1, 2, 0)
+        for change in (plan.degraded, plan.target)
+    )
+    return _of_overviews(degraded, target, plan, side, rng)
+
+
+def _of_overviews(degraded: Pixels, target: Pixels, plan: Plan, side: int, rng: np.random.Generator) -> Sample:
+    """Lay out random means of two overviews [h, w, 9] as squares of `side`."""
+    cells = rng.integers(degraded.shape[0] * degraded.shape[1], size=(side, side))
     degraded_PPC, target_PPC = (image[..., :3].reshape(-1, 3)[cells] for image in (degraded, target))
     return Sample(
         degraded=to_tensor(degraded_PPC),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from sanarestore.model.colour_correction import ColourCorrection
 from sanarestore.model.refiner import Refiner
 
 
@@ -33,6 +34,17 @@ def grow(
     grown = {name: _placed(name, known[name], new) for name, new in larger.state_dict().items() if name in known}
     larger.load_state_dict({**larger.state_dict(), **grown})
     return larger
+
+
+def renew_colour_correction(refiner: Refiner, features: int, statistics: int) -> ColourCorrection:
+    """Give a refiner new weights for light and colour, which change nothing yet, and return them; all others stay."""
+    refiner.config = replace(
+        refiner.config, colour_correction=features, colour_statistics=statistics, colour_normalised=True
+    )
+    refiner.colour_correction = ColourCorrection(
+        refiner.config.prompt_width, features, statistics, normalised=True
+    ).train(refiner.training)
+    return refiner.colour_correction
 
 
 def _placed(name: str, old: Tensor, new: Tensor) -> Tensor:

@@ -42,6 +42,9 @@ MAPPED_FROM = 32 * 2**20
 SUPPORT = 3
 """Pixels on each side that a bicubically enlarged pixel depends on, plus one."""
 
+SMALL_SIDE = 384
+"""Longest side in pixels of the copy of a photo that is degraded as a whole."""
+
 Item = TypeVar("Item")
 
 
@@ -78,19 +81,37 @@ class Photo:
         """The whole photo's `overview`, [h, w, 9]."""
         return overview(to_tensor(_as_colour(self.codes))).numpy().transpose(1, 2, 0)
 
+    @cached_property
+    def small(self) -> npt.NDArray[np.uint8]:
+        """The whole photo, reduced to at most `SMALL_SIDE` pixels a side, in 8 bits, [h, w, 3]."""
+        height, width = self.size
+        factor = max(height, width, SMALL_SIDE) / SMALL_SIDE
+        whole = _as_colour(self.codes)
+        if factor > 1:
+            whole = resize(whole, max(1, round(width / factor)), max(1, round(height / factor)))
+        return images.from_float(whole, "uint8").astype(np.uint8, copy=False)
+
     def framing(self, window: CropWindow, rng: np.random.Generator) -> Pixels:
         """Cut a random part of the overview, around the middle of a window, to stand for the whole photo.
 
         A network would memorise the colour statistics of a few dozen whole photos; random parts vary enough.
         """
+        return self.overview[self._framed(self.overview.shape, window, rng)]
+
+    def small_framing(self, window: CropWindow, rng: np.random.Generator) -> Pixels:
+        """Cut a random part, as `framing` does, of the `small` photo, [h, w, 3]."""
+        return images.to_float(self.small[self._framed(self.small.shape, window, rng)], "uint8")
+
+    def _framed(self, whole: tuple[int, ...], window: CropWindow, rng: np.random.Generator) -> tuple[slice, slice]:
+        """Choose rows and columns of an overview or a copy whose height and width come first in its shape `whole`."""
         share = float(rng.uniform(NARROWEST_FRAMING, 1))
         ranges = []
-        for first, side, size in zip((window.top, window.left), self.size, self.overview.shape[:2], strict=True):
+        for first, side, size in zip((window.top, window.left), self.size, whole[:2], strict=True):
             middle, length = int((first + window.span / 2) / side * size), max(1, round(share * size))
             latest = min(middle, size - length)
             start = int(rng.integers(max(0, min(middle - length + 1, latest)), latest + 1))
             ranges.append(slice(start, start + length))
-        return self.overview[ranges[0], ranges[1]]
+        return ranges[0], ranges[1]
 
     def crop(self, top: int, left: int, height: int, width: int) -> Pixels:
         """Cut a part [height, width, 3] in float, mirrored beyond the photo's border; gray is repeated to RGB."""

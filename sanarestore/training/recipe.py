@@ -83,6 +83,9 @@ class TrainingRecipe:
     harm_weight: float = 0.0
     """Under colour-correction, weight of the decibels that a correction loses, beside the loss itself: a wrong guess
     harms a photograph more than a timid one."""
+    new_colour_correction: bool = False
+    """Under colour-correction, begin with new weights of the shape under `[model]` instead of the base's. They read
+    statistics normalised by the mean and deviation of the first samples."""
     distinct_samples: int = 0
     """Under colour-correction, samples that are made, which takes longer than learning from them; later ones repeat
     them. 0 makes every sample anew."""

@@ -64,6 +64,12 @@ def problems(recipe: "TrainingRecipe") -> dict[str, object]:
             recipe.cached_passes and recipe.objective not in ON_LATENTS
         ),
         "tiles applies only to the objective flow": recipe.tiles > 1 and recipe.objective != "flow",
+        "new_colour_correction applies only to the objective colour-correction": (
+            recipe.new_colour_correction and recipe.objective != "colour-correction"
+        ),
+        "new_colour_correction needs colour_correction under [model]": (
+            recipe.new_colour_correction and not recipe.model.colour_correction
+        ),
         "experts applies only to the objective router": recipe.experts and recipe.objective != "router",
         **_depth_problems(recipe),
         "weights of degradations must be positive": min(recipe.degradations.values()) <= 0,

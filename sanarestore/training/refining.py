@@ -18,7 +18,9 @@ from sanarestore.model.prompts import pool
 from sanarestore.model.reading import ABSENT, KEPT, REMOVED, Reader
 from sanarestore.model.routing import ROUTING_FEATURES, routing_features
 from sanarestore.training.batching import Batch
+from sanarestore.training.data import OverviewSamples
 from sanarestore.training.generating import generate
+from sanarestore.training.growing import renew_colour_correction
 from sanarestore.training.losses import decibels
 from sanarestore.training.mixing import Mixture
 from sanarestore.training.objective import PartsObjective
@@ -28,6 +30,9 @@ from sanarestore.training.replay import Replay, Weighable
 
 AT_ONCE = 64
 """Prompts of about the same length that are read together in training."""
+
+MEASURED = 1024
+"""Samples by which the statistics of photographs are normalised."""
 
 REPLAYED = 63
 """Samples of earlier steps that a router's step repeats, per new one."""
@@ -66,6 +71,9 @@ class ColourCorrectionObjective(PartsObjective):
     """Train only global colour correction, on overviews (`OverviewSamples`), where it learns faster than on crops."""
 
     def __init__(self, parts: Parts, recipe: TrainingRecipe) -> None:
+        if recipe.new_colour_correction:
+            torch.manual_seed(recipe.seed)
+            renew_colour_correction(parts.refiner, recipe.model.colour_correction, recipe.model.colour_statistics)
         if parts.refiner.colour_correction is None:
             raise UsageError(
                 "this refiner has no global colour correction to train", where="objective",
@@ -73,6 +81,12 @@ class ColourCorrectionObjective(PartsObjective):
             )  # fmt: skip
         self._correction = parts.refiner.colour_correction
         super().__init__(parts, recipe, {"colour_correction": self._correction})
+
+    def prepare(self, samples: OverviewSamples) -> None:
+        """Normalise new weights by the first samples of the run; weights of a base keep their normalisation."""
+        if self.recipe.new_colour_correction:
+            count = min(MEASURED, len(samples))
+            self._correction.normalise(torch.stack([samples[index]["statistics"] for index in range(count)]))
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean negative PSNR in dB, plus the mean loss of PSNR of those that get worse, weighted by `harm_weight`.

@@ -40,6 +40,7 @@ from sanarestore.training.ranks import Ranks
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.recipe_shapes import DECODER
 from sanarestore.training.record import MOST_CAPTIONS, DataFacts, RunRecord
+from sanarestore.training.refining import ColourCorrectionObjective
 from sanarestore.training.report import write_report
 from sanarestore.training.results import Results
 from sanarestore.training.resuming import check_division
@@ -79,6 +80,8 @@ class Run:
         self.training = _training(order, recipe, listed, ranks or Ranks(), self.pixels)
         objective, self.memory = fitting_objective(self.training)
         self._prepare_captions(objective, listed)
+        if isinstance(objective, ColourCorrectionObjective):
+            objective.prepare(self.samples)
         self.depth: DepthRecord | None = None
         """The change of the blocks of the transformer or of the decoder; None if they are the base's."""
         if isinstance(objective, DecoderObjective):

@@ -203,7 +203,7 @@ def _is_same_but_for_colours(refiner: Refiner, other: Refiner) -> bool:
     """Whether experts of one are experts of the other: they share the global colour correction."""
     like = replace(
         refiner.config, colour_correction=other.config.colour_correction,
-        colour_statistics=other.config.colour_statistics,
+        colour_statistics=other.config.colour_statistics, colour_normalised=other.config.colour_normalised,
     )  # fmt: skip
     return like == other.config
 

@@ -9,6 +9,7 @@ from sanarestore.degradations.requests import KINDS, Request
 from sanarestore.model.colour_correction import (
     COLOUR_STATISTICS,
     DOUBT,
+    LEAST_DEVIATION,
     OVERVIEW_SIDE,
     PLAIN,
     QUANTILE_STATISTICS,
@@ -139,6 +140,31 @@ def test_a_correction_of_before_reads_quantiles_only() -> None:
     other = torch.cat([given.statistics_BK[:, :QUANTILE_STATISTICS], -given.statistics_BK[:, QUANTILE_STATISTICS:]], 1)
     found = correction(image, WholePhoto(statistics_BK=other, asked_B2=given.asked_B2), prompt)
     assert torch.equal(found, correction(image, given, prompt))
+
+
+def test_statistics_are_normalised_by_those_of_training_photographs() -> None:
+    known_NK = 3 + 2 * torch.randn(500, COLOUR_STATISTICS)
+    known_NK[:, 7] = 3.5  # the same for all
+    plain = moved(ColourCorrection(8, 16)).eval()
+    normal = ColourCorrection(8, 16, normalised=True).eval()
+    normal.load_state_dict(plain.state_dict(), strict=False)
+    normal.normalise(known_NK)
+    image, prompt, given = image_of(9, 7)[None], torch.ones(1, 8), whole(value=3.5)
+    assert not torch.allclose(normal(image, given, prompt), plain(image, given, prompt), atol=1e-3)
+    expected_1K = (given.statistics_BK - known_NK.mean(dim=0)) / (known_NK.std(dim=0) + LEAST_DEVIATION)
+    expected = plain(image, WholePhoto(statistics_BK=expected_1K, asked_B2=given.asked_B2), prompt)
+    assert torch.allclose(normal(image, given, prompt), expected, atol=1e-5)
+    loaded = ColourCorrection(8, 16, normalised=True).eval()
+    loaded.load_state_dict(normal.state_dict(), strict=True)
+    assert torch.equal(loaded(image, given, prompt), normal(image, given, prompt)), "they are saved with the weights"
+
+
+def test_weights_of_before_have_no_normalisation() -> None:
+    correction = ColourCorrection(8, 16)
+    layers = ("statistics", "prompt", "mix", "curve")
+    assert set(correction.state_dict()) == {f"{name}.{part}" for name in layers for part in ("weight", "bias")}
+    with pytest.raises(ValueError, match="as they are"):
+        correction.normalise(torch.zeros(2, COLOUR_STATISTICS))
 
 
 @pytest.mark.parametrize("asked", [LIGHT, COLOUR, BOTH])

@@ -1,6 +1,7 @@
 """Training samples: determined by the recipe, the photos and the sample's number alone."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from sanarestore import images
 from sanarestore.degradations.grammar import read_grammar
 from sanarestore.degradations.operations import ColourShift
 from sanarestore.degradations.pairs import Pair
+from sanarestore.degradations.recipes import Recipe as Degradation
 from sanarestore.degradations.recipes import stream
 from sanarestore.degradations.requests import LIGHT_AND_COLOUR, Request
 from sanarestore.degradations.wordings import Language, word_strangely
-from sanarestore.errors import NoImagesError
-from sanarestore.model.colour_correction import QUANTILE_STATISTICS, overview
+from sanarestore.errors import NoImagesError, UsageError
+from sanarestore.images import Pixels, quantize
+from sanarestore.model.colour_correction import QUANTILE_STATISTICS, colour_statistics, overview
 from sanarestore.training import photos as photos_module
 from sanarestore.training.backdrops import before_backdrop
 from sanarestore.training.batching import batches
@@ -22,10 +25,13 @@ from sanarestore.training.data import (
     OverviewSamples,
     PairSamples,
     PhotoSamples,
+    Sample,
     WordingSamples,
     on_average,
+    overview_sample,
+    small_sample,
 )
-from sanarestore.training.photos import CropWindow, Photo, PhotoCache, to_tensor
+from sanarestore.training.photos import SMALL_SIDE, CropWindow, Photo, PhotoCache, to_tensor
 from sanarestore.training.recipe import TrainingRecipe
 from tests.conftest import photo
 
@@ -126,6 +132,60 @@ def test_extremes_of_an_overview_are_degraded_like_its_means() -> None:
     assert np.array_equal(gray[..., 0::3], gray[..., 2::3]), "gray stays gray"
 
 
+def test_blur_beside_a_colour_shift_reaches_the_extremes() -> None:
+    """Means of cells hardly show a blur, but the darkest and brightest parts of cells do."""
+    clean, rng = photo(256, 384), np.random.default_rng(0)
+    plan = Degradation.parse("colour:0.2+blur:8").draw(rng, 0)
+    sample = small_sample(clean, plan, 16, rng)
+    assert torch.equal(
+        sample["statistics"], colour_statistics(overview(to_tensor(quantize(plan.degraded(clean)))))
+    )  # fmt: skip
+    seen = overview(to_tensor(clean)).permute(1, 2, 0).numpy()
+    alike = overview_sample(seen, plan, 16, rng)
+    spans = [
+        each["statistics"][QUANTILE_STATISTICS:].view(-1, 3)[[0, 3]].diff(dim=0).mean() for each in (sample, alike)
+    ]
+    assert spans[0] < spans[1] - 0.1
+    gray = small_sample(clean, plan, 16, rng, gray=True)
+    assert torch.equal(gray["target"][0], gray["target"][2])
+
+
+@pytest.mark.parametrize(
+    ("line", "is_small"), [("colour:0.2", False), ("colour:0.2+blur:2", True), ("lowlight:2", False)]
+)
+def test_only_what_moves_extremes_is_degraded_pixel_by_pixel(
+    photos: list[Path], monkeypatch: pytest.MonkeyPatch, line: str, is_small: bool
+) -> None:
+    sizes = []
+
+    def recorded(clean: Pixels, *given: Any, **more: Any) -> Sample:
+        sizes.append(clean.shape)
+        return small_sample(clean, *given, **more)
+
+    monkeypatch.setattr("sanarestore.training.data.small_sample", recorded)
+    samples = OverviewSamples(photos, recipe(degradations={line: 1.0}, patch=16))
+    assert all(samples[index]["request"] for index in range(4))
+    assert bool(sizes) == is_small
+    assert all(max(height, width) <= SMALL_SIDE and channels == 3 for height, width, channels in sizes)
+
+
+def test_a_small_photo_keeps_its_shape_and_mean(tmp_path: Path) -> None:
+    whole = photo(600, 900)
+    images.write(images.Image(pixels_HWC=whole, depth="uint16", format="png"), tmp_path / "large.png")
+    taken = PhotoCache().photo(tmp_path / "large.png")
+    assert (taken.small.shape, taken.small.dtype) == ((256, SMALL_SIDE, 3), np.uint8)
+    assert taken.small.mean() / 255 == pytest.approx(whole.mean(), abs=0.01)
+
+
+def test_all_samples_of_overviews_ask_for_light_or_colour(photos: list[Path]) -> None:
+    lines = {"colour:0.2": 1.0, "selective": 1.0, "noise:25": 1.0}
+    samples = OverviewSamples(photos, recipe(degradations=lines, patch=16))
+    requests = [samples[index]["request"] for index in range(24)]
+    assert all(request and (request.is_lit or request.is_coloured) for request in requests)
+    with pytest.raises(UsageError, match="asks for light or colour"):
+        OverviewSamples(photos, recipe(degradations={"noise:25": 1.0}, patch=16))[0]
+
+
 def test_distinct_samples_come_again(photos: list[Path]) -> None:
     samples = OverviewSamples(photos, recipe(degradations={"colour:0.2": 1.0}, patch=16, distinct_samples=3))
     fresh = OverviewSamples(photos, recipe(degradations={"colour:0.2": 1.0}, patch=16))
@@ -171,7 +231,8 @@ def test_samples_come_with_the_request_of_their_prompt(photos: list[Path]) -> No
     lines = {"degradations": {"lowlight:2": 1.0}, "gray": 0.0}
     for samples in (PhotoSamples(photos, recipe(**lines)), OverviewSamples(photos, recipe(patch=16, **lines))):
         sampled = [samples[index] for index in range(16)]
-        assert {sample["request"] for sample in sampled} == {Request(), Request.of("lowlight")}
+        unprompted = () if isinstance(samples, OverviewSamples) else (Request(),)
+        assert {sample["request"] for sample in sampled} == {*unprompted, Request.of("lowlight")}
         for sample in sampled:
             brighter = (sample["target"] - sample["degraded"]).mean()
             assert (brighter > 0.1) if sample["request"].is_lit else (abs(brighter) < 0.03)
@@ -267,24 +328,25 @@ def test_both_images_of_a_pair_get_the_same_crop(tmp_path: Path) -> None:
 def test_an_unreadable_photo_is_replaced_by_the_next(photos: list[Path], tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"\x89PNG\r\n\x1a\n and nothing else")
+    darkened = recipe(degradations={"lowlight:2": 1.0})
     for kind in (PhotoSamples, OverviewSamples):
-        samples = kind([photos[0], bad], recipe())
-        repeated = kind([photos[0], bad], recipe())
+        samples = kind([photos[0], bad], darkened)
+        repeated = kind([photos[0], bad], darkened)
         notes = [samples[index]["note"] for index in range(4)]
         assert sum(map(bool, notes)) == 2, "the photo is reported once per epoch"
         assert all(str(bad) in note and "left out" in note for note in notes if note)
         assert torch.equal(samples[3]["degraded"], repeated[3]["degraded"])
         with pytest.raises(NoImagesError, match="not one of them can be read"):
-            kind([bad], recipe())[0]
+            kind([bad], darkened)[0]
 
 
 def test_statistics_of_a_known_photo_need_no_second_decoding(
     photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(photos_module, "CACHE_BYTES", 1)
-    samples = OverviewSamples(photos, recipe(patch=16))
-    for index in range(3):
-        samples[index]
+    samples = OverviewSamples(photos, recipe(degradations={"colour:0.2": 1.0, "selective": 1.0}, patch=16))
+    for photo_of in map(samples._cache.photo, photos):
+        assert photo_of.overview.ndim == photo_of.small.ndim == 3
     monkeypatch.setattr(images, "read", lambda _: pytest.fail("decoded again"))
     for index in range(3, 9):
         samples[index]

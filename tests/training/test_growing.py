@@ -1,12 +1,15 @@
 """Growing a refiner: results stay the same, and new weights can learn."""
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from sanarestore.model.colour_correction import COLOUR_STATISTICS, WholePhoto
-from sanarestore.training.growing import grow
+from sanarestore.model.refiner import Refiner
+from sanarestore.training.growing import grow, renew_colour_correction
 from tests.conftest import random_refiner
 
 
@@ -57,6 +60,20 @@ def test_a_colour_correction_that_reads_more_does_the_same() -> None:
     grown, whole = grow(refiner, colour_statistics=52), statistics_of(0.3, (0, 1), (1, 1))
     assert torch.equal(grown(*inputs(32, 48), whole), refiner(*inputs(32, 48), whole))
     assert not torch.equal(grown(*inputs(32, 48), whole), refiner(*inputs(32, 48)))
+
+
+def test_a_renewed_colour_correction_begins_as_the_identity_beside_the_same_weights() -> None:
+    refiner = random_refiner(colour_correction=4)
+    before = copy.deepcopy(refiner)
+    renewed, whole = renew_colour_correction(refiner, 6, 52), statistics_of(0.3, (1, 0), (1, 1))
+    assert refiner.config == replace(
+        before.config, colour_correction=6, colour_statistics=52, colour_normalised=True
+    )  # fmt: skip
+    assert refiner.colour_correction is renewed
+    assert torch.equal(refiner(*inputs(32, 48), whole), before(*inputs(32, 48)))
+    kept = {name: tensor for name, tensor in refiner.state_dict().items() if not name.startswith("colour_correction.")}
+    assert all(torch.equal(before.state_dict()[name], tensor) for name, tensor in kept.items())
+    Refiner(refiner.config).load_state_dict(refiner.state_dict(), strict=True)
 
 
 def test_grown_weights_can_learn() -> None:

@@ -30,13 +30,14 @@ from sanarestore.model.runners.windowed import causal
 from sanarestore.model.transformer import Tokens
 from sanarestore.options import RestoreOptions
 from sanarestore.training.batching import Batch
+from sanarestore.training.data import OverviewSamples
 from sanarestore.training.generating import AutoencoderObjective, drawn_noise, generate
 from sanarestore.training.losses import decibels
 from sanarestore.training.objective import Objective
 from sanarestore.training.objectives import new_objective
 from sanarestore.training.recipe import TrainingRecipe
 from sanarestore.training.recipe_shapes import LATENT_OBJECTIVES, OBJECTIVES, LatentShape
-from sanarestore.training.refining import RouterObjective
+from sanarestore.training.refining import ColourCorrectionObjective, RouterObjective
 from sanarestore.training.starting import Start, from_scratch
 from tests.conftest import photo
 from tests.published import TINY_RECIPE as RECIPE
@@ -515,6 +516,38 @@ def test_a_router_loads_the_experts_named_in_the_recipe(tmp_path: Path) -> None:
 def test_training_a_missing_colour_correction_is_refused() -> None:
     with pytest.raises(UsageError, match="no global colour correction to train"):
         made("colour-correction", model=replace(RECIPE.model, colour_correction=0))
+
+
+def test_a_new_colour_correction_is_normalised_by_the_samples_and_keeps_all_other_weights(
+    tmp_path: Path, photos: list[Path]
+) -> None:
+    made("colour-correction").save(tmp_path / "base", RECIPE, {})
+    lines = {"colour:0.2": 1.0}
+    recipe = replace(
+        RECIPE, objective="colour-correction", new_colour_correction=True, patch=16, degradations=lines, steps=1,
+        batch=8, model=replace(RECIPE.model, colour_correction=6, colour_statistics=52),
+    )  # fmt: skip
+    objective = new_objective(recipe, Start(base=str(tmp_path / "base")))
+    assert isinstance(objective, ColourCorrectionObjective)
+    samples = OverviewSamples(photos, recipe)
+    objective.prepare(samples)
+    found = torch.stack([samples[index]["statistics"] for index in range(8)])
+    objective.save(tmp_path / "renewed", recipe, {})
+    before, after = (load_model(str(tmp_path / name)).refiner for name in ("base", "renewed"))
+    assert after.config == replace(
+        before.config, colour_correction=6, colour_statistics=52, colour_normalised=True
+    )  # fmt: skip
+    assert after.colour_correction
+    assert after.colour_correction.centre is not None
+    torch.testing.assert_close(after.colour_correction.centre, found.mean(dim=0), atol=2e-3, rtol=0)
+    for name, tensor in after.state_dict().items():
+        assert name.startswith("colour_correction.") or torch.equal(tensor, before.state_dict()[name]), name
+    again = new_objective(replace(recipe, new_colour_correction=False), Start(base=str(tmp_path / "renewed")))
+    assert isinstance(again, ColourCorrectionObjective)
+    again.prepare(OverviewSamples(photos[:1], recipe))
+    kept = again.parts.refiner.colour_correction
+    assert kept
+    assert torch.equal(kept.centre, after.colour_correction.centre), "a run that goes on keeps the normalisation"  # type: ignore[arg-type]
 
 
 def test_harm_weighs_what_a_correction_makes_worse_beside_the_loss() -> None:

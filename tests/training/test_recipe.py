@@ -109,6 +109,8 @@ def test_a_recipe_file_overrides_the_defaults(tmp_path: Path) -> None:
         ("[experts]\nnoise = 1", "must be a table of models"),
         ("experts = 'one'", "must be a table of models"),
         ("[experts]\nnoise = 'one'", "applies only to the objective router"),
+        ("new_colour_correction = true", "applies only to the objective colour-correction"),
+        ('objective = "colour-correction"\nnew_colour_correction = true', "needs colour_correction under"),
         ("learning_rate = -1.0", "must not be negative"),
         ("validate_every = -1", "must not be negative"),
     ],
