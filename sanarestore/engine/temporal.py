@@ -4,8 +4,9 @@ Shape suffixes: C channels (1 or 3), H W pixels, h w positions of a smaller map;
 
 Frames that are restored one by one flicker, because each keeps other traces of its own noise. The filter keeps the last
 result and warps it along the motion (`engine.motion`). A pixel that agrees with it is averaged with it, as a Kalman
-filter of a constant would: the n-th agreeing frame counts 1 / n, down to a limit. A pixel that does not agree stays as
-it was restored, so nothing that moves leaves a trail. The state is one frame, whatever the clip's length.
+filter of a constant would: the n-th agreeing frame counts 1 / n, down to a limit. A pixel agrees if its difference is
+usual for its texture. One that does not agree stays as it was restored, so nothing that moves leaves a trail. The state
+is one frame, whatever the clip's length.
 """
 
 from dataclasses import dataclass
@@ -28,17 +29,17 @@ to 28 pixels, with noise, reached 0.05; pairs of different ones began at 0.43.""
 _BOX, _WIDE_BOX = 5, 7
 """Sides of the windows over which squared differences and mean differences are averaged."""
 
-_LOW, _HIGH = 2.0, 4.0
+_LOW, _HIGH = 1.5, 4.0
 """Mean squared differences, as multiples of the usual one, below which a pixel agrees fully and above which it does
 not."""
 
-_OFFSET_LOW, _OFFSET_HIGH = 4.0, 8.0
+_OFFSET_LOW, _OFFSET_HIGH = 4.0, 12.0
 """The same for the square of the mean difference, which detects faint shapes that noise would hide."""
 
 _LEVELS = 8
 """Number of levels of texture, each with a usual difference of its own: texture keeps more noise than smooth areas."""
 
-_SHARE, _OFFSET_SHARE = 0.4, 0.15
+_SHARE, _OFFSET_SHARE = 0.45, 0.15
 """Largest usual difference and mean difference, as fractions of the noise that was removed. Without them, an object
 that is most of a level's texture would decide what is usual."""
 
@@ -88,9 +89,11 @@ class TemporalFilter:
             return restored_HWC
         removed_CHW = torch.from_numpy(np.ascontiguousarray(degraded_HWC)).permute(2, 0, 1) - restored_CHW
         moved_CHW, frames_HW, agreement_HW = _explained(restored_CHW, known, shift_2, _noise(removed_CHW))
+        frames_HW = 1 + frames_HW.clamp(max=self._most - 1)
+        weight_HW = agreement_HW * (1 - 1 / frames_HW)
+        result_CHW = restored_CHW + weight_HW * (moved_CHW - restored_CHW)
         # A frame without any explained pixel counts as the first one.
-        frames_HW = 1 + agreement_HW * frames_HW.clamp(max=self._most - 1)
-        result_CHW = restored_CHW + (1 - 1 / frames_HW) * (moved_CHW - restored_CHW)
+        frames_HW = 1 / (1 - weight_HW)
         self.state = State(result_CHW, frames_HW)
         return result_CHW.permute(1, 2, 0).contiguous().numpy()
 
