@@ -3,9 +3,10 @@
 Shape suffixes: H W pixels, h w positions of a smaller map, C channels; 2 in front is a displacement (x, y) in pixels.
 
 The motion is one translation of the whole frame, found by phase correlation (Kuglin & Hines 1975), and a dense flow
-that starts from it: blocks are matched in quarter resolution, and Lucas & Kanade (1981) refine them in half.
+that starts from it: blocks are matched in quarter resolution. Lucas & Kanade (1981) refine both.
 """
 
+import math
 from itertools import product
 
 import torch
@@ -30,6 +31,12 @@ _WINDOW = 11
 _ITERATIONS = 3
 """Number of rounds of warping and correcting."""
 
+_FULL_ITERATIONS = 2
+"""The same for the motion of the whole frame in full resolution, after the rounds in half of it."""
+
+_TEXTURED = 0.75
+"""Quantile of squared gradients above which a pixel is textured."""
+
 _PRIOR = 2e-3
 """Weight, in squared gradients, of the block's motion: windows without texture follow their block."""
 
@@ -40,10 +47,12 @@ _TINY = 1e-9
 def global_motion(now_HW: Tensor, before_HW: Tensor) -> Tensor:
     """The translation [2] of most of the frame: what lies at p now was at p + translation before."""
     now_hw, before_hw = _halved(now_HW), _halved(before_HW)
-    shift_2 = _phase_shift(now_hw, before_hw)
-    for _ in range(2 * _ITERATIONS):
-        shift_2 = shift_2 + _global_step(now_hw, before_hw, shift_2)
-    return shift_2 * _REDUCTION
+    # A textured object in front of a smooth background can have the highest peak, so no motion is a candidate too.
+    peak_2 = _phase_shift(now_hw, before_hw)
+    starts = [peak_2, torch.zeros_like(peak_2)] if peak_2.any() else [peak_2]
+    found = [_refined(now_hw, before_hw, start_2, 2 * _ITERATIONS) for start_2 in starts]
+    shift_2 = min(found, key=lambda each_2: _misfit(now_hw, before_hw, each_2))
+    return _refined(now_HW, before_HW, shift_2 * _REDUCTION, _FULL_ITERATIONS)
 
 
 def local_motion(now_HW: Tensor, before_HW: Tensor, start_2: Tensor) -> Tensor:
@@ -83,6 +92,28 @@ def warped(image_CHW: Tensor, flow_2HW: Tensor, *, mode: str = "bicubic") -> Ten
     return moved_1CHW[0]
 
 
+def shifted(image_CHW: Tensor, shift_2: Tensor) -> Tensor:
+    """Move the previous frame, [C,H,W], by one translation [2], as `warped` does, with Lanczos' kernel of three lobes.
+
+    It keeps more of the finest detail than a cubic kernel, which matters where a result is moved again and again.
+    """
+    whole_2 = shift_2.round()
+    x_taps, y_taps = (_lanczos(fraction) for fraction in shift_2 - whole_2)
+    (x, y), side = whole_2.long().tolist(), len(x_taps) // 2
+    height, width = image_CHW.shape[1:]
+    columns = (torch.arange(-side, width + side, device=image_CHW.device) + x).clamp(0, width - 1)
+    rows = (torch.arange(-side, height + side, device=image_CHW.device) + y).clamp(0, height - 1)
+    padded_C1yx = image_CHW[:, rows][:, :, columns][:, None]
+    return F.conv2d(F.conv2d(padded_C1yx, x_taps.view(1, 1, 1, -1)), y_taps.view(1, 1, -1, 1))[:, 0]
+
+
+def _lanczos(fraction: Tensor) -> Tensor:
+    """Weights [7] of the pixels around a position between two of them; `fraction` is in [-0.5, 0.5]."""
+    away = torch.arange(-3, 4, dtype=fraction.dtype, device=fraction.device) - fraction
+    weights = torch.sinc(away) * torch.sinc(away / 3) * (away.abs() < 3)
+    return weights / weights.sum()
+
+
 def inside(flow_2HW: Tensor) -> Tensor:
     """Return whether each pixel was inside the previous frame, [H,W] of bool."""
     return (_grid(flow_2HW).abs() <= 1).all(dim=2)
@@ -112,15 +143,33 @@ def _phase_shift(now_hw: Tensor, before_hw: Tensor) -> Tensor:
     return now_hw.new_tensor(signed)
 
 
-def _global_step(now_hw: Tensor, before_hw: Tensor, shift_2: Tensor) -> Tensor:
-    """Correction [2] of a translation, from the pixels that agree with it."""
+def _refined(now_hw: Tensor, before_hw: Tensor, shift_2: Tensor, rounds: int) -> Tensor:
+    """Correct a translation [2] from the pixels that agree with it, several times."""
+    for _ in range(rounds):
+        flow_2hw = shift_2[:, None, None].expand(2, *now_hw.shape)
+        moved_hw = warped(before_hw[None], flow_2hw)[0]
+        error_hw = now_hw - moved_hw
+        xx, xy, yy, xe, ye = _products(moved_hw, now_hw, error_hw, inside(flow_2hw).to(now_hw.dtype))
+        # Errors of smooth areas are small and say nothing about motion; edges decide what an error usually is.
+        textured = (xx + yy).flatten() >= _quantile(xx + yy, _TEXTURED)
+        scale = error_hw.abs().flatten()[textured].median().clamp(min=1e-4)
+        weight_hw = 1 / (1 + (error_hw / (3 * scale)) ** 2)
+        products = ((weight_hw * each).mean() for each in (xx, xy, yy, xe, ye))
+        shift_2 = shift_2 + _solved(*products, prior=_TINY).clamp(-1, 1)
+    return shift_2
+
+
+def _misfit(now_hw: Tensor, before_hw: Tensor, shift_2: Tensor) -> float:
+    """Mean root of the differences that a translation leaves; roots keep large ones from deciding."""
     flow_2hw = shift_2[:, None, None].expand(2, *now_hw.shape)
-    moved_hw = warped(before_hw[None], flow_2hw, mode="bilinear")[0]
-    error_hw = now_hw - moved_hw
-    scale = error_hw.abs().median().clamp(min=1e-4)
-    weight_hw = inside(flow_2hw) / (1 + (error_hw / (3 * scale)) ** 2)
-    products = (each.mean() for each in _products(moved_hw, now_hw, error_hw, weight_hw))
-    return _solved(*products, prior=_TINY).clamp(-1, 1)
+    error_hw = (now_hw - warped(before_hw[None], flow_2hw)[0]).abs()
+    is_inside_hw = inside(flow_2hw)
+    return float(error_hw.sqrt()[is_inside_hw].mean()) if is_inside_hw.any() else math.inf
+
+
+def _quantile(map_hw: Tensor, share: float) -> Tensor:
+    """Return a quantile; unlike `torch.quantile`, maps may be of any size."""
+    return map_hw.flatten().kthvalue(1 + int(share * (map_hw.numel() - 1))).values
 
 
 def _local_step(now_hw: Tensor, before_hw: Tensor, flow_2hw: Tensor, start_2hw: Tensor) -> Tensor:
