@@ -41,11 +41,16 @@ def convolutions(restorer: Restorer) -> dict[str, nn.Module]:
 
 
 def halos(restorer: Restorer) -> dict[nn.Module, int]:
-    """Collect, for every module, the pixels that its stage adds to each side of a tile."""
+    """Collect, for every module, the pixels that are added to each side of a tile before it."""
     assert restorer.latent is not None
+    refiner, radii = restorer._refinement.refiners[None], restorer.model.refiner.config.decoder_radii
     autoencoder = restorer.latent.autoencoder
     encoder, decoder = autoencoder.encoder, autoencoder.decoder
-    found = dict.fromkeys(restorer._refinement.refiners[None].modules(), restorer.model.refiner.halo)
+    found = dict.fromkeys(refiner.modules(), restorer.model.refiner.halo)
+    # Around the core, the refiner's decoder computes only what the core depends on.
+    for level, radius in enumerate(radii):
+        found |= dict.fromkeys([*refiner._up[level].modules(), *refiner._decoder[level].modules()], radius)
+    found[refiner._head] = radii[0]
     found |= dict.fromkeys(encoder.modules(), whole_positions(autoencoder.encoder_radius))
     found |= dict.fromkeys(decoder.modules(), whole_positions(autoencoder.decoder_radius))
     for blocks, passes in (

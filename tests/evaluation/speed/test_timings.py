@@ -11,8 +11,10 @@ from sanarestore.errors import UsageError
 from sanarestore.evaluation.speed.parts import TILED
 from sanarestore.evaluation.speed.timings import Timing, growth, measure
 from sanarestore.kernels import choice
+from sanarestore.model.folded import FoldedRefiner
 from sanarestore.options import RestoreOptions
 from tests.conftest import random_refiner
+from tests.counting import cost
 
 THEIRS = ["diffusers", "diffusers tiled", "diffusers tiled 1024"]
 PARTS = {"restore": [], "generate": THEIRS, "encode": THEIRS, "step": ["diffusers"], "decode": THEIRS}
@@ -104,15 +106,27 @@ def test_growth_is_the_exponent_of_the_pixel_count() -> None:
 
 
 @pytest.mark.parametrize(("tile", "size"), [(64, 200), (96, 300), (None, 300)])
-def test_the_tile_area_factor_equals_the_total_area_of_windows(tiny_folder: Path, tile: int | None, size: int) -> None:
+def test_the_tile_area_factor_is_the_work_on_all_windows(tiny_folder: Path, tile: int | None, size: int) -> None:
     (timing,) = measure(RestoreOptions(model=str(tiny_folder), threads=1, tile=tile), "cpu", (size,), 1)
     refiner = random_refiner()
+    folded = FoldedRefiner(refiner, torch.zeros(1, 8))
     tiles = tiling.grid(
         size, size, tile=tile or DEFAULT_TILE["cpu"], halo=refiner.halo, stride=refiner.stride, margin=refiner.margin
     )
-    areas = [(bottom - top) * (right - left) for top, bottom, left, right in (each.window for each in tiles)]
+    sides = -(-size // refiner.stride) * refiner.stride + 2 * refiner.margin
+
+    def work(height: int, width: int, core: tuple[int, int, int, int] | None) -> int:
+        image = torch.zeros(1, 3, height, width).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            return cost(lambda: folded(image, image, None, core)).flop
+
+    windows = [(each.window[1] - each.window[0], each.window[3] - each.window[2]) for each in tiles]
+    found = sum(work(*window, each.core_in_window()) for window, each in zip(windows, tiles, strict=True))
     # Every tile computes its modulation from the prompt, which costs a little more.
-    assert timing.tile_area_factor == pytest.approx(sum(areas) / (size + 2 * refiner.margin) ** 2, rel=2e-3)
+    untiled = work(sides, sides, None) * ((size + 2 * refiner.margin) / sides) ** 2
+    assert timing.tile_area_factor == pytest.approx(found / untiled, rel=2e-3)
+    area = sum(height * width for height, width in windows) / (size + 2 * refiner.margin) ** 2
+    assert len(tiles) == 1 or 0.5 * area < timing.tile_area_factor < 0.9 * area, "the decoder leaves out the halo"
     if timing.peak_memory is not None:
         assert timing.beyond_buffers == timing.peak_memory - 12 * size**2
 
