@@ -16,18 +16,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+Box = tuple[int, int, int, int]
+"""(top, bottom, left, right) of a part of an image or of a window, ends exclusive."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tile:
     """A tile; boxes are (top, bottom, left, right) in image pixels, ends exclusive."""
 
-    core: tuple[int, int, int, int]
+    core: Box
     """The pixels that this tile owns; the cores cover every pixel of the image exactly once."""
-    window: tuple[int, int, int, int]
+    window: Box
     """The pixels that this tile reads. The window may extend beyond the image, by a margin on every side and up to a
     multiple of the stride. All windows of an image have the same size."""
 
-    def core_in_window(self, downsample: int = 1) -> tuple[int, int, int, int]:
+    def core_in_window(self, downsample: int = 1) -> Box:
         """The core's place in the window, in cells of `downsample` pixels."""
         (top, bottom, left, right), (above, _, before, _) = (
             _in_cells(box, downsample) for box in (self.core, self.window)
@@ -39,9 +42,9 @@ class Tile:
 class Window:
     """One of the overlapping windows of an image, whose results are blended."""
 
-    box: tuple[int, int, int, int]
+    box: Box
     """(top, bottom, left, right), ends exclusive."""
-    owned: tuple[int, int, int, int]
+    owned: Box
     """The part of `box` that no earlier window in raster order covers, in the same coordinates."""
     row_weight_h: Tensor
     column_weight_w: Tensor
@@ -139,7 +142,7 @@ def mirror(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
     return mirrored
 
 
-def cut(image_CHW: Tensor, window: tuple[int, int, int, int]) -> Tensor:
+def cut(image_CHW: Tensor, window: Box) -> Tensor:
     """Cut a window [C,h,w] from an image, mirrored beyond the border; a view if the window lies inside the image."""
     _, height, width = image_CHW.shape
     # A view of the needed part first, because selecting rows of the image copies their whole width.
@@ -147,7 +150,7 @@ def cut(image_CHW: Tensor, window: tuple[int, int, int, int]) -> Tensor:
     return mirrored(image_CHW[:, top:bottom, left:right], part, window, height, width)
 
 
-def part_of(window: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:
+def part_of(window: Box, height: int, width: int) -> Box:
     """The box of the pixels of an image that a window shows, directly or mirrored."""
     top, bottom, left, right = window
     if top >= 0 and left >= 0 and bottom <= height and right <= width:
@@ -156,9 +159,7 @@ def part_of(window: tuple[int, int, int, int], height: int, width: int) -> tuple
     return int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1
 
 
-def mirrored(
-    part_CHW: Tensor, part: tuple[int, int, int, int], window: tuple[int, int, int, int], height: int, width: int
-) -> Tensor:
+def mirrored(part_CHW: Tensor, part: Box, window: Box, height: int, width: int) -> Tensor:
     """Make a window [C,h,w] from its `part_of` an image of this size; the part itself if both have the same box."""
     if part == window:
         return part_CHW
@@ -237,7 +238,7 @@ def sum_with_halo(
     return total
 
 
-def _in_cells(box: tuple[int, int, int, int], downsample: int) -> tuple[int, int, int, int]:
+def _in_cells(box: Box, downsample: int) -> Box:
     top, bottom, left, right = box
     return top // downsample, bottom // downsample, left // downsample, right // downsample
 
@@ -277,7 +278,7 @@ def _even(units: int, tile: int, overlap: int) -> list[tuple[int, int]]:
     return [(start, start + length) for start in starts]
 
 
-def _spans(size: int, tile: int, halo: int, stride: int, margin: int) -> Iterator[tuple[int, int, int, int]]:
+def _spans(size: int, tile: int, halo: int, stride: int, margin: int) -> Iterator[Box]:
     """Yield (core start, core end, window start, window end) along one axis.
 
     Windows at the image border extend further inwards than needed, so that all have one length: with equal shapes, the

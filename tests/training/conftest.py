@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sanarestore import images
+from sanarestore.training.run import Run
 from tests.conftest import photo
 from tests.published import write_narrow
 
@@ -24,7 +25,25 @@ def photos(tmp_path: Path) -> list[Path]:
     return paths
 
 
+@pytest.fixture
+def data(photos: list[Path], tmp_path: Path) -> Path:
+    """A folder of these photographs alone."""
+    (tmp_path / "photos").mkdir()
+    for path in photos:
+        path.rename(tmp_path / "photos" / path.name)
+    return tmp_path / "photos"
+
+
 @pytest.fixture(scope="session")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A base in the published layout that is wide enough to measure its memory."""
     return write_narrow(tmp_path_factory.mktemp("narrow"))
+
+
+def finished(run: Run, *, stop_at: int | None = None) -> Path:
+    """Train to the end, or stop early; return the folder of the model."""
+    with run.begun():
+        for progress in run.steps():
+            if progress.step == stop_at:
+                break
+        return run.folder if stop_at else run.finish()

@@ -36,6 +36,7 @@ from sanarestore.training.starting import Start
 from tests.conftest import random_refiner
 from tests.model.test_decoder_depth import silenced
 from tests.published import TINY_RECIPE, latent_path, tiny_autoencoder, write_adapted
+from tests.training.conftest import finished
 
 CPU = torch.device("cpu")
 
@@ -79,26 +80,9 @@ def model(tmp_path: Path, encoder: PromptEncoder) -> str:
     return str(tmp_path / "whole")
 
 
-@pytest.fixture
-def data(photos: list[Path], tmp_path: Path) -> Path:
-    (tmp_path / "photos").mkdir()
-    for path in photos:
-        path.rename(tmp_path / "photos" / path.name)
-    return tmp_path / "photos"
-
-
 def a_run(data: Path, base: str, folder: str = "run", *, resume: bool = False, **changes: Any) -> Run:
     order = Order(data=data, folder=data.parent / folder, base=base, resume=resume)
     return Run(order, replace(RECIPE, **changes))
-
-
-def finished(run: Run, *, stop_at: int | None = None) -> Path:
-    """Train to the end, or stop early; return the folder of the model."""
-    with run.begun():
-        for progress in run.steps():
-            if progress.step == stop_at:
-                break
-        return run.folder if stop_at else run.finish()
 
 
 def a_batch(photos: list[Path]) -> Batch:

@@ -24,6 +24,7 @@ from sanarestore.training.record import RunRecord
 from sanarestore.training.run import Run, runs
 from sanarestore.training.starting import Start
 from tests.published import TINY_RECIPE, tiny_transformer, write_published
+from tests.training.conftest import finished
 
 FLOW = replace(
     TINY_RECIPE, objective="flow", steps=2, batch=2, patch=32, warmup=1, workers=0, validation_photos=0,
@@ -46,26 +47,9 @@ def base(tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
     return str(folder)
 
 
-@pytest.fixture
-def data(photos: list[Path], tmp_path: Path) -> Path:
-    (tmp_path / "photos").mkdir()
-    for path in photos:
-        path.rename(tmp_path / "photos" / path.name)
-    return tmp_path / "photos"
-
-
 def a_run(data: Path, base: str, folder: str = "run", *, resume: bool = False, **changes: Any) -> Run:
     order = Order(data=data, folder=data.parent / folder, base=base, resume=resume)
     return Run(order, replace(FLOW, **changes))
-
-
-def finished(run: Run, *, stop_at: int | None = None) -> Path:
-    """Train to the end, or stop early; return the folder of the model."""
-    with run.begun():
-        for progress in run.steps():
-            if progress.step == stop_at:
-                break
-        return run.folder if stop_at else run.finish()
 
 
 def depth(run: Run) -> int:
